@@ -1,0 +1,1 @@
+"""Data files of icl-local, read through icl_local.resources."""

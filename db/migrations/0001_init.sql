@@ -1,0 +1,325 @@
+-- Tables of schema raw. Column names are the spool's field names: a record of type T is a row of raw.T.
+-- Keys are deterministic (icl_local/identity.py). References are by key; `icl doctor` checks them, because rows
+-- arrive in spool order and DuckDB cannot defer foreign keys.
+create schema if not exists raw;
+
+create table raw.models (
+    model_id varchar primary key,      -- key of label, variant, dpo
+    label varchar not null,            -- printed name, "Llama3.1 8B"
+    variant varchar not null,          -- base | instruct | imported
+    dpo boolean not null,
+    parameters bigint,                 -- NULL where unknown
+    size_class varchar,                -- small (< 2B parameters) | medium | NULL
+    registry_name varchar              -- name in the registry, NULL for a plain file
+);
+
+create table raw.gguf_files (
+    gguf_sha256 varchar primary key,
+    file_name varchar not null,        -- last path part; no user path is stored
+    source varchar not null,           -- file | embedded | hf:owner/repo/file@commit
+    bytes bigint not null,
+    architecture varchar,
+    quantization varchar not null,     -- Q4_1, F16, ... ; 'none' for a server's weights
+    parameters bigint,
+    context_length bigint,
+    vocab_size bigint,
+    add_bos boolean,
+    has_chat_template boolean,
+    conversion_id varchar              -- raw.conversions, NULL where it was not made here
+);
+
+create table raw.datasets (
+    dataset varchar primary key,       -- name or content hash
+    source varchar not null,           -- path's last part or hub id@commit
+    sha256 varchar,
+    created_at timestamp
+);
+
+create table raw.queries (
+    query_key varchar primary key,     -- key of dataset, query_id, language, instruction
+    dataset varchar not null,
+    query_id varchar not null,         -- as in the source, text
+    language varchar not null,
+    split varchar not null,            -- multi | safety
+    task varchar[],                    -- NULL unknown, [] none
+    topic varchar[],
+    source_set varchar,                -- Just-Eval's `dataset` field: lima, koala, ...
+    difficulty varchar,
+    instruction varchar not null
+);
+
+create table raw.prompts (
+    prompt_id varchar primary key,     -- key of method, language, head, tail, stops
+    method varchar not null,
+    language varchar not null,
+    head varchar not null,             -- text before the query
+    tail varchar,                      -- text after the query; NULL: head is the whole prompt
+    stops varchar[] not null
+);
+
+create table raw.settings (
+    settings_id varchar primary key,
+    backend varchar not null,          -- llama.cpp | openai
+    repetition_penalty double,
+    penalty_rule varchar,              -- transformers | server:<text> | none
+    max_tokens integer,
+    kv_type varchar,
+    chat_date varchar,                 -- pinned date for chat templates that print one
+    stop_on_loop boolean
+);
+
+create table raw.runs (
+    run_id varchar primary key,
+    command varchar not null,          -- run, study, demo, import ...
+    version varchar not null,
+    started_at timestamp not null,
+    seed bigint,
+    llama_build varchar,
+    cpu_features varchar,
+    n_threads integer,
+    host varchar                       -- cores and memory, no host name
+);
+
+create table raw.run_cells (           -- one row a cell and process: timings, for throughput
+    cell_id varchar primary key,
+    run_id varchar not null,
+    model_id varchar not null,
+    gguf_sha256 varchar,
+    method varchar not null,
+    language varchar not null,
+    settings_id varchar,
+    status varchar not null,           -- done | interrupted | failed
+    error varchar,
+    n_wanted integer not null,
+    n_done integer not null,
+    n_parallel integer,
+    gpu_layers integer,
+    exact boolean,
+    engine_settings json,
+    prompt_tokens bigint,              -- prompt tokens of the responses
+    prefilled_tokens bigint,           -- prompt tokens really decoded (shared prefix once)
+    new_tokens bigint,
+    wall_seconds double,
+    prefill_seconds double,
+    decode_seconds double,
+    peak_rss_bytes bigint,
+    ended_at timestamp
+);
+
+create table raw.responses (
+    response_id varchar primary key,
+    model_id varchar not null,
+    gguf_sha256 varchar,               -- NULL for imported texts and servers
+    query_key varchar not null,
+    prompt_id varchar,
+    prompt_sha256 varchar,             -- of the full prompt text
+    settings_id varchar,
+    run_id varchar not null,
+    method varchar not null,
+    language varchar not null,
+    text varchar not null,
+    raw_text varchar not null,
+    finish_reason varchar not null,    -- stop | eog | length | prompt_too_long | stopped_on_loop | error | imported
+    prompt_tokens integer,
+    new_tokens integer,
+    tokens_saved integer,              -- by stop-on-loop
+    exact boolean,                     -- NULL where it does not apply
+    text_language varchar,             -- identified without a judge; NULL where too short
+    source varchar,                    -- file an imported text came from
+    created_at timestamp not null
+);
+
+create table raw.critical_errors (
+    response_id varchar not null,
+    error varchar not null,            -- infinite_loop | infinite_loop_literal | unintended_code
+    found boolean not null,
+    detector_version varchar not null,
+    start_char integer,                -- all lengths in characters
+    unit varchar,                      -- the repeated unit, or the code evidence
+    copies double,
+    span integer,
+    reaches_end boolean,
+    kind varchar,                      -- code: fenced | python | sql | ...
+    primary key (response_id, error)
+);
+
+create table raw.judges (
+    judge_id varchar primary key,      -- key of backend, model, base_url, settings
+    name varchar not null,             -- what a user types: openai:gpt-4o, local:file.gguf
+    backend varchar not null,          -- openai | local | imported
+    model varchar not null,
+    base_url varchar,                  -- without credentials
+    gguf_sha256 varchar,
+    settings json
+);
+
+create table raw.judge_templates (
+    template_sha256 varchar primary key,
+    name varchar not null,             -- multi, safety, multi.rubric-first, just-eval:...
+    language varchar,
+    text varchar not null,
+    metrics varchar[] not null
+);
+
+create table raw.judgments (
+    judgment_id varchar not null,
+    attempt integer not null,
+    response_id varchar not null,
+    judge_id varchar not null,
+    template_sha256 varchar not null,
+    repeat integer not null,
+    status varchar not null,           -- ok | repaired | not_applicable | refused | truncated | parse_error | http_error | quota
+    raw_reply varchar,
+    error varchar,
+    response_model varchar,
+    system_fingerprint varchar,
+    structured varchar,                -- json_schema | json_object | text | grammar
+    prompt_tokens integer,
+    completion_tokens integer,
+    cost_usd double,
+    seconds double,
+    batch_id varchar,
+    created_at timestamp not null,
+    primary key (judgment_id, attempt)
+);
+
+create table raw.scores (
+    judgment_id varchar not null,
+    attempt integer not null,
+    metric varchar not null,           -- helpfulness | clarity | factuality | depth | engagement | language | safety
+    score double,                      -- NULL: the judge gave none
+    not_applicable boolean not null,
+    reason varchar,
+    primary key (judgment_id, attempt, metric)
+);
+
+create table raw.training_runs (
+    training_run_id varchar primary key,
+    base_source varchar not null,
+    base_sha256 varchar not null,
+    dataset varchar not null,
+    dataset_sha256 varchar,
+    preset varchar not null,
+    parameters json not null,
+    method varchar not null,           -- full | lora
+    status varchar not null,           -- started | done | failed
+    checkpoint_sha256 varchar,
+    started_at timestamp not null,
+    ended_at timestamp
+);
+
+create table raw.training_steps (
+    training_run_id varchar not null,
+    step integer not null,
+    epoch double,
+    loss double,
+    reward_margin double,
+    reward_accuracy double,
+    reward_chosen double,
+    reward_rejected double,
+    learning_rate double,
+    grad_norm double,
+    tokens bigint,
+    seconds double,
+    primary key (training_run_id, step)
+);
+
+create table raw.conversions (
+    conversion_id varchar primary key,
+    source_sha256 varchar not null,
+    source varchar not null,
+    training_run_id varchar,
+    gguf_sha256 varchar,               -- NULL where the gate refused the file
+    quantization varchar not null,
+    parent_gguf_sha256 varchar,        -- the file it was quantised from
+    gate varchar not null,             -- passed | failed | skipped
+    gate_report json,
+    created_at timestamp not null
+);
+
+create table raw.translations (
+    translation_id varchar primary key,
+    dataset varchar not null,
+    query_id varchar not null,
+    source_language varchar not null,
+    language varchar not null,
+    engine varchar not null,
+    engine_settings json,
+    source_text varchar not null,
+    text varchar not null,
+    checks json,
+    created_at timestamp not null
+);
+
+create table raw.reviews (             -- append only: the latest row of a query and language counts
+    review_id varchar primary key,
+    dataset varchar not null,
+    query_id varchar not null,
+    language varchar not null,
+    translation_id varchar,
+    action varchar not null,           -- accept | edit | skip | undo
+    text varchar,
+    reviewer varchar,
+    created_at timestamp not null
+);
+
+create table raw.probes (
+    probe_id varchar primary key,      -- key of file, build, CPU features, settings
+    gguf_sha256 varchar not null,
+    llama_build varchar not null,
+    cpu_features varchar not null,
+    settings json not null,
+    exact boolean not null,
+    n_prompts integer,
+    n_tokens integer,
+    tokens_per_second double,
+    detail json,
+    created_at timestamp not null
+);
+
+create table raw.benchmarks (
+    benchmark_id varchar not null,
+    contender varchar not null,
+    n_parallel integer,
+    model varchar not null,
+    quantization varchar,
+    n_queries integer,
+    new_tokens bigint,
+    prompt_tokens bigint,
+    seconds double,
+    tokens_per_second double,
+    detail json,
+    created_at timestamp not null,
+    primary key (benchmark_id, contender, n_parallel)
+);
+
+create table raw.tombstones (          -- rows a user asked to forget; a rebuild does not bring them back
+    table_name varchar not null,
+    key varchar not null,
+    created_at timestamp not null,
+    primary key (table_name, key)
+);
+
+create table raw.published_scores (
+    paper_table varchar not null,
+    language varchar not null,
+    model varchar not null,
+    model_printed varchar not null,
+    method varchar not null,
+    dpo boolean not null,
+    metric varchar not null,
+    published double not null,
+    primary key (paper_table, language, model, method, dpo, metric)
+);
+
+create table raw.published_errors (
+    paper_table varchar not null,
+    language varchar not null,
+    model varchar not null,
+    model_printed varchar not null,
+    method varchar not null,
+    dpo boolean not null,
+    error varchar not null,
+    published_percent double not null,
+    primary key (paper_table, language, model, method, dpo, error)
+);

@@ -1,0 +1,1 @@
+"""The llama.cpp engine: exact, batched, prefix-sharing greedy decoding in a worker process."""

