@@ -1,0 +1,205 @@
+"""Rows as a table, and a table as csv, json, markdown or LaTeX (booktabs).
+
+What a table holds may come from a model or a stranger's file: control and bidirectional characters are shown
+as \\uXXXX, csv cells that a spreadsheet would run as a formula get a leading apostrophe, LaTeX and markdown are
+escaped. csv and json keep numbers as they are; markdown and LaTeX round them as print does.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+Cell = tuple[int, int]
+
+_HARMLESS = {"\n", "\t"}
+_HOSTILE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "`": r"\textasciigrave{}",
+    "[": "{[}",  # after a line break, [ and * would be read as its arguments
+    "*": "{*}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "§": r"\S{}",
+    "†": r"\textdagger{}",
+    "–": "--",
+    "—": "---",
+    "…": r"\dots{}",
+    "\n": " ",
+    "\t": " ",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows with named columns; ``bold`` and ``marks`` are keyed by (row, column) index and never change a value.
+
+    ``groups`` are the rows before which a line is drawn; ``notes`` go under the table.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[object, ...]]
+    notes: tuple[str, ...] = ()
+    bold: frozenset[Cell] = frozenset()
+    marks: Mapping[Cell, str] = field(default_factory=dict)
+    groups: frozenset[int] = frozenset()
+
+
+def render(table: Table, output_format: str) -> str:
+    """``table`` as text of the named format: csv, json, markdown or latex; ends in a line break."""
+    return RENDERERS[output_format](table)
+
+
+def inert(text: str) -> str:
+    """``text`` with control, format, surrogate and separator characters shown as \\uXXXX (line break, tab kept)."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        c if c in _HARMLESS or unicodedata.category(c) not in _HOSTILE else f"\\u{ord(c):04x}" for c in text
+    )
+
+
+def shown(value: object) -> str:
+    """``value`` as a reader sees it: two decimals, small fractions in powers of ten, None as nothing."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return str(value)
+        return f"{value:.1e}" if 0 < abs(value) < 0.005 else f"{value:.2f}"
+    if isinstance(value, list | tuple):
+        return ", ".join(shown(item) for item in value)
+    return inert(str(value))
+
+
+def is_number(value: object) -> bool:
+    """True for what stands right-aligned: integers and floats, not booleans."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def numeric_columns(table: Table) -> list[bool]:
+    """For each column whether all its cells that are not None are numbers."""
+    result = []
+    for index in range(len(table.columns)):
+        cells = [row[index] for row in table.rows if row[index] is not None]
+        result.append(bool(cells) and all(map(is_number, cells)))
+    return result
+
+
+def _csv(table: Table) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([_csv_cell(name) for name in table.columns])
+    writer.writerows([_csv_cell(cell) for cell in row] for row in table.rows)
+    return out.getvalue()
+
+
+def _csv_cell(value: object) -> object:
+    if value is None or is_number(value):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = inert(value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False))
+    return "'" + text if text.startswith(_FORMULA_STARTS) or text.lstrip().startswith(_FORMULA_STARTS) else text
+
+
+def _json(table: Table) -> str:
+    names: list[str] = []
+    for name in table.columns:
+        names.append(name if name not in names else f"{name}_{len(names) + 1}")
+    records = [dict(zip(names, map(_json_cell, row), strict=True)) for row in table.rows]
+    return json.dumps(records, default=str, indent=1) + "\n"
+
+
+def _json_cell(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _markdown(table: Table) -> str:
+    lines = [f"**{_markdown_text(table.title)}**", ""] if table.title else []
+    lines.append("| " + " | ".join(map(_markdown_text, table.columns)) + " |")
+    lines.append("|" + "|".join("---:" if right else "---" for right in numeric_columns(table)) + "|")
+    for y, row in enumerate(table.rows):
+        cells = []
+        for x, value in enumerate(row):
+            text = _markdown_text(shown(value)) + _markdown_text(table.marks.get((y, x), ""))
+            cells.append(f"**{text}**" if (y, x) in table.bold and text else text)
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += [line for note in table.notes for line in ("", _markdown_text(note))]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_text(text: str) -> str:
+    out = "".join("\\" + c if c in "\\`*_[]<>|#~&" else c for c in inert(text))
+    return out.replace("\t", " ").replace("\n", "<br>")
+
+
+def latex_text(text: str) -> str:
+    """``text`` for a LaTeX body: every special character escaped, what pdflatex cannot set as its code point."""
+    out = []
+    for c in inert(text):
+        if c in _LATEX:
+            out.append(_LATEX[c])
+        elif c < "\u0180":
+            out.append(c)
+        else:
+            out.append(rf"\texttt{{U+{ord(c):04X}}}")
+    return "".join(out)
+
+
+def _latex(table: Table) -> str:
+    align = "".join("r" if right else "l" for right in numeric_columns(table))
+    lines = [r"% needs \usepackage[T1]{fontenc} and \usepackage{booktabs}", r"\begin{table}", r"\centering"]
+    lines += [rf"\begin{{tabular}}{{{align}}}", r"\toprule"]
+    lines += [" & ".join(map(latex_text, table.columns)) + r" \\", r"\midrule"]
+    for y, row in enumerate(table.rows):
+        if y and y in table.groups:
+            lines.append(r"\midrule")
+        lines.append(" & ".join(_latex_cell(table, y, x, value) for x, value in enumerate(row)) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    caption = " ".join([table.title, *table.notes]).strip()
+    lines += [rf"\caption{{{latex_text(caption)}}}"] if caption else []
+    return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def _latex_cell(table: Table, y: int, x: int, value: object) -> str:
+    text = latex_text(shown(value))
+    if is_number(value) and text.startswith("-"):
+        text = f"$-${text[1:]}"
+    if (y, x) in table.bold:
+        text = rf"\textbf{{{text}}}"
+    mark = table.marks.get((y, x), "")
+    return rf"{text}\textsuperscript{{{latex_text(mark)}}}" if mark else text
+
+
+RENDERERS: Mapping[str, Callable[[Table], str]] = {
+    "csv": _csv,
+    "json": _json,
+    "markdown": _markdown,
+    "latex": _latex,
+}
