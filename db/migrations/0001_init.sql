@@ -323,3 +323,13 @@ create table raw.published_errors (
     published_percent double not null,
     primary key (paper_table, language, model, method, dpo, error)
 );
+
+create table raw.spool_files (         -- how far each spool file is in this database; changed with the rows
+    file varchar primary key,          -- name inside the spool folder
+    ingested_bytes bigint not null
+);
+
+create table raw.store_meta (          -- hashes of the views and published figures this database holds
+    name varchar primary key,
+    value varchar not null
+);
