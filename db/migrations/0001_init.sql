@@ -144,7 +144,7 @@ create table raw.critical_errors (
 );
 
 create table raw.judges (
-    judge_id varchar primary key,      -- key of backend, model, base_url, settings
+    judge_id varchar primary key,      -- key of backend, model, base_url, weights, settings
     name varchar not null,             -- what a user types: openai:gpt-4o, local:file.gguf
     backend varchar not null,          -- openai | local | imported
     model varchar not null,
@@ -155,8 +155,8 @@ create table raw.judges (
 
 create table raw.judge_templates (
     template_sha256 varchar primary key,
-    name varchar not null,             -- multi, safety, multi.rubric-first, just-eval:...
-    language varchar,
+    name varchar not null,             -- multi, safety, multi.rubric-first, just-eval.multi, ...
+    language varchar,                  -- NULL: for every language that has no text of its own
     text varchar not null,
     metrics varchar[] not null
 );
@@ -168,12 +168,17 @@ create table raw.judgments (
     judge_id varchar not null,
     template_sha256 varchar not null,
     repeat integer not null,
-    status varchar not null,           -- ok | repaired | not_applicable | refused | truncated | parse_error | http_error | quota
+    status varchar not null,           -- ok | repaired | not_applicable | incomplete | out_of_range | refused | truncated |
+                                       -- parse_error | rejected (for good); http_error | quota (tried again)
     raw_reply varchar,
+    repairs varchar[],                 -- what was mended to read the reply: fence, trailing_comma, ...
     error varchar,
+    http_status integer,
+    finish_reason varchar,
     response_model varchar,
     system_fingerprint varchar,
     structured varchar,                -- json_schema | json_object | text | grammar
+    parameters json,                   -- what was sent beside the prompt, after what the server refused was left out
     prompt_tokens integer,
     completion_tokens integer,
     cost_usd double,
@@ -191,6 +196,28 @@ create table raw.scores (
     not_applicable boolean not null,
     reason varchar,
     primary key (judgment_id, attempt, metric)
+);
+
+create table raw.judge_batches (       -- one row an event of a submission to the Batch API
+    submission_id varchar not null,    -- made here and sent as the batch's metadata: found again after a crash
+    event varchar not null,            -- prepared (before anything is sent) | created | closed | abandoned
+    judge_id varchar not null,
+    batch_id varchar,                  -- the server's name of it
+    n_requests integer not null,
+    structured varchar not null,
+    parameters json,
+    created_at timestamp not null,
+    primary key (submission_id, event)
+);
+
+create table raw.judge_batch_items (   -- which judgments a submission holds; custom_id is the judgment_id
+    submission_id varchar not null,
+    judgment_id varchar not null,
+    attempt integer not null,
+    response_id varchar not null,
+    template_sha256 varchar not null,
+    repeat integer not null,
+    primary key (submission_id, judgment_id)
 );
 
 create table raw.training_runs (
