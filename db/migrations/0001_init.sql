@@ -88,7 +88,7 @@ create table raw.run_cells (           -- one row a cell and process: timings, f
     method varchar not null,
     language varchar not null,
     settings_id varchar,
-    status varchar not null,           -- done | interrupted | failed
+    status varchar not null,           -- started | done | interrupted | failed; a later row replaces started
     error varchar,
     n_wanted integer not null,
     n_done integer not null,
