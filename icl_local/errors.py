@@ -10,6 +10,7 @@
     ├── StoreError         a database or spool that cannot be opened, written or upgraded
     │   ├── StoreLocked    another process holds the database
     │   └── DiskFull       no space is left; what was acknowledged is kept
+    ├── ApiError           an OpenAI-compatible server that cannot go on (key, quota, model, cost limit)
     ├── JudgeError         the judge cannot go on (key, quota, cost limit)
     ├── TrainingError      a DPO run that cannot start or go on
     ├── ConversionError    a checkpoint that cannot be converted, or failed its parity gate
@@ -57,6 +58,10 @@ class StoreLocked(StoreError):
 
 class DiskFull(StoreError):
     """No space is left on the device; everything acknowledged is kept."""
+
+
+class ApiError(IclError):
+    """An OpenAI-compatible server that cannot go on: no key, no quota, no such model, no answer, or the cost limit."""
 
 
 class JudgeError(IclError):

@@ -1,0 +1,361 @@
+"""``ApiClient``: requests through the openai client, every attempt handed back, failures told without secrets.
+
+The openai client's own retries are off: it waits up to two minutes on a server's word and tries a used-up quota
+again. What a server does not take (a JSON schema, a zero temperature, ``max_tokens``) is found out on the first
+request and left out of the following ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import email.utils
+import itertools
+import json
+import os
+import queue
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from icl_local.errors import ApiError
+from icl_local.openai_client.protocol import ApiReply, ApiRequest, Dialect, Result
+from icl_local.openai_client.schedule import AdaptiveLimit, Job, Schedule
+from icl_local.prices import Budget, Price
+
+if TYPE_CHECKING:
+    import openai
+
+T = TypeVar("T")
+
+CONCURRENCY_START, CONCURRENCY_CEILING = 8, 64  # of the automatic choice
+_TRANSIENT = {408, 409, 425, 429}
+_OVERLOADED = {429, 503, 529}
+_QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
+_KEY_LIKE = re.compile(r"\bsk-[\w*.\-]{6,}|(?<=Bearer )\S+")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class ApiClient:
+    """A model at an OpenAI-compatible server; key, base URL and their siblings come from OPENAI_* variables.
+
+    ``concurrency`` None adapts by itself; ``max_attempts`` bounds one request's tries in a run, ``timeout`` (seconds)
+    one try, ``max_wait`` (seconds) what a server may ask to wait before the run stops instead, ``backoff`` (seconds)
+    is the first delay. ``price`` and ``budget`` bound the money. Raises ApiError where there is no key.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        concurrency: int | None = None,
+        max_attempts: int = 5,
+        timeout: float = 300.0,
+        max_wait: float = 120.0,
+        backoff: float = 1.0,
+        price: Price | None = None,
+        budget: Budget | None = None,
+    ) -> None:
+        url = base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+        key = api_key or os.environ.get("OPENAI_API_KEY") or ""
+        if not key and urlsplit(url).hostname == "api.openai.com":
+            raise ApiError("OPENAI_API_KEY is not set; set it, or OPENAI_BASE_URL for a server of your own")
+        self.model = model
+        self.base_url = public_url(url)
+        self.price = price
+        self.dialect = Dialect()
+        self._proven = False  # something was answered in this dialect
+        self._concurrency = concurrency
+        self._max_attempts = max_attempts
+        self._max_wait = max_wait
+        self._backoff = backoff
+        self._budget = budget
+        self._options: dict[str, Any] = {
+            "api_key": key or "none",  # a server of one's own needs no key, the client insists on one
+            "base_url": url,
+            "max_retries": 0,
+            "timeout": timeout,
+        }
+        self._secrets = _secrets(key, url)
+
+    def redact(self, text: str) -> str:
+        """``text`` without this client's secrets and without anything that looks like a key."""
+        return _KEY_LIKE.sub("[key]", self._hide(text))
+
+    def ceiling_usd(self, request: ApiRequest) -> float:
+        """The most one attempt can cost; 0 where no price is known."""
+        return 0.0 if self.price is None else self.price.usd(request.prompt_bytes() + 64, request.max_tokens)
+
+    def run(self, requests: Iterable[ApiRequest]) -> Iterator[list[ApiReply]]:
+        """Every attempt at every request, in order of completion, in lists of what was ready together.
+
+        ``requests`` is read in another thread, as slots come free. Raises ApiError, after all that was under way has
+        come back, where the run cannot go on: no access, no quota, no such model, no server, no money left.
+        """
+        out: queue.SimpleQueue[ApiReply | BaseException | None] = queue.SimpleQueue()
+        schedule = self._schedule(iter(requests))
+        loop = asyncio.new_event_loop()
+        main = loop.create_task(self._serve(schedule, out.put))
+
+        def work() -> None:
+            end: BaseException | None = None
+            try:
+                loop.run_until_complete(main)
+            except (Exception, asyncio.CancelledError) as error:
+                end = error
+            finally:
+                loop.run_until_complete(loop.shutdown_asyncgens())
+                loop.close()
+                out.put(end)
+
+        thread = threading.Thread(target=work, name="openai-client", daemon=True)
+        thread.start()
+        try:
+            while True:
+                ready, end = _drain(out)
+                if ready:
+                    yield ready
+                if isinstance(end, BaseException):
+                    raise end
+                if end:
+                    return
+        finally:  # the caller may have stopped listening
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(main.cancel)
+            thread.join()
+
+    def call(self, function: Callable[[openai.OpenAI], T]) -> T:
+        """``function`` of a plain client (files, batches), with the same retries and told errors."""
+        import openai
+
+        schedule = self._schedule(iter(()))
+        with openai.OpenAI(**self._options) as client:
+            for attempt in itertools.count(1):
+                try:
+                    return function(client)
+                except (openai.OpenAIError, ValueError) as error:
+                    result = self._failure(error, ApiReply("", attempt, "failed"))
+                    wait = result.wait_seconds if result.wait_seconds is not None else schedule.delay(attempt)
+                    last = attempt >= self._max_attempts or result.reply.outcome != "failed" or wait > self._max_wait
+                    if last or result.stop:
+                        raise ApiError(result.stop or f"{self.base_url}: {result.reply.error}") from None
+                    time.sleep(wait)
+        raise AssertionError("unreachable")
+
+    def _schedule(self, requests: Iterator[ApiRequest]) -> Schedule:
+        return Schedule(
+            requests,
+            limit=AdaptiveLimit(self._concurrency or CONCURRENCY_START, self._concurrency or CONCURRENCY_CEILING),
+            max_attempts=self._max_attempts,
+            max_wait=self._max_wait,
+            backoff=self._backoff,
+            budget=self._budget,
+            ceiling_usd=self.ceiling_usd,
+        )
+
+    async def _serve(self, schedule: Schedule, emit: Callable[[ApiReply], None]) -> None:
+        import openai
+
+        loop = asyncio.get_running_loop()
+        active: dict[asyncio.Task[Result], Job] = {}
+        async with openai.AsyncOpenAI(**self._options) as api:
+            try:
+                while not schedule.over:
+                    while (job := schedule.next(loop.time())) is not None:
+                        active[asyncio.create_task(self._attempt(api, job))] = job
+                    timeout = schedule.wait_seconds(loop.time())
+                    if active:
+                        done, _ = await asyncio.wait(active, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                        for task in done:
+                            emit(schedule.finished(active.pop(task), task.result(), loop.time()))
+                    else:
+                        await asyncio.sleep(timeout or 0)
+            finally:
+                for task in active:
+                    task.cancel()
+                await asyncio.gather(*active, return_exceptions=True)
+        if schedule.stop is not None:
+            raise ApiError(schedule.stop)
+
+    async def _attempt(self, api: openai.AsyncOpenAI, job: Job) -> Result:
+        """One try, or several while it is still being found out what the server takes."""
+        import openai
+
+        request = job.request
+        started = time.monotonic()
+        endpoint: Any = api.chat.completions if request.prompt is None else api.completions
+        body = {"messages": list(request.messages)} if request.prompt is None else {"prompt": request.prompt}
+        while True:
+            dialect = self.dialect
+            parameters = dialect.parameters(request)
+            reply = ApiReply(
+                request.id,
+                job.attempt,
+                "failed",
+                structured=None if request.schema is None else dialect.structured,
+                parameters={**parameters, **request.extra},
+            )
+            try:
+                raw = await endpoint.with_raw_response.create(
+                    model=self.model,
+                    **body,
+                    **parameters,
+                    **dialect.response_format(request),
+                    extra_body=dict(request.extra) or None,
+                )
+                result = self._answer(raw.parse(), reply, raw.headers)
+            except (openai.OpenAIError, ValueError) as error:  # ValueError: JSON that is none
+                changed = self._adapted(dialect, error, has_schema=request.schema is not None)
+                if changed is not None:
+                    self.dialect = changed
+                    continue
+                result = self._failure(error, reply)
+            self._proven = self._proven or result.reply.outcome == "reply"
+            seconds = round(time.monotonic() - started, 4)
+            return dataclasses.replace(result, reply=dataclasses.replace(result.reply, seconds=seconds))
+
+    def _adapted(self, dialect: Dialect, error: Exception, *, has_schema: bool) -> Dialect | None:
+        """Another dialect, where nothing was answered yet and the error is about a parameter."""
+        import openai
+
+        if self._proven or not isinstance(error, openai.BadRequestError | openai.UnprocessableEntityError):
+            return None
+        return dialect.without(error.param, str(error.message), has_schema=has_schema)
+
+    def _answer(self, completion: Any, reply: ApiReply, headers: Mapping[str, str]) -> Result:
+        """A 200: what the model said, or what is wrong with it. Nothing in it is taken for granted."""
+        usage = getattr(completion, "usage", None)
+        prompt_tokens = _count(getattr(usage, "prompt_tokens", None))
+        completion_tokens = _count(getattr(usage, "completion_tokens", None))
+        known = self.price is not None and prompt_tokens is not None and completion_tokens is not None
+        choices = getattr(completion, "choices", None)
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        message = getattr(choice, "message", None)
+        text = _text(getattr(choice, "text", None) if message is None else getattr(message, "content", None))
+        refusal = _text(getattr(message, "refusal", None))
+        finish = _text(getattr(choice, "finish_reason", None))
+        if finish == "content_filter" and not refusal:
+            refusal = "stopped by the server's content filter"
+        error = None
+        if choice is None:
+            said = completion if isinstance(completion, str) else getattr(completion, "error", None)
+            error = "answered 200 without a completion" + (f": {self.redact(str(said))[:200]}" if said else "")
+        elif not text and not refusal and finish != "length":
+            error = "answered 200 with no text"
+        reply = dataclasses.replace(
+            reply,
+            outcome="reply" if error is None else "failed",
+            text=None if text is None else self._hide(text),
+            refusal=None if refusal is None else self._hide(refusal),
+            finish_reason=finish,
+            error=error,
+            http_status=200,
+            model=_text(getattr(completion, "model", None)),
+            system_fingerprint=_text(getattr(completion, "system_fingerprint", None)),
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            cost_usd=self.price.usd(prompt_tokens or 0, completion_tokens or 0) if self.price and known else None,
+        )
+        return Result(reply, _reset_seconds(headers))
+
+    def _failure(self, error: Exception, reply: ApiReply) -> Result:
+        """An exception as an outcome: tried again, refused for good, or the end of the run."""
+        import openai
+
+        if not isinstance(error, openai.APIStatusError):
+            told = self.redact(str(error.__cause__ or error) or type(error.__cause__ or error).__name__)[:300]
+            if isinstance(error, openai.APITimeoutError):
+                told = f"no answer from {self.base_url} in time"
+            elif isinstance(error, openai.APIConnectionError):
+                told = f"no answer from {self.base_url} ({told})"
+            elif isinstance(error, ValueError):
+                told = f"answered with JSON that cannot be read ({told})"
+            failed = dataclasses.replace(reply, error=told)
+            return Result(failed, pushed_back=isinstance(error, openai.APITimeoutError))
+        status, headers = error.status_code, error.response.headers
+        told = self.redact(" ".join(str(error.message).split()))[:300]
+        reply = dataclasses.replace(reply, error=told, http_status=status)
+        if _QUOTA & {error.code, error.type}:
+            reply = dataclasses.replace(reply, outcome="quota")
+            return Result(reply, stop=f"no quota left at {self.base_url} ({told}); add credit, then run this again")
+        if status == 401:
+            return Result(reply, stop=f"{self.base_url} refuses the key ({told}); check OPENAI_API_KEY")
+        if status in (403, 404) and not self._proven:
+            return Result(reply, stop=f"{self.base_url} has no {self.model} for you ({told}); check model and base URL")
+        if status in _TRANSIENT or status >= 500:
+            wait = _retry_after(headers)
+            if wait is None and status == 429:
+                wait = _reset_seconds(headers)
+            return Result(reply, wait, pushed_back=status in _OVERLOADED)
+        return Result(dataclasses.replace(reply, outcome="rejected"))
+
+    def _hide(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "[key]")
+        return text
+
+
+def public_url(url: str) -> str:
+    """A base URL without user, password, query and fragment: what may be stored and shown."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path.rstrip('/')}"
+
+
+def _drain(out: queue.SimpleQueue[ApiReply | BaseException | None]) -> tuple[list[ApiReply], BaseException | bool]:
+    """What is ready, after waiting for the first; and how it ended: an error, True (well), False (not yet)."""
+    ready: list[ApiReply] = []
+    item = out.get()
+    while isinstance(item, ApiReply):
+        ready.append(item)
+        try:
+            item = out.get_nowait()
+        except queue.Empty:
+            return ready, False
+    return ready, True if item is None else item
+
+
+def _secrets(key: str, url: str) -> list[str]:
+    """What must never be shown, longest first; short values are no secrets and would tear words apart."""
+    parts = urlsplit(url)
+    found = [key, parts.password or "", *(pair.partition("=")[2] for pair in parts.query.split("&"))]
+    found += [os.environ.get(name, "") for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_WEBHOOK_SECRET")]
+    for line in os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n"):
+        value = line.partition(":")[2].strip()
+        found += [value, value.rpartition(" ")[2]]
+    found += [json.dumps(secret)[1:-1] for secret in found]
+    return sorted({secret for secret in found if len(secret) >= 8}, key=len, reverse=True)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds a response asks to wait: retry-after-ms, or Retry-After as seconds or as a date."""
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        with contextlib.suppress(ValueError):
+            seconds = float(headers.get(name, "")) * scale
+            return min(max(0.0, seconds), 1e9)  # also makes 0 of NaN
+    date = email.utils.parsedate_tz(headers.get("retry-after", ""))
+    return None if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
+
+
+def _reset_seconds(headers: Mapping[str, str]) -> float | None:
+    """Seconds until a limit that is used up is lifted (x-ratelimit-remaining-* is 0); None where none is."""
+    waits = []
+    for kind in ("requests", "tokens"):
+        if headers.get(f"x-ratelimit-remaining-{kind}") == "0":
+            parts = _DURATION.findall(headers.get(f"x-ratelimit-reset-{kind}", ""))
+            waits.append(sum(float(number) * _SECONDS[unit] for number, unit in parts))
+    return max(waits) if waits else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -1,0 +1,154 @@
+"""Which request goes out next, when, how many at once, and when to stop. Pure: the caller brings the clock."""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+import itertools
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from icl_local.openai_client.protocol import ApiReply, ApiRequest, Result
+from icl_local.prices import Budget
+
+GIVE_UP_AFTER = 10  # requests in a row that failed for all their attempts: the server is down, not busy
+GIVE_UP_AT_FIRST = 3  # the same, while nothing was ever answered
+_LONGEST_DELAY = 30.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One attempt to be made; ``attempt`` counts from 1."""
+
+    request: ApiRequest
+    attempt: int = 1
+
+
+class AdaptiveLimit:
+    """How many requests may be under way: one more for each success until the server first pushes back, from then on
+    one more for each round; half of it when the server pushes back, at most once a second."""
+
+    def __init__(self, start: int, ceiling: int) -> None:
+        self.value = max(1, min(start, ceiling))
+        self.ceiling = ceiling
+        self._fast = True
+        self._credit = 0
+        self._halved_at = float("-inf")
+
+    def succeeded(self) -> None:
+        """One request came back well."""
+        self._credit += 1
+        if self._fast or self._credit >= self.value:
+            self.value, self._credit = min(self.ceiling, self.value + 1), 0
+
+    def pushed_back(self, now: float) -> None:
+        """The server is overloaded; ``now`` in seconds."""
+        if now - self._halved_at >= 1.0:
+            self.value, self._fast, self._credit, self._halved_at = max(1, self.value // 2), False, 0, now
+
+
+class Schedule:
+    """The state of one run. The first request goes alone until something is answered, because it finds out what the
+    server takes; ``stop`` is why nothing more is sent, None while all is well."""
+
+    def __init__(
+        self,
+        requests: Iterator[ApiRequest],
+        *,
+        limit: AdaptiveLimit,
+        max_attempts: int,
+        max_wait: float,
+        backoff: float,
+        budget: Budget | None,
+        ceiling_usd: Callable[[ApiRequest], float],
+    ) -> None:
+        self.stop: str | None = None
+        self.answered = False
+        self._requests = requests
+        self._limit = limit
+        self._max_attempts = max_attempts
+        self._max_wait = max_wait
+        self._backoff = backoff
+        self._budget = budget
+        self._ceiling_usd = ceiling_usd
+        self._order = itertools.count()
+        self._waiting: list[tuple[float, int, Job]] = []  # a heap of retries: when due, tie break, job
+        self._active = 0
+        self._exhausted = False
+        self._failed_in_a_row = 0
+        self._pause_until = 0.0
+
+    @property
+    def over(self) -> bool:
+        """Nothing is under way and nothing more will be sent."""
+        return not self._active and (self.stop is not None or (self._exhausted and not self._waiting))
+
+    def next(self, now: float) -> Job | None:
+        """The attempt to send at ``now``; None where a slot, a due time or a reply must be waited for."""
+        width = self._limit.value if self.answered else 1
+        if self.stop is not None or now < self._pause_until or self._active >= width:
+            return None
+        if self._waiting and self._waiting[0][0] <= now:
+            job = heapq.heappop(self._waiting)[2]
+        elif (request := None if self._exhausted else next(self._requests, None)) is not None:
+            job = Job(request)
+        else:
+            self._exhausted = True
+            return None
+        if self._budget is not None and not self._budget.reserve(self._ceiling_usd(job.request)):
+            self._push(now, job)
+            if not self._active:
+                self.stop = (
+                    f"one more request could pass the cost limit of ${self._budget.limit_usd:.2f} "
+                    f"(${self._budget.spent_usd:.4f} is spent); raise it to go on"
+                )
+            return None
+        self._active += 1
+        return job
+
+    def finished(self, job: Job, result: Result, now: float) -> ApiReply:
+        """Book an attempt; the reply with ``final`` set."""
+        self._active -= 1
+        reply = result.reply
+        self._settle(job, reply)
+        failed = reply.outcome == "failed"
+        if result.pushed_back:
+            self._limit.pushed_back(now)
+        elif not failed:
+            self._limit.succeeded()
+        if reply.outcome == "reply":
+            self.answered = True
+        wait = result.wait_seconds
+        if result.stop is not None:
+            self.stop = self.stop or result.stop
+        elif wait is not None and wait > self._max_wait:
+            self.stop = self.stop or f"the server asks to wait {wait:.0f} s; run the same command again after that"
+        elif wait is not None:
+            self._pause_until = max(self._pause_until, now + wait)
+        again = failed and job.attempt < self._max_attempts
+        if again and self.stop is None:
+            self._push(now + (self.delay(job.attempt) if wait is None else wait), Job(job.request, job.attempt + 1))
+        self._failed_in_a_row = 0 if not failed else self._failed_in_a_row + (not again)
+        if self._failed_in_a_row >= (GIVE_UP_AFTER if self.answered else GIVE_UP_AT_FIRST):
+            self.stop = self.stop or f"{self._failed_in_a_row} requests in a row failed: {reply.error}; try again later"
+        return dataclasses.replace(reply, final=not again or self.stop is not None)
+
+    def wait_seconds(self, now: float) -> float | None:
+        """Seconds until something falls due; None where only a reply changes anything."""
+        due = [moment for moment in (self._pause_until, *(entry[0] for entry in self._waiting[:1])) if moment > now]
+        return min(due) - now if due and self.stop is None else None
+
+    def delay(self, attempt: int) -> float:
+        """Seconds before the try after ``attempt``: doubling, with jitter."""
+        return min(_LONGEST_DELAY, self._backoff * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)
+
+    def _push(self, due: float, job: Job) -> None:
+        heapq.heappush(self._waiting, (due, next(self._order), job))
+
+    def _settle(self, job: Job, reply: ApiReply) -> None:
+        """Book the money: what the server counted, else all that it may have charged."""
+        if self._budget is not None:
+            ceiling = self._ceiling_usd(job.request)
+            unknown = ceiling if reply.outcome == "reply" or reply.http_status is None else 0.0
+            self._budget.settle(ceiling, unknown if reply.cost_usd is None else reply.cost_usd)
