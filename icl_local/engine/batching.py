@@ -1,0 +1,432 @@
+"""Which tokens go into the next batch: continuous batching over sequences that share a prompt prefix.
+
+Pure scheduling over a ``Model`` (engine/llama.py, or a fake in tests). The rules follow how llama.cpp splits a batch
+when every sequence has a KV stream of its own:
+
+- active sequences are 0..k-1 without gaps, rows ascend by sequence id: any gap would split the batch in two;
+- prompts are decoded in steps of their own, chunks of equal length side by side;
+- the common prefix is decoded once, copied to every sequence, and kept there by cutting a finished sequence back;
+- a batch never has fewer than ``min_rows`` rows, since some kernels sum differently for a single row;
+- when the queue is empty the last active sequence moves into a gap.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from icl_local.engine.penalty import Seen, greedy
+from icl_local.engine.protocol import Completion, Progress, Request, Stats
+
+PROGRESS_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Row:
+    """One token of a batch: its sequence, its position there, and whether its logits are wanted."""
+
+    token: int
+    sequence: int
+    position: int
+    logits: bool = False
+
+
+class Grammar(Protocol):
+    """A constraint on the next token."""
+
+    def pick(self, logits: NDArray[np.float32]) -> int:
+        """The allowed id with the largest logit."""
+
+    def accept(self, token: int) -> None:
+        """Advance by ``token``."""
+
+    def close(self) -> None:
+        """Free what it holds."""
+
+
+class Interrupted(Exception):
+    """A decode was aborted on request; nothing of the step counts."""
+
+
+class Model(Protocol):
+    """What scheduling needs of a model with an open context."""
+
+    n_ctx_train: int
+
+    def tokenize(self, text: str) -> list[int]: ...
+    def piece(self, token: int) -> bytes: ...
+    def is_eog(self, token: int) -> bool: ...
+    def open(self, *, n_sequences: int, n_ctx_seq: int) -> None: ...
+    def decode(self, rows: Sequence[Row]) -> None: ...
+    def logits(self, row: int) -> NDArray[np.float32]: ...
+    def copy_sequence(self, source: int, target: int) -> None: ...
+    def cut_sequence(self, sequence: int, length: int) -> None: ...
+    def save_sequence(self, sequence: int) -> bytes: ...
+    def load_sequence(self, sequence: int, state: bytes) -> bool: ...
+    def grammar(self, text: str) -> Grammar: ...
+
+
+class PrefixCache(Protocol):
+    """Where decoded prefixes are kept between calls; keys are token sequences."""
+
+    def get(self, tokens: Sequence[int]) -> bytes | None: ...
+    def put(self, tokens: Sequence[int], state: bytes) -> None: ...
+
+
+class LoopWatch(Protocol):
+    """Tells while text grows that its end has become an infinite loop."""
+
+    def append(self, text: str) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one generate call: sequences decoded together, context tokens and rows per step."""
+
+    parallel: int
+    n_ubatch: int = 512
+    min_rows: int = 2
+    share_prefix: bool = True
+    keep_tokens: bool = False
+
+
+@dataclass
+class Slot:
+    """A request while it is being decoded."""
+
+    request: Request
+    prompt: list[int]
+    seen: Seen
+    limit: int
+    past: int
+    pending: int = -1
+    output: bytearray = field(default_factory=bytearray)
+    tokens: list[int] = field(default_factory=list)
+    stops: tuple[bytes, ...] = ()
+    grammar: Grammar | None = None
+    watch: LoopWatch | None = None
+    watched: int = 0
+
+
+def common_prefix(prompts: Sequence[list[int]]) -> list[int]:
+    """Longest common token prefix that leaves every prompt two tokens; empty for fewer than two prompts.
+
+    Two, because attention over a chunk of one token runs another kernel than over a chunk of several.
+    """
+    if len(prompts) < 2:
+        return []
+    first, last = min(prompts), max(prompts)
+    length = 0
+    for a, b in zip(first, last, strict=False):
+        if a != b:
+            break
+        length += 1
+    return list(first[: max(0, min(length, min(len(p) for p in prompts) - 2))])
+
+
+def prefill_steps(remaining: Sequence[tuple[int, int]], *, n_ubatch: int) -> Iterator[list[tuple[int, int]]]:
+    """Steps that decode ``remaining`` [(sequence, tokens left)], ascending by sequence.
+
+    Yields [(sequence, tokens)] a step: a run of neighbouring sequences with chunks of one length, at most
+    ``n_ubatch`` rows. No chunk has one token unless the whole prompt has: see ``common_prefix``.
+    """
+    left = dict(remaining)
+    while left:
+        run = [min(left)]
+        while run[-1] + 1 in left and len(run) < n_ubatch // 4:
+            run.append(run[-1] + 1)
+        chunk = _chunk([left[s] for s in run], n_ubatch // len(run))
+        if chunk == 0:  # no length suits the whole run
+            run = run[:1]
+            chunk = _chunk([left[run[0]]], n_ubatch)
+        yield [(s, chunk) for s in run]
+        for s in run:
+            left[s] -= chunk
+            if left[s] == 0:
+                del left[s]
+
+
+def _chunk(left: Sequence[int], most: int) -> int:
+    """Largest common chunk of at least two tokens that leaves nobody exactly one; 0 where there is none."""
+    if len(left) == 1 and left[0] == 1:
+        return 1
+    return next((n for n in range(min(most, *left), 1, -1) if all(x - n != 1 for x in left)), 0)
+
+
+class Generation:
+    """One generate call: iterate for completions, then read ``stats``.
+
+    Raises Interrupted when the model's decode was aborted; completions yielded before that stand.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        requests: Sequence[Request],
+        limits: Limits,
+        *,
+        prefix_cache: PrefixCache | None = None,
+        loop_watch: Callable[[], LoopWatch] | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        kv_bytes_per_token: int = 0,
+    ) -> None:
+        self._model = model
+        self._requests = requests
+        self._limits = limits
+        self._cache = prefix_cache
+        self._loop_watch = loop_watch
+        self._on_progress = on_progress
+        self._kv_bytes_per_token = kv_bytes_per_token
+        self._active: list[Slot] = []
+        self._prefix: list[int] = []
+        self._wanted = self._n_sequences = 0
+        self._progress_at = 0.0
+        self._done = self._steps = self._prompt_tokens = self._prefilled = self._new = 0
+        self._prefill_seconds = self._decode_seconds = self._wall_seconds = 0.0
+        self._prefix_source = "none"
+        self._n_ctx_seq = 0
+        self._interrupted = False
+
+    @property
+    def stats(self) -> Stats:
+        """Sums so far."""
+        spent = self._prefill_seconds + self._decode_seconds
+        return Stats(
+            n_done=self._done,
+            prompt_tokens=self._prompt_tokens,
+            prefilled_tokens=self._prefilled,
+            new_tokens=self._new,
+            steps=self._steps,
+            wall_seconds=self._wall_seconds,
+            prefill_seconds=self._prefill_seconds,
+            decode_seconds=self._decode_seconds,
+            other_seconds=self._wall_seconds - spent,
+            prefix_tokens=len(self._prefix),
+            prefix_source=self._prefix_source,
+            n_parallel=min(self._limits.parallel, max(1, len(self._requests))),
+            n_ctx_seq=self._n_ctx_seq,
+            kv_bytes=self._kv_bytes,
+            interrupted=self._interrupted,
+        )
+
+    def __iter__(self) -> Iterator[Completion]:
+        started = time.perf_counter()
+        try:
+            yield from self._run()
+        except Interrupted:
+            self._interrupted = True
+            raise
+        finally:
+            self._wall_seconds = time.perf_counter() - started
+            for sequence in self._active:
+                if sequence.grammar is not None:
+                    sequence.grammar.close()
+
+    def _run(self) -> Iterator[Completion]:
+        fitting: list[tuple[Request, list[int]]] = []
+        for request in self._requests:
+            tokens = self._model.tokenize(request.prompt)
+            if len(tokens) >= self._model.n_ctx_train or not tokens:
+                yield self._finished(Completion(request.id, "", "prompt_too_long", len(tokens), 0))
+            else:
+                fitting.append((request, tokens))
+        if not fitting:
+            return
+        # Long prompts first: neighbours have prompts of like length, and the tail of the run is short.
+        fitting.sort(key=lambda pair: -len(pair[1]))
+        queue = deque(fitting)
+        needed = max(min(self._model.n_ctx_train, len(t) + r.max_tokens) for r, t in fitting)
+        self._wanted = min(self._limits.parallel, len(fitting))
+        self._n_sequences = max(self._wanted, self._limits.min_rows)
+        self._n_ctx_seq = -(-needed // 256) * 256
+        self._model.open(n_sequences=self._n_sequences, n_ctx_seq=self._n_ctx_seq)
+        if self._limits.share_prefix:
+            self._prefix = common_prefix([tokens for _, tokens in fitting])
+            self._decode_prefix()
+        while len(self._active) < self._wanted:
+            self._active.append(self._start(*queue.popleft()))
+        self._prefill(range(self._wanted))
+        yield from self._collect(queue)
+        while self._active:
+            self._step()
+            yield from self._collect(queue)
+
+    def _decode_prefix(self) -> None:
+        if not self._prefix:
+            return
+        state = self._cache.get(self._prefix) if self._cache else None
+        if state is not None and self._model.load_sequence(0, state):
+            self._prefix_source = "cache"
+        else:
+            rows = [Row(token, 0, position) for position, token in enumerate(self._prefix)]
+            position = 0
+            for step in prefill_steps([(0, len(rows))], n_ubatch=self._limits.n_ubatch):
+                count = step[0][1]
+                self._decode(rows[position : position + count], prefill=True)
+                position += count
+            self._prefix_source = "decoded"
+            if self._cache:
+                self._cache.put(self._prefix, self._model.save_sequence(0))
+        for sequence in range(1, self._wanted):
+            self._model.copy_sequence(0, sequence)
+
+    def _start(self, request: Request, prompt: list[int]) -> Slot:
+        return Slot(
+            request=request,
+            prompt=prompt,
+            seen=Seen(prompt),
+            limit=min(request.max_tokens, self._model.n_ctx_train - len(prompt)),
+            past=len(self._prefix),
+            stops=tuple(s.encode() for s in request.stops),
+            grammar=self._model.grammar(request.grammar) if request.grammar else None,
+            watch=self._loop_watch() if self._loop_watch else None,
+        )
+
+    def _prefill(self, fresh: Sequence[int]) -> None:
+        """Decode the prompts of the fresh sequences past the prefix; each gets its first token."""
+        remaining = [(s, len(self._active[s].prompt) - self._active[s].past) for s in fresh]
+        for step in prefill_steps(remaining, n_ubatch=self._limits.n_ubatch):
+            rows: list[Row] = []
+            last: dict[int, int] = {}
+            for number, count in step:
+                sequence = self._active[number]
+                for position in range(sequence.past, sequence.past + count):
+                    final = position == len(sequence.prompt) - 1
+                    if final:
+                        last[number] = len(rows)
+                    rows.append(Row(sequence.prompt[position], number, position, final))
+            offset = self._decode(rows, prefill=True)
+            for number, count in step:
+                self._active[number].past += count
+                if number in last:
+                    self._pick(self._active[number], offset + last[number])
+
+    def _step(self) -> None:
+        """Decode one token of every active sequence and pick the next."""
+        rows = [Row(s.pending, number, s.past, True) for number, s in enumerate(self._active)]
+        offset = self._decode(rows, prefill=False)
+        for number, sequence in enumerate(self._active):
+            sequence.past += 1
+            self._pick(sequence, offset + number)
+        self._report()
+
+    def _decode(self, rows: list[Row], *, prefill: bool) -> int:
+        """Decode, padded to ``min_rows`` with a neighbour's throw-away token; returns the index of the first row."""
+        padding: list[Row] = []
+        first, last = rows[0].sequence, rows[-1].sequence
+        if len(rows) < self._limits.min_rows:
+            other = last + 1 if last + 1 < self._n_sequences else first - 1
+            idle = len(self._prefix) if other < self._wanted else 0
+            past = self._active[other].past if other < len(self._active) else idle
+            padding = [Row(rows[0].token, other, past + i) for i in range(self._limits.min_rows - len(rows))]
+        before = bool(padding) and padding[0].sequence < first
+        started = time.perf_counter()
+        self._model.decode([*padding, *rows] if before else [*rows, *padding])
+        if padding:
+            self._model.cut_sequence(padding[0].sequence, padding[0].position)
+        spent = time.perf_counter() - started
+        if prefill:
+            self._prefill_seconds += spent
+            self._prefilled += len(rows)
+        else:
+            self._decode_seconds += spent
+            self._steps += 1
+        return len(padding) if before else 0
+
+    def _pick(self, sequence: Slot, row: int) -> None:
+        logits = self._model.logits(row)
+        if sequence.grammar is not None:
+            token = sequence.grammar.pick(logits)
+            sequence.grammar.accept(token)
+        else:
+            token = greedy(logits, sequence.seen.ids, sequence.request.repetition_penalty)
+        sequence.seen.add(token)
+        sequence.pending = token
+        sequence.tokens.append(token)
+        sequence.output += self._model.piece(token)
+        self._new += 1
+
+    def _reason(self, sequence: Slot) -> str | None:
+        """Why the sequence ends with its newest token, or None while it goes on."""
+        if not sequence.request.ignore_eog and self._model.is_eog(sequence.pending):
+            return "eog"
+        if sequence.stops:
+            longest = max(map(len, sequence.stops))
+            tail = bytes(sequence.output[-longest - len(self._model.piece(sequence.pending)) :])
+            if any(stop in tail for stop in sequence.stops):
+                return "stop"
+        if sequence.watch is not None:
+            text = sequence.output.decode("utf-8", "ignore")
+            grown, sequence.watched = text[sequence.watched :], len(text)
+            if sequence.watch.append(grown):
+                return "stopped_on_loop"
+        return "length" if len(sequence.tokens) >= sequence.limit else None
+
+    def _collect(self, queue: deque[tuple[Request, list[int]]]) -> Iterator[Completion]:
+        """Yield what has ended; refill its sequence from the queue, or close the gap it leaves."""
+        refilled: list[int] | None = None
+        while refilled is None or refilled:
+            refilled = []
+            number = 0
+            while number < len(self._active):
+                reason = self._reason(self._active[number])
+                if reason is None:
+                    number += 1
+                    continue
+                yield self._finished(self._ended(self._active[number], reason))
+                self._model.cut_sequence(number, len(self._prefix))
+                if queue:
+                    self._active[number] = self._start(*queue.popleft())
+                    refilled.append(number)
+                    number += 1
+                else:
+                    self._close_gap(number)
+            self._prefill(refilled)
+
+    def _close_gap(self, number: int) -> None:
+        """Move the last active sequence to ``number``, whose own has ended."""
+        moved = self._active.pop()
+        last = len(self._active)
+        if number < last:
+            self._model.copy_sequence(last, number)
+            self._model.cut_sequence(last, len(self._prefix))
+            self._active[number] = moved
+
+    def _ended(self, sequence: Slot, reason: str) -> Completion:
+        if sequence.grammar is not None:
+            sequence.grammar.close()
+            sequence.grammar = None
+        saved = sequence.limit - len(sequence.tokens) if reason == "stopped_on_loop" else 0
+        return Completion(
+            id=sequence.request.id,
+            raw_text=sequence.output.decode("utf-8", "replace"),
+            finish_reason=reason,
+            prompt_tokens=len(sequence.prompt),
+            new_tokens=len(sequence.tokens),
+            tokens_saved=saved,
+            tokens=tuple(sequence.tokens) if self._limits.keep_tokens else (),
+        )
+
+    def _finished(self, completion: Completion) -> Completion:
+        self._done += 1
+        self._prompt_tokens += completion.prompt_tokens
+        self._report(force=True)
+        return completion
+
+    def _report(self, *, force: bool = False) -> None:
+        if self._on_progress is None:
+            return
+        now = time.perf_counter()
+        if force or now - self._progress_at >= PROGRESS_SECONDS:
+            self._progress_at = now
+            self._on_progress(Progress(self._done, len(self._active), self._new, self._kv_bytes))
+
+    @property
+    def _kv_bytes(self) -> int:
+        return self._kv_bytes_per_token * self._n_ctx_seq * self._n_sequences

@@ -1,0 +1,368 @@
+"""llama.cpp's objects and the only importer of llama_cpp: model, context, grammar, quantisation, build facts.
+
+Meant to live in the worker process (engine/worker.py): llama.cpp aborts the process on some damaged files. Nothing
+here decides what to decode; that is engine/batching.py.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
+
+from icl_local.engine.batching import Interrupted, Row
+from icl_local.engine.protocol import EngineInfo, EngineOptions
+from icl_local.errors import ConfigError, EngineError
+
+GGML_TYPES = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8}
+_FLASH_ATTN_DISABLED, _FLASH_ATTN_ENABLED = 0, 1
+_GRAMMAR_CANDIDATES = 64
+_LOG_LINES = 40
+
+_log: list[str] = []
+_backend_ready = False
+
+
+def _keep_log(_level: int, text: bytes, _user: Any) -> None:
+    _log.append(text.decode("utf-8", "replace"))
+    del _log[:-_LOG_LINES]
+
+
+_log_callback = llama_cpp.llama_log_callback(_keep_log)  # ctypes keeps no reference of its own
+
+
+def _backend() -> None:
+    global _backend_ready
+    if not _backend_ready:
+        llama_cpp.llama_log_set(_log_callback, ctypes.c_void_p(0))
+        llama_cpp.llama_backend_init()
+        _backend_ready = True
+
+
+def last_log_line() -> str:
+    """The newest line of llama.cpp's log that says something failed, or the newest line."""
+    lines = [line.strip() for line in "".join(_log).splitlines() if line.strip()]
+    telling = [line for line in lines if any(word in line.lower() for word in ("error", "fail", "invalid", "missing"))]
+    return (telling or lines or ["no message"])[-1]
+
+
+def system_info() -> dict[str, str]:
+    """Build facts: llama_build, cpu_features (the ones switched on), gpu (true | false), package version."""
+    _backend()
+    raw: str = llama_cpp.llama_print_system_info().decode()
+    features = [part.split("=")[0].strip() for part in raw.replace("CPU :", "|").split("|") if "= 1" in part]
+    version: bytes | str = llama_cpp.llama_version()
+    return {
+        "package": llama_cpp.__version__,
+        "llama_build": f"{llama_cpp.__version__}/{version.decode() if isinstance(version, bytes) else version}",
+        "cpu_features": " ".join(sorted(features)),
+        "system": raw.strip(),
+        "gpu": "true" if llama_cpp.llama_supports_gpu_offload() else "false",
+    }
+
+
+class LlamaModel:
+    """A loaded GGUF file with, once ``open`` was called, a context of several sequences.
+
+    ``abort_flag``: address of two bytes; as soon as the first is not NUL, a decode under way stops (CPU only).
+    Raises EngineError where llama.cpp refuses the file or a context does not fit into memory.
+    """
+
+    def __init__(self, path: Path, options: EngineOptions, *, abort_flag: int = 0, vocab_only: bool = False) -> None:
+        _backend()
+        self._path = path
+        self.options = options
+        self._abort_flag = abort_flag
+        self._context: Any = None
+        self._batch: Any = None
+        self._pieces: dict[int, bytes] = {}
+        self._eog: dict[int, bool] = {}
+        self.gpu_layers = self._gpu_layers(options.gpu_layers)
+        params = llama_cpp.llama_model_default_params()
+        params.n_gpu_layers = self.gpu_layers
+        params.use_extra_bufts = options.repack is not False
+        params.vocab_only = vocab_only
+        self._model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
+        if not self._model:
+            raise EngineError(f"llama.cpp cannot load {path.name}: {last_log_line()}; try another file")
+        self._vocab = llama_cpp.llama_model_get_vocab(self._model)
+        self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
+        self.n_ctx_train: int = llama_cpp.llama_model_n_ctx_train(self._model)
+        self._add_eos: bool = llama_cpp.llama_vocab_get_add_eos(self._vocab)
+        self.n_threads = options.threads or physical_cores()
+
+    @property
+    def kv_type(self) -> str:
+        """ggml type of the KV cache."""
+        return self.options.kv_type or "f16"
+
+    @staticmethod
+    def _gpu_layers(wanted: int | None) -> int:
+        if not llama_cpp.llama_supports_gpu_offload():
+            if wanted:
+                raise ConfigError(
+                    "this build of llama.cpp has no GPU support; rebuild it (README) or drop --gpu-layers"
+                )
+            return 0
+        return -1 if wanted is None else wanted
+
+    def info(self, *, n_parallel: int) -> EngineInfo:
+        """What was loaded and chosen."""
+        system = system_info()
+        return EngineInfo(
+            llama_build=system["llama_build"],
+            cpu_features=system["cpu_features"],
+            gpu_devices=system["gpu"],
+            n_vocab=self.n_vocab,
+            n_ctx_train=self.n_ctx_train,
+            n_parallel=n_parallel,
+            n_threads=self.n_threads,
+            gpu_layers=self.gpu_layers,
+            kv_type=self.kv_type,
+            repack=self.options.repack is not False,
+        )
+
+    def close(self) -> None:
+        """Free context and model."""
+        self._close_context()
+        if self._model:
+            llama_cpp.llama_model_free(self._model)
+            self._model = None
+
+    def _close_context(self) -> None:
+        if self._batch is not None:
+            llama_cpp.llama_batch_free(self._batch)
+            self._batch = None
+        if self._context:
+            llama_cpp.llama_free(self._context)
+            self._context = None
+
+    def open(self, *, n_sequences: int, n_ctx_seq: int) -> None:
+        """An empty context of ``n_sequences`` with room for ``n_ctx_seq`` tokens each (a multiple of 256)."""
+        self._close_context()
+        options = self.options
+        if self.kv_type not in GGML_TYPES:
+            raise ConfigError(f"unknown KV type {self.kv_type}; choose one of {', '.join(GGML_TYPES)}")
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx = n_ctx_seq * n_sequences
+        params.n_seq_max = n_sequences
+        params.n_batch = max(options.n_ubatch, n_sequences)
+        params.n_ubatch = max(options.n_ubatch, n_sequences)
+        params.n_threads = params.n_threads_batch = self.n_threads
+        params.kv_unified = options.kv_unified
+        params.flash_attn_type = _FLASH_ATTN_ENABLED if options.flash_attn else _FLASH_ATTN_DISABLED
+        params.type_k = params.type_v = GGML_TYPES[self.kv_type]
+        params.no_perf = True
+        if self._abort_flag:
+            # strlen as the callback: it returns 0 until the first byte is set, without Python between graph nodes.
+            libc = ctypes.CDLL(None)
+            params.abort_callback = ctypes.cast(libc.strlen, llama_cpp.ggml_abort_callback)
+            params.abort_callback_data = self._abort_flag
+        self._context = llama_cpp.llama_init_from_model(self._model, params)
+        if not self._context:
+            raise EngineError(
+                f"no context of {n_sequences} x {n_ctx_seq} tokens for {self._path.name}: {last_log_line()};"
+                " use a smaller --parallel or --max-tokens"
+            )
+        self._memory = llama_cpp.llama_get_memory(self._context)
+        self._batch = llama_cpp.llama_batch_init(params.n_batch, 0, 1)
+        self._n_batch: int = params.n_batch
+
+    def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
+        """Token ids; BOS is added where the file asks for it, special tokens in the text are recognised."""
+        data = text.encode("utf-8", "replace")
+        size = len(data) + 16
+        buffer = (llama_cpp.llama_token * size)()
+        count = llama_cpp.llama_tokenize(self._vocab, data, len(data), buffer, size, add_special, True)
+        if count < 0:
+            raise EngineError(f"the tokenizer of {self._path.name} gave {-count} tokens for {len(data)} bytes")
+        tokens = list(buffer[:count])
+        if add_special and self._add_eos and tokens and self.is_eog(tokens[-1]):
+            tokens.pop()  # an EOS after the prompt would end the answer before it begins
+        return tokens
+
+    def piece(self, token: int) -> bytes:
+        """UTF-8 bytes of a token, possibly a part of a character; nothing for control tokens."""
+        found = self._pieces.get(token)
+        if found is None:
+            buffer = ctypes.create_string_buffer(512)
+            count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
+            if count < 0:
+                buffer = ctypes.create_string_buffer(-count)
+                count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
+            found = self._pieces[token] = buffer.raw[:count]
+        return found
+
+    def is_eog(self, token: int) -> bool:
+        """Whether the token ends a generation (EOS, EOT, <|im_end|> ...)."""
+        found = self._eog.get(token)
+        if found is None:
+            found = self._eog[token] = bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
+        return found
+
+    def decode(self, rows: Sequence[Row]) -> None:
+        """Run the rows as one batch. Raises Interrupted when aborted, EngineError when llama.cpp refuses."""
+        batch = self._batch
+        batch.n_tokens = len(rows)
+        for i, row in enumerate(rows):
+            batch.token[i] = row.token
+            batch.pos[i] = row.position
+            batch.n_seq_id[i] = 1
+            batch.seq_id[i][0] = row.sequence
+            batch.logits[i] = row.logits
+        status = llama_cpp.llama_decode(self._context, batch)
+        if status == 2:
+            raise Interrupted
+        if status != 0:
+            raise EngineError(f"llama.cpp could not decode a batch (status {status}): {last_log_line()}")
+
+    def logits(self, row: int) -> NDArray[np.float32]:
+        """Logits [n_vocab] of batch row ``row``: llama.cpp's own memory, valid until the next decode."""
+        pointer = llama_cpp.llama_get_logits_ith(self._context, row)
+        return np.ctypeslib.as_array(pointer, shape=(self.n_vocab,))
+
+    def copy_sequence(self, source: int, target: int) -> None:
+        """Make ``target`` a copy of ``source``."""
+        llama_cpp.llama_memory_seq_rm(self._memory, target, -1, -1)
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
+    def cut_sequence(self, sequence: int, length: int) -> None:
+        """Keep the first ``length`` positions of a sequence."""
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1)
+
+    def save_sequence(self, sequence: int) -> bytes:
+        """The KV state of a sequence."""
+        size = llama_cpp.llama_state_seq_get_size(self._context, sequence)
+        buffer = (ctypes.c_uint8 * size)()
+        written = llama_cpp.llama_state_seq_get_data(self._context, buffer, size, sequence)
+        return bytes(memoryview(buffer)[:written])
+
+    def load_sequence(self, sequence: int, state: bytes) -> bool:
+        """Restore what ``save_sequence`` gave; False where llama.cpp does not take it."""
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        return bool(llama_cpp.llama_state_seq_set_data(self._context, buffer, len(state), sequence))
+
+    def grammar(self, text: str) -> LlamaGrammar:
+        """A fresh constraint; raises ConfigError where the grammar does not parse."""
+        return LlamaGrammar(self._vocab, text)
+
+
+class LlamaGrammar:
+    """A GBNF grammar walked along one sequence."""
+
+    def __init__(self, vocab: Any, text: str) -> None:
+        self._sampler = llama_cpp.llama_sampler_init_grammar(vocab, text.encode(), b"root")
+        if not self._sampler:
+            raise ConfigError(f"llama.cpp does not accept the grammar: {last_log_line()}")
+
+    def pick(self, logits: NDArray[np.float32]) -> int:
+        """The allowed id with the largest logit: the best few are tried first, then the whole vocabulary."""
+        count = min(_GRAMMAR_CANDIDATES, len(logits))
+        best = np.argpartition(logits, -count)[-count:]
+        best = best[np.lexsort((best, -logits[best]))]
+        for ids in (best[:1], best, np.arange(len(logits))):
+            allowed = self._allowed(ids, logits)
+            if allowed.any():
+                kept = ids[allowed]
+                return int(kept[logits[kept].argmax()])
+        raise EngineError("the grammar allows no token here; simplify it")
+
+    def _allowed(self, ids: NDArray[np.int64], logits: NDArray[np.float32]) -> NDArray[np.bool_]:
+        data = (llama_cpp.llama_token_data * len(ids))()
+        view = np.frombuffer(data, dtype=[("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+        view["id"] = ids
+        view["logit"] = logits[ids]
+        array = llama_cpp.llama_token_data_array(data, len(ids), -1, False)
+        llama_cpp.llama_sampler_apply(self._sampler, ctypes.byref(array))
+        return np.asarray(np.isfinite(view["logit"]))
+
+    def accept(self, token: int) -> None:
+        """Advance by ``token``."""
+        llama_cpp.llama_sampler_accept(self._sampler, token)
+
+    def close(self) -> None:
+        """Free the sampler."""
+        if self._sampler:
+            llama_cpp.llama_sampler_free(self._sampler)
+            self._sampler = None
+
+
+def physical_cores() -> int:
+    """Cores this process may use; hyper-threads share units that matrix products saturate, so they count half."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        siblings = Path("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list").read_text()
+        per_core = max(1, len(siblings.replace("-", ",").split(",")))
+    except OSError:
+        per_core = 1
+    return max(1, math.ceil(usable / per_core))
+
+
+def prompt_logits(path: Path, token_ids: Sequence[int], *, kv_type: str = "f32") -> NDArray[np.float32]:
+    """Logits [n_tokens, n_vocab] of every position of one prompt, decoded in one context."""
+    model = LlamaModel(path, EngineOptions(kv_type=kv_type))
+    try:
+        model.open(n_sequences=1, n_ctx_seq=-(-len(token_ids) // 256) * 256)
+        result = np.empty((len(token_ids), model.n_vocab), dtype=np.float32)
+        for start in range(0, len(token_ids), 512):
+            chunk = token_ids[start : start + 512]
+            model.decode([Row(token, 0, start + i, True) for i, token in enumerate(chunk)])
+            for i in range(len(chunk)):
+                result[start + i] = model.logits(i)
+        return result
+    finally:
+        model.close()
+
+
+def tokenize(path: Path, texts: Sequence[str], *, add_special: bool = True) -> list[list[int]]:
+    """Token ids of each text by the file's own tokenizer; only the vocabulary is loaded."""
+    model = LlamaModel(path, EngineOptions(), vocab_only=True)
+    try:
+        return [model.tokenize(text, add_special=add_special) for text in texts]
+    finally:
+        model.close()
+
+
+def file_types() -> dict[str, int]:
+    """GGUF file types that can be written here, by lower-case name; the ones that need an imatrix left out."""
+    prefix = "LLAMA_FTYPE_"
+    found = {}
+    for name in dir(llama_cpp):
+        if name.startswith(prefix):
+            short = name.removeprefix(prefix).removeprefix("MOSTLY_").removeprefix("ALL_").lower()
+            found[short] = int(getattr(llama_cpp, name))
+    needs_imatrix = ("iq1", "iq2", "q2_k_s", "iq3_xxs")
+    return {n: v for n, v in found.items() if n != "guessed" and not n.startswith(needs_imatrix)}
+
+
+def quantize(source: Path, target: Path, type_name: str, *, allow_requantize: bool = False, threads: int = 0) -> None:
+    """Write ``source`` in another type to ``target``; a temporary name until it is whole.
+
+    Raises ConfigError for an unknown type, EngineError where llama.cpp refuses (requantising must be asked for).
+    """
+    _backend()
+    types = file_types()
+    if type_name.lower() not in types:
+        raise ConfigError(f"unknown type {type_name}; choose one of {', '.join(sorted(types))}")
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype = types[type_name.lower()]
+    params.allow_requantize = allow_requantize
+    params.nthread = threads
+    partial = target.with_name(target.name + ".partial")
+    try:
+        status = llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(partial), ctypes.byref(params))
+        if status != 0:
+            raise EngineError(
+                f"llama.cpp could not quantise {source.name} to {type_name}: {last_log_line()};"
+                " a file that is quantised already needs --allow-requantize"
+            )
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,48 @@
+"""Memory and parallelism, planned before anything is decoded. Pure arithmetic over a file's header."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from icl_local.gguf_file import GgufInfo
+
+BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32}
+DEFAULT_PARALLEL = 16
+MAX_PARALLEL = 64
+_MEMORY_SHARE = 0.6  # of what is free after the weights; the rest is left to the user's other programs
+
+
+def kv_bytes_per_token(info: GgufInfo, kv_type: str = "f16") -> int:
+    """Bytes of KV cache one token takes: keys and values of every layer (llama.cpp's llama_kv_cache)."""
+    return int(2 * info.block_count * info.head_count_kv * info.head_dim * BYTES[kv_type])
+
+
+def default_kv_type(info: GgufInfo) -> str:
+    """f32 for F32 weights, so that such a file decodes as Transformers does in fp32; f16 otherwise."""
+    return "f32" if info.quantization == "F32" else "f16"
+
+
+def choose_parallel(info: GgufInfo, *, n_ctx_seq: int, kv_type: str, memory_bytes: int | None = None) -> int:
+    """Sequences to decode together: DEFAULT_PARALLEL, or what 60 % of the free memory holds, at least one.
+
+    ``n_ctx_seq``: tokens a sequence may need, prompt and answer. ``memory_bytes``: free memory, measured if None.
+    """
+    free = available_memory() if memory_bytes is None else memory_bytes
+    room = max(0, int((free - info.bytes) * _MEMORY_SHARE))
+    return max(1, min(DEFAULT_PARALLEL, room // max(1, n_ctx_seq * kv_bytes_per_token(info, kv_type))))
+
+
+def available_memory() -> int:
+    """Bytes that can be used without swapping: MemAvailable bounded by the cgroup's limit; half of all elsewhere."""
+    try:
+        fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        free = int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        return free if limit == "max" else min(free, max(0, int(limit) - used))
+    except (OSError, ValueError):
+        return free

@@ -1,0 +1,137 @@
+"""What goes into the engine and what comes out: plain values, each with a JSON form for the worker's pipe."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt to complete greedily.
+
+    ``prompt`` is the whole text; the tokenizer adds BOS where the file asks for it. ``repetition_penalty`` follows
+    Transformers' rule (engine/penalty.py). ``grammar`` is GBNF with a rule ``root``; the reply is then constrained.
+    """
+
+    id: str
+    prompt: str
+    max_tokens: int = 1024
+    stops: tuple[str, ...] = ()
+    repetition_penalty: float = 1.1
+    grammar: str | None = None
+    ignore_eog: bool = False
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What came of one request.
+
+    ``raw_text``: all generated tokens, control tokens as nothing, a torn last character as U+FFFD; a stop string is
+    still in it. ``finish_reason``: stop | eog | length | prompt_too_long | stopped_on_loop. ``tokens_saved`` counts
+    what stop-on-loop left of the token limit.
+    """
+
+    id: str
+    raw_text: str
+    finish_reason: str
+    prompt_tokens: int
+    new_tokens: int
+    tokens_saved: int = 0
+    tokens: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How llama.cpp is driven. None means chosen from the file, the memory and the cores of this machine.
+
+    ``kv_unified=False`` gives each sequence a KV stream of its own, ``flash_attn=False`` and ``min_rows`` (rows a
+    batch has at least) keep sums independent of who shares the batch: see engine/exact.py. ``repack`` is llama.cpp's
+    weight repacking, ``kv_type`` f32 | f16.
+    """
+
+    parallel: int | None = None
+    gpu_layers: int | None = None
+    threads: int | None = None
+    kv_type: str | None = None
+    kv_unified: bool = False
+    flash_attn: bool = False
+    repack: bool | None = None
+    min_rows: int = 2
+    n_ubatch: int = 512
+    share_prefix: bool = True
+    stop_on_loop: bool = False
+    keep_tokens: bool = False
+    prefix_cache: str | None = None
+
+    def replace(self, **changes: Any) -> EngineOptions:
+        """A copy with some fields changed."""
+        return EngineOptions(**{**asdict(self), **changes})
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What was loaded, with what build, and what was chosen for the options left open."""
+
+    llama_build: str
+    cpu_features: str
+    gpu_devices: str
+    n_vocab: int
+    n_ctx_train: int
+    n_parallel: int
+    n_threads: int
+    gpu_layers: int
+    kv_type: str
+    repack: bool
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Counts of the generate call under way; ``kv_bytes`` is the KV cache planned for it."""
+
+    done: int
+    active: int
+    new_tokens: int
+    kv_bytes: int
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Sums over a generate call. Seconds are wall clock; ``prefilled_tokens`` counts a shared prefix once.
+
+    ``decode_seconds`` and ``prefill_seconds`` are spent in llama_decode, ``other_seconds`` is the rest of
+    ``wall_seconds``: picking tokens, stop strings, bookkeeping.
+    """
+
+    n_done: int = 0
+    prompt_tokens: int = 0
+    prefilled_tokens: int = 0
+    new_tokens: int = 0
+    steps: int = 0
+    wall_seconds: float = 0.0
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    other_seconds: float = 0.0
+    prefix_tokens: int = 0
+    prefix_source: str = "decoded"
+    n_parallel: int = 0
+    n_ctx_seq: int = 0
+    kv_bytes: int = 0
+    peak_rss_bytes: int = 0
+    interrupted: bool = False
+
+
+def to_json(value: Request | Completion | EngineOptions | EngineInfo | Progress | Stats) -> dict[str, Any]:
+    """The value's fields as a JSON object."""
+    return asdict(value)
+
+
+def request_from_json(data: dict[str, Any]) -> Request:
+    """A Request back from its JSON object."""
+    return Request(**{**data, "stops": tuple(data["stops"])})
+
+
+def completion_from_json(data: dict[str, Any]) -> Completion:
+    """A Completion back from its JSON object."""
+    return Completion(**{**data, "tokens": tuple(data["tokens"])})
