@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import graphlib
 import hashlib
 import io
@@ -40,7 +41,8 @@ class View:
     sql: str
 
 
-def migrations() -> list[Migration]:
+@functools.cache
+def migrations() -> tuple[Migration, ...]:
     """All steps in order; numbers start at 1 and leave no gap."""
     steps = [
         Migration(int(name[:4]), name.removesuffix(".sql"), resources.read_text("db", f"migrations/{name}"))
@@ -48,16 +50,17 @@ def migrations() -> list[Migration]:
     ]
     if [step.number for step in steps] != list(range(1, len(steps) + 1)):
         raise StoreError("db/migrations is not numbered 0001, 0002, ... without a gap; reinstall icl-local")
-    return steps
+    return tuple(steps)
 
 
-def views() -> list[View]:
+@functools.cache
+def views() -> tuple[View, ...]:
     """All views, each after the ones it reads from."""
     found = [
         View(name.removesuffix(".sql"), resources.read_text("db", f"views/{name}"))
         for name in resources.names("db", "views", suffix=".sql")
     ]
-    return sort_views(found)
+    return tuple(sort_views(found))
 
 
 def sort_views(found: list[View]) -> list[View]:
@@ -91,6 +94,7 @@ def published() -> dict[str, list[dict[str, str]]]:
     return tables
 
 
+@functools.cache
 def fingerprint() -> str:
     """Hash of the views and the published figures; a database that holds another one gets them anew."""
     texts = [view.sql for view in views()]

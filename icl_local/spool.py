@@ -98,7 +98,8 @@ class Spool:
         self.path, self._size = path, 0
         fcntl.flock(self._file, fcntl.LOCK_EX)
         if os.fstat(self._file).st_nlink == 0:  # folded away between its making and its lock
-            return self._open()
+            self._open()
+            return
         _sync_folder(self.folder)
 
     def _undo(self) -> None:

@@ -1,18 +1,20 @@
 """The one door to DuckDB: open, migrate, ingest the spool, read safely. The only importer of duckdb.
 
 A row is safe once the spool has it; DuckDB follows in short read-write connections, so other programs can open
-the file between two flushes. Every insert is ``on conflict do nothing`` on a deterministic key, and how far a
-spool file is ingested is written in the transaction of its rows: whatever is killed, locked, full or damaged,
-the next open brings the database level with the spool.
+the file between two flushes. Every insert is keyed, and how far a spool file is ingested is written in the
+transaction of its rows: whatever is killed, locked, full or damaged, the next open brings the database level
+with the spool. What keeps a database in order (snapshot, forget, check, rebuild) is icl_local.upkeep.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import random
 import re
+import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,14 +25,15 @@ from typing import Any
 
 import duckdb
 
-from icl_local import schema, spool
+from icl_local import ingest, schema, spool
 from icl_local.errors import DiskFull, StoreError, StoreLocked
+
+Connection = duckdb.DuckDBPyConnection
 
 STORAGE_VERSION = "v1.4.0"  # what older DuckDB clients read
 LOCK_WAIT_SECONDS = 60.0
-CHECKPOINT_EVERY = 10  # flushes; a checkpoint holds readers up, a log that grows slows opening
-FOLD_ABOVE = 32  # finished spool files
-BATCH_ROWS = 5_000  # rows of one insert: bounds memory while a database is rebuilt
+LOCK_RETRY_SECONDS = 0.5  # a flush that failed is not tried again before
+CHECKPOINT_EVERY = 10  # flushes: a checkpoint holds readers up, a long log slows opening
 
 _WRITER = {
     "storage_compatibility_version": STORAGE_VERSION,
@@ -45,13 +48,8 @@ _SAFE = {
     "python_enable_replacements": False,
     "lock_configuration": True,
 }
-# a second row of the same key wins where this holds (it must not depend on the order rows arrive in)
-_REPLACES = {
-    "critical_errors": "string_split(excluded.detector_version, '.')::integer[] "
-    "> string_split(critical_errors.detector_version, '.')::integer[]",
-    "responses": "responses.finish_reason = 'error' and excluded.finish_reason <> 'error'",
-    "training_runs": "training_runs.status = 'started' and excluded.status <> 'started'",
-}
+_ROW_FAULTS = (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException, ValueError, TypeError)
+_EXPLAIN = re.compile(r"\s*explain\s+(analyze\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,11 @@ def spool_folder(path: Path) -> Path:
 
 
 class Store:
-    """The writer's side of one database; a context manager. Opening migrates and ingests what a crash left."""
+    """The writer's side of one database; a context manager, safe to use from several threads.
+
+    Opening makes or migrates the database and ingests what a crash left. A flush is tried after ``flush_rows``
+    rows or ``flush_seconds``; raises StoreLocked where another process holds the file for a minute.
+    """
 
     def __init__(self, path: Path, *, flush_rows: int = 64, flush_seconds: float = 5.0) -> None:
         self.path = path
@@ -85,10 +87,10 @@ class Store:
         self._pending = 0
         self._flushes = 0
         self._flushed_at = time.monotonic()
-        spool.cut_torn(self._spool.folder)
-        with _writer(path, wait_seconds=LOCK_WAIT_SECONDS) as con:
-            self._columns = _columns(con)
-            ingest(con, self._spool.folder)
+        self._problem: StoreError | None = None
+        with writer(path, wait_seconds=LOCK_WAIT_SECONDS) as con:
+            self._columns = ingest.columns(con)
+            bring_level(con, path)
 
     def __enter__(self) -> Store:
         return self
@@ -98,230 +100,378 @@ class Store:
             self.close()
 
     def put(self, records: Sequence[tuple[str, Mapping[str, object]]]) -> None:
-        """Acknowledge rows: on return they are in the spool, all of them; DuckDB gets them at the next flush.
+        """Acknowledge rows: on return all of them are in the spool; DuckDB gets them at the next flush.
 
-        Raises DiskFull, StoreError where the spool cannot be written or a row does not fit its table.
+        Raises DiskFull or StoreError where the spool cannot be written or a row does not fit its table; then
+        none of ``records`` is kept.
         """
         for table, row in records:
-            if table not in self._columns:
-                raise StoreError(f"no table raw.{table}")
-            if unknown := row.keys() - self._columns[table].keys():
-                raise StoreError(f"raw.{table} has no column {', '.join(sorted(unknown))}")
+            self._check(table, row)
         self._spool.append(records)
         with self._lock:
             self._pending += len(records)
-            due = time.monotonic() - self._flushed_at >= self.flush_seconds
-            if self._pending >= self.flush_rows or due:
+            waited = time.monotonic() - self._flushed_at
+            if self._problem is not None:
+                due = waited >= LOCK_RETRY_SECONDS
+            else:
+                due = self._pending >= self.flush_rows or waited >= self.flush_seconds
+            if due:
                 self.flush()
 
     def flush(self, *, wait_seconds: float = 0) -> int:
-        """Bring DuckDB level with the spool; rows still waiting (0: none). Never raises on a lock or a full disk."""
-        with self._lock:
-            self._flushed_at = time.monotonic()
-            if self._pending == 0:
-                return 0
-            try:
-                with _writer(self.path, wait_seconds=wait_seconds) as con:
-                    ingest(con, self._spool.folder)
-                    self._flushes += 1
-                    if self._flushes % CHECKPOINT_EVERY == 0:
-                        con.execute("checkpoint")
-            except (StoreLocked, DiskFull):
-                return self._pending
-            self._pending = 0
-            return 0
+        """Bring DuckDB level with the spool; returns rows still waiting (0: none).
+
+        A database that is locked, full or damaged is no error here: rows wait in the spool, ``close`` tells.
+        """
+        return self._sync(wait_seconds=wait_seconds, checkpoint=(self._flushes + 1) % CHECKPOINT_EVERY == 0)
 
     def close(self) -> None:
-        """Flush, waiting for a lock, and checkpoint. Raises StoreLocked where rows must stay in the spool."""
+        """Flush, waiting for a lock, and checkpoint. Raises StoreError where rows must stay in the spool."""
         with self._lock:
-            waiting = self.flush(wait_seconds=LOCK_WAIT_SECONDS)
+            waiting = self._sync(wait_seconds=LOCK_WAIT_SECONDS, checkpoint=self._flushes > 0 or self._pending > 0)
             self._spool.close()
-            if waiting:
-                raise StoreLocked(
-                    f"{waiting} rows wait in {self._spool.folder} because {self.path} could not be written; nothing "
-                    f"is lost: free it, then run: icl doctor --db {self.path}"
+            if waiting and self._problem:
+                raise type(self._problem)(
+                    f"{self._problem}; {waiting} rows are safe in {self._spool.folder}, and "
+                    f"`icl status --db {self.path}` brings them in"
                 )
-            with contextlib.suppress(StoreLocked), _writer(self.path, wait_seconds=1) as con:
-                con.execute("checkpoint")
 
     def rows(self, sql: str, params: Sequence[object] = ()) -> Rows:
-        """Read inside a run: flush first, then query; waits for a lock."""
+        """Read within a run, its own rows included; waits for a lock."""
         self.flush(wait_seconds=LOCK_WAIT_SECONDS)
         return query(self.path, sql, params)
 
+    def _sync(self, *, wait_seconds: float, checkpoint: bool) -> int:
+        with self._lock:
+            self._flushed_at = time.monotonic()
+            if not self._pending and not checkpoint:
+                return 0
+            try:
+                with writer(self.path, wait_seconds=wait_seconds) as con:
+                    ingest.Ingest(con, self._spool.folder, _ROW_FAULTS).run()
+                    self._pending, self._problem = 0, None
+                    self._flushes += 1
+                    if checkpoint:
+                        con.execute("checkpoint")
+            except StoreError as error:
+                self._problem = error
+            return self._pending
+
+    def _check(self, table: str, row: Mapping[str, object]) -> None:
+        """A row that would not go into DuckDB must not be acknowledged."""
+        if table not in self._columns:
+            raise StoreError(f"there is no table raw.{table}")
+        known = self._columns[table]
+        if unknown := row.keys() - known.keys():
+            raise StoreError(f"raw.{table} has no column {', '.join(sorted(unknown))}")
+        if lacking := [name for name, column in known.items() if column.required and row.get(name) is None]:
+            raise StoreError(f"a row of raw.{table} lacks {', '.join(lacking)}")
+
 
 def query(
-    path: Path, sql: str, params: Sequence[object] = (), *, timeout: float | None = None, unsafe: bool = False
+    path: Path,
+    sql: str,
+    params: Sequence[object] = (),
+    *,
+    timeout: float | None = None,
+    unsafe: bool = False,
+    limit: int | None = None,
 ) -> Rows:
-    """Read a database without being able to change it, read other files or load code; waits for a lock.
+    """Read a database with one ``select`` that cannot change it, read other files or load code.
 
-    ``timeout`` is in seconds; ``unsafe`` allows other files and extensions, the database stays read-only.
-    Raises StoreLocked after a minute, StoreError on bad SQL, a timeout, or a file that is no database.
+    Waits for a lock. ``timeout`` is in seconds, ``limit`` rows are fetched. ``unsafe`` allows every statement,
+    other files and extensions; the database itself stays read-only. Raises StoreLocked after a minute,
+    StoreError on refused or wrong SQL, a timeout, or a file that is no database of ours.
     """
-    if not path.exists():
-        raise StoreError(f"there is no database {path}; `icl run` makes one, --db names another")
-    config = {} if unsafe else _SAFE
-    with _connected(path, read_only=True, config=config, wait_seconds=LOCK_WAIT_SECONDS) as con:
-        timer = threading.Timer(timeout, con.interrupt) if timeout else None
-        if timer:
-            timer.start()
+    with reader(path, unsafe=unsafe) as con:
+        timer = threading.Timer(timeout, con.interrupt) if timeout is not None else None
         try:
+            if timer:
+                timer.start()
+            if not unsafe:
+                _only_reads(con, sql)
             result = con.execute(sql, list(params))
             description = result.description or []
-            return Rows([d[0] for d in description], [str(d[1]) for d in description], result.fetchall())
+            rows = result.fetchall() if limit is None else result.fetchmany(limit)
+            return Rows([d[0] for d in description], [str(d[1]) for d in description], rows)
         except duckdb.InterruptException as error:
             raise StoreError(f"the query took longer than {timeout:g} s; narrow it or raise --timeout") from error
-        except duckdb.Error as error:
-            raise StoreError(_first_line(error)) from error
         finally:
             if timer:
                 timer.cancel()
 
 
 def ids(path: Path, table: str, column: str) -> set[str]:
-    """Values of one column of raw.<table>: those in the database and those that still wait in its spool."""
-    offsets: dict[str, int] = {}
+    """Values of one column of raw.<table> that need not be made: stored, waiting in the spool, or forgotten."""
     found: set[str] = set()
+    offsets: dict[str, int] = {}
     if path.exists():
-        with _connected(path, read_only=True, config=_SAFE, wait_seconds=LOCK_WAIT_SECONDS) as con:
-            found.update(str(key) for (key,) in con.execute(f'select distinct "{column}" from raw."{table}"').fetchall())
-            offsets = dict(con.execute("select file, ingested_bytes from raw.spool_files").fetchall())
+        with reader(path) as con:
+            stored = con.execute(
+                f'select distinct "{column}" from raw."{table}" where "{column}" is not null union '
+                f"select key from raw.tombstones where table_name = ? and ? = any(?)",
+                [table, column, list(ingest.FORGETTABLE.values())],
+            )
+            found.update(str(key) for (key,) in stored.fetchall())
+            offsets = ingest.offsets(con)
     for file in spool.files(spool_folder(path)):
         for line in spool.lines(file, offsets.get(file.name, 0)):
-            found.update(str(r.row[column]) for r in line.records if r.table == table)
+            found.update(str(r.row[column]) for r in line.records if r.table == table and r.row.get(column) is not None)
     return found
 
 
-def ingest(con: duckdb.DuckDBPyConnection, folder: Path) -> int:
-    """Insert every complete spool line that this database has not seen; rows read."""
-    columns = _columns(con)
-    offsets = dict(con.execute("select file, ingested_bytes from raw.spool_files").fetchall())
-    count = 0
-    for file in spool.files(folder):
-        start = offsets.get(file.name, 0)
-        if file.stat().st_size <= start:
-            continue
-        batch: list[spool.Record] = []
-        end = start
-        for line in spool.lines(file, start):
-            batch.extend(line.records)
-            end = line.end
-            if len(batch) >= BATCH_ROWS:
-                _insert(con, columns, batch, file.name, end)
-                count, batch = count + len(batch), []
-        if end > start:
-            _insert(con, columns, batch, file.name, end)
-            count += len(batch)
-    return count
+def tables(path: Path) -> dict[str, list[str]]:
+    """Columns of every table that holds a user's rows, by table name, in their order."""
+    with reader(path) as con:
+        return {table: list(found) for table, found in ingest.columns(con).items()}
 
 
-def _insert(
-    con: duckdb.DuckDBPyConnection,
-    columns: Mapping[str, Mapping[str, str]],
-    records: Sequence[spool.Record],
-    file: str,
-    end: int,
-) -> None:
-    tables: dict[str, list[Mapping[str, Any]]] = {}
-    for record in records:
-        tables.setdefault(record.table, []).append(record.row)
-    con.begin()
-    try:
-        for table, rows in tables.items():
-            types = columns[table]
-            values = [[_cell(row.get(name), kind) for row in rows] for name, kind in types.items()]
-            # one list a column: 1,000 responses in 0.06 s; executemany took 5.5 s
-            select = ", ".join(f"unnest(?::{kind}[])" for kind in types.values())
-            con.execute(f"insert into raw.{table} select {select} on conflict do nothing", values)
-        con.execute("insert or replace into raw.spool_files values (?, ?)", [file, end])
-        con.commit()
-    except BaseException:
-        con.rollback()
-        raise
+def read_rows(path: Path, table: str, *, batch: int = 1_000) -> Iterator[list[dict[str, Any]]]:
+    """All rows of raw.<table> as ``Store.put`` takes them: timestamps ISO 8601 in UTC, json columns as objects."""
+    with reader(path) as con:
+        kinds = ingest.columns(con)[table]
+        result = con.execute(f'select {", ".join(kinds)} from raw."{table}"')
+        while found := result.fetchmany(batch):
+            yield [
+                {name: _for_spool(value, kinds[name].kind) for name, value in zip(kinds, row, strict=True)}
+                for row in found
+            ]
 
 
-def _cell(value: Any, kind: str) -> Any:
-    if value is None:
-        return None
-    if kind == "JSON":
-        return json.dumps(value)
-    if isinstance(value, str):
-        return value.replace("\0", "\ufffd") if "\0" in value else value
-    return value
-
-
-def _columns(con: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
-    tables: dict[str, dict[str, str]] = {}
-    for table, column, kind in con.execute(
-        "select table_name, column_name, data_type from duckdb_columns() where schema_name = 'raw' "
-        "order by table_name, column_index"
-    ).fetchall():
-        tables.setdefault(table, {})[column] = kind
-    return tables
+def export_parquet(path: Path, sql: str, out: Path) -> int:
+    """Write the rows of a ``select`` to a Parquet file, whole or not at all; returns how many."""
+    draft = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
+    with reader(path, unsafe=True) as con:
+        _only_reads(con, sql)
+        try:
+            target = str(draft).replace("'", "''")
+            written = con.execute(f"copy ({sql.rstrip().rstrip(';')}) to '{target}' (format parquet)").fetchone()
+            draft.replace(out)
+        finally:
+            draft.unlink(missing_ok=True)
+    return int(written[0]) if written else 0
 
 
 @contextlib.contextmanager
-def _writer(path: Path, *, wait_seconds: float) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A short read-write connection to a database of this version."""
-    with _connected(path, read_only=False, config=_WRITER, wait_seconds=wait_seconds) as con:
-        con.execute("pragma disable_checkpoint_on_shutdown")
-        _upgrade(con, path)
-        yield con
+def reader(path: Path, *, unsafe: bool = False) -> Iterator[Connection]:
+    """A read-only connection to a database that is level with its spool, waiting for a lock.
+
+    What a dead process left in the spool is ingested first where the file can be written. ``unsafe`` lets the
+    connection reach other files. Raises StoreLocked after a minute.
+    """
+    if not path.exists() and not spool.files(spool_folder(path)):
+        raise StoreError(f"there is no database {path}; `icl run` makes one, --db names another")
+    config = {} if unsafe else _SAFE
+    for attempt in (1, 2):
+        try:
+            with _connected(path, read_only=True, config=config, wait_seconds=LOCK_WAIT_SECONDS) as con:
+                if attempt == 1 and _behind(con, path):
+                    raise _Behind
+                yield con
+                return
+        except _Behind:
+            with contextlib.suppress(StoreError), writer(path, wait_seconds=1) as con:  # else read it as it is
+                bring_level(con, path)
 
 
-def _upgrade(con: duckdb.DuckDBPyConnection, path: Path) -> None:
-    con.execute("create schema if not exists raw")
-    con.execute("create table if not exists raw.schema_migrations (number integer primary key, name varchar)")
-    done = {number for (number,) in con.execute("select number from raw.schema_migrations").fetchall()}
-    steps = schema.migrations()
-    if done and max(done) > len(steps):
-        raise StoreError(f"{path} was written by a newer icl-local (schema {max(done)}); upgrade icl-local")
-    for step in steps:
-        if step.number not in done:
-            con.begin()
-            con.execute(step.sql)
-            con.execute("insert into raw.schema_migrations values (?, ?)", [step.number, step.name])
-            con.commit()
+@contextlib.contextmanager
+def writer(path: Path, *, wait_seconds: float) -> Iterator[Connection]:
+    """A short read-write connection to a database of this version, made or migrated where need be.
+
+    A log (WAL) that cannot be replayed is set aside: its rows are in the spool, and so come in again.
+    """
+    if not path.exists():
+        _create(path)
+    with _private_files():
+        try:
+            opened = contextlib.ExitStack()
+            con = opened.enter_context(_connected(path, read_only=False, config=_WRITER, wait_seconds=wait_seconds))
+        except _Behind:
+            _set_log_aside(path)
+            con = opened.enter_context(_connected(path, read_only=False, config=_WRITER, wait_seconds=wait_seconds))
+        with opened:
+            con.execute("pragma disable_checkpoint_on_shutdown")
+            _upgrade(con, path)
+            yield con
+
+
+def bring_level(con: Connection, path: Path) -> int:
+    """Ingest all that waits in the spool of ``path``, torn lines cut, many files folded; returns records read."""
+    return ingest.Ingest(con, spool_folder(path), _ROW_FAULTS).catch_up()
+
+
+class _Behind(StoreError):
+    """The database lacks rows its spool has, views of this version, or a log that can be replayed."""
+
+
+def _behind(con: Connection, path: Path) -> bool:
+    """Whether a writer should come first: other views, or lines of a finished spool file not yet ingested."""
+    _known_version(con, path)
     stored = con.execute("select value from raw.store_meta where name = 'fingerprint'").fetchone()
     if stored is None or stored[0] != schema.fingerprint():
+        return True
+    read = ingest.offsets(con)
+    waiting = [file for file in spool.files(spool_folder(path)) if file.stat().st_size > read.get(file.name, 0)]
+    if not waiting:
+        return False
+    with spool.finished(spool_folder(path)) as finished:
+        return any(file in finished for file in waiting)
+
+
+def _known_version(con: Connection, path: Path) -> int:
+    """Schema number of a database, 0 for an empty one; raises StoreError where it is not ours or newer."""
+    names = {name for (name,) in con.execute("select schema_name || '.' || table_name from duckdb_tables()").fetchall()}
+    if "raw.schema_migrations" not in names:
+        if names:
+            raise StoreError(f"{path} is a DuckDB database of something else; name another file with --db")
+        return 0
+    row = con.execute("select max(number) from raw.schema_migrations").fetchone()
+    number = int(row[0] or 0) if row else 0
+    if number > len(schema.migrations()):
+        raise StoreError(
+            f"{path} was written by a newer icl-local (schema {number}, this one knows {len(schema.migrations())}); "
+            "upgrade icl-local"
+        )
+    return number
+
+
+def _upgrade(con: Connection, path: Path) -> None:
+    """Run the migrations that are missing; make views and published figures anew where theirs differ."""
+    number = _known_version(con, path)
+    if number == 0:
+        con.execute("create schema if not exists raw")
+        con.execute("create table raw.schema_migrations (number integer primary key, name varchar not null)")
+    for step in schema.migrations()[number:]:
         con.begin()
-        for view in schema.views():
-            con.execute(view.sql)
-        for table, rows in schema.published().items():
-            con.execute(f"delete from raw.{table}")
-            for row in rows:
-                marks = ", ".join("?" * len(row))
-                con.execute(f"insert into raw.{table} ({', '.join(row)}) values ({marks})", list(row.values()))
-        con.execute("insert or replace into raw.store_meta values ('fingerprint', ?)", [schema.fingerprint()])
+        con.execute(step.sql)
+        con.execute("insert into raw.schema_migrations values (?, ?)", [step.number, step.name])
         con.commit()
+    stored = con.execute("select value from raw.store_meta where name = 'fingerprint'").fetchone()
+    if stored is not None and stored[0] == schema.fingerprint():
+        return
+    known = ingest.columns(con)
+    con.begin()
+    for view in schema.views():
+        con.execute(view.sql)
+    for table, rows in schema.published().items():
+        con.execute(f"delete from raw.{table}")
+        ingest.insert_rows(con, table, known[table], rows)
+    con.execute("insert or replace into raw.store_meta values ('fingerprint', ?)", [schema.fingerprint()])
+    con.commit()
+
+
+def _create(path: Path) -> None:
+    """Make a new database beside ``path`` and move it there whole: a kill leaves no half-made file."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+        with _private_files(), _connected(draft, read_only=False, config=_WRITER, wait_seconds=0) as con:
+            _upgrade(con, path)
+        try:
+            os.link(draft, path)  # unlike a rename, never over a database that another process just made
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    except OSError as error:
+        raise StoreError(f"cannot make {path}: {error.strerror}; check its folder") from error
+
+
+def _set_log_aside(path: Path) -> None:
+    """Rename a log that cannot be replayed to ``<log>.damaged-N``; one process at a time, and only if it still is."""
+    folder = spool_folder(path)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        again = _connected(path, read_only=False, config=_WRITER, wait_seconds=LOCK_WAIT_SECONDS)
+        with contextlib.suppress(_Behind), again:
+            return
+        for log in path.parent.glob(f"{path.name}.wal*"):
+            if ".damaged-" not in log.name:
+                log.rename(log.with_name(f"{log.name}.damaged-{secrets.token_hex(4)}"))
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager
 def _connected(
     path: Path, *, read_only: bool, config: Mapping[str, Any], wait_seconds: float
-) -> Iterator[duckdb.DuckDBPyConnection]:
+) -> Iterator[Connection]:
+    """An open connection; DuckDB's errors come out as StoreErrors that name the file."""
     deadline = time.monotonic() + wait_seconds
     while True:
         try:
             con = duckdb.connect(str(path), read_only=read_only, config=dict(config))
             break
         except duckdb.Error as error:
-            message = str(error)
-            if "lock on file" not in message and "different configuration" not in message:
-                raise StoreError(f"{path}: {_first_line(error)}") from error
-            if time.monotonic() >= deadline:
-                raise StoreLocked(f"{path} is held by another process ({_holder(message)})") from error
-            time.sleep(random.uniform(0.005, 0.05))
+            told = _told(error, path)
+            if not isinstance(told, StoreLocked) or time.monotonic() >= deadline:
+                raise told from error
+            time.sleep(random.uniform(0.005, 0.05))  # two waiting processes must not stay in step
     try:
         yield con
+    except duckdb.Error as error:
+        raise _told(error, path) from error
     finally:
         con.close()
 
 
-def _holder(message: str) -> str:
-    found = re.search(r"held in (\S+) \(PID (\d+)\)", message)
-    return f"{os.path.basename(found[1])}, PID {found[2]}" if found else "in this process"
+def _told(error: duckdb.Error, path: Path) -> StoreError:
+    """DuckDB's error as one of ours: what is wrong, and what to do next."""
+    message = str(error)
+    if "lock on file" in message or "different configuration" in message or "file handle conflict" in message:
+        holder = re.search(r"held in (\S+) \(PID (\d+)\)", message)
+        by = f"{os.path.basename(holder[1])}, process {holder[2]}" if holder else "this process"
+        return StoreLocked(f"{path} is held by {by}; close it there")
+    if any(sign in message for sign in ("No space left", "File too large", "Disk quota")):
+        return DiskFull(f"no space left for {path}; free some")
+    if "replaying WAL" in message:
+        return _Behind(f"the log of {path} is damaged; run: icl doctor --repair --db {path}")
+    if "not a valid DuckDB database" in message or "Is a directory" in message:
+        return StoreError(f"{path} is not a DuckDB database; name another file with --db")
+    if "database file with version number" in message:
+        return StoreError(f"{path} was written by a newer DuckDB; run: pip install -U duckdb")
+    if any(sign in message for sign in ("Corrupt", "Could not read enough bytes", "database has been invalidated")):
+        return StoreError(f"{path} is damaged; its rows are in the spool, run: icl doctor --repair --db {path}")
+    return StoreError(" ".join(message.split("\n\nLINE ", 1)[0].split()))
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n", 1)[0]
+def _only_reads(con: Connection, sql: str) -> None:
+    """Raise StoreError unless ``sql`` is one select (or explain of one).
+
+    Read-only is not enough: DuckDB leaves the database's own file and log open to ``copy ... to``.
+    """
+    statements = con.extract_statements(sql)
+    if len(statements) == 1 and statements[0].type == duckdb.StatementType.EXPLAIN:
+        statements = con.extract_statements(_EXPLAIN.sub("", sql, count=1))
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        raise StoreError("only one select, from, with, show, describe or explain is run here; see --unsafe")
+
+
+def _for_spool(value: Any, kind: str) -> Any:
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC).isoformat(timespec="microseconds")
+    return json.loads(value) if kind == "JSON" and value is not None else value
+
+
+_umask_lock = threading.Lock()
+_umask_users = 0
+_umask_before = 0
+
+
+@contextlib.contextmanager
+def _private_files() -> Iterator[None]:
+    """Files made meanwhile are 0600: DuckDB makes its log whenever it likes, and takes no mode."""
+    global _umask_users, _umask_before
+    with _umask_lock:
+        if _umask_users == 0:
+            _umask_before = os.umask(0o077)
+        _umask_users += 1
+    try:
+        yield
+    finally:
+        with _umask_lock:
+            _umask_users -= 1
+            if _umask_users == 0:
+                os.umask(_umask_before)

@@ -360,3 +360,10 @@ create table raw.store_meta (          -- hashes of the views and published figu
     name varchar primary key,
     value varchar not null
 );
+
+create table raw.rejected_rows (       -- spool records that fit no table; they stay in the spool
+    file varchar not null,
+    table_name varchar not null,
+    reason varchar not null,
+    content json
+);
