@@ -1,0 +1,180 @@
+"""Code in a text: fenced blocks and bare lines, by the patterns of prompts/detection/code.toml. Pure.
+
+A text is read line by line. What is code is in the data file, with its own version; this module only knows how a rule
+is tried and how a fence is read.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import tomllib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from icl_local.resources import read_text
+
+_TOKEN = re.compile(r"\w+|\W")
+# A tag stands alone on the line of its fence; ~~~ is a fence only at the start of a line.
+_FENCE = re.compile(r"(?:`{3,}|^[ \t]*~{3,})(?:[ \t]*\{?\.?([\w+#-]+)\}?[ \t\r]*$)?", re.MULTILINE)
+_FENCED = "fenced"
+
+
+@dataclass(frozen=True)
+class Code:
+    """The first code in a text. ``kind``: fenced, python, sql ...; ``start`` in characters; ``evidence``: its line."""
+
+    kind: str
+    start: int
+    evidence: str
+
+
+def find_code(text: str, *, include: Collection[str] = ()) -> Code | None:
+    """The first fenced block or line of code in ``text``; ``include`` adds kinds that are off by default: latex.
+
+    Code in single backquotes within a sentence is a mention, not code; a fence around prose is not code either.
+    """
+    kinds = frozenset(include)
+    found = [_line_scan(kinds).first(text), _first_fence(text, _line_scan(kinds | {_FENCED}))]
+    first = min((hit for hit in found if hit is not None), default=None)
+    if first is None:
+        return None
+    start, kind = first
+    line = text[start : start + _patterns().line_chars].partition("\n")[0]
+    return Code(kind, start, line.rstrip())
+
+
+def patterns_version() -> str:
+    """The version that the data file gives itself."""
+    return _patterns().version
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """A pattern for lines of one kind, and what must be in a line for it to be tried: its first token, or a string."""
+
+    kind: str
+    strong: bool
+    first: tuple[str, ...]
+    has: tuple[str, ...]
+    line: re.Pattern[str]
+
+
+@dataclass(frozen=True)
+class _Patterns:
+    """The data file; ``enough`` by kind, ``optional`` the kinds that are off by default."""
+
+    version: str
+    window_chars: int
+    line_chars: int
+    code_tags: frozenset[str]
+    enough: dict[str, int]
+    optional: frozenset[str]
+    rules: tuple[_Rule, ...]
+
+
+@functools.cache
+def _patterns() -> _Patterns:
+    data = tomllib.loads(read_text("prompts", "detection/code.toml"))
+    inside_fences = {"name": _FENCED, "default": False, "enough": 1, "strong": data["fence"]["lines"], "weak": []}
+    kinds = [inside_fences, *data["kind"]]
+    return _Patterns(
+        version=data["version"],
+        window_chars=data["window_chars"],
+        line_chars=data["line_chars"],
+        code_tags=frozenset(data["fence"]["code_tags"]),
+        enough={kind["name"]: kind["enough"] for kind in kinds},
+        optional=frozenset(kind["name"] for kind in kinds if not kind.get("default", True)),
+        rules=tuple(
+            _Rule(
+                kind=kind["name"],
+                strong=strength == "strong",
+                first=tuple(rule.get("first", ())),
+                has=tuple(rule.get("has", ())),
+                line=re.compile(rule["line"]),
+            )
+            for kind in kinds
+            for strength in ("strong", "weak")
+            for rule in kind[strength]
+        ),
+    )
+
+
+class _LineScan:
+    """Finds lines of the default kinds and of the optional kinds asked for."""
+
+    def __init__(self, include: frozenset[str]) -> None:
+        self._patterns = _patterns()
+        self._by_first: dict[str, list[_Rule]] = {}
+        self._by_string: dict[str, list[_Rule]] = {}
+        for rule in self._patterns.rules:
+            if rule.kind in include or rule.kind not in self._patterns.optional:
+                for token in rule.first:
+                    self._by_first.setdefault(token, []).append(rule)
+                for string in rule.has:
+                    self._by_string.setdefault(string, []).append(rule)
+
+    def first(self, text: str) -> tuple[int, str] | None:
+        """Where the first code begins, and its kind: a strong line, or the first of enough weak ones."""
+        found: list[tuple[int, str]] = []
+        weak: dict[str, dict[int, set[str]]] = {}  # by kind and start: the patterns that the line fits
+        for start, line, rules in self._lines_to_try(text):
+            for rule in rules:
+                if rule.line.match(line):
+                    if rule.strong:
+                        found.append((start, rule.kind))
+                    else:
+                        weak.setdefault(rule.kind, {}).setdefault(start, set()).add(rule.line.pattern)
+        found += [(start, kind) for kind, lines in weak.items() for start in self._groups(kind, lines)]
+        return min(found, default=None)
+
+    def _groups(self, kind: str, lines: dict[int, set[str]]) -> Iterator[int]:
+        """Starts of enough weak lines close together that fit two patterns or more: one alone may be a refrain."""
+        enough = self._patterns.enough[kind]
+        starts = sorted(lines)
+        for i in range(len(starts) - enough + 1):
+            group = starts[i : i + enough]
+            if group[-1] - group[0] <= self._patterns.window_chars and len(set[str]().union(*(lines[start] for start in group))) > 1:
+                yield starts[i]
+
+    def _lines_to_try(self, text: str) -> Iterator[tuple[int, str, list[_Rule]]]:
+        """(start in the text, line without outer blanks, rules that may fit); some lines come more than once."""
+        longest = self._patterns.line_chars
+        start = 0
+        for whole in text.split("\n"):
+            line = whole[:longest].strip()
+            token = _TOKEN.match(line)
+            if token and (rules := self._by_first.get(token[0])):
+                yield start + whole.index(line), line, rules
+            start += len(whole) + 1
+        for string, rules in self._by_string.items():
+            at = text.find(string)
+            while at >= 0:
+                start = text.rfind("\n", 0, at) + 1
+                end = text.find("\n", at)
+                whole = text[start : start + longest] if end < 0 else text[start : min(end, start + longest)]
+                line = whole.strip()
+                yield start + whole.index(line), line, rules
+                at = text.find(string, end) if end >= 0 else -1
+
+
+@functools.cache
+def _line_scan(include: frozenset[str]) -> _LineScan:
+    return _LineScan(include)
+
+
+def _first_fence(text: str, scan: _LineScan) -> tuple[int, str] | None:
+    """Where the first fence begins whose tag names a language or whose lines look like code; a last one may be open."""
+    opening: re.Match[str] | None = None
+    for fence in _FENCE.finditer(text) if "```" in text or "~~~" in text else ():
+        if fence[1] and fence[1].lower() in _patterns().code_tags:
+            return fence.start(), _FENCED
+        if opening is None:
+            opening = fence
+        elif scan.first(text[opening.end() : fence.start()]):
+            return opening.start(), _FENCED
+        else:
+            opening = None
+    if opening is not None and scan.first(text[opening.end() :]):
+        return opening.start(), _FENCED
+    return None
