@@ -10,6 +10,15 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -22,9 +31,7 @@ def escape(value: object) -> str:
     text = value if isinstance(value, str) else str(value)
     if text.isascii() and text.isprintable():
         return text
-    return "".join(
-        c if c in _HARMLESS or unicodedata.category(c) not in _HOSTILE else f"\\u{ord(c):04x}" for c in text
-    )
+    return "".join(c if c in _HARMLESS or unicodedata.category(c) not in _HOSTILE else f"\\u{ord(c):04x}" for c in text)
 
 
 def plain(value: object, style: str = "") -> Text:
@@ -75,3 +82,43 @@ def print_rows(
 def say(message: str, *, style: str = "") -> None:
     """One message to stderr, escaped."""
     stderr().print(plain(message, style))
+
+
+class Bars:
+    """Progress bars on stderr: label, bar, done of total, a rate, elapsed and remaining time, a note."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.fields[label]}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}", markup=False, justify="right"),
+            TimeElapsedColumn(),
+            TextColumn("left", markup=False),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=stderr(),
+        )
+
+    def start(self) -> None:
+        """Begin to draw."""
+        self._progress.start()
+
+    def stop(self) -> None:
+        """Draw a last time."""
+        self._progress.stop()
+
+    def add(self, label: str, *, total: int, done: int = 0) -> int:
+        """A bar that waits; returns its number."""
+        return self._progress.add_task(
+            "", total=total, completed=done, start=False, label=escape(label), rate="", note=""
+        )
+
+    def begin(self, task: int) -> None:
+        """Start the bar's clock."""
+        self._progress.start_task(TaskID(task))
+
+    def update(self, task: int, *, done: int, rate: str | None = None, note: str | None = None) -> None:
+        """Move a bar; None leaves a field as it is."""
+        fields = {name: escape(value) for name, value in (("rate", rate), ("note", note)) if value is not None}
+        self._progress.update(TaskID(task), completed=done, **fields)

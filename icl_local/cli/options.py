@@ -35,3 +35,80 @@ def format_option(command: F) -> F:
         show_default=True,
         help="How rows are written to stdout.",
     )(command)
+
+
+class CommaList(click.ParamType):
+    """Names separated by commas: ``en,es,fr``."""
+
+    name = "a,b,c"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        if isinstance(value, list):
+            return value
+        names = [part.strip() for part in str(value).split(",") if part.strip()]
+        if not names:
+            self.fail("give at least one name", param, ctx)
+        return list(dict.fromkeys(names))
+
+
+class AutoInt(click.ParamType):
+    """``auto`` (None) or a whole number."""
+
+    name = "auto|N"
+
+    def __init__(self, *, least: int = 1) -> None:
+        self._least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        if value is None or value == "auto":
+            return None
+        try:
+            number = int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither auto nor a whole number", param, ctx)
+        if number < self._least:
+            self.fail(f"must be at least {self._least}", param, ctx)
+        return number
+
+
+def engine_options(command: F) -> F:
+    """``--parallel``, ``--gpu-layers``, ``--threads``: how fast, never what."""
+    for option in reversed(
+        [
+            click.option("--parallel", type=AutoInt(), default="auto", show_default=True, help="Sequences at once."),
+            click.option(
+                "--gpu-layers", type=AutoInt(least=0), default="auto", show_default=True, help="Layers on the GPU."
+            ),
+            click.option("--threads", type=int, help="CPU threads; the physical cores by default."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def decoding_options(command: F) -> F:
+    """What of the decoding changes the text; the study's values by default."""
+    for option in reversed(
+        [
+            click.option("--max-tokens", type=int, default=1024, show_default=True, help="Limit of an answer."),
+            click.option(
+                "--repetition-penalty", type=float, default=1.1, show_default=True, help="As Transformers applies it."
+            ),
+            click.option("--kv-type", type=click.Choice(["f16", "f32"]), help="KV cache; f32 for F32 files, else f16."),
+            click.option("--date", "chat_date", help="Date (YYYY-MM-DD) for chat templates that print today's."),
+            click.option("--stop-on-loop", is_flag=True, help="End an answer once it loops; recorded as such."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def prompt_dir_option(command: F) -> F:
+    """``--prompt-dir``: prompt files that come before the built-in ones."""
+    return click.option(
+        "--prompt-dir",
+        "overlay",
+        type=click.Path(file_okay=False, exists=True, path_type=Path),
+        envvar="ICL_PROMPT_DIR",
+        help="Folder of prompt files that come first (ICL_PROMPT_DIR).",
+    )(command)

