@@ -1,0 +1,33 @@
+# Sourced by scripts/demo and scripts/test: a .venv beside this folder, filled once.
+#
+# need EXTRA: install icl-local with that extra at the tested versions. A stamp over everything that decides what is
+# installed makes a second call do nothing. PYTHON names the interpreter (3.11 or newer).
+
+PYTHON="${PYTHON:-python3}"
+
+fail() {
+    echo "error: $*" >&2
+    exit 1
+}
+
+need() {
+    local extra="$1" stamp
+    "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
+        fail "Python 3.11 or newer is needed; name one with PYTHON=/path/to/python3"
+    stamp="$({ cat setup.cfg pyproject.toml scripts/constraints.txt; "$PYTHON" -VV; } | cksum | tr -d ' ')"
+    [ "$(cat ".venv/.$extra" 2>/dev/null)" = "$stamp" ] && return
+    command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null ||
+        fail "a C++ compiler is needed to build llama.cpp (Debian: apt install g++; macOS: xcode-select --install)"
+    [ -x .venv/bin/python ] || "$PYTHON" -m venv .venv
+    echo "installing icl-local[$extra] into .venv; llama.cpp is compiled once, some minutes" >&2
+    if [ "$extra" != demo ]; then
+        # First and by its exact version: a range would pull the CUDA build where a CPU build is at hand.
+        .venv/bin/python -m pip install --quiet --constraint scripts/constraints.txt torch=="$(version_of torch)"
+    fi
+    .venv/bin/python -m pip install --quiet --constraint scripts/constraints.txt --editable ".[$extra]"
+    echo "$stamp" >".venv/.$extra"
+}
+
+version_of() {
+    sed -n "s/^$1==//p" scripts/constraints.txt
+}
