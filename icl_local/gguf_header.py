@@ -226,8 +226,10 @@ class HeaderReader:
             if keep:
                 starts.append(at)
                 lengths.append(size)
+                # llama.cpp reads a token up to its first NUL, numbers empty ones, and aborts where two are equal.
                 text = data[at : at + size]
-                # llama.cpp names an empty token by its place, so that two of them do not collide.
+                if b"\0" in text:
+                    text = text[: text.index(b"\0")]
                 if text and text in seen and repeated is None:
                     repeated = text
                 seen.add(text)

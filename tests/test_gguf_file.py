@@ -222,6 +222,9 @@ def test_a_token_that_is_there_twice_is_refused_because_llama_cpp_aborts(tiny_gg
     first = data.index(struct.pack("<Q", 1) + b"A") + 8
     with pytest.raises(ModelError, match="token 'B' is in the vocabulary twice"):
         read_info(edit((first, b"B")))
+    longer = data.index(struct.pack("<Q", 2) + b"th") + 8
+    with pytest.raises(ModelError, match="token 't' is in the vocabulary twice"):  # read up to the NUL
+        read_info(edit((longer, b"t\0")))
 
 
 def test_tensor_entries_that_lie_are_refused(tiny_gguf: Path, edit) -> None:

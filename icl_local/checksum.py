@@ -1,0 +1,74 @@
+"""SHA-256 of large files, remembered, so that 5 GB of weights are not read again for every command.
+
+A digest is remembered under the file's path with its size, modification time and inode, in one small JSON file of
+the user's cache folder. Where that folder cannot be written, every call reads the file: slower, never wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from icl_local.identity import sha256_file
+
+# (what is being done, bytes done, bytes in all or None where unknown)
+Progress = Callable[[str, int, int | None], None]
+
+# A file changed again within its clock's resolution would keep its time: fresh files are not remembered (git's rule).
+_SETTLED_SECONDS = 2.0
+
+
+def cache_folder() -> Path:
+    """Where this program keeps what it can make again: $XDG_CACHE_HOME/icl-local, ~/.cache/icl-local by default."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "icl-local"
+
+
+def sha256_of(path: Path, *, on_progress: Progress | None = None) -> str:
+    """64 hex digits over the file's bytes, read only where the file is new or has changed. Raises OSError."""
+    path = path.resolve()
+    stat = path.stat()
+    known = _load().get(str(path))
+    if known is not None and known[:-1] == _marks(stat):
+        return str(known[-1])
+    if on_progress is not None:
+        on_progress(f"checksum of {path.name}", 0, stat.st_size)
+    digest = sha256_file(path)
+    if on_progress is not None:
+        on_progress(f"checksum of {path.name}", stat.st_size, stat.st_size)
+    if _marks(path.stat()) == _marks(stat) and time.time() - stat.st_mtime > _SETTLED_SECONDS:
+        remember(path, digest)
+    return digest
+
+
+def remember(path: Path, digest: str) -> None:
+    """Note a digest that the caller has just computed over the file as it lies there."""
+    path = path.resolve()
+    entries = {name: entry for name, entry in _load().items() if os.path.exists(name)}
+    entries[str(path)] = [*_marks(path.stat()), digest]
+    target = cache_folder() / "checksums.json"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=target.parent, delete=False, encoding="utf-8") as file:
+            json.dump(entries, file, indent=0)
+        os.replace(file.name, target)
+    except OSError:
+        return  # the digest is computed again next time
+
+
+def _marks(stat: os.stat_result) -> list[int | str]:
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+
+
+def _load() -> dict[str, list[int | str]]:
+    """The remembered entries, path -> [size, mtime_ns, inode, digest]; a damaged file counts as an empty one."""
+    try:
+        entries = json.loads((cache_folder() / "checksums.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(entries, dict):
+        return {}
+    return {name: entry for name, entry in entries.items() if isinstance(entry, list) and len(entry) == 4}

@@ -1,0 +1,353 @@
+"""Downloads against a local server that answers as the hub and its CDN do; nothing leaves this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from icl_local import hub
+from icl_local.errors import DiskFull, HubError, IclError
+
+REPO, FILE = "someone/some-GGUF", "some.Q8_0.gguf"
+NAME = f"hf:{REPO}/{FILE}"
+FIRST, SECOND = "a" * 40, "b" * 40
+TOKEN = "hf_very_secret_token"
+WEIGHTS = os.urandom(3 << 20)
+
+
+@dataclass
+class FakeHub:
+    """What the two servers serve, how they fail, and what they were asked."""
+
+    commits: dict[str, str] = field(default_factory=lambda: {"main": FIRST})
+    files: dict[tuple[str, str], bytes] = field(default_factory=lambda: {(FIRST, FILE): WEIGHTS})
+    small: bool = False  # a file kept by git itself, served by the hub without redirect
+    gated: int = 0  # HTTP status of a refusal
+    published: str | None = None  # a checksum that is not the file's
+    drop_after: int | None = None  # the CDN hangs up once after so many bytes
+    stall_after: int | None = None  # the CDN stops sending and waits for `go_on`
+    ignores_range: bool = False
+    go_on: threading.Event = field(default_factory=threading.Event)
+    asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    hub_url: str = ""
+    cdn_url: str = ""
+
+    def ranges(self) -> list[str | None]:
+        """The Range header of every request to the CDN, in order."""
+        return [headers.get("Range") for server, _, headers in self.asked if server == "cdn"]
+
+
+def handler(state: FakeHub, server: str) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+        def reply(self, status: int, body: bytes = b"", **headers: str) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            if "Content_Length" not in headers:
+                self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            path = unquote(urlsplit(self.path).path)
+            state.asked.append((server, f"{self.command} {path}", dict(self.headers)))
+            if server == "cdn":
+                self.send_weights(path)
+            elif match := re.fullmatch(r"/api/(?:models|datasets)/([^/]+/[^/]+)(?:/revision/(.+))?", path):
+                self.tell_commit(match[1], match[2] or "main")
+            elif match := re.fullmatch(r"(?:/datasets)?/[^/]+/[^/]+/resolve/([^/]+)/(.+)", path):
+                self.resolve(match[1], match[2])
+            else:
+                self.reply(404)
+
+        do_HEAD = do_GET
+
+        def tell_commit(self, repo: str, revision: str) -> None:
+            if repo == "answers/404":
+                self.reply(404)
+            elif repo not in (REPO, hub.JUST_EVAL_REPO):
+                self.reply(401, b'{"error":"Invalid username or password."}', X_Error_Code="RepoNotFound")
+            elif revision not in state.commits:
+                self.reply(404, X_Error_Code="RevisionNotFound")
+            else:
+                self.reply(200, json.dumps({"id": repo, "sha": state.commits[revision], "siblings": []}).encode())
+
+        def resolve(self, commit: str, name: str) -> None:
+            commit = state.commits.get(commit, commit)
+            body = state.files.get((commit, name))
+            if state.gated:
+                code = {"X_Error_Code": "GatedRepo"} if state.gated == 401 else {}
+                self.reply(state.gated, X_Error_Message="Access to this model is restricted", **code)
+            elif body is None:
+                self.reply(404, X_Error_Code="EntryNotFound", X_Repo_Commit=commit)
+            elif state.small:
+                digest = state.published or hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()
+                self.reply(200, body, X_Repo_Commit=commit, ETag=f'"{digest}"')
+            else:
+                digest = state.published or hashlib.sha256(body).hexdigest()
+                self.reply(
+                    302,
+                    X_Repo_Commit=commit,
+                    X_Linked_Etag=f'"{digest}"',
+                    X_Linked_Size=str(len(body)),
+                    Location=f"{state.cdn_url}/{commit}/{name}?signature=very-secret-signature",
+                )
+
+        def send_weights(self, path: str) -> None:
+            commit, name = path.strip("/").split("/", 1)
+            body = state.files[commit, name]
+            begin = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+            start = int(begin[1]) if begin and not state.ignores_range else 0
+            if start >= len(body):
+                self.reply(416)
+                return
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(body) - start))
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+            self.end_headers()
+            if state.drop_after is not None:
+                self.wfile.write(body[start : start + state.drop_after])
+                state.drop_after = None
+                self.close_connection = True
+            elif state.stall_after is not None:
+                self.wfile.write(body[start : start + state.stall_after])
+                self.wfile.flush()
+                state.stall_after = None
+                state.go_on.wait(30)
+                self.close_connection = True
+            else:
+                self.wfile.write(body[start:])
+
+    return Handler
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A hub and a CDN on two ports, and huggingface_hub pointed at them with an empty cache."""
+    from huggingface_hub import constants
+
+    state = FakeHub()
+    servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler(state, server)) for server in ("hub", "cdn")]
+    state.hub_url, state.cdn_url = (f"http://127.0.0.1:{server.server_port}" for server in servers)
+    for server in servers:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "ENDPOINT", state.hub_url)
+    template = state.hub_url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
+    monkeypatch.setattr(hub, "_RETRY_SECONDS", 0)
+    yield state
+    state.go_on.set()
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def refused(name: str) -> str:
+    """The one line that a failed fetch says; never a secret in it."""
+    with pytest.raises(IclError) as error:
+        hub.fetch(name)
+    assert TOKEN not in str(error.value)
+    assert "secret" not in str(error.value)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Files that hold bytes, outside locks and references."""
+    return sorted(p.name for p in (folder / "hf").rglob("*") if p.parent.name == "blobs" and p.is_file())
+
+
+def test_a_file_comes_through_the_redirect_pinned_and_checked(fake: FakeHub, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int | None]] = []
+    file = hub.fetch(NAME, on_progress=lambda *step: seen.append(step))
+    assert file.path.read_bytes() == WEIGHTS
+    assert file.path.name == FILE
+    assert file.source == f"{NAME}@{FIRST}"
+    assert file.sha256 == hashlib.sha256(WEIGHTS).hexdigest()
+    assert (FILE, len(WEIGHTS), len(WEIGHTS)) in seen
+    assert left_behind(tmp_path) == [file.sha256]
+
+
+def test_the_token_goes_to_the_hub_and_not_to_the_cdn(fake: FakeHub) -> None:
+    hub.fetch(NAME)
+    tokens = {server: {h.get("Authorization", h.get("authorization")) for s, _, h in fake.asked if s == server}
+              for server in ("hub", "cdn")}  # fmt: skip
+    assert tokens == {"hub": {f"Bearer {TOKEN}"}, "cdn": {None}}
+
+
+def test_a_cached_file_is_not_fetched_again_and_is_found_by_other_tools(fake: FakeHub) -> None:
+    from huggingface_hub import hf_hub_download
+
+    file = hub.fetch(NAME)
+    assert hub.fetch(NAME) == file
+    assert hub.fetch(f"{NAME}@{FIRST}") == file
+    assert fake.ranges() == [None]
+    assert Path(hf_hub_download(REPO, FILE)) == file.path
+    assert hub.cached(NAME) == file.path
+    assert fake.ranges() == [None]
+
+
+def test_a_moved_branch_gives_the_new_commit_and_a_pinned_one_stays(fake: FakeHub) -> None:
+    old = hub.fetch(NAME)
+    fake.commits = {"main": SECOND, FIRST: FIRST}
+    fake.files[SECOND, FILE] = b"new weights"
+    new = hub.fetch(NAME)
+    assert (new.commit, new.path.read_bytes()) == (SECOND, b"new weights")
+    again = hub.fetch(f"{NAME}@{FIRST}")
+    assert (again.commit, again.path.read_bytes()) == (FIRST, WEIGHTS)
+    assert again.path == old.path
+
+
+def test_a_dropped_connection_goes_on_where_it_stopped(fake: FakeHub) -> None:
+    fake.drop_after = 2 << 20
+    assert hub.fetch(NAME).path.read_bytes() == WEIGHTS
+    first, second = fake.ranges()
+    assert first is None
+    assert second is not None
+    assert 0 < int(second.removeprefix("bytes=").removesuffix("-")) <= 2 << 20
+
+
+def test_a_server_without_ranges_starts_over_and_the_file_is_right(fake: FakeHub) -> None:
+    fake.drop_after, fake.ignores_range = 2 << 20, True
+    assert hub.fetch(NAME).path.read_bytes() == WEIGHTS
+    assert len(fake.ranges()) == 2
+
+
+def test_a_killed_download_is_resumed_by_the_next_process(fake: FakeHub, tmp_path: Path) -> None:
+    fake.stall_after = (2 << 20) + 1000
+    env = os.environ | {"HF_ENDPOINT": fake.hub_url, "HF_HUB_CACHE": str(tmp_path / "hf"), "PYTHONUNBUFFERED": "1"}
+    code = f"from icl_local import hub; hub.fetch({NAME!r}, on_progress=lambda what, done, total: print(done))"
+    killed = subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True)
+    assert killed.stdout is not None
+    for line in killed.stdout:
+        if int(line) == 2 << 20:
+            break
+    killed.kill()
+    killed.wait()
+    killed.stdout.close()
+    assert left_behind(tmp_path) == [hashlib.sha256(WEIGHTS).hexdigest() + ".icl-partial"]
+    assert hub.fetch(NAME).path.read_bytes() == WEIGHTS
+    assert fake.ranges() == [None, f"bytes={2 << 20}-"]
+    assert left_behind(tmp_path) == [hashlib.sha256(WEIGHTS).hexdigest()]
+
+
+def test_bytes_that_do_not_match_the_checksum_are_removed(fake: FakeHub, tmp_path: Path) -> None:
+    fake.published = "0" * 64
+    assert "do not match the hub's checksum and were removed" in refused(NAME)
+    assert left_behind(tmp_path) == []
+    assert hub.cached(NAME) is None
+
+
+def test_a_server_without_checksums_is_refused(fake: FakeHub, tmp_path: Path) -> None:
+    fake.published = "W/abc"
+    assert "publishes no checksum" in refused(NAME)
+    assert left_behind(tmp_path) == []
+
+
+def test_a_cached_copy_that_rotted_is_set_aside(fake: FakeHub, tmp_path: Path) -> None:
+    blob = hub.fetch(NAME).path.resolve()
+    blob.write_bytes(b"rotten" + WEIGHTS[6:])
+    assert "damaged; it was set aside" in refused(NAME)
+    assert left_behind(tmp_path) == [blob.name + ".damaged"]
+    assert hub.fetch(NAME).path.read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_gated_repository_says_licence_and_token(fake: FakeHub, status: int) -> None:
+    fake.gated = status
+    said = refused(NAME)
+    assert f"https://huggingface.co/{REPO}" in said
+    assert "licence" in said
+    assert "HF_TOKEN" in said
+
+
+def test_what_does_not_exist_is_told_apart(fake: FakeHub) -> None:
+    assert "no such file" in refused(f"hf:{REPO}/other.gguf")
+    assert "no such revision" in refused(f"{NAME}@v7")
+    assert "no such repository, or it is private" in refused("hf:someone/nothing/x.gguf")
+    assert "no such repository, or it is private" in refused("hf:answers/404/x.gguf")
+
+
+@pytest.mark.parametrize("name", ["hf:x.gguf", "hf:a/b", "hf:a/b/../../etc/passwd", "hf:a/b/c.gguf@", "a/b/c.gguf"])
+def test_a_reference_that_names_no_file_is_told(name: str) -> None:
+    with pytest.raises(HubError, match="is not hf:owner/repo/file"):
+        hub.fetch(name)
+
+
+def test_without_network_the_cached_file_serves_and_others_are_told(
+    fake: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    file = hub.fetch(NAME)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert hub.fetch(NAME) == file
+    assert "HF_HUB_OFFLINE is set and the file is not in the cache" in refused(f"hf:{REPO}/other.gguf")
+    assert "HF_HUB_OFFLINE is set" in refused(f"hf:{REPO}/other.gguf@{SECOND}")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert hub.fetch(NAME) == file
+    assert "127.0.0.1 cannot be reached and the file is not in the cache" in refused("hf:someone/else/other.gguf")
+
+
+def test_two_at_once_fetch_the_file_once(fake: FakeHub) -> None:
+    fake.stall_after = 2 << 20
+    results: list[bytes] = []
+    threads = [threading.Thread(target=lambda: results.append(hub.fetch(NAME).path.read_bytes())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    fake.go_on.set()
+    for thread in threads:
+        thread.join(30)
+    assert results == [WEIGHTS, WEIGHTS]
+    assert fake.ranges()[0] is None
+    assert all(asked is not None for asked in fake.ranges()[1:])
+
+
+def test_a_disk_without_room_is_told_before_the_transfer(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage("/")._replace(free=1 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(DiskFull, match="HF_HOME"):
+        hub.fetch(NAME)
+    assert fake.ranges() == []
+
+
+def test_just_eval_is_fetched_as_a_dataset_and_checked_by_gits_checksum(fake: FakeHub, tmp_path: Path) -> None:
+    fake.small = True
+    fake.files[FIRST, hub.JUST_EVAL_FILE] = b'{"id": 0}\n'
+    file = hub.fetch_just_eval()
+    assert file.path.read_bytes() == b'{"id": 0}\n'
+    assert file.source == f"hf:{hub.JUST_EVAL_REPO}/{hub.JUST_EVAL_FILE}@{FIRST}"
+    assert file.sha256 is None
+    assert hub.cached_just_eval() == file.path
+    assert all("/datasets/" in path for _, path, _ in fake.asked)
+
+
+def test_a_changed_small_file_is_refused(fake: FakeHub, tmp_path: Path) -> None:
+    fake.small, fake.published = True, "1" * 40
+    assert "do not match" in refused(NAME)
+    assert left_behind(tmp_path) == []
