@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 from icl_local import spool
 
-FOLD_ABOVE = 32  # finished spool files
 BATCH_ROWS = 5_000  # rows of one transaction: bounds memory while a database is rebuilt
 
 # tables whose rows a user can forget -> their key; a row anywhere that refers to a forgotten one goes with it
@@ -71,17 +70,9 @@ class Ingest:
                     count += self._file(file, start)
         return count
 
-    def catch_up(self) -> int:
-        """What comes first after a crash: cut torn lines, ingest, fold many files into one; returns records read."""
-        spool.cut_torn(self.folder)
-        count = self.run()
-        if len(spool.files(self.folder)) > FOLD_ABOVE:
-            self.fold()
-        return count
-
     def fold(self) -> None:
         """Join the finished files into one, without forgotten rows. The database must be level with them."""
-        target = spool.fold(self.folder, keep=_Forgotten(self.con).allows)
+        target = spool.fold(self.folder, keep=Forgotten(self.con).allows)
         if target is None:
             return
         present = [file.name for file in spool.files(self.folder)]
@@ -92,7 +83,7 @@ class Ingest:
 
     def _file(self, file: Path, start: int) -> int:
         known = columns(self.con)
-        forgotten = _Forgotten(self.con)
+        forgotten = Forgotten(self.con)
         batch: list[spool.Record] = []
         count, end = 0, start
         for line in spool.lines(file, start):
@@ -149,7 +140,7 @@ class Ingest:
             raise
 
 
-class _Forgotten:
+class Forgotten:
     """Keys of forgotten rows, from the database and from tombstones met on the way."""
 
     def __init__(self, con: Connection) -> None:
@@ -190,18 +181,22 @@ def insert_rows(con: Connection, table: str, known: Mapping[str, Column], rows: 
     )
 
 
-def columns(con: Connection) -> dict[str, dict[str, Column]]:
-    """Tables of schema raw and their columns, in order."""
+def columns(con: Connection, *, database: str | None = None) -> dict[str, dict[str, Column]]:
+    """Tables of schema raw and their columns, in order; ``database`` is an attached one, else the one opened."""
     keys = dict(
         con.execute(
             "select table_name, constraint_column_names from duckdb_constraints() "
-            "where schema_name = 'raw' and constraint_type = 'PRIMARY KEY'"
+            "where database_name = coalesce(?, current_database()) and schema_name = 'raw' "
+            "and constraint_type = 'PRIMARY KEY'",
+            [database],
         ).fetchall()
     )
     found: dict[str, dict[str, Column]] = {}
     for table, name, kind, nullable in con.execute(
         "select table_name, column_name, data_type, is_nullable from duckdb_columns() "
-        "where schema_name = 'raw' order by table_name, column_index"
+        "where database_name = coalesce(?, current_database()) and schema_name = 'raw' "
+        "order by table_name, column_index",
+        [database],
     ).fetchall():
         found.setdefault(table, {})[name] = Column(kind, not nullable, name in keys.get(table, ()))
     return found
@@ -222,8 +217,7 @@ def _bury(con: Connection, known: Mapping[str, Mapping[str, Column]]) -> None:
     for target, column in FORGETTABLE.items():
         for table in (table for table, found in known.items() if column in found):
             con.execute(
-                f"delete from raw.{table} where {column} in "
-                "(select key from raw.tombstones where table_name = ?)",
+                f"delete from raw.{table} where {column} in (select key from raw.tombstones where table_name = ?)",
                 [target],
             )
 

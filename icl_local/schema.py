@@ -1,4 +1,7 @@
-"""What a database is made of, read from db/: numbered migrations, views in order, published figures. Pure."""
+"""What a database is made of, read from db/: numbered migrations, views in order, published figures.
+
+``upgrade`` brings an open database to it; everything else is pure.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ import hashlib
 import io
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
-from icl_local import resources
+from icl_local import ingest, resources
 from icl_local.errors import StoreError
 
 _COMMENT = re.compile(r"--[^\n]*")
@@ -100,6 +104,55 @@ def fingerprint() -> str:
     texts = [view.sql for view in views()]
     texts += [resources.read_text("db", f"published/{name}") for name in (*_PUBLISHED, "model_names.csv")]
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def outdated(con: ingest.Connection, path: Path) -> bool:
+    """Whether ``upgrade`` has work; raises StoreError where ``path`` is not ours, or newer than this version."""
+    return _number(con, path) < len(migrations()) or _stored_fingerprint(con) != fingerprint()
+
+
+def upgrade(con: ingest.Connection, path: Path) -> None:
+    """Run the migrations that are missing; make views and published figures anew where theirs differ."""
+    number = _number(con, path)
+    if number == 0:
+        con.execute("create schema if not exists raw")
+        con.execute("create table if not exists raw.schema_migrations (number integer primary key, name varchar)")
+    for step in migrations()[number:]:
+        con.begin()
+        con.execute(step.sql)
+        con.execute("insert into raw.schema_migrations values (?, ?)", [step.number, step.name])
+        con.commit()
+    if _stored_fingerprint(con) == fingerprint():
+        return
+    known = ingest.columns(con)
+    con.begin()
+    for view in views():
+        con.execute(view.sql)
+    for table, rows in published().items():
+        con.execute(f"delete from raw.{table}")
+        ingest.insert_rows(con, table, known[table], rows)
+    con.execute("insert or replace into raw.store_meta values ('fingerprint', ?)", [fingerprint()])
+    con.commit()
+
+
+def _number(con: ingest.Connection, path: Path) -> int:
+    """Number of the last migration a database has, 0 for an empty one."""
+    if not con.execute("select 1 from duckdb_schemas() where schema_name = 'raw'").fetchone():
+        if con.execute("select 1 from duckdb_tables() limit 1").fetchone():
+            raise StoreError(f"{path} is a DuckDB database of something else; name another file with --db")
+        return 0
+    number = int(con.execute("select coalesce(max(number), 0) from raw.schema_migrations").fetchone()[0])
+    if number > len(migrations()):
+        known = len(migrations())
+        raise StoreError(
+            f"{path} was written by a newer icl-local (schema {number}, known: {known}); upgrade icl-local"
+        )
+    return number
+
+
+def _stored_fingerprint(con: ingest.Connection) -> str | None:
+    row = con.execute("select value from raw.store_meta where name = 'fingerprint'").fetchone()
+    return str(row[0]) if row else None
 
 
 def _csv(name: str) -> list[dict[str, str]]:

@@ -33,6 +33,7 @@ Connection = duckdb.DuckDBPyConnection
 STORAGE_VERSION = "v1.4.0"  # what older DuckDB clients read
 LOCK_WAIT_SECONDS = 60.0
 LOCK_RETRY_SECONDS = 0.5  # a flush that failed is not tried again before
+FOLD_ABOVE = 32  # spool files
 CHECKPOINT_EVERY = 10  # flushes: a checkpoint holds readers up, a long log slows opening
 
 _WRITER = {
@@ -282,22 +283,25 @@ def writer(path: Path, *, wait_seconds: float) -> Iterator[Connection]:
     """
     if not path.exists():
         _create(path)
-    with _private_files():
+    with contextlib.ExitStack() as stack:
         try:
-            opened = contextlib.ExitStack()
-            con = opened.enter_context(_connected(path, read_only=False, config=_WRITER, wait_seconds=wait_seconds))
+            con = stack.enter_context(_connected(path, read_only=False, config=_WRITER, wait_seconds=wait_seconds))
         except _Behind:
             _set_log_aside(path)
-            con = opened.enter_context(_connected(path, read_only=False, config=_WRITER, wait_seconds=wait_seconds))
-        with opened:
-            con.execute("pragma disable_checkpoint_on_shutdown")
-            _upgrade(con, path)
-            yield con
+            con = stack.enter_context(_connected(path, read_only=False, config=_WRITER, wait_seconds=wait_seconds))
+        con.execute("pragma disable_checkpoint_on_shutdown")
+        schema.upgrade(con, path)
+        yield con
 
 
-def bring_level(con: Connection, path: Path) -> int:
-    """Ingest all that waits in the spool of ``path``, torn lines cut, many files folded; returns records read."""
-    return ingest.Ingest(con, spool_folder(path), _ROW_FAULTS).catch_up()
+def bring_level(con: Connection, path: Path, *, fold: bool = False) -> None:
+    """Cut torn lines of the spool of ``path``, ingest what waits there, and fold its files where they are many."""
+    folder = spool_folder(path)
+    spool.cut_torn(folder)
+    work = ingest.Ingest(con, folder, _ROW_FAULTS)
+    work.run()
+    if fold or len(spool.files(folder)) > FOLD_ABOVE:
+        work.fold()
 
 
 class _Behind(StoreError):
@@ -306,9 +310,7 @@ class _Behind(StoreError):
 
 def _behind(con: Connection, path: Path) -> bool:
     """Whether a writer should come first: other views, or lines of a finished spool file not yet ingested."""
-    _known_version(con, path)
-    stored = con.execute("select value from raw.store_meta where name = 'fingerprint'").fetchone()
-    if stored is None or stored[0] != schema.fingerprint():
+    if schema.outdated(con, path):
         return True
     read = ingest.offsets(con)
     waiting = [file for file in spool.files(spool_folder(path)) if file.stat().st_size > read.get(file.name, 0)]
@@ -318,55 +320,13 @@ def _behind(con: Connection, path: Path) -> bool:
         return any(file in finished for file in waiting)
 
 
-def _known_version(con: Connection, path: Path) -> int:
-    """Schema number of a database, 0 for an empty one; raises StoreError where it is not ours or newer."""
-    names = {name for (name,) in con.execute("select schema_name || '.' || table_name from duckdb_tables()").fetchall()}
-    if "raw.schema_migrations" not in names:
-        if names:
-            raise StoreError(f"{path} is a DuckDB database of something else; name another file with --db")
-        return 0
-    row = con.execute("select max(number) from raw.schema_migrations").fetchone()
-    number = int(row[0] or 0) if row else 0
-    if number > len(schema.migrations()):
-        raise StoreError(
-            f"{path} was written by a newer icl-local (schema {number}, this one knows {len(schema.migrations())}); "
-            "upgrade icl-local"
-        )
-    return number
-
-
-def _upgrade(con: Connection, path: Path) -> None:
-    """Run the migrations that are missing; make views and published figures anew where theirs differ."""
-    number = _known_version(con, path)
-    if number == 0:
-        con.execute("create schema if not exists raw")
-        con.execute("create table raw.schema_migrations (number integer primary key, name varchar not null)")
-    for step in schema.migrations()[number:]:
-        con.begin()
-        con.execute(step.sql)
-        con.execute("insert into raw.schema_migrations values (?, ?)", [step.number, step.name])
-        con.commit()
-    stored = con.execute("select value from raw.store_meta where name = 'fingerprint'").fetchone()
-    if stored is not None and stored[0] == schema.fingerprint():
-        return
-    known = ingest.columns(con)
-    con.begin()
-    for view in schema.views():
-        con.execute(view.sql)
-    for table, rows in schema.published().items():
-        con.execute(f"delete from raw.{table}")
-        ingest.insert_rows(con, table, known[table], rows)
-    con.execute("insert or replace into raw.store_meta values ('fingerprint', ?)", [schema.fingerprint()])
-    con.commit()
-
-
 def _create(path: Path) -> None:
     """Make a new database beside ``path`` and move it there whole: a kill leaves no half-made file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
-        with _private_files(), _connected(draft, read_only=False, config=_WRITER, wait_seconds=0) as con:
-            _upgrade(con, path)
+        with _connected(draft, read_only=False, config=_WRITER, wait_seconds=0) as con:
+            schema.upgrade(con, path)
         try:
             os.link(draft, path)  # unlike a rename, never over a database that another process just made
         except FileExistsError:
@@ -395,26 +355,25 @@ def _set_log_aside(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _connected(
-    path: Path, *, read_only: bool, config: Mapping[str, Any], wait_seconds: float
-) -> Iterator[Connection]:
+def _connected(path: Path, *, read_only: bool, config: Mapping[str, Any], wait_seconds: float) -> Iterator[Connection]:
     """An open connection; DuckDB's errors come out as StoreErrors that name the file."""
     deadline = time.monotonic() + wait_seconds
-    while True:
+    with _private_files():
+        while True:
+            try:
+                con = duckdb.connect(str(path), read_only=read_only, config=dict(config))
+                break
+            except duckdb.Error as error:
+                told = _told(error, path)
+                if not isinstance(told, StoreLocked) or time.monotonic() >= deadline:
+                    raise told from error
+                time.sleep(random.uniform(0.005, 0.05))  # two waiting processes must not stay in step
         try:
-            con = duckdb.connect(str(path), read_only=read_only, config=dict(config))
-            break
+            yield con
         except duckdb.Error as error:
-            told = _told(error, path)
-            if not isinstance(told, StoreLocked) or time.monotonic() >= deadline:
-                raise told from error
-            time.sleep(random.uniform(0.005, 0.05))  # two waiting processes must not stay in step
-    try:
-        yield con
-    except duckdb.Error as error:
-        raise _told(error, path) from error
-    finally:
-        con.close()
+            raise _told(error, path) from error
+        finally:
+            con.close()
 
 
 def _told(error: duckdb.Error, path: Path) -> StoreError:

@@ -1,0 +1,11 @@
+-- Views that a user reads, with their columns and what one row is.
+select
+    views.view_name as view,
+    string_agg(columns.column_name, ', ' order by columns.column_index) as columns,
+    any_value(views.comment) as comment
+from duckdb_views() as views
+inner join duckdb_columns() as columns
+    on columns.schema_name = views.schema_name and columns.table_name = views.view_name
+where views.schema_name = 'main' and not views.internal
+group by views.view_name
+order by views.view_name

@@ -1,0 +1,40 @@
+create or replace view main.critical_errors as
+with
+response as (
+    select
+        response_id, model, quantization, method, language, dpo, settings_id, dataset, query_id, task, finish_reason,
+        text
+    from main.responses
+),
+error as (
+    select response_id, error, start_char, unit, copies, span, reaches_end, kind, detector_version
+    from raw.critical_errors
+    where found
+)
+select
+    response.response_id,
+    response.model,
+    response.quantization,
+    response.method,
+    response.language,
+    response.dpo,
+    response.settings_id,
+    response.dataset,
+    response.query_id,
+    response.task,
+    response.finish_reason,
+    error.error,
+    error.error <> 'unintended_code' or not list_contains(response.task, 'coding') as counted,
+    error.start_char,
+    error.unit,
+    error.copies,
+    error.span,
+    error.reaches_end,
+    error.kind,
+    error.detector_version,
+    response.text
+from error
+inner join response on response.response_id = error.response_id;
+
+comment on view main.critical_errors is
+'One row a response and error found in it, with where and what; lengths in characters. counted is false for code that the query asked for, NULL for code where the task is unknown.';
