@@ -1,0 +1,44 @@
+create or replace view main.judgments as
+select
+    judgments.judgment_id,
+    judgments.attempt,
+    judgments.response_id,
+    models.label as model,
+    coalesce(files.quantization, 'none') as quantization,
+    responses.method,
+    responses.language,
+    models.dpo,
+    queries.query_id,
+    queries.split,
+    judges.judge_id,
+    judges.name as judge,
+    judgments.template_sha256,
+    templates.name as template,
+    judgments.repeat,
+    judgments.status,
+    judgments.status in ('ok', 'repaired', 'not_applicable', 'incomplete', 'out_of_range') as scored,
+    judgments.status in ('http_error', 'quota') as transient,
+    judgments.repairs,
+    judgments.error,
+    judgments.http_status,
+    judgments.finish_reason,
+    judgments.raw_reply,
+    judgments.response_model,
+    judgments.system_fingerprint,
+    judgments.structured,
+    judgments.prompt_tokens,
+    judgments.completion_tokens,
+    judgments.cost_usd,
+    judgments.seconds,
+    judgments.batch_id,
+    judgments.created_at
+from raw.judgments as judgments
+inner join raw.judges as judges on judges.judge_id = judgments.judge_id
+left join raw.judge_templates as templates on templates.template_sha256 = judgments.template_sha256
+left join raw.responses as responses on responses.response_id = judgments.response_id
+left join raw.models as models on models.model_id = responses.model_id
+left join raw.gguf_files as files on files.gguf_sha256 = responses.gguf_sha256
+left join raw.queries as queries on queries.query_key = responses.query_key;
+
+comment on view main.judgments is
+'One row an attempt at a judgment, failed ones too. scored: the judge gave at least one score or N/A; transient: tried again.';
