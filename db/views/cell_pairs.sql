@@ -1,0 +1,75 @@
+create or replace view main.cell_pairs as
+with
+settings as (
+    select
+        model, method, language, dpo, quantization, settings_id,
+        count(*) as n_responses, max(created_at) as last_created_at
+    from main.responses
+    group by model, method, language, dpo, quantization, settings_id
+),
+candidates as (
+    select model, method, language, dpo, quantization, settings_id
+    from settings
+    qualify row_number() over (
+        partition by model, method, language, dpo, quantization
+        order by n_responses desc, last_created_at desc, settings_id
+    ) = 1
+),
+cells as (
+    select
+        candidates.model, candidates.method, candidates.language, candidates.dpo, candidates.quantization,
+        hash(
+            candidates.model, candidates.quantization, candidates.method, candidates.language, candidates.dpo,
+            candidates.settings_id
+        ) as cell_id,
+        paper.model is not null as in_paper_cells,
+        -- a is what b is compared with: no DPO before DPO, English and zero-shot first, more bits before fewer
+        row_number() over (
+            order by
+                candidates.dpo, candidates.language <> 'en', candidates.language,
+                coalesce(list_position(['zero-shot', 'urial', 'instruct'], candidates.method), 4), candidates.method,
+                candidates.model,
+                try_cast(regexp_extract(candidates.quantization, '[0-9]+') as integer) desc nulls last,
+                candidates.quantization
+        ) as position
+    from candidates
+    left join main.paper_cells as paper using (model, method, language, dpo, quantization, settings_id)
+),
+pairs as (
+    select
+        a, b,
+        list_filter(['model', 'method', 'language', 'dpo'], lambda name, i: [
+            a.model <> b.model, a.method <> b.method, a.language <> b.language, a.dpo <> b.dpo
+        ][i]) as differences
+    from cells as a
+    join cells as b on a.position < b.position
+)
+select
+    coalesce(differences[1], 'quantization') as differs_in,
+    case differences[1]
+        when 'model' then a.model
+        when 'method' then a.method
+        when 'language' then a.language
+        when 'dpo' then a.dpo::varchar
+        else a.quantization
+    end as a,
+    case differences[1]
+        when 'model' then b.model
+        when 'method' then b.method
+        when 'language' then b.language
+        when 'dpo' then b.dpo::varchar
+        else b.quantization
+    end as b,
+    if(a.model = b.model, a.model, null) as model,
+    if(a.method = b.method, a.method, null) as method,
+    if(a.language = b.language, a.language, null) as language,
+    if(a.dpo = b.dpo, a.dpo, null) as dpo,
+    a.quantization as quantization_a,
+    b.quantization as quantization_b,
+    a.cell_id as cell_id_a,
+    b.cell_id as cell_id_b
+from pairs
+where len(differences) = 0 or (len(differences) = 1 and a.in_paper_cells and b.in_paper_cells);
+
+comment on view main.cell_pairs is
+'One row a pair of cells that differ in one thing: differs_in is model, method, language or dpo between the cells of paper_cells (whatever their quantization), or quantization between cells that are alike in all four. a is what b is compared with; the column that differs is NULL among model, method, language, dpo. cell_id is DuckDB''s hash of model, quantization, method, language, dpo and settings_id: a key within one query, not across versions.';

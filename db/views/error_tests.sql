@@ -1,0 +1,69 @@
+create or replace view main.error_tests as
+with
+outcomes as (
+    select
+        hash(model, quantization, method, language, dpo, settings_id) as cell_id, dataset, query_id, error, failed
+    from main.response_errors
+),
+counts as (
+    select
+        pairs.differs_in, pairs.cell_id_a, pairs.cell_id_b, a.error,
+        count(*) as n,
+        count(*) filter (where a.failed) as n_a,
+        count(*) filter (where b.failed) as n_b,
+        count(*) filter (where a.failed and not b.failed) as only_a,
+        count(*) filter (where b.failed and not a.failed) as only_b
+    from main.cell_pairs as pairs
+    join outcomes as a on a.cell_id = pairs.cell_id_a
+    join outcomes as b
+        on b.cell_id = pairs.cell_id_b and b.dataset = a.dataset and b.query_id = a.query_id and b.error = a.error
+    group by pairs.differs_in, pairs.cell_id_a, pairs.cell_id_b, a.error
+),
+tests as (
+    select
+        differs_in, cell_id_a, cell_id_b, error, n, n_a, n_b, only_a, only_b,
+        -- twice the lower tail of a binomial with one half, term by term from log factorials
+        least(1, 2 * list_sum(list_transform(
+            range(least(only_a, only_b) + 1),
+            lambda i: exp(
+                lgamma(only_a + only_b + 1) - lgamma(i + 1) - lgamma(only_a + only_b - i + 1)
+                - (only_a + only_b) * ln(2)
+            )
+        ))) as p
+    from counts
+),
+named as (
+    select
+        case
+            when differs_in = 'method' and not pairs.dpo and pairs.language = 'en' then 'table_4'
+            when differs_in = 'method' and not pairs.dpo then 'table_6'
+            when differs_in = 'dpo' then 'table_8'
+            else differs_in
+        end as family,
+        differs_in, pairs.a, pairs.b, pairs.model, pairs.method, pairs.language, pairs.dpo,
+        tests.error, tests.n, tests.n_a, tests.n_b, tests.only_a, tests.only_b, tests.p,
+        pairs.quantization_a, pairs.quantization_b
+    from tests
+    join main.cell_pairs as pairs using (differs_in, cell_id_a, cell_id_b)
+    where tests.error <> 'infinite_loop_literal'
+),
+ranked as (
+    select
+        family, differs_in, a, b, model, method, language, dpo, error, n, n_a, n_b, only_a, only_b, p,
+        quantization_a, quantization_b,
+        count(*) over (partition by differs_in, family) as n_tests,
+        row_number() over (partition by differs_in, family order by p) as place
+    from named
+)
+select
+    family, differs_in, a, b, model, method, language, dpo, error, n,
+    100.0 * n_a / n as percent_a,
+    100.0 * n_b / n as percent_b,
+    100.0 * (n_b - n_a) / n as difference,
+    only_a, only_b, p,
+    least(1, max((n_tests - place + 1) * p) over (partition by differs_in, family order by place)) as p_holm,
+    n_tests, quantization_a, quantization_b
+from ranked;
+
+comment on view main.error_tests is
+'One row a pair of cells that differ in one thing (see cell_pairs) and error, over the n queries that both answered: McNemar''s exact test, two-sided, of only_b against only_a, the queries where one of the two alone has the error. p_holm is corrected by Holm over the n_tests of its family: table_4 (methods in English), table_6 (methods in other languages), table_8 (without and with DPO), else differs_in.';

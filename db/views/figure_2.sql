@@ -1,0 +1,21 @@
+create or replace view main.figure_2 as
+with
+cells as (
+    select language, model, size_class, method, metric, value, ci_low, ci_high, n
+    from main.paper_scores
+    where origin = coalesce(getvariable('icl_origin'), 'ours') and coalesce(paper_table, 'table_2') = 'table_2'
+        and not dpo and metric <> 'avg'
+),
+multilingual as (
+    select model from cells group by model having count(distinct language) > 1
+)
+select language, model, method, metric, value, ci_low, ci_high, n
+from cells
+where model in (select model from multilingual)
+order by
+    language <> 'en', language, size_class nulls last, model,
+    coalesce(list_position(['zero-shot', 'urial', 'instruct'], method), 4), method,
+    list_position(['helpfulness', 'clarity', 'factuality', 'depth', 'engagement', 'language', 'safety'], metric);
+
+comment on view main.figure_2 is
+'Data of Figure 2, one row a language, model, method and metric: mean score and interval of the models that were run in more than one language, without DPO.';

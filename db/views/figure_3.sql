@@ -1,0 +1,21 @@
+create or replace view main.figure_3 as
+with
+cells as (
+    select language, model, size_class, method, dpo, metric, value, ci_low, ci_high, n
+    from main.paper_scores
+    where origin = coalesce(getvariable('icl_origin'), 'ours') and coalesce(paper_table, 'table_3') = 'table_3'
+        and metric <> 'avg'
+),
+aligned as (
+    select distinct language, model from cells where dpo
+)
+select language, model, method, dpo, metric, value, ci_low, ci_high, n
+from cells
+join aligned using (language, model)
+order by
+    language <> 'en', language, size_class nulls last, model,
+    coalesce(list_position(['zero-shot', 'urial', 'instruct'], method), 4), method, dpo,
+    list_position(['helpfulness', 'clarity', 'factuality', 'depth', 'engagement', 'language', 'safety'], metric);
+
+comment on view main.figure_3 is
+'Data of Figure 3, one row a language, model, method, dpo and metric: mean score and interval of the models that have a DPO variant, without and with it.';

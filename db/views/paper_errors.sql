@@ -1,0 +1,24 @@
+create or replace view main.paper_errors as
+with
+ours as (
+    select
+        rate.language, rate.model, cell.size_class, rate.method, rate.dpo, rate.error, rate.percent, rate.ci_low,
+        rate.ci_high, rate.n_errors, rate.n, rate.quantization, rate.settings_id
+    from main.error_rates as rate
+    join main.paper_cells as cell using (model, quantization, method, language, dpo, settings_id)
+)
+select
+    'ours' as origin, null::varchar as paper_table, true as canonical,
+    language, model, size_class, method, dpo, error, percent, ci_low, ci_high, n_errors, n, quantization, settings_id
+from ours
+union all
+select
+    'published', paper_table,
+    paper_table = min(paper_table) over (partition by language, model, method, dpo, error),
+    language, model,
+    if(regexp_extract(model, '([0-9.]+)B$', 1)::double < 2, 'small', 'medium'),
+    method, dpo, error, published_percent, null, null, null, null, 'none', null
+from main.published_errors;
+
+comment on view main.paper_errors is
+'One row an origin (ours, published), paper table, cell and error: the rates behind Tables 4, 6, 8 in percent. ours: settings as paper_cells says, 95 % Wilson interval; published: as printed, canonical marks the first of the tables that print a cell.';

@@ -1,0 +1,54 @@
+create or replace view main.paper_score_rows as
+with
+answered as (
+    select model, quantization, method, language, dpo, settings_id, count(*) as n_expected
+    from main.responses
+    where finish_reason not in ('prompt_too_long', 'error')
+    group by model, quantization, method, language, dpo, settings_id
+),
+cells as (
+    select
+        'ours' as origin, null::varchar as paper_table, cell.language, cell.model, cell.size_class, cell.method,
+        cell.dpo, coalesce(answered.n_expected, 0) as n_expected, cell.quantization, cell.settings_id
+    from main.paper_cells as cell
+    left join answered using (model, quantization, method, language, dpo, settings_id)
+    union all
+    select distinct origin, paper_table, language, model, size_class, method, dpo, null::bigint, quantization, settings_id
+    from main.paper_scores
+    where origin = 'published'
+),
+wide as (
+    select
+        origin, coalesce(paper_table, '') as paper_table, language, model, method, dpo,
+        max(value) filter (where metric = 'helpfulness') as helpful,
+        max(value) filter (where metric = 'clarity') as clear,
+        max(value) filter (where metric = 'factuality') as factual,
+        max(value) filter (where metric = 'depth') as depth,
+        max(value) filter (where metric = 'engagement') as engaging,
+        max(value) filter (where metric = 'avg') as avg,
+        max(value) filter (where metric = 'language') as lang,
+        max(value) filter (where metric = 'safety') as safe,
+        max(n) filter (where metric not in ('avg', 'safety')) as n_multi,
+        max(n) filter (where metric = 'safety') as n_safety,
+        any_value(judge) as judge,
+        any_value(reading) as reading
+    from main.paper_scores
+    group by all
+)
+select
+    cells.origin, cells.paper_table, cells.language, cells.model, cells.size_class, cells.method, cells.dpo,
+    wide.helpful, wide.clear, wide.factual, wide.depth, wide.engaging, wide.avg, wide.lang, wide.safe,
+    if(cells.origin = 'ours', coalesce(wide.n_multi, 0) + coalesce(wide.n_safety, 0), null) as n_judged,
+    cells.n_expected,
+    wide.judge, wide.reading, cells.quantization, cells.settings_id
+from cells
+left join wide
+    on wide.origin = cells.origin and wide.paper_table = coalesce(cells.paper_table, '')
+    and wide.language = cells.language and wide.model = cells.model and wide.method = cells.method
+    and wide.dpo = cells.dpo
+order by
+    cells.language <> 'en', cells.language, cells.size_class nulls last, cells.model,
+    coalesce(list_position(['zero-shot', 'urial', 'instruct'], cells.method), 4), cells.method, cells.dpo;
+
+comment on view main.paper_score_rows is
+'One row an origin (ours, published), paper table and cell: the rows of Tables 1, 2 and 3 with scores side by side. n_judged responses have a score, n_expected should; a cell without any is there with empty scores. What is chosen where there are several is said at paper_scores.';

@@ -1,0 +1,64 @@
+create or replace view main.paper_scores as
+with
+shown as (
+    select
+        means.model, means.quantization, means.method, means.language, means.dpo, means.settings_id,
+        cell.size_class, means.judge, means.judge_id, means.template, means.template_sha256, means.reading,
+        means.metric, means.mean, means.sd, means.se, means.ci_low, means.ci_high, means.n, means.n_expected
+    from main.score_means as means
+    join main.paper_cells as cell using (model, quantization, method, language, dpo, settings_id)
+    where means.reading = coalesce(getvariable('icl_reading'), 'strict')
+        and means.judge = coalesce(getvariable('icl_judge'), means.judge)
+),
+judge as (
+    select judge_id from shown group by judge_id order by sum(n) desc, judge_id limit 1
+),
+template as (
+    select model, method, language, dpo, metric = 'safety' as is_safety, template_sha256
+    from shown
+    where judge_id = (select judge_id from judge)
+    group by model, method, language, dpo, is_safety, template_sha256
+    qualify row_number() over (
+        partition by model, method, language, dpo, is_safety order by sum(n) desc, template_sha256
+    ) = 1
+),
+ours as (
+    select
+        shown.language, shown.model, shown.size_class, shown.method, shown.dpo, shown.metric,
+        shown.mean as value, shown.sd, shown.se, shown.ci_low, shown.ci_high, shown.n, shown.n_expected,
+        shown.judge, shown.reading, shown.template, shown.quantization, shown.settings_id
+    from shown
+    join template
+        on template.model = shown.model and template.method = shown.method and template.language = shown.language
+        and template.dpo = shown.dpo and template.is_safety = (shown.metric = 'safety')
+        and template.template_sha256 = shown.template_sha256
+    where shown.judge_id = (select judge_id from judge)
+),
+printed as (
+    select paper_table, language, model, method, dpo, metric, published as value
+    from main.published_scores
+    where metric <> 'avg'
+    union all
+    select paper_table, language, model, method, dpo, 'avg', avg(published)
+    from main.published_scores
+    where metric in ('helpfulness', 'clarity', 'factuality', 'depth', 'engagement')
+    group by paper_table, language, model, method, dpo
+    having count(*) = 5
+)
+select
+    'ours' as origin, null::varchar as paper_table, true as canonical,
+    language, model, size_class, method, dpo, metric, value, sd, se, ci_low, ci_high, n, n_expected,
+    judge, reading, template, quantization, settings_id
+from ours
+union all
+select
+    'published', paper_table,
+    paper_table = min(paper_table) over (partition by language, model, method, dpo, metric),
+    language, model,
+    if(regexp_extract(model, '([0-9.]+)B$', 1)::double < 2, 'small', 'medium'),
+    method, dpo, metric, value, null, null, null, null, null, null,
+    'gpt-4-1106-preview', null, null, 'none', null
+from printed;
+
+comment on view main.paper_scores is
+'One row an origin (ours, published), paper table, cell and metric: the score means behind Tables 1, 2, 3. ours: settings as paper_cells says, one judge (variable icl_judge, else the one with most scores), its most used template, one reading (variable icl_reading, else strict). published: avg is recomputed from the five printed aspects; canonical marks the first of the tables that print a cell.';

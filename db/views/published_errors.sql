@@ -1,0 +1,6 @@
+create or replace view main.published_errors as
+select paper_table, language, model, model_printed, method, dpo, error, published_percent
+from raw.published_errors;
+
+comment on view main.published_errors is
+'One row a rate printed in the paper''s Tables 4, 6 and 8 (arXiv 2503.01611), in percent: as printed, slips included; model is the corrected name.';

@@ -1,0 +1,6 @@
+create or replace view main.published_scores as
+select paper_table, language, model, model_printed, method, dpo, metric, published
+from raw.published_scores;
+
+comment on view main.published_scores is
+'One row a score printed in the paper''s Tables 1, 2 and 3 (arXiv 2503.01611): as printed, slips included; model is the corrected name.';

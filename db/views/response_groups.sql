@@ -1,0 +1,35 @@
+create or replace view main.response_groups as
+with
+answers as (
+    select response_id, task, topic, source_set, difficulty, length(text) as n_characters
+    from main.responses
+),
+groups as (
+    select response_id, 'task' as dimension, unnest(if(len(task) = 0, ['none'], coalesce(task, ['unknown']))) as value
+    from answers
+    union all
+    select response_id, 'topic', unnest(if(len(topic) = 0, ['none'], coalesce(topic, ['unknown'])))
+    from answers
+    union all
+    select response_id, 'source_set', coalesce(source_set, 'unknown')
+    from answers
+    union all
+    select response_id, 'difficulty', coalesce(difficulty, 'unknown')
+    from answers
+    union all
+    select
+        response_id, 'length',
+        case
+            when n_characters <= 250 then '0000-0250'
+            when n_characters <= 500 then '0251-0500'
+            when n_characters <= 1000 then '0501-1000'
+            when n_characters <= 2000 then '1001-2000'
+            when n_characters <= 4000 then '2001-4000'
+            else '4001 or more'
+        end
+    from answers
+)
+select response_id, dimension, value from groups;
+
+comment on view main.response_groups is
+'One row a response and group it belongs to: dimension is task, topic, source_set, difficulty or length (of the answer, in characters). A query with several tasks or topics is in several groups.';

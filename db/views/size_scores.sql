@@ -1,0 +1,20 @@
+create or replace view main.size_scores as
+with
+sizes as (
+    select distinct model, parameters from main.responses where parameters is not null
+),
+printed as (
+    select distinct model, (regexp_extract(model, '([0-9.]+)B$', 1)::double * 1e9)::bigint as parameters
+    from main.paper_scores where origin = 'published'
+)
+select
+    cell.language, cell.model, coalesce(sizes.parameters, printed.parameters) as parameters,
+    cell.method, cell.dpo, cell.metric, cell.value, cell.ci_low, cell.ci_high, cell.n
+from main.paper_scores as cell
+left join sizes on cell.origin = 'ours' and sizes.model = cell.model
+left join printed on printed.model = cell.model
+where cell.origin = coalesce(getvariable('icl_origin'), 'ours') and cell.canonical and cell.metric in ('avg', 'safety')
+order by cell.language <> 'en', cell.language, cell.metric, cell.method, cell.dpo, parameters;
+
+comment on view main.size_scores is
+'One row a language, model, method, dpo and metric (avg, safety): mean score and interval beside the number of parameters, the data of the figure of score against size.';
