@@ -21,6 +21,9 @@ _COMMENT = re.compile(r"--[^\n]*")
 _CREATED = re.compile(r"create\s+or\s+replace\s+view\s+main\.(\w+)\s+as\b", re.IGNORECASE)
 _REFERENCE = re.compile(r"\b(?:from|join)\s+(?:main\.)?(\w+)\b(?!\.)", re.IGNORECASE)
 
+# tables of one file and its spool, not what a user made
+INTERNAL = {"schema_migrations", "store_meta", "spool_files", "rejected_rows", "published_scores", "published_errors"}
+
 # file in db/published -> table, column of the file -> column of the table
 _PUBLISHED = {
     "scores.csv": ("published_scores", {"table": "paper_table"}),

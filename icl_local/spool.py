@@ -42,11 +42,19 @@ class Record:
 
 @dataclass(frozen=True)
 class Line:
-    """One put: its records, the byte offset after it, and whether it could be read (``records`` empty if not)."""
+    """One put: its bytes, the byte offset after it, and its records, None where it cannot be read."""
 
-    records: tuple[Record, ...]
+    raw: bytes
     end: int
-    damaged: bool = False
+    found: tuple[Record, ...] | None
+
+    @property
+    def damaged(self) -> bool:
+        return self.found is None
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        return self.found or ()
 
 
 class Spool:
@@ -146,8 +154,7 @@ def lines(path: Path, offset: int = 0) -> Iterator[Line]:
             if not raw.endswith(b"\n"):
                 return
             offset += len(raw)
-            records = _decode(raw, path)
-            yield Line(records or (), offset, damaged=records is None)
+            yield Line(raw, offset, _decode(raw, path))
 
 
 def read(folder: Path) -> Iterator[Record]:
@@ -182,7 +189,7 @@ def cut_torn(folder: Path) -> list[tuple[Path, int]]:
 
 
 def fold(folder: Path, *, keep: Callable[[Record], bool] | None = None) -> Path | None:
-    """Join all finished files into one, dropping damaged lines and records that ``keep`` refuses.
+    """Join all finished files into one without the records that ``keep`` refuses; damaged lines stay as they are.
 
     The new file is complete on disk before an old one goes, so a kill leaves records twice, never lost. Returns
     the new file, None where there was nothing to join. Only one process may fold at a time.
@@ -193,13 +200,17 @@ def fold(folder: Path, *, keep: Callable[[Record], bool] | None = None) -> Path 
             return None
         target = folder / f"{sources[-1].name.split('-')[0]}-folded-{secrets.token_hex(4)}.jsonl"
         draft = target.with_suffix(".part")
+        for left in folder.glob("*.part"):  # by a fold that was killed
+            left.unlink()
         try:
             with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
                 for source in sources:
                     for line in lines(source):
-                        kept = [(r.table, r.row) for r in line.records if keep is None or keep(r)]
-                        if kept:
-                            out.write(encode(kept))
+                        kept = [record for record in line.records if keep is None or keep(record)]
+                        if len(kept) == len(line.records):
+                            out.write(line.raw)
+                        elif kept:
+                            out.write(encode([(record.table, record.row) for record in kept]))
                 out.flush()
                 os.fsync(out.fileno())
             draft.rename(target)

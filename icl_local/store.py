@@ -224,7 +224,7 @@ def ids(path: Path, table: str, column: str) -> set[str]:
 def tables(path: Path) -> dict[str, list[str]]:
     """Columns of every table that holds a user's rows, by table name, in their order."""
     with reader(path) as con:
-        return {table: list(found) for table, found in ingest.columns(con).items()}
+        return {table: list(found) for table, found in ingest.columns(con).items() if table not in schema.INTERNAL}
 
 
 def read_rows(path: Path, table: str, *, batch: int = 1_000) -> Iterator[list[dict[str, Any]]]:

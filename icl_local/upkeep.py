@@ -8,11 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from icl_local import detect, ingest, resources, spool, store
+from icl_local import detect, ingest, resources, schema, spool, store
 from icl_local.errors import InputError, StoreError, StoreLocked
 
-# tables that belong to one file and its spool, not to what a user made
-_OWN = {"schema_migrations", "store_meta", "spool_files", "rejected_rows", "published_scores", "published_errors"}
 _BATCH = 500
 
 
@@ -166,7 +164,7 @@ def _copy_rows(con: store.Connection, target: Path) -> int:
     theirs = ingest.columns(con, database="target")
     count = 0
     for table, known in ingest.columns(con).items():
-        if table in _OWN or table not in theirs:
+        if table in schema.INTERNAL or table not in theirs:
             continue
         names = ", ".join(f'"{name}"' for name in known if name in theirs[table])
         done = con.execute(f'insert into target.raw."{table}" ({names}) select {names} from raw."{table}"').fetchone()
@@ -177,7 +175,7 @@ def _copy_rows(con: store.Connection, target: Path) -> int:
 
 
 def _user_tables(con: store.Connection) -> list[str]:
-    return [table for table in ingest.columns(con) if table not in _OWN]
+    return [table for table in ingest.columns(con) if table not in schema.INTERNAL]
 
 
 def _count(con: store.Connection, table: str) -> int:
@@ -196,7 +194,7 @@ def _compare(con: store.Connection, folder: Path) -> tuple[dict[str, int], dict[
     names = {
         table: [name for name, column in known.items() if column.key]
         for table, known in ingest.columns(con).items()
-        if table not in _OWN
+        if table not in schema.INTERNAL
     }
     stored = {table: _keys(con, table, key) for table, key in names.items() if key}
     waiting: dict[str, set[tuple[str, ...]]] = {table: set() for table in stored}
@@ -225,7 +223,7 @@ def _aside(path: Path) -> list[Path]:
 def _adopt(path: Path, draft: Path) -> tuple[int, list[str]]:
     """Append to the spool the rows only the old file holds: (how many, what could not be read)."""
     with store.writer(draft, wait_seconds=0) as con:
-        known = {table: columns for table, columns in ingest.columns(con).items() if table not in _OWN}
+        known = {table: columns for table, columns in ingest.columns(con).items() if table not in schema.INTERNAL}
         keys = {table: [name for name, column in columns.items() if column.key] for table, columns in known.items()}
         stored = {table: _keys(con, table, names) for table, names in keys.items()}
         forgotten = ingest.Forgotten(con)
