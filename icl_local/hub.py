@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 
 from icl_local.checksum import Progress, remember, sha256_of
 from icl_local.errors import DiskFull, HubError, IclError
+from icl_local.identity import sha256_file
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
@@ -56,6 +57,19 @@ class HubFile:
     def source(self) -> str:
         """What is recorded of it: hf:owner/repo/file@commit."""
         return f"hf:{self.repo}/{self.filename}@{self.commit}"
+
+    def copy_to(self, target: Path) -> None:
+        """Copy the file out of the cache; one that is there with other contents stays. Raises HubError."""
+        try:
+            if target.exists():
+                if sha256_file(target) != sha256_file(self.path):
+                    raise HubError(f"{target} exists and is another file; move it away, or name another with --out")
+                return
+            half = target.with_name(target.name + ".icl-partial")
+            shutil.copyfile(self.path, half)
+            os.replace(half, target)
+        except OSError as error:
+            raise HubError(f"{target}: cannot be written ({error.strerror})") from error
 
 
 @dataclass(frozen=True)

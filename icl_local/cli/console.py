@@ -6,18 +6,24 @@ Model text is hostile until shown otherwise: every string from a model, a file o
 
 from __future__ import annotations
 
+import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
+from rich.columns import Columns
 from rich.console import Console
+from rich.panel import Panel
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.table import Table
 from rich.text import Text
@@ -122,3 +128,32 @@ class Bars:
         """Move a bar; None leaves a field as it is."""
         fields = {name: escape(value) for name, value in (("rate", rate), ("note", note)) if value is not None}
         self._progress.update(TaskID(task), completed=done, **fields)
+
+
+@contextmanager
+def bytes_progress() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Yields a callback (what, bytes done, bytes in all) that draws a bar each; a line each where it is no terminal."""
+    columns = (TextColumn("{task.fields[label]}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, TimeRemainingColumn(), console=stderr(), disable=not sys.stderr.isatty()) as progress:
+
+        def on_progress(what: str, done: int, total: int | None) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task("", total=total, label=escape(what))
+                if not sys.stderr.isatty():
+                    say(what if total is None else f"{what}: {total / 1e6:,.0f} MB")
+            progress.update(tasks[what], completed=done, total=total)
+
+        yield on_progress
+
+
+def print_panels(panels: Sequence[tuple[str, str, str]], *, least_width: int = 44) -> None:
+    """(title, text, subtitle) each in a frame, as many side by side as fit."""
+    console = stdout()
+    a_row = max(1, min(len(panels), console.width // least_width))
+    width = console.width // a_row - (a_row > 1)
+    framed = [
+        Panel(plain(text), title=plain(title), title_align="left", subtitle=plain(subtitle), width=width)
+        for title, text, subtitle in panels
+    ]
+    console.print(Columns(framed, padding=(0, 1)))

@@ -1,0 +1,72 @@
+"""`icl data`: query sets, what is here and how to get the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from icl_local.cli import console
+from icl_local.cli.options import format_option
+
+if TYPE_CHECKING:
+    from icl_local.queries import QuerySet
+
+
+@click.group("data")
+def command() -> None:
+    """Query sets: what is here, and how to get the others.
+
+    Example: icl data list
+    """
+
+
+@command.command("list")
+@format_option
+def list_sets(output_format: str) -> None:
+    """Query sets that ship or were fetched, and how to get the others.
+
+    Example: icl data list --format csv
+    """
+    from icl_local import hub, queries, resources
+
+    shipped = [name.removesuffix(".jsonl") for name in resources.names("prompts", "samples", suffix=".jsonl")]
+    rows = [_row(queries.samples(language), "ships with icl-local: icl run --queries samples") for language in shipped]
+    fetched = hub.cached_just_eval()
+    if fetched is not None:
+        rows.append(_row(queries.load_file(fetched, language="en"), str(fetched)))
+    else:
+        rows.append(("just-eval", "en", None, None, "not here; icl data pull just-eval"))
+    rows.append(("just-eval", "other", None, None, "published nowhere; see icl translate --help"))
+    console.print_rows(("dataset", "language", "queries", "safety", "where"), rows, output_format=output_format)
+
+
+@command.command("pull")
+@click.argument("name", type=click.Choice(["just-eval"]))
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("just-eval.en.jsonl"),
+    show_default=True,
+    help="File to write.",
+)
+def pull(name: str, out: Path) -> None:
+    """Fetch Just-Eval-Instruct, 1,000 English queries, from the hub.
+
+    Example: icl data pull just-eval --out queries.en.jsonl
+    """
+    from icl_local import hub, queries
+
+    with console.bytes_progress() as on_progress:
+        file = hub.fetch_just_eval(on_progress=on_progress)
+    file.copy_to(out)
+    found = queries.load_file(out, language="en")
+    click.echo(console.escape(out))
+    console.say(f"{len(found.queries)} queries from {file.source}; next: icl run --lang en --queries {out} --model ...")
+
+
+def _row(query_set: QuerySet, where: str) -> tuple[object, ...]:
+    languages = ", ".join(sorted({query.language for query in query_set.queries}))
+    n_safety = sum(query.split == "safety" for query in query_set.queries)
+    return query_set.dataset, languages, len(query_set.queries), n_safety, where
