@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from icl_local import spool
+from icl_local.identity import key_of
 
 BATCH_ROWS = 5_000  # rows of one transaction: bounds memory while a database is rebuilt
 
@@ -118,10 +119,15 @@ class Ingest:
                 self._insert(known, records[:middle], file, None)
                 self._insert(known, records[middle:], file, end)
                 return
-            reason = str(error).split("\n", 1)[0]
-            rejected = {"file": file, "table_name": records[0].table, "reason": reason, "content": records[0].row}
+            refused = {
+                "rejected_id": key_of(kind="rejected", table=records[0].table, row=dict(records[0].row)),
+                "file": file,
+                "table_name": records[0].table,
+                "reason": str(error).split("\n", 1)[0],
+                "content": records[0].row,
+            }
             with self._transaction():
-                insert_rows(self.con, "rejected_rows", known["rejected_rows"], [rejected])
+                insert_rows(self.con, "rejected_rows", known["rejected_rows"], [refused])
                 self._read_to(file, end)
 
     def _read_to(self, file: str, end: int | None) -> None:

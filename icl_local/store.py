@@ -263,14 +263,20 @@ def reader(path: Path, *, unsafe: bool = False) -> Iterator[Connection]:
     if not path.exists() and not spool.files(spool_folder(path)):
         raise StoreError(f"there is no database {path}; `icl run` makes one, --db names another")
     config = {} if unsafe else _SAFE
-    for attempt in (1, 2):
+    level = False
+    while True:
         try:
+            if not path.exists() and not level:
+                raise _Behind(f"{path} is gone")
             with _connected(path, read_only=True, config=config, wait_seconds=LOCK_WAIT_SECONDS) as con:
-                if attempt == 1 and _behind(con, path):
-                    raise _Behind
+                if not level and _behind(con, path):
+                    raise _Behind(f"{path} is behind its spool")
                 yield con
                 return
         except _Behind:
+            if level:
+                raise
+            level = True
             with contextlib.suppress(StoreError), writer(path, wait_seconds=1) as con:  # else read it as it is
                 bring_level(con, path)
 

@@ -362,6 +362,7 @@ create table raw.store_meta (          -- hashes of the views and published figu
 );
 
 create table raw.rejected_rows (       -- spool records that fit no table; they stay in the spool
+    rejected_id varchar primary key,   -- key of table, content
     file varchar not null,
     table_name varchar not null,
     reason varchar not null,

@@ -11,13 +11,16 @@ links as (
     from raw.responses where run_id not in (select run_id from raw.runs)
     union all
     select distinct 'responses', 'gguf_sha256', gguf_sha256
-    from raw.responses where gguf_sha256 not in (select gguf_sha256 from raw.gguf_files)
+    from raw.responses
+    where gguf_sha256 is not null and gguf_sha256 not in (select gguf_sha256 from raw.gguf_files)
     union all
     select distinct 'responses', 'prompt_id', prompt_id
-    from raw.responses where prompt_id not in (select prompt_id from raw.prompts)
+    from raw.responses
+    where prompt_id is not null and prompt_id not in (select prompt_id from raw.prompts)
     union all
     select distinct 'responses', 'settings_id', settings_id
-    from raw.responses where settings_id not in (select settings_id from raw.settings)
+    from raw.responses
+    where settings_id is not null and settings_id not in (select settings_id from raw.settings)
     union all
     select distinct 'queries', 'dataset', dataset
     from raw.queries where dataset not in (select dataset from raw.datasets)
