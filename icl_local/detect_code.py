@@ -68,6 +68,7 @@ class _Patterns:
     window_chars: int
     line_chars: int
     code_tags: frozenset[str]
+    prose_tags: frozenset[str]
     enough: dict[str, int]
     optional: frozenset[str]
     rules: tuple[_Rule, ...]
@@ -83,6 +84,7 @@ def _patterns() -> _Patterns:
         window_chars=data["window_chars"],
         line_chars=data["line_chars"],
         code_tags=frozenset(data["fence"]["code_tags"]),
+        prose_tags=frozenset(data["fence"]["prose_tags"]),
         enough={kind["name"]: kind["enough"] for kind in kinds},
         optional=frozenset(kind["name"] for kind in kinds if not kind.get("default", True)),
         rules=tuple(
@@ -134,7 +136,8 @@ class _LineScan:
         starts = sorted(lines)
         for i in range(len(starts) - enough + 1):
             group = starts[i : i + enough]
-            if group[-1] - group[0] <= self._patterns.window_chars and len(set[str]().union(*(lines[start] for start in group))) > 1:
+            patterns = set[str]().union(*(lines[start] for start in group))
+            if group[-1] - group[0] <= self._patterns.window_chars and len(patterns) > 1:
                 yield starts[i]
 
     def _lines_to_try(self, text: str) -> Iterator[tuple[int, str, list[_Rule]]]:
@@ -165,16 +168,23 @@ def _line_scan(include: frozenset[str]) -> _LineScan:
 
 def _first_fence(text: str, scan: _LineScan) -> tuple[int, str] | None:
     """Where the first fence begins whose tag names a language or whose lines look like code; a last one may be open."""
+    patterns = _patterns()
     opening: re.Match[str] | None = None
+
+    def is_code(end: int | None) -> bool:
+        assert opening is not None
+        tag = (opening[1] or "").lower()
+        return tag not in patterns.prose_tags and scan.first(text[opening.end() : end]) is not None
+
     for fence in _FENCE.finditer(text) if "```" in text or "~~~" in text else ():
-        if fence[1] and fence[1].lower() in _patterns().code_tags:
+        if fence[1] and fence[1].lower() in patterns.code_tags:
             return fence.start(), _FENCED
         if opening is None:
             opening = fence
-        elif scan.first(text[opening.end() : fence.start()]):
+        elif is_code(fence.start()):
             return opening.start(), _FENCED
         else:
             opening = None
-    if opening is not None and scan.first(text[opening.end() :]):
+    if opening is not None and is_code(None):
         return opening.start(), _FENCED
     return None
