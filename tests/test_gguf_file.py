@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import gguf
@@ -88,13 +89,13 @@ def test_tells_what_the_file_is(tiny_gguf: Path) -> None:
     assert info.parameters == sum(int(tensor.n_elements) for tensor in reader.tensors)
 
 
-def test_reads_the_embedded_model_like_the_gguf_package_does(embedded_model: Path) -> None:
+def test_reads_the_embedded_model(embedded_model: Path) -> None:
     info = read_info(embedded_model)
-    reader = gguf.GGUFReader(embedded_model)
-    assert info.quantization == "Q4_1"
-    assert info.parameters == sum(int(tensor.n_elements) for tensor in reader.tensors) == 134_515_008
-    assert info.vocab_size == len(reader.fields["tokenizer.ggml.tokens"].data)
-    assert info.chat_template == reader.fields["tokenizer.chat_template"].contents()
+    assert (info.quantization, info.parameters, info.vocab_size) == ("Q4_1", 134_515_008, 49_152)
+    assert (info.block_count, info.head_count, info.head_count_kv, info.head_dim) == (30, 9, 3, 64)
+    assert (info.bos_token, info.eos_token, info.add_bos) == ("<|im_start|>", "<|im_end|>", False)
+    assert info.chat_template is not None
+    assert "You are a helpful AI assistant named SmolLM" in info.chat_template
 
 
 def test_a_base_file_has_no_chat_template(tmp_path: Path) -> None:
@@ -287,11 +288,10 @@ def test_a_large_vocabulary_is_read_quickly(tmp_path: Path) -> None:
     assert time.process_time() - begun < 0.6
 
 
-def mutants(path: Path, folder: Path, count: int) -> list[Path]:
+def mutants(path: Path, folder: Path, *, count: int, seed: int) -> Iterator[Path]:
     """Copies with one to four header bytes changed, or cut, or with a 64-bit number written over the header."""
-    rng = random.Random(20260310)
+    rng = random.Random(seed)
     data, end = path.read_bytes(), header_bytes(path)
-    written = []
     for index in range(count):
         mutant = bytearray(data)
         for _ in range(rng.randint(1, 4)):
@@ -304,25 +304,28 @@ def mutants(path: Path, folder: Path, count: int) -> list[Path]:
             del mutant[rng.randrange(4, len(mutant)) :]
         target = folder / f"{index}.gguf"
         target.write_bytes(mutant)
-        written.append(target)
-    return written
+        yield target
 
 
-def test_mutated_headers_are_refused_or_harmless_to_llama_cpp(tiny_gguf: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [200, pytest.param(12_000, marks=pytest.mark.soak)])
+def test_mutated_headers_are_refused_or_harmless_to_llama_cpp(tiny_gguf: Path, tmp_path: Path, count: int) -> None:
     accepted = []
-    for path in mutants(tiny_gguf, tmp_path, 200):
+    for path in mutants(tiny_gguf, tmp_path, count=count, seed=count):
         try:
             read_info(path)
             accepted.append(path)
         except ModelError:
             path.unlink()
-    assert 20 < len(accepted) < 180  # the mutations reach both outcomes
+    assert 0.05 < len(accepted) / count < 0.95  # the mutations reach both outcomes
     done = subprocess.run(
         [sys.executable, "-c", LOAD_ALL],
         input="\n".join(map(str, accepted)),
         text=True,
         capture_output=True,
-        timeout=60,
+        timeout=600,
     )
     assert done.returncode == 0, f"llama.cpp ended with {done.returncode}: {done.stderr[-500:]}"
-    assert int(done.stdout.split()[-1]) > 0
+    n_loaded = int(done.stdout.split()[-1])
+    assert n_loaded > 0
+    told = f"{count} mutated headers: {count - len(accepted)} refused, {n_loaded} of the others loaded, no abort"
+    print(told)  # noqa: T201  the figure of docs/models.md
