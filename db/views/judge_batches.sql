@@ -7,6 +7,7 @@ with events as (
         max(batch_id) as batch_id,
         any_value(n_requests) as n_requests,
         any_value(structured) as structured,
+        any_value(parameters) as parameters,
         min(created_at) as submitted_at,
         bool_or(event = 'created') as created,
         bool_or(event in ('closed', 'abandoned')) as closed
@@ -21,6 +22,7 @@ select
     events.batch_id,
     events.n_requests,
     events.structured,
+    events.parameters,
     case when events.closed then 'closed' when events.created then 'created' else 'prepared' end as state,
     events.submitted_at
 from events

@@ -3,13 +3,13 @@ select
     judgments.judgment_id,
     judgments.attempt,
     judgments.response_id,
-    models.label as model,
-    coalesce(files.quantization, 'none') as quantization,
+    responses.model,
+    responses.quantization,
     responses.method,
     responses.language,
-    models.dpo,
-    queries.query_id,
-    queries.split,
+    responses.dpo,
+    responses.query_id,
+    responses.split,
     judges.judge_id,
     judges.name as judge,
     judgments.template_sha256,
@@ -35,10 +35,7 @@ select
 from raw.judgments as judgments
 inner join raw.judges as judges on judges.judge_id = judgments.judge_id
 left join raw.judge_templates as templates on templates.template_sha256 = judgments.template_sha256
-left join raw.responses as responses on responses.response_id = judgments.response_id
-left join raw.models as models on models.model_id = responses.model_id
-left join raw.gguf_files as files on files.gguf_sha256 = responses.gguf_sha256
-left join raw.queries as queries on queries.query_key = responses.query_key;
+left join main.responses as responses on responses.response_id = judgments.response_id;
 
 comment on view main.judgments is
 'One row an attempt at a judgment, failed ones too. scored: the judge gave at least one score or N/A; transient: tried again.';

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 from icl_local import resources
-from icl_local.errors import InputError
+from icl_local.errors import ConfigError, InputError
 from icl_local.identity import sha256_text
 
 SPLITS = ("multi", "safety")
@@ -117,6 +117,19 @@ class Templates:
         """The text a user wrote for this language alone."""
         file = None if self.overlay is None else self.overlay / f"judge.{split}.{language}.txt"
         return file.read_text(encoding="utf-8") if file is not None and file.is_file() else None
+
+
+def open_templates(variant: str, *, overlay: Path | None = None, sources: Sequence[str] = ()) -> Templates:
+    """The prompts a user asks for; ``sources`` are texts ``just-eval=PATH``. Raises ConfigError, InputError."""
+    if variant not in VARIANTS:
+        raise ConfigError(f"no variant {variant!r}; there are {', '.join(VARIANTS)}")
+    found: list[Template] = []
+    for source in sources:
+        kind, _, path = source.partition("=")
+        if kind != "just-eval" or not path:
+            raise ConfigError(f"cannot read --template {source!r}; write just-eval=PATH")
+        found.extend(just_eval_templates(Path(path)))
+    return Templates(variant, overlay, tuple(found))
 
 
 def metric_of(aspect: str) -> str:

@@ -131,11 +131,12 @@ class ApiClient:
                 loop.call_soon_threadsafe(main.cancel)
             thread.join()
 
-    def call(self, function: Callable[[openai.OpenAI], T]) -> T:
+    def call(self, function: Callable[[openai.OpenAI], T], *, max_attempts: int | None = None) -> T:
         """``function`` of a plain client (files, batches), with the same retries and told errors."""
         import openai
 
         schedule = self._schedule(iter(()))
+        tries = max_attempts or self._max_attempts
         with openai.OpenAI(**self._options) as client:
             for attempt in itertools.count(1):
                 try:
@@ -143,11 +144,17 @@ class ApiClient:
                 except (openai.OpenAIError, ValueError) as error:
                     result = self._failure(error, ApiReply("", attempt, "failed"))
                     wait = result.wait_seconds if result.wait_seconds is not None else schedule.delay(attempt)
-                    last = attempt >= self._max_attempts or result.reply.outcome != "failed" or wait > self._max_wait
+                    last = attempt >= tries or result.reply.outcome != "failed" or wait > self._max_wait
                     if last or result.stop:
                         raise ApiError(result.stop or f"{self.base_url}: {result.reply.error}") from None
                     time.sleep(wait)
         raise AssertionError("unreachable")
+
+    def read_completion(self, body: Mapping[str, Any], reply: ApiReply) -> ApiReply:
+        """A chat completion that came another way (a batch's output file), read with the same distrust."""
+        from openai.types.chat import ChatCompletion
+
+        return self._answer(ChatCompletion.construct(**body), reply, {}).reply
 
     def _schedule(self, requests: Iterator[ApiRequest]) -> Schedule:
         return Schedule(
@@ -289,7 +296,7 @@ class ApiClient:
             return Result(reply, stop=f"{self.base_url} refuses the key ({told}); check OPENAI_API_KEY")
         if status in (403, 404) and not self._proven:
             return Result(reply, stop=f"{self.base_url} has no {self.model} for you ({told}); check model and base URL")
-        if status in _TRANSIENT or status >= 500:
+        if is_transient(status):
             wait = _retry_after(headers)
             if wait is None and status == 429:
                 wait = _reset_seconds(headers)
@@ -300,6 +307,11 @@ class ApiClient:
         for secret in self._secrets:
             text = text.replace(secret, "[key]")
         return text
+
+
+def is_transient(http_status: int) -> bool:
+    """Whether a request that failed so may well succeed later."""
+    return http_status in _TRANSIENT or http_status >= 500
 
 
 def public_url(url: str) -> str:
