@@ -102,6 +102,8 @@ def _json_lines(text: str) -> Iterator[tuple[int, object]]:
 
 def _document(text: str) -> Iterator[tuple[int, object]]:
     """(position, value) of every element of the list that the whole text is, or holds under ``data``."""
+    if not text.strip(_SPACE):
+        return
     whole = json.loads(text)  # all syntax errors are told here: the walk below reads valid JSON only
     position = _after_space(text, 0)
     if isinstance(whole, dict) and isinstance(whole.get("data"), list):

@@ -88,17 +88,22 @@ class QuerySet:
         return {"dataset": self.dataset, "source": self.source, "sha256": self.sha256, "created_at": created_at}
 
 
-def load_file(path: Path, *, language: str | None = None, dataset: str | None = None) -> QuerySet:
+def load_file(
+    path: Path, *, language: str | None = None, untagged: str | None = None, dataset: str | None = None
+) -> QuerySet:
     """A query set from ``path``.
 
-    ``language`` picks the items of that language; items that name none take it. ``dataset`` overrides the name, which
-    is just-eval or samples where the items are theirs, else the file's stem.
+    ``language`` picks the items of that language; items that name none are in it, or in ``untagged``, which picks
+    nothing. ``dataset`` overrides the name, which is just-eval or samples where the items are theirs, else the
+    file's stem.
     Raises InputError naming file and line: no language, none in the wanted language, a missing or odd field, an id
     that comes twice.
     """
     items = json_items.read_file(path)
     digest = sha256_file(path)
-    return _query_set(items, str(path), source=path.name, sha256=digest, language=language, dataset=dataset)
+    return _query_set(
+        items, str(path), source=path.name, sha256=digest, language=language, untagged=untagged, dataset=dataset
+    )
 
 
 def samples(language: str, *, overlay: Path | None = None) -> QuerySet:
@@ -164,7 +169,14 @@ def _draw(seed: int, *parts: str) -> str:
 
 
 def _query_set(
-    items: Sequence[Item], where: str, *, source: str, sha256: str | None, language: str | None, dataset: str | None
+    items: Sequence[Item],
+    where: str,
+    *,
+    source: str,
+    sha256: str | None,
+    language: str | None,
+    untagged: str | None = None,
+    dataset: str | None,
 ) -> QuerySet:
     if not items:
         raise InputError(f"{where}: holds no queries")
@@ -172,7 +184,7 @@ def _query_set(
     lines: dict[tuple[str, str], int] = {}
     queries: list[Query] = []
     for item in items:
-        query = query_from_item(item, dataset=name, language=language)
+        query = query_from_item(item, dataset=name, language=language or untagged)
         identity = (query.language, query.query_id)
         if identity in lines:
             raise InputError(f"{item.place}: id {query.query_id!r} was there on line {lines[identity]} already")

@@ -1,0 +1,41 @@
+-- $1 to $5: model, method, language, split, data set; NULL takes all. One row an aspect of a verdict that stands.
+select
+    responses.model,
+    responses.quantization,
+    responses.dpo,
+    responses.method,
+    responses.language,
+    responses.settings_id,
+    responses.dataset,
+    responses.split,
+    responses.query_id,
+    responses.response_id,
+    responses.instruction,
+    responses.text,
+    scores.judge,
+    judges.model as judge_model,
+    scores.template,
+    scores.template_sha256,
+    scores.repeat,
+    scores.judgment_id,
+    scores.status,
+    scores.metric,
+    scores.score,
+    scores.not_applicable,
+    scores.reason,
+    judgments.raw_reply
+from main.scores as scores
+inner join main.responses as responses on responses.response_id = scores.response_id
+inner join raw.judges as judges on judges.judge_id = scores.judge_id
+inner join raw.judgments as judgments
+    on judgments.judgment_id = scores.judgment_id and judgments.attempt = scores.attempt
+where
+    ($1::varchar is null or responses.model = $1)
+    and ($2::varchar is null or responses.method = $2)
+    and ($3::varchar is null or responses.language = $3)
+    and ($4::varchar is null or responses.split = $4)
+    and ($5::varchar is null or responses.dataset = $5)
+order by
+    responses.model, responses.quantization, responses.dpo, responses.method, responses.language,
+    responses.settings_id, responses.dataset, scores.judge, scores.template, scores.repeat, responses.split,
+    try_cast(responses.query_id as bigint), responses.query_id, scores.judgment_id, scores.metric

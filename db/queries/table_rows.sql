@@ -1,0 +1,3 @@
+-- {table}: a table of schema raw.
+select *
+from raw.{table}

@@ -1,0 +1,47 @@
+"""`icl export`: responses and judgments for other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from icl_local.cli import console
+from icl_local.cli.options import db_option
+
+FORMATS = ("just-eval", "alpaca-eval", "csv", "parquet")
+
+
+@click.command("export")
+@click.option("--format", "form", type=click.Choice(FORMATS), required=True, help="Whose form.")
+@click.option(
+    "--what",
+    type=click.Choice(["responses", "judgments", "all"]),
+    default="responses",
+    show_default=True,
+    help="all: every table, as a folder of Parquet files that `icl merge` reads.",
+)
+@click.option("--model", help="Only this model, by the name `icl status` gives it.")
+@click.option("--method", help="Only this method.")
+@click.option("--lang", "language", help="Only this language.")
+@click.option("--split", type=click.Choice(["multi", "safety"]), help="Only this split.")
+@click.option("--dataset", help="Only this query set.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="A file; a folder: one file a cell.")
+@db_option
+def command(form: str, what: str, out: Path, db: Path, **chosen: str | None) -> None:
+    """Write responses and judgments for other tools.
+
+    Example: icl export --format just-eval --model "Llama3.1 8B" --method urial --lang es -o outputs.json
+    """
+    from icl_local import export
+
+    if what == "all":
+        if form != "parquet" or any(chosen.values()):
+            raise click.UsageError("--what all writes every row as --format parquet; leave the other options out")
+        done = export.export_tables(db, out)
+    else:
+        write = export.export_responses if what == "responses" else export.export_judgments
+        done = write(db, out, form=form, chosen=export.Selection(**chosen))
+    console.say(f"{done.rows:,} rows to {', '.join(map(str, done.files[:3]))}{', ...' if len(done.files) > 3 else ''}")
+    if done.left_out:
+        console.say(f"{done.left_out:,} responses without an answer (prompt too long, error) are left out")

@@ -1,0 +1,55 @@
+"""`icl import`: other tools' outputs and judgments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from icl_local.cli import console
+from icl_local.cli.options import db_option
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(exists=True, path_type=Path))
+@click.option("--model", help="Whose outputs these are; each item's `generator` by default.")
+@click.option("--method", default="imported", show_default=True, help="How they were made.")
+@click.option("--lang", "--language", "language", help="Their language; each item's own, else en.")
+@click.option(
+    "--queries",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The queries they answer, with tasks.",
+)
+@db_option
+def command(file: Path, model: str | None, method: str, language: str | None, queries: Path | None, db: Path) -> None:
+    """Read other tools' outputs and judgments: just-eval's and AlpacaEval's JSON, or `icl export`'s Parquet folder.
+
+    Outputs get the same error tables as your own. They are matched to known queries by their text.
+
+    Example: icl import outputs/Mistral-7B.json --queries queries.en.jsonl
+    """
+    from icl_local import exchange, json_items, merge
+    from icl_local.queries import load_file
+    from icl_local.store import Store
+
+    if file.is_dir():
+        with Store(db) as target:
+            console.say(f"{sum(merge.merge(target, file).added.values()):,} new rows from {file}")
+        return
+    items = json_items.read_file(file)
+    known = load_file(queries, language=language, untagged="en") if queries else None
+    with Store(db) as target:
+        if exchange.holds_judgments(items):
+            from icl_local.judge.imports import import_judgments
+
+            console.say(str(import_judgments(target, items, source=file.name)))
+            return
+        done = exchange.import_outputs(
+            target, items, source=file.name, model=model, method=method, language=language, known=known
+        )
+    console.say(f"{done.read:,} outputs read, {done.added:,} new")
+    if done.unmatched:
+        console.say(
+            f"{done.unmatched:,} answer queries that are not known here, so unintended code is not counted for them; "
+            "give their set with --queries FILE"
+        )

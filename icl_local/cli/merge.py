@@ -1,0 +1,32 @@
+"""`icl merge`: the rows of another database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from icl_local.cli import console
+from icl_local.cli.options import db_option
+
+
+@click.command("merge")
+@click.argument("other", type=click.Path(exists=True, path_type=Path))
+@db_option
+def command(other: Path, db: Path) -> None:
+    """Bring the rows of OTHER into this database: a database, a spool folder, or a folder of `icl export --what all`.
+
+    Where both have a response and its texts differ, this database's own stays and is listed.
+
+    Example: icl merge laptop2.duckdb --db icl.duckdb
+    """
+    from icl_local import merge
+    from icl_local.store import Store
+
+    with Store(db) as target:
+        done = merge.merge(target, other)
+    console.print_rows(("table", "new rows"), list(done.added.items()))
+    if done.differing:
+        console.say(f"{len(done.differing):,} responses differ from those of {other}; kept are these:", style="yellow")
+        columns, rows = merge.describe(db, done.differing)
+        console.print_rows(columns, rows)
