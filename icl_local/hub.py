@@ -14,12 +14,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import fnmatch
 import hashlib
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -73,6 +74,20 @@ class HubFile:
 
 
 @dataclass(frozen=True)
+class HubFolder:
+    """Files of one commit, each checked, in one folder of this disk."""
+
+    path: Path
+    repo: str
+    commit: str
+
+    @property
+    def source(self) -> str:
+        """What is recorded of it: hf:owner/repo@commit."""
+        return f"hf:{self.repo}@{self.commit}"
+
+
+@dataclass(frozen=True)
 class _Wanted:
     repo: str
     filename: str
@@ -80,7 +95,8 @@ class _Wanted:
     repo_type: str
 
     def __str__(self) -> str:
-        return f"hf:{self.repo}/{self.filename}" + (f"@{self.revision}" if self.revision else "")
+        file = f"/{self.filename}" if self.filename else ""
+        return f"hf:{self.repo}{file}" + (f"@{self.revision}" if self.revision else "")
 
     @property
     def page(self) -> str:
@@ -97,6 +113,35 @@ def fetch_dataset_file(
 ) -> HubFile:
     """One file of a dataset repository, with the same guarantees. Raises HubError or DiskFull."""
     return _fetch(_Wanted(repo, filename, revision, "dataset"), on_progress)
+
+
+def fetch_folder(
+    repo: str, patterns: Sequence[str], *, revision: str | None = None, on_progress: Progress | None = None
+) -> HubFolder:
+    """The files of a model repository whose names match one of ``patterns`` (fnmatch), such as a checkpoint's.
+
+    Same guarantees, file by file. Raises HubError (also where nothing matches) or DiskFull.
+    """
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined]
+
+    wanted = _Wanted(repo, "", revision, "model")
+    with _told(wanted):
+        commit = _commit(wanted)
+        try:
+            names = HfApi(endpoint=constants.ENDPOINT).list_repo_files(repo, revision=commit)
+        except (HTTPError, OfflineModeIsEnabled) as error:
+            if isinstance(error, HfHubHTTPError):
+                raise
+            cache = constants.HF_HUB_CACHE
+            kept = snapshot_download(repo, revision=commit, cache_dir=cache, local_files_only=True)
+            return HubFolder(Path(kept), repo, commit)
+    names = [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+    if not names:
+        raise HubError(f"{wanted}: the repository has no file like {', '.join(patterns)}; see {wanted.page}/tree/main")
+    files = [_fetch(_Wanted(repo, name, commit, "model"), on_progress) for name in names]
+    folder = files[0].path.parents[names[0].count("/")]
+    return HubFolder(folder, repo, commit)
 
 
 def fetch_just_eval(*, on_progress: Progress | None = None) -> HubFile:
@@ -135,23 +180,26 @@ def _in_cache(wanted: _Wanted) -> Path | None:
 
 
 def _fetch(wanted: _Wanted, on_progress: Progress | None) -> HubFile:
-    from huggingface_hub import HfApi, constants
-
     with _told(wanted):
-        commit = str(
-            HfApi(endpoint=constants.ENDPOINT)
-            .resolve_revision(
-                wanted.repo, repo_type=wanted.repo_type, revision=wanted.revision, cache_dir=constants.HF_HUB_CACHE
-            )
-            .resolved
-        )
-        if not _COMMIT.fullmatch(commit):
-            raise HubError(f"{wanted}: the server names {commit!r} as its commit; check HF_ENDPOINT")
+        commit = _commit(wanted)
         pinned = _Wanted(wanted.repo, wanted.filename, commit, wanted.repo_type)
         path = _in_cache(pinned)
         if path is not None:
             return HubFile(path, wanted.repo, wanted.filename, commit, _verified_cached(path, pinned, on_progress))
         return _download(pinned, on_progress)
+
+
+def _commit(wanted: _Wanted) -> str:
+    """The commit that the wanted revision is now, or was when the hub was last reached."""
+    from huggingface_hub import HfApi, constants
+
+    api = HfApi(endpoint=constants.ENDPOINT)
+    commit = api.resolve_revision(
+        wanted.repo, repo_type=wanted.repo_type, revision=wanted.revision, cache_dir=constants.HF_HUB_CACHE
+    ).resolved
+    if not _COMMIT.fullmatch(commit):
+        raise HubError(f"{wanted}: the server names {commit!r} as its commit; check HF_ENDPOINT")
+    return commit
 
 
 def _verified_cached(path: Path, wanted: _Wanted, on_progress: Progress | None) -> str | None:

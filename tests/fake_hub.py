@@ -23,6 +23,7 @@ NAME = f"hf:{REPO}/{FILE}"
 FIRST, SECOND = "a" * 40, "b" * 40
 TOKEN = "hf_very_secret_token"
 WEIGHTS = os.urandom(3 << 20)
+SMALL = 200  # smaller files are kept by git itself: served by the hub without redirect, named by git's SHA-1
 
 
 @dataclass
@@ -31,7 +32,6 @@ class FakeHub:
 
     commits: dict[str, str] = field(default_factory=lambda: {"main": FIRST})
     files: dict[tuple[str, str], bytes] = field(default_factory=lambda: {(FIRST, FILE): WEIGHTS})
-    small: bool = False  # a file kept by git itself, served by the hub without redirect
     gated: int = 0  # HTTP status of a refusal
     published: str | None = None  # a checksum that is not the file's
     drop_after: int | None = None  # the CDN hangs up once after so many bytes
@@ -71,6 +71,10 @@ def handler(state: FakeHub, server: str) -> type[BaseHTTPRequestHandler]:
                 self.send_weights(path)
             elif match := re.fullmatch(r"/api/(?:models|datasets)/([^/]+/[^/]+)(?:/revision/(.+))?", path):
                 self.tell_commit(match[1], match[2] or "main")
+            elif match := re.fullmatch(r"/api/models/[^/]+/[^/]+/tree/([^/]+)", path):
+                entries = [{"type": "file", "path": n, "size": len(b), "oid": "0" * 40}
+                           for (commit, n), b in state.files.items() if commit == match[1]]  # fmt: skip
+                self.reply(200, json.dumps(entries).encode())
             elif match := re.fullmatch(r"(?:/datasets)?/[^/]+/[^/]+/resolve/([^/]+)/(.+)", path):
                 self.resolve(match[1], match[2])
             else:
@@ -96,7 +100,7 @@ def handler(state: FakeHub, server: str) -> type[BaseHTTPRequestHandler]:
                 self.reply(state.gated, X_Error_Message="Access to this model is restricted", **code)
             elif body is None:
                 self.reply(404, X_Error_Code="EntryNotFound", X_Repo_Commit=commit)
-            elif state.small:
+            elif len(body) < SMALL:
                 digest = state.published or hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()
                 self.reply(200, body, X_Repo_Commit=commit, ETag=f'"{digest}"')
             else:

@@ -195,7 +195,6 @@ def test_a_disk_without_room_is_told_before_the_transfer(fake: FakeHub, monkeypa
 
 
 def test_just_eval_is_fetched_as_a_dataset_and_checked_by_gits_checksum(fake: FakeHub, tmp_path: Path) -> None:
-    fake.small = True
     fake.files[FIRST, hub.JUST_EVAL_FILE] = b'{"id": 0}\n'
     file = hub.fetch_just_eval()
     assert file.path.read_bytes() == b'{"id": 0}\n'
@@ -206,6 +205,26 @@ def test_just_eval_is_fetched_as_a_dataset_and_checked_by_gits_checksum(fake: Fa
 
 
 def test_a_changed_small_file_is_refused(fake: FakeHub, tmp_path: Path) -> None:
-    fake.small, fake.published = True, "1" * 40
+    fake.files[FIRST, FILE], fake.published = b"small", "1" * 40
     assert "do not match" in refused(NAME)
     assert left_behind(tmp_path) == []
+
+
+def test_a_checkpoint_is_fetched_into_one_folder_and_serves_offline(
+    fake: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    for name, body in {"config.json": b"{}", "model.safetensors": WEIGHTS, "original/params.json": b"{}"}.items():
+        fake.files[FIRST, name] = body
+    wanted = ["*.safetensors", "config.json"]
+    folder = hub.fetch_folder(REPO, wanted)
+    assert folder.source == f"hf:{REPO}@{FIRST}"
+    assert sorted(path.name for path in folder.path.iterdir()) == ["config.json", "model.safetensors"]
+    assert (folder.path / "model.safetensors").read_bytes() == WEIGHTS
+    with pytest.raises(HubError, match=r"no file like \*\.bin"):
+        hub.fetch_folder(REPO, ["*.bin"])
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert hub.fetch_folder(REPO, wanted) == folder
+    with pytest.raises(HubError, match="HF_HUB_OFFLINE is set"):
+        hub.fetch_folder("someone/else", wanted)

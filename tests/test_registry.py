@@ -317,7 +317,6 @@ def test_a_gated_file_ends_in_one_line_without_the_token(fake: FakeHub, capsys: 
 def test_just_eval_is_pulled_once_and_a_different_file_stays(fake: FakeHub, tmp_path: Path) -> None:
     from icl_local import hub
 
-    fake.small = True
     line = b'{"id": 0, "instruction": "Why?", "source_id": "lima-1", "dataset": "lima", "category": "regular"}\n'
     fake.files[FIRST, hub.JUST_EVAL_FILE] = line
     assert "not here; icl data pull just-eval" in ran("data", "list", "--format", "csv")
