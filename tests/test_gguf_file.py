@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import gguf
+import numpy as np
 import pytest
 
 from icl_local.errors import ModelError
@@ -271,6 +272,58 @@ def test_a_file_without_tensors_is_refused(tmp_path: Path) -> None:
 def test_the_type_is_that_of_most_weights_where_the_file_does_not_say(tiny_gguf: Path, edit) -> None:
     path = edit(rename(tiny_gguf.read_bytes(), "general.file_type", "general.file_typo"))
     assert read_info(path).quantization == "F32"
+
+
+def test_another_architecture_gets_the_common_checks(tiny_gguf: Path, tmp_path: Path) -> None:
+    path = tmp_path / "other.gguf"
+    path.write_bytes(tiny_gguf.read_bytes().replace(b"llama", b"qwen2"))
+    info = read_info(path)
+    assert (info.architecture, info.block_count, info.head_count_kv, info.head_dim) == ("qwen2", 2, 2, 16)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ModelError, match="truncated: 1 of"):
+        read_info(path)
+
+
+@pytest.mark.parametrize(
+    ("model", "pre", "said", "bos_id", "expected"),
+    [
+        ("llama", None, None, None, (True, "t1")),
+        ("llama", None, False, 2, (False, "t2")),
+        ("gpt2", "llama-bpe", None, 2, (True, "t2")),
+        ("gpt2", "smollm", None, 2, (False, "t2")),
+        ("gpt2", "smollm", True, 2, (True, "t2")),
+        ("gpt2", "smollm", False, 99, (False, None)),
+        ("gpt2", "llama-bpe", None, None, "does not say which"),
+    ],
+)
+def test_bos_comes_first_where_llama_cpp_would_put_it(
+    tmp_path: Path, model: str, pre: str | None, said: bool | None, bos_id: int | None, expected: object
+) -> None:
+    path = tmp_path / "bos.gguf"
+    writer = gguf.GGUFWriter(path, "qwen2")
+    writer.add_block_count(1)
+    writer.add_embedding_length(8)
+    writer.add_context_length(16)
+    writer.add_tokenizer_model(model)
+    if pre is not None:
+        writer.add_tokenizer_pre(pre)
+    writer.add_token_list(["t0", "t1", "t2"])
+    writer.add_token_merges(["a b"])
+    if said is not None:
+        writer.add_add_bos_token(said)
+    if bos_id is not None:
+        writer.add_bos_token_id(bos_id)
+    writer.add_tensor("output_norm.weight", np.ones(8, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    if isinstance(expected, str):
+        with pytest.raises(ModelError, match=expected):
+            read_info(path)
+        return
+    info = read_info(path)
+    assert (info.add_bos, info.bos_token) == expected
 
 
 def test_a_large_vocabulary_is_read_quickly(tmp_path: Path) -> None:
