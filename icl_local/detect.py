@@ -5,6 +5,9 @@ Nothing here knows the query: whether code was unintended is for the views, whic
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 from icl_local.detect_code import Code, find_code, patterns_version
 from icl_local.detect_loops import Loop, LoopWatch, find_literal_loop, find_loop, find_loops
 
@@ -18,9 +21,15 @@ __all__ = [
     "find_literal_loop",
     "find_loop",
     "find_loops",
+    "identify_language",
 ]
 
 _ALGORITHM = "1"  # raise it with every change of what the code finds; the patterns have a version of their own
+
+_LANGUAGE_CHARS = 5_000  # of a text, which settle its language
+_MIN_LETTERS = 10
+# So close to Spanish, French or English that short answers in these would be taken for them.
+_LOOK_ALIKES = frozenset(("an", "ext", "gcf", "gcr", "lij", "oc", "pcm", "vec", "wa"))
 
 
 def critical_error_rows(response_id: str, text: str) -> list[dict[str, object]]:
@@ -54,6 +63,30 @@ def critical_error_rows(response_id: str, text: str) -> list[dict[str, object]]:
         if code is None
         else row("unintended_code", True, start_char=code.start, unit=code.evidence, kind=code.kind),
     ]
+
+
+def identify_language(text: str) -> str | None:
+    """ISO 639 code of the language that most of ``text`` is in, by py3langid (extra ``langid``), without a judge.
+
+    None where the extra is not installed, where the text has fewer than 10 letters, or where it is no language.
+    """
+    identifier = _language_identifier()
+    head = text[:_LANGUAGE_CHARS].encode("utf-8", "replace").decode("utf-8")
+    if identifier is None or sum(map(str.isalpha, head)) < _MIN_LETTERS:
+        return None
+    code = identifier(head)
+    return None if code == "zxx" else code  # py3langid's code for numbers, markup and the like
+
+
+@functools.cache
+def _language_identifier() -> Callable[[str], str] | None:
+    try:
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    except ImportError:
+        return None
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
+    identifier.set_languages([code for code in identifier.nb_classes if code not in _LOOK_ALIKES])
+    return lambda text: str(identifier.classify(text)[0])
 
 
 def detector_version() -> str:
