@@ -1,12 +1,9 @@
 create or replace view main.table_8 as
-select
-    cell.language, cell.model, cell.method, cell.dpo,
-    errors.infinite_loop, errors.unintended_code, errors.n, errors.n_known_task,
-    cell.quantization, cell.settings_id
-from main.paper_cells as cell
-inner join main.errors_by_cell as errors
-    on errors.model = cell.model and errors.method = cell.method and errors.language = cell.language
-    and errors.dpo = cell.dpo and errors.quantization = cell.quantization and errors.settings_id = cell.settings_id;
+select language, model, method, dpo, infinite_loop, unintended_code, n, n_known_task, quantization, settings_id
+from main.paper_error_rows
+where
+    origin = coalesce(getvariable('icl_origin'), 'ours') and coalesce(paper_table, 'table_8') = 'table_8'
+;
 
 comment on view main.table_8 is
 'Critical errors without and with DPO: one row a language, model, method and dpo. infinite_loop and unintended_code are percent, of n and of n_known_task responses; quantization and settings_id say which of several settings is shown (most responses, then the latest).';

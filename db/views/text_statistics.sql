@@ -1,22 +1,5 @@
 create or replace view main.text_statistics as
 with
-cells as (
-    select origin, language, model, size_class, method, dpo, metric, value
-    from main.paper_scores
-    where canonical
-    union all
-    select origin, language, model, size_class, method, dpo, error, percent
-    from main.paper_errors
-    where canonical
-),
--- the sentences are about the paper's cells, whatever else was run
-comparable as (
-    select cells.origin, cells.language, cells.model, printed.size_class, cells.method, cells.dpo, cells.metric, cells.value
-    from cells
-    join cells as printed
-        on printed.origin = 'published' and printed.language = cells.language and printed.model = cells.model
-        and printed.method = cells.method and printed.dpo = cells.dpo and printed.metric = cells.metric
-),
 sides as (
     select statement, 1 as sign, metric, size, model, languages, method, dpo
     from main.published_statements
@@ -27,24 +10,37 @@ sides as (
     from main.published_statements
     where than_size is not null or than_languages is not null or than_dpo is not null
 ),
-means as (
-    select origin.origin, sides.statement, sides.sign, avg(comparable.value) as mean, count(comparable.value) as n_cells
+-- the sentences are about the paper's cells, whatever else was run
+wanted as (
+    select
+        sides.statement, sides.sign, cell.language, cell.model, cell.method, cell.dpo, cell.metric
     from sides
-    cross join (values ('ours'), ('published')) as origin (origin)
-    left join comparable
-        on comparable.origin = origin.origin and comparable.metric = sides.metric
-        and comparable.method = sides.method and comparable.dpo = sides.dpo
-        and list_contains(sides.languages, comparable.language)
-        and comparable.size_class = coalesce(sides.size, comparable.size_class)
-        and comparable.model = coalesce(sides.model, comparable.model)
-    group by origin.origin, sides.statement, sides.sign
+    join main.paper_values as cell
+        on cell.metric = sides.metric and cell.method = sides.method and cell.dpo = sides.dpo
+        and list_contains(sides.languages, cell.language)
+        and cell.size_class = coalesce(sides.size, cell.size_class)
+        and cell.model = coalesce(sides.model, cell.model)
+    where cell.origin = 'published' and cell.canonical
+),
+means as (
+    select
+        origins.origin, wanted.statement, wanted.sign,
+        avg(cell.value) as mean, count(cell.value) as n_cells, count(*) as n_cells_published
+    from (values ('published'), ('ours')) as origins (origin)
+    cross join wanted
+    left join main.paper_values as cell
+        on cell.origin = origins.origin and cell.canonical and cell.language = wanted.language
+        and cell.model = wanted.model and cell.method = wanted.method and cell.dpo = wanted.dpo
+        and cell.metric = wanted.metric
+    group by origins.origin, wanted.statement, wanted.sign
 ),
 results as (
     select
         origin, statement,
         -- NULL as soon as one side has no cell
         if(bool_or(mean is null), null, sum(sign * mean)) as value,
-        sum(n_cells)::bigint as n_cells
+        sum(n_cells)::bigint as n_cells,
+        sum(n_cells_published)::bigint as n_cells_published
     from means
     group by origin, statement
 )
@@ -56,8 +52,7 @@ select
         when 'falls' then results.value < -1e-9
     end as agrees,
     if(results.origin = 'published' and not agrees, claims.slip, null) as slip,
-    results.n_cells,
-    max(results.n_cells) over (partition by results.statement) as n_cells_published
+    results.n_cells, results.n_cells_published
 from results
 join main.published_statements as claims on claims.statement = results.statement
 order by results.origin desc, results.statement;

@@ -9,12 +9,7 @@ ours as (
     select
         language, model, method, dpo, metric, value, ci_low, ci_high, n, n_expected, judge, reading, quantization,
         settings_id
-    from main.paper_scores
-    where origin = 'ours'
-    union all
-    select
-        language, model, method, dpo, error, percent, ci_low, ci_high, n, n, null, null, quantization, settings_id
-    from main.paper_errors
+    from main.paper_values
     where origin = 'ours'
 )
 select
