@@ -28,6 +28,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+PIPE_WIDTH = 180  # characters of a table where stdout is no terminal
+
 _HARMLESS = {"\n", "\t"}
 _HOSTILE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
@@ -46,8 +48,8 @@ def plain(value: object, style: str = "") -> Text:
 
 
 def stdout() -> Console:
-    """Console for results."""
-    return Console(soft_wrap=False, highlight=False)
+    """Console for results; no terminal: wide, so that a table in a file or a pipe is not folded."""
+    return Console(soft_wrap=False, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def stderr() -> Console:
@@ -87,7 +89,7 @@ def print_rows(
 
 def say(message: str, *, style: str = "") -> None:
     """One message to stderr, escaped."""
-    stderr().print(plain(message, style))
+    stderr().print(plain(message, style), soft_wrap=True)
 
 
 class Bars:

@@ -1,0 +1,80 @@
+"""`icl doctor`: what is installed, what is missing, what is damaged."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+
+import click
+
+from icl_local import __version__
+from icl_local.cli import console
+from icl_local.cli.options import db_option
+
+
+@click.command("doctor")
+@click.option("--repair", is_flag=True, help="Rebuild the database from its spool; the old file is kept beside it.")
+@db_option
+@click.pass_context
+def command(context: click.Context, repair: bool, db: Path) -> None:
+    """What is installed and how it was built, what is missing, and whether the database is whole.
+
+    Exit status 1 where something in the database is lost or out of step.
+
+    Example: icl doctor --db icl.duckdb
+    """
+    from icl_local import store, upkeep
+
+    if repair:
+        _repair(db)
+    else:
+        _installation()
+    if not db.exists() and not store.spool_folder(db).exists():
+        console.say(f"no database {db} yet")
+        return
+    findings = upkeep.check(db)
+    for finding in findings:
+        console.say(finding.message, style="red" if finding.damage else "")
+    damaged = any(finding.damage for finding in findings)
+    remedy = "what is left cannot be repaired" if repair else f"try: icl doctor --repair --db {db}"
+    console.say(f"{db} needs attention; {remedy}" if damaged else f"{db} is whole")
+    context.exit(1 if damaged else 0)
+
+
+def _installation() -> None:
+    from icl_local import environment
+
+    facts = [("icl-local", __version__), ("Python", platform.python_version()), ("system", platform.platform())]
+    console.print_rows(("part", "what"), [*facts, *_llama_cpp()], title="This machine")
+    console.print_rows(
+        ("package", "wanted", "installed", "for"),
+        [(one.name, one.wanted, one.version or "missing", one.extra or "everything") for one in environment.packages()],
+        title="Packages",
+    )
+    for extra, remedy in environment.missing_extras().items():
+        console.say(f"{extra} is not complete; run: {remedy}")
+
+
+def _llama_cpp() -> list[tuple[str, str]]:
+    try:
+        from icl_local.engine.llama import system_info
+
+        info = system_info()
+    except (ImportError, OSError, RuntimeError) as error:  # not built, or built for another machine
+        return [("llama.cpp", f"does not load ({error}); run: pip install --force-reinstall llama-cpp-python")]
+    return [(f"llama.cpp {name}", str(info[name])) for name in ("llama_build", "cpu_features", "gpu")]
+
+
+def _repair(db: Path) -> None:
+    from icl_local import upkeep
+
+    done = upkeep.rebuild(db)
+    console.print_rows(("table", "rows"), list(done.rows.items()), title="Rebuilt from the spool")
+    if done.adopted:
+        console.say(f"{done.adopted:,} rows that only the old file held were taken over")
+    for sentence in done.not_restored:
+        console.say(f"not restored: {sentence}", style="red")
+    if done.kept_aside:
+        console.say(f"the old file is kept as {done.kept_aside}; delete it when you are content")
+    sys.stdout.flush()

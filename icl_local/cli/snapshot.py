@@ -1,0 +1,27 @@
+"""`icl snapshot`: a consistent copy of the database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from icl_local.cli import console
+from icl_local.cli.options import db_option
+
+
+@click.command("snapshot")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The file to write."
+)
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@db_option
+def command(output: Path, force: bool, db: Path) -> None:
+    """A consistent copy of the database, also while a run goes on; whole or not at all.
+
+    Example: icl snapshot -o results-2026-11-21.duckdb
+    """
+    from icl_local import upkeep
+
+    count = upkeep.snapshot(db, output, overwrite=force)
+    console.say(f"{count:,} rows in {output}")

@@ -1,0 +1,52 @@
+"""`icl sql`: ask the database, read-only."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from icl_local.cli import console
+from icl_local.cli.options import db_option, format_option
+
+TEXT_ROWS = 200
+
+
+@click.command("sql")
+@click.argument("query", required=False)
+@click.option("--schema", is_flag=True, help="List the views, their columns and what one row is.")
+@click.option("--limit", type=click.IntRange(min=1), help=f"At most so many rows; {TEXT_ROWS} for text.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=60, show_default=True, help="Seconds a query has."
+)
+@click.option(
+    "--unsafe", is_flag=True, help="Let the query read and write other files, attach databases, load extensions."
+)
+@format_option
+@db_option
+def command(
+    query: str | None, schema: bool, limit: int | None, timeout: float, unsafe: bool, output_format: str, db: Path
+) -> None:
+    """Run one select on the database; - reads it from standard input.
+
+    The query cannot write, reach other files or load code, and a run may go on meanwhile.
+
+    Example: icl sql "select model, method, count(*) from responses group by all" --format csv
+    """
+    from icl_local import resources, store
+
+    if schema:
+        query = resources.read_text("db", "queries/described_views.sql")
+    elif query is None:
+        raise click.UsageError("give a query, - to read one from standard input, or --schema")
+    elif query == "-":
+        query = sys.stdin.read()
+    if unsafe:
+        console.say("unsafe: this query may read and write other files, attach databases and load extensions")
+    wanted = limit or (TEXT_ROWS if output_format == "text" else None)
+    found = store.query(db, query, timeout=timeout, unsafe=unsafe, limit=None if wanted is None else wanted + 1)
+    rows = found.rows[:wanted]
+    console.print_rows(found.columns, rows, output_format=output_format)
+    if len(found.rows) > len(rows):
+        console.say(f"only the first {wanted} rows; --limit gives more")

@@ -1,0 +1,34 @@
+"""`icl status`: what is done, what is missing, how fast it went."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from icl_local.cli import console
+from icl_local.cli.options import db_option, format_option
+
+
+@click.command("status")
+@format_option
+@db_option
+def command(output_format: str, db: Path) -> None:
+    """What is done and what is missing, cell by cell, and how fast it went.
+
+    Rows that a killed run left in the spool are brought in first. long: prompts that did not fit the context.
+    Other formats than text hold the cells only; every column is in the views progress and throughput.
+
+    Example: icl status --db icl.duckdb
+    """
+    from icl_local import resources
+    from icl_local.store import query
+
+    cells = query(db, resources.read_text("db", "queries/status.sql"))
+    console.print_rows(cells.columns, cells.rows, output_format=output_format, title="Progress")
+    if output_format == "text":
+        speed = query(db, resources.read_text("db", "queries/speed.sql"))
+        if speed.rows:
+            console.print_rows(speed.columns, speed.rows[-20:], title="Speed of the last processes")
+        if not cells.rows:
+            console.say(f"{db} holds no responses yet; next: icl run --help")
