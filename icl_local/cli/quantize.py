@@ -1,0 +1,32 @@
+"""`icl quantize`: a GGUF file in another type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from icl_local.cli import console
+from icl_local.cli.options import db_option
+
+
+@click.command("quantize")
+@click.argument("source", type=click.Path(dir_okay=False, exists=True, path_type=Path))
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="GGUF file to write.")
+@click.option("--type", "type_name", required=True, help="q8_0, q4_k_m ...")
+@click.option("--allow-requantize", is_flag=True, help="Take a quantised file as source, at some loss.")
+@db_option
+def command(source: Path, out: Path, type_name: str, allow_requantize: bool, db: Path) -> None:
+    """Write a GGUF file in another type and compare its greedy next tokens with the source's.
+
+    Example: icl quantize model.F16.gguf --out model.Q4_K_M.gguf --type q4_k_m
+    """
+    from icl_local import convert, store
+
+    with store.Store(db) as rows:
+        made = convert.quantize(
+            source, out, type_name=type_name, allow_requantize=allow_requantize, store=rows, on_progress=console.say
+        )
+    for check in made.verdict.checks if made.verdict else ():
+        console.say(f"{check.name}: {check.detail}")
+    click.echo(made.path)
