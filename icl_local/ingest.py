@@ -23,6 +23,7 @@ FORGETTABLE = {"responses": "response_id", "judgments": "judgment_id"}
 
 # Of two rows of one key the higher rank stays, whatever order they come in; elsewhere they are the same row.
 RANK = {
+    "conversions": "{row}.created_at",
     "critical_errors": "try_cast(string_split({row}.detector_version, '.') as integer[])",
     "responses": "{row}.finish_reason <> 'error'",
     "run_cells": "{row}.status <> 'started'",

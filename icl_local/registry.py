@@ -124,7 +124,7 @@ class ResolvedModel:
             "vocab_size": self.info.vocab_size,
             "add_bos": self.info.add_bos,
             "has_chat_template": self.info.chat_template is not None,
-            "conversion_id": None,
+            "conversion_id": self.info.metadata.get("icl.conversion_id"),
         }
 
 
@@ -300,6 +300,7 @@ def _resolved(
         digest = sha256 or sha256_of(path, on_progress=on_progress)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+    dpo = dpo or info.metadata.get("icl.dpo") is True  # what `icl convert` writes into a trained model
     return ResolvedModel(path, info, digest, label, variant, dpo, registry_name, source)
 
 
