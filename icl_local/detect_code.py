@@ -18,6 +18,7 @@ _TOKEN = re.compile(r"\w+|\W")
 # A tag stands alone on the line of its fence; ~~~ is a fence only at the start of a line.
 _FENCE = re.compile(r"(?:`{3,}|^[ \t]*~{3,})(?:[ \t]*\{?\.?([\w+#-]+)\}?[ \t\r]*$)?", re.MULTILINE)
 _FENCED = "fenced"
+_MENTION = re.compile(r"`[^`]+`")
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,14 @@ def find_code(text: str, *, include: Collection[str] = ()) -> Code | None:
     Code in single backquotes within a sentence is a mention, not code; a fence around prose is not code either.
     """
     kinds = frozenset(include)
-    found = [_line_scan(kinds).first(text), _first_fence(text, _line_scan(kinds | {_FENCED}))]
-    first = min((hit for hit in found if hit is not None), default=None)
-    if first is None:
+    bare = _line_scan(kinds).first(text)
+    fence = _first_fence(text, _line_scan(kinds | {_FENCED}))
+    if fence is not None and (bare is None or fence <= bare[0]):
+        start, kind = fence, _FENCED
+    elif bare is not None:
+        start, kind = bare
+    else:
         return None
-    start, kind = first
     line = text[start : start + _patterns().line_chars].partition("\n")[0]
     return Code(kind, start, line.rstrip())
 
@@ -117,7 +121,10 @@ class _LineScan:
                     self._by_string.setdefault(string, []).append(rule)
 
     def first(self, text: str) -> tuple[int, str] | None:
-        """Where the first code begins, and its kind: a strong line, or the first of enough weak ones."""
+        """Where the first code begins, and its kind: a strong line, or the first of enough weak ones.
+
+        Of two kinds that begin at one line, the one that comes first in the data file.
+        """
         found: list[tuple[int, str]] = []
         weak: dict[str, dict[int, set[str]]] = {}  # by kind and start: the patterns that the line fits
         for start, line, rules in self._lines_to_try(text):
@@ -128,7 +135,8 @@ class _LineScan:
                     else:
                         weak.setdefault(rule.kind, {}).setdefault(start, set()).add(rule.line.pattern)
         found += [(start, kind) for kind, lines in weak.items() for start in self._groups(kind, lines)]
-        return min(found, default=None)
+        order = list(self._patterns.enough)
+        return min(found, key=lambda hit: (hit[0], order.index(hit[1])), default=None)
 
     def _groups(self, kind: str, lines: dict[int, set[str]]) -> Iterator[int]:
         """Starts of enough weak lines close together that fit two patterns or more: one alone may be a refrain."""
@@ -145,10 +153,10 @@ class _LineScan:
         longest = self._patterns.line_chars
         start = 0
         for whole in text.split("\n"):
-            line = whole[:longest].strip()
+            line = _MENTION.sub("``", whole[:longest].strip())
             token = _TOKEN.match(line)
             if token and (rules := self._by_first.get(token[0])):
-                yield start + whole.index(line), line, rules
+                yield start + len(whole) - len(whole.lstrip()), line, rules
             start += len(whole) + 1
         for string, rules in self._by_string.items():
             at = text.find(string)
@@ -156,8 +164,7 @@ class _LineScan:
                 start = text.rfind("\n", 0, at) + 1
                 end = text.find("\n", at)
                 whole = text[start : start + longest] if end < 0 else text[start : min(end, start + longest)]
-                line = whole.strip()
-                yield start + whole.index(line), line, rules
+                yield start + len(whole) - len(whole.lstrip()), _MENTION.sub("``", whole.strip()), rules
                 at = text.find(string, end) if end >= 0 else -1
 
 
@@ -166,7 +173,7 @@ def _line_scan(include: frozenset[str]) -> _LineScan:
     return _LineScan(include)
 
 
-def _first_fence(text: str, scan: _LineScan) -> tuple[int, str] | None:
+def _first_fence(text: str, scan: _LineScan) -> int | None:
     """Where the first fence begins whose tag names a language or whose lines look like code; a last one may be open."""
     patterns = _patterns()
     opening: re.Match[str] | None = None
@@ -178,13 +185,13 @@ def _first_fence(text: str, scan: _LineScan) -> tuple[int, str] | None:
 
     for fence in _FENCE.finditer(text) if "```" in text or "~~~" in text else ():
         if fence[1] and fence[1].lower() in patterns.code_tags:
-            return fence.start(), _FENCED
+            return fence.start()
         if opening is None:
             opening = fence
         elif is_code(fence.start()):
-            return opening.start(), _FENCED
+            return opening.start()
         else:
             opening = None
     if opening is not None and is_code(None):
-        return opening.start(), _FENCED
+        return opening.start()
     return None

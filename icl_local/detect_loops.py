@@ -83,9 +83,9 @@ class _Periods:
         best: Loop | None = None
         n = len(self.codes)
         for period in range(1, min(_SHORT, n // MIN_COPIES) + 1):
-            breaks = np.flatnonzero(self.codes[period:] != self.codes[:-period])
+            breaks = (self.codes[period:] != self.codes[:-period]).nonzero()[0]
             edges = np.concatenate(([-1], breaks, [n - period]))
-            runs = np.flatnonzero(np.diff(edges) > max((MIN_COPIES - 1) * period, min_span - period))
+            (runs,) = (edges[1:] - edges[:-1] > max((MIN_COPIES - 1) * period, min_span - period)).nonzero()
             starts = edges[runs] + 1
             if words is not None:
                 wordy = words[starts + period] > words[starts]
@@ -127,6 +127,8 @@ class _Periods:
         j, p = j[keep], p[keep]
         keep = self._same_blocks(j, p)
         j, p = j[keep], p[keep]
+        if not len(j):
+            return j, p
         # The pair at j is one; whole pairs on its two sides must give three more of the five that six copies have.
         pairs = np.zeros(len(j), dtype=np.int64)
         for side in (-1, 1):
