@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,9 +57,15 @@ def snapshot(path: Path, out: Path, *, overwrite: bool = False) -> int:
     return count
 
 
-def matching(path: Path, condition: str, params: Sequence[object] = ()) -> list[str]:
-    """response_id of the rows of view responses that meet a SQL condition, such as ``model = ?``."""
-    found = store.query(path, f"select response_id from main.responses where ({condition}\n)", params)
+def matching(path: Path, *, condition: str | None = None, equal: Mapping[str, object] | None = None) -> list[str]:
+    """response_id of the rows of view responses that meet a SQL condition and have the values of ``equal``.
+
+    The condition stands alone, so an unbalanced one cannot widen what ``equal`` narrows.
+    """
+    equal = equal or {}
+    wanted = " and ".join(["icl_asked", *(f"{column} = ?" for column in equal)])
+    asked = f"select *, ({condition or 'true'}\n) as icl_asked from main.responses"
+    found = store.query(path, f"select response_id from ({asked}) where {wanted}", list(equal.values()))
     return [str(row[0]) for row in found.rows]
 
 

@@ -647,7 +647,7 @@ def test_forgotten_rows_never_come_back(db: Path) -> None:
         for key in range(4):
             target.put(put_of(key, text=f"secret {key}"))
             target.put(judged(key))
-    assert upkeep.matching(db, "text like ?", ["%2"]) == ["2"]
+    assert upkeep.matching(db, condition="text like '%2'", equal={"method": "urial"}) == ["2"]
     assert upkeep.forget(db, ["2", "unknown"]) == 1
 
     def left() -> list[int]:

@@ -34,11 +34,10 @@ def command(condition: str | None, yes: bool, db: Path, **chosen: str | None) ->
     """
     from icl_local import upkeep
 
-    given = {column: chosen[column] for column in COLUMNS if chosen[column] is not None}
-    conditions = [*([f"({condition}\n)"] if condition else []), *(f"{column} = ?" for column in given)]
-    if not conditions:
+    equal = {column: chosen[column] for column in COLUMNS if chosen[column] is not None}
+    if condition is None and not equal:
         raise click.UsageError("say which: --model, --method, --lang, ... or --where")
-    found = upkeep.matching(db, " and ".join(conditions), list(given.values()))
+    found = upkeep.matching(db, condition=condition, equal=equal)
     if not found:
         console.say("no response is like that; nothing was removed")
     elif yes or click.confirm(f"Remove {len(found):,} responses and what was judged of them, for good?", err=True):
