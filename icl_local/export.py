@@ -16,7 +16,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from icl_local import resources, store, tables
+from icl_local import resources, schema, store, tables
 from icl_local.errors import ConfigError, DiskFull
 from icl_local.exchange import METHOD
 from icl_local.spool import NO_SPACE
@@ -24,18 +24,8 @@ from icl_local.spool import NO_SPACE
 Row = dict[str, Any]
 
 FORMATS = ("just-eval", "alpaca-eval", "csv", "parquet")
-# tables about one file and its spool, what its user forgot, and what ships with the program
-OF_ONE_DATABASE = frozenset(
-    {
-        "published_errors",
-        "published_scores",
-        "rejected_rows",
-        "schema_migrations",
-        "spool_files",
-        "store_meta",
-        "tombstones",
-    }
-)
+# tables that make no sense in another database: what its user forgot is not forgotten everywhere
+OF_ONE_DATABASE = schema.INTERNAL | {"tombstones"}
 _PEER_METRICS = {"language": "language_consistency"}
 _NO_ANSWER = ("prompt_too_long", "error")
 

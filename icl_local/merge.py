@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from icl_local import ingest, resources, spool, store
 from icl_local.errors import ConfigError, InputError
-from icl_local.export import OF_ONE_DATABASE, filled_tables
+from icl_local.export import OF_ONE_DATABASE
 from icl_local.identity import sha256_text
 
 Row = dict[str, Any]
@@ -138,7 +138,8 @@ def _opened(source: Path, target: store.Store) -> Iterator[_Source]:
     if source.resolve() in (target.path.resolve(), store.spool_folder(target.path).resolve()):
         raise ConfigError(f"{source} is the database itself; give another one to merge into it")
     if source.is_file():
-        yield _Database(source)
+        with store.reader(source) as con:
+            yield _Database(con)
     elif any(source.glob("*.parquet")):
         yield _ParquetFolder(source, target.path)
     elif spool.files(source):
@@ -146,20 +147,24 @@ def _opened(source: Path, target: store.Store) -> Iterator[_Source]:
             rebuilt = Path(folder) / "spool.duckdb"  # rebuilt first, so that what was forgotten there is left behind
             shutil.copytree(source, store.spool_folder(rebuilt))
             store.Store(rebuilt).close()
-            yield _Database(rebuilt)
+            with store.reader(rebuilt) as con:
+                yield _Database(con)
     else:
         raise InputError(f"{source} holds neither a spool (*.jsonl) nor exported tables (*.parquet)")
 
 
 class _Database:
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, con: store.Connection) -> None:
+        self.con = con
+        self.columns = ingest.columns(con)
 
     def tables(self) -> list[str]:
-        return filled_tables(self.path)
+        return [
+            table for (table,) in self.con.execute(resources.read_text("db", "queries/filled_tables.sql")).fetchall()
+        ]
 
     def rows(self, table: str) -> Iterator[list[Row]]:
-        return store.read_rows(self.path, table, batch=_ROWS_A_READ)
+        return store.table_rows(self.con, table, self.columns[table], batch=_ROWS_A_READ)
 
 
 class _ParquetFolder:

@@ -230,13 +230,19 @@ def tables(path: Path) -> dict[str, list[str]]:
 def read_rows(path: Path, table: str, *, batch: int = 1_000) -> Iterator[list[dict[str, Any]]]:
     """All rows of raw.<table> as ``Store.put`` takes them: timestamps ISO 8601 in UTC, json columns as objects."""
     with reader(path) as con:
-        kinds = ingest.columns(con)[table]
-        result = con.execute(f'select {", ".join(kinds)} from raw."{table}"')
-        while found := result.fetchmany(batch):
-            yield [
-                {name: _for_spool(value, kinds[name].kind) for name, value in zip(kinds, row, strict=True)}
-                for row in found
-            ]
+        yield from table_rows(con, table, ingest.columns(con)[table], batch=batch)
+
+
+def table_rows(
+    con: Connection, table: str, columns: Mapping[str, ingest.Column], *, batch: int = 1_000
+) -> Iterator[list[dict[str, Any]]]:
+    """read_rows over an open connection, for callers that read many tables."""
+    result = con.execute(f'select {", ".join(columns)} from raw."{table}"')
+    while found := result.fetchmany(batch):
+        yield [
+            {name: _for_spool(value, columns[name].kind) for name, value in zip(columns, row, strict=True)}
+            for row in found
+        ]
 
 
 def export_parquet(path: Path, sql: str, out: Path) -> int:

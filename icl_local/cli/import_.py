@@ -42,7 +42,7 @@ def command(file: Path, model: str | None, method: str, language: str | None, qu
         if exchange.holds_judgments(items):
             from icl_local.judge.imports import import_judgments
 
-            console.say(str(import_judgments(target, items, source=file.name)))
+            console.say(str(import_judgments(target, items, source=file.name, language=language)))
             return
         done = exchange.import_outputs(
             target, items, source=file.name, model=model, method=method, language=language, known=known
