@@ -23,6 +23,7 @@ Progress = Callable[[int, int], None]
 
 METHOD = "imported"
 _FILE_SUFFIXES = (".json", ".jsonl", ".gguf")  # cut off a generator's name; the .5 of v1.5 is no suffix
+_IDENTITY = ("dataset", "query_id", "language", "instruction")
 _ITEMS_A_PUT = 200
 
 
@@ -66,9 +67,10 @@ def import_outputs(
     new: dict[str, tuple[_Output, Query]] = {}
     for one, match in zip(outputs, matches, strict=True):
         asked = match or one.unknown_query()
-        new.setdefault(one.response_id(asked, source), (one, asked))
+        new.setdefault(one.response_id(source, method), (one, asked))
     for response_id in store.ids(target.path, "responses", "response_id") & new.keys():
         del new[response_id]
+    target.put(_now_known(target, zip(outputs, matches, strict=True)))
 
     started_at = store.now()
     run_id = key_of(kind="run", command="import", source=source, started_at=started_at, process=os.getpid())
@@ -118,9 +120,17 @@ class _Output:
         dataset = f"imported:{part}" if isinstance(part, str) and part else "imported"
         return query_from_item(Item(self.item.file, self.item.line, data), dataset=dataset, language=None)
 
-    def response_id(self, asked: Query, source: str) -> str:
+    def response_id(self, source: str, method: str) -> str:
+        """By what the file and the options say of the text, so that a mistaken option can be forgotten and set right.
+
+        Which query it was matched to is no part of it: the same file with --queries makes no second row.
+        """
         return imported_response_key(
-            source=source, model=self.label, query_id=asked.query_id, instruction=self.instruction, text=self.text
+            source=f"{source} as {method} in {self.language}",
+            model=self.label,
+            query_id=self.query_id,
+            instruction=self.instruction,
+            text=self.text,
         )
 
     def row(self, response_id: str, asked: Query, *, run_id: str, method: str, source: str) -> Row:
@@ -160,6 +170,16 @@ class _Matcher:
         found = (free or same)[0]
         self._claimed.add((one.instruction, found.query_id))
         return found
+
+
+def _now_known(target: store.Store, found: Iterable[tuple[_Output, Query | None]]) -> list[tuple[str, Row]]:
+    """Rows that give queries stored as unknown what a query set, given since, tells of them."""
+    stored = store.ids(target.path, "queries", "query_key")
+    told: dict[str, Row] = {}
+    for one, match in found:
+        if match is not None and match.task is not None and (unknown := one.unknown_query()).key in stored:
+            told[unknown.key] = {**match.row(), **{name: unknown.row()[name] for name in ("query_key", *_IDENTITY)}}
+    return [("queries", row) for row in told.values()]
 
 
 def _known(target: store.Store, language: str, known: QuerySet | None) -> list[Query]:

@@ -25,6 +25,7 @@ FORGETTABLE = {"responses": "response_id", "judgments": "judgment_id"}
 RANK = {
     "conversions": "{row}.created_at",
     "critical_errors": "try_cast(string_split({row}.detector_version, '.') as integer[])",
+    "queries": "{row}.task is not null",
     "responses": "{row}.finish_reason <> 'error'",
     "run_cells": "{row}.status <> 'started'",
     "training_runs": "{row}.status <> 'started'",

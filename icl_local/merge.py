@@ -29,10 +29,11 @@ Progress = Callable[[str, int], None]
 
 # decided first, since rows of other tables refer to them
 _FIRST = tuple(ingest.FORGETTABLE)
-# a second row of a key may replace the first where this column differs; the store decides (ingest.RANK)
+# a second row of a key may replace the first where this differs; the store decides (ingest.RANK)
 _RANKED_BY = {
     "responses": "finish_reason",
     "critical_errors": "detector_version",
+    "queries": "task is null",
     "run_cells": "status",
     "training_runs": "status",
 }
@@ -127,6 +128,8 @@ def _stamps(con: store.Connection, table: str, columns: dict[str, ingest.Column]
 
 def _stamp(table: str, row: Row) -> Key:
     """The same of one row of theirs."""
+    if table == "queries":
+        return (str(row.get("task") is None).lower(),)
     stamp = (str(row.get(_RANKED_BY[table])),) if table in _RANKED_BY else ()
     return (*stamp, sha256_text(row["text"])) if table == "responses" else stamp
 

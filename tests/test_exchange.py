@@ -117,6 +117,14 @@ class TestImport:
         assert len(rows(db, "response_id")) == 3
         assert store.query(db, "select count(*) from raw.runs").rows == [(2,)]
 
+    def test_a_query_set_given_later_tells_the_tasks_and_adds_no_rows(self, db: Path) -> None:
+        asked = known("other", "Question 0?", task=("coding",))
+        assert bring_in(db, output(0, CODE)).unmatched == 1
+        assert bring_in(db, output(0, CODE, generator="n")).unmatched == 1
+        assert bring_in(db, output(0, CODE), known=asked) == exchange.Imported(read=1, added=0, unmatched=0)
+        assert rows(db, "model, task, query_id") == [("m", ["coding"], "0"), ("n", ["coding"], "0")]
+        assert store.query(db, "select count(*) from raw.queries").rows == [(1,)]
+
     def test_queries_are_found_by_text_and_the_id_only_breaks_ties(self, db: Path) -> None:
         asked = known("one", "twice", "two", "twice", "twice")
         data = [
@@ -434,7 +442,7 @@ class TestMerge:
         with Store(mine) as target:
             done = merge.merge(target, other)
         assert done.differing == ("differs",)
-        assert done.added["responses"] == done.added["judgments"] == done.added["scores"] == 1
+        assert done.added["responses"] == done.added["queries"] == done.added["judgments"] == done.added["scores"] == 1
         assert "prompts" not in done.added
         assert rows(mine, "response_id, text", "response_id") == [
             ("differs", "Mine."),
