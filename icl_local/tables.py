@@ -77,9 +77,7 @@ def inert(text: str) -> str:
     """``text`` with control, format, surrogate and separator characters shown as \\uXXXX (line break, tab kept)."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(
-        c if c in _HARMLESS or unicodedata.category(c) not in _HOSTILE else f"\\u{ord(c):04x}" for c in text
-    )
+    return "".join(c if c in _HARMLESS or unicodedata.category(c) not in _HOSTILE else f"\\u{ord(c):04x}" for c in text)
 
 
 def shown(value: object) -> str:

@@ -320,6 +320,28 @@ create table raw.benchmarks (
     primary key (benchmark_id, contender, n_parallel)
 );
 
+create table raw.bootstraps (          -- seeded percentile intervals of score means, by icl bootstrap
+    bootstrap_id varchar primary key,  -- key of the cell, judge, metric, its scores, samples and seed
+    model varchar not null,
+    quantization varchar not null,
+    method varchar not null,
+    language varchar not null,
+    dpo boolean not null,
+    settings_id varchar not null,
+    judge_id varchar not null,
+    template_sha256 varchar not null,
+    reading varchar not null,          -- strict | just_eval
+    metric varchar not null,
+    mean double not null,
+    se double not null,                -- standard deviation of the resampled means
+    ci_low double not null,            -- 2.5 and 97.5 % quantiles of them
+    ci_high double not null,
+    n bigint not null,
+    samples integer not null,
+    seed bigint not null,
+    created_at timestamp not null
+);
+
 create table raw.tombstones (          -- rows a user asked to forget; a rebuild does not bring them back
     table_name varchar not null,
     key varchar not null,

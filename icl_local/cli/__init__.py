@@ -25,6 +25,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "judge": ("judge", "Score stored responses with an LLM judge."),
     "status": ("status", "What is done and what is missing."),
     "tables": ("tables", "The paper's tables from your rows."),
+    "figures": ("figures", "The paper's figures from your rows, PNG and SVG."),
+    "bootstrap": ("bootstrap", "Seeded bootstrap intervals of every score mean."),
     "errors": ("errors", "Infinite loops and unintended code."),
     "sql": ("sql", "Ask the database, read-only."),
     "report": ("report", "One HTML page with tables, figures and responses."),

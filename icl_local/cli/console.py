@@ -7,10 +7,10 @@ Model text is hostile until shown otherwise: every string from a model, a file o
 from __future__ import annotations
 
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from rich.box import HORIZONTALS
 from rich.columns import Columns
 from rich.console import Console
 from rich.panel import Panel
@@ -28,18 +28,15 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-PIPE_WIDTH = 180  # characters of a table where stdout is no terminal
+from icl_local import tables
+from icl_local.tables import inert
 
-_HARMLESS = {"\n", "\t"}
-_HOSTILE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+PIPE_WIDTH = 180  # characters of a table where stdout is no terminal
 
 
 def escape(value: object) -> str:
     """``value`` as text in which control, format, surrogate and separator characters are shown as \\uXXXX."""
-    text = value if isinstance(value, str) else str(value)
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(c if c in _HARMLESS or unicodedata.category(c) not in _HOSTILE else f"\\u{ord(c):04x}" for c in text)
+    return inert(value if isinstance(value, str) else str(value))
 
 
 def plain(value: object, style: str = "") -> Text:
@@ -81,10 +78,32 @@ def print_rows(
     if output_format == "text":
         stdout().print(table(columns, rows, title=title))
         return
-    from icl_local.tables import Table as PlainTable
-    from icl_local.tables import render
+    found = tables.Table(title or "", tuple(columns), [tuple(row) for row in rows])
+    stdout().out(tables.render(found, output_format), end="")
 
-    stdout().out(render(PlainTable(title or "", tuple(columns), [tuple(row) for row in rows]), output_format), end="")
+
+def print_table(found: tables.Table) -> None:
+    """A table of icl_local.tables to stdout, with its bold cells, marks, lines between groups and notes."""
+    result = Table(title=plain(found.title), title_justify="left", header_style="bold", box=HORIZONTALS)
+    for name, right in zip(found.columns, tables.numeric_columns(found), strict=True):
+        result.add_column(plain(name.replace("_", " ")), justify="right" if right else "left")
+    for y, row in enumerate(found.rows):
+        if y in found.groups:
+            result.add_section()
+        # a mark has a place of its own, so that figures stand under each other
+        marked = [any((line, x) in found.marks for line in range(len(found.rows))) for x in range(len(row))]
+        result.add_row(
+            *(
+                plain(tables.shown(cell), "bold" if (y, x) in found.bold else "")
+                + plain(found.marks.get((y, x), " " if marked[x] else ""))
+                for x, cell in enumerate(row)
+            )
+        )
+    console = stdout()
+    console.print(result)
+    for note in found.notes:
+        console.print(plain(note, "dim"))
+    console.print()
 
 
 def say(message: str, *, style: str = "") -> None:

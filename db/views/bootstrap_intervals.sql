@@ -1,0 +1,17 @@
+create or replace view main.bootstrap_intervals as
+select
+    bootstrap.model, bootstrap.quantization, bootstrap.method, bootstrap.language, bootstrap.dpo,
+    bootstrap.settings_id, judge.name as judge, bootstrap.reading, bootstrap.metric, bootstrap.mean, bootstrap.se,
+    bootstrap.ci_low, bootstrap.ci_high, bootstrap.n, bootstrap.samples, bootstrap.seed, bootstrap.created_at
+from raw.bootstraps as bootstrap
+left join raw.judges as judge on judge.judge_id = bootstrap.judge_id
+qualify row_number() over (
+    partition by
+        bootstrap.model, bootstrap.quantization, bootstrap.method, bootstrap.language, bootstrap.dpo,
+        bootstrap.settings_id, bootstrap.judge_id, bootstrap.template_sha256, bootstrap.reading, bootstrap.metric,
+        bootstrap.samples, bootstrap.seed
+    order by bootstrap.created_at desc
+) = 1;
+
+comment on view main.bootstrap_intervals is
+'One row a cell, judge, reading, metric, number of samples and seed: the latest percentile bootstrap of its mean score that icl bootstrap made, over the n scores there were at created_at. score_means has the present mean.';

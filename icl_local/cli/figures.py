@@ -1,0 +1,38 @@
+"""`icl figures`: the paper's figures as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from icl_local.cli import console
+from icl_local.cli.options import db_option
+
+NAMES = ("2", "3", "4", "size")
+
+
+@click.command("figures")
+@click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[2|3|4|size]...")
+@click.option(
+    "-o", "--output", "folder", type=click.Path(file_okay=False, path_type=Path), default=Path("figures"),
+    show_default=True, help="Folder for the files.",
+)  # fmt: skip
+@click.option("--published", is_flag=True, help="From the paper's own cells.")
+@click.option("--judge", help="The judge whose scores are shown; by default the one with most.")
+@db_option
+def command(names: tuple[str, ...], folder: Path, published: bool, judge: str | None, db: Path) -> None:
+    """Draw 2 (languages), 3 (DPO), 4 (critical errors) and size (score against parameters), PNG and SVG each.
+
+    Example: icl figures 2 4 -o figures
+    """
+    from icl_local import figures, paper_tables
+
+    with paper_tables.opened(db, origin="published" if published else "ours", judge=judge) as views:
+        written = figures.save(views, folder, names=names or NAMES)
+    for path in written:
+        click.echo(path)
+    drawn = {path.stem.removeprefix("figure_") for path in written}
+    for name in names or NAMES:
+        if name not in drawn:
+            console.say(f"{figures.TITLES[name]}: no rows for it in {db} yet")
