@@ -49,7 +49,9 @@ _SAFE = {
     "python_enable_replacements": False,
     "lock_configuration": True,
 }
+DATABASE_ERRORS = (duckdb.Error,)  # what a statement on a connection of ours may raise
 _ROW_FAULTS = (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException, ValueError, TypeError)
+_WRITES = re.compile("COPY|EXECUTE|INSERT|UPDATE|DELETE|MERGE|CREATE|ATTACH|EXPORT", re.IGNORECASE)
 _EXPLAIN = re.compile(r"\s*explain\s+(analyze\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
 
 
@@ -190,7 +192,7 @@ def query(
             if timer:
                 timer.start()
             if not unsafe:
-                _only_reads(con, sql)
+                _only_reads(con, sql, params)
             result = con.execute(sql, list(params))
             description = result.description or []
             rows = result.fetchall() if limit is None else result.fetchmany(limit)
@@ -252,7 +254,7 @@ def export_parquet(path: Path, sql: str, out: Path) -> int:
         _only_reads(con, sql)
         try:
             target = str(draft).replace("'", "''")
-            written = con.execute(f"copy ({sql.rstrip().rstrip(';')}) to '{target}' (format parquet)").fetchone()
+            written = con.execute(f"copy ({sql.rstrip().rstrip(';')}\n) to '{target}' (format parquet)").fetchone()
             draft.replace(out)
         finally:
             draft.unlink(missing_ok=True)
@@ -268,7 +270,7 @@ def reader(path: Path, *, unsafe: bool = False) -> Iterator[Connection]:
     """
     if not path.exists() and not spool.files(spool_folder(path)):
         raise StoreError(f"there is no database {path}; `icl run` makes one, --db names another")
-    config = {} if unsafe else _SAFE
+    config = {"python_enable_replacements": False} if unsafe else _SAFE
     level = False
     while True:
         try:
@@ -343,8 +345,10 @@ def _create(path: Path) -> None:
             os.link(draft, path)  # unlike a rename, never over a database that another process just made
         except FileExistsError:
             pass
+        except OSError:  # a file system without hard links
+            draft.rename(path)
         finally:
-            draft.unlink()
+            draft.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(f"cannot make {path}: {error.strerror}; check its folder") from error
 
@@ -410,16 +414,29 @@ def _told(error: duckdb.Error, path: Path) -> StoreError:
     return StoreError(" ".join(message.split("\n\nLINE ", 1)[0].split()))
 
 
-def _only_reads(con: Connection, sql: str) -> None:
-    """Raise StoreError unless ``sql`` is one select (or explain of one).
+def _only_reads(con: Connection, sql: str, params: Sequence[object] = ()) -> None:
+    """Raise StoreError unless ``sql`` is one select (or explain of one) whose plan writes nothing.
 
-    Read-only is not enough: DuckDB leaves the database's own file and log open to ``copy ... to``.
+    A read-only connection without access to files is not enough: DuckDB leaves the database's own file and log
+    open to ``copy ... to``, 2.0 takes that within a ``with``, and a table function can run SQL hidden in JSON.
     """
     statements = con.extract_statements(sql)
     if len(statements) == 1 and statements[0].type == duckdb.StatementType.EXPLAIN:
-        statements = con.extract_statements(_EXPLAIN.sub("", sql, count=1))
+        sql = _EXPLAIN.sub("", sql, count=1)
+        statements = con.extract_statements(sql)
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise StoreError("only one select, from, with, show, describe or explain is run here; see --unsafe")
+    plan = con.execute(f"explain (format json) {sql}", list(params)).fetchall()[0][1]
+    writing = [name for name in _operators(json.loads(plan)) if _WRITES.search(name)]
+    if writing:
+        raise StoreError(f"a query may only read here, and this one would run {writing[0]}; see --unsafe")
+
+
+def _operators(plan: Any) -> Iterator[str]:
+    """Names of a physical plan's operators, from its JSON."""
+    for node in plan if isinstance(plan, list) else [plan]:
+        yield str(node["name"])
+        yield from _operators(node.get("children", []))
 
 
 def _for_spool(value: Any, kind: str) -> Any:

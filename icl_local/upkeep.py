@@ -141,26 +141,29 @@ def rebuild(path: Path) -> Rebuilt:
     if not path.exists() and not spool.files(folder):
         raise StoreError(f"there is neither a database {path} nor a spool {folder}")
     lost = [f"{file.name} line {number} cannot be read" for file, number in _damaged_lines(folder)]
-    lost += [
-        f"{file.name} ended in a line of {size} bytes that was never whole" for file, size in spool.cut_torn(folder)
-    ]
+    lost += [f"{file.name} ended in a line of {size} bytes, never whole" for file, size in spool.cut_torn(folder)]
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
+    with contextlib.ExitStack() as held:
+        held.callback(draft.unlink, missing_ok=True)
+        old = None
+        if path.exists():
+            try:  # held until the swap, so that no other process writes to the file that goes
+                old = held.enter_context(store.writer(path, wait_seconds=store.LOCK_WAIT_SECONDS))
+            except StoreLocked:
+                raise
+            except StoreError as error:
+                lost.append(f"what only the old file held: {error}")
         with store.writer(draft, wait_seconds=0) as con:
             store.bring_level(con, path)
+            adopted, unreadable = _adopt(old, con, folder) if old else (0, [])
+            store.bring_level(con, path)
+            rows = {table: count for table in _user_tables(con) if (count := _count(con, table))}
             rejected = con.execute("select table_name, reason, count(*) from raw.rejected_rows group by all").fetchall()
             con.execute("checkpoint")
-        lost += [f"{count} rows of {table} were refused: {reason}" for table, reason, count in rejected]
-        adopted, unreadable = _adopt(path, draft) if path.exists() else (0, [])
         lost += unreadable
-        with store.writer(draft, wait_seconds=0) as con:
-            store.bring_level(con, path)
-            rows = {table: _count(con, table) for table in _user_tables(con)}
-            con.execute("checkpoint")
+        lost += [f"{count} rows of {table} were refused: {reason}" for table, reason, count in rejected]
         kept = _swap(path, draft)
-    finally:
-        draft.unlink(missing_ok=True)
-    return Rebuilt({table: count for table, count in rows.items() if count}, adopted, kept, tuple(lost))
+    return Rebuilt(rows, adopted, kept, tuple(lost))
 
 
 def _copy_rows(con: store.Connection, target: Path) -> int:
@@ -226,34 +229,29 @@ def _aside(path: Path) -> list[Path]:
     return sorted(path.parent.glob(f"{path.name}*.damaged-*"))
 
 
-def _adopt(path: Path, draft: Path) -> tuple[int, list[str]]:
+def _adopt(old: store.Connection, new: store.Connection, folder: Path) -> tuple[int, list[str]]:
     """Append to the spool the rows only the old file holds: (how many, what could not be read)."""
-    with store.writer(draft, wait_seconds=0) as con:
-        known = {table: columns for table, columns in ingest.columns(con).items() if table not in schema.INTERNAL}
-        keys = {table: [name for name, column in columns.items() if column.key] for table, columns in known.items()}
-        stored = {table: _keys(con, table, names) for table, names in keys.items()}
-        forgotten = ingest.Forgotten(con)
+    forgotten = ingest.Forgotten(new)
+    theirs = ingest.columns(old)
     adopted, unreadable = 0, []
-    try:
-        old = store.tables(path)
-    except StoreLocked:
-        raise
-    except StoreError as error:
-        return 0, [f"what only the old file held: {error}"]
-    journal = spool.Spool(store.spool_folder(path))
-    for table in old.keys() & known.keys():
+    journal = spool.Spool(folder)
+    for table in _user_tables(new):
+        known = ingest.columns(new)[table]
+        keys = [name for name, column in known.items() if column.key]
+        stored = _keys(new, table, keys)
         try:
-            for rows in store.read_rows(path, table):
+            shared = {name: column for name, column in theirs.get(table, {}).items() if name in known}
+            for rows in store.table_rows(old, table, shared) if shared else ():
                 only_here = [
-                    (table, {name: value for name, value in row.items() if name in known[table]})
+                    (table, row)
                     for row in rows
-                    if tuple(str(row.get(name)) for name in keys[table]) not in stored[table]
+                    if tuple(str(row.get(name)) for name in keys) not in stored
                     and forgotten.allows(spool.Record(table, row))
                 ]
                 journal.append(only_here)
                 adopted += len(only_here)
-        except StoreError as error:
-            unreadable.append(f"rows of {table} that only the old file held: {error}")
+        except store.DATABASE_ERRORS as error:
+            unreadable.append(f"rows of {table} that only the old file held: {str(error).splitlines()[0]}")
     journal.close()
     return adopted, unreadable
 

@@ -523,7 +523,7 @@ def test_a_rebuild_names_the_spool_lines_it_could_not_read(copy: Path) -> None:
     assert rebuilt.rows["responses"] == 2
     told = " ".join(rebuilt.not_restored)
     assert f"{file.name} line 2 cannot be read" in told
-    assert "6 bytes that was never whole" in told
+    assert "6 bytes, never whole" in told
 
 
 def test_a_rebuild_takes_over_what_only_a_readable_database_holds(copy: Path) -> None:
@@ -749,6 +749,13 @@ explain analyze copy (select 1) to '{db}.wal' (use_tmp_file false)
 /* x */ explain analyze copy (select 1) to '{db}.wal' (use_tmp_file false)
 explain (analyze) copy (select 1) to '{db}.wal' (use_tmp_file false)
 select 1; copy (select 1) to '{db}.wal' (use_tmp_file false)
+with x as (copy (select 1) to '{db}.wal' (use_tmp_file false)) from x
+with x as(\u00a0copy (select 1) to '{db}' (use_tmp_file false)) from x
+explain analyze with x as (copy (select 1) to '{db}.wal' (use_tmp_file false)) from x
+from query('with x as (copy (select 1) to ''{db}.wal'' (use_tmp_file false)) from x')
+from json_execute_serialized_sql(json_serialize_sql('select 1'))
+from query('from json_execute_serialized_sql(''{{}}'')')
+with x as (delete from raw.responses returning 1) from x
 export database '{folder}/all'
 import database '{folder}'
 attach '{folder}/other.duckdb'
