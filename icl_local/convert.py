@@ -257,7 +257,8 @@ def _write(
         for plan, tensor_type in stored:
             file.write(b"\0" * (-file.tell() % _ALIGNMENT))
             for block in checkpoint.blocks(plan):
-                data = cast(block, tensor_type)
+                with np.errstate(over="ignore"):
+                    data = cast(block, tensor_type)
                 if not np.isfinite(block).all() or (tensor_type == types.F16 and not np.isfinite(data).all()):
                     raise ConversionError(f"tensor {plan.source} holds values not finite as {tensor_type.name}")
                 file.write(np.ascontiguousarray(data).data)

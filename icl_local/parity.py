@@ -110,7 +110,9 @@ class Reference:
             return None
         import torch
         from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         model: Any = AutoModelForCausalLM.from_pretrained(
             self.checkpoint.model_folder,
             dtype=torch.float32,
