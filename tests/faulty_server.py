@@ -217,7 +217,7 @@ class FaultyServer:
             case "used_up":
                 limits = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "120ms"}
                 return 200, completion(text, prompt=prompt), limits
-            case "no_choices":
+            case "empty_choices":
                 return 200, {**completion(text), "choices": []}, {}
             case "null_choices":
                 return 200, {**completion(text), "choices": None}, {}

@@ -21,7 +21,7 @@ _BARE_WORD = re.compile(r"[^\s,}\]\"'{\[][^,}\]\n\"'{\[]{0,40}(?=\s*[,}\]\n])")
 # after a value's closing quote: the end of the object, or the next key, its comma perhaps forgotten
 _QUOTED_KEY = r"([\"'])[A-Za-z_][\w \-]{0,40}\1\s*:"
 _AFTER_VALUE = re.compile(rf"\s*(?:,?\s*[}}\]]|,?\s*{_QUOTED_KEY}|,\s*[A-Za-z_]\w{{0,40}}\s*:)")
-_KEY_INSIDE = re.compile(_QUOTED_KEY)
+_KEY_INSIDE = re.compile(rf"{_QUOTED_KEY}|\b(?:score|reason)\W{{0,2}}:|}}\s*,\s*[\"']", re.IGNORECASE)
 _CONSTANTS = {"null": None, "true": True, "false": False, "none": None}
 
 

@@ -8,6 +8,7 @@ request and left out of the following ones.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import dataclasses
 import email.utils
@@ -36,7 +37,7 @@ CONCURRENCY_START, CONCURRENCY_CEILING = 8, 64  # of the automatic choice
 _TRANSIENT = {408, 409, 425, 429}
 _OVERLOADED = {429, 503, 529}
 _QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
-_KEY_LIKE = re.compile(r"\bsk-[\w*.\-]{6,}|(?<=Bearer )\S+")
+_KEY_LIKE = re.compile(r"\bsk-[\w*.\-]{6,}|(?<=Bearer )\S+|(?<=Basic )\S+")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -65,8 +66,11 @@ class ApiClient:
     ) -> None:
         url = base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
         key = api_key or os.environ.get("OPENAI_API_KEY") or ""
-        if not key and urlsplit(url).hostname == "api.openai.com":
+        parts = urlsplit(url)
+        if not key and parts.hostname == "api.openai.com":
             raise ApiError("OPENAI_API_KEY is not set; set it, or OPENAI_BASE_URL for a server of your own")
+        if parts.query or not parts.hostname:
+            raise ApiError("OPENAI_BASE_URL must be a plain URL; a key belongs into OPENAI_API_KEY")
         self.model = model
         self.base_url = public_url(url)
         self.price = price
@@ -79,11 +83,14 @@ class ApiClient:
         self._budget = budget
         self._options: dict[str, Any] = {
             "api_key": key or "none",  # a server of one's own needs no key, the client insists on one
-            "base_url": url,
+            "base_url": self.base_url,
             "max_retries": 0,
             "timeout": timeout,
         }
-        self._secrets = _secrets(key, url)
+        basic = base64.b64encode(f"{parts.username}:{parts.password}".encode()).decode() if parts.password else ""
+        if basic:  # as a header, because HTTP libraries log URLs
+            self._options["default_headers"] = {"Authorization": f"Basic {basic}"}
+        self._secrets = _secrets(key, basic, parts.password or "")
 
     def redact(self, text: str) -> str:
         """``text`` without this client's secrets and without anything that looks like a key."""
@@ -315,7 +322,7 @@ def is_transient(http_status: int) -> bool:
 
 
 def public_url(url: str) -> str:
-    """A base URL without user, password, query and fragment: what may be stored and shown."""
+    """A base URL without user and password: what may be stored and shown."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path.rstrip('/')}"
 
@@ -333,10 +340,9 @@ def _drain(out: queue.SimpleQueue[ApiReply | BaseException | None]) -> tuple[lis
     return ready, True if item is None else item
 
 
-def _secrets(key: str, url: str) -> list[str]:
+def _secrets(*known: str) -> list[str]:
     """What must never be shown, longest first; short values are no secrets and would tear words apart."""
-    parts = urlsplit(url)
-    found = [key, parts.password or "", *(pair.partition("=")[2] for pair in parts.query.split("&"))]
+    found = [*known]
     found += [os.environ.get(name, "") for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_WEBHOOK_SECRET")]
     for line in os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n"):
         value = line.partition(":")[2].strip()
