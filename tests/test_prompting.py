@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -266,6 +267,15 @@ LLAMA = """{{- bos_token }}
 {%- endif %}"""
 
 
+TAGS = """{%- set ns = namespace(n=0) %}
+{% for m in messages %}
+    {%- if m.role == 'system' %}{% continue %}{% endif %}
+    {%- set ns.n = ns.n + 1 %}
+  {{ [m, {'k': none}] | tojson }} {{ m | tojson(indent=2) }} {{ strftime_now('%Y %B %d') }}
+  {% generation %}{{ m.content.strip() }}{{ eos_token }}{% endgeneration %}
+{% endfor %}{{ ns.n }} {{ tools is none }} {{ documents is defined }} {{ pad_token is defined }}|{{ unknown }}|"""
+
+
 class TestChatPrompts:
     def test_the_files_own_template_ends_where_the_answer_begins(self, chat_model: GgufInfo) -> None:
         prompt = build("Hi?", method="instruct", info=chat_model)
@@ -316,20 +326,17 @@ class TestChatPrompts:
         with pytest.raises(ModelError, match=r"tiny\.gguf holds no chat template, which instruct needs"):
             build(method="instruct", info=replace(chat_model, chat_template=None))
 
-    def test_renders_as_transformers_does(self) -> None:
-        template = """
-            {%- for m in messages %}
-                {%- if m.role == 'system' %}{% continue %}{% endif %}
-            {{ {'a': '<é>', 'b': none} | tojson }}{% generation %}{{ m.content }}{% endgeneration %}
-                {% break %}
-            {%- endfor %}{{ tools is none }}{{ eos_token is defined }}|{{ undefined_name }}|"""
-        messages = [
-            {"role": "system", "content": "s"},
-            {"role": "user", "content": "u"},
-            {"role": "user", "content": "v"},
-        ]
-        rendered = render_chat(template, messages, bos_token="<s>")
-        assert rendered.split() == ['{"a":', '"<é>",', '"b":', "null}uTrueFalse||"]
+    @pytest.mark.parametrize("name", ["llama", "smollm", "tags and filters"])
+    def test_renders_what_transformers_renders(self, name: str, embedded_model: Path) -> None:
+        theirs = pytest.importorskip("transformers.utils.chat_template_utils")
+        template = {"llama": LLAMA, "smollm": read_info(embedded_model).chat_template, "tags and filters": TAGS}[name]
+        messages = [{"role": "user", "content": ' Bonjour <é> & "toi"\n'}]
+        tokens = {"bos_token": "<s>", "eos_token": "</s>"}
+        (expected,), _ = theirs.render_jinja_template(
+            [messages], chat_template=template, add_generation_prompt=True, **tokens
+        )
+        today = datetime.now().strftime("%Y-%m-%d")
+        assert render_chat(template or "", messages, date=today, **tokens) == expected
 
 
 HOSTILE = {
