@@ -299,7 +299,8 @@ create table raw.probes (
     exact boolean not null,
     n_prompts integer,
     n_tokens integer,
-    tokens_per_second double,
+    tokens_per_second double,          -- at `parallel`
+    parallel integer,                  -- sequences at once that were fastest here
     detail json,
     created_at timestamp not null
 );

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.box import HORIZONTALS
 from rich.columns import Columns
@@ -147,7 +148,8 @@ class Bars:
 
     def update(self, task: int, *, done: int, rate: str | None = None, note: str | None = None) -> None:
         """Move a bar; None leaves a field as it is."""
-        fields = {name: escape(value) for name, value in (("rate", rate), ("note", note)) if value is not None}
+        told = (("rate", rate), ("note", note))
+        fields: dict[str, Any] = {name: escape(value) for name, value in told if value is not None}
         self._progress.update(TaskID(task), completed=done, **fields)
 
 

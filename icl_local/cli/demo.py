@@ -35,15 +35,15 @@ def command(max_tokens: int, db: Path) -> int:
 
     Example: icl demo --db demo.duckdb
     """
-    from icl_local import run, store
+    from icl_local import cells, run, store
     from icl_local.cli.progress import RunProgress
 
     console.say(EXPLANATION)
-    sets = run.load_queries(LANGUAGES, ["samples"])
-    cells = run.plan_cells(["smollm2-135m"], METHODS, sets)
+    sets = cells.load_queries(LANGUAGES, ["samples"])
+    planned = cells.plan_cells(["smollm2-135m"], METHODS, sets)
     with RunProgress() as progress:
         results = run.run(
-            db, cells, decoding=run.Decoding(max_tokens=max_tokens), command="demo", on_event=progress.on_event
+            db, planned, decoding=cells.Decoding(max_tokens=max_tokens), command="demo", on_event=progress.on_event
         )
     for title, sql in SUMMARIES.items():
         found = store.query(db, sql)

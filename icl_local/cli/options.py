@@ -37,7 +37,7 @@ def format_option(command: F) -> F:
     )(command)
 
 
-class CommaList(click.ParamType):
+class CommaList(click.ParamType):  # type: ignore[type-arg]
     """Names separated by commas: ``en,es,fr``."""
 
     name = "a,b,c"
@@ -51,7 +51,7 @@ class CommaList(click.ParamType):
         return list(dict.fromkeys(names))
 
 
-class AutoInt(click.ParamType):
+class AutoInt(click.ParamType):  # type: ignore[type-arg]
     """``auto`` (None) or a whole number."""
 
     name = "auto|N"

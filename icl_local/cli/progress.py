@@ -35,6 +35,9 @@ class RunProgress:
             self._say(event)
             return
         key = event.cell.label
+        if event.kind == "note":
+            console.say(event.message)
+            return
         if event.kind == "planned":
             self._tasks[key] = self._bars.add(key, total=event.n_wanted, done=event.n_done)
             return
@@ -49,7 +52,7 @@ class RunProgress:
 
     def _say(self, event: Event) -> None:
         now = time.monotonic()
-        due = event.kind in ("started", "done", "failed") or now - self._said_at >= LINE_SECONDS
+        due = event.kind in ("started", "note", "done", "failed", "interrupted") or now - self._said_at >= LINE_SECONDS
         if event.kind == "planned" or not due:
             return
         self._said_at = now

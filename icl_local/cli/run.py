@@ -28,6 +28,7 @@ from icl_local.cli.options import (
 @click.option("--sample", type=int, help="That many queries, drawn over split and task.")
 @click.option("--limit", type=int, help="The first N queries.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of --sample.")
+@click.option("--probe/--no-probe", default=True, help="Look for settings in which batching changes nothing.")
 @decoding_options
 @engine_options
 @prompt_dir_option
@@ -42,6 +43,7 @@ def command(
     sample: int | None,
     limit: int | None,
     seed: int,
+    probe: bool,
     overlay: Path | None,
     db: Path,
     **settings: object,
@@ -52,15 +54,25 @@ def command(
 
     Example: icl run --model model.gguf --method zero-shot,urial --lang en --queries queries.jsonl
     """
-    from icl_local import run
+    from icl_local import cells, run
     from icl_local.cli.progress import RunProgress
 
-    sets = run.load_queries(languages, sources, dataset=dataset, sample=sample, limit=limit, seed=seed, overlay=overlay)
-    cells = run.plan_cells(models, methods, sets, dpo=dpo, overlay=overlay)
-    decoding, options = run.split_settings(settings)
+    sets = cells.load_queries(
+        languages, sources, dataset=dataset, sample=sample, limit=limit, seed=seed, overlay=overlay
+    )
+    with console.bytes_progress() as on_download:
+        planned = cells.plan_cells(models, methods, sets, dpo=dpo, overlay=overlay, on_download=on_download)
+    decoding, options = cells.split_settings(settings)
     with RunProgress() as progress:
         results = run.run(
-            db, cells, decoding=decoding, options=options, seed=seed, overlay=overlay, on_event=progress.on_event
+            db,
+            planned,
+            decoding=decoding,
+            options=options,
+            probe=probe,
+            seed=seed,
+            overlay=overlay,
+            on_event=progress.on_event,
         )
     made = sum(result.n_new for result in results)
     console.say(f"{made} new responses in {db}; next: icl errors --db {db}")

@@ -262,7 +262,7 @@ class Generation:
     def _decode_prefix(self) -> None:
         if not self._prefix:
             return
-        state = self._cache.get(self._prefix) if self._cache else None
+        state = self._cache.get(self._prefix) if self._cache is not None else None
         if state is not None and self._model.load_sequence(0, state):
             self._prefix_source = "cache"
         else:
@@ -273,7 +273,7 @@ class Generation:
                 self._decode(rows[position : position + count], prefill=True)
                 position += count
             self._prefix_source = "decoded"
-            if self._cache:
+            if self._cache is not None:
                 self._cache.put(self._prefix, self._model.save_sequence(0))
         for sequence in range(1, self._wanted):
             self._model.copy_sequence(0, sequence)

@@ -9,7 +9,6 @@ from icl_local.gguf_file import GgufInfo
 
 BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32}
 DEFAULT_PARALLEL = 16
-MAX_PARALLEL = 64
 _MEMORY_SHARE = 0.6  # of what is free after the weights; the rest is left to the user's other programs
 
 
@@ -23,14 +22,16 @@ def default_kv_type(info: GgufInfo) -> str:
     return "f32" if info.quantization == "F32" else "f16"
 
 
-def choose_parallel(info: GgufInfo, *, n_ctx_seq: int, kv_type: str, memory_bytes: int | None = None) -> int:
-    """Sequences to decode together: DEFAULT_PARALLEL, or what 60 % of the free memory holds, at least one.
+def choose_parallel(
+    info: GgufInfo, *, n_ctx_seq: int, kv_type: str, most: int = DEFAULT_PARALLEL, memory_bytes: int | None = None
+) -> int:
+    """Sequences to decode together: ``most``, or what 60 % of the free memory holds, at least one.
 
     ``n_ctx_seq``: tokens a sequence may need, prompt and answer. ``memory_bytes``: free memory, measured if None.
     """
     free = available_memory() if memory_bytes is None else memory_bytes
     room = max(0, int((free - info.bytes) * _MEMORY_SHARE))
-    return max(1, min(DEFAULT_PARALLEL, room // max(1, n_ctx_seq * kv_bytes_per_token(info, kv_type))))
+    return max(1, min(most, room // max(1, n_ctx_seq * kv_bytes_per_token(info, kv_type))))
 
 
 def available_memory() -> int:

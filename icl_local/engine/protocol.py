@@ -49,10 +49,11 @@ class EngineOptions:
 
     ``kv_unified=False`` gives each sequence a KV stream of its own, ``flash_attn=False`` and ``min_rows`` (rows a
     batch has at least) keep sums independent of who shares the batch: see engine/exact.py. ``repack`` is llama.cpp's
-    weight repacking, ``kv_type`` f32 | f16.
+    weight repacking, ``kv_type`` f32 | f16. ``parallel`` None: what memory holds, at most ``parallel_most``.
     """
 
     parallel: int | None = None
+    parallel_most: int = 16
     gpu_layers: int | None = None
     threads: int | None = None
     kv_type: str | None = None

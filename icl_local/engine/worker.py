@@ -39,6 +39,9 @@ from icl_local.errors import ConfigError, EngineError, IclError
 from icl_local.gguf_file import GgufInfo, read_info
 
 _STOP_SECONDS = 20.0
+# Threads that wait for each other spin; beside other programs that burns the time those need to get done. Short
+# spinning costs nothing on an idle machine and was 4 times as fast on a busy one (docs/performance.md).
+_OPENMP = {"GOMP_SPINCOUNT": "10000"}
 
 
 class Worker:
@@ -65,6 +68,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._words,
             start_new_session=True,  # Ctrl-C reaches the parent alone, which asks the worker to stop
+            env={**_OPENMP, **os.environ},
         )
         try:
             self._send({"do": "load", "path": str(model), "options": to_json(self.options)})
@@ -277,7 +281,7 @@ class _Service:
         assert self._info is not None
         longest = max((len(r.prompt.encode()) // 3 + r.max_tokens for r in requests), default=1)
         need = min(longest, self._info.context_length)
-        return choose_parallel(self._info, n_ctx_seq=need, kv_type=options.kv_type or "f16")
+        return choose_parallel(self._info, n_ctx_seq=need, kv_type=options.kv_type or "f16", most=options.parallel_most)
 
 
 def peak_rss_bytes() -> int:

@@ -1,0 +1,58 @@
+"""`icl probe`: which fast settings change nothing on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from icl_local.cli import console
+from icl_local.cli.options import db_option, engine_options, format_option
+
+COLUMNS = ["settings", "exact", "compared", "fastest batch", "tokens/s", "first difference"]
+
+
+@click.command("probe")
+@click.option("--model", required=True, help="GGUF file, registry name or hf:owner/repo/file.")
+@click.option("--prompts", "n_prompts", type=int, default=64, show_default=True, help="Prompts decoded.")
+@click.option("--tokens", "n_tokens", type=int, default=64, show_default=True, help="Tokens a prompt.")
+@click.option("--prefix-words", type=int, default=400, show_default=True, help="Words the prompts share.")
+@click.option("--quick", is_flag=True, help="The bounded probe that `icl run` makes.")
+@click.option("--also-unified", is_flag=True, help="Try one unified KV buffer too, which is seldom exact.")
+@engine_options
+@format_option
+@db_option
+def command(
+    model: str,
+    n_prompts: int,
+    n_tokens: int,
+    prefix_words: int,
+    quick: bool,
+    also_unified: bool,
+    output_format: str,
+    db: Path,
+    **engine: int | None,
+) -> int:
+    """Probe whether batching changes anything for this file on this machine.
+
+    Prompts are decoded one at a time without sharing their prefix, then in batches of several sizes, in another
+    order, and stopped and resumed; logits are compared bit by bit. `icl run` uses the verdict that is stored.
+
+    Example: icl probe --model model.gguf
+    """
+    from icl_local import probe
+    from icl_local.engine.protocol import EngineOptions
+
+    verdicts = probe.probe_model(
+        db,
+        model,
+        options=EngineOptions(**engine),  # type: ignore[arg-type]
+        quick=quick,
+        n_prompts=n_prompts,
+        n_tokens=n_tokens,
+        prefix_words=prefix_words,
+        also_unified=also_unified,
+        on_event=console.say,
+    )
+    console.print_rows(COLUMNS, [probe.line(verdict) for verdict in verdicts], output_format=output_format)
+    return 0 if any(verdict.exact for verdict in verdicts) else 1

@@ -1,0 +1,248 @@
+"""Probes on this machine, for this file, that batching changes nothing; the word is probed, not proven.
+
+A candidate setting is exact when every logit of every generated token is the same, bit for bit, as when its prompts
+are decoded one at a time without prefix sharing: in batches of several sizes, with the prefix shared, in another
+order, and stopped in the middle and resumed. docs/exactness.md tells which kernels of llama.cpp keep their sums
+independent of the batch, and which do not.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from icl_local.engine.protocol import Completion, EngineInfo, Request
+from icl_local.engine.worker import Worker
+from icl_local.identity import key_of
+
+SIZES = (2, 8, 16)
+QUICK_SIZES = (4,)
+RATE_SIZES = (1, 2, 4, 8, 16, 32)
+QUICK_RATE_SIZES = (8, 16, 32)
+GOOD_ENOUGH = 0.95  # the smallest batch within 5 % of the best rate is chosen: it needs less memory
+_RATE_TOKENS = 8
+
+# What to try, the usually fastest first. K-quants are repacked into blocks of rows whose kernels differ for few and
+# many rows, so they are tried without repacking first.
+_PLAIN = {"kv_unified": False, "flash_attn": False, "min_rows": 2}
+_REPACKED, _NOT_REPACKED = {**_PLAIN, "repack": True}, {**_PLAIN, "repack": False}
+_K_QUANTS = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ")
+FAST = {"kv_unified": False, "flash_attn": False, "min_rows": 1, "repack": True}
+
+WORDS = (
+    *("harbour", "lantern", "copper", "meadow", "thistle", "ember", "quarry", "willow", "marble", "saffron"),
+    *("glacier", "juniper", "velvet", "anchor", "orchard", "falcon", "pebble", "timber", "crystal", "harvest"),
+    *("canyon", "ribbon", "meridian", "cobalt", "prairie", "summit", "hollow", "beacon", "drift", "cinder"),
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first place where a batch differed from one at a time."""
+
+    case: str
+    prompt: int
+    token: int
+    text_differs: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the probe found for one candidate: ``settings`` are EngineOptions fields.
+
+    ``tokens_per_second``: generated tokens over the decode time at ``parallel``, the batch size to use here; 0 where
+    it was not measured. ``rates``: the same by batch size. ``n_prompts`` x ``n_tokens`` were compared in each case.
+    """
+
+    settings: Mapping[str, Any]
+    exact: bool
+    n_prompts: int
+    n_tokens: int
+    cases: tuple[str, ...]
+    difference: Difference | None = None
+    rates: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def parallel(self) -> int:
+        """The smallest measured batch size within 5 % of the best rate; 0 where none was measured."""
+        best = max(self.rates.values(), default=0.0)
+        return next((n for n, rate in sorted(self.rates.items()) if rate >= GOOD_ENOUGH * best), 0)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """The rate at ``parallel``."""
+        return self.rates.get(self.parallel, 0.0)
+
+    def row(self, *, gguf_sha256: str, info: EngineInfo, created_at: str) -> dict[str, object]:
+        """Row of raw.probes; its key is file, build, CPU features and settings."""
+        where = {"gguf_sha256": gguf_sha256, **environment(info)}
+        differs = None if self.difference is None else vars(self.difference)
+        return {
+            "probe_id": key_of(kind="probe", **where, settings=dict(self.settings), n=self.n_prompts * self.n_tokens),
+            **where,
+            "settings": dict(self.settings),
+            "exact": self.exact,
+            "n_prompts": self.n_prompts,
+            "n_tokens": self.n_tokens,
+            "tokens_per_second": self.tokens_per_second,
+            "parallel": self.parallel,
+            "detail": {"cases": list(self.cases), "difference": differs, "rates": dict(self.rates)},
+            "created_at": created_at,
+        }
+
+
+def environment(info: EngineInfo) -> dict[str, str]:
+    """What a verdict holds for, beside the file: build, and CPU features with where the layers run."""
+    where = f"{info.cpu_features} threads={info.n_threads} gpu_layers={info.gpu_layers} kv={info.kv_type}"
+    return {"llama_build": info.llama_build, "cpu_features": where}
+
+
+def candidates(quantization: str) -> list[dict[str, Any]]:
+    """Settings worth trying for a file of this type, the usually fastest first."""
+    repacked, plain = dict(_REPACKED), dict(_NOT_REPACKED)
+    return [plain, repacked] if quantization.startswith(_K_QUANTS) else [repacked, plain]
+
+
+def probe_prompts(n: int, *, prefix_words: int) -> list[str]:
+    """``n`` prompts of unlike lengths that share a prefix of ``prefix_words`` words; the same on every machine."""
+    rng = random.Random(20250301)
+    prefix = " ".join(rng.choice(WORDS) for _ in range(prefix_words))
+    return [f"{prefix}. Number {i}: {' '.join(rng.choice(WORDS) for _ in range(3 + 5 * i % 23))}" for i in range(n)]
+
+
+def probe(
+    worker: Worker,
+    *,
+    quantization: str,
+    prompts: Sequence[str],
+    n_tokens: int,
+    sizes: Sequence[int] = SIZES,
+    rate_sizes: Sequence[int] = RATE_SIZES,
+    settings: Sequence[Mapping[str, Any]] | None = None,
+    first_only: bool = False,
+    on_event: Callable[[str], None] = lambda text: None,
+) -> list[Verdict]:
+    """A verdict for every candidate, or with ``first_only`` up to the first exact one.
+
+    Rates are measured for exact candidates only. ``prompts`` should share a prefix and differ in length.
+    """
+    found = []
+    for candidate in settings or candidates(quantization):
+        on_event(f"trying {told(candidate)}: {len(prompts)} prompts x {n_tokens} tokens")
+        verdict = _judge(worker, candidate, prompts, n_tokens, sizes)
+        if verdict.exact:
+            rates = {size: _rate(worker, candidate, size) for size in rate_sizes}
+            verdict = Verdict(**{**vars(verdict), "rates": rates})
+        on_event(f"{told(candidate)}: {'exact' if verdict.exact else f'not exact ({where(verdict.difference)})'}")
+        found.append(verdict)
+        if first_only and verdict.exact:
+            break
+    return found
+
+
+def best(verdicts: Sequence[Verdict]) -> Verdict | None:
+    """The fastest exact verdict, or None."""
+    exact = [verdict for verdict in verdicts if verdict.exact]
+    return max(exact, key=lambda verdict: verdict.tokens_per_second, default=None)
+
+
+def quick_probe(
+    worker: Worker, *, quantization: str, seconds: float = 45.0, on_event: Callable[[str], None] = lambda text: None
+) -> list[Verdict]:
+    """A probe cut to about ``seconds`` by a first timing of this file; says how long before it starts.
+
+    Six prompts that share 160 words, 12 tokens each; less on a slow machine, never less than two prompts.
+    """
+    started = time.perf_counter()
+    (timed,) = worker.generate([Request("t", " ".join(WORDS * 3), 4, ignore_eog=True)], parallel=1)
+    per_token = (time.perf_counter() - started) / (timed.prompt_tokens + timed.new_tokens)
+    n_prompts, words, n_tokens = 6, 160, 12
+    while per_token * _quick_tokens(n_prompts, words, n_tokens) > seconds and (n_prompts, words) != (2, 40):
+        n_prompts, words, n_tokens = max(2, n_prompts - 1), max(40, words - 30), max(6, n_tokens - 1)
+    estimate = per_token * _quick_tokens(n_prompts, words, n_tokens)
+    on_event(f"probing whether batching changes anything here: about {max(1, estimate):.0f} s, once for this file")
+    return probe(
+        worker,
+        quantization=quantization,
+        prompts=probe_prompts(n_prompts, prefix_words=words),
+        n_tokens=n_tokens,
+        sizes=QUICK_SIZES,
+        rate_sizes=QUICK_RATE_SIZES,
+        first_only=True,
+        on_event=on_event,
+    )
+
+
+def told(settings: Mapping[str, Any]) -> str:
+    """Settings as a person reads them."""
+    kv = "one unified KV buffer" if settings.get("kv_unified") else "a KV stream each"
+    flash = "flash attention" if settings.get("flash_attn") else "no flash attention"
+    return f"{kv}, {flash}, {'repacked' if settings.get('repack') else 'plain'} weights"
+
+
+def _quick_tokens(n_prompts: int, words: int, n_tokens: int) -> float:
+    alone = n_prompts * (2 * words + 30 + n_tokens)
+    together = 3 * (2 * words + n_prompts * (30 + n_tokens / 2))
+    return alone + together + sum(QUICK_RATE_SIZES) * (_RATE_TOKENS / 2 + 8)
+
+
+def _judge(
+    worker: Worker, candidate: Mapping[str, Any], prompts: Sequence[str], n_tokens: int, sizes: Sequence[int]
+) -> Verdict:
+    requests = [Request(str(i), prompt, n_tokens, ignore_eog=True) for i, prompt in enumerate(prompts)]
+    alone = _traced(worker, requests, candidate, parallel=1, share_prefix=False)
+    done: list[str] = []
+    for case, batches, size in _cases(requests, sizes):
+        done.append(case)
+        for batch in batches:
+            together = _traced(worker, batch, candidate, parallel=size)
+            for key, completion in together.items():
+                if completion != alone[key]:
+                    return Verdict(
+                        candidate, False, len(prompts), n_tokens, tuple(done), _difference(case, alone[key], completion)
+                    )
+    return Verdict(candidate, True, len(prompts), n_tokens, tuple(done))
+
+
+def _cases(requests: Sequence[Request], sizes: Sequence[int]) -> Iterator[tuple[str, list[list[Request]], int]]:
+    """What is compared with one at a time: (name, generate calls, batch size)."""
+    rng = random.Random(1)
+    for size in sizes:
+        yield f"{size} at a time, prefix shared", [list(requests)], size
+    shuffled = list(requests)
+    rng.shuffle(shuffled)
+    yield f"{sizes[-1]} at a time, shuffled", [shuffled], sizes[-1]
+    middle = len(requests) // 2
+    yield f"{sizes[-1]} at a time, resumed", [list(requests[middle:]), list(requests[:middle])], sizes[-1]
+
+
+def _traced(
+    worker: Worker, requests: Sequence[Request], candidate: Mapping[str, Any], **how: Any
+) -> dict[str, Completion]:
+    return {c.id: c for c in worker.generate(requests, trace=True, stop_on_loop=False, **{**candidate, **how})}
+
+
+def _difference(case: str, alone: Completion, together: Completion) -> Difference:
+    pairs = zip(alone.digests, together.digests, strict=False)
+    token = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(alone.digests), len(together.digests)))
+    return Difference(case, int(alone.id), token, alone.tokens != together.tokens)
+
+
+def where(difference: Difference | None) -> str:
+    """A difference as a person reads it."""
+    if difference is None:
+        return "no difference"
+    what = "another text" if difference.text_differs else "other logits, the same text"
+    return f"{what}: {difference.case}, prompt {difference.prompt}, from token {difference.token}"
+
+
+def _rate(worker: Worker, candidate: Mapping[str, Any], size: int) -> float:
+    """Generated tokens a second of decoding at one batch size, over a few steps."""
+    prompts = probe_prompts(size, prefix_words=60)
+    requests = [Request(str(i), prompt, _RATE_TOKENS, ignore_eog=True) for i, prompt in enumerate(prompts)]
+    list(worker.generate(requests, parallel=size, stop_on_loop=False, **candidate))
+    stats = worker.stats
+    return (stats.new_tokens - stats.n_done) / stats.decode_seconds if stats.decode_seconds else 0.0

@@ -1,0 +1,173 @@
+"""Scheduling on a fake model that refuses any batch llama.cpp would split, and any wrong position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from icl_local.engine.batching import Generation, Interrupted, Limits, common_prefix, prefill_steps
+from icl_local.engine.protocol import Completion, Request
+from tests.fake_model import EOG, FakeModel
+
+PREFIX = "# Instruction\n" * 20
+
+
+def complete(
+    requests: Sequence[Request], *, parallel: int = 4, model: FakeModel | None = None, share: bool = True
+) -> dict[str, Completion]:
+    generation = Generation(model or FakeModel(), requests, Limits(parallel=parallel, share_prefix=share, n_ubatch=64))
+    return {completion.id: completion for completion in generation}
+
+
+def queries(n: int, *, max_tokens: int = 40, stops: tuple[str, ...] = ()) -> list[Request]:
+    return [Request(f"q{i}", PREFIX + f"query {i} " + "x" * (i % 7), max_tokens, stops) for i in range(n)]
+
+
+@given(
+    lengths=st.lists(st.integers(1, 30), min_size=1, max_size=12),
+    limits=st.lists(st.integers(1, 40), min_size=12, max_size=12),
+    parallel=st.integers(1, 8),
+)
+@settings(max_examples=60, deadline=None)
+def test_batching_gives_what_one_at_a_time_gives(lengths: list[int], limits: list[int], parallel: int) -> None:
+    requests = [Request(f"q{i}", PREFIX + chr(97 + i) * length, limits[i]) for i, length in enumerate(lengths)]
+    alone = {}
+    for request in requests:
+        alone.update(complete([request], parallel=1, share=False))
+    assert complete(requests, parallel=parallel) == alone
+
+
+def test_order_of_requests_changes_nothing() -> None:
+    requests = queries(20)
+    assert complete(requests) == complete(requests[::-1])
+
+
+def test_the_shared_prefix_is_decoded_once() -> None:
+    model = FakeModel()
+    requests = queries(12)
+    generation = Generation(model, requests, Limits(parallel=4))
+    assert len(list(generation)) == 12
+    suffixes = sum(len(model.tokenize(r.prompt)) - generation.stats.prefix_tokens for r in requests)
+    assert generation.stats.prefix_tokens >= len(PREFIX)
+    assert generation.stats.prefilled_tokens == generation.stats.prefix_tokens + suffixes
+
+
+def test_a_stop_string_split_over_tokens_ends_the_answer() -> None:
+    text = b"abc# Query and more"
+
+    def script(sequence: list[int]) -> int:
+        return text[len(sequence) - len(PREFIX) - 1]
+
+    done = complete([Request("a", PREFIX + "q", 100, ("# Query", "#Query"))], model=FakeModel(script=script))["a"]
+    assert (done.finish_reason, done.raw_text) == ("stop", "abc# Query")
+
+
+def test_characters_of_several_bytes_are_never_torn_but_at_the_limit() -> None:
+    text = "né€😀".encode()
+
+    def script(sequence: list[int]) -> int:
+        return text[len(sequence) - len(PREFIX) - 1]
+
+    whole = complete([Request("a", PREFIX + "q", len(text))], model=FakeModel(script=script))["a"]
+    cut = complete([Request("a", PREFIX + "q", len(text) - 1)], model=FakeModel(script=script))["a"]
+    assert whole.raw_text == "né€😀"
+    assert cut.raw_text == "né€\ufffd"
+
+
+def test_an_end_of_generation_token_ends_the_answer_and_leaves_no_text() -> None:
+    def script(sequence: list[int]) -> int:
+        return EOG if len(sequence) > len(PREFIX) + 3 else 97
+
+    done = complete([Request("a", PREFIX + "q", 100)], model=FakeModel(script=script))["a"]
+    assert (done.finish_reason, done.raw_text, done.new_tokens) == ("eog", "aaa", 4)
+
+
+def test_many_answers_that_end_at_once_need_no_deep_recursion() -> None:
+    done = complete(queries(3000), parallel=1, model=FakeModel(script=lambda sequence: EOG))
+    assert len(done) == 3000
+    assert {c.finish_reason for c in done.values()} == {"eog"}
+
+
+def test_a_prompt_that_does_not_fit_is_told_and_the_others_go_on() -> None:
+    requests = [*queries(3), Request("long", "y" * 600, 10)]
+    done = complete(requests, model=FakeModel(n_ctx_train=512))
+    assert done["long"].finish_reason == "prompt_too_long"
+    assert done["long"].prompt_tokens == 600
+    assert len(done) == 4
+
+
+def test_the_token_limit_is_bounded_by_the_context() -> None:
+    done = complete([Request("a", "z" * 500, 100)], model=FakeModel(n_ctx_train=512, script=lambda s: 97))["a"]
+    assert (done.finish_reason, done.new_tokens) == ("length", 12)
+
+
+def test_a_decode_that_is_interrupted_keeps_what_was_finished() -> None:
+    generation = Generation(FakeModel(interrupt_after=30), queries(50, max_tokens=6), Limits(parallel=4))
+    done = []
+    with pytest.raises(Interrupted):
+        done.extend(completion.id for completion in generation)
+    assert generation.stats.interrupted
+    assert 0 < generation.stats.n_done < 50
+
+
+def test_a_loop_ends_the_answer_when_asked() -> None:
+    class Watch:
+        def __init__(self) -> None:
+            self.text = ""
+
+        def append(self, text: str) -> bool:
+            self.text += text
+            return self.text.endswith("aaaaaa")
+
+    model = FakeModel(script=lambda sequence: 97)
+    generation = Generation(model, [Request("a", PREFIX + "q", 100)], Limits(parallel=1), loop_watch=Watch)
+    (done,) = generation
+    assert (done.finish_reason, done.new_tokens, done.tokens_saved) == ("stopped_on_loop", 6, 94)
+
+
+def test_a_cached_prefix_is_restored_instead_of_decoded() -> None:
+    class Cache(dict[tuple[int, ...], bytes]):
+        def get(self, tokens: Sequence[int]) -> bytes | None:  # type: ignore[override]
+            return super().get(tuple(tokens))
+
+        def put(self, tokens: Sequence[int], state: bytes) -> None:
+            self[tuple(tokens)] = state
+
+    cache = Cache()
+    first = Generation(FakeModel(), queries(6), Limits(parallel=2), prefix_cache=cache)
+    second = Generation(FakeModel(), queries(6), Limits(parallel=2), prefix_cache=cache)
+    assert {c.id: c for c in first} == {c.id: c for c in second}
+    assert (first.stats.prefix_source, second.stats.prefix_source) == ("decoded", "cache")
+    assert second.stats.prefilled_tokens == first.stats.prefilled_tokens - first.stats.prefix_tokens
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), min_size=1, max_size=6))
+def test_common_prefix_is_common_longest_and_leaves_two_tokens(prompts: list[list[int]]) -> None:
+    prefix = common_prefix(prompts)
+    assert all(prompt[: len(prefix)] == prefix for prompt in prompts)
+    longer = len(prefix) + 1
+    if len(prompts) > 1 and longer <= min(map(len, prompts)) - 2:
+        assert len({tuple(prompt[:longer]) for prompt in prompts}) > 1
+    if prefix:
+        assert len(prefix) <= min(map(len, prompts)) - 2
+
+
+@given(
+    lengths=st.dictionaries(st.integers(0, 20), st.integers(1, 90), min_size=1, max_size=12),
+    n_ubatch=st.sampled_from([8, 64, 512]),
+)
+def test_prefill_covers_every_token_in_bounded_steps(lengths: dict[int, int], n_ubatch: int) -> None:
+    left = dict(lengths)
+    for step in prefill_steps(sorted(lengths.items()), n_ubatch=n_ubatch):
+        counts = {count for _, count in step}
+        sequences = [sequence for sequence, _ in step]
+        assert len(counts) == 1
+        assert sequences == list(range(sequences[0], sequences[0] + len(step)))
+        assert len(step) * counts.pop() <= n_ubatch
+        for sequence, count in step:
+            assert count >= 2 or lengths[sequence] == 1
+            left[sequence] -= count
+    assert set(left.values()) == {0}
