@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_local import checksum, prompting, queries, registry
+from icl_local.backend import Server, ServerModel
 from icl_local.engine.plan import default_kv_type
 from icl_local.engine.protocol import EngineOptions, Request
 from icl_local.errors import ConfigError
@@ -15,6 +16,9 @@ from icl_local.identity import response_key, settings_key
 from icl_local.prompting import Method, Prompt
 from icl_local.queries import Query, QuerySet
 from icl_local.registry import ResolvedModel
+from icl_local.shard import Shard
+
+Model = ResolvedModel | ServerModel
 
 
 @dataclass(frozen=True)
@@ -36,17 +40,22 @@ class Decoding:
         if not self.repetition_penalty > 0:
             raise ConfigError(f"--repetition-penalty must be above 0, not {self.repetition_penalty:g}")
 
-    def row(self, method: Method, model: ResolvedModel) -> dict[str, object]:
-        """Row of raw.settings for one method and file."""
-        settings = {
-            "backend": "llama.cpp",
-            "repetition_penalty": self.repetition_penalty,
-            "penalty_rule": "transformers",
-            "max_tokens": self.max_tokens,
-            "kv_type": self.kv_type or default_kv_type(model.info),
-            "chat_date": (self.chat_date or prompting.CHAT_DATE) if method.kind == prompting.CHAT else None,
-            "stop_on_loop": self.stop_on_loop,
-        }
+    def row(self, method: Method, model: Model) -> dict[str, object]:
+        """Row of raw.settings for one method and model. Raises ConfigError for what a server cannot be asked."""
+        settings: dict[str, object]
+        if isinstance(model, ServerModel):
+            if self.stop_on_loop or self.kv_type or self.chat_date:
+                raise ConfigError("--stop-on-loop, --kv-type and --date are this machine's own; a server has its own")
+            settings = model.server.settings(self.repetition_penalty)
+        else:
+            settings = {
+                "backend": "llama.cpp",
+                "repetition_penalty": self.repetition_penalty,
+                "penalty_rule": "transformers",
+                "kv_type": self.kv_type or default_kv_type(model.info),
+                "chat_date": (self.chat_date or prompting.CHAT_DATE) if method.kind == prompting.CHAT else None,
+            }
+        settings |= {"max_tokens": self.max_tokens, "stop_on_loop": self.stop_on_loop}
         return {"settings_id": settings_key(settings), **settings}
 
 
@@ -54,11 +63,16 @@ class Decoding:
 class Cell:
     """One model, one method, one language, and the queries asked."""
 
-    model: ResolvedModel
+    model: Model
     method: Method
     language: str
     query_set: QuerySet
     queries: tuple[Query, ...]
+
+    @property
+    def gguf_sha256(self) -> str | None:
+        """SHA-256 of the model's file; None where a server has the weights."""
+        return self.model.sha256 if isinstance(self.model, ResolvedModel) else None
 
     @property
     def label(self) -> str:
@@ -73,6 +87,7 @@ def plan_cells(
     query_sets: Sequence[QuerySet],
     *,
     dpo: bool = False,
+    server: Server | None = None,
     overlay: Path | None = None,
     models_file: Path | None = None,
     on_download: checksum.Progress | None = None,
@@ -80,14 +95,19 @@ def plan_cells(
     """Every combination, files that serve several cells side by side. Raises UnknownName, ModelError, HubError.
 
     ``query_sets`` holds one set a language; a language that has no prompt files is an error before anything is loaded.
+    With ``server`` the models are names for what it serves.
     """
     cells = []
     specs = [prompting.method_spec(name, overlay=overlay) for name in methods]
     for name in models:
         for method in specs:
-            model = registry.resolve(
-                name, method_kind=method.kind, dpo=dpo, models_file=models_file, on_progress=on_download
-            )
+            model: Model
+            if server is not None:
+                model = server.named(name, method_kind=method.kind, dpo=dpo, models_file=models_file)
+            else:
+                model = registry.resolve(
+                    name, method_kind=method.kind, dpo=dpo, models_file=models_file, on_progress=on_download
+                )
             for query_set in query_sets:
                 language = query_set.queries[0].language
                 prompting.language_spec(language, overlay=overlay)
@@ -103,6 +123,7 @@ def load_queries(
     sample: int | None = None,
     limit: int | None = None,
     seed: int = 0,
+    shard: Shard | None = None,
     overlay: Path | None = None,
 ) -> list[QuerySet]:
     """One query set a language from ``sources``: FILE, LANGUAGE=FILE, or ``samples``.
@@ -131,7 +152,10 @@ def load_queries(
         chosen = found.queries
         if sample is not None:
             chosen = tuple(queries.sample(chosen, sample, seed))
-        sets.append(QuerySet(found.dataset, found.source, found.sha256, chosen[:limit]))
+        chosen = chosen[:limit] if shard is None else shard.take(chosen[:limit])
+        if not chosen:
+            raise ConfigError(f"this part has no queries in {language!r}; choose fewer parts than there are queries")
+        sets.append(QuerySet(found.dataset, found.source, found.sha256, chosen))
     return sets
 
 
@@ -163,16 +187,21 @@ class CellPlan:
         in_key = {name: value for name, value in self.settings.items() if name not in ("settings_id", "chat_date")}
         self.by_key: dict[str, tuple[Query, Prompt]] = {}
         for query in cell.queries:
-            prompt = prompting.build(
-                query,
-                method=cell.method.name,
-                language=cell.language,
-                info=cell.model.info,
-                chat_date=decoding.chat_date,
-                overlay=overlay,
-            )
+            if isinstance(cell.model, ServerModel):
+                weights = cell.model.weights
+                prompt = cell.model.prompt(query, cell.method, cell.language, overlay=overlay)
+            else:
+                weights = cell.model.sha256
+                prompt = prompting.build(
+                    query,
+                    method=cell.method.name,
+                    language=cell.language,
+                    info=cell.model.info,
+                    chat_date=decoding.chat_date,
+                    overlay=overlay,
+                )
             key = response_key(
-                weights=cell.model.sha256,
+                weights=weights,
                 prompt_sha256=prompt.sha256,
                 dataset=query.dataset,
                 query_id=query.query_id,
@@ -201,7 +230,7 @@ class CellPlan:
         model = self.cell.model
         return [
             ("models", model.model_row()),
-            ("gguf_files", model.file_row()),
+            *([("gguf_files", model.file_row())] if isinstance(model, ResolvedModel) else []),
             ("datasets", self.cell.query_set.row()),
             ("settings", self.settings),
             *(("queries", query.row()) for query, _ in self.by_key.values()),

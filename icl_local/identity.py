@@ -61,6 +61,4 @@ def imported_response_key(*, source: str, model: str, query_id: str, instruction
 
 def judgment_key(*, response_id: str, judge_id: str, template_sha256: str, repeat: int) -> str:
     """judgment_id: one verdict of one judge with one template on one response; ``repeat`` counts from 0."""
-    return key_of(
-        kind="judgment", response=response_id, judge=judge_id, template=template_sha256, repeat=repeat
-    )
+    return key_of(kind="judgment", response=response_id, judge=judge_id, template=template_sha256, repeat=repeat)

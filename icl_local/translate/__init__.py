@@ -1,0 +1,1 @@
+"""Query sets in other languages: machine candidates, automatic checks, review by a person, the final set."""

@@ -1,0 +1,139 @@
+"""Long texts through a model of single sentences: split, translated, joined again with everything else in its place.
+
+Line breaks, list markers, code blocks and lines of code never reach the model. Code, URLs and placeholders inside a
+sentence are masked; where the model does not give every mask back once, what stands around them is translated piece
+by piece, so that they survive whatever the model does. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from icl_local.translate import spans
+
+VERSION = 1  # raise it when another split gives other translations
+
+_BLOCK = re.compile(r"```[^`\n]*\n.*?(?:```|\Z)|<br\s*/?>|\n", re.DOTALL)
+_CODE_LINE = re.compile(
+    r"""
+    \s*(?:
+        [{}()\[\]]+[;,]?                                                     # brackets alone
+      | .*(?:[{}]|\);|\w;)                                                   # ends as a statement does
+      | (?:def|class|for|while|if|elif|else|try|with)\b.*:
+      | (?:import|from|return|print|raise|public|private|var|let|const|\#include)\b[ (].*[\w)"'>;]
+      | (?:SELECT|INSERT|UPDATE|DELETE|CREATE)\b.*
+      | \\(?:begin|end|documentclass|usepackage|item|section)\b.*
+      | [A-Za-z_][\w.\[\]]*[ ]?(?:[+*/-]?=|<-)[ ]?\S.*                       # an assignment
+    )\s*
+    """,
+    re.VERBOSE,
+)
+_PROSE_LINE = re.compile(r"(?:[^\W\d_]{2,}[,:]? +){3,}[^\W\d_]{2,}")  # four words in a row
+_MARKER = re.compile(r"[ \t]*(?:(?:[-*•–]|\d{1,3}[.)]|\(?[A-Za-z][.)])[ \t]+|#{1,6}[ \t]+|>[ \t]*)?")
+_SENTENCE_END = re.compile(r"""([^\s]*?)([.!?…]+["'”’»)\]]*)(\s+)(?=["'“‘«(\[¿¡]*[\dA-ZÀ-ÖØ-Þ])""")
+_ABBREVIATION = re.compile(
+    r"(?:\W*)(?:[A-Za-z]|(?:[A-Za-z]\.)+[A-Za-z]?|Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|vs|etc|No|Fig|Inc|Ltd|Co|approx|cf|al)",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of a text; ``keep``: stays as it is."""
+
+    text: str
+    keep: bool
+
+
+def split(text: str) -> list[Segment]:
+    """Sentences and what stands between them; joined, they are ``text`` again."""
+    found: list[Segment] = []
+    at = 0
+    for block in _BLOCK.finditer(text):
+        found += _line(text[at : block.start()])
+        found.append(Segment(block[0], keep=True))
+        at = block.end()
+    found += _line(text[at:])
+    return [segment for segment in found if segment.text]
+
+
+def translate_texts(texts: Sequence[str], translate: Callable[[list[str]], list[str]]) -> list[str]:
+    """Every text through ``translate``, which gets single sentences, each once, and returns as many."""
+    split_texts = [split(text) for text in texts]
+    sentences = list(dict.fromkeys(s.text for segments in split_texts for s in segments if not s.keep))
+    masked = [_mask(sentence) for sentence in sentences]
+    replies = translate([text for text, _ in masked]) if masked else []
+    done: dict[str, str] = {}
+    broken: dict[str, list[Segment]] = {}
+    for sentence, (_, kept), reply in zip(sentences, masked, replies, strict=True):
+        unmasked = _unmask(reply, kept)
+        if unmasked is None:
+            broken[sentence] = _around(sentence)
+        else:
+            done[sentence] = unmasked
+    pieces = list(dict.fromkeys(s.text.strip() for parts in broken.values() for s in parts if not s.keep))
+    around = dict(zip(pieces, translate(pieces), strict=True)) if pieces else {}
+    for sentence, parts in broken.items():
+        done[sentence] = "".join(p.text if p.keep else _in_place_of(p.text, around[p.text.strip()]) for p in parts)
+    return ["".join(s.text if s.keep else done[s.text] for s in segments) for segments in split_texts]
+
+
+def _line(line: str) -> Iterable[Segment]:
+    """The segments of a text without line breaks."""
+    marker = _MARKER.match(line)
+    start = marker.end() if marker else 0
+    body = line[start:]
+    if not any(map(str.isalpha, body)) or (_CODE_LINE.fullmatch(line) and not _PROSE_LINE.search(line)):
+        yield Segment(line, keep=True)
+        return
+    yield Segment(line[:start], keep=True)
+    at = 0
+    for end in _SENTENCE_END.finditer(body):
+        if end[2] == "." and _ABBREVIATION.fullmatch(end[1]):
+            continue
+        yield Segment(body[at : end.end(2)], keep=False)
+        yield Segment(end[3], keep=True)
+        at = end.end()
+    rest = body[at:]
+    yield Segment(rest.rstrip(), keep=False)
+    yield Segment(rest[len(rest.rstrip()) :], keep=True)
+
+
+def _mask(sentence: str) -> tuple[str, list[str]]:
+    """The sentence with a mask for every span, and the spans."""
+    parts, kept, at = [], [], 0
+    for span in spans.find(sentence):
+        parts += [sentence[at : span.start], _mask_name(len(kept))]
+        kept.append(sentence[span.start : span.end])
+        at = span.end
+    return "".join([*parts, sentence[at:]]), kept
+
+
+def _unmask(reply: str, kept: Sequence[str]) -> str | None:
+    """The reply with the spans back; None where a mask is lost or doubled."""
+    if any(len(re.findall(rf"{_mask_name(i)}(?!\d)", reply)) != 1 for i in range(len(kept))):
+        return None
+    return re.sub(r"QZ(\d+)(?!\d)", lambda m: kept[int(m[1])] if int(m[1]) < len(kept) else m[0], reply)
+
+
+def _mask_name(index: int) -> str:
+    return f"QZ{index}"
+
+
+def _around(sentence: str) -> list[Segment]:
+    """The sentence cut at its spans."""
+    found, at = [], 0
+    for span in spans.find(sentence):
+        found.append(Segment(sentence[at : span.start], keep=False))
+        found.append(Segment(sentence[span.start : span.end], keep=True))
+        at = span.end
+    found.append(Segment(sentence[at:], keep=False))
+    return [Segment(s.text, s.keep or not any(map(str.isalpha, s.text))) for s in found]
+
+
+def _in_place_of(piece: str, translated: str) -> str:
+    """``translated`` in the white space of ``piece``."""
+    begin = piece[: len(piece) - len(piece.lstrip())]
+    return begin + translated + piece[len(piece.rstrip()) :]

@@ -1,0 +1,73 @@
+"""What a translation must leave as it is: code, URLs and placeholders, found in a text by their form. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+CODE, URL, PLACEHOLDER = "code", "url", "placeholder"
+
+# In this order: what an earlier alternative takes no later one sees.
+_SPAN = re.compile(
+    r"""
+    (?P<code>
+        ```.*?```                                       # fenced, one line or many
+      | `[^`\n]+`
+      | \\[A-Za-z]+(?:\{[^{}\n]*\}|\[[^\]\n]*\])*       # LaTeX
+    )
+  | (?P<url>
+        (?:https?://|www\.)[^\s<>"'`)\]}»”]+
+      | [\w.+-]+@[\w-]+(?:\.[\w-]+)+
+    )
+  | (?P<placeholder>
+        \$?\{\{?[^{}\n]{1,80}\}?\}                      # {name}, {{name}}, ${name}
+      | %(?:\(\w+\))?[sdfr]\b
+      | </?[A-Za-z][\w-]*(?:\s[^<>\n]*=[^<>\n]*|\s*/?)> # tags
+      | \[[A-Z][A-Z0-9_ ]+\]                            # [NAME]
+    )
+  | (?P<name>
+        \b[A-Za-z]\w*\(\)                               # calls and identifiers in running text
+      | \b[a-z_]\w*(?:\.\w+)+\([^()\n]*\)
+      | \b\w+_\w+\b
+      | \b[a-z]+[A-Z]\w*\b
+    )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_AFTER_URL = ".,;:!?…"
+
+
+@dataclass(frozen=True)
+class Span:
+    """``text[start:end]`` of one kind: code, url or placeholder."""
+
+    kind: str
+    start: int
+    end: int
+
+
+def find(text: str) -> list[Span]:
+    """The spans of ``text``, in order, none in another."""
+    found = []
+    for match in _SPAN.finditer(text):
+        end = match.end()
+        if match["url"]:
+            end -= len(match[0]) - len(match[0].rstrip(_AFTER_URL))
+        kind = CODE if match["name"] else str(match.lastgroup)
+        found.append(Span(kind, match.start(), end))
+    return found
+
+
+def texts(text: str, kind: str) -> Counter[str]:
+    """How often each span of ``kind`` stands in ``text``; white space inside counts as one space."""
+    return Counter(" ".join(text[s.start : s.end].split()) for s in find(text) if s.kind == kind)
+
+
+def without(text: str) -> str:
+    """``text`` with every span replaced by a space: its prose."""
+    parts, at = [], 0
+    for span in find(text):
+        parts.append(text[at : span.start])
+        at = span.end
+    return " ".join([*parts, text[at:]])
