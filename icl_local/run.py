@@ -13,15 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from icl_local import __version__, prompting, store
+from icl_local.backend import ServerGenerator, ServerModel
 from icl_local.cells import Cell, CellPlan, Decoding
 from icl_local.detect import critical_error_rows, identify_language
 from icl_local.engine.plan import available_memory
 from icl_local.engine.protocol import Completion, EngineInfo, EngineOptions, Progress, Request, Stats
 from icl_local.engine.worker import Worker
-from icl_local.errors import EngineError, IclError
+from icl_local.errors import ConfigError, IclError, InputError, ModelError
 from icl_local.identity import key_of
 from icl_local.probe import Setting, setting_for
 
@@ -56,14 +57,34 @@ class CellResult:
 
 
 class Generator(Protocol):
-    """What makes completions: a llama.cpp worker, or a client of a server."""
+    """What makes completions: a llama.cpp worker, many of them on a cluster, or a client of a server."""
+
+    options: EngineOptions
+    info: EngineInfo
 
     @property
     def stats(self) -> Stats: ...
 
     def generate(
-        self, requests: Sequence[Request], *, on_progress: Callable[[Progress], None] | None = None
+        self,
+        requests: Sequence[Request],
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        **overrides: Any,
     ) -> Iterator[Completion]: ...
+
+
+class Engines(Protocol):
+    """Where generators come from, one cell after the other; ``close`` frees what they hold, and they may open again."""
+
+    def worker(self, plan: CellPlan) -> Generator: ...
+
+    def setting(self, plan: CellPlan, worker: Any, on_note: Callable[[str], None]) -> Setting: ...
+
+    def close(self) -> None: ...
+
+
+OpenEngines = Callable[[EngineOptions, store.Store, bool], Engines]  # options, where probes are kept, whether to probe
 
 
 def run(
@@ -76,9 +97,10 @@ def run(
     probe: bool = True,
     seed: int | None = None,
     overlay: Path | None = None,
+    open_engines: OpenEngines | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> list[CellResult]:
-    """Make every response of ``cells`` that ``path`` does not have yet.
+    """Make every response of ``cells`` that ``path`` does not have yet, on this machine or where ``open_engines`` says.
 
     A cell in which llama.cpp fails ends as ``failed`` and the next one starts with a fresh worker. KeyboardInterrupt
     leaves everything finished in the store and is raised again. Without ``probe`` no exact setting is looked for, and
@@ -86,14 +108,21 @@ def run(
     """
     decoding = decoding or Decoding()
     options = options or EngineOptions()
-    planned = [CellPlan(cell, decoding, overlay) for cell in cells]
+    planned: list[CellPlan] = []
     results: list[CellResult] = []
+    for cell in cells:
+        try:
+            planned.append(CellPlan(cell, decoding, overlay))
+        except (ConfigError, InputError, ModelError) as failure:
+            on_event(Event("planned", cell, 0, len(cell.queries)))
+            on_event(Event("failed", cell, 0, len(cell.queries), message=str(failure)))
+            results.append(CellResult(cell, "failed", 0, len(cell.queries), None, str(failure)))
     with store.Store(path) as writer:
         have = store.ids(path, "responses", "response_id")
         for plan in planned:
             on_event(Event("planned", plan.cell, len(plan.keys & have), len(plan.keys)))
         run_row = _run_row(command, seed)
-        engine = _Engine(options.replace(stop_on_loop=decoding.stop_on_loop), writer, probe=probe)
+        engine = (open_engines or LocalEngines)(options.replace(stop_on_loop=decoding.stop_on_loop), writer, probe)
         try:
             for plan in planned:
                 results.append(_run_cell(writer, plan, have, engine, run_row, on_event))
@@ -102,10 +131,10 @@ def run(
     return results
 
 
-class _Engine:
-    """At most one worker, for the file of the cell at hand, and the settings that are exact for it."""
+class LocalEngines:
+    """At most one worker, for the file of the cell at hand, and the settings that are exact for it; or a server."""
 
-    def __init__(self, options: EngineOptions, writer: store.Store, *, probe: bool) -> None:
+    def __init__(self, options: EngineOptions, writer: store.Store, probe: bool) -> None:
         self._options = options
         self._writer = writer
         self._probe = probe
@@ -113,17 +142,19 @@ class _Engine:
         self._loaded: tuple[Path, str] | None = None
         self._settings: dict[tuple[Path, str], Setting] = {}
 
-    def worker(self, plan: CellPlan) -> Worker:
-        """The worker that holds the cell's file."""
+    def worker(self, plan: CellPlan) -> Generator:
+        """The worker that holds the cell's file, or a client of the server that has the cell's model."""
+        if isinstance(plan.cell.model, ServerModel):
+            return ServerGenerator(plan.cell.model, parallel=self._options.parallel)
         wanted = (plan.cell.model.path, str(plan.settings["kv_type"]))
         if self._worker is None or self._loaded != wanted:
             self.close()
             self._worker, self._loaded = Worker(wanted[0], self._options.replace(kv_type=wanted[1])), wanted
         return self._worker
 
-    def setting(self, plan: CellPlan, worker: Worker, on_note: Callable[[str], None]) -> Setting:
-        """The stored or freshly probed setting for the cell's file."""
-        if not self._probe:
+    def setting(self, plan: CellPlan, worker: Any, on_note: Callable[[str], None]) -> Setting:
+        """The stored or freshly probed setting for the cell's file; nobody can tell of a server."""
+        if not self._probe or isinstance(plan.cell.model, ServerModel):
             return Setting({}, None)
         assert self._loaded is not None
         if self._loaded not in self._settings:
@@ -141,7 +172,7 @@ def _run_cell(
     writer: store.Store,
     plan: CellPlan,
     have: set[str],
-    engine: _Engine,
+    engine: Engines,
     run_row: dict[str, object],
     on_event: Callable[[Event], None],
 ) -> CellResult:
@@ -152,7 +183,7 @@ def _run_cell(
         return CellResult(cell, "done", 0, wanted, None)
     status = "interrupted"
     error: str | None = None
-    worker: Worker | None = None
+    worker: Generator | None = None
     done, loops, code = wanted - len(requests), 0, 0
     before = done
     started = time.perf_counter()
@@ -160,7 +191,7 @@ def _run_cell(
         "cell_id": key_of(kind="cell", run=run_row["run_id"], label=cell.label, settings=plan.settings["settings_id"]),
         "run_id": run_row["run_id"],
         "model_id": cell.model.model_id,
-        "gguf_sha256": cell.model.sha256,
+        "gguf_sha256": cell.gguf_sha256,
         "method": cell.method.name,
         "language": cell.language,
         "settings_id": plan.settings["settings_id"],
@@ -189,7 +220,7 @@ def _run_cell(
             done, loops, code = done + 1, loops + looped, code + coded
             on_event(Event("response", cell, done, wanted, 0.0, loops, code))
         stats, status = worker.stats, "done"
-    except EngineError as failure:
+    except ModelError as failure:
         status, error = "failed", str(failure)
         engine.close()
     finally:
@@ -214,7 +245,7 @@ def _response_rows(
     row = {
         "response_id": completion.id,
         "model_id": cell.model.model_id,
-        "gguf_sha256": cell.model.sha256,
+        "gguf_sha256": cell.gguf_sha256,
         "query_key": query.key,
         "prompt_id": prompt.prompt_id,
         "prompt_sha256": prompt.sha256,
@@ -246,7 +277,7 @@ def _ended_row(
     status: str,
     error: str | None,
     n_done: int,
-    worker: Worker | None,
+    worker: Generator | None,
     stats: Stats,
     wall_seconds: float,
 ) -> dict[str, object]:
@@ -282,6 +313,8 @@ def _run_row(command: str, seed: int | None) -> dict[str, object]:
 
 
 def _told(info: EngineInfo) -> str:
+    if info.llama_build.startswith("server:"):
+        return info.llama_build
     where = "CPU" if info.gpu_layers == 0 else "GPU"
     return f"{info.n_threads} threads on {where}, KV {info.kv_type}"
 

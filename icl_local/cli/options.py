@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -112,3 +113,50 @@ def prompt_dir_option(command: F) -> F:
         envvar="ICL_PROMPT_DIR",
         help="Folder of prompt files that come first (ICL_PROMPT_DIR).",
     )(command)
+
+
+class ShardType(click.ParamType):
+    """``i/n``."""
+
+    name = "i/n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from icl_local.errors import ConfigError
+        from icl_local.shard import Shard
+
+        if isinstance(value, Shard):
+            return value
+        try:
+            return Shard.parse(str(value))
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+
+
+def shard_option(command: F) -> F:
+    """``--shard``: a part of the work, for several machines whose databases are merged."""
+    return click.option("--shard", type=ShardType(), help="Part i of n, for n machines; then icl merge.")(command)
+
+
+def backend_option(command: F) -> F:
+    """``--backend``: a server instead of a file."""
+    return click.option("--backend", help="openai:MODEL@URL: a llama-server, Ollama or vLLM instead of a file.")(command)
+
+
+def cluster_options(command: F) -> F:
+    """``--cluster`` and ``--worker-cpus``: workers on the nodes of a Ray cluster."""
+    command = click.option(
+        "--worker-cpus", type=click.IntRange(min=1), help="CPUs a worker on a cluster; a node's own by default."
+    )(command)
+    return click.option("--cluster", help="Ray cluster: auto, local, HOST:PORT or ray://HOST:PORT.")(command)
+
+
+@contextmanager
+def open_cluster(address: str | None, worker_cpus: int | None) -> Iterator[Any]:
+    """What run and study take as ``open_engines``; None without a cluster."""
+    if address is None:
+        yield None
+        return
+    from icl_local.cluster import Cluster
+
+    with Cluster(address, worker_cpus=worker_cpus) as cluster:
+        yield cluster.engines

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from icl_local.cli import console
 from icl_local.cli.options import (
     CommaList,
+    backend_option,
+    cluster_options,
     db_option,
     decoding_options,
     engine_options,
+    open_cluster,
     prompt_dir_option,
+    shard_option,
 )
+
+if TYPE_CHECKING:
+    from icl_local.shard import Shard
 
 
 @click.command("run")
 @click.option(
-    "--model", "models", type=CommaList(), required=True, help="GGUF file, registry name or hf:owner/repo/file."
+    "--model", "models", type=CommaList(), default=None, help="GGUF file, registry name or hf:owner/repo/file."
 )
+@backend_option
 @click.option("--dpo", is_flag=True, help="The DPO-trained variant of a registry model.")
 @click.option("--method", "methods", type=CommaList(), default="zero-shot", show_default=True)
 @click.option("--lang", "languages", type=CommaList(), default="en", show_default=True)
@@ -28,13 +37,16 @@ from icl_local.cli.options import (
 @click.option("--sample", type=int, help="That many queries, drawn over split and task.")
 @click.option("--limit", type=int, help="The first N queries.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of --sample.")
+@shard_option
 @click.option("--probe/--no-probe", default=True, help="Look for settings in which batching changes nothing.")
 @decoding_options
 @engine_options
+@cluster_options
 @prompt_dir_option
 @db_option
 def command(
-    models: list[str],
+    models: list[str] | None,
+    backend: str | None,
     dpo: bool,
     methods: list[str],
     languages: list[str],
@@ -43,7 +55,10 @@ def command(
     sample: int | None,
     limit: int | None,
     seed: int,
+    shard: Shard | None,
     probe: bool,
+    cluster: str | None,
+    worker_cpus: int | None,
     overlay: Path | None,
     db: Path,
     **settings: object,
@@ -53,17 +68,33 @@ def command(
     A killed run goes on where it stopped: give the same command again.
 
     Example: icl run --model model.gguf --method zero-shot,urial --lang en --queries queries.jsonl
+
+    Example: icl run --backend openai:llama3@http://localhost:8080/v1 --method urial --queries samples
     """
     from icl_local import cells, run
+    from icl_local.backend import open_server
     from icl_local.cli.progress import RunProgress
 
+    decoding, options = cells.split_settings(settings)
+    server = None if backend is None else open_server(backend, parallel=options.parallel)
+    if not models and server is None:
+        raise click.UsageError("give --model, or --backend for a server's model")
+    if server is not None:
+        console.say(f"{server.client.base_url} is {server.kind}; repetition penalty: {server.penalty.rule}")
     sets = cells.load_queries(
-        languages, sources, dataset=dataset, sample=sample, limit=limit, seed=seed, overlay=overlay
+        languages, sources, dataset=dataset, sample=sample, limit=limit, seed=seed, shard=shard, overlay=overlay
     )
     with console.bytes_progress() as on_download:
-        planned = cells.plan_cells(models, methods, sets, dpo=dpo, overlay=overlay, on_download=on_download)
-    decoding, options = cells.split_settings(settings)
-    with RunProgress() as progress:
+        planned = cells.plan_cells(
+            models or [server.client.model] if server else models or [],
+            methods,
+            sets,
+            dpo=dpo,
+            server=server,
+            overlay=overlay,
+            on_download=on_download,
+        )
+    with RunProgress() as progress, open_cluster(cluster, worker_cpus) as open_engines:
         results = run.run(
             db,
             planned,
@@ -72,6 +103,7 @@ def command(
             probe=probe,
             seed=seed,
             overlay=overlay,
+            open_engines=open_engines,
             on_event=progress.on_event,
         )
     made = sum(result.n_new for result in results)

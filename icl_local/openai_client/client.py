@@ -224,7 +224,7 @@ class ApiClient:
                     **dialect.response_format(request),
                     extra_body=dict(request.extra) or None,
                 )
-                result = self._answer(raw.parse(), reply, raw.headers)
+                result = self._answer(raw.parse(), reply, raw.headers, may_be_empty=request.may_be_empty)
             except (openai.OpenAIError, ValueError) as error:  # ValueError: JSON that is none
                 changed = self._adapted(dialect, error, has_schema=request.schema is not None)
                 if changed is not None:
@@ -243,7 +243,9 @@ class ApiClient:
             return None
         return dialect.without(error.param, str(error.message), has_schema=has_schema)
 
-    def _answer(self, completion: Any, reply: ApiReply, headers: Mapping[str, str]) -> Result:
+    def _answer(
+        self, completion: Any, reply: ApiReply, headers: Mapping[str, str], *, may_be_empty: bool = False
+    ) -> Result:
         """A 200: what the model said, or what is wrong with it. Nothing in it is taken for granted."""
         usage = getattr(completion, "usage", None)
         prompt_tokens = _count(getattr(usage, "prompt_tokens", None))
@@ -261,7 +263,7 @@ class ApiClient:
         if choice is None:
             said = completion if isinstance(completion, str) else getattr(completion, "error", None)
             error = "answered 200 without a completion" + (f": {self.redact(str(said))[:200]}" if said else "")
-        elif not text and not refusal and finish != "length":
+        elif not text and not refusal and finish != "length" and not (may_be_empty and text is not None):
             error = "answered 200 with no text"
         reply = dataclasses.replace(
             reply,

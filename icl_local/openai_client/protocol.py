@@ -15,6 +15,7 @@ class ApiRequest:
     """One request: a chat (``messages``) or, where ``prompt`` is given, a raw completion.
 
     ``schema`` is the JSON schema of the reply, ``extra`` goes into the body as it is (a server's own options).
+    ``may_be_empty``: an empty text is an answer and no failure.
     """
 
     id: str
@@ -25,6 +26,7 @@ class ApiRequest:
     stops: tuple[str, ...] = ()
     schema: Mapping[str, object] | None = None
     extra: Mapping[str, object] = field(default_factory=dict)
+    may_be_empty: bool = False
 
     def prompt_bytes(self) -> int:
         """UTF-8 bytes of the input: no tokenizer makes more tokens than that."""
