@@ -17,6 +17,7 @@ import functools
 import json
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import threading
@@ -36,6 +37,7 @@ CHAT_DATE = "2024-07-26"
 _MEMORY_BYTES = 512 << 20
 _MAX_CHARACTERS = 16 << 20
 _START_SECONDS = 60.0
+_ORPHAN_SECONDS = 5.0
 _INHERITED = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
@@ -65,6 +67,7 @@ def render_chat(
         "messages": [dict(message) for message in messages],
         "tokens": {name: token for name, token in tokens.items() if token is not None},
         "date": day,
+        "time_limit": time_limit,
     }
     reply = _RENDERER.ask(request, time_limit)
     if "error" in reply:
@@ -165,11 +168,15 @@ def _serve() -> None:
     sys.stdout.buffer.flush()
     for line in sys.stdin.buffer:
         try:
-            reply = {"text": _render(**json.loads(line))}
+            request = json.loads(line)
+            # ends the process by SIGALRM, whatever it is in, should the parent that would end it be gone
+            signal.setitimer(signal.ITIMER_REAL, request.pop("time_limit") + _ORPHAN_SECONDS)
+            reply = {"text": _render(**request)}
         except MemoryError:
             reply = {"error": "needs more memory than it gets"}
         except Exception as error:
             reply = {"error": _told(error)}
+        signal.setitimer(signal.ITIMER_REAL, 0)
         sys.stdout.buffer.write(json.dumps(reply).encode() + b"\n")
         sys.stdout.buffer.flush()
 

@@ -385,12 +385,19 @@ class TestHostileTemplates:
     def test_keys_are_not_in_the_renderers_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
         renderer = chat_template._Renderer()
-        assert renderer.ask({"template": "x", "messages": [], "tokens": {}, "date": "2024-07-26"}, 5.0) == {"text": "x"}
+        request = {"template": "x", "messages": [], "tokens": {}, "date": "2024-07-26", "time_limit": 5.0}
+        assert renderer.ask(request, 5.0) == {"text": "x"}
         assert renderer._process is not None
         environment = Path(f"/proc/{renderer._process.pid}/environ").read_bytes()
         renderer._end()
         assert b"PATH=" in environment
         assert b"sk-secret" not in environment
+
+    def test_a_renderer_whose_parent_is_gone_ends_itself(self) -> None:
+        renderer = chat_template._Renderer()
+        request = {"template": ENDLESS, "messages": [], "tokens": {}, "date": "2024-07-26"}
+        spent = {**request, "time_limit": 0.1 - chat_template._ORPHAN_SECONDS}
+        assert renderer.ask(spent, 30.0) == {"error": "ended its renderer"}
 
     def test_long_texts_go_through(self) -> None:
         text = "é" * 300_000
