@@ -67,6 +67,7 @@ _TRL_DEFAULT: Mapping[str, Any] = {  # DPOConfig of TRL 1.16, but bf16 only wher
     "gradient_accumulation": 1,
     "max_prompt_length": None,
     "truncation": "keep_start",
+    "optimizer": "adamw_torch_fused",
 }
 _AT_LEAST = {
     "learning_rate": 0.0, "epochs": 0.0, "max_steps": 0, "batch_size": 0, "gradient_accumulation": 0, "beta": 0.0,
