@@ -188,6 +188,7 @@ class LoopWatch:
         self._codes = np.zeros(1024, dtype=np.uint32)
         self._words = np.zeros(1025, dtype=np.int32)  # letters and digits before each position
         self._agreeing = np.zeros(1024, dtype=np.int32)  # by period - 1: how many last characters repeat
+        self._needed = _needed(1024)
 
     def append(self, piece: str) -> bool:
         """Take the next piece of the text, of any length; returns ``found``."""
@@ -203,13 +204,20 @@ class LoopWatch:
             self._codes = np.concatenate((self._codes, np.zeros(n, dtype=np.uint32)))
             self._words = np.concatenate((self._words, np.zeros(n, dtype=np.int32)))
             self._agreeing = np.concatenate((self._agreeing, np.zeros(n, dtype=np.int32)))
+            self._needed = _needed(2 * n)
         agreeing = self._agreeing[:n]
         agreeing += 1
         agreeing *= self._codes[:n][::-1] == ord(character)
         self._codes[n] = ord(character)
         self._words[n + 1] = self._words[n] + character.isalnum()
         self._length = n = n + 1
-        periods = np.arange(1, n // MIN_COPIES + 1)
-        spans = agreeing[: len(periods)] + periods
-        looping = (spans >= MIN_COPIES * periods) & (spans >= MIN_SPAN)
-        self.found = bool(np.any(looping & (self._words[n] > self._words[n - periods])))
+        longest = n // MIN_COPIES
+        (looping,) = (self._agreeing[:longest] >= self._needed[:longest]).nonzero()
+        if len(looping):
+            self.found = bool(np.any(self._words[n] > self._words[n - 1 - looping]))
+
+
+def _needed(size: int) -> NDArray[np.int32]:
+    """By period - 1: how many characters must repeat the one a period before for the run to be a loop."""
+    periods = np.arange(1, size + 1, dtype=np.int32)
+    return np.maximum((MIN_COPIES - 1) * periods, MIN_SPAN - periods)
