@@ -16,6 +16,7 @@ from xml.sax.saxutils import quoteattr
 
 from icl_local.errors import MissingExtra, UnknownName
 from icl_local.paper_tables import Row, Views
+from icl_local.tables import inert
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,6 +59,7 @@ _STYLE = {
     "legend.frameon": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "icl-local",
+    "text.parse_math": False,  # a $ in a model's name is a $
 }
 
 
@@ -84,7 +86,10 @@ def draw(views: Views, name: str) -> Figure | None:
     """The named figure, or None where its view has no rows. Raises MissingExtra, UnknownName."""
     if name not in _DRAWERS:
         raise UnknownName(f"no figure {name}; there are {', '.join(_DRAWERS)}")
-    rows = views.rows(VIEWS[name])
+    rows = [
+        {key: inert(value) if isinstance(value, str) else value for key, value in row.items()}
+        for row in views.rows(VIEWS[name])
+    ]
     if not rows:
         return None
     with _styled():
@@ -101,12 +106,7 @@ def inline_svg(figure: Figure, *, label: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<style\b.*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r' style="([^"]*)"', lambda found: _attributes(found[1]), text)
-    text = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"|<svg ', _opening(label), text, count=1)
-    return re.sub(r'(<svg [^>]*?)\s(?:width|height)="[\d.]+pt"', r"\1", text)
-
-
-def _opening(label: str) -> Callable[[re.Match[str]], str]:
-    return lambda found: f'<svg role="img" aria-label={quoteattr(label)} {found[1] or ""}'
+    return text.replace("<svg ", f'<svg role="img" aria-label={quoteattr(label)} ', 1)
 
 
 def _attributes(style: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -52,22 +52,32 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Views:
-    """The views of one database, read on one connection."""
+    """The views of one database, read on one connection; each is computed once."""
 
     connection: store.Connection
+    _kept: dict[tuple[object, ...], list[Row]] = field(default_factory=dict, repr=False)
 
     def rows(self, view: str) -> list[Row]:
         """Every row of a view, by column name."""
         return self._run(f"select * from main.{view}")
 
-    def asked(self, file: str) -> list[Row]:
+    def asked(self, file: str, *parameters: object) -> list[Row]:
         """Every row of db/queries/<file>.sql."""
-        return self._run(resources.read_text("db", f"queries/{file}.sql"))
+        return self._run(resources.read_text("db", f"queries/{file}.sql"), parameters)
 
-    def _run(self, sql: str) -> list[Row]:
-        result = self.connection.execute(sql)
-        names = [column[0] for column in result.description or []]
-        return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+    def choose(self, **variables: str | None) -> None:
+        """Set the views' variables: origin, judge, reading."""
+        self._kept.clear()
+        for name, value in variables.items():
+            self.connection.execute(f"set variable icl_{name} = ?", [value])
+
+    def _run(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+        key = (sql, *parameters)
+        if key not in self._kept:
+            result = self.connection.execute(sql, list(parameters))
+            names = [column[0] for column in result.description or []]
+            self._kept[key] = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+        return [dict(row) for row in self._kept[key]]
 
 
 @contextmanager
@@ -89,8 +99,7 @@ def opened(
             known = [str(row["name"]) for row in views.asked("judge_names")]
             if judge not in known:
                 raise UnknownName(f"no judge {judge} in {database}; it has {', '.join(known) or 'none, see icl judge'}")
-        for name, value in (("origin", origin), ("judge", judge), ("reading", reading)):
-            connection.execute(f"set variable icl_{name} = ?", [value])
+        views.choose(origin=origin, judge=judge, reading=reading)
         yield views
 
 

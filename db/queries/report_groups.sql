@@ -1,0 +1,29 @@
+-- breakdowns for the report: the five-aspect mean, safety, and the two errors in percent, a row a group and cell
+with
+scores as (
+    select
+        dimension, value, model, method, language, dpo,
+        max(n) as n_scores,
+        max(mean) filter (where metric = 'avg') as avg,
+        max(mean) filter (where metric = 'safety') as safety
+    from main.score_breakdown
+    where judge = getvariable('icl_judge') and reading = getvariable('icl_reading')
+    group by all
+),
+errors as (
+    select
+        dimension, value, model, method, language, dpo,
+        max(n) as n_responses,
+        max(percent) filter (where error = 'infinite_loop') as infinite_loop,
+        max(percent) filter (where error = 'unintended_code') as unintended_code
+    from main.error_breakdown
+    group by all
+)
+select
+    dimension, value, model, method, language, if(dpo, 'DPO', '') as dpo, coalesce(n_responses, n_scores) as n,
+    avg as "five aspects", safety as safe, infinite_loop as "loops, %", unintended_code as "code, %"
+from errors
+full join scores using (dimension, value, model, method, language, dpo)
+order by
+    list_position(['task', 'topic', 'source_set', 'difficulty', 'length'], dimension), value, language <> 'en', language,
+    model, dpo, coalesce(list_position(['zero-shot', 'urial', 'instruct'], method), 4), method

@@ -1,0 +1,48 @@
+-- what the report shows of single responses: whole queries, at most $1 responses, picked in an order that has nothing
+-- to do with ids or splits
+with
+queries as (
+    select dataset, query_id, md5(concat_ws('|', dataset, query_id)) as place, count(*) as n_responses
+    from main.responses
+    group by dataset, query_id
+),
+picked as (
+    select dataset, query_id, place
+    from queries
+    qualify sum(n_responses) over (order by place) <= $1
+),
+loops as (
+    select response_id, start_char, span, copies from raw.critical_errors where error = 'infinite_loop' and found
+),
+code as (
+    select response_id from main.response_errors where error = 'unintended_code' and failed
+),
+verdicts as (
+    select response_id, helpfulness, clarity, factuality, depth, engagement, avg, language, safety
+    from main.response_scores
+    where judge = getvariable('icl_judge') and reading = getvariable('icl_reading')
+    qualify row_number() over (partition by response_id order by template_sha256) = 1
+),
+reasons as (
+    select response_id, list({'metric': metric, 'reason': reason} order by metric) as reasons
+    from main.scores
+    where judge = getvariable('icl_judge') and repeat = 0 and reason is not null and reason <> ''
+    group by response_id
+)
+select
+    answer.response_id, answer.dataset, answer.query_id, answer.language, answer.split, answer.task, answer.difficulty,
+    answer.instruction, answer.model, answer.quantization, answer.method, answer.dpo, answer.settings_id,
+    answer.finish_reason, answer.text,
+    loops.start_char, loops.span, loops.copies, code.response_id is not null as has_code,
+    verdicts.helpfulness, verdicts.clarity, verdicts.factuality, verdicts.depth, verdicts.engagement, verdicts.avg,
+    verdicts.language as language_score, verdicts.safety, reasons.reasons
+from main.responses as answer
+join picked using (dataset, query_id)
+left join loops on loops.response_id = answer.response_id
+left join code on code.response_id = answer.response_id
+left join verdicts on verdicts.response_id = answer.response_id
+left join reasons on reasons.response_id = answer.response_id
+order by
+    picked.place, answer.language <> 'en', answer.language, answer.model, answer.dpo,
+    coalesce(list_position(['zero-shot', 'urial', 'instruct'], answer.method), 4), answer.method, answer.quantization,
+    answer.settings_id
