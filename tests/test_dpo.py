@@ -175,7 +175,8 @@ def test_embedded_model_goes_the_whole_way(embedded_model: Path, pairs_file: Pat
         assert parts.checkpoint_sha256 == whole.checkpoint_sha256
         made = convert(whole.folder, tmp_path / "smol-dpo.gguf", type_name="q8_0", store=store)
     assert made.gate == "passed"
-    planned = cells.plan_cells([str(made.path)], ["zero-shot", "urial"], cells.load_queries(["en"], ["samples"], limit=1))
+    queries = cells.load_queries(["en"], ["samples"], limit=1)
+    planned = cells.plan_cells([str(made.path)], ["zero-shot", "urial"], queries)
     run.run(db, planned, decoding=cells.Decoding(max_tokens=16))
     assert query(db, "select method, dpo from table_8 order by all").rows == [("urial", True), ("zero-shot", True)]
 

@@ -17,9 +17,17 @@ from icl_local.cli.options import db_option
 @click.option("--name", help="Name of the model in the file; what the checkpoint says of itself by default.")
 @click.option("--dpo", is_flag=True, help="Mark a model that was DPO-trained elsewhere.")
 @click.option("--gate/--no-gate", "run_gate", default=True, show_default=True, help="Prove that it is the same model.")
+@click.option("--gate-memory", type=float, help="GB the gate may take for float32 logits; 0: weights are its proof.")
 @db_option
 def command(
-    source: str, out: Path, type_name: str, name: str | None, dpo: bool, run_gate: bool, db: Path
+    source: str,
+    out: Path,
+    type_name: str,
+    name: str | None,
+    dpo: bool,
+    run_gate: bool,
+    gate_memory: float | None,
+    db: Path,
 ) -> None:
     """Write a Llama checkpoint or LoRA adapter as GGUF and prove that it is the same model.
 
@@ -39,6 +47,7 @@ def command(
             source=found.source,
             dpo=dpo,
             run_gate=run_gate,
+            memory_bytes=None if gate_memory is None else int(gate_memory * 1e9),
             store=rows,
             on_progress=console.say,
         )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from icl_local.cli import console
-from icl_local.cli.options import format_option
+from icl_local.cli.options import db_option, format_option
 
 if TYPE_CHECKING:
     from icl_local.gguf_file import GgufInfo
@@ -42,9 +43,10 @@ def list_models(output_format: str) -> None:
 @command.command("show")
 @click.argument("name")
 @click.option("--metadata", is_flag=True, help="Every key of the file's header, too.")
+@db_option
 @format_option
-def show(name: str, metadata: bool, output_format: str) -> None:
-    """What a GGUF file is, or what a registry entry holds and how to get the rest.
+def show(name: str, metadata: bool, db: Path, output_format: str) -> None:
+    """What a GGUF file is and where it comes from, or what a registry entry holds and how to get the rest.
 
     Example: icl models show model.Q4_K_M.gguf
     """
@@ -59,6 +61,7 @@ def show(name: str, metadata: bool, output_format: str) -> None:
     with console.bytes_progress() as on_progress:
         model = registry.resolve(name, method_kind="completion", on_progress=on_progress)
     rows = [*_properties(model.info, metadata), ("sha256", model.sha256), ("source", model.source)]
+    rows += _lineage(db, model.sha256)
     console.print_rows(("property", "value"), rows, output_format=output_format, title=model.label)
 
 
@@ -129,6 +132,21 @@ def _family_properties(family: FamilySpec, metadata: bool) -> list[tuple[str, ..
     return rows
 
 
+def _lineage(db: Path, sha256: str) -> list[tuple[str, str]]:
+    """From base to answers, as far as the database knows."""
+    from icl_local import resources, store
+
+    if not db.is_file():
+        return []
+    found = store.query(db, resources.read_text("db", "queries/lineage_of.sql"), [sha256])
+    return [
+        (column.replace("_", " "), str(value))
+        for row in found.rows
+        for column, value in zip(found.columns, row, strict=True)
+        if value is not None
+    ]
+
+
 def _properties(info: GgufInfo, metadata: bool) -> list[tuple[str, str]]:
     template = f"yes, {len(info.chat_template)} characters" if info.chat_template else "none (a base model)"
     heads = f"{info.head_count}, {info.head_count_kv} for keys and values, of {info.head_dim}"
@@ -147,6 +165,8 @@ def _properties(info: GgufInfo, metadata: bool) -> list[tuple[str, str]]:
         ("BOS", f"{info.bos_token}, put first" if info.add_bos else "not put first"),
         ("EOS", info.eos_token or ""),
     ]
+    if training := info.metadata.get("icl.training_run_id"):
+        rows.append(("DPO-trained", str(training)))
     if metadata:
         rows += [(key, str(value)) for key, value in info.metadata.items()]
     return rows
