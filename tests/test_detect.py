@@ -58,13 +58,13 @@ def assert_literal_is_the_regex(text: str) -> None:
         assert int(loop.copies) == len(match[0]) // len(match[1])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(repetitive())
 def test_literal_loop_is_what_the_regular_expression_finds(text: str) -> None:
     assert_literal_is_the_regex(text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(repetitive())
 def test_loop_is_what_its_definition_says(text: str) -> None:
     loop = find_loop(text)
@@ -83,7 +83,7 @@ def test_loops_are_exact_when_every_fingerprint_collides_and_probes_come_in_smal
         assert (None if loop is None else (loop.start, loop.unit, loop.span)) == by_definition(text)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(repetitive(), st.integers(1, 7))
 def test_watch_says_what_find_loop_says_after_every_piece(text: str, size: int) -> None:
     watch = LoopWatch()
