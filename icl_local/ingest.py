@@ -28,6 +28,7 @@ RANK = {
     "queries": "{row}.task is not null",
     "responses": "{row}.finish_reason <> 'error'",
     "run_cells": "{row}.status <> 'started'",
+    "tombstones": "{row}.created_at",
     "training_runs": "{row}.status <> 'started'",
 }
 
@@ -153,13 +154,14 @@ class Forgotten:
 
     def __init__(self, con: Connection) -> None:
         self.keys: dict[str, set[str]] = {table: set() for table in FORGETTABLE}
-        for table, key in con.execute("select table_name, key from raw.tombstones").fetchall():
+        for table, key in con.execute("select table_name, key from raw.tombstones where active").fetchall():
             self.keys.setdefault(table, set()).add(key)
 
     def allows(self, record: spool.Record) -> bool:
         row = record.row
         if record.table == "tombstones":
-            self.keys.setdefault(str(row["table_name"]), set()).add(str(row["key"]))
+            keys = self.keys.setdefault(str(row["table_name"]), set())
+            (keys.add if row["active"] else keys.discard)(str(row["key"]))
             return True
         for table, column in FORGETTABLE.items():
             if row.get(column) in self.keys[table]:
@@ -218,8 +220,8 @@ def offsets(con: Connection) -> dict[str, int]:
 def _bury(con: Connection, known: Mapping[str, Mapping[str, Column]]) -> None:
     """Delete what the tombstones name, and everything that refers to it."""
     con.execute(
-        "insert into raw.tombstones select 'judgments', judgment_id, any_value(created_at) from raw.judgments "
-        "where response_id in (select key from raw.tombstones where table_name = 'responses') "
+        "insert into raw.tombstones select 'judgments', judgment_id, true, any_value(created_at) from raw.judgments "
+        "where response_id in (select key from raw.tombstones where table_name = 'responses' and active) "
         "group by judgment_id on conflict do nothing"
     )
     for target, column in FORGETTABLE.items():

@@ -212,7 +212,7 @@ def ids(path: Path, table: str, column: str) -> set[str]:
         with reader(path) as con:
             stored = con.execute(
                 f'select distinct "{column}" from raw."{table}" where "{column}" is not null union '
-                f"select key from raw.tombstones where table_name = ? and ? = any(?)",
+                f"select key from raw.tombstones where table_name = ? and active and ? = any(?)",
                 [table, column, list(ingest.FORGETTABLE.values())],
             )
             found.update(str(key) for (key,) in stored.fetchall())

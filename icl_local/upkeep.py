@@ -72,23 +72,33 @@ def matching(path: Path, *, condition: str | None = None, equal: Mapping[str, ob
 def forget(path: Path, response_ids: Sequence[str]) -> int:
     """Remove responses, their errors, judgments and scores for good; returns how many were there.
 
-    A tombstone for each stops rebuilds, merges and later ingests from bringing it back. Their text leaves the
-    spool's finished files at once, a running process's file when it is next folded.
+    A tombstone for each stops rebuilds, merges and later ingests from bringing it back, and runs from making it
+    again, until ``allow_again``. Their text leaves the spool's finished files at once, a running process's file
+    when it is next folded.
     """
     with store.Store(path) as target:
         before = target.rows("select count(*) from raw.responses").rows[0][0]
-        for start in range(0, len(response_ids), _BATCH):
-            target.put(
-                [
-                    ("tombstones", {"table_name": "responses", "key": key, "created_at": store.now()})
-                    for key in response_ids[start : start + _BATCH]
-                ]
-            )
+        _put_tombstones(target, [("responses", key) for key in response_ids], active=True)
         after = target.rows("select count(*) from raw.responses").rows[0][0]
     with store.writer(path, wait_seconds=store.LOCK_WAIT_SECONDS) as con:
         store.bring_level(con, path, fold=True)
         con.execute("checkpoint")
     return int(before - after)
+
+
+def allow_again(path: Path) -> int:
+    """Let everything forgotten be made, merged or judged again; returns how many rows that may be."""
+    with store.Store(path) as target:
+        forgotten = target.rows("select table_name, key from raw.tombstones where active").rows
+        _put_tombstones(target, forgotten, active=False)
+    return len(forgotten)
+
+
+def _put_tombstones(target: store.Store, keys: Sequence[tuple[str, str]], *, active: bool) -> None:
+    stone = {"active": active, "created_at": store.now()}
+    for start in range(0, len(keys), _BATCH):
+        batch = keys[start : start + _BATCH]
+        target.put([("tombstones", {"table_name": table, "key": key, **stone}) for table, key in batch])
 
 
 def redetect(path: Path, *, on_progress: Callable[[int, int], None] | None = None) -> int:

@@ -218,6 +218,7 @@ def test_forget_removes_what_meets_every_condition(icl: Run, db: Path) -> None:
     assert "2 responses removed" in err
     assert query(db, "select query_id from responses").rows == [("1",), ("1",)]
     assert "no response is like that" in icl("forget", "--lang", "fr", "--yes", "--db", db)[2]
+    assert "2 rows may be made again" in icl("forget", "--allow-again", "--db", db)[2]
 
 
 def test_forget_needs_a_condition(icl: Run, db: Path) -> None:

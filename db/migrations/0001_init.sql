@@ -264,30 +264,47 @@ create table raw.conversions (
     created_at timestamp not null
 );
 
-create table raw.translations (
-    translation_id varchar primary key,
+create table raw.translations (        -- machine candidates; a refusal or an empty reply is one too
+    translation_id varchar primary key, -- key of query, source text, languages, engine and its settings
     dataset varchar not null,
     query_id varchar not null,
     source_language varchar not null,
     language varchar not null,
-    engine varchar not null,
-    engine_settings json,
+    engine varchar not null,           -- opus:owner/name | openai:MODEL | local:file.gguf
+    engine_settings json,              -- what changes the text: weights, prompt, decoding
     source_text varchar not null,
+    source_fields json,                -- the other fields of the source's item, which a built set keeps
     text varchar not null,
-    checks json,
+    finish_reason varchar,             -- stop | eog | length | stopped_on_loop | refused | rejected | prompt_too_long
+    error varchar,                     -- why a server or engine rejected the query for good
+    checks json,                       -- findings of icl_local/translate/checks.py, with their version
+    prompt_tokens integer,
+    completion_tokens integer,
+    cost_usd double,
     created_at timestamp not null
 );
 
-create table raw.reviews (             -- append only: the latest row of a query and language counts
+create table raw.reviews (             -- append only: the latest row that no undo names counts
     review_id varchar primary key,
     dataset varchar not null,
     query_id varchar not null,
     language varchar not null,
-    translation_id varchar,
+    translation_id varchar,            -- the candidate accepted, or the one the edit began with
     action varchar not null,           -- accept | edit | skip | undo
-    text varchar,
+    text varchar,                      -- the final text; NULL for skip and undo
+    undoes varchar,                    -- review_id that an undo takes back
     reviewer varchar,
+    source varchar,                    -- file an imported review came from
     created_at timestamp not null
+);
+
+create table raw.translation_scores (  -- a candidate against the final text of a review, by sacrebleu
+    translation_id varchar not null,
+    review_id varchar not null,
+    chrf double not null,              -- 0 to 100, 100: the same
+    ter double not null,               -- edits per 100 words of the final text
+    signature varchar not null,        -- sacrebleu's, with its version
+    primary key (translation_id, review_id)
 );
 
 create table raw.probes (
@@ -346,6 +363,7 @@ create table raw.bootstraps (          -- seeded percentile intervals of score m
 create table raw.tombstones (          -- rows a user asked to forget; a rebuild does not bring them back
     table_name varchar not null,
     key varchar not null,
+    active boolean not null,           -- false: may be made again; of two rows the later counts
     created_at timestamp not null,
     primary key (table_name, key)
 );

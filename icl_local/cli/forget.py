@@ -23,17 +23,21 @@ COLUMNS = ("model", "method", "language", "quantization", "dataset", "query_id",
 @click.option("--query", "query_id", help="This query.")
 @click.option("--finish-reason", help="Responses that ended so.")
 @click.option("--run", "run_id", help="Responses of this run.")
+@click.option("--allow-again", is_flag=True, help="Instead: let all that was forgotten be made again by a run.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @db_option
-def command(condition: str | None, yes: bool, db: Path, **chosen: str | None) -> None:
+def command(condition: str | None, allow_again: bool, yes: bool, db: Path, **chosen: str | None) -> None:
     """Remove responses with their errors, judgments and scores; every condition given must hold.
 
-    For good: a rebuild, a merge or a run does not bring them back.
+    For good: a rebuild, a merge or a run does not bring them back, unless --allow-again is called.
 
     Example: icl forget --model "Llama3.2 1B" --where "created_at < '2026-11-01'"
     """
     from icl_local import upkeep
 
+    if allow_again:
+        console.say(f"{upkeep.allow_again(db):,} rows may be made again")
+        return
     equal = {column: chosen[column] for column in COLUMNS if chosen[column] is not None}
     if condition is None and not equal:
         raise click.UsageError("say which: --model, --method, --lang, ... or --where")
