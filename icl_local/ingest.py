@@ -80,10 +80,9 @@ class Ingest:
         if target is None:
             return
         present = [file.name for file in spool.files(self.folder)]
-        self.con.begin()
-        self.con.execute("delete from raw.spool_files where not list_contains(?::varchar[], file)", [present])
-        self._read_to(target.name, target.stat().st_size)
-        self.con.commit()
+        with self._transaction():
+            self.con.execute("delete from raw.spool_files where not list_contains(?::varchar[], file)", [present])
+            self._read_to(target.name, target.stat().st_size)
 
     def _file(self, file: Path, start: int) -> int:
         known = columns(self.con)

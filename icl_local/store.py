@@ -314,8 +314,11 @@ def bring_level(con: Connection, path: Path, *, fold: bool = False) -> None:
     spool.cut_torn(folder)
     work = ingest.Ingest(con, folder, _ROW_FAULTS)
     work.run()
-    if fold or len(spool.files(folder)) > FOLD_ABOVE:
+    if fold:
         work.fold()
+    elif len(spool.files(folder)) > FOLD_ABOVE:
+        with contextlib.suppress(StoreError):  # a full disk must not keep a database from opening
+            work.fold()
 
 
 class _Behind(StoreError):
