@@ -349,7 +349,7 @@ def test_two_writers_at_once_finish_without_duplicates(db: Path) -> None:
 def test_a_full_disk_stops_the_run_and_loses_nothing(db: Path) -> None:
     limit = db.stat().st_size + 400_000
     process = child(WRITE, db, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
-    out, err = process.communicate(puts(range(100), characters=20_000))
+    out, err = process.communicate(puts(range(60), characters=200_000))
     assert process.returncode == 3, err
     assert "no space left" in err
     assert stored(db) == out.split()
