@@ -63,12 +63,14 @@ def verdict(prompt: str) -> str:
     return json.dumps({a: {"reason": f"Because of {a}.", "score": score_of(prompt, a)} for a in aspects})
 
 
-def completion(text: str | None, *, finish: str = "stop", refusal: str | None = None, prompt: str = "") -> dict[str, Any]:
+def completion(
+    text: str | None, *, finish: str = "stop", refusal: str | None = None, prompt: str = ""
+) -> dict[str, Any]:
     """A chat completion as OpenAI sends it."""
     usage = {"prompt_tokens": len(prompt) // 4 + 1, "completion_tokens": len(text or "") // 4 + 1}
     usage["total_tokens"] = sum(usage.values())
     message = {"role": "assistant", "content": text, "refusal": refusal}
-    body = {
+    return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 1_790_000_000,
@@ -77,10 +79,11 @@ def completion(text: str | None, *, finish: str = "stop", refusal: str | None = 
         "choices": [{"index": 0, "finish_reason": finish, "logprobs": None, "message": message}],
         "usage": usage,
     }
-    return body
 
 
-def error(message: str, *, code: str | None = None, param: str | None = None, kind: str = "server_error") -> dict[str, Any]:
+def error(
+    message: str, *, code: str | None = None, param: str | None = None, kind: str = "server_error"
+) -> dict[str, Any]:
     """An error body as OpenAI sends it."""
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
@@ -169,14 +172,17 @@ class FaultyServer:
             await asyncio.sleep(self.settings.latency)
         if action in ("reset", "cut_body"):
             if action == "cut_body":
-                writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{\"id\"")
+                writer.write(b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{"id"')
                 await writer.drain()
             return False
         if action == "slow":
             await asyncio.sleep(self.settings.slow)
         if "prompt" in body:
             answer = completion("", prompt=prompt)
-            answer["object"], answer["choices"] = "text_completion", [{"index": 0, "text": prompt[-40:], "finish_reason": "stop"}]
+            answer["object"], answer["choices"] = (
+                "text_completion",
+                [{"index": 0, "text": prompt[-40:], "finish_reason": "stop"}],
+            )
             return self._send(writer, 200, answer)
         status, answer, extra = self._answer(action, prompt, headers)
         if status == 200 and action in _ANSWERS:
@@ -251,7 +257,11 @@ class FaultyServer:
             case "echo_key":
                 return 500, error(f"internal error, headers were {headers}; verdict {text}"), {}
             case "no_schema":
-                return 400, error("Invalid parameter: 'response_format' of type 'json_schema'", param="response_format"), {}
+                return (
+                    400,
+                    error("Invalid parameter: 'response_format' of type 'json_schema'", param="response_format"),
+                    {},
+                )
             case "no_max_tokens":
                 told = "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
                 return 400, error(told, code="unsupported_parameter", param="max_tokens"), {}
@@ -268,7 +278,13 @@ class FaultyServer:
             name = f"file-{len(self.files)}"
             self.files[name] = content.removesuffix(b"\r\n")
             made = FileObject(
-                id=name, bytes=len(content), created_at=0, filename=name, object="file", purpose="batch", status="processed"
+                id=name,
+                bytes=len(content),
+                created_at=0,
+                filename=name,
+                object="file",
+                purpose="batch",
+                status="processed",
             )
             return 200, made.model_dump_json().encode()
         if parts[0] == "files":
@@ -327,9 +343,13 @@ class FaultyServer:
         for name, found in ((state["output"], good), (state["errors"], bad)):
             self.files[name] = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in found).encode()
 
-    def _send(self, writer: asyncio.StreamWriter, status: int, body: object, extra: dict[str, str] | None = None) -> bool:
+    def _send(
+        self, writer: asyncio.StreamWriter, status: int, body: object, extra: dict[str, str] | None = None
+    ) -> bool:
         kind = "text/html" if isinstance(body, str) else "application/json"
-        data = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        data = (
+            body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        )
         return self._send_raw(writer, status, data, kind=kind, extra=extra)
 
     def _send_raw(

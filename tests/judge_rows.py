@@ -9,7 +9,7 @@ from pathlib import Path
 from icl_local.identity import key_of
 from icl_local.store import Store, now
 
-WORDS = "river stone cloud field light winter garden letter music harbour".split()
+WORDS = ["river", "stone", "cloud", "field", "light", "winter", "garden", "letter", "music", "harbour"]
 
 
 def response_rows(

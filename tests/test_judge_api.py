@@ -1,7 +1,8 @@
-"""API judges against a server that misbehaves: every judgment ends in a score or a told status, and none is made twice."""
+"""API judges against a server that misbehaves: every judgment ends in a score or a told status, none is made twice."""
 
 from __future__ import annotations
 
+import datetime
 import json
 import logging
 import os
@@ -65,7 +66,9 @@ def test_scores_are_the_ones_the_server_gave(tmp_path):
     with FaultyServer() as server:
         progress = judge_all(path, server)
     assert progress.statuses == {"ok": 10}
-    rows = store.query(path, "select language, instruction, text, metric, score from scores join responses using (response_id)")
+    rows = store.query(
+        path, "select language, instruction, text, metric, score from scores join responses using (response_id)"
+    )
     assert len(rows.rows) == 6 * 5 + 4 * 6
     for language, instruction, text, metric, score in rows.rows:
         aspect = {"language": "language_consistency"}.get(metric, metric)
@@ -75,12 +78,13 @@ def test_scores_are_the_ones_the_server_gave(tmp_path):
 
 def test_usage_model_and_fingerprint_are_kept(tmp_path):
     path = database(tmp_path / "t.duckdb", response_rows(1))
-    price = Price("faulty-1", 2.0, 8.0, 0.5, __import__("datetime").date(2026, 11, 1))
+    price = Price("faulty-1", 2.0, 8.0, 0.5, datetime.date(2026, 11, 1))
     with FaultyServer() as server:
         judge_all(path, server, price=price)
     row = store.query(
         path,
-        "select response_model, system_fingerprint, structured, prompt_tokens, completion_tokens, cost_usd from judgments",
+        "select response_model, system_fingerprint, structured, prompt_tokens, completion_tokens, cost_usd "
+        "from judgments",
     ).rows[0]
     assert row[:3] == ("faulty-1-2026-11-01", "fp_test", "json_schema")
     assert row[5] == pytest.approx((row[3] * 2.0 + row[4] * 8.0) / 1e6)
@@ -184,14 +188,17 @@ def test_quota_in_the_middle_keeps_what_was_made(tmp_path):
     with FaultyServer(script=["ok", "ok", "ok", "quota"]) as server:
         with pytest.raises(ApiError):
             judge_all(path, server, concurrency=1)
-        assert dict(store.query(path, "select status, count(*) from judgments group by 1").rows) == {"ok": 3, "quota": 1}
+        assert dict(store.query(path, "select status, count(*) from judgments group by 1").rows) == {
+            "ok": 3,
+            "quota": 1,
+        }
         assert judge_all(path, server).statuses == {"ok": 3}
 
 
 def test_a_server_that_is_not_there_is_told(tmp_path):
     with FaultyServer() as server:
         gone = client(server, max_attempts=2)
-    with pytest.raises(ApiError, match="no answer from http://127.0.0.1"):
+    with pytest.raises(ApiError, match=r"no answer from http://127\.0\.0\.1"):
         list(gone.run([ApiRequest(str(i), ({"role": "user", "content": "q"},)) for i in range(5)]))
 
 
@@ -240,7 +247,7 @@ def test_a_key_appears_nowhere(tmp_path, caplog):
 
 def test_the_cost_limit_is_never_passed(tmp_path):
     path = database(tmp_path / "t.duckdb", response_rows(60))
-    price = Price("faulty-1", 10.0, 30.0, 0.5, __import__("datetime").date(2026, 11, 1))
+    price = Price("faulty-1", 10.0, 30.0, 0.5, datetime.date(2026, 11, 1))
     limit = 0.5
     with FaultyServer() as server, pytest.raises(ApiError, match="cost limit"):
         judge_all(path, server, price=price, budget=Budget(limit))

@@ -52,7 +52,9 @@ def test_a_batch_goes_out_and_comes_back_through_separate_calls(tmp_path):
         assert (second.statuses, second.running) == ({"ok": 15}, ())
         assert batch.collect(path, judge(server)).statuses == {}
     assert statuses(path) == {"ok": 16}
-    rows = store.query(path, "select split, instruction, text, metric, score from scores join responses using (response_id)")
+    rows = store.query(
+        path, "select split, instruction, text, metric, score from scores join responses using (response_id)"
+    )
     for split, instruction, text, metric, score in rows.rows:
         assert score == score_of(Templates().get(split=split, language="en").fill(instruction, text), metric)
 

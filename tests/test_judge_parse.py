@@ -86,7 +86,7 @@ def _edit(text: str, place: float, insert: str) -> str:
     truths,
     st.lists(st.sampled_from(sorted(DAMAGE) + EDITS * 3), min_size=1, max_size=4),
     st.floats(0, 1),
-    st.sampled_from('"\\{}[],: \n\'xN`'),
+    st.sampled_from("\"\\{}[],: \n'xN`"),
 )
 @many
 def test_two_thousand_damaged_verdicts_never_gain_or_swap_a_score(truth, damages, place, character):
@@ -118,7 +118,9 @@ def test_any_text_ends_in_a_status_without_raising(text):
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=True) | st.integers() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*PAIR, "score", "reason", "x"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*PAIR, "score", "reason", "x"]), inner)
+    ),
     max_leaves=8,
 )
 
@@ -155,7 +157,7 @@ def test_any_json_value_ends_in_a_status_without_raising(value):
         (GOOD.replace("4", "4.5"), "ok", [4.5, 5]),
         ('{"helpfulness": {"reason": "a", "score": 4}}', "incomplete", [4, None]),
         ('{"helpfulness": 4, "clarity": 5}', "repaired", [4, 5]),
-        (GOOD.replace('4}', '4, "score": 3}'), "parse_error", [None, None]),
+        (GOOD.replace("4}", '4, "score": 3}'), "parse_error", [None, None]),
         (GOOD + GOOD.replace("4", "3"), "parse_error", [None, None]),
         (GOOD[:-3], "truncated", [None, None]),
         (GOOD[:30], "truncated", [None, None]),
@@ -193,7 +195,9 @@ def test_another_aspect_s_score_is_not_taken_for_the_one_asked():
     assert scores(parse_verdict(f"Sure: {GOOD}", ("safety",))) == [None]
 
 
-@pytest.mark.parametrize("text", ["{" * 200_000, "[" * 200_000, '{"a":' * 50_000, '"' * 100_000, '{"a": "' + '"x' * 100_000])
+@pytest.mark.parametrize(
+    "text", ["{" * 200_000, "[" * 200_000, '{"a":' * 50_000, '"' * 100_000, '{"a": "' + '"x' * 100_000]
+)
 def test_hostile_nesting_is_refused_quickly(text):
     started = time.process_time()
     assert scores(parse_verdict(text, PAIR)) == [None, None]

@@ -123,7 +123,9 @@ def _show_plan(
     price = judge.client.price if isinstance(judge, ApiJudge) else None
     plan, lines = preview(db, judge, price=price, batch=batch, **wanted)
     console.print_rows(COLUMNS, [line.cells() for line in lines], output_format=output_format, title=judge.name)
-    console.say(f"there already: {_counts(plan.ended)}" + (f"; in batches: {plan.in_batches}" if plan.in_batches else ""))
+    console.say(
+        f"there already: {_counts(plan.ended)}" + (f"; in batches: {plan.in_batches}" if plan.in_batches else "")
+    )
     if price is not None:
         ends = f"; the model is shut down on {price.shutdown}" if price.shutdown else ""
         console.say(f"prices of {price.as_of}: ${price.input:g} in, ${price.output:g} out per million tokens{ends}")

@@ -22,9 +22,7 @@ class ApiJudge:
     Both are part of the judge's identity.
     """
 
-    def __init__(
-        self, client: ApiClient, *, max_tokens: int = MAX_TOKENS, reasoning_effort: str | None = None
-    ) -> None:
+    def __init__(self, client: ApiClient, *, max_tokens: int = MAX_TOKENS, reasoning_effort: str | None = None) -> None:
         self.client = client
         self._max_tokens = max_tokens
         self._extra = {} if reasoning_effort is None else {"reasoning_effort": reasoning_effort}

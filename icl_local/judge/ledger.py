@@ -153,9 +153,7 @@ def plan(rows: Rows, judge_id: str, templates: Templates, *, repeats: int = 1, s
             elif status not in TRANSIENT:
                 ended[status] += 1
             else:
-                tasks.append(
-                    Task(key, attempt + 1, response_id, template, repeat, split, language, instruction, text)
-                )
+                tasks.append(Task(key, attempt + 1, response_id, template, repeat, split, language, instruction, text))
     return Plan(tuple(tasks[: selection.limit]), ended, in_batches)
 
 

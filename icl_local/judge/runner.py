@@ -86,12 +86,8 @@ def judge_missing(
     cannot go on (what it said until then is kept), StoreError.
     """
     with ledger.only_one(path, judge.judge_id), Store(path, flush_rows=FLUSH_ROWS) as target:
-        plan = ledger.plan(
-            target.rows, judge.judge_id, templates, repeats=repeats, selection=selection or Selection()
-        )
-        progress = Progress(
-            len(plan.tasks), Counter(), before=plan.ended.total(), in_batches=plan.in_batches
-        )
+        plan = ledger.plan(target.rows, judge.judge_id, templates, repeats=repeats, selection=selection or Selection())
+        progress = Progress(len(plan.tasks), Counter(), before=plan.ended.total(), in_batches=plan.in_batches)
         on_progress(progress)
         if plan.tasks:
             target.put(context_records(judge, plan.tasks))

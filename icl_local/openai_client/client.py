@@ -236,12 +236,18 @@ class ApiClient:
             return dataclasses.replace(result, reply=dataclasses.replace(result.reply, seconds=seconds))
 
     def _adapted(self, dialect: Dialect, error: Exception, *, has_schema: bool) -> Dialect | None:
-        """Another dialect, where nothing was answered yet and the error is about a parameter."""
+        """Another dialect, where nothing was answered yet and the error is about a parameter.
+
+        llama-cpp-python's server tells of a response_format it does not know with status 500.
+        """
         import openai
 
-        if self._proven or not isinstance(error, openai.BadRequestError | openai.UnprocessableEntityError):
+        if self._proven or not isinstance(error, openai.APIStatusError):
             return None
-        return dialect.without(error.param, str(error.message), has_schema=has_schema)
+        told = str(error.message)
+        if error.status_code in (400, 422) or (error.status_code == 500 and "response_format" in told):
+            return dialect.without(error.param, told, has_schema=has_schema)
+        return None
 
     def _answer(
         self, completion: Any, reply: ApiReply, headers: Mapping[str, str], *, may_be_empty: bool = False
