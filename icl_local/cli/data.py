@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from icl_local.cli import console
-from icl_local.cli.options import format_option
+from icl_local.cli.options import db_option, format_option
 
 if TYPE_CHECKING:
     from icl_local.queries import QuerySet
@@ -64,6 +64,52 @@ def pull(name: str, out: Path) -> None:
     found = queries.load_file(out, language="en")
     click.echo(console.escape(out))
     console.say(f"{len(found.queries)} queries from {file.source}; next: icl run --lang en --queries {out} --model ...")
+
+
+@command.command("build")
+@click.option("--lang", "language", required=True, help="Language of the set.")
+@click.option(
+    "--out", "-o", type=click.Path(dir_okay=False, path_type=Path), required=True, help="File to write, .jsonl."
+)
+@click.option("--dataset", help="The query set, where the database holds several.")
+@click.option(
+    "--unreviewed",
+    type=click.Choice(["refuse", "leave-out", "machine"]),
+    default="refuse",
+    show_default=True,
+    help="What becomes of queries that nobody decided on.",
+)
+@db_option
+def build(language: str, out: Path, dataset: str | None, unreviewed: str, db: Path) -> None:
+    """Write the final set of a language, same ids, every text with where it comes from.
+
+    Example: icl data build --lang es -o queries.es.jsonl
+    """
+    from icl_local.translate.build import build_set
+
+    built = build_set(db, out, language=language, dataset=dataset, unreviewed=unreviewed)
+    click.echo(console.escape(out))
+    console.say(f"{built.reviewed} reviewed texts, {built.machine} of a machine, {built.left_out} left out")
+    console.say(f"next: icl data check ENGLISH.jsonl {out}; icl run --lang {language} --queries {out} --model ...")
+
+
+@command.command("check")
+@click.argument("first", type=click.Path(dir_okay=False, exists=True, path_type=Path))
+@click.argument("second", type=click.Path(dir_okay=False, exists=True, path_type=Path))
+@format_option
+def check(first: Path, second: Path, output_format: str) -> int:
+    """Compare two languages' sets: missing ids, duplicates, identical text. Exit status 1 where something differs.
+
+    Example: icl data check queries.en.jsonl queries.es.jsonl
+    """
+    from icl_local.translate.build import compare_sets
+
+    found = compare_sets(first, second)
+    if found or output_format != "text":
+        rows = [(one.kind, one.query_id, one.detail) for one in found]
+        console.print_rows(("finding", "id", "detail"), rows, output_format=output_format)
+    console.say(f"{len(found)} findings" if found else f"{first.name} and {second.name} pair up")
+    return 1 if found else 0
 
 
 def _row(query_set: QuerySet, where: str) -> tuple[object, ...]:

@@ -103,7 +103,9 @@ def _line(line: str) -> Iterable[Segment]:
 
 def _mask(sentence: str) -> tuple[str, list[str]]:
     """The sentence with a mask for every span, and the spans."""
-    parts, kept, at = [], [], 0
+    parts: list[str] = []
+    kept: list[str] = []
+    at = 0
     for span in spans.find(sentence):
         parts += [sentence[at : span.start], _mask_name(len(kept))]
         kept.append(sentence[span.start : span.end])

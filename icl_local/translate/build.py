@@ -1,0 +1,129 @@
+"""The final set of a language as a file that ``icl run`` reads, and the comparison of two languages' sets."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from icl_local import json_items, resources, store
+from icl_local.errors import ConfigError
+from icl_local.identity import sha256_text
+from icl_local.json_items import Item
+from icl_local.translate.sheet import write_text
+
+OPEN_CHOICES = ("refuse", "leave-out", "machine")
+_SAME_IN_BOTH = ("source_id", "dataset", "category", "task", "topic", "difficulty")
+
+
+@dataclass(frozen=True)
+class Built:
+    """Counts of a set that was written: texts a person decided on, and texts straight from a machine."""
+
+    reviewed: int
+    machine: int
+    left_out: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What does not fit between two sets: a kind, the id it is about, and the words for it."""
+
+    kind: str
+    query_id: str
+    detail: str
+
+
+def build_set(path: Path, out: Path, *, language: str, dataset: str | None = None, unreviewed: str = "refuse") -> Built:
+    """Write the final texts in ``language`` as JSON Lines, in the order of ids, every other field as in the source.
+
+    A field ``translation`` says where each text comes from. ``unreviewed`` says what becomes of a query nobody decided
+    on: refuse (raise ConfigError), leave-out, or machine (its best candidate, unless that is of no use).
+    """
+    found = store.query(path, resources.read_text("db", "queries/translation_set.sql"), [language, dataset])
+    rows = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+    if not rows:
+        raise ConfigError(f"no candidates in {language!r} in {path}; make some with: icl translate run --to {language}")
+    if len(datasets := sorted({row["dataset"] for row in rows})) > 1:
+        raise ConfigError(f"{path} holds several sets in {language!r}: name one with --dataset, {', '.join(datasets)}")
+    if out.suffix not in (".jsonl", ".json"):
+        raise ConfigError(f"{out.name}: a query set is written as .jsonl")
+    open_rows = [row for row in rows if row["final_text"] is None]
+    if open_rows and unreviewed == "refuse":
+        raise ConfigError(
+            f"{len(open_rows)} of {len(rows)} queries in {language!r} have no final text; review them (icl translate "
+            f"review --lang {language}), or give --unreviewed leave-out or machine"
+        )
+    usable = [r for r in rows if r["final_text"] is not None or (unreviewed == "machine" and r["severity"] < 10)]
+    usable.sort(key=lambda row: _natural(row["query_id"]))
+    write_text(out, "".join(json.dumps(_item(row), ensure_ascii=False) + "\n" for row in usable))
+    reviewed = sum(row["final_text"] is not None for row in usable)
+    return Built(reviewed, len(usable) - reviewed, len(rows) - len(usable))
+
+
+def compare_sets(first: Path, second: Path) -> list[Difference]:
+    """What does not fit between two languages' sets; empty where they pair up. Raises InputError.
+
+    Kinds: missing_id, duplicate_id, duplicate_text, identical_text, different_field.
+    """
+    sets = {file: json_items.read_file(file) for file in (first, second)}
+    by_id = {file: {item.id(): item for item in items} for file, items in sets.items()}
+    found = [difference for file, items in sets.items() for difference in _within(file, items)]
+    for file, other in ((first, second), (second, first)):
+        for query_id in sorted(by_id[other].keys() - by_id[file].keys(), key=_natural):
+            found.append(Difference("missing_id", query_id, f"in {other.name}, not in {file.name}"))
+    for query_id in sorted(by_id[first].keys() & by_id[second].keys(), key=_natural):
+        found += _between(query_id, by_id[first][query_id], by_id[second][query_id])
+    return found
+
+
+def _item(row: Mapping[str, Any]) -> dict[str, object]:
+    """One line of a built set: the source's fields, the text, and its provenance."""
+    fields = json.loads(row["source_fields"] or "{}")
+    machine = row["final_text"] is None
+    return {
+        "id": row["query_id"],
+        **fields,
+        "instruction": row["text"] if machine else row["final_text"],
+        "language": row["language"],
+        "translation": {
+            "from": row["source_language"],
+            "source_sha256": sha256_text(row["source_text"]),
+            "engine": row["engine"],
+            "translation_id": row["translation_id"],
+            "decision": "machine" if machine else row["status"],
+            "reviewer": None if machine else row["reviewer"],
+            "reviewed_at": None if machine else row["reviewed_at"].isoformat(timespec="seconds") + "Z",
+            "review_id": None if machine else row["review_id"],
+        },
+    }
+
+
+def _within(file: Path, items: Sequence[Item]) -> Iterator[Difference]:
+    """Ids and texts that come twice in one set."""
+    ids: dict[str, int] = {}
+    texts: dict[str, str] = {}
+    for item in items:
+        query_id, text = item.id(), item.text("instruction").strip()
+        if query_id in ids:
+            yield Difference("duplicate_id", query_id, f"{file.name}, lines {ids[query_id]} and {item.line}")
+        elif text in texts:
+            yield Difference("duplicate_text", query_id, f"{file.name}, the same as {texts[text]}")
+        ids.setdefault(query_id, item.line)
+        texts.setdefault(text, query_id)
+
+
+def _between(query_id: str, one: Item, other: Item) -> Iterator[Difference]:
+    if one.text("instruction").strip() == other.text("instruction").strip():
+        yield Difference("identical_text", query_id, one.text("instruction").strip()[:80])
+    for name in _SAME_IN_BOTH:
+        if one.data.get(name) != other.data.get(name):
+            yield Difference("different_field", query_id, f"{name}: {one.data.get(name)!r}, {other.data.get(name)!r}")
+
+
+def _natural(query_id: str) -> list[tuple[bool, int, str]]:
+    """Sort key that puts 9 before 10 and sample-2 before sample-10."""
+    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", query_id)]

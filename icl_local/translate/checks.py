@@ -1,0 +1,184 @@
+"""What is wrong with a translation as far as a program can tell: automatic checks of one candidate. Pure.
+
+A check that fires says that a person should look first, not that the candidate is bad; docs/translate.md holds each
+one's precision and recall on planted faults.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from icl_local import resources
+from icl_local.detect import find_loop, identify_language
+from icl_local.errors import InputError
+from icl_local.translate import spans
+from icl_local.translate.numerals import missing_numbers
+
+VERSION = 1
+REFUSALS = "translate.refusals.toml"
+UNUSABLE = frozenset({"empty", "truncated", "refused", "untranslated", "looping"})
+
+_HEAD = 250  # characters in which a refusal shows
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
+_QUOTED = re.compile(r'"[^"\n]*"|“[^”]*”|«[^»]*»|‘[^’\n]*’')
+_QUESTION = re.compile(r"[?？؟;;](?=[\s\"'”’»)\]]|$)")
+_ASKS = re.compile(r"\?(?=[\s\"'”’)\]]|$)")
+_LIST_ITEM = re.compile(r"^[ \t]*(?:[-*•–]|\d{1,3}[.)]|\*\*)[ \t]*\S", re.MULTILINE)
+_PREAMBLE = re.compile(
+    r"^\W*(?:(?:sure|of course|certainly|here(?: is|['’]s)|claro|por supuesto|aquí (?:está|tienes?)|bien sûr|voici|"
+    r"aqui está|translation|traducción|traduction|tradução)\b)[^\n]{0,80}[:!]\s",
+    re.IGNORECASE,
+)
+_STUTTER = re.compile(r"\b(\w+(?:\W{1,3}\w+){0,7})(?:\W{1,3}\1\b){3,}", re.IGNORECASE)
+_LONG, _LONG_SLACK = 1.7, 30  # characters of prose: more than that times the source, and some, is an answer
+_SHORT = 0.45
+_VERBATIM_WORDS = 6  # in a row, outside quotations, in a candidate of another language
+_ALIKE = 0.75  # share of a candidate's words that the source has too
+
+
+@dataclass(frozen=True)
+class Checks:
+    """The findings on one candidate; True where something is wrong.
+
+    ``text_language`` is what the text is identified as, None where it is too short to tell or the extra ``langid`` is
+    not installed. ``length_ratio``: characters of prose per character of the source's prose.
+    """
+
+    text_language: str | None
+    length_ratio: float | None
+    empty: bool
+    truncated: bool
+    refused: bool
+    untranslated: bool
+    looping: bool
+    length_odd: bool
+    question_lost: bool
+    list_appeared: bool
+    preamble: bool
+    code_changed: bool
+    numbers_changed: bool
+    urls_changed: bool
+    placeholders_changed: bool
+
+    @property
+    def answered(self) -> bool:
+        """Whether it looks like an answer to the source."""
+        return self.length_odd or self.question_lost or self.list_appeared or self.preamble
+
+    @property
+    def flags(self) -> list[str]:
+        """Names of the checks that fired."""
+        return [name for name, value in asdict(self).items() if value is True]
+
+    def as_json(self) -> dict[str, object]:
+        """All findings with the version of the checks: column ``checks`` of raw.translations."""
+        return {"version": VERSION, **asdict(self), "answered": self.answered, "flags": self.flags}
+
+
+def check(
+    source: str,
+    candidate: str,
+    *,
+    source_language: str,
+    language: str,
+    finish_reason: str = "stop",
+    overlay: Path | None = None,
+) -> Checks:
+    """Compare a candidate in ``language`` with its source; ``finish_reason`` length | refused | ... as engines say.
+
+    Raises InputError for a file of refusals that cannot be read.
+    """
+    empty = not any(map(str.isalnum, candidate)) and any(map(str.isalnum, source))
+    asked, said = spans.without(source), spans.without(candidate)
+    ratio = _length(said) / _length(asked) if _length(asked) else None
+    identified = identify_language(said)
+    refused = finish_reason == "refused" or (
+        _refuses(candidate, {"en", language}, overlay) and not _refuses(source, {"en", source_language}, overlay)
+    )
+    return Checks(
+        text_language=identified,
+        length_ratio=None if ratio is None else round(ratio, 3),
+        empty=empty,
+        truncated=finish_reason == "length",
+        refused=refused,
+        untranslated=not empty
+        and source_language != language
+        and _untranslated(asked, said, identified, source_language, language),
+        looping=_loops(candidate) and not _loops(source),
+        length_odd=not empty and _length_odd(_length(asked), _length(said)),
+        question_lost=not empty and bool(_ASKS.search(_QUOTED.sub(" ", asked))) and not _QUESTION.search(said),
+        list_appeared=len(_LIST_ITEM.findall(candidate)) >= max(2, 2 * len(_LIST_ITEM.findall(source)) + 1),
+        preamble=bool(_PREAMBLE.match(candidate)) and not _PREAMBLE.match(source),
+        code_changed=_changed(source, candidate, spans.CODE),
+        numbers_changed=not empty and missing_numbers(source, candidate),
+        urls_changed=_changed(source, candidate, spans.URL),
+        placeholders_changed=_changed(source, candidate, spans.PLACEHOLDER),
+    )
+
+
+def _length(prose: str) -> int:
+    return len(" ".join(prose.split()))
+
+
+def _length_odd(source: int, candidate: int) -> bool:
+    return candidate > _LONG * source + _LONG_SLACK or (source >= 20 and candidate < _SHORT * source)
+
+
+def _untranslated(asked: str, said: str, identified: str | None, source_language: str, language: str) -> bool:
+    """Whether the text, or a good part of it, is still in the source's language."""
+    source_words, words = _words(_QUOTED.sub(" ", asked)), _words(_QUOTED.sub(" ", said))
+    if not source_words or not words:
+        return False
+    common = sum((Counter(words) & Counter(source_words)).values())
+    alike = common / len(words)
+    if len(source_words) > 1 and alike >= _ALIKE:
+        return True
+    if identified == source_language and alike >= 0.3:
+        return True
+    return _longest_common_run(source_words, words) >= _VERBATIM_WORDS
+
+
+def _words(text: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(text)]
+
+
+def _longest_common_run(a: list[str], b: list[str]) -> int:
+    """Length of the longest run of words that both have."""
+    best = 0
+    lengths = [0] * (len(b) + 1)
+    for word in a:
+        before = 0
+        for index, other in enumerate(b, 1):
+            kept = lengths[index]
+            lengths[index] = before + 1 if word == other else 0
+            best = max(best, lengths[index])
+            before = kept
+    return best
+
+
+def _loops(text: str) -> bool:
+    return find_loop(text) is not None or _STUTTER.search(text[:5_000]) is not None
+
+
+def _changed(source: str, candidate: str, kind: str) -> bool:
+    return spans.texts(source, kind) != spans.texts(candidate, kind)
+
+
+def _refuses(text: str, languages: set[str], overlay: Path | None) -> bool:
+    known = _refusals(overlay)
+    return any(known[code].search(text[:_HEAD]) for code in languages if code in known)
+
+
+@functools.lru_cache(maxsize=4)
+def _refusals(overlay: Path | None) -> Mapping[str, re.Pattern[str]]:
+    try:
+        data = tomllib.loads(resources.read_text("prompts", REFUSALS, overlay=overlay))
+        return {code: re.compile("|".join(patterns), re.IGNORECASE) for code, patterns in data.items()}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError, re.error) as error:
+        raise InputError(f"{REFUSALS}: must hold lists of regular expressions by language: {error}") from error

@@ -1,0 +1,185 @@
+"""Models asked to translate: ``openai:MODEL`` behind an OpenAI-compatible server, ``local:GGUF`` on our engine.
+
+Both get prompts/translate.txt, or translate.<language>.txt of a user's folder; its hash is part of a candidate's key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from icl_local import prompting, resources
+from icl_local.engine.protocol import Completion, EngineOptions, Request
+from icl_local.engine.worker import Worker
+from icl_local.errors import InputError
+from icl_local.identity import sha256_text
+from icl_local.openai_client import ApiClient, ApiReply, ApiRequest
+from icl_local.registry import ResolvedModel
+from icl_local.translate.engine import Job, Output
+
+LEAST_TOKENS = 256  # of a reply; beyond that one for every byte of the source, which no translation needs
+
+_PLACEHOLDER = re.compile(r"\$\{(source_language|language|text)\}")
+_TAGS = re.compile(r"\A\s*<text>\n?(.*?)\n?</text>\s*\Z", re.DOTALL)
+_FENCE = re.compile(r"\A```\w*\n(.*?)\n?```\Z", re.DOTALL)
+_QUOTES = (('"', '"'), ("“", "”"), ("«", "»"))
+
+
+class TranslationPrompt:
+    """The text that asks for a translation, for one pair of languages. Raises UnknownName, InputError."""
+
+    def __init__(self, *, source: str, target: str, overlay: Path | None = None) -> None:
+        name = f"translate.{target}.txt"
+        own = overlay is not None and (overlay / name).is_file()
+        self.file = name if own else "translate.txt"
+        self._template = resources.read_text("prompts", self.file, overlay=overlay)
+        self._names = {
+            "source_language": prompting.language_spec(source, overlay=overlay).name,
+            "language": prompting.language_spec(target, overlay=overlay).name,
+        }
+        if "${text}" not in self._template:
+            raise InputError(f"{self.file}: has no ${{text}}; put it where the text to translate belongs")
+
+    @property
+    def sha256(self) -> str:
+        """64 hex digits over the prompt with the languages filled in."""
+        return sha256_text(self._fill("${text}"))
+
+    def messages(self, text: str) -> tuple[dict[str, str], ...]:
+        """The chat that asks for the translation of ``text``."""
+        return ({"role": "user", "content": self._fill(text)},)
+
+    def _fill(self, text: str) -> str:
+        values = {**self._names, "text": text}
+        return _PLACEHOLDER.sub(lambda found: values[found[1]], self._template)
+
+
+class ApiEngine:
+    """A model of ``client`` at temperature 0. What a server refuses for good becomes an empty candidate."""
+
+    def __init__(self, client: ApiClient, prompt: TranslationPrompt) -> None:
+        self.client = client
+        self._prompt = prompt
+
+    @property
+    def name(self) -> str:
+        """What a user types."""
+        return f"openai:{self.client.model}"
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Model, base URL (without credentials), prompt, temperature."""
+        return {
+            "backend": "openai",
+            "model": self.client.model,
+            "base_url": self.client.base_url,
+            "prompt_sha256": self._prompt.sha256,
+            "temperature": 0.0,
+        }
+
+    def translate(self, jobs: Sequence[Job]) -> Iterator[list[Output]]:
+        """Outputs as the server answers. Raises ApiError where it cannot go on."""
+        sources = {job.id: job.text for job in jobs}
+        requests = (
+            ApiRequest(id=job.id, messages=self._prompt.messages(job.text), max_tokens=_max_tokens(job.text))
+            for job in jobs
+        )
+        for replies in self.client.run(requests):
+            yield [_api_output(reply, sources[reply.id]) for reply in replies if reply.final]
+
+
+class LocalEngine:
+    """An instruct GGUF file, greedy and without a repetition penalty, which would wear out a source's own words."""
+
+    def __init__(
+        self, model: ResolvedModel, prompt: TranslationPrompt, *, options: EngineOptions | None = None
+    ) -> None:
+        self.model = model
+        self._prompt = prompt
+        self._options = (options or EngineOptions()).replace(stop_on_loop=True)
+
+    @property
+    def name(self) -> str:
+        """What a user types, without the folders of a path."""
+        return f"local:{self.model.registry_name or self.model.path.name}"
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Weights, prompt, decoding."""
+        return {
+            "backend": "local",
+            "weights": self.model.sha256,
+            "prompt_sha256": self._prompt.sha256,
+            "repetition_penalty": 1.0,
+            "kv_type": self._options.kv_type or "auto",
+            "stop_on_loop": True,
+        }
+
+    def translate(self, jobs: Sequence[Job]) -> Iterator[list[Output]]:
+        """Outputs one by one. Raises EngineError."""
+        sources = {job.id: job.text for job in jobs}
+        with Worker(self.model.path, self._options) as worker:
+            for completion in worker.generate([self._request(job) for job in jobs]):
+                yield [_local_output(completion, sources[completion.id])]
+
+    def _request(self, job: Job) -> Request:
+        info = self.model.info
+        text = prompting.render_chat(
+            info.chat_template or "",
+            self._prompt.messages(job.text),
+            bos_token=info.bos_token,
+            eos_token=info.eos_token,
+        )
+        if info.add_bos and info.bos_token:  # the tokenizer puts it there
+            text = text.removeprefix(info.bos_token)
+        return Request(id=job.id, prompt=text, max_tokens=_max_tokens(job.text), repetition_penalty=1.0)
+
+
+def clean_reply(reply: str, source: str) -> str:
+    """The translation in a model's reply: without the prompt's tags, or a fence or quotes that the source has not."""
+    text = reply.strip()
+    if (found := _TAGS.match(text)) is not None:
+        text = found[1].strip()
+    if (found := _FENCE.match(text)) is not None and "```" not in source:
+        text = found[1].strip()
+    begin, end = source.strip()[:1], source.strip()[-1:]
+    for left, right in _QUOTES:
+        quoted = len(text) > 1 and text.startswith(left) and text.endswith(right)
+        if quoted and not (begin in '"“«' and end in '"”»') and left not in text[1:-1] and right not in text[1:-1]:
+            return text[1:-1].strip()
+    return text
+
+
+def _max_tokens(source: str) -> int:
+    return max(LEAST_TOKENS, len(source.encode("utf-8", "replace")))
+
+
+def _api_output(reply: ApiReply, source: str) -> Output:
+    if reply.outcome in ("failed", "quota"):
+        return Output(reply.id, "", failed=True, error=reply.error)
+    refusal = reply.refusal if reply.outcome == "reply" else None
+    finish = "refused" if refusal else "rejected" if reply.outcome == "rejected" else reply.finish_reason or "stop"
+    return Output(
+        reply.id,
+        refusal or clean_reply(reply.text or "", source),
+        finish,
+        error=reply.error,
+        prompt_tokens=reply.prompt_tokens,
+        completion_tokens=reply.completion_tokens,
+        cost_usd=reply.cost_usd,
+    )
+
+
+def _local_output(completion: Completion, source: str) -> Output:
+    error = None
+    if completion.finish_reason == "prompt_too_long":
+        error = f"the prompt has {completion.prompt_tokens} tokens, too many for this model's context"
+    return Output(
+        completion.id,
+        clean_reply(completion.raw_text, source),
+        completion.finish_reason,
+        error=error,
+        prompt_tokens=completion.prompt_tokens,
+        completion_tokens=completion.new_tokens,
+    )

@@ -1,0 +1,173 @@
+"""``opus``: Marian models such as Helsinki-NLP/opus-mt-en-es, through Transformers, sentence by sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from icl_local import hub
+from icl_local.checksum import sha256_of
+from icl_local.errors import ConfigError, MissingExtra, TranslationError
+from icl_local.identity import key_of
+from icl_local.translate import segments
+from icl_local.translate.engine import Job, Output
+
+REPOSITORY = "Helsinki-NLP/opus-mt-{source}-{target}"
+BEAMS = 4
+_JOBS_AT_ONCE = 8  # what a kill can lose
+_SENTENCES_AT_ONCE = 16
+_FILES = ("config.json", "generation_config.json", "*.spm", "vocab.json", "target_vocab.json", "tokenizer_config.json")
+_CUT = "\ue0c5"  # from Unicode's private use area, so no text holds it
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
+
+class OpusEngine:
+    """A Marian model in a folder or on the hub.
+
+    ``reference``: a folder or ``owner/name[@revision]``; ``{source}`` and ``{target}`` in it stand for the languages,
+    ``#por`` at its end picks a target of a model with several. Raises TranslationError for a folder that holds no such
+    model, HubError, MissingExtra.
+    """
+
+    def __init__(
+        self,
+        reference: str = REPOSITORY,
+        *,
+        source: str,
+        target: str,
+        threads: int | None = None,
+        on_download: Callable[[str, int, int | None], None] | None = None,
+    ) -> None:
+        place, _, self._code = reference.replace("{source}", source).replace("{target}", target).partition("#")
+        self._target = target
+        self._threads = threads
+        if Path(place).is_dir():
+            self._folder, self.name = Path(place), f"opus:{Path(place).resolve().name}"
+        elif place.count("/") == 1:
+            repo, _, revision = place.partition("@")
+            self._folder, self.name = _fetch(repo, revision or None, on_download), f"opus:{repo}"
+        else:
+            raise ConfigError(f"{place!r} is no folder and no owner/name of the hub; write opus or opus:FOLDER")
+        weights = [self._folder / name for name in _WEIGHTS if (self._folder / name).is_file()]
+        if not weights:
+            raise TranslationError(f"{self._folder} holds no {' and no '.join(_WEIGHTS)}; name a Marian model's folder")
+        files = [weights[0], *(self._folder / name for name in ("source.spm", "target.spm", "vocab.json"))]
+        try:
+            self._weights = key_of(files=[sha256_of(file) for file in files])
+        except OSError as error:
+            raise TranslationError(f"{error.filename} cannot be read; a Marian model's folder holds it") from error
+        self._model: Any = None
+        self._tokenizer: Any = None
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Weights and vocabulary, beams, the way texts are split."""
+        return {
+            "backend": "opus",
+            "weights": self._weights,
+            "target_code": self._code or None,
+            "beams": BEAMS,
+            "segments": segments.VERSION,
+        }
+
+    def translate(self, jobs: Sequence[Job]) -> Iterator[list[Output]]:
+        """Some jobs at a time, their sentences in batches of like length."""
+        self._load()
+        for start in range(0, len(jobs), _JOBS_AT_ONCE):
+            some = jobs[start : start + _JOBS_AT_ONCE]
+            texts = segments.translate_texts([job.text for job in some], self._sentences)
+            yield [
+                Output(job.id, text.replace(_CUT, ""), "length" if _CUT in text else "stop")
+                for job, text in zip(some, texts, strict=True)
+            ]
+
+    def _load(self) -> None:
+        """Load the model once; greedy or sampling defaults in its files give way to beam search."""
+        if self._model is not None:
+            return
+        try:
+            import torch
+            from transformers import MarianMTModel, MarianTokenizer
+            from transformers.utils import logging
+        except ImportError as error:
+            raise MissingExtra("translate", error.name or "transformers") from None
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try:
+            with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+                warnings.simplefilter("ignore")  # it recommends sacremoses, which nothing in it calls
+                self._tokenizer = MarianTokenizer.from_pretrained(self._folder, local_files_only=True)
+                self._model = MarianMTModel.from_pretrained(self._folder, local_files_only=True).eval()
+        except ImportError as error:
+            raise MissingExtra("translate", "sentencepiece") from error
+        except (OSError, ValueError, KeyError, AssertionError, RuntimeError, json.JSONDecodeError) as error:
+            told = " ".join(str(error).split())[:200]
+            raise TranslationError(f"{self._folder} holds no Marian model that can be loaded: {told}") from error
+        self._prefix = self._target_prefix()
+        positions = int(self._model.config.max_position_embeddings)
+        self._max_tokens = positions - 1  # of input and of output, the end token aside
+
+    def _target_prefix(self) -> str:
+        codes = [code.strip("><") for code in self._tokenizer.supported_language_codes]
+        if not codes and not self._code:
+            return ""
+        if self._code not in codes and not self._code:
+            self._code = next((code for code in codes if code.split("_")[0] == self._target), "")
+        if self._code not in codes:
+            raise ConfigError(
+                f"{self.name} translates into {', '.join(sorted(codes)[:12]) or 'one language'}; "
+                f"add the one you want to its name: #{codes[0] if codes else ''}"
+            )
+        return f">>{self._code}<< "
+
+    def _sentences(self, sentences: list[str]) -> list[str]:
+        """Translations of ``sentences``; what hit the token limit ends in _CUT."""
+        chunks = [self._chunks(sentence) for sentence in sentences]
+        flat = sorted({chunk for some in chunks for chunk in some}, key=lambda chunk: (len(chunk), chunk))
+        done: dict[str, str] = {}
+        for start in range(0, len(flat), _SENTENCES_AT_ONCE):
+            batch = flat[start : start + _SENTENCES_AT_ONCE]
+            done.update(zip(batch, self._generate(batch), strict=True))
+        return [" ".join(done[chunk] for chunk in some) for some in chunks]
+
+    def _generate(self, batch: list[str]) -> list[str]:
+        import torch
+
+        inputs = self._tokenizer([self._prefix + text for text in batch], return_tensors="pt", padding=True)
+        limit = min(self._max_tokens, 3 * inputs["input_ids"].shape[1] + 32)
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = self._model.generate(
+                **inputs, num_beams=BEAMS, do_sample=False, max_length=None, max_new_tokens=limit
+            )
+        # the tokenizer would decode with the source's pieces where both sides share a vocabulary file
+        texts = self._tokenizer.batch_decode(found, skip_special_tokens=True, use_source_tokenizer=False)
+        end = self._tokenizer.eos_token_id
+        return [text if end in ids[1:].tolist() else text + _CUT for ids, text in zip(found, texts, strict=True)]
+
+    def _chunks(self, sentence: str) -> list[str]:
+        """The sentence, cut after a comma or a word where it has more tokens than the model has positions."""
+        if self._n_tokens(sentence) <= self._max_tokens:
+            return [sentence]
+        words = sentence.split(" ")
+        if len(words) == 1:
+            half = len(sentence) // 2
+            return self._chunks(sentence[:half]) + self._chunks(sentence[half:])
+        middle = len(words) // 2
+        near = sorted(range(1, len(words)), key=lambda i: (abs(i - middle) // max(1, len(words) // 4), abs(i - middle)))
+        at = next((i for i in near if words[i - 1].endswith((",", ";", ":"))), middle)
+        return self._chunks(" ".join(words[:at])) + self._chunks(" ".join(words[at:]))
+
+    def _n_tokens(self, text: str) -> int:
+        return len(self._tokenizer(self._prefix + text)["input_ids"])
+
+
+def _fetch(repo: str, revision: str | None, on_download: Callable[[str, int, int | None], None] | None) -> Path:
+    return hub.fetch_folder(repo, (*_FILES, *_WEIGHTS), revision=revision, on_progress=on_download).path

@@ -1,0 +1,217 @@
+"""A person's decisions on candidates: accept, edit, skip, undo. Each is a row of raw.reviews; none is ever changed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from icl_local import resources, store
+from icl_local.errors import ConfigError, InputError, MissingExtra
+from icl_local.identity import key_of
+
+ACCEPT, EDIT, SKIP, UNDO = "accept", "edit", "skip", "undo"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A machine translation of one query and the names of the checks that fired on it."""
+
+    translation_id: str
+    engine: str
+    text: str
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A query to review in one language; ``candidates`` come best first.
+
+    ``status``: open | skipped | accepted | edited. ``final_text`` is None for the first two.
+    """
+
+    dataset: str
+    query_id: str
+    language: str
+    status: str
+    source_text: str
+    final_text: str | None
+    review_id: str | None
+    reviewed_translation_id: str | None
+    reviewer: str | None
+    reviewed_at: datetime | None
+    candidates: tuple[Candidate, ...]
+
+
+def items(path: Path, *, language: str, dataset: str | None = None, decided: bool = False) -> list[Item]:
+    """What is to be reviewed, in the order of review_rank; ``decided`` adds what was accepted or edited.
+
+    Raises ConfigError where there is no candidate in that language.
+    """
+    sql = resources.read_text("db", "queries/translation_queue.sql")
+    everything = _items(store.query(path, sql, [language, dataset]))
+    if not everything:
+        raise ConfigError(f"no candidates in {language!r} in {path}; make some with: icl translate run --to {language}")
+    return [item for item in everything if decided or item.status in ("open", "skipped")]
+
+
+class Review:
+    """One reviewer's sitting: what is open in ``language``, one query after the other, skipped ones last.
+
+    A context manager. ``decided`` adds what was accepted or edited before. The database is opened only to write, so
+    other programs can use it meanwhile. Raises ConfigError as ``items``.
+    """
+
+    def __init__(
+        self, path: Path, *, language: str, reviewer: str, dataset: str | None = None, decided: bool = False
+    ) -> None:
+        self._waiting = items(path, language=language, dataset=dataset, decided=decided)
+        self._done: list[tuple[Item, dict[str, object]]] = []
+        self._reviewer = reviewer
+        self._store = store.Store(path, flush_rows=1)
+
+    def __enter__(self) -> Review:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._store.close()
+
+    @property
+    def current(self) -> Item | None:
+        """The query to decide on; None where nothing is left."""
+        return self._waiting[0] if self._waiting else None
+
+    @property
+    def left(self) -> int:
+        """Queries that wait, the current one included."""
+        return len(self._waiting)
+
+    @property
+    def done(self) -> int:
+        """Decisions that stand in this sitting."""
+        return len(self._done)
+
+    def accept(self, number: int = 1) -> None:
+        """Candidate ``number`` (from 1) is the final text. Raises ConfigError where there is none, or it is empty."""
+        self._decide(ACCEPT, self.candidate(number))
+
+    def edit(self, text: str, number: int = 1) -> None:
+        """``text``, which began as candidate ``number``, is the final text; unchanged, it is accepted."""
+        candidate = self.candidate(number)
+        self._decide(ACCEPT if text == candidate.text else EDIT, candidate, text)
+
+    def skip(self) -> None:
+        """Leave the query for later."""
+        self._decide(SKIP, self.candidate(1))
+
+    def undo(self) -> bool:
+        """Take the last decision of this sitting back; False where there is none."""
+        if not self._done:
+            return False
+        item, row = self._done.pop()
+        self._put(review_row(item, UNDO, reviewer=self._reviewer, undoes=str(row["review_id"])))
+        self._waiting.insert(0, item)
+        return True
+
+    def candidate(self, number: int) -> Candidate:
+        """Candidate ``number`` of the current query, from 1. Raises ConfigError."""
+        if self.current is None or not 1 <= number <= len(self.current.candidates):
+            raise ConfigError(f"there is no candidate {number}")
+        return self.current.candidates[number - 1]
+
+    def _decide(self, action: str, candidate: Candidate, text: str | None = None) -> None:
+        final = None if action == SKIP else candidate.text if text is None else text
+        if final is not None and not final.strip():
+            raise ConfigError("the text is empty; edit it or skip the query")
+        item = self._waiting[0]
+        row = review_row(item, action, reviewer=self._reviewer, text=final, translation_id=candidate.translation_id)
+        self._put(row)
+        self._done.append((self._waiting.pop(0), row))
+
+    def _put(self, row: dict[str, object]) -> None:
+        self._store.put([("reviews", row)])
+
+
+def review_row(
+    item: Item,
+    action: str,
+    *,
+    reviewer: str,
+    text: str | None = None,
+    translation_id: str | None = None,
+    undoes: str | None = None,
+    source: str | None = None,
+) -> dict[str, object]:
+    """Row of raw.reviews, made now."""
+    row: dict[str, object] = {
+        "dataset": item.dataset,
+        "query_id": item.query_id,
+        "language": item.language,
+        "translation_id": translation_id,
+        "action": action,
+        "text": text,
+        "undoes": undoes,
+        "reviewer": reviewer,
+        "source": source,
+        "created_at": store.now(),
+    }
+    return {"review_id": key_of(kind="review", **row), **row}
+
+
+def score_missing(path: Path, *, on_progress: Callable[[int, int], None] | None = None) -> int:
+    """Score every candidate against its query's final text (chrF, TER) where that was not done; returns how many.
+
+    Raises MissingExtra where sacrebleu is not installed.
+    """
+    rows = store.query(path, resources.read_text("db", "queries/translation_unscored.sql")).rows
+    if not rows:
+        return 0
+    try:
+        from sacrebleu.metrics import CHRF, TER
+    except ImportError:
+        raise MissingExtra("translate", "sacrebleu") from None
+    chrf, ter = CHRF(), TER()
+    with store.Store(path, flush_rows=1_000) as target:
+        for done, (translation_id, review_id, text, final) in enumerate(rows, 1):
+            scores = {
+                "translation_id": translation_id,
+                "review_id": review_id,
+                "chrf": round(chrf.sentence_score(text, [final]).score, 3),
+                "ter": round(ter.sentence_score(text, [final]).score, 3),
+                "signature": f"{chrf.get_signature()} {ter.get_signature()}",
+            }
+            target.put([("translation_scores", scores)])
+            if on_progress is not None:
+                on_progress(done, len(rows))
+    return len(rows)
+
+
+def _items(found: store.Rows) -> list[Item]:
+    groups = itertools.groupby(_dicts(found), key=lambda row: (row["dataset"], row["query_id"]))
+    return [_item(list(group)) for _, group in groups]
+
+
+def _dicts(found: store.Rows) -> Iterator[dict[str, Any]]:
+    for row in found.rows:
+        yield dict(zip(found.columns, row, strict=True))
+
+
+def _item(rows: Sequence[dict[str, Any]]) -> Item:
+    first = rows[0]
+    return Item(
+        **{name: first[name] for name in Item.__dataclass_fields__ if name != "candidates"},
+        candidates=tuple(
+            Candidate(row["translation_id"], row["engine"], row["text"], tuple(row["flags"])) for row in rows
+        ),
+    )
+
+
+def find_item(known: dict[tuple[str, str], Item], dataset: str, query_id: str, place: str) -> Item:
+    """The item a line of a file is about. Raises InputError naming ``place``."""
+    item = known.get((dataset, query_id))
+    if item is None:
+        raise InputError(f"{place}: there are no candidates of query {query_id!r} of {dataset!r} in that language")
+    return item

@@ -1,0 +1,149 @@
+"""Translate what is missing: queries go to an engine, every candidate goes into the store, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from icl_local import hub, json_items, queries, resources, store
+from icl_local.errors import ConfigError
+from icl_local.identity import key_of
+from icl_local.queries import Query
+from icl_local.translate import checks
+from icl_local.translate.engine import Engine, Job, Output
+
+_OWN_FIELDS = {"instruction", "language", "translation"}  # of an item, which a translation does not inherit
+
+
+@dataclass(frozen=True)
+class Source:
+    """A query to translate and the other fields its file has for it."""
+
+    query: Query
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Counts of one engine and language: ``before`` were there, ``made`` are new, ``failed`` are to be tried again.
+
+    ``flagged`` counts the new ones that a check found something on.
+    """
+
+    wanted: int
+    before: int
+    made: int = 0
+    flagged: int = 0
+    failed: int = 0
+    cost_usd: float | None = None
+
+
+def load_sources(
+    name: str, *, language: str = "en", dataset: str | None = None, overlay: Path | None = None
+) -> list[Source]:
+    """The queries of ``name`` in ``language``: a file, ``samples``, or ``just-eval`` where it was fetched.
+
+    Raises InputError, UnknownName, and ConfigError where just-eval is not on this disk.
+    """
+    if name == queries.SAMPLES:
+        found = queries.samples(language, overlay=overlay)
+        file = f"samples/{language}.jsonl"
+        items = json_items.parse(resources.read_text("prompts", file, overlay=overlay), file)
+    else:
+        path = hub.cached_just_eval() if name == queries.JUST_EVAL else Path(name)
+        if path is None:
+            raise ConfigError("just-eval is not on this disk; run: icl data pull just-eval, or give --queries FILE")
+        found = queries.load_file(path, language=language, dataset=dataset)
+        items = json_items.read_file(path)
+    fields = {
+        item.id(): {name: value for name, value in item.data.items() if name not in _OWN_FIELDS}
+        for item in items
+        if item.data.get("language", language) == language
+    }
+    return [Source(query, fields[query.query_id]) for query in found.queries]
+
+
+def translation_key(query: Query, engine: Engine, language: str) -> str:
+    """translation_id: the query's text, data set and id, both languages, the engine's settings."""
+    return key_of(
+        kind="translation",
+        dataset=query.dataset,
+        query=query.query_id,
+        text=query.instruction,
+        source=query.language,
+        language=language,
+        settings=engine.settings,
+    )
+
+
+def translate_missing(
+    path: Path,
+    engine: Engine,
+    sources: Sequence[Source],
+    *,
+    language: str,
+    overlay: Path | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Progress:
+    """Make every candidate of ``engine`` that ``path`` lacks; killed anywhere, the same call goes on from there.
+
+    Raises ConfigError where a source is in ``language`` already, and what the engine raises; what was acknowledged
+    until then is kept.
+    """
+    if any(source.query.language == language for source in sources):
+        raise ConfigError(f"the queries are in {language!r} already; name another language with --to")
+    have = store.ids(path, "translations", "translation_id")
+    keyed = {translation_key(source.query, engine, language): source for source in sources}
+    jobs = [Job(key, source.query.instruction) for key, source in keyed.items() if key not in have]
+    progress = Progress(len(keyed), len(keyed) - len(jobs))
+    on_progress(progress)
+    if not jobs:
+        return progress
+    with store.Store(path) as target:
+        for outputs in engine.translate(jobs):
+            kept = [output for output in outputs if not output.failed]
+            rows = [_row(output, keyed[output.id], engine, language, overlay) for output in kept]
+            target.put([("translations", row) for row in rows])
+            costs = [output.cost_usd for output in kept if output.cost_usd is not None]
+            progress = replace(
+                progress,
+                made=progress.made + len(rows),
+                flagged=progress.flagged + sum(bool(row["checks"]["flags"]) for row in rows),
+                failed=progress.failed + len(outputs) - len(kept),
+                cost_usd=(progress.cost_usd or 0.0) + sum(costs) if costs else progress.cost_usd,
+            )
+            on_progress(progress)
+    return progress
+
+
+def _row(output: Output, source: Source, engine: Engine, language: str, overlay: Path | None) -> dict[str, Any]:
+    query = source.query
+    found = checks.check(
+        query.instruction,
+        output.text,
+        source_language=query.language,
+        language=language,
+        finish_reason=output.finish_reason,
+        overlay=overlay,
+    )
+    return {
+        "translation_id": output.id,
+        "dataset": query.dataset,
+        "query_id": query.query_id,
+        "source_language": query.language,
+        "language": language,
+        "engine": engine.name,
+        "engine_settings": engine.settings,
+        "source_text": query.instruction,
+        "source_fields": dict(source.fields),
+        "text": output.text,
+        "finish_reason": output.finish_reason,
+        "error": output.error,
+        "checks": found.as_json(),
+        "prompt_tokens": output.prompt_tokens,
+        "completion_tokens": output.completion_tokens,
+        "cost_usd": output.cost_usd,
+        "created_at": store.now(),
+    }

@@ -1,0 +1,190 @@
+"""Review outside the terminal: candidates as CSV or JSON Lines, edited with any program, read back.
+
+One line a query. ``text`` is the best candidate or the final text, to be edited in place; ``decision`` is left to the
+reviewer: ok, skip, or nothing. A changed ``text`` is a decision by itself. Reading a file twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from icl_local import json_items, store
+from icl_local.errors import ConfigError, InputError
+from icl_local.translate.review import ACCEPT, EDIT, SKIP, Item, find_item, items, review_row
+
+COLUMNS = ("dataset", "id", "language", "status", "decision", "reviewer", "source", "text", "flags", "engine")
+DECISIONS = {"": None, "ok": ACCEPT, "accept": ACCEPT, "edit": EDIT, "skip": SKIP}
+_NEEDED = ("dataset", "id", "language", "text")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # a spreadsheet runs a cell that begins so, or hides the first mark
+_DELIMITERS = ",;\t"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What a file brought: decisions that are new by kind, lines that say what the database has, and undecided ones."""
+
+    accepted: int = 0
+    edited: int = 0
+    skipped: int = 0
+    known: int = 0
+    undecided: int = 0
+
+
+def write_sheet(path: Path, out: Path, *, language: str, dataset: str | None = None, decided: bool = False) -> int:
+    """Write what is to be reviewed in ``language``, what needs a person first at the top; returns the lines.
+
+    ``out`` ends in .csv or .jsonl. ``decided`` adds what was accepted or edited. Raises ConfigError.
+    """
+    found = items(path, language=language, dataset=dataset, decided=decided)
+    lines = [_line(item) for item in found]
+    if _is_csv(out):
+        names = list(dict.fromkeys([*COLUMNS, *(name for line in lines for name in line)]))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names, lineterminator="\r\n")
+        writer.writeheader()
+        writer.writerows({name: _cell(value) for name, value in line.items()} for line in lines)
+        write_text(out, "\ufeff" + text.getvalue())  # without the mark Excel takes UTF-8 for something else
+    else:
+        write_text(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    return len(lines)
+
+
+def read_sheet(path: Path, file: Path, *, reviewer: str) -> Imported:
+    """Bring the decisions of ``file`` into ``path``, all or none. ``reviewer`` is for lines that name nobody.
+
+    Raises InputError naming file and line: a missing column, an unknown query or decision, an empty text.
+    """
+    lines = list(_read_csv(file) if _is_csv(file) else _read_jsonl(file))
+    known = {
+        language: {(i.dataset, i.query_id): i for i in items(path, language=language, decided=True)}
+        for language in {line["language"] for _, line in lines}
+    }
+    counts = dict.fromkeys(("accepted", "edited", "skipped", "known", "undecided"), 0)
+    rows = []
+    for place, line in lines:
+        item = find_item(known[line["language"]], line["dataset"], line["id"], place)
+        kind, row = _decision(item, line, place, reviewer, file.name)
+        counts[kind] += 1
+        if row is not None:
+            rows.append(row)
+    with store.Store(path, flush_rows=1_000) as target:
+        target.put([("reviews", row) for row in rows])
+    return Imported(**counts)
+
+
+def write_text(out: Path, text: str) -> None:
+    """Whole or not at all. Raises ConfigError where ``out`` cannot be written."""
+    draft = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        draft.write_text(text, encoding="utf-8", newline="")
+        draft.replace(out)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise ConfigError(f"cannot write {out}: {error.strerror}") from error
+
+
+def _line(item: Item) -> dict[str, str]:
+    best = item.candidates[0]
+    shown = next((c for c in item.candidates if c.translation_id == item.reviewed_translation_id), best)
+    line = {
+        "dataset": item.dataset,
+        "id": item.query_id,
+        "language": item.language,
+        "status": item.status,
+        "decision": "",
+        "reviewer": item.reviewer or "",
+        "source": item.source_text,
+        "text": best.text if item.final_text is None else item.final_text,
+        "flags": " ".join((best if item.final_text is None else shown).flags),
+        "engine": (best if item.final_text is None else shown).engine,
+    }
+    for number, candidate in enumerate(item.candidates, 1):
+        line[f"candidate_{number}"] = candidate.text
+        line[f"engine_{number}"] = candidate.engine
+        line[f"flags_{number}"] = " ".join(candidate.flags)
+    return line
+
+
+def _decision(
+    item: Item, line: Mapping[str, str], place: str, reviewer: str, file: str
+) -> tuple[str, dict[str, object] | None]:
+    """What a line says, as a count and the row it makes."""
+    word = line.get("decision", "").strip().lower()
+    if word not in DECISIONS:
+        raise InputError(f"{place}: the decision {word!r} is none; write ok, skip, or nothing")
+    text, before = line["text"], item.candidates[0].text if item.final_text is None else item.final_text
+    if "\r" not in before:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    action = DECISIONS[word]
+    if action is None and text == before:
+        return "undecided", None
+    by = line.get("reviewer", "").strip() or reviewer
+    if action == SKIP:
+        if item.status == "skipped":
+            return "known", None
+        first = item.candidates[0].translation_id
+        return "skipped", review_row(item, SKIP, reviewer=by, translation_id=first, source=file)
+    if not text.strip():
+        raise InputError(f"{place}: the text is empty; write one, or skip as the decision")
+    if item.final_text == text:
+        return "known", None
+    same = next((c for c in item.candidates if c.text == text), None)
+    began = same or next((c for c in item.candidates if c.translation_id == item.reviewed_translation_id), None)
+    made = review_row(
+        item,
+        EDIT if same is None else ACCEPT,
+        reviewer=by,
+        text=text,
+        translation_id=(began or item.candidates[0]).translation_id,
+        source=file,
+    )
+    return "edited" if same is None else "accepted", made
+
+
+def _is_csv(file: Path) -> bool:
+    if file.suffix not in (".csv", ".jsonl"):
+        raise ConfigError(f"{file.name}: reviews are .csv or .jsonl files")
+    return file.suffix == ".csv"
+
+
+def _cell(value: str) -> str:
+    return f"'{value}" if value.startswith(_FORMULA) else value
+
+
+def _uncell(value: str) -> str:
+    return value[1:] if value.startswith("'") and value[1:].startswith(_FORMULA) else value
+
+
+def _read_csv(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: is not UTF-8 at byte {error.start}; save it as CSV UTF-8") from error
+    first = text.split("\n", 1)[0]
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=first.count))
+    csv.field_size_limit(1 << 24)
+    _need(reader.fieldnames or (), f"{file}:1")
+    try:
+        for row in reader:
+            yield f"{file}:{reader.line_num}", {str(k): _uncell(v) for k, v in row.items() if isinstance(v, str)}
+    except csv.Error as error:
+        raise InputError(f"{file}:{reader.line_num}: broken CSV: {error}") from error
+
+
+def _read_jsonl(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    for item in json_items.read_file(file):
+        _need(item.data, item.place)
+        yield item.place, {name: str(value) for name, value in item.data.items() if value is not None}
+
+
+def _need(names: Sequence[str] | Iterable[str], place: str) -> None:
+    if lacking := [name for name in _NEEDED if name not in names]:
+        raise InputError(f"{place}: has no {', '.join(lacking)}; start from a file of icl translate export")
