@@ -124,6 +124,7 @@ def check(path: Path) -> list[Finding]:
         for file, number in _damaged_lines(folder)
     ]
     findings += [Finding(f"{log.name} was set aside because it was damaged; delete it", False) for log in _aside(path)]
+    findings += [Finding(f"{left.name} was left by a killed process; delete it", False) for left in _drafts(path)]
     try:
         with store.reader(path) as con:
             for table in _user_tables(con):
@@ -264,6 +265,10 @@ def _adopt(old: store.Connection, new: store.Connection, folder: Path) -> tuple[
             unreadable.append(f"rows of {table} that only the old file held: {str(error).splitlines()[0]}")
     journal.close()
     return adopted, unreadable
+
+
+def _drafts(path: Path) -> list[Path]:
+    return sorted(file for file in path.parent.glob(f".{path.name}.*") if file.suffix in {".new", ".part"})
 
 
 def _swap(path: Path, draft: Path) -> Path | None:
