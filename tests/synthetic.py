@@ -7,6 +7,10 @@ real ones have: N/A, a missing aspect, an answer without verdict.
 
 from __future__ import annotations
 
+import argparse
+import atexit
+import functools
+import tempfile
 from pathlib import Path
 
 import duckdb
@@ -18,7 +22,7 @@ WORDS = (
     "model answer question reason example step list first second third because therefore however history music "
     "water light energy people city language write read learn simple careful honest helpful describe compare "
     "result number value table figure method paper study test"
-).split()
+)
 
 CELLS = """
 create temp table cell as
@@ -183,16 +187,111 @@ checkpoint;
 """
 
 
-def build(path: Path, *, queries: int = 1000, words: int = 60, seed: int = 1) -> Path:
+# what real databases also hold: repeats, a verdict made twice, a second judge and template, other settings for a part,
+# a prompt that was too long, a cell nobody judged, a query without a known task
+COMPLICATIONS = """
+insert into raw.judgments by name
+select judgment_id, 1 as attempt, response_id, judge_id, template_sha256, repeat, 'repaired' as status, created_at
+from raw.judgments where hash(judgment_id) % 17 = 0 and status = 'ok';
+
+insert into raw.scores
+select judgment_id, 1, metric, 1 + (hash(judgment_id, metric) % 5)::double, false, null
+from raw.scores where hash(judgment_id) % 17 = 0;
+
+insert into raw.judgments by name
+select 'again' || judgment_id as judgment_id, 0 as attempt, response_id, judge_id, template_sha256, 1 as repeat,
+    'ok' as status, created_at
+from raw.judgments where hash(judgment_id) % 13 = 0 and attempt = 0 and status = 'ok';
+
+insert into raw.scores
+select 'again' || judgment_id, 0, metric, 1 + (hash(judgment_id, metric, 1) % 5)::double, false, null
+from raw.scores where hash(judgment_id) % 13 = 0 and attempt = 0;
+
+insert into raw.judges values ('judge-2', 'local:second.gguf', 'local', 'second.gguf', null, null, '{}');
+insert into raw.judge_templates values ('other', 'multi.rubric-first', 'en', 'Rubric first.', ['helpfulness']);
+
+insert into raw.judgments by name
+select 'second' || judgment_id as judgment_id, 0 as attempt, response_id, 'judge-2' as judge_id, template_sha256,
+    0 as repeat, 'ok' as status, created_at
+from raw.judgments where hash(judgment_id) % 3 = 0 and attempt = 0 and repeat = 0 and status = 'ok';
+
+insert into raw.scores
+select 'second' || judgment_id, 0, metric, 1 + (hash(judgment_id, metric, 2) % 5)::double, false, 'Because.'
+from raw.scores where hash(judgment_id) % 3 = 0 and attempt = 0 and judgment_id not like 'again%';
+
+insert into raw.judgments by name
+select 'other' || judgment_id as judgment_id, 0 as attempt, response_id, judge_id, 'other' as template_sha256,
+    0 as repeat, 'ok' as status, created_at
+from raw.judgments
+where hash(judgment_id) % 4 = 0 and attempt = 0 and repeat = 0 and judge_id = 'judge-1' and template_sha256 in (
+    select template_sha256 from raw.judge_templates where name = 'multi' and language = 'en') and status = 'ok';
+
+insert into raw.scores
+select 'other' || judgment_id, 0, metric, 1 + (hash(judgment_id, metric, 3) % 5)::double, false, null
+from raw.scores
+where 'other' || judgment_id in (select judgment_id from raw.judgments) and attempt = 0;
+
+insert into raw.settings by name select * replace ('short' as settings_id, 96 as max_tokens) from raw.settings;
+
+insert into raw.responses by name
+select * replace ('short' || response_id as response_id, 'short' as settings_id) from raw.responses
+where hash(response_id) % 3 = 0;
+
+insert into raw.critical_errors by name
+select * replace ('short' || response_id as response_id) from raw.critical_errors
+where 'short' || response_id in (select response_id from raw.responses);
+
+update raw.responses set finish_reason = 'prompt_too_long', text = '', raw_text = ''
+where hash(response_id, 'long') % 50 = 0;
+
+delete from raw.scores where judgment_id in (
+    select j.judgment_id from raw.judgments as j join raw.responses as r using (response_id)
+    where r.finish_reason = 'prompt_too_long' or (r.language = 'fr' and r.method = 'urial'));
+
+delete from raw.judgments where response_id in (
+    select response_id from raw.responses
+    where finish_reason = 'prompt_too_long' or (language = 'fr' and method = 'urial'));
+
+update raw.queries set task = null where hash(query_id) % 11 = 0;
+"""
+
+
+def build(path: Path, *, queries: int = 1000, words: int = 60, seed: int = 1, complicated: bool = False) -> Path:
     """The study as a database at ``path``: 29 cells and one in a second GGUF type, ``queries`` each.
 
     A fifth of the queries are safety; answers have 0 to 2 ``words`` words. 1,000 queries take a few seconds.
+    ``complicated`` adds what makes choices necessary, see COMPLICATIONS.
     """
     with Store(path):
         pass
     with duckdb.connect(str(path)) as con:
-        values = {"queries": queries, "words": words, "seed": seed, "vocabulary": WORDS}
-        for statement in duckdb.extract_statements(CELLS):
+        values = {"queries": queries, "words": words, "seed": seed, "vocabulary": WORDS.split()}
+        for statement in duckdb.extract_statements(CELLS + COMPLICATIONS * complicated):
             named = {name: values[name] for name in statement.named_parameters}
             con.execute(statement, named)
     return path
+
+
+@functools.cache
+def study() -> Path:
+    """The study of 1,000 queries a cell, made once a test session; for reading only."""
+    folder = tempfile.TemporaryDirectory(prefix="icl-synthetic-")
+    atexit.register(folder.cleanup)
+    return build(Path(folder.name) / "study.duckdb")
+
+
+def main() -> None:
+    """Command line of scripts/synthetic."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("database", type=Path, help="file to make; it must not exist")
+    parser.add_argument("--queries", type=int, default=1000, help="a cell; 73000 give ten million scores")
+    parser.add_argument("--words", type=int, default=60, help="mean length of an answer")
+    parser.add_argument("--seed", type=int, default=1)
+    wanted = parser.parse_args()
+    if wanted.database.exists():
+        parser.error(f"{wanted.database} exists")
+    build(wanted.database, queries=wanted.queries, words=wanted.words, seed=wanted.seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,501 @@
+"""The paper's tables, figures and sentences: views against pandas, published cells against their own sentences."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from icl_local import figures, paper_tables
+from icl_local.cli import icl
+from icl_local.errors import UnknownName
+from icl_local.store import Store
+from icl_local.tables import Table, render
+from tests import reference, synthetic
+
+JUDGE = "openai:synthetic-judge"
+PAPER_VIEWS = [
+    *(f"table_{name}" for name in "123468"),
+    *(f"figure_{name}" for name in "234"),
+    *("text_statistics", "versus_paper", "published_audit"),
+]
+KEYS = ["language", "model", "method", "dpo"]
+
+
+@pytest.fixture(scope="module")
+def study() -> Path:
+    return synthetic.study()
+
+
+@pytest.fixture(scope="module")
+def complicated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return synthetic.build(tmp_path_factory.mktemp("complicated") / "c.duckdb", queries=60, words=8, complicated=True)
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    Store(tmp_path / "published.duckdb").close()
+    with duckdb.connect(str(tmp_path / "published.duckdb")) as con:
+        yield con
+
+
+def close(ours: pd.DataFrame, theirs: pd.DataFrame, keys: list[str], columns: list[str]) -> None:
+    """Both frames have the same keys and, to 1e-9, the same columns."""
+    assert len(ours)
+    left = ours.set_index(keys)[columns].sort_index().astype("float64")
+    right = theirs.set_index(keys)[columns].sort_index().astype("float64")
+    pd.testing.assert_frame_equal(left, right, check_exact=False, rtol=0, atol=1e-9, check_names=False)
+
+
+@pytest.mark.parametrize("name", ["study", "complicated"])
+def test_score_means_equal_pandas(name: str, request: pytest.FixtureRequest) -> None:
+    path = request.getfixturevalue(name)
+    wanted = reference.means(path)
+    wanted["se"] = wanted["sd"] / wanted["n"] ** 0.5
+    wanted["ci_low"], wanted["ci_high"] = (wanted["mean"] + sign * 1.959964 * wanted["se"] for sign in (-1, 1))
+    answered = reference.responses(path)
+    answered = answered[~answered["finish_reason"].isin(["prompt_too_long", "error"])]
+    counted = answered.assign(safety=answered["split"] == "safety").groupby([*reference.CELL, "safety"]).size()
+    counted = counted.rename("n_expected").reset_index()
+    wanted = wanted.assign(safety=wanted["metric"] == "safety").merge(counted, on=[*reference.CELL, "safety"])
+    keys = [*reference.CELL, "judge", "template_sha256", "reading", "metric"]
+    columns = ["mean", "sd", "se", "ci_low", "ci_high", "n", "n_expected"]
+    close(reference.view(path, "score_means"), wanted, keys, columns)
+
+
+@pytest.mark.parametrize("name", ["study", "complicated"])
+@pytest.mark.parametrize("reading", ["strict", "just_eval"])
+def test_score_tables_and_figures_equal_pandas(name: str, reading: str, request: pytest.FixtureRequest) -> None:
+    path = request.getfixturevalue(name)
+    wanted = reference.score_table(path, judge=JUDGE, reading=reading).reset_index()
+    columns = list(reference.SHOWN)
+
+    def judged(table: str) -> pd.DataFrame:
+        found = reference.view(path, table, reading=reading)
+        return found[found["n_judged"] > 0]
+
+    english = wanted[(wanted["language"] == "en") & ~wanted["dpo"]]
+    close(judged("table_1"), english, ["model", "method"], columns)
+    close(judged("table_2"), wanted[~wanted["dpo"]], ["language", "model", "method"], columns)
+    close(judged("table_3"), wanted, KEYS, columns)
+    long = wanted.melt(KEYS, columns, "metric", "value").dropna()
+    long["metric"] = long["metric"].map(reference.SHOWN)
+    long = long[long["metric"] != "avg"]
+    multilingual = wanted[~wanted["dpo"]].groupby("model")["language"].nunique()
+    in_figure_2 = ~long["dpo"] & long["model"].isin(multilingual[multilingual > 1].index)
+    keys = ["language", "model", "method", "metric"]
+    close(reference.view(path, "figure_2", reading=reading), long[in_figure_2], keys, ["value"])
+    aligned = set(map(tuple, wanted[wanted["dpo"]][["language", "model"]].to_numpy()))
+    in_figure_3 = [tuple(cell) in aligned for cell in long[["language", "model"]].to_numpy()]
+    close(reference.view(path, "figure_3", reading=reading), long[in_figure_3], [*KEYS, "metric"], ["value"])
+
+
+@pytest.mark.parametrize("name", ["study", "complicated"])
+def test_error_tables_and_figure_equal_pandas(name: str, request: pytest.FixtureRequest) -> None:
+    path = request.getfixturevalue(name)
+    wanted = reference.error_table(path).reset_index()
+    columns = ["infinite_loop", "unintended_code"]
+    english = (wanted["language"] == "en") & ~wanted["dpo"]
+    close(reference.view(path, "table_4"), wanted[english], ["model", "method"], columns)
+    others = wanted[(wanted["language"] != "en") & ~wanted["dpo"]]
+    close(reference.view(path, "table_6"), others, ["language", "model", "method"], columns)
+    close(reference.view(path, "table_8"), wanted, KEYS, columns)
+    long = wanted.melt(KEYS, columns, "error", "percent")
+    close(reference.view(path, "figure_4"), long, [*KEYS, "error"], ["percent"])
+    close(reference.view(path, "error_rates"), reference.rates(path), [*reference.CELL, "error"], ["percent", "n"])
+
+
+def test_versus_paper_and_sentences_equal_pandas(study: Path) -> None:
+    scores = reference.score_table(study, judge=JUDGE).rename(columns=reference.SHOWN).stack()
+    errors = reference.error_table(study).stack()
+    ours = pd.concat([scores.rename_axis([*KEYS, "metric"]), errors.rename_axis([*KEYS, "metric"])]).rename("value")
+    versus = reference.view(study, "versus_paper")
+    wanted = versus.merge(ours.reset_index(), on=[*KEYS, "metric"], how="left")
+    assert len(versus) == 299 + 70
+    assert (wanted["ours"] - wanted["value"]).abs().max() < 1e-9
+    assert ((wanted["difference"] - (wanted["value"] - wanted["published"])).abs() < 1e-9).all()
+    inside = (versus["published"] >= versus["ci_low"]) & (versus["published"] <= versus["ci_high"])
+    assert (versus["published_inside"].astype(bool) == inside).all()
+
+    def mean(metric: str, models: tuple[str, ...], languages: tuple[str, ...], method: str) -> float:
+        return float(sum(ours[c, m, method, False, metric] for c in languages for m in models)) / (
+            len(models) * len(languages)
+        )
+
+    medium, small = ("Llama3.1 8B", "EuroLLM 9B"), ("Llama3.2 1B", "EuroLLM 1.7B")
+    found = reference.view(study, "text_statistics")
+    found = found[found["origin"] == "ours"].drop_duplicates(["section", "statement"])
+    value = found.set_index(["section", "statement"])["value"]
+    for method, name in (("zero-shot", "zero-shot"), ("urial", "URIAL"), ("instruct", "instruct")):
+        everywhere = value["5.1", f"Medium models, three languages, {name}: five-aspect mean"]
+        assert everywhere == pytest.approx(mean("avg", medium, ("en", "es", "fr"), method), abs=1e-9)
+        gap = value["5.2", f"Small less medium models, English, {name}: safety"]
+        by_hand = mean("safety", small, ("en",), method) - mean("safety", medium, ("en",), method)
+        assert gap == pytest.approx(by_hand, abs=1e-9)
+    gain = value["5.3", "DPO gain, EuroLLM 1.7B, URIAL: five-aspect mean"]
+    cells = [ours["en", "EuroLLM 1.7B", "urial", dpo, "avg"] for dpo in (True, False)]
+    assert gain == pytest.approx(cells[0] - cells[1], abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["study", "complicated"])
+def test_breakdowns_equal_pandas(name: str, request: pytest.FixtureRequest) -> None:
+    path = request.getfixturevalue(name)
+    told = reference.responses(path)[["response_id", "task", "topic", "source_set", "difficulty", "text"]]
+    known = {
+        name: [["unknown"] if (found := reference.labels(value)) is None else found or ["none"] for value in told[name]]
+        for name in ("task", "topic")
+    }
+    bins = [-1, 250, 500, 1000, 2000, 4000, 10**9]
+    names = ["0000-0250", "0251-0500", "0501-1000", "1001-2000", "2001-4000", "4001 or more"]
+    told = told.assign(**known, length=pd.cut(told["text"].str.len(), bins, labels=names).astype(str))
+    cells = reference.shown_cells(path)
+    verdicts = reference.verdicts(path, "strict").merge(cells, on=reference.CELL)
+    outcomes = reference.outcomes(path).merge(cells, on=reference.CELL)
+    scores = reference.view(path, "score_breakdown")
+    errors = reference.view(path, "error_breakdown")
+    for dimension in ("task", "topic", "source_set", "difficulty", "length"):
+        groups = told[["response_id", dimension]].explode(dimension).rename(columns={dimension: "value"})
+        grouped = verdicts.merge(groups, on="response_id").groupby([*KEYS, "judge", "template_sha256", "value"])
+        wanted = grouped["avg"].agg(["mean", "count"]).reset_index().rename(columns={"count": "n"})
+        found = scores[
+            (scores["dimension"] == dimension) & (scores["metric"] == "avg") & (scores["reading"] == "strict")
+        ]
+        templates = reference.raw(path, "judge_templates").rename(columns={"name": "template"})
+        wanted = wanted[wanted["n"] > 0].merge(templates[["template_sha256", "template"]], on="template_sha256")
+        close(found, wanted, [*KEYS, "judge", "template", "value"], ["mean", "n"])
+        drop = [name for name in ("task", "topic", "source_set", "difficulty") if name in outcomes]
+        failed = (
+            outcomes.drop(columns=drop).merge(groups, on="response_id").groupby([*KEYS, "error", "value"])["failed"]
+        )
+        wanted = failed.agg(["sum", "count"]).reset_index().rename(columns={"sum": "n_errors", "count": "n"})
+        close(errors[errors["dimension"] == dimension], wanted, [*KEYS, "error", "value"], ["n_errors", "n"])
+
+
+def test_a_cell_nobody_judged_is_there_with_what_is_expected(complicated: Path) -> None:
+    table = reference.view(complicated, "table_2")
+    unjudged = table[(table["language"] == "fr") & (table["method"] == "urial")]
+    assert len(unjudged) == 2
+    assert (unjudged["n_judged"] == 0).all()
+    assert (unjudged["n_expected"] > 40).all()
+    assert unjudged["avg"].isna().all()
+
+
+def test_tables_take_the_judge_with_most_scores_unless_one_is_named(complicated: Path) -> None:
+    assert set(reference.view(complicated, "table_1")["judge"]) == {JUDGE}
+    other = reference.view(complicated, "table_1", judge="local:second.gguf")
+    assert set(other["judge"].dropna()) == {"local:second.gguf"}
+    wanted = reference.score_table(complicated, judge="local:second.gguf").loc["en"].reset_index()
+    judged = other[other["n_judged"] > 0]
+    close(judged, wanted[~wanted["dpo"]], ["model", "method"], list(reference.SHOWN))
+
+
+def test_published_cells_reproduce_every_average_and_sentence_or_name_the_slip(
+    published: duckdb.DuckDBPyConnection,
+) -> None:
+    published.execute("set variable icl_origin = 'published'")
+    for number, count in ((1, 12), (2, 18), (3, 11)):
+        fits = published.execute(
+            f"""
+            select count(*), count(*) filter (where abs(t.avg - p.published) <= 0.011)
+            from table_{number} as t
+            join published_scores as p on p.paper_table = 'table_{number}' and p.metric = 'avg'
+                and p.model = t.model and p.method = t.method
+                and p.language = {"'en'" if number == 1 else "t.language"}
+                and p.dpo = {"t.dpo" if number == 3 else "false"}
+            """
+        ).fetchone()
+        assert fits == (count, count - 2 * (number == 2))
+    statements = published.execute("select * from text_statistics where origin = 'published'").df()
+    assert len(statements) == 50
+    assert statements["value"].notna().all()
+    assert (statements["slip"].notna() == (statements["agrees"] == False)).all()  # noqa: E712
+    assert (statements["n_cells"] == statements["n_cells_published"]).all()
+    slips = published.execute(
+        "select finding, place, count(*) from published_audit group by all order by all"
+    ).fetchall()
+    assert slips == [
+        ("average does not fit", "table_2", 2),
+        ("model name", "table_2", 1),
+        ("no share of 1,000", "table_6", 2),
+        ("outside 1 to 5", "table_2", 1),
+        ("row repeated", "table_2", 1),
+        ("sentence", "section 5.1", 3),
+        ("sentence", "section 5.2", 1),
+        ("sentence", "section 5.3", 2),
+        ("sentence", "section 6", 2),
+        ("tables differ", "table_2", 8),
+    ]
+
+
+@pytest.mark.parametrize(
+    "change, section, statement, moved",
+    [
+        ("metric = 'depth' and model = 'EuroLLM 9B' and method = 'urial' and language = 'fr'", "5.1",
+         "Medium models, three languages, URIAL: five-aspect mean", 0.5 / 30),
+        ("metric = 'safety' and model = 'Llama3.2 1B' and method = 'instruct' and language = 'en'", "5.2",
+         "Small less medium models, English, instruct: safety", 0.25),
+        ("metric = 'language' and model = 'Llama3.1 8B' and method = 'zero-shot' and language = 'es'", "5.1",
+         "Medium models, Spanish and French, zero-shot: language score", 0.125),
+    ],
+)  # fmt: skip
+def test_changing_one_cell_changes_its_sentence(
+    published: duckdb.DuckDBPyConnection, change: str, section: str, statement: str, moved: float
+) -> None:
+    def value() -> tuple[float, bool]:
+        found = published.execute(
+            "select value, agrees from text_statistics where origin = 'published' and section = ? and statement = ?",
+            [section, statement],
+        ).fetchone()
+        assert found is not None
+        return found
+
+    before, agreed = value()
+    assert agreed
+    published.execute(f"update raw.published_scores set published = published + 0.5 where {change} and not dpo")
+    after, agrees = value()
+    assert after - before == pytest.approx(moved)
+    assert not agrees
+
+
+def test_an_error_rate_changes_its_sentence(published: duckdb.DuckDBPyConnection) -> None:
+    ask = (
+        "select agrees from text_statistics where origin = 'published' and section = '6' "
+        "and statement = 'DPO, Llama3.2 1B, zero-shot: infinite loops in percentage points'"
+    )
+    assert published.execute(ask).fetchone() == (False,)
+    published.execute("update raw.published_errors set published_percent = 0.1 where dpo and model = 'Llama3.2 1B'")
+    assert published.execute(ask).fetchone() == (True,)
+
+
+def test_every_view_reads_from_a_plain_client(complicated: Path) -> None:
+    """A process that has duckdb and nothing of this package."""
+    script = """
+import json, sys
+import duckdb
+con = duckdb.connect(sys.argv[1], read_only=True)
+views = con.execute("select view_name, comment from duckdb_views() where schema_name = 'main' and not internal")
+told = {}
+for name, comment in views.fetchall():
+    told[name] = [len(con.execute(f'select * from main."{name}" limit 5').description), bool(comment)]
+assert not [name for name in sys.modules if name.startswith("icl_local")]
+print(json.dumps(told))
+"""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", script, str(complicated)], capture_output=True, text=True, check=True, cwd="/"
+    )
+    told = json.loads(done.stdout)
+    assert set(PAPER_VIEWS) < set(told)
+    assert all(columns and comment for columns, comment in told.values()), told
+
+
+def test_all_paper_views_take_under_two_seconds_of_processor_time(study: Path) -> None:
+    with duckdb.connect(str(study), read_only=True) as con:
+        spent = []
+        for _ in range(2):
+            start = time.process_time()
+            for view in PAPER_VIEWS:
+                con.execute(f"select * from {view}").fetchall()
+            spent.append(time.process_time() - start)
+    assert min(spent) < 2
+
+
+# Layout
+
+
+def test_best_is_bold_and_marks_stand_where_the_paired_interval_excludes_zero(study: Path) -> None:
+    with paper_tables.opened(study) as views:
+        table = paper_tables.build(views, "1")
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    column = table.columns.index("avg")
+    for model in {row["model"] for row in rows}:
+        places = [y for y, row in enumerate(rows) if row["model"] == model]
+        best = max(places, key=lambda y: rows[y]["avg"])
+        assert (best, column) in table.bold
+        assert sum((y, column) in table.bold for y in places) == 1
+        zero_shot = next(y for y in places if rows[y]["method"] == "zero-shot")
+        assert (zero_shot, column) not in table.marks
+    differences = reference.view(study, "paired_differences")
+    for y, row in enumerate(rows):
+        found = differences[
+            (differences["differs_in"] == "method") & (differences["a"] == "zero-shot")
+            & (differences["b"] == row["method"]) & (differences["model"] == row["model"])
+            & (differences["language"] == "en") & (differences["dpo"] == False)  # noqa: E712
+            & (differences["metric"] == "safety") & (differences["reading"] == "strict")
+        ]  # fmt: skip
+        significant = bool(((found["ci_low"] > 0) | (found["ci_high"] < 0)).any())
+        assert ((y, table.columns.index("safe")) in table.marks) == significant
+
+
+def test_lowest_error_is_bold_and_equal_rows_have_none() -> None:
+    rows = [{"model": "m", "e": 1.0}, {"model": "m", "e": 0.5}, {"model": "n", "e": 2.0}, {"model": "n", "e": 2.0}]
+    group = [row["model"] for row in rows]
+    bold = paper_tables._best(rows, group, ["model", "e"], {"e": "e"}, lowest=True)
+    assert bold == {(1, 1)}
+
+
+def test_dpo_tables_leave_out_models_without_a_variant_and_say_so(complicated: Path) -> None:
+    with paper_tables.opened(complicated) as views:
+        table, whole = paper_tables.build(views, "3"), paper_tables.build(views, "3", whole=True)
+    assert len(table.rows) == 11
+    assert len(whole.rows) == 29
+    assert any("18 rows" in note for note in table.notes)
+
+
+@pytest.mark.parametrize("output_format", ["text", "csv", "json", "markdown", "latex"])
+def test_the_tables_command_writes_every_format(complicated: Path, output_format: str) -> None:
+    result = CliRunner().invoke(icl, ["tables", "1", "8", "--db", str(complicated), "--format", output_format])
+    assert result.exit_code == 0, result.output
+    assert "Llama3.1 8B" in result.output
+
+
+def test_published_needs_no_database_and_names_the_slips(tmp_path: Path) -> None:
+    result = CliRunner().invoke(icl, ["tables", "--published", "--db", str(tmp_path / "none.duckdb")])
+    assert result.exit_code == 0, result.output
+    assert "2981" in result.output
+    assert "printed as EuroLLM 8B" in result.output
+    assert "four" not in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_versus_paper_marks_printed_values_outside_our_interval(complicated: Path) -> None:
+    with paper_tables.opened(complicated) as views:
+        table = paper_tables.build(views, "1", versus=True)
+        outside = [
+            row for row in views.rows("versus_paper")
+            if row["paper_table"] == "table_1" and row["published_inside"] is False
+        ]  # fmt: skip
+    assert len(table.rows) == 24
+    assert len(table.marks) == len(outside) > 0
+
+
+def test_an_unknown_judge_is_told_with_the_known_ones(complicated: Path) -> None:
+    with (
+        pytest.raises(UnknownName, match=r"no judge gpt-9 .*openai:synthetic-judge"),
+        paper_tables.opened(complicated, judge="gpt-9"),
+    ):
+        pass
+
+
+def test_an_empty_database_has_empty_tables(tmp_path: Path) -> None:
+    Store(tmp_path / "empty.duckdb").close()
+    result = CliRunner().invoke(icl, ["tables", "--db", str(tmp_path / "empty.duckdb")])
+    assert result.exit_code == 0, result.output
+    assert result.output.count("No rows yet.") == 6
+
+
+# Rendering
+
+HOSTILE = Table(
+    "50 % & more_",
+    ("name", "x"),
+    [
+        ("=HYPERLINK(1)", 1.5),
+        ("  @sum", -2.25),
+        ("[a] * $ # \\ ~ ^ { } | < > \" '", None),
+        ("\x1b[31mred\u202e 中 é", 0.0001),
+        ("a\nb", 3),
+    ],
+    ("100 %",),
+    frozenset({(0, 1)}),
+    {(1, 1): "*"},
+    frozenset({2}),
+)
+
+
+def test_csv_cells_are_no_formulas_and_numbers_stay_numbers() -> None:
+    rows = list(csv.reader(io.StringIO(render(HOSTILE, "csv"))))
+    assert rows[0] == ["name", "x"]
+    assert [row[0][0] for row in rows[1:3]] == ["'", "'"]
+    assert [row[1] for row in rows[1:]] == ["1.5", "-2.25", "", "0.0001", "3"]
+    assert "\x1b" not in rows[4][0]
+
+
+def test_json_holds_every_value_and_no_control_character() -> None:
+    text = render(HOSTILE, "json")
+    assert [row["x"] for row in json.loads(text)] == [1.5, -2.25, None, 0.0001, 3]
+    assert text.isascii()
+    twice = Table("", ("a", "a"), [(1, 2)])
+    assert list(json.loads(render(twice, "json"))[0].values()) == [1, 2]
+    assert json.loads(render(Table("", ("a",), [(float("nan"),)]), "json")) == [{"a": None}]
+
+
+def test_markdown_rows_keep_their_cells() -> None:
+    lines = render(HOSTILE, "markdown").splitlines()
+    assert lines[3] == "|---|---:|"
+    assert lines[4] == "| =HYPERLINK(1) | **1.50** |"
+    assert lines[5].endswith(r"-2.25\* |")
+    body = [line for line in lines if line.startswith("| ")]
+    assert len(body) == 6
+    assert all(line.replace(r"\|", "").count("|") == 3 for line in body)
+
+
+def test_latex_compiles(tmp_path: Path, complicated: Path) -> None:
+    with paper_tables.opened(complicated) as views:
+        body = render(HOSTILE, "latex") + "".join(render(paper_tables.build(views, n), "latex") for n in ("1", "8"))
+    assert r"\textbf{1.50}" in body
+    assert r"\texttt{U+4E2D}" in body
+    compiler = shutil.which("pdflatex")
+    if compiler is None:
+        pytest.skip("no pdflatex on this machine (Debian: texlive-latex-recommended)")
+    head = "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage{booktabs}\n\\begin{document}\n"
+    (tmp_path / "t.tex").write_text(head + body + "\\end{document}\n", encoding="utf-8")
+    command = [compiler, "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "t.pdf").stat().st_size > 1000
+
+
+# Figures
+
+
+def test_figures_are_written_as_png_and_svg(complicated: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is in the report extra")
+    result = CliRunner().invoke(icl, ["figures", "-o", str(tmp_path), "--db", str(complicated)])
+    assert result.exit_code == 0, result.output
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [f"figure_{n}.{kind}" for n in ("2", "3", "4", "size") for kind in ("png", "svg")]
+    assert (tmp_path / "figure_2.png").read_bytes().startswith(b"\x89PNG")
+    drawn = (tmp_path / "figure_3.svg").read_text(encoding="utf-8")
+    assert "Llama3.2 1B, English" in drawn
+    assert "urial with DPO" in drawn
+
+
+def test_a_figure_survives_hostile_names_and_has_no_style_that_a_policy_refuses() -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is in the report extra")
+    rows = [
+        {
+            "language": "en",
+            "model": "<b>$x^$\x1b & co",
+            "method": "zero-shot",
+            "dpo": dpo,
+            "error": error,
+            "percent": 1.5,
+        }
+        for dpo in (False, True)
+        for error in ("infinite_loop", "unintended_code")
+    ]
+
+    class Rows:
+        def rows(self, view: str) -> list[dict[str, object]]:
+            return rows
+
+    figure = figures.draw(Rows(), "4")  # type: ignore[arg-type]
+    assert figure is not None
+    drawn = figures.inline_svg(figure, label='a "b"')
+    assert drawn.startswith('<svg role="img" aria-label=')
+    assert " style=" not in drawn
+    assert "<style" not in drawn
+    assert "<b>" not in drawn
+    assert "&lt;b&gt;$x^$" in drawn
+    assert "\x1b" not in drawn
