@@ -24,14 +24,14 @@ _FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
 
 
 @click.command("judge")
-@click.option("--judge", "name", required=True, help="openai:MODEL, local:FILE.gguf or local:smollm2-135m.")
+@click.option("--judge", "name", required=True, help="openai:MODEL[@URL], local:FILE.gguf or local:smollm2-135m.")
 @click.option("--plan", "only_plan", is_flag=True, help="Say what is missing, its tokens and its price; ask nobody.")
 @click.option("--batch", is_flag=True, help="Hand it to the Batch API: half the price, within a day.")
 @click.option("--collect", is_flag=True, help="With --batch: only read what has come back.")
 @click.option("--wait", is_flag=True, help="With --batch: look again until everything has come back.")
 @click.option("--poll", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Seconds between looks.")
 @click.option("--max-cost", type=click.FloatRange(min=0), help="USD that this command may not pass.")
-@click.option("--prices", type=_FILE, help="Price table that comes before the built-in one.")
+@click.option("--prices", "prices_file", type=_FILE, help="Price table that comes before the built-in one.")
 @click.option("--repeat", type=click.IntRange(min=1), default=1, show_default=True, help="Verdicts a response.")
 @click.option("--variant", default="published", show_default=True, help="published or rubric-first (for local judges).")
 @click.option("--template", "sources", multiple=True, help="just-eval=PATH: its prompts, from a clone or judgments.")
@@ -56,7 +56,6 @@ def command(
     wait: bool,
     poll: float,
     max_cost: float | None,
-    prices: Path | None,
     repeat: int,
     variant: str,
     sources: tuple[str, ...],
@@ -65,14 +64,10 @@ def command(
     languages: list[str] | None,
     splits: list[str] | None,
     limit: int | None,
-    concurrency: int | None,
-    timeout: float,
-    max_tokens: int,
-    reasoning_effort: str | None,
     overlay: Path | None,
     output_format: str,
     db: Path,
-    **engine: int | None,
+    **settings: Any,
 ) -> int:
     """Score stored responses with an LLM judge.
 
@@ -83,23 +78,14 @@ def command(
 
     Example: icl judge --judge openai:gpt-6-luna --lang en --plan
     """
-    from icl_local.engine.protocol import EngineOptions
     from icl_local.judge.ledger import Selection
     from icl_local.judge.spec import open_judge
     from icl_local.judge.template import open_templates
 
     if (collect or wait) and not batch:
         raise click.UsageError("--collect and --wait belong to --batch")
-    judge = open_judge(
-        name,
-        concurrency=concurrency,
-        timeout=timeout,
-        max_tokens=max_tokens,
-        reasoning_effort=reasoning_effort,
-        prices_file=prices,
-        max_cost=None if batch else max_cost,
-        options=EngineOptions(**engine),
-    )
+    with console.bytes_progress() as on_download:
+        judge = open_judge(name, max_cost=max_cost, needs_key=not only_plan, on_download=on_download, **settings)
     wanted = {
         "templates": open_templates(variant, overlay=overlay, sources=sources),
         "repeats": repeat,
