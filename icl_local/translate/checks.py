@@ -17,7 +17,7 @@ from pathlib import Path
 from icl_local import resources
 from icl_local.detect import find_loop, identify_language
 from icl_local.errors import InputError
-from icl_local.translate import spans
+from icl_local.translate import segments, spans
 from icl_local.translate.numerals import missing_numbers
 
 VERSION = 1
@@ -35,10 +35,11 @@ _PREAMBLE = re.compile(
     r"aqui está|translation|traducción|traduction|tradução)\b)[^\n]{0,80}[:!]\s",
     re.IGNORECASE,
 )
-_STUTTER = re.compile(r"\b(\w+(?:\W{1,3}\w+){0,7})(?:\W{1,3}\1\b){3,}", re.IGNORECASE)
+_STUTTER_COPIES, _STUTTER_WORDS = 4, 8  # that many times the same words in a row, of that many at most
 _LONG, _LONG_SLACK = 1.7, 30  # characters of prose: more than that times the source, and some, is an answer
 _SHORT = 0.45
 _VERBATIM_WORDS = 6  # in a row, outside quotations, in a candidate of another language
+_SENTENCE_WORDS = 3
 _ALIKE = 0.75  # share of a candidate's words that the source has too
 
 
@@ -109,7 +110,7 @@ def check(
         refused=refused,
         untranslated=not empty
         and source_language != language
-        and _untranslated(asked, said, identified, source_language, language),
+        and (_untranslated(asked, said, identified, source_language) or _sentence_kept(source, candidate)),
         looping=_loops(candidate) and not _loops(source),
         length_odd=not empty and _length_odd(_length(asked), _length(said)),
         question_lost=not empty and bool(_ASKS.search(_QUOTED.sub(" ", asked))) and not _QUESTION.search(said),
@@ -130,8 +131,8 @@ def _length_odd(source: int, candidate: int) -> bool:
     return candidate > _LONG * source + _LONG_SLACK or (source >= 20 and candidate < _SHORT * source)
 
 
-def _untranslated(asked: str, said: str, identified: str | None, source_language: str, language: str) -> bool:
-    """Whether the text, or a good part of it, is still in the source's language."""
+def _untranslated(asked: str, said: str, identified: str | None, source_language: str) -> bool:
+    """Whether the prose, or a good part of it, is still in the source's language."""
     source_words, words = _words(_QUOTED.sub(" ", asked)), _words(_QUOTED.sub(" ", said))
     if not source_words or not words:
         return False
@@ -142,6 +143,12 @@ def _untranslated(asked: str, said: str, identified: str | None, source_language
     if identified == source_language and alike >= 0.3:
         return True
     return _longest_common_run(source_words, words) >= _VERBATIM_WORDS
+
+
+def _sentence_kept(source: str, candidate: str) -> bool:
+    """Whether a whole sentence of the source, of three words or more, stands in the candidate."""
+    kept = {s.text for s in segments.split(source) if not s.keep} & {s.text for s in segments.split(candidate)}
+    return any(len(_words(_QUOTED.sub(" ", spans.without(text)))) >= _SENTENCE_WORDS for text in kept)
 
 
 def _words(text: str) -> list[str]:
@@ -163,7 +170,18 @@ def _longest_common_run(a: list[str], b: list[str]) -> int:
 
 
 def _loops(text: str) -> bool:
-    return find_loop(text) is not None or _STUTTER.search(text[:5_000]) is not None
+    return find_loop(text) is not None or _stutters(re.findall(r"\w+", text.lower()))
+
+
+def _stutters(words: list[str]) -> bool:
+    """Whether a few words come four times in a row, which is too short to be an infinite loop."""
+    for period in range(1, _STUTTER_WORDS + 1):
+        run = 0
+        for before, word in zip(words, words[period:], strict=False):
+            run = run + 1 if before == word else 0
+            if run == period * (_STUTTER_COPIES - 1):
+                return True
+    return False
 
 
 def _changed(source: str, candidate: str, kind: str) -> bool:

@@ -13,8 +13,7 @@ from icl_local.translate import spans
 
 _SPELLED_UP_TO = 100
 _NUMBER = re.compile(r"(?<![\w.,])\d+(?:[.,’'\u00a0\u202f ]\d{3}(?!\d))*(?:[.,]\d+)?|(?<=[^\w\s])\d+|(?<![^\W\d_])\d+")
-_LIST_NUMBER = re.compile(r"^[ \t]*\d{1,3}[.)](?=\s)", re.MULTILINE)
-_ROMAN = re.compile(r"\b[IVXL]+\b")
+_ROMAN = re.compile(r"\b[IVXL]+(?=\b|er?\b|ème\b)")
 _DECADE = re.compile(r"\b\d\d(\d0)['’]?s\b")
 _PM = re.compile(r"\b(\d{1,2})(?::\d\d)?\s*p\.?\s?m\b", re.IGNORECASE)
 _SEPARATORS = re.compile(r"[.,’'\u00a0\u202f ]")
@@ -41,8 +40,7 @@ def missing_numbers(source: str, candidate: str) -> bool:
 
 def numbers(text: str) -> Counter[str]:
     """Numbers in the prose of ``text``, in one way of writing: no separator of thousands, a point for decimals."""
-    prose = _LIST_NUMBER.sub(" ", spans.without(text))
-    return Counter(_plain(match[0]) for match in _NUMBER.finditer(prose))
+    return Counter(_plain(match[0]) for match in _NUMBER.finditer(spans.without(text)))
 
 
 def _plain(number: str) -> str:

@@ -32,7 +32,7 @@ _CODE_LINE = re.compile(
 )
 _PROSE_LINE = re.compile(r"(?:[^\W\d_]{2,}[,:]? +){3,}[^\W\d_]{2,}")  # four words in a row
 _MARKER = re.compile(r"[ \t]*(?:(?:[-*•–]|\d{1,3}[.)]|\(?[A-Za-z][.)])[ \t]+|#{1,6}[ \t]+|>[ \t]*)?")
-_SENTENCE_END = re.compile(r"""([^\s]*?)([.!?…]+["'”’»)\]]*)(\s+)(?=["'“‘«(\[¿¡]*[\dA-ZÀ-ÖØ-Þ])""")
+_SENTENCE_END = re.compile(r"""(?<![.!?…])([.!?…]+["'”’»)\]]*)(\s+)(?=["'“‘«(\[¿¡]*[\dA-ZÀ-ÖØ-Þ])""")
 _ABBREVIATION = re.compile(
     r"(?:\W*)(?:[A-Za-z]|(?:[A-Za-z]\.)+[A-Za-z]?|Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|vs|etc|No|Fig|Inc|Ltd|Co|approx|cf|al)",
     re.IGNORECASE,
@@ -91,10 +91,11 @@ def _line(line: str) -> Iterable[Segment]:
     yield Segment(line[:start], keep=True)
     at = 0
     for end in _SENTENCE_END.finditer(body):
-        if end[2] == "." and _ABBREVIATION.fullmatch(end[1]):
+        last_word = body[at : end.start()].rpartition(" ")[2]
+        if end[1] == "." and _ABBREVIATION.fullmatch(last_word):
             continue
-        yield Segment(body[at : end.end(2)], keep=False)
-        yield Segment(end[3], keep=True)
+        yield Segment(body[at : end.end(1)], keep=False)
+        yield Segment(end[2], keep=True)
         at = end.end()
     rest = body[at:]
     yield Segment(rest.rstrip(), keep=False)

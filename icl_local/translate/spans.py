@@ -18,7 +18,7 @@ _SPAN = re.compile(
     )
   | (?P<url>
         (?:https?://|www\.)[^\s<>"'`)\]}»”]+
-      | [\w.+-]+@[\w-]+(?:\.[\w-]+)+
+      | (?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+
     )
   | (?P<placeholder>
         \$?\{\{?[^{}\n]{1,80}\}?\}                      # {name}, {{name}}, ${name}
@@ -28,7 +28,7 @@ _SPAN = re.compile(
     )
   | (?P<name>
         \b[A-Za-z]\w*\(\)                               # calls and identifiers in running text
-      | \b[a-z_]\w*(?:\.\w+)+\([^()\n]*\)
+      | (?<![\w.])[a-z_]\w*(?:\.\w+){1,6}\([^()\n]{0,200}\)
       | \b\w+_\w+\b
       | \b[a-z]+[A-Z]\w*\b
     )
