@@ -92,7 +92,8 @@ def test_estimates_follow_what_the_judge_has_taken_so_far(tmp_path, capsys, monk
         icl("--judge", "openai:m", "--db", str(path))
     rest = store.query(
         path,
-        "select sum(prompt_tokens), sum(completion_tokens) from (select * from judgments order by created_at offset 30)",
+        "select sum(prompt_tokens), sum(completion_tokens) "
+        "from (select * from judgments order by created_at offset 30)",
     ).rows[0]
     assert float(planned["prompt_tokens"]) == pytest.approx(rest[0], rel=0.05)
     assert float(planned["completion_tokens"]) == pytest.approx(rest[1], rel=0.05)

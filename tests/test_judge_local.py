@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -13,12 +14,16 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import llama_cpp
 import pytest
 
 from icl_local import registry, store
-from icl_local.engine.protocol import EngineOptions
+from icl_local.engine.llama import physical_cores
+from icl_local.engine.protocol import EngineOptions, Request
+from icl_local.engine.worker import Worker
 from icl_local.judge.api import ApiJudge
 from icl_local.judge.grammar import grammar_of
+from icl_local.judge.ledger import Task
 from icl_local.judge.local import LocalJudge
 from icl_local.judge.runner import judge_missing
 from icl_local.judge.template import Templates, verdict_schema
@@ -167,3 +172,55 @@ def test_two_hundred_responses_give_two_hundred_verdicts(tmp_path):
     judge = LocalJudge(registry.resolve(EMBEDDED, method_kind="chat"))
     progress = judge_missing(path, judge, templates=Templates("rubric-first"))
     assert progress.statuses["ok"] + progress.statuses["not_applicable"] == 200
+
+
+def verdicts_per_second(requests: list[Request], model: Path) -> float:
+    """This engine: batched, the prefix decoded once. Loading is left out, as it is below."""
+    with Worker(model) as worker:
+        list(worker.generate(requests[:1]))
+        started = time.monotonic()
+        finished = list(worker.generate(requests))
+        seconds = time.monotonic() - started
+    assert all(one.finish_reason == "eog" for one in finished)
+    return len(finished) / seconds
+
+
+def verdicts_per_second_in_a_loop(requests: list[Request], model: Path) -> float:
+    """llama-cpp-python's create_completion, one request after the other, with the same grammar; it keeps the common
+    prefix of two prompts that follow each other."""
+    llama = llama_cpp.Llama(str(model), n_ctx=4096, n_threads=physical_cores(), verbose=False)
+    grammar = llama_cpp.LlamaGrammar.from_string(requests[0].grammar, verbose=False)
+    started = time.monotonic()
+    for request in requests:
+        reply = llama.create_completion(
+            request.prompt, max_tokens=request.max_tokens, temperature=0.0, repeat_penalty=1.0, grammar=grammar
+        )
+        assert json.loads(reply["choices"][0]["text"])
+    return len(requests) / (time.monotonic() - started)
+
+
+@pytest.mark.soak
+def test_the_local_judge_is_faster_than_a_loop_at_equal_verdict_lengths(embedded_model, capsys):
+    model = registry.resolve(EMBEDDED, method_kind="chat")
+    judge = LocalJudge(model)
+    n = int(os.environ.get("ICL_SOAK_VERDICTS", "32"))
+    asked = [row for name, row in response_rows(n, words=60) if name == "queries"]
+    said = [row for name, row in response_rows(n, words=60) if name == "responses"]
+    figures = {}
+    for variant in ("published", "rubric-first"):
+        template = Templates(variant).get(split="multi", language="en")
+        tasks = [
+            Task(str(i), 1, str(i), template, 0, "multi", "en", query["instruction"], response["text"])
+            for i, (query, response) in enumerate(zip(asked, said, strict=True))
+        ]
+        even = judge.grammar(tasks[0]).text.replace("{1,120}", "{40}")  # every reason has 40 characters
+        requests = [dataclasses.replace(request, grammar=even) for request in judge.requests(tasks)]
+        figures[variant] = (
+            verdicts_per_second(requests, embedded_model),
+            verdicts_per_second_in_a_loop(requests, embedded_model),
+        )
+    with capsys.disabled():
+        for variant, (ours, loop) in figures.items():
+            print(f"\n{variant}: {ours:.2f} verdicts a second, loop {loop:.2f}, ratio {ours / loop:.2f}")  # noqa: T201
+    assert figures["published"][0] >= 1.3 * figures["published"][1]
+    assert figures["rubric-first"][0] >= 1.3 * figures["rubric-first"][1]

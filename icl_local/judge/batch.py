@@ -22,7 +22,7 @@ from icl_local.errors import JudgeError
 from icl_local.judge import ledger
 from icl_local.judge.api import ApiJudge, attempt_of
 from icl_local.judge.ledger import Attempt, Record, Selection, Task
-from icl_local.judge.runner import FLUSH_ROWS, Progress, context_records
+from icl_local.judge.runner import Progress, context_records, open_store
 from icl_local.judge.template import Template, Templates
 from icl_local.openai_client import ApiClient, ApiReply, is_transient
 from icl_local.prices import Budget
@@ -63,7 +63,7 @@ def submit(
     ``max_cost`` (USD) bounds what the submission can cost at most, each verdict at its longest. Raises ApiError where
     the server refuses, JudgeError where another process is at work.
     """
-    with ledger.only_one(path, judge.judge_id), Store(path, flush_rows=FLUSH_ROWS) as target:
+    with ledger.only_one(path, judge.judge_id), open_store(path) as target:
         _reconcile(target, judge)
         plan = ledger.plan(target.rows, judge.judge_id, templates, repeats=repeats, selection=selection or Selection())
         progress = Progress(len(plan.tasks), Counter(), before=plan.ended.total(), in_batches=plan.in_batches)
@@ -85,7 +85,7 @@ def submit(
 
 def collect(path: Path, judge: ApiJudge) -> Collected:
     """Read every batch of this judge that has ended; what its files lack is missing again. Raises ApiError."""
-    with ledger.only_one(path, judge.judge_id), Store(path, flush_rows=FLUSH_ROWS) as target:
+    with ledger.only_one(path, judge.judge_id), open_store(path) as target:
         _reconcile(target, judge)
         items = ledger.open_items(target.rows, judge.judge_id)
         texts = dict(target.rows(resources.read_text("db", "queries/judge_templates.sql"), []).rows)

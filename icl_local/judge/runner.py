@@ -13,7 +13,7 @@ from icl_local.judge.ledger import Attempt, Selection, Task
 from icl_local.judge.template import Templates
 from icl_local.store import Store
 
-FLUSH_ROWS = 2000  # DuckDB follows the spool at leisure: a flush takes tens of milliseconds
+FLUSH_ROWS, FLUSH_SECONDS = 5000, 15.0  # DuckDB follows the spool at leisure: a flush takes tenths of a second
 
 
 class Judge(Protocol):
@@ -85,7 +85,7 @@ def judge_missing(
     Raises JudgeError where another process judges with the same judge, ApiError or EngineError where the judge
     cannot go on (what it said until then is kept), StoreError.
     """
-    with ledger.only_one(path, judge.judge_id), Store(path, flush_rows=FLUSH_ROWS) as target:
+    with ledger.only_one(path, judge.judge_id), open_store(path) as target:
         plan = ledger.plan(target.rows, judge.judge_id, templates, repeats=repeats, selection=selection or Selection())
         progress = Progress(len(plan.tasks), Counter(), before=plan.ended.total(), in_batches=plan.in_batches)
         on_progress(progress)
@@ -96,6 +96,11 @@ def judge_missing(
                 progress = progress.plus(attempts)
                 on_progress(progress)
         return progress
+
+
+def open_store(path: Path) -> Store:
+    """The store as judges use it: many small puts, few flushes."""
+    return Store(path, flush_rows=FLUSH_ROWS, flush_seconds=FLUSH_SECONDS)
 
 
 def context_records(judge: Judge, tasks: Sequence[Task]) -> list[ledger.Record]:

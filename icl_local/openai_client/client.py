@@ -221,8 +221,8 @@ class ApiClient:
                     model=self.model,
                     **body,
                     **parameters,
-                    **dialect.response_format(request),
-                    extra_body=dict(request.extra) or None,
+                    # as it is: the client would look into every corner of the schema, a seventh of its time
+                    extra_body={**dialect.response_format(request), **request.extra} or None,
                 )
                 result = self._answer(raw.parse(), reply, raw.headers, may_be_empty=request.may_be_empty)
             except (openai.OpenAIError, ValueError) as error:  # ValueError: JSON that is none
