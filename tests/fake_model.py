@@ -23,8 +23,10 @@ class FakeModel:
         n_ctx_train: int = 4096,
         script: Callable[[list[int]], int] | None = None,
         interrupt_after: int | None = None,
+        min_rows: int = 2,
     ) -> None:
         self.n_ctx_train = n_ctx_train
+        self.min_rows = min_rows
         self.batches: list[list[Row]] = []
         self._script = script or self._hashed
         self._interrupt_after = interrupt_after
@@ -52,7 +54,11 @@ class FakeModel:
         ids = [row.sequence for row in rows]
         assert ids == sorted(ids), "rows must ascend by sequence"
         assert sorted(set(ids)) == list(range(min(ids), max(ids) + 1)), "sequences must have no gaps"
-        assert len(rows) >= 2, "a batch must have two rows"
+        assert len(rows) >= self.min_rows, "a batch must have the least number of rows"
+        wanted = sum(row.logits for row in rows)
+        assert wanted == 0 or wanted >= self.min_rows, "a batch must want logits of the least number of rows"
+        lengths = {ids.count(number) for number in ids}
+        assert len(lengths) == 1, "chunks must have one length"
         self._logits = {}
         for number, row in enumerate(rows):
             sequence = self._sequences[row.sequence]

@@ -40,6 +40,14 @@ def test_batching_gives_what_one_at_a_time_gives(lengths: list[int], limits: lis
     assert complete(requests, parallel=parallel) == alone
 
 
+@pytest.mark.parametrize("parallel", [1, 2, 3, 8])
+def test_batches_are_padded_to_eight_rows_where_kernels_need_it(parallel: int) -> None:
+    requests = queries(9)
+    limits = Limits(parallel=parallel, n_ubatch=64, min_rows=8)
+    padded = {c.id: c for c in Generation(FakeModel(min_rows=8), requests, limits)}
+    assert padded == complete(requests)
+
+
 def test_order_of_requests_changes_nothing() -> None:
     requests = queries(20)
     assert complete(requests) == complete(requests[::-1])
@@ -59,7 +67,7 @@ def test_a_stop_string_split_over_tokens_ends_the_answer() -> None:
     text = b"abc# Query and more"
 
     def script(sequence: list[int]) -> int:
-        return text[len(sequence) - len(PREFIX) - 1]
+        return text[(len(sequence) - len(PREFIX) - 1) % len(text)]
 
     done = complete([Request("a", PREFIX + "q", 100, ("# Query", "#Query"))], model=FakeModel(script=script))["a"]
     assert (done.finish_reason, done.raw_text) == ("stop", "abc# Query")
@@ -69,7 +77,7 @@ def test_characters_of_several_bytes_are_never_torn_but_at_the_limit() -> None:
     text = "né€😀".encode()
 
     def script(sequence: list[int]) -> int:
-        return text[len(sequence) - len(PREFIX) - 1]
+        return text[(len(sequence) - len(PREFIX) - 1) % len(text)]
 
     whole = complete([Request("a", PREFIX + "q", len(text))], model=FakeModel(script=script))["a"]
     cut = complete([Request("a", PREFIX + "q", len(text) - 1)], model=FakeModel(script=script))["a"]

@@ -6,7 +6,8 @@ when every sequence has a KV stream of its own:
 - active sequences are 0..k-1 without gaps, rows ascend by sequence id: any gap would split the batch in two;
 - prompts are decoded in steps of their own, chunks of equal length side by side;
 - the common prefix is decoded once, copied to every sequence, and kept there by cutting a finished sequence back;
-- a batch never has fewer than ``min_rows`` rows, since some kernels sum differently for a single row;
+- a batch never has fewer than ``min_rows`` rows, nor asks for fewer logits, since some kernels sum differently for
+  few rows and the last layer sees only rows whose logits are wanted;
 - when the queue is empty the last active sequence moves into a gap.
 """
 
@@ -16,7 +17,7 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -187,7 +188,7 @@ class Generation:
         self._kv_bytes_per_token = kv_bytes_per_token
         self._active: list[Slot] = []
         self._prefix: list[int] = []
-        self._wanted = self._n_sequences = 0
+        self._wanted = self._n_sequences = self._kept = 0
         self._progress_at = 0.0
         self._done = self._steps = self._prompt_tokens = self._prefilled = self._new = 0
         self._prefill_seconds = self._decode_seconds = self._wall_seconds = 0.0
@@ -246,7 +247,7 @@ class Generation:
         needed = max(min(self._model.n_ctx_train, len(t) + r.max_tokens) for r, t in fitting)
         self._wanted = min(self._limits.parallel, len(fitting))
         self._n_sequences = max(self._wanted, self._limits.min_rows)
-        self._n_ctx_seq = -(-needed // 256) * 256
+        self._n_ctx_seq = -(-(needed + self._limits.min_rows) // 256) * 256
         self._model.open(n_sequences=self._n_sequences, n_ctx_seq=self._n_ctx_seq)
         if self._limits.share_prefix:
             self._prefix = common_prefix([tokens for _, tokens in fitting])
@@ -277,6 +278,7 @@ class Generation:
                 self._cache.put(self._prefix, self._model.save_sequence(0))
         for sequence in range(1, self._wanted):
             self._model.copy_sequence(0, sequence)
+        self._kept = len(self._prefix)
 
     def _start(self, request: Request, prompt: list[int]) -> Slot:
         return Slot(
@@ -319,19 +321,18 @@ class Generation:
         self._report()
 
     def _decode(self, rows: list[Row], *, prefill: bool) -> int:
-        """Decode, padded to ``min_rows`` with a neighbour's throw-away token; returns the index of the first row."""
-        padding: list[Row] = []
-        first, last = rows[0].sequence, rows[-1].sequence
-        if len(rows) < self._limits.min_rows:
-            other = last + 1 if last + 1 < self._n_sequences else first - 1
-            idle = len(self._prefix) if other < self._wanted else 0
-            past = self._active[other].past if other < len(self._active) else idle
-            padding = [Row(rows[0].token, other, past + i) for i in range(self._limits.min_rows - len(rows))]
-        before = bool(padding) and padding[0].sequence < first
+        """Decode the rows, padded to ``min_rows``; returns the index the first of them has in the batch."""
+        before, after = self._padding(rows)
+        batch = [*before, *rows, *after]
+        if any(row.logits for row in batch):  # the last layer and the output projection see these rows alone
+            for i in range(len(batch) - 1, -1, -1):
+                if sum(row.logits for row in batch) >= self._limits.min_rows:
+                    break
+                batch[i] = replace(batch[i], logits=True)
         started = time.perf_counter()
-        self._model.decode([*padding, *rows] if before else [*rows, *padding])
-        if padding:
-            self._model.cut_sequence(padding[0].sequence, padding[0].position)
+        self._model.decode(batch)
+        for sequence in {row.sequence for row in (*before, *after)}:
+            self._model.cut_sequence(sequence, self._past(sequence))
         spent = time.perf_counter() - started
         if prefill:
             self._prefill_seconds += spent
@@ -339,7 +340,29 @@ class Generation:
         else:
             self._decode_seconds += spent
             self._steps += 1
-        return len(padding) if before else 0
+        return len(before)
+
+    def _padding(self, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+        """Throw-away rows before and after: as many tokens as the step's own, each in a neighbouring sequence.
+
+        They follow what a neighbour holds and are cut off again, which leaves its cells as they were.
+        """
+        first, last = rows[0].sequence, rows[-1].sequence
+        count = len(rows) // (last - first + 1)
+        lacking = -(-(self._limits.min_rows - len(rows)) // count)
+        neighbours = [*range(last + 1, self._n_sequences), *range(first - 1, -1, -1)][: max(0, lacking)]
+        padding = [
+            Row(rows[0].token, sequence, self._past(sequence) + i)
+            for sequence in sorted(neighbours)
+            for i in range(count)
+        ]
+        return [row for row in padding if row.sequence < first], [row for row in padding if row.sequence > last]
+
+    def _past(self, sequence: int) -> int:
+        """Tokens a sequence holds between two steps."""
+        if sequence < len(self._active):
+            return self._active[sequence].past
+        return self._kept if sequence < self._wanted else 0
 
     def _pick(self, sequence: Slot, row: int) -> None:
         logits = self._model.logits(row)

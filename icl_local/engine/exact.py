@@ -26,9 +26,9 @@ GOOD_ENOUGH = 0.95  # the smallest batch within 5 % of the best rate is chosen: 
 _RATE_TOKENS = 8
 
 # What to try, the usually fastest first. K-quants are repacked into blocks of rows whose kernels differ for few and
-# many rows, so they are tried without repacking first.
-_PLAIN = {"kv_unified": False, "flash_attn": False, "min_rows": 2}
-_REPACKED, _NOT_REPACKED = {**_PLAIN, "repack": True}, {**_PLAIN, "repack": False}
+# many rows, so they are tried without repacking first. Eight rows: from there on all kernels seen here agree.
+_REPACKED = {"kv_unified": False, "flash_attn": False, "min_rows": 2, "repack": True}
+_NOT_REPACKED, _EIGHT_ROWS = {**_REPACKED, "repack": False}, {**_REPACKED, "min_rows": 8}
 _K_QUANTS = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ")
 FAST = {"kv_unified": False, "flash_attn": False, "min_rows": 1, "repack": True}
 
@@ -102,8 +102,8 @@ def environment(info: EngineInfo) -> dict[str, str]:
 
 def candidates(quantization: str) -> list[dict[str, Any]]:
     """Settings worth trying for a file of this type, the usually fastest first."""
-    repacked, plain = dict(_REPACKED), dict(_NOT_REPACKED)
-    return [plain, repacked] if quantization.startswith(_K_QUANTS) else [repacked, plain]
+    first = [_NOT_REPACKED, _REPACKED] if quantization.startswith(_K_QUANTS) else [_REPACKED, _NOT_REPACKED]
+    return [dict(settings) for settings in (*first, _EIGHT_ROWS, {**_EIGHT_ROWS, "repack": False})]
 
 
 def probe_prompts(n: int, *, prefix_words: int) -> list[str]:
@@ -180,7 +180,8 @@ def told(settings: Mapping[str, Any]) -> str:
     """Settings as a person reads them."""
     kv = "one unified KV buffer" if settings.get("kv_unified") else "a KV stream each"
     flash = "flash attention" if settings.get("flash_attn") else "no flash attention"
-    return f"{kv}, {flash}, {'repacked' if settings.get('repack') else 'plain'} weights"
+    weights = "repacked" if settings.get("repack") else "plain"
+    return f"{kv}, {flash}, {weights} weights, at least {settings.get('min_rows', 2)} rows"
 
 
 def _quick_tokens(n_prompts: int, words: int, n_tokens: int) -> float:
