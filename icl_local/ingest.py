@@ -32,6 +32,8 @@ RANK = {
     "training_runs": "{row}.status <> 'started'",
 }
 
+_AS_THEY_ARE = {"BOOLEAN", "INTEGER", "BIGINT", "TIMESTAMP"}
+
 
 class Connection(Protocol):
     """What is used of a DuckDB connection."""
@@ -175,7 +177,7 @@ def insert_rows(con: Connection, table: str, known: Mapping[str, Column], rows: 
 
     One list parameter a column: 1,000 responses take 0.06 s, row by row 5.5 s.
     """
-    values = [[_cell(row.get(name), column.kind) for row in rows] for name, column in known.items()]
+    values = [_column([row.get(name) for row in rows], column.kind) for name, column in known.items()]
     unnested = ", ".join(f'unnest(?::{column.kind}[]) as "{name}"' for name, column in known.items())
     source = f"select * from (select {unnested}) as incoming"
     if table not in RANK:
@@ -229,6 +231,10 @@ def _bury(con: Connection, known: Mapping[str, Mapping[str, Column]]) -> None:
                 f"delete from raw.{table} where {column} in (select key from raw.tombstones where table_name = ?)",
                 [target],
             )
+
+
+def _column(values: list[Any], kind: str) -> list[Any]:
+    return values if kind in _AS_THEY_ARE else [_cell(value, kind) for value in values]
 
 
 def _cell(value: Any, kind: str) -> Any:
