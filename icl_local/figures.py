@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import quoteattr
 
-from icl_local.errors import MissingExtra, UnknownName
+from icl_local.errors import ConfigError, MissingExtra, UnknownName
 from icl_local.paper_tables import Row, Views
 from icl_local.tables import inert
 
@@ -66,9 +66,8 @@ _STYLE = {
 def save(views: Views, folder: Path, *, names: Iterable[str] = tuple(TITLES), dpi: int = 200) -> list[Path]:
     """Write the named figures (keys of TITLES) as PNG and SVG; the paths written, none for a figure without data.
 
-    Raises MissingExtra where matplotlib is not installed, OSError where ``folder`` cannot be written.
+    Raises MissingExtra where matplotlib is not installed, ConfigError where ``folder`` cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name in names:
         figure = draw(views, name)
@@ -76,8 +75,12 @@ def save(views: Views, folder: Path, *, names: Iterable[str] = tuple(TITLES), dp
             continue
         for suffix in ("png", "svg"):
             path = folder / f"figure_{name}.{suffix}"
-            with _styled():
-                figure.savefig(path, dpi=dpi, metadata={"Date": None} if suffix == "svg" else None)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                with _styled():
+                    figure.savefig(path, dpi=dpi, metadata={"Date": None} if suffix == "svg" else None)
+            except OSError as error:
+                raise ConfigError(f"cannot write {path}: {error.strerror}; choose another folder with -o") from error
             written.append(path)
     return written
 
@@ -87,7 +90,7 @@ def draw(views: Views, name: str) -> Figure | None:
     if name not in _DRAWERS:
         raise UnknownName(f"no figure {name}; there are {', '.join(_DRAWERS)}")
     rows = [
-        {key: inert(value) if isinstance(value, str) else value for key, value in row.items()}
+        {key: _label(value) if isinstance(value, str) else value for key, value in row.items()}
         for row in views.rows(VIEWS[name])
     ]
     if not rows:
@@ -124,6 +127,12 @@ def _attributes(style: str) -> str:
         elif name:
             parts.append(f'{name}="{value}"')
     return " " + " ".join(parts)
+
+
+def _label(text: str) -> str:
+    """A name from the database, harmless and short enough to leave room for the drawing."""
+    text = inert(text)
+    return text if len(text) <= 32 else f"{text[:20]}…{text[-11:]}"
 
 
 def _styled() -> Any:

@@ -22,7 +22,7 @@ import jinja2
 from markupsafe import Markup
 
 from icl_local import __version__, figures, paper_tables, resources, tables
-from icl_local.errors import MissingExtra
+from icl_local.errors import ConfigError, MissingExtra
 from icl_local.paper_tables import Row, Views
 
 MAX_RESPONSES = 40_000
@@ -32,7 +32,7 @@ _CHUNK_CHARACTERS = 400_000  # of texts unpacked together
 _PREVIEW_CHARACTERS = 110
 _METRICS = ("helpfulness", "clarity", "factuality", "depth", "engagement", "avg", "language", "safety")
 _LOOP, _CODE = 1, 2  # bits of a response's errors, as page.js reads them
-_SLACK_BYTES = 4_096
+_SLACK_BYTES = 1_024  # for the line that says what is left out
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def write(
     """Write the page, readable by its owner alone. What does not fit is left out and told, on the page too.
 
     At most ``max_responses`` responses are in it, whole queries at a time. Above ``max_bytes`` the judge's reasons
-    go first, then texts; scores and errors of every response stay. Raises StoreError, UnknownName, OSError.
+    go first, then texts; scores and errors of every response stay. Raises StoreError, UnknownName, ConfigError.
     """
     with paper_tables.opened(database, judge=judge, reading=reading) as views:
         if judge is None:
@@ -69,11 +69,13 @@ def write(
         page = _page(database, views, facts, judge=judge, reading=reading)
         rows = views.asked("report_responses", max_responses)
     stored = int(facts["responses"])
-    fixed = len(_render(page, index="", texts=(), left_out="").encode()) + len(_packed(_index(rows, ()))) + _SLACK_BYTES
-    chunks = _chunks(rows, reasons=True, max_bytes=max_bytes - fixed)
+    parts = _parts(rows)
+    fixed = len(_render(page, index=_packed(_index(rows, parts)), texts=[""] * len(parts), left_out="").encode())
+    room = max_bytes - fixed - _SLACK_BYTES
+    chunks = _chunks(rows, parts, reasons=True, max_bytes=room)
     reasons = len(rows) == sum(len(members) for members, _ in chunks)
     if not reasons:
-        chunks = _chunks(rows, reasons=False, max_bytes=max_bytes - fixed)
+        chunks = _chunks(rows, parts, reasons=False, max_bytes=room)
     texts = sum(len(members) for members, _ in chunks)
     left_out = _left_out(rows, stored=stored, texts=texts, reasons=reasons, max_bytes=max_bytes)
     html = _render(
@@ -88,9 +90,13 @@ def write(
 
 def _write_private(output: Path, content: bytes) -> None:
     half = output.with_name(output.name + ".part")
-    with open(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(content)
-    half.replace(output)
+    try:
+        with open(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(content)
+        half.replace(output)
+    except OSError as error:
+        half.unlink(missing_ok=True)
+        raise ConfigError(f"cannot write {output}: {error.strerror}; choose another file with -o") from error
 
 
 def _left_out(rows: Sequence[Row], *, stored: int, texts: int, reasons: bool, max_bytes: int) -> str:
@@ -289,22 +295,30 @@ def _rounded(value: object) -> object:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def _chunks(rows: Sequence[Row], *, reasons: bool, max_bytes: int) -> list[tuple[list[int], str]]:
-    """Texts packed together, neighbours first, until ``max_bytes`` are reached: (rows, packed) of each chunk."""
-    chunks: list[tuple[list[int], str]] = []
-    left = max_bytes
-    members: list[int] = []
-    size = 0
+def _parts(rows: Sequence[Row]) -> list[list[int]]:
+    """Rows whose texts are packed together: neighbours, and so the answers to one query."""
+    parts: list[list[int]] = []
+    room = 0
     for number, row in enumerate(rows):
-        members.append(number)
-        size += len(row["text"])
-        if size >= _CHUNK_CHARACTERS or number == len(rows) - 1:
-            packed = _packed([_stored(rows[member], reasons=reasons) for member in members])
-            left -= len(packed)
-            if left < 0:
-                break
-            chunks.append((members, packed))
-            members, size = [], 0
+        if room <= 0:
+            parts.append([])
+            room = _CHUNK_CHARACTERS
+        parts[-1].append(number)
+        room -= len(row["text"])
+    return parts
+
+
+def _chunks(
+    rows: Sequence[Row], parts: Sequence[list[int]], *, reasons: bool, max_bytes: int
+) -> list[tuple[list[int], str]]:
+    """The first parts that fit, with their packed texts."""
+    chunks: list[tuple[list[int], str]] = []
+    for members in parts:
+        packed = _packed([_stored(rows[member], reasons=reasons) for member in members])
+        max_bytes -= len(packed)
+        if max_bytes < 0:
+            break
+        chunks.append((members, packed))
     return chunks
 
 
