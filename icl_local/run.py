@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from icl_local import __version__, prompting, store
 from icl_local.backend import ServerGenerator, ServerModel
 from icl_local.cells import Cell, CellPlan, Decoding
+from icl_local.checksum import cache_folder
 from icl_local.detect import critical_error_rows, identify_language
 from icl_local.engine.plan import available_memory
 from icl_local.engine.protocol import Completion, EngineInfo, EngineOptions, Progress, Request, Stats
@@ -135,7 +136,7 @@ class LocalEngines:
     """At most one worker, for the file of the cell at hand, and the settings that are exact for it; or a server."""
 
     def __init__(self, options: EngineOptions, writer: store.Store, probe: bool) -> None:
-        self._options = options
+        self._options = options.replace(prefix_cache=str(cache_folder() / "prefixes"))
         self._writer = writer
         self._probe = probe
         self._worker: Worker | None = None

@@ -56,6 +56,9 @@ class RunProgress:
         if event.kind == "planned" or not due:
             return
         self._said_at = now
+        if event.kind == "note":
+            console.say(f"{event.cell.label}: {event.message}")
+            return
         rate = f", {event.tokens_per_second:.0f} tok/s" if event.tokens_per_second else ""
         told = f": {event.message}" if event.message else ""
         console.say(

@@ -63,6 +63,10 @@ class PrefixCache:
         except OSError:
             return
 
+    def forget(self) -> None:
+        """Drop what is kept in memory."""
+        self._memory.clear()
+
     def _remember(self, key: str, state: bytes) -> None:
         self._memory[key] = state
         while len(self._memory) > 1 and sum(map(len, self._memory.values())) > MEMORY_BYTES:

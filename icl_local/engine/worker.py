@@ -131,6 +131,16 @@ class Worker:
         self._send({"do": "count", "texts": list(texts)})
         return list(self._receive()["counts"])
 
+    def eog_tokens(self) -> list[int]:
+        """Ids that end a generation."""
+        self._send({"do": "eog"})
+        return list(self._receive()["eog"])
+
+    def forget_prefixes(self) -> None:
+        """Drop the prefix states kept in memory, so that the next call decodes its prefix."""
+        self._send({"do": "forget"})
+        self._receive()
+
     def close(self) -> None:
         """End the process; waits, then kills."""
         self._flag[0] = 1
@@ -246,6 +256,13 @@ class _Service:
 
     def _do_count(self, texts: list[str]) -> None:
         self._say({"counts": [len(self._model.tokenize(text)) for text in texts]})
+
+    def _do_eog(self) -> None:
+        self._say({"eog": [token for token in range(self._model.n_vocab) if self._model.is_eog(token)]})
+
+    def _do_forget(self) -> None:
+        self._cache.forget()
+        self._say({"forgotten": True})
 
     def _do_generate(self, requests: list[dict[str, Any]], overrides: dict[str, Any]) -> None:
         from icl_local.detect import LoopWatch
