@@ -102,7 +102,7 @@ class OpusEngine:
         logging.disable_progress_bar()
         try:
             with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-                warnings.simplefilter("ignore")  # it recommends sacremoses, which nothing in it calls
+                warnings.simplefilter("ignore")  # it recommends sacremoses, which nothing in it uses
                 self._tokenizer = MarianTokenizer.from_pretrained(self._folder, local_files_only=True)
                 self._model = MarianMTModel.from_pretrained(self._folder, local_files_only=True).eval()
         except ImportError as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from icl_local import hub, json_items, queries, resources, store
+from icl_local import detect, hub, json_items, queries, resources, store
 from icl_local.errors import ConfigError
 from icl_local.identity import key_of
 from icl_local.queries import Query
@@ -101,6 +101,7 @@ def translate_missing(
     on_progress(progress)
     if not jobs:
         return progress
+    detect.identify_language("Its model is loaded now, not while answers wait to be kept.")
     with store.Store(path) as target:
         for outputs in engine.translate(jobs):
             kept = [output for output in outputs if not output.failed]
