@@ -183,6 +183,20 @@ def test_what_cannot_go_on_stops_with_one_line(fault, told):
     assert "\n" not in str(error.value)
 
 
+def test_a_request_refused_before_anything_was_answered_is_tried_once_more():
+    with FaultyServer(script=["400", "ok", "400"]) as server:
+        replies = ask(server, 2, backoff=1.0)
+    assert [(reply.id, reply.outcome) for reply in replies] == [("0", "failed"), ("1", "reply"), ("0", "rejected")]
+
+
+def test_a_server_that_refuses_everything_stops_the_run_and_no_judgment_is_given_up(tmp_path):
+    path = database(tmp_path / "t.duckdb", response_rows(20))
+    with FaultyServer(mix={"400": 1}) as server, pytest.raises(ApiError, match="maximum context length"):
+        judge_all(path, server)
+    assert store.query(path, "select distinct status from judgments").rows == [("http_error",)]
+    assert sum(server.actions.values()) < 10
+
+
 def test_quota_in_the_middle_keeps_what_was_made(tmp_path):
     path = database(tmp_path / "t.duckdb", response_rows(6))
     with FaultyServer(script=["ok", "ok", "ok", "quota"]) as server:
@@ -202,9 +216,18 @@ def test_a_server_that_is_not_there_is_told(tmp_path):
         list(gone.run([ApiRequest(str(i), ({"role": "user", "content": "q"},)) for i in range(5)]))
 
 
-def test_no_key_for_openai_itself_is_told():
-    with pytest.raises(ApiError, match="OPENAI_API_KEY is not set"):
-        ApiClient("gpt-6-luna")
+@pytest.mark.parametrize(
+    "url, told",
+    [
+        (None, "OPENAI_API_KEY is not set"),
+        ("http://[::1", "is no URL"),
+        ("http://host:port/v1", "is no URL"),
+        ("localhost:8080", "must be a plain URL"),
+    ],
+)
+def test_a_key_or_url_that_cannot_work_is_told(url, told):
+    with pytest.raises(ApiError, match=told):
+        ApiClient("gpt-6-luna", base_url=url)
 
 
 @pytest.mark.parametrize(

@@ -139,10 +139,9 @@ def plan(rows: Rows, judge_id: str, templates: Templates, *, repeats: int = 1, s
     tasks: list[Task] = []
     ended: Counter[str] = Counter()
     in_batches = 0
+    responses = rows(_sql("judge_responses"), selection.parameters()).rows
     for repeat in range(repeats):
-        for response_id, split, language, instruction, text in rows(
-            _sql("judge_responses"), selection.parameters()
-        ).rows:
+        for response_id, split, language, instruction, text in responses:
             template = templates.get(split=split or "multi", language=language)
             key = judgment_key(
                 response_id=response_id, judge_id=judge_id, template_sha256=template.sha256, repeat=repeat
@@ -170,10 +169,11 @@ def only_one(path: Path, judge_id: str) -> Iterator[None]:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle = os.open(folder / f"judge-{judge_id}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise JudgeError(f"another icl judge with this judge is at work on {path}; wait for it") from None
         yield
-    except BlockingIOError:
-        raise JudgeError(f"another icl judge with this judge is at work on {path}; wait for it") from None
     finally:
         os.close(handle)
 

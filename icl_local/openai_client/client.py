@@ -66,13 +66,15 @@ class ApiClient:
     ) -> None:
         url = base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
         key = api_key or os.environ.get("OPENAI_API_KEY") or ""
-        parts = urlsplit(url)
+        try:
+            parts, self.base_url = urlsplit(url), public_url(url)
+        except ValueError as error:
+            raise ApiError(f"OPENAI_BASE_URL is no URL ({error})") from None
         if not key and parts.hostname == "api.openai.com":
             raise ApiError("OPENAI_API_KEY is not set; set it, or OPENAI_BASE_URL for a server of your own")
         if parts.query or not parts.hostname:
             raise ApiError("OPENAI_BASE_URL must be a plain URL; a key belongs into OPENAI_API_KEY")
         self.model = model
-        self.base_url = public_url(url)
         self.price = price
         self.dialect = Dialect()
         self._proven = False  # something was answered in this dialect
@@ -304,13 +306,15 @@ class ApiClient:
         status, headers = error.status_code, error.response.headers
         told = self.redact(" ".join(str(error.message).split()))[:300]
         reply = dataclasses.replace(reply, error=told, http_status=status)
-        if _QUOTA & {error.code, error.type}:
+        if _QUOTA & {str(error.code), str(error.type)}:
             reply = dataclasses.replace(reply, outcome="quota")
             return Result(reply, stop=f"no quota left at {self.base_url} ({told}); add credit, then run this again")
         if status == 401:
             return Result(reply, stop=f"{self.base_url} refuses the key ({told}); check OPENAI_API_KEY")
-        if status in (403, 404) and not self._proven:
+        if status == 404 or (status == 403 and not self._proven):
             return Result(reply, stop=f"{self.base_url} has no {self.model} for you ({told}); check model and base URL")
+        if status == 403:
+            return Result(reply, again=False)
         if is_transient(status):
             wait = _retry_after(headers)
             if wait is None and status == 429:

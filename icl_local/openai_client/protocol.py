@@ -108,4 +108,5 @@ class Result:
     reply: ApiReply
     wait_seconds: float | None = None  # the server's own word
     pushed_back: bool = False
+    again: bool = True  # a failed attempt may be followed by another in this run
     stop: str | None = None  # why the whole run cannot go on

@@ -112,6 +112,9 @@ class Schedule:
         self._active -= 1
         reply = result.reply
         self._settle(job, reply)
+        unproven = reply.outcome == "rejected" and not self.answered
+        if unproven:  # is it this request that is refused, or all of them? The next one tells
+            reply = dataclasses.replace(reply, outcome="failed")
         failed = reply.outcome == "failed"
         if result.pushed_back:
             self._limit.pushed_back(now)
@@ -126,10 +129,10 @@ class Schedule:
             self.stop = self.stop or f"the server asks to wait {wait:.0f} s; run the same command again after that"
         elif wait is not None:
             self._pause_until = max(self._pause_until, now + wait)
-        again = failed and job.attempt < self._max_attempts
+        again = failed and result.again and job.attempt < self._max_attempts
         if again and self.stop is None:
             self._push(now + (self.delay(job.attempt) if wait is None else wait), Job(job.request, job.attempt + 1))
-        self._failed_in_a_row = 0 if not failed else self._failed_in_a_row + (not again)
+        self._failed_in_a_row = 0 if not failed else self._failed_in_a_row + (unproven or not again)
         if self._failed_in_a_row >= (GIVE_UP_AFTER if self.answered else GIVE_UP_AT_FIRST):
             self.stop = self.stop or f"{self._failed_in_a_row} requests in a row failed: {reply.error}; try again later"
         return dataclasses.replace(reply, final=not again or self.stop is not None)
