@@ -78,9 +78,7 @@ class Server:
             "chat_date": None,
         }
 
-    def named(
-        self, name: str, *, method_kind: str, dpo: bool = False, models_file: Path | None = None
-    ) -> ServerModel:
+    def named(self, name: str, *, method_kind: str, dpo: bool = False, models_file: Path | None = None) -> ServerModel:
         """The served model under ``name``: a registry entry lends its printed name, so that its tables line up."""
         family = registry.load_registry(models_file).get(name)
         return ServerModel(
@@ -140,7 +138,9 @@ class ServerModel:
         if method.kind != prompting.CHAT:
             return prompting.build(query, method=method.name, language=language, overlay=overlay)
         if method.system is not None:
-            raise ConfigError(f"method {method.name} has a system message; with --backend use a chat method without one")
+            raise ConfigError(
+                f"method {method.name} has a system message; with --backend use a chat method without one"
+            )
         return Prompt(query.instruction, "", "", (), method.name, language)
 
 
@@ -216,7 +216,9 @@ def open_server(spec: str, *, parallel: int | None = None, timeout: float = 600.
     """
     match = _SPEC.fullmatch(spec)
     if match is None:
-        raise ConfigError(f"--backend must be openai:MODEL@URL, such as openai:llama3@http://localhost:8080/v1: {spec!r}")
+        raise ConfigError(
+            f"--backend must be openai:MODEL@URL, such as openai:llama3@http://localhost:8080/v1: {spec!r}"
+        )
     client = ApiClient(match["model"], base_url=match["url"], concurrency=parallel, timeout=timeout)
     listed = client.call(lambda api: list(api.models.list()), max_attempts=1)
     owners = {model.id: str(getattr(model, "owned_by", "")) for model in listed}

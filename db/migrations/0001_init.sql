@@ -322,6 +322,20 @@ create table raw.probes (
     created_at timestamp not null
 );
 
+create table raw.study_cells (         -- what a study asks for; the latest study_id of a name counts
+    study_id varchar not null,         -- key of the name and all cells
+    study varchar not null,
+    cell_number integer not null,
+    model varchar not null,            -- printed name, as in raw.models
+    method varchar not null,
+    language varchar not null,
+    dpo boolean not null,
+    dataset varchar,                   -- NULL: whatever the query files are called
+    n_wanted integer not null,         -- queries
+    created_at timestamp not null,
+    primary key (study_id, cell_number)
+);
+
 create table raw.benchmarks (
     benchmark_id varchar not null,
     contender varchar not null,

@@ -115,7 +115,7 @@ def prompt_dir_option(command: F) -> F:
     )(command)
 
 
-class ShardType(click.ParamType):
+class ShardType(click.ParamType):  # type: ignore[type-arg]
     """``i/n``."""
 
     name = "i/n"
@@ -139,7 +139,9 @@ def shard_option(command: F) -> F:
 
 def backend_option(command: F) -> F:
     """``--backend``: a server instead of a file."""
-    return click.option("--backend", help="openai:MODEL@URL: a llama-server, Ollama or vLLM instead of a file.")(command)
+    return click.option("--backend", help="openai:MODEL@URL: a llama-server, Ollama or vLLM instead of a file.")(
+        command
+    )
 
 
 def cluster_options(command: F) -> F:

@@ -21,10 +21,13 @@ def command(output_format: str, db: Path) -> None:
 
     Example: icl status --db icl.duckdb
     """
-    from icl_local import resources
+    from icl_local import resources, study
     from icl_local.store import query
 
     cells = query(db, resources.read_text("db", "queries/status.sql"))
+    if output_format == "text":
+        for name, columns, rows in study.grids(db):
+            console.print_rows(columns, rows, title=f"Study {name}: done/wanted")
     console.print_rows(cells.columns, cells.rows, output_format=output_format, title="Progress")
     if output_format == "text":
         speed = query(db, resources.read_text("db", "queries/speed.sql"))

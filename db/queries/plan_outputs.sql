@@ -1,0 +1,5 @@
+-- Mean new tokens of answers there are, to expect those to come.
+select model, method, language, dpo, count(*) as n, avg(new_tokens) as new_tokens
+from main.responses
+where new_tokens > 0
+group by all

@@ -1,0 +1,53 @@
+create or replace view main.study_progress as
+with
+wanted as (
+    select study_id, study, cell_number, model, method, language, dpo, dataset, n_wanted, created_at
+    from raw.study_cells
+    qualify rank() over (partition by study order by created_at desc, study_id) = 1
+),
+verdicts as (
+    select distinct response_id from raw.judgments where status not in ('http_error', 'quota')
+),
+variants as (
+    select
+        response.model, response.method, response.language, response.dpo, response.dataset,
+        response.quantization, response.settings_id,
+        count(distinct response.query_id) as n_done,
+        count(distinct response.query_id) filter (where verdicts.response_id is not null) as n_judged
+    from main.responses as response
+    left join verdicts on verdicts.response_id = response.response_id
+    group by all
+),
+found as (
+    select
+        wanted.study, wanted.study_id, wanted.cell_number,
+        variants.quantization, variants.settings_id, variants.n_done, variants.n_judged
+    from wanted
+    inner join variants
+        on variants.model = wanted.model
+        and variants.method = wanted.method
+        and variants.language = wanted.language
+        and variants.dpo = wanted.dpo
+        and (wanted.dataset is null or variants.dataset = wanted.dataset)
+    qualify row_number() over (
+        partition by wanted.study_id, wanted.cell_number
+        order by variants.n_done desc, variants.quantization, variants.settings_id
+    ) = 1
+)
+select
+    wanted.study,
+    wanted.cell_number,
+    wanted.model,
+    wanted.dpo,
+    wanted.method,
+    wanted.language,
+    coalesce(found.n_done, 0) as n_done,
+    wanted.n_wanted,
+    coalesce(found.n_judged, 0) as n_judged,
+    found.quantization,
+    found.settings_id
+from wanted
+left join found on found.study_id = wanted.study_id and found.cell_number = wanted.cell_number;
+
+comment on view main.study_progress is
+'One row a cell of every study that was run here: queries answered of those wanted, and answers with a verdict, in the quantization and settings_id with most answers (NULL: none yet).';
