@@ -36,7 +36,7 @@ BYTES_PER_WEIGHT = 1.07  # Q8_0
 BYTES_A_RESPONSE = 12_000  # spool and database, text kept twice
 PREFILL_PER_FLOP = 1.1  # weights x tokens per second, over the operations per second of a float32 matrix product
 NEW_PER_FLOP = 0.4
-_BOUNDARY = 60  # characters before the query that are tokenised with each query again
+_LINES = 3  # before the query, that are tokenised with each query again
 
 
 @dataclass(frozen=True)
@@ -228,8 +228,10 @@ def _exact_tokens(study: Study, cells: Mapping[Wanted, Cell]) -> dict[Wanted, tu
         shapes = []
         for one in wanted:
             prompts = [prompt.text for _, prompt in CellPlan(cells[one], study.decoding, None).by_key.values()]
-            # A tokenizer splits at line ends, so text before the last line before the query is tokenised only once.
-            start = prompts[0].rfind("\n", 0, max(0, _common(prompts) - _BOUNDARY)) + 1
+            # A tokenizer splits at line ends, so what stands before the lines next to the query is tokenised only once.
+            start = _common(prompts)
+            for _ in range(_LINES):
+                start = max(0, prompts[0].rfind("\n", 0, start))
             shapes.append((one, len(texts), len(prompts)))
             texts += [prompts[0], *(prompt[start:] for prompt in prompts)]
         counts = [len(ids) for ids in tokenize(path, texts)]

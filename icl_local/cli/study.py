@@ -123,40 +123,6 @@ def _print_plan(plan: StudyPlan, output_format: str) -> None:
     ready = sum(not cell.missing for cell in plan.cells)
     all_cells = ("all", f"{len(plan.cells)} cells", "", n_queries, n_done, *(f"{n:,}" for n in sums))
     rows.append((*all_cells, round(plan.seconds / 3600, 2), round(most / 1e9, 1), f"{ready} ready"))
-    console.print_rows(columns, rows, output_format=output_format, title=f"Study {title}")
-    for failure in outcome.failures:
-        console.say(f"{failure.what}: {failure.reason}", style="red")
-    console.say(f"{outcome.n_new} new responses in {db}; next: icl tables --db {db}")
-    return int(bool(outcome.failures))
-
-
-def _print_plan(plan: StudyPlan, output_format: str) -> None:
-    columns = ("model", "method", "lang", "queries", "done", "prompt", "prefill", "new", "hours", "GB", "state")
-    rows: list[tuple[object, ...]] = [
-        (
-            f"{cell.wanted.model}{' DPO' if cell.wanted.dpo else ''}",
-            cell.wanted.method,
-            cell.wanted.language,
-            cell.n_queries,
-            cell.n_done,
-            _number(cell.prompt_tokens, cell.exact_tokens),
-            _number(cell.prefilled_tokens, cell.exact_tokens),
-            _number(cell.new_tokens, seen=cell.seen_outputs),
-            round(cell.seconds / 3600, 2),
-            round(cell.memory_bytes / 1e9, 1),
-            "missing" if cell.missing else "ready",
-        )
-        for cell in plan.cells
-    ]
-    counts = [(cell.prompt_tokens, cell.prefilled_tokens, cell.new_tokens) for cell in plan.cells]
-    sums = [sum(column) for column in zip(*counts, strict=True)]
-    most = max(cell.memory_bytes for cell in plan.cells)
-    n_queries, n_done = sum(cell.n_queries for cell in plan.cells), sum(cell.n_done for cell in plan.cells)
-    ready = sum(not cell.missing for cell in plan.cells)
-    rows.append(
-        ("all", f"{len(plan.cells)} cells", "", n_queries, n_done, *(f"{n:,}" for n in sums))
-        + (round(plan.seconds / 3600, 2), round(most / 1e9, 1), f"{ready} ready")
-    )
     console.print_rows(columns, rows, output_format=output_format, title="Plan (prompt, prefill, new: tokens)")
     for judge in plan.judges:
         money = "" if judge.usd is None else f", ${judge.usd:.2f}"
