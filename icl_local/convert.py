@@ -30,6 +30,7 @@ from icl_local.parity import (
     compare_next_tokens,
     gate,
     header_fields,
+    next_tokens,
     probe_texts,
     vocabulary_fields,
 )
@@ -143,7 +144,7 @@ def convert(
             say(f"quantising to {type_name}")
             llama.quantize(base, draft, type_name)
             if reference is not None and reference.why_no_logits:
-                expected = llama.prompt_logits(base, reference.probe, kv_type="f32")
+                expected = next_tokens(base, reference.probe)
         base.unlink(missing_ok=True)
         verdict = None
         if reference is not None:
@@ -193,7 +194,7 @@ def quantize(
         read_info(draft)
         probe = [token for ids in llama.tokenize(source, probe_texts(), add_special=False) for token in ids]
         probe = probe[: min(256, info.context_length)]
-        check = compare_next_tokens(draft, probe, llama.prompt_logits(source, probe, kv_type="f32"))
+        check = compare_next_tokens(draft, probe, next_tokens(source, probe))
         return _settle(
             draft,
             Conversion(

@@ -105,7 +105,7 @@ def train(
     _require_extra()
     say("reading the base model")
     checkpoint = Checkpoint(base.folder)
-    record = {
+    record: dict[str, Any] = {
         "training_run_id": key_of(
             kind="training", base=checkpoint.sha256, data=preferences.sha256, parameters=asdict(settings)
         ),
@@ -119,16 +119,15 @@ def train(
     run_id = str(record["training_run_id"])
     tokenizer = load_tokenizer(checkpoint.tokenizer_folder)
     check_preset(tokenizer, preferences.pairs, settings, name=base.name)
-    _claim(out, record)
+    record = _claim(out, record)
+    row = {key: value for key, value in record.items() if key not in ("base_name", "steps")}
+    row |= {"preset": settings.preset, "method": settings.method}
     if (out / "config.json").is_file():
-        steps = int(read_json(out / RECORD)["steps"])
-        return TrainingRun(run_id, out, "done", steps, steps, Checkpoint(out).sha256)
-    watch = _Watch(run_id, store, on_step, stop_after, should_stop)
-    row = {key: value for key, value in record.items() if key != "base_name"}
-    row |= {"preset": settings.preset, "method": settings.method, "started_at": now()}
+        return _done(row, out, int(record["steps"]), store)
     if store is not None:
         store.put([("training_runs", {**row, "status": "started"})])
     say("loading the model and the pairs")
+    watch = _Watch(run_id, store, on_step, stop_after, should_stop)
     with quiet(), _told(out):
         trainer = make_trainer(
             checkpoint.model_folder,
@@ -147,11 +146,15 @@ def train(
             return TrainingRun(run_id, out, "stopped", step, total, None)
         say("saving the model")
         _finish(trainer, checkpoint, out, {**record, "steps": step})
+    return _done(row, out, step, store)
+
+
+def _done(row: Mapping[str, Any], out: Path, steps: int, store: Store | None) -> TrainingRun:
     digest = Checkpoint(out).sha256
     if store is not None:
         store.put([("training_runs", {**row, "status": "done", "checkpoint_sha256": digest, "ended_at": now()})])
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
-    return TrainingRun(run_id, out, "done", step, total, digest)
+    return TrainingRun(str(row["training_run_id"]), out, "done", steps, steps, digest)
 
 
 def set_threads(n_threads: int) -> None:
@@ -170,18 +173,21 @@ def _require_extra() -> None:
             raise MissingExtra("dpo", package) from None
 
 
-def _claim(out: Path, record: Mapping[str, Any]) -> None:
-    """Make ``out`` this run's folder, or refuse one that belongs to something else."""
+def _claim(out: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Make ``out`` this run's folder and return its record, or refuse one that belongs to something else."""
     if (out / RECORD).is_file():
-        if read_json(out / RECORD).get("training_run_id") != record["training_run_id"]:
+        found = read_json(out / RECORD)
+        if found.get("training_run_id") != record["training_run_id"]:
             raise TrainingError(f"{out} holds another run (its base, data or parameters differ); choose another --out")
-        return
+        return found
     # model_source unpacks a GGUF base into out/base before the run begins
     if out.exists() and (not out.is_dir() or any(path.name != "base" for path in out.iterdir())):
         raise TrainingError(f"{out} exists and is no training run of icl; choose another --out")
+    made = {**record, "started_at": now()}
     with _told(out):
         out.mkdir(parents=True, exist_ok=True)
-        _write_json(out / RECORD, record)
+        _write_json(out / RECORD, made)
+    return made
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:

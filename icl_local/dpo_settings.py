@@ -137,9 +137,7 @@ class Plan:
         return sum(self.memory.values())
 
 
-def plan(
-    checkpoint: Checkpoint, pair_tokens: Sequence[int], n_pairs: int, settings: Parameters, *, out: Path
-) -> Plan:
+def plan(checkpoint: Checkpoint, pair_tokens: Sequence[int], n_pairs: int, settings: Parameters, *, out: Path) -> Plan:
     """What the run will take on this machine; ``pair_tokens``: tokens of some pairs (both answers, with the prompt).
 
     The speed comes from timing one matrix product of the model's size for about half a second.
@@ -149,7 +147,7 @@ def plan(
     import torch
 
     shape = checkpoint.shape
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     total = checkpoint.parameters
     trained = total if settings.lora_rank is None else lora_parameters(shape, settings.lora_rank)
     epoch_steps = math.ceil(math.ceil(n_pairs / settings.batch_size) / settings.gradient_accumulation)
@@ -161,7 +159,7 @@ def plan(
     work = passes * total * mean * min(n_pairs * settings.epochs, steps * _pairs_a_step(settings))
     existing = next(folder for folder in (out, *out.resolve().parents) if folder.exists())
     return Plan(
-        device=torch.cuda.get_device_name() if device == "cuda" else f"cpu, {torch.get_num_threads()} threads",
+        device=f"cpu, {torch.get_num_threads()} threads" if device == "cpu" else device,
         n_parameters=total,
         n_trained=trained,
         n_pairs=n_pairs,

@@ -170,7 +170,6 @@ def _config(folder: Path, settings: Parameters, *, save_every: int) -> Any:
         max_grad_norm=settings.max_grad_norm,
         seed=settings.seed,
         precompute_ref_log_probs=settings.precompute_reference,
-        use_cpu=not cuda,
         dataloader_pin_memory=cuda,
         logging_steps=1,
         logging_nan_inf_filter=False,

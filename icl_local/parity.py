@@ -27,7 +27,9 @@ from icl_local.gguf_file import read_info
 
 MAX_POSITIONS = 512  # of the probe whose logits are compared
 LOGIT_TOLERANCE = 1e-3  # largest difference, in standard deviations of the logits; see docs/convert.md for what is seen
-MIN_NEXT_TOKEN_AGREEMENT = 0.2  # below that the file is a wreck; Q4_0 of a 135M model keeps 0.55 on texts it hardly knows
+MIN_NEXT_TOKEN_AGREEMENT = (
+    0.2  # below that the file is a wreck; Q4_0 of a 135M model keeps 0.55 on texts it hardly knows
+)
 MAX_QUANTIZATION_ERROR = 0.5  # root mean square of the error over that of a tensor; Q2_K stays near 0.3
 _EXACT_TYPES = ("F32", "F16", "BF16")
 
@@ -139,13 +141,13 @@ def gate(
     reference: Reference,
     *,
     logits: Check | None = None,
-    expected: NDArray[np.float32] | None = None,
+    expected: NDArray[np.int64] | None = None,
     on_progress: Callable[[str], None] | None = None,
 ) -> Verdict:
     """Judge the file at ``path``. Never raises for what is wrong with the file: that is the verdict.
 
-    ``logits``: the verdict on an F32 sibling where ``path`` itself is of another type. ``expected``: logits
-    [n_positions, n_vocab] to compare next tokens with where Transformers' do not fit into memory.
+    ``logits``: the verdict on an F32 sibling where ``path`` itself is of another type. ``expected``: greedy next
+    tokens [n_positions] of the probe, for a model that does not fit into memory in Transformers.
     """
     say = on_progress or (lambda _: None)
     try:
@@ -170,8 +172,13 @@ def gate(
     if kind == "F32":
         checks.append(check_logits(path, reference))
     else:
-        checks.append(logits or Check("logits", "skipped", "an F32 file is compared, and none was made"))
-        checks.append(_next_tokens(path, reference, expected))
+        checks.append(logits or Check("logits", "skipped", f"{reference.why_no_logits}; the weights are the proof"))
+        if expected is None and reference.logits is not None:
+            expected = reference.logits.argmax(-1)
+        if expected is None:
+            checks.append(Check("next_token", "skipped", str(reference.why_no_logits)))
+        else:
+            checks.append(compare_next_tokens(path, reference.probe, expected))
     return Verdict(tuple(checks))
 
 
@@ -198,7 +205,7 @@ def check_logits(path: Path, reference: Reference) -> Check:
     from icl_local.engine import llama
 
     if reference.logits is None:
-        return Check("logits", "skipped", f"{reference.why_no_logits}; every weight was compared instead")
+        return Check("logits", "skipped", f"{reference.why_no_logits}; the weights are the proof")
     try:
         found = llama.prompt_logits(path, reference.probe, kv_type="f32")
     except IclError as error:
@@ -358,8 +365,12 @@ def _tokens(path: Path, reference: Reference) -> list[Check]:
     counts = with_bos.count(bos) if bos is not None else 0, encoded.count(bos) if bos is not None else 0
     same = counts[0] == counts[1] <= 1 and with_bos[:2] == encoded[:2]
     checks.append(
-        Check("bos", "passed" if same else "failed", f"{counts[0]} BOS before a text, Transformers {counts[1]}",
-              {"count": counts[0]})
+        Check(
+            "bos",
+            "passed" if same else "failed",
+            f"{counts[0]} BOS before a text, Transformers {counts[1]}",
+            {"count": counts[0]},
+        )
     )
     if chat is None:
         return [*checks, Check("chat", "skipped", "the checkpoint has no chat template")]
@@ -373,15 +384,16 @@ def _differing(found: Sequence[int], wanted: Sequence[int]) -> str:
     return f"llama.cpp {list(found[at : at + 3])}, Transformers {list(wanted[at : at + 3])} at token {at}"
 
 
-def _next_tokens(path: Path, reference: Reference, expected: NDArray[np.float32] | None) -> Check:
-    expected = reference.logits if expected is None else expected
-    if expected is None:
-        return Check("next_token", "skipped", str(reference.why_no_logits))
-    return compare_next_tokens(path, reference.probe, expected)
+def next_tokens(path: Path, probe: Sequence[int]) -> NDArray[np.int64]:
+    """Greedy next token [n_positions] of every position of the probe. Raises EngineError."""
+    from icl_local.engine import llama
+
+    tokens: NDArray[np.int64] = llama.prompt_logits(path, probe, kv_type="f32").argmax(-1)
+    return tokens
 
 
-def compare_next_tokens(path: Path, probe: Sequence[int], expected: NDArray[np.float32]) -> Check:
-    """Share of the probe's positions whose greedy next token is the one of ``expected`` [n_positions, n_vocab]."""
+def compare_next_tokens(path: Path, probe: Sequence[int], expected: NDArray[np.int64]) -> Check:
+    """Share of the probe's positions whose greedy next token is the one of ``expected`` [n_positions]."""
     from icl_local.engine import llama
 
     try:
@@ -390,7 +402,7 @@ def compare_next_tokens(path: Path, probe: Sequence[int], expected: NDArray[np.f
         return Check("next_token", "failed", str(error))
     if not np.isfinite(found).all():
         return Check("next_token", "failed", "logits are not finite")
-    agreement = float((found.argmax(-1) == expected.argmax(-1)).mean())
+    agreement = float((found.argmax(-1) == expected).mean())
     status = "passed" if agreement >= MIN_NEXT_TOKEN_AGREEMENT else "failed"
     figures = {"positions": len(found), "agreement": agreement}
     return Check("next_token", status, f"the same at {agreement:.1%} of {len(found)} positions", figures)

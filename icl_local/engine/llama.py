@@ -307,7 +307,7 @@ def physical_cores() -> int:
 
 def prompt_logits(path: Path, token_ids: Sequence[int], *, kv_type: str = "f32") -> NDArray[np.float32]:
     """Logits [n_tokens, n_vocab] of every position of one prompt, decoded in one context."""
-    model = LlamaModel(path, EngineOptions(kv_type=kv_type))
+    model = LlamaModel(path, EngineOptions(kv_type=kv_type, repack=False))  # repacked weights are a copy in memory
     try:
         model.open(n_sequences=1, n_ctx_seq=-(-len(token_ids) // 256) * 256)
         result = np.empty((len(token_ids), model.n_vocab), dtype=np.float32)
