@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,12 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("empty") / "x.duckdb"
     Store(path).close()
     return path
+
+
+@pytest.fixture
+def quick(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New databases are copies of ``empty``, for tests that make several and are about what comes after."""
+    monkeypatch.setattr(store, "_create", lambda path: shutil.copy(empty, path))
 
 
 @pytest.fixture
@@ -274,6 +281,7 @@ def test_files_with_prompts_and_answers_are_the_owners_alone(db: Path) -> None:
     assert os.umask(0o022) == 0o022
 
 
+@pytest.mark.usefixtures("quick")
 def test_many_spool_files_are_folded_into_one(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "FOLD_ABOVE", 1)
     for key in range(3):
@@ -478,6 +486,7 @@ def test_what_a_crash_left_in_the_spool_is_there_at_the_next_read(copy: Path) ->
     assert not any("spool only" in finding.message for finding in upkeep.check(copy))
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_database_that_vanishes_is_made_again_from_the_spool(db: Path) -> None:
     with Store(db, flush_rows=1) as target:
         target.put(put_of(1))
@@ -504,6 +513,20 @@ def test_a_flipped_byte_in_the_log_costs_no_row(copy: Path) -> None:
     assert [path.name for path in copy.parent.glob("*.damaged-*")] != []
 
 
+def test_a_clock_set_back_changes_nothing(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Past(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Past:
+            return cls(1999, 1, 1, tzinfo=tz)
+
+    monkeypatch.setattr(spool, "datetime", Past)
+    monkeypatch.setattr(store, "datetime", Past)
+    fill(copy, 3, 4)
+    assert spool.files(store.spool_folder(copy))[0].name.startswith("1999")
+    assert stored(copy) == ["1", "2", "3", "4"]
+
+
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("size", [0, 100, 20_000])
 def test_a_truncated_database_is_told_and_rebuilt_from_the_spool(copy: Path, size: int) -> None:
     os.truncate(copy, size)
@@ -517,6 +540,7 @@ def test_a_truncated_database_is_told_and_rebuilt_from_the_spool(copy: Path, siz
     assert stored(copy) == ["1", "2", "3"]
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_rebuild_names_the_spool_lines_it_could_not_read(copy: Path) -> None:
     (file,) = spool.files(store.spool_folder(copy))
     lines = file.read_bytes().splitlines(keepends=True)
@@ -529,6 +553,7 @@ def test_a_rebuild_names_the_spool_lines_it_could_not_read(copy: Path) -> None:
     assert "6 bytes, never whole" in told
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_rebuild_takes_over_what_only_a_readable_database_holds(copy: Path) -> None:
     shutil.rmtree(store.spool_folder(copy))
     before = query(copy, "select * from raw.responses order by all").rows
@@ -540,6 +565,7 @@ def test_a_rebuild_takes_over_what_only_a_readable_database_holds(copy: Path) ->
     assert query(copy, "select * from raw.responses order by all").rows == before
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_rebuild_equals_the_database_it_replaces(db: Path) -> None:
     with Store(db) as target:
         for key in range(6):
@@ -645,6 +671,7 @@ def test_a_database_nobody_may_write_can_be_read(made: Path) -> None:
 # ------------------------------------------------------------------------------------------------- forgetting
 
 
+@pytest.mark.usefixtures("quick")
 def test_forgotten_rows_never_come_back(db: Path) -> None:
     with Store(db) as target:
         for key in range(4):
@@ -670,6 +697,7 @@ def test_forgotten_rows_never_come_back(db: Path) -> None:
     assert left() == [3, 9, 3, 3]
 
 
+@pytest.mark.usefixtures("quick")
 def test_forgotten_rows_can_be_allowed_again(db: Path) -> None:
     fill(db, 1, 2)
     with Store(db) as target:
@@ -725,6 +753,7 @@ def test_a_snapshot_is_a_whole_private_copy_while_a_run_goes_on(copy: Path, tmp_
         )
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_snapshot_does_not_overwrite_unless_told(copy: Path, tmp_path: Path) -> None:
     out = tmp_path / "copy.duckdb"
     out.write_text("precious")
