@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import configparser
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -40,3 +42,18 @@ def test_an_unknown_command_is_a_usage_error() -> None:
 
 def test_an_error_message_cannot_move_the_cursor() -> None:
     assert one_line("bad \x1b[2J name\nnext") == "bad [2J name next"
+
+
+def test_the_readme_lists_every_command() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    listed = readme.split("<!-- commands -->")[1].split("<!-- /commands -->")[0].strip().splitlines()
+    assert listed == [f"| `icl {name}` | {line} |" for name, (_, line) in COMMANDS.items()]
+
+
+def test_every_package_is_installed() -> None:
+    root = Path(__file__).parents[1]
+    config = configparser.ConfigParser()
+    config.read(root / "setup.cfg")
+    listed = set(config["options"]["packages"].split())
+    found = {".".join(p.parent.relative_to(root).parts) for p in (root / "icl_local").rglob("__init__.py")}
+    assert listed == found | {"icl_local.prompts", "icl_local.models", "icl_local.db"}
