@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from icl_local import queries, registry, store
+from icl_local import queries, registry, spool, store
 from icl_local.engine.protocol import EngineOptions
 from icl_local.errors import ApiError, ConfigError, InputError, TranslationError, UnknownName
 from icl_local.openai_client import ApiClient
@@ -118,9 +118,9 @@ def test_queries_are_not_translated_into_their_own_language(tmp_path: Path) -> N
 
 def spooled(db: Path) -> list[str]:
     """Keys of the candidates that the spool has whole."""
-    lines = [line for file in store.spool_folder(db).glob("*.jsonl") for line in file.read_bytes().splitlines(True)]
-    records = [json.loads(line) for line in lines if line.endswith(b"\n")]
-    return [record["row"]["translation_id"] for record in records if record.get("t") == "translations"]
+    folder = store.spool_folder(db)
+    lines = [line for file in spool.files(folder) for line in spool.lines(file, 0)]
+    return [str(r.row["translation_id"]) for line in lines for r in line.records if r.table == "translations"]
 
 
 def test_a_killed_run_loses_no_candidate_and_makes_none_twice(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Review outside the terminal: candidates as CSV or JSON Lines, edited with any program, read back.
 
 One line a query. ``text`` is the best candidate or the final text, to be edited in place; ``decision`` is left to the
-reviewer: ok, skip, or nothing. A changed ``text`` is a decision by itself. Reading a file twice changes nothing.
+reviewer: ok, skip, or nothing. A changed ``text`` is a decision by itself; ``mark`` says what it was, so that an old
+file with untouched lines takes nothing back. Reading a file twice changes nothing.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from pathlib import Path
 
 from icl_local import json_items, store
 from icl_local.errors import ConfigError, InputError
-from icl_local.translate.review import ACCEPT, EDIT, SKIP, Item, find_item, items, review_row
+from icl_local.identity import sha256_text
+from icl_local.translate.review import ACCEPT, EDIT, SKIP, Candidate, Item, find_item, items, review_row
 
-COLUMNS = ("dataset", "id", "language", "status", "decision", "reviewer", "source", "text", "flags", "engine")
+COLUMNS = ("dataset", "id", "language", "status", "decision", "reviewer", "source", "text", "flags", "engine", "mark")
 DECISIONS = {"": None, "ok": ACCEPT, "accept": ACCEPT, "edit": EDIT, "skip": SKIP}
 _NEEDED = ("dataset", "id", "language", "text")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # a spreadsheet runs a cell that begins so, or hides the first mark
@@ -91,7 +93,8 @@ def write_text(out: Path, text: str) -> None:
 
 def _line(item: Item) -> dict[str, str]:
     best = item.candidates[0]
-    shown = next((c for c in item.candidates if c.translation_id == item.reviewed_translation_id), best)
+    began = best if item.final_text is None else _candidate(item, item.reviewed_translation_id)
+    text = best.text if item.final_text is None else item.final_text
     line = {
         "dataset": item.dataset,
         "id": item.query_id,
@@ -100,15 +103,29 @@ def _line(item: Item) -> dict[str, str]:
         "decision": "",
         "reviewer": item.reviewer or "",
         "source": item.source_text,
-        "text": best.text if item.final_text is None else item.final_text,
-        "flags": " ".join((best if item.final_text is None else shown).flags),
-        "engine": (best if item.final_text is None else shown).engine,
+        "text": text,
+        "flags": " ".join(began.flags),
+        "engine": began.engine,
+        "mark": _mark(text),
     }
     for number, candidate in enumerate(item.candidates, 1):
         line[f"candidate_{number}"] = candidate.text
         line[f"engine_{number}"] = candidate.engine
         line[f"flags_{number}"] = " ".join(candidate.flags)
     return line
+
+
+def _candidate(item: Item, translation_id: str | None) -> Candidate:
+    """The candidate of that key, else the best one."""
+    return next((c for c in item.candidates if c.translation_id == translation_id), item.candidates[0])
+
+
+def _mark(text: str) -> str:
+    return f"t-{sha256_text(_one_kind_of_line_break(text))[:10]}"  # the letter keeps spreadsheets from seeing a number
+
+
+def _one_kind_of_line_break(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _decision(
@@ -118,11 +135,11 @@ def _decision(
     word = line.get("decision", "").strip().lower()
     if word not in DECISIONS:
         raise InputError(f"{place}: the decision {word!r} is none; write ok, skip, or nothing")
-    text, before = line["text"], item.candidates[0].text if item.final_text is None else item.final_text
-    if "\r" not in before:
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = _one_kind_of_line_break(line["text"])
     action = DECISIONS[word]
-    if action is None and text == before:
+    if item.final_text == text:
+        return "known", None
+    if action is None and _mark(text) == line.get("mark", _mark(item.candidates[0].text)):
         return "undecided", None
     by = line.get("reviewer", "").strip() or reviewer
     if action == SKIP:
@@ -132,19 +149,17 @@ def _decision(
         return "skipped", review_row(item, SKIP, reviewer=by, translation_id=first, source=file)
     if not text.strip():
         raise InputError(f"{place}: the text is empty; write one, or skip as the decision")
-    if item.final_text == text:
-        return "known", None
-    same = next((c for c in item.candidates if c.text == text), None)
-    began = same or next((c for c in item.candidates if c.translation_id == item.reviewed_translation_id), None)
-    made = review_row(
+    same = next((c for c in item.candidates if _one_kind_of_line_break(c.text) == text), None)
+    began = same or _candidate(item, item.reviewed_translation_id)
+    row = review_row(
         item,
         EDIT if same is None else ACCEPT,
         reviewer=by,
-        text=text,
-        translation_id=(began or item.candidates[0]).translation_id,
+        text=text if same is None else same.text,
+        translation_id=began.translation_id,
         source=file,
     )
-    return "edited" if same is None else "accepted", made
+    return "edited" if same is None else "accepted", row
 
 
 def _is_csv(file: Path) -> bool:
