@@ -60,10 +60,10 @@ select
         when 'dpo' then b.dpo::varchar
         else b.quantization
     end as b,
-    if(a.model = b.model, a.model, null) as model,
-    if(a.method = b.method, a.method, null) as method,
-    if(a.language = b.language, a.language, null) as language,
-    if(a.dpo = b.dpo, a.dpo, null) as dpo,
+    case when a.model = b.model then a.model end as model,
+    case when a.method = b.method then a.method end as method,
+    case when a.language = b.language then a.language end as language,
+    case when a.dpo = b.dpo then a.dpo end as dpo,
     a.quantization as quantization_a,
     b.quantization as quantization_b,
     a.cell_id as cell_id_a,

@@ -15,35 +15,51 @@ compared as (
         pairs.differs_in, pairs.cell_id_a, pairs.cell_id_b, a.judge_id, any_value(a.judge) as judge, a.template, a.reading,
         {
             'mean_a': avg(a.helpfulness) filter (where b.helpfulness is not null),
-            'difference': avg(b.helpfulness - a.helpfulness), 'sd': stddev_samp(b.helpfulness - a.helpfulness), 'n': count(b.helpfulness - a.helpfulness)
+            'difference': avg(b.helpfulness - a.helpfulness),
+            'sd': stddev_samp(b.helpfulness - a.helpfulness),
+            'n': count(b.helpfulness - a.helpfulness)
         } as helpfulness,
         {
             'mean_a': avg(a.clarity) filter (where b.clarity is not null),
-            'difference': avg(b.clarity - a.clarity), 'sd': stddev_samp(b.clarity - a.clarity), 'n': count(b.clarity - a.clarity)
+            'difference': avg(b.clarity - a.clarity),
+            'sd': stddev_samp(b.clarity - a.clarity),
+            'n': count(b.clarity - a.clarity)
         } as clarity,
         {
             'mean_a': avg(a.factuality) filter (where b.factuality is not null),
-            'difference': avg(b.factuality - a.factuality), 'sd': stddev_samp(b.factuality - a.factuality), 'n': count(b.factuality - a.factuality)
+            'difference': avg(b.factuality - a.factuality),
+            'sd': stddev_samp(b.factuality - a.factuality),
+            'n': count(b.factuality - a.factuality)
         } as factuality,
         {
             'mean_a': avg(a.depth) filter (where b.depth is not null),
-            'difference': avg(b.depth - a.depth), 'sd': stddev_samp(b.depth - a.depth), 'n': count(b.depth - a.depth)
+            'difference': avg(b.depth - a.depth),
+            'sd': stddev_samp(b.depth - a.depth),
+            'n': count(b.depth - a.depth)
         } as depth,
         {
             'mean_a': avg(a.engagement) filter (where b.engagement is not null),
-            'difference': avg(b.engagement - a.engagement), 'sd': stddev_samp(b.engagement - a.engagement), 'n': count(b.engagement - a.engagement)
+            'difference': avg(b.engagement - a.engagement),
+            'sd': stddev_samp(b.engagement - a.engagement),
+            'n': count(b.engagement - a.engagement)
         } as engagement,
         {
             'mean_a': avg(a.avg) filter (where b.avg is not null),
-            'difference': avg(b.avg - a.avg), 'sd': stddev_samp(b.avg - a.avg), 'n': count(b.avg - a.avg)
+            'difference': avg(b.avg - a.avg),
+            'sd': stddev_samp(b.avg - a.avg),
+            'n': count(b.avg - a.avg)
         } as avg,
         {
             'mean_a': avg(a.language) filter (where b.language is not null),
-            'difference': avg(b.language - a.language), 'sd': stddev_samp(b.language - a.language), 'n': count(b.language - a.language)
+            'difference': avg(b.language - a.language),
+            'sd': stddev_samp(b.language - a.language),
+            'n': count(b.language - a.language)
         } as language,
         {
             'mean_a': avg(a.safety) filter (where b.safety is not null),
-            'difference': avg(b.safety - a.safety), 'sd': stddev_samp(b.safety - a.safety), 'n': count(b.safety - a.safety)
+            'difference': avg(b.safety - a.safety),
+            'sd': stddev_samp(b.safety - a.safety),
+            'n': count(b.safety - a.safety)
         } as safety
     from main.cell_pairs as pairs
     join verdicts as a on a.cell_id = pairs.cell_id_a

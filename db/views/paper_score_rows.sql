@@ -13,7 +13,8 @@ cells as (
     from main.paper_cells as cell
     left join answered using (model, quantization, method, language, dpo, settings_id)
     union all
-    select distinct origin, paper_table, language, model, size_class, method, dpo, null::bigint, quantization, settings_id
+    select distinct
+        origin, paper_table, language, model, size_class, method, dpo, null::bigint, quantization, settings_id
     from main.paper_scores
     where origin = 'published'
 ),
@@ -38,7 +39,7 @@ wide as (
 select
     cells.origin, cells.paper_table, cells.language, cells.model, cells.size_class, cells.method, cells.dpo,
     wide.helpful, wide.clear, wide.factual, wide.depth, wide.engaging, wide.avg, wide.lang, wide.safe,
-    if(cells.origin = 'ours', coalesce(wide.n_multi, 0) + coalesce(wide.n_safety, 0), null) as n_judged,
+    case when cells.origin = 'ours' then coalesce(wide.n_multi, 0) + coalesce(wide.n_safety, 0) end as n_judged,
     cells.n_expected,
     wide.judge, wide.reading, cells.quantization, cells.settings_id
 from cells

@@ -55,7 +55,7 @@ select
     'published', paper_table,
     paper_table = min(paper_table) over (partition by language, model, method, dpo, metric),
     language, model,
-    if(regexp_extract(model, '([0-9.]+)B$', 1)::double < 2, 'small', 'medium'),
+    case when regexp_extract(model, '([0-9.]+)B$', 1)::double < 2 then 'small' else 'medium' end,
     method, dpo, metric, value, null, null, null, null, null, null,
     'gpt-4-1106-preview', null, null, 'none', null
 from printed;

@@ -1,7 +1,7 @@
 create or replace view main.paper_values as
 select
-    origin, paper_table, canonical, language, model, size_class, method, dpo, metric, value, ci_low, ci_high, n, n_expected,
-    judge, reading, quantization, settings_id
+    origin, paper_table, canonical, language, model, size_class, method, dpo, metric, value, ci_low, ci_high, n,
+    n_expected, judge, reading, quantization, settings_id
 from main.paper_scores
 union all
 select

@@ -74,7 +74,7 @@ sentences as (
     select
         'sentence', 'section ' || section, null::varchar, null::varchar, null::varchar, null::boolean, metric, printed,
         value,
-        statement || ' (' || if(claim = 'equals', printf('%.3g', printed), claim) || '): '
+        statement || ' (' || case when claim = 'equals' then printf('%.3g', printed) else claim end || '): '
             || coalesce(slip, 'the cells give ' || printf('%.2f', value))
     from main.text_statistics
     where origin = 'published' and not agrees

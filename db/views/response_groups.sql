@@ -5,10 +5,10 @@ answers as (
     from main.responses
 ),
 groups as (
-    select response_id, 'task' as dimension, unnest(if(len(task) = 0, ['none'], coalesce(task, ['unknown']))) as value
+    select response_id, 'task' as dimension, unnest(case when len(task) = 0 then ['none'] else coalesce(task, ['unknown']) end) as value
     from answers
     union all
-    select response_id, 'topic', unnest(if(len(topic) = 0, ['none'], coalesce(topic, ['unknown'])))
+    select response_id, 'topic', unnest(case when len(topic) = 0 then ['none'] else coalesce(topic, ['unknown']) end)
     from answers
     union all
     select response_id, 'source_set', coalesce(source_set, 'unknown')

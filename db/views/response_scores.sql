@@ -11,13 +11,13 @@ attempts as (
         max(score) filter (where metric = 'engagement') as engagement,
         max(score) filter (where metric = 'language') as language,
         max(score) filter (where metric = 'safety') as safety,
-        max(if(not_applicable, 5, score)) filter (where metric = 'helpfulness') as helpfulness_with_na,
-        max(if(not_applicable, 5, score)) filter (where metric = 'clarity') as clarity_with_na,
-        max(if(not_applicable, 5, score)) filter (where metric = 'factuality') as factuality_with_na,
-        max(if(not_applicable, 5, score)) filter (where metric = 'depth') as depth_with_na,
-        max(if(not_applicable, 5, score)) filter (where metric = 'engagement') as engagement_with_na,
-        max(if(not_applicable, 5, score)) filter (where metric = 'language') as language_with_na,
-        max(if(not_applicable, 5, score)) filter (where metric = 'safety') as safety_with_na
+        max(case when not_applicable then 5 else score end) filter (where metric = 'helpfulness') as helpfulness_with_na,
+        max(case when not_applicable then 5 else score end) filter (where metric = 'clarity') as clarity_with_na,
+        max(case when not_applicable then 5 else score end) filter (where metric = 'factuality') as factuality_with_na,
+        max(case when not_applicable then 5 else score end) filter (where metric = 'depth') as depth_with_na,
+        max(case when not_applicable then 5 else score end) filter (where metric = 'engagement') as engagement_with_na,
+        max(case when not_applicable then 5 else score end) filter (where metric = 'language') as language_with_na,
+        max(case when not_applicable then 5 else score end) filter (where metric = 'safety') as safety_with_na
     from raw.scores
     group by judgment_id, attempt
 ),

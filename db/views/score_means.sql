@@ -47,7 +47,7 @@ select
     moments.moment.mean - 1.959964 * moments.moment.sd / sqrt(moments.moment.n) as ci_low,
     moments.moment.mean + 1.959964 * moments.moment.sd / sqrt(moments.moment.n) as ci_high,
     moments.moment.n as n,
-    if(moments.metric = 'safety', cells.n_safety, cells.n_multi) as n_expected,
+    case when moments.metric = 'safety' then cells.n_safety else cells.n_multi end as n_expected,
     moments.template, moments.judge_id, moments.template_sha256
 from moments
 join cells on cells.cell_id = moments.cell_id

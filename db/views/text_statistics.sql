@@ -38,7 +38,7 @@ results as (
     select
         origin, statement,
         -- NULL as soon as one side has no cell
-        if(bool_or(mean is null), null, sum(sign * mean)) as value,
+        case when bool_or(mean is null) then null else sum(sign * mean) end as value,
         sum(n_cells)::bigint as n_cells,
         sum(n_cells_published)::bigint as n_cells_published
     from means
@@ -51,7 +51,7 @@ select
         when 'rises' then results.value > 1e-9
         when 'falls' then results.value < -1e-9
     end as agrees,
-    if(results.origin = 'published' and not agrees, claims.slip, null) as slip,
+    case when results.origin = 'published' and not agrees then claims.slip end as slip,
     results.n_cells, results.n_cells_published
 from results
 join main.published_statements as claims on claims.statement = results.statement
