@@ -145,7 +145,12 @@ def _arranged(views: Views, name: str, *, origin: str) -> Table:
     columns += [column for column in ("quantization", "settings_id") if column in varied]
     marks = _marks(views, rows, name, columns, metrics) if origin == "ours" else {}
     group = [tuple(row.get(key) for key in ("language", "model")) for row in rows]
-    notes = list(_notes(views, rows, name, origin=origin, varied=varied, marked=bool(marks)))
+    alone = len(set(group)) == len(group)  # one row a model: models are compared, not methods
+    if alone:
+        group = [(row.get("language"),) for row in rows]
+    bold = _best(rows, group, columns, metrics, lowest=name in ERROR_TABLES)
+    notes = [] if not bold else ["Bold: best row."] if alone else ["Bold: best of a model's rows."]
+    notes += _notes(views, rows, name, origin=origin, varied=varied, marked=bool(marks))
     if left_out:
         notes.append(f"{left_out} rows of models without a DPO variant are left out; csv and json have them.")
     table = _table(TITLES[name], columns, shown)
@@ -154,7 +159,7 @@ def _arranged(views: Views, name: str, *, origin: str) -> Table:
         table.columns,
         table.rows,
         notes=tuple(notes),
-        bold=_best(rows, group, columns, metrics, lowest=name in ERROR_TABLES),
+        bold=bold,
         marks=marks,
         groups=frozenset(y for y in range(1, len(rows)) if group[y] != group[y - 1]),
     )
@@ -242,7 +247,6 @@ def _notes(
     if not rows:
         yield "No rows yet."
         return
-    yield "Bold: best of a model's rows."
     if marked:
         against = "the same without DPO" if name in _DPO_TABLES else "zero-shot"
         how = (

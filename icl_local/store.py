@@ -51,7 +51,7 @@ _SAFE = {
 }
 DATABASE_ERRORS = (duckdb.Error,)  # what a statement on a connection of ours may raise
 _ROW_FAULTS = (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException, ValueError, TypeError)
-_WRITES = re.compile("COPY|EXECUTE|INSERT|UPDATE|DELETE|MERGE|CREATE|ATTACH|EXPORT", re.IGNORECASE)
+_WRITES = re.compile("COPY|EXECUTE|INSERT|UPDATE|DELETE|MERGE_INTO|CREATE|ATTACH|EXPORT", re.IGNORECASE)
 _EXPLAIN = re.compile(r"\s*explain\s+(analyze\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
 
 

@@ -270,9 +270,11 @@ async function answer(i, chosen) {
     const [start, span, copies] = stored.loop;
     const [before, loop, after] = pieces(stored.text, start, span);
     const marked = make("mark", loop, "loop");
-    marked.title = `repeated ${copies.toFixed(1)} times`;
+    const jump = make("button", `repeated ${copies.toFixed(1)} times, show`);
+    jump.type = "button";
+    jump.addEventListener("click", () => marked.scrollIntoView({ block: "center" }));
     text.append(before, marked, after);
-    errors.append(make("span", `repeated ${copies.toFixed(1)} times`, "labels"));
+    errors.append(jump);
   } else {
     text.textContent = stored.text;
   }

@@ -1,0 +1,82 @@
+"""The ten questions of docs/sql.md, run as they stand: by icl sql, DuckDB's own client, and Python."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+from click.testing import CliRunner
+
+from icl_local.cli import icl
+from tests import synthetic
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "sql.md"
+QUESTIONS = re.findall(r"^## (\d+\. .*?)\n```sql\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), flags=re.M | re.S)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return synthetic.build(tmp_path_factory.mktemp("sql") / "study.duckdb", queries=300, words=20)
+
+
+def in_python(study: Path, query: str) -> list[tuple[object, ...]]:
+    with duckdb.connect(str(study), read_only=True) as con:
+        return con.execute(query).fetchall()
+
+
+def test_there_are_ten_questions() -> None:
+    assert [name.split(".")[0] for name, _ in QUESTIONS] == [str(number) for number in range(1, 11)]
+
+
+@pytest.mark.parametrize("query", [query for _, query in QUESTIONS], ids=[name for name, _ in QUESTIONS])
+def test_a_question_has_an_answer_in_icl_sql_and_python(study: Path, query: str) -> None:
+    result = CliRunner().invoke(icl, ["sql", query, "--format", "csv", "--db", str(study)])
+    assert result.exit_code == 0, result.output
+    rows = list(csv.reader(io.StringIO(result.stdout)))
+    wanted = in_python(study, query)
+    assert len(rows) - 1 == len(wanted) > 0
+
+
+def test_the_questions_have_answers_in_duckdbs_own_client(study: Path) -> None:
+    client = shutil.which("duckdb", path=str(Path(sys.executable).parent)) or shutil.which("duckdb")
+    if client is None:
+        pytest.skip("no duckdb command line client (pip install duckdb-cli)")
+    for _, query in QUESTIONS:
+        command = [client, "-readonly", "-csv", str(study), query]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert len(list(csv.reader(io.StringIO(done.stdout)))) - 1 == len(in_python(study, query))
+    listed = "select view_name from duckdb_views() where schema_name = 'main' and not internal"
+    views = [str(name) for (name,) in in_python(study, listed)]
+    statements = "".join(f"select count(*) from (select * from main.{name});\n" for name in views)
+    done = subprocess.run(
+        [client, "-readonly", "-csv", "-noheader", str(study)],
+        input=statements,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    assert len(done.stdout.split()) == len(views) > 40
+
+
+def test_the_variables_choose_judge_reading_and_origin(study: Path) -> None:
+    with duckdb.connect(str(study), read_only=True) as con:
+        ours = con.execute("select count(*), any_value(judge) from table_1").fetchone()
+        strict = con.execute("select sum(factual) from table_1").fetchone()
+        con.execute("set variable icl_reading = 'just_eval'")
+        counted = con.execute("select sum(factual) from table_1").fetchone()
+        con.execute("set variable icl_origin = 'published'")
+        printed = con.execute("select count(*), any_value(judge) from table_1").fetchone()
+    assert ours == (12, "openai:synthetic-judge")
+    assert printed == (12, "gpt-4-1106-preview")
+    assert strict is not None
+    assert counted is not None
+    assert strict < counted
