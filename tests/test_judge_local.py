@@ -174,9 +174,12 @@ def test_two_hundred_responses_give_two_hundred_verdicts(tmp_path):
     assert progress.statuses["ok"] + progress.statuses["not_applicable"] == 200
 
 
+THREADS = int(os.environ.get("ICL_SOAK_THREADS", "0")) or None  # on a busy machine one thread is faster than two
+
+
 def verdicts_per_second(requests: list[Request], model: Path) -> float:
     """This engine: batched, the prefix decoded once. Loading is left out, as it is below."""
-    with Worker(model) as worker:
+    with Worker(model, EngineOptions(threads=THREADS)) as worker:
         list(worker.generate(requests[:1]))
         started = time.monotonic()
         finished = list(worker.generate(requests))
@@ -188,7 +191,7 @@ def verdicts_per_second(requests: list[Request], model: Path) -> float:
 def verdicts_per_second_in_a_loop(requests: list[Request], model: Path) -> float:
     """llama-cpp-python's create_completion, one request after the other, with the same grammar; it keeps the common
     prefix of two prompts that follow each other."""
-    llama = llama_cpp.Llama(str(model), n_ctx=4096, n_threads=physical_cores(), verbose=False)
+    llama = llama_cpp.Llama(str(model), n_ctx=4096, n_threads=THREADS or physical_cores(), verbose=False)
     grammar = llama_cpp.LlamaGrammar.from_string(requests[0].grammar, verbose=False)
     started = time.monotonic()
     for request in requests:

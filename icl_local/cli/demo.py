@@ -9,12 +9,14 @@ import click
 from icl_local.cli import console
 from icl_local.cli.options import db_option
 
+MODEL = "smollm2-135m"
 METHODS = ["zero-shot", "urial", "instruct"]
 LANGUAGES = ["en", "es", "fr"]
 EXPLANATION = """\
 This demo runs SmolLM2-135M-Instruct, a model of 135 million parameters, over the project's own sample queries:
 12 in each of English, Spanish and French, by three methods. One instruct model stands in for both the base and
-the instruct model, so the numbers show that everything works and nothing about the study's question.
+the instruct model, so the numbers show that everything works and nothing about the study's question. The same model
+then judges the English answers: the scores of a 135M judge mean nothing either, a real one comes with `icl judge`.
 Just-Eval's 1,000 queries come from a file or the hub; published Spanish and French sets do not ship, samples do.
 """
 NEXT = """\
@@ -22,6 +24,7 @@ Next:
   icl show s01 --db {db}                                    one query, its prompts and answers side by side
   icl sql --db {db} "select method, avg(new_tokens) from responses group by all"
   icl run --model FILE.gguf --method urial --lang en --queries queries.jsonl
+  icl judge --judge openai:MODEL --plan --db {db}
 """
 
 
@@ -35,19 +38,30 @@ def command(max_tokens: int, db: Path) -> int:
 
     Example: icl demo --db demo.duckdb
     """
-    from icl_local import cells, run, store
+    from icl_local import cells, paper_tables, run, store
+    from icl_local.cli.judge import JudgeBar
     from icl_local.cli.progress import RunProgress
+    from icl_local.judge.ledger import Selection
+    from icl_local.judge.runner import judge_missing
+    from icl_local.judge.spec import open_judge
+    from icl_local.judge.template import Templates
 
     console.say(EXPLANATION)
     sets = cells.load_queries(LANGUAGES, ["samples"])
-    planned = cells.plan_cells(["smollm2-135m"], METHODS, sets)
+    planned = cells.plan_cells([MODEL], METHODS, sets)
     with RunProgress() as progress:
         results = run.run(
             db, planned, decoding=cells.Decoding(max_tokens=max_tokens), command="demo", on_event=progress.on_event
         )
+    judge = open_judge(f"local:{MODEL}")
+    english = Selection(models=[planned[0].model.label], languages=["en"])
+    with JudgeBar(judge.name) as bar:
+        judge_missing(db, judge, templates=Templates("rubric-first"), selection=english, on_progress=bar.show)
     for title, sql in SUMMARIES.items():
         found = store.query(db, sql)
         console.print_rows(found.columns, found.rows, title=title)
+    with paper_tables.opened(db, judge=judge.name) as views:
+        console.print_table(paper_tables.build(views, "1"))
     console.say(NEXT.format(db=db))
     return run.exit_status(results)
 

@@ -122,10 +122,13 @@ def _show_plan(
 def _now(db: Path, judge: ApiJudge | LocalJudge, wanted: dict[str, Any]) -> None:
     from icl_local.judge.runner import judge_missing
 
-    with _Bar(judge.name) as bar:
-        progress = judge_missing(db, judge, on_progress=bar.show, **wanted)
-    console.say(_told(progress))
-    if progress.missing:
+    with JudgeBar(judge.name) as bar:
+        try:
+            judge_missing(db, judge, on_progress=bar.show, **wanted)
+        finally:
+            if bar.last is not None:
+                console.say(_told(bar.last))
+    if bar.last is not None and bar.last.missing:
         console.say("the same command tries again what failed on the way")
 
 
@@ -151,7 +154,7 @@ def _by_batch(
     elif only_collect:
         _show_collected(batch.collect(db, judge))
     else:
-        console.say(f"read the answers later: icl judge --judge {judge.name} --batch --collect --db {db}")
+        console.say("the same command with --collect reads the answers later")
 
 
 def _show_collected(collected: Collected) -> None:
@@ -173,16 +176,17 @@ def _counts(statuses: Counter[str]) -> str:
     return ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())) or "nothing"
 
 
-class _Bar:
+class JudgeBar:
     """One bar on a terminal, a line a minute elsewhere."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._bars = console.Bars() if sys.stderr.isatty() else None
         self._task: int | None = None
+        self.last: Progress | None = None
         self._said_at = time.monotonic()
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> JudgeBar:
         if self._bars is not None:
             self._bars.start()
         return self
@@ -192,7 +196,8 @@ class _Bar:
             self._bars.stop()
 
     def show(self, progress: Progress) -> None:
-        """Draw the counts."""
+        """Draw the counts; ``last`` keeps them."""
+        self.last = progress
         if self._bars is not None:
             if self._task is None:
                 self._task = self._bars.add(self._name, total=progress.wanted)
