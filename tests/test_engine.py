@@ -76,19 +76,22 @@ def test_a_grammar_that_does_not_parse_is_a_told_error(tiny_worker: Worker) -> N
         list(tiny_worker.generate([Request("g", "x", 4, grammar="root ::= (")]))
 
 
+def generate_and_signal(worker: Worker, number: signal.Signals) -> None:
+    for _ in worker.generate(requests(max_tokens=400), parallel=2):
+        os.kill(worker.pid, number)
+
+
 def test_a_worker_that_dies_is_a_told_error(tiny_gguf: Path) -> None:
     with Worker(tiny_gguf) as worker:
         with pytest.raises(EngineError, match="SIGKILL"):
-            for _ in worker.generate(requests(max_tokens=400), parallel=2):
-                os.kill(worker.pid, signal.SIGKILL)
+            generate_and_signal(worker, signal.SIGKILL)
         with pytest.raises(EngineError):
             list(worker.generate(requests()))
 
 
 def test_an_abort_inside_llama_cpp_is_a_told_error(tiny_gguf: Path) -> None:
     with Worker(tiny_gguf) as worker, pytest.raises(EngineError, match="SIGABRT"):
-        for _ in worker.generate(requests(max_tokens=400), parallel=2):
-            os.kill(worker.pid, signal.SIGABRT)
+        generate_and_signal(worker, signal.SIGABRT)
 
 
 def test_a_worker_ends_with_its_parent(tiny_gguf: Path) -> None:
@@ -123,7 +126,7 @@ def _runs(pid: int) -> bool:
 def test_a_file_that_is_not_gguf_never_reaches_llama_cpp(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(b"no model" * 100)
-    with pytest.raises(ModelError, match="model.gguf"):
+    with pytest.raises(ModelError, match=r"model\.gguf"):
         Worker(path)
 
 
