@@ -19,6 +19,12 @@ the instruct model, so the numbers show that everything works and nothing about 
 then judges the English answers: the scores of a 135M judge mean nothing either, a real one comes with `icl judge`.
 Just-Eval's 1,000 queries come from a file or the hub; published Spanish and French sets do not ship, samples do.
 """
+# What is printed at the end: title, query file, its parameters
+SUMMARIES: tuple[tuple[str, str, list[str | None]], ...] = (
+    ("Progress", "status", []),
+    ("Speed", "speed", []),
+    ("Critical errors, percent", "error_table", [None, None, None]),
+)
 NEXT = """\
 Next:
   icl show s01 --db {db}                                    one query, its prompts and answers side by side
@@ -38,7 +44,7 @@ def command(max_tokens: int, db: Path) -> int:
 
     Example: icl demo --db demo.duckdb
     """
-    from icl_local import cells, paper_tables, run, store
+    from icl_local import cells, paper_tables, resources, run, store
     from icl_local.cli.judge import JudgeBar
     from icl_local.cli.progress import RunProgress
     from icl_local.judge.ledger import Selection
@@ -57,22 +63,10 @@ def command(max_tokens: int, db: Path) -> int:
     english = Selection(models=[planned[0].model.label], languages=["en"])
     with JudgeBar(judge.name) as bar:
         judge_missing(db, judge, templates=Templates("rubric-first"), selection=english, on_progress=bar.show)
-    for title, sql in SUMMARIES.items():
-        found = store.query(db, sql)
+    for title, name, parameters in SUMMARIES:
+        found = store.query(db, resources.read_text("db", f"queries/{name}.sql"), parameters)
         console.print_rows(found.columns, found.rows, title=title)
     with paper_tables.opened(db, judge=judge.name) as views:
         console.print_table(paper_tables.build(views, "1"))
     console.say(NEXT.format(db=db))
     return run.exit_status(results)
-
-
-SUMMARIES = {
-    "Progress": "select model, method, language, done, wanted from progress order by all",
-    "Throughput": (
-        "select method, language, n_parallel, new_tokens, round(wall_seconds, 1) as seconds,"
-        " round(new_tokens_per_second, 1) as tokens_per_second from throughput order by all"
-    ),
-    "Critical errors, percent": (
-        "select method, language, error, round(percent, 1) as percent, n_errors, n from error_rates order by all"
-    ),
-}
