@@ -31,6 +31,7 @@ from icl_local.engine.protocol import EngineOptions
 from icl_local.errors import ConfigError, IclError, StoreError
 from icl_local.identity import key_of
 from icl_local.judge.ledger import Selection
+from icl_local.judge.local import LocalJudge, OpenWorker
 from icl_local.judge.runner import Progress, judge_missing
 from icl_local.judge.spec import open_judge
 from icl_local.judge.template import open_templates
@@ -109,13 +110,15 @@ def run_study(
     work: Path = Path("studies"),
     models_file: Path | None = None,
     open_engines: run.OpenEngines | None = None,
+    open_worker: OpenWorker | None = None,
     on_event: Callable[[run.Event], None] = lambda event: None,
     on_note: Callable[[str], None] = lambda text: None,
     on_download: checksum.Progress | None = None,
 ) -> Outcome:
     """Everything of ``study`` that ``path`` lacks: cells whose files are here, DPO steps, their cells, judgments.
 
-    What fails is told in the outcome and does not stop the rest. ``work`` is the folder of trained models. Raises
+    What fails is told in the outcome and does not stop the rest. ``work`` is the folder of trained models,
+    ``open_engines`` and ``open_worker`` are a cluster's. Raises
     StoreError and KeyboardInterrupt, after which the same call goes on.
     """
     with store.Store(path) as writer:
@@ -161,7 +164,7 @@ def run_study(
     judged: dict[str, Progress] = {}
     for spec in study.judges if judge else ():
         try:
-            judged[spec.judge] = _judge(path, study, spec, options, models_file)
+            judged[spec.judge] = _judge(path, study, spec, options, shard, models_file, open_worker)
         except StoreError:
             raise
         except IclError as error:
@@ -283,17 +286,23 @@ def _train(
 
 
 def _judge(
-    path: Path, study: Study, spec: JudgeSpec, options: EngineOptions | None, models_file: Path | None
+    path: Path,
+    study: Study,
+    spec: JudgeSpec,
+    options: EngineOptions | None,
+    shard: Shard | None,
+    models_file: Path | None,
+    open_worker: OpenWorker | None,
 ) -> Progress:
-    judge = open_judge(
-        spec.judge,
-        parallel=options.parallel if options else None,
-        gpu_layers=options.gpu_layers if options else None,
-        threads=options.threads if options else None,
-    )
+    how = {name: getattr(options, name) for name in ("parallel", "gpu_layers", "threads")} if options else {}
+    judge = open_judge(spec.judge, **how)
+    if open_worker is not None and isinstance(judge, LocalJudge):
+        judge.open_worker = open_worker
     selection = Selection(
-        sorted({printed_name(one.model, models_file) for one in study.cells}),
-        sorted({one.method for one in study.cells}),
-        sorted({one.language for one in study.cells}),
+        models=sorted({printed_name(one.model, models_file) for one in study.cells}),
+        methods=sorted({one.method for one in study.cells}),
+        languages=sorted({one.language for one in study.cells}),
+        shard=shard,
     )
-    return judge_missing(path, judge, templates=open_templates(spec.variant), repeats=spec.repeats, selection=selection)
+    templates = open_templates(spec.variant)
+    return judge_missing(path, judge, templates=templates, repeats=spec.repeats, selection=selection)

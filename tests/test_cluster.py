@@ -91,9 +91,8 @@ def test_a_killed_node_changes_no_row(nodes: Any, model: Path, tmp_path: Path) -
 def test_a_cluster_judges_as_one_process_does(nodes: Any, model: Path) -> None:
     judge = LocalJudge(resolve(str(model), method_kind="chat"), options=OPTIONS)
     requests = [Request(str(i), f"Say {i}", 6) for i in range(10)]
-    with Cluster(nodes.address, worker_cpus=1) as cluster:
-        with cluster.worker(judge.model, OPTIONS) as many:
-            together = {c.id: c.raw_text for c in many.generate(requests)}
+    with Cluster(nodes.address, worker_cpus=1) as cluster, cluster.worker(judge.model, OPTIONS) as many:
+        together = {c.id: c.raw_text for c in many.generate(requests)}
     from icl_local.engine.worker import Worker
 
     with Worker(model, OPTIONS) as one:

@@ -11,13 +11,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from icl_local.cli import console
-from icl_local.cli.options import AutoInt, CommaList, db_option, engine_options, format_option, prompt_dir_option
+from icl_local.cli.options import (
+    AutoInt,
+    CommaList,
+    cluster_options,
+    db_option,
+    engine_options,
+    format_option,
+    open_cluster,
+    prompt_dir_option,
+    shard_option,
+)
 
 if TYPE_CHECKING:
     from icl_local.judge.api import ApiJudge
     from icl_local.judge.batch import Collected
     from icl_local.judge.local import LocalJudge
     from icl_local.judge.runner import Progress
+    from icl_local.shard import Shard
 
 LINE_SECONDS = 60.0
 _FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
@@ -44,7 +55,9 @@ _FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
 @click.option("--timeout", type=click.FloatRange(min=1), default=300.0, show_default=True, help="Seconds a request.")
 @click.option("--max-tokens", type=int, default=1024, show_default=True, help="Limit of an API judge's verdict.")
 @click.option("--reasoning-effort", help="Sent to an API judge that reasons, for example none or low.")
+@shard_option
 @engine_options
+@cluster_options
 @prompt_dir_option
 @format_option
 @db_option
@@ -64,6 +77,9 @@ def command(
     languages: list[str] | None,
     splits: list[str] | None,
     limit: int | None,
+    shard: Shard | None,
+    cluster: str | None,
+    worker_cpus: int | None,
     overlay: Path | None,
     output_format: str,
     db: Path,
@@ -79,6 +95,7 @@ def command(
     Example: icl judge --judge openai:gpt-6-luna --lang en --plan
     """
     from icl_local.judge.ledger import Selection
+    from icl_local.judge.local import LocalJudge
     from icl_local.judge.spec import open_judge
     from icl_local.judge.template import open_templates
 
@@ -89,14 +106,17 @@ def command(
     wanted = {
         "templates": open_templates(variant, overlay=overlay, sources=sources),
         "repeats": repeat,
-        "selection": Selection(models or (), methods or (), languages or (), splits or (), limit),
+        "selection": Selection(models or (), methods or (), languages or (), splits or (), limit, shard),
     }
     if only_plan:
         _show_plan(db, judge, wanted, batch=batch, output_format=output_format)
     elif batch:
         _by_batch(db, judge, wanted, max_cost=max_cost, only_collect=collect, poll=poll if wait else None)
     else:
-        _now(db, judge, wanted)
+        with open_cluster(cluster, worker_cpus) as nodes:
+            if nodes is not None and isinstance(judge, LocalJudge):
+                judge.open_worker = nodes.worker
+            _now(db, judge, wanted)
     return 0
 
 

@@ -154,11 +154,11 @@ def cluster_options(command: F) -> F:
 
 @contextmanager
 def open_cluster(address: str | None, worker_cpus: int | None) -> Iterator[Any]:
-    """What run and study take as ``open_engines``; None without a cluster."""
+    """The cluster (icl_local.cluster.Cluster), None without an address."""
     if address is None:
         yield None
         return
     from icl_local.cluster import Cluster
 
     with Cluster(address, worker_cpus=worker_cpus) as cluster:
-        yield cluster.engines
+        yield cluster

@@ -94,7 +94,7 @@ def command(
             overlay=overlay,
             on_download=on_download,
         )
-    with RunProgress() as progress, open_cluster(cluster, worker_cpus) as open_engines:
+    with RunProgress() as progress, open_cluster(cluster, worker_cpus) as nodes:
         results = run.run(
             db,
             planned,
@@ -103,7 +103,7 @@ def command(
             probe=probe,
             seed=seed,
             overlay=overlay,
-            open_engines=open_engines,
+            open_engines=nodes and nodes.engines,
             on_event=progress.on_event,
         )
     made = sum(result.n_new for result in results)

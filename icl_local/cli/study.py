@@ -76,7 +76,7 @@ def command(
 
         _print_plan(plan_study(db, wanted, shard=shard, parallel=engine.get("parallel")), output_format)
         return 0
-    with RunProgress() as progress, open_cluster(cluster, worker_cpus) as open_engines:
+    with RunProgress() as progress, open_cluster(cluster, worker_cpus) as nodes:
         outcome = study.run_study(
             db,
             wanted,
@@ -85,7 +85,8 @@ def command(
             probe=probe,
             judge=judge,
             work=work,
-            open_engines=open_engines,
+            open_engines=nodes and nodes.engines,
+            open_worker=nodes and nodes.worker,
             on_event=progress.on_event,
             on_note=console.say,
         )

@@ -14,9 +14,11 @@ from icl_local.cli import console
 from icl_local.cli.options import (
     AutoInt,
     CommaList,
+    cluster_options,
     db_option,
     engine_options,
     format_option,
+    open_cluster,
     prompt_dir_option,
 )
 
@@ -56,6 +58,7 @@ def command() -> None:
 @click.option("--max-cost", type=click.FloatRange(min=0), help="USD that this command may not pass.")
 @click.option("--prices", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="Price table of yours.")
 @engine_options
+@cluster_options
 @prompt_dir_option
 @db_option
 def run(
@@ -68,6 +71,8 @@ def run(
     concurrency: int | None,
     max_cost: float | None,
     prices: Path | None,
+    cluster: str | None,
+    worker_cpus: int | None,
     overlay: Path | None,
     db: Path,
     **engine: Any,
@@ -80,6 +85,7 @@ def run(
     """
     from icl_local.engine.protocol import EngineOptions
     from icl_local.prices import Budget
+    from icl_local.translate.llm import LocalEngine
     from icl_local.translate.runner import load_sources, translate_missing
     from icl_local.translate.spec import open_engine
 
@@ -100,7 +106,9 @@ def run(
                     options=EngineOptions(**engine),
                     on_download=on_download,
                 )
-            with _Bar(f"{opened.name} {source}-{target}") as bar:
+            with _Bar(f"{opened.name} {source}-{target}") as bar, open_cluster(cluster, worker_cpus) as nodes:
+                if nodes is not None and isinstance(opened, LocalEngine):
+                    opened.open_worker = nodes.worker
                 progress = translate_missing(
                     db, opened, sources, language=target, overlay=overlay, on_progress=bar.show
                 )

@@ -20,6 +20,7 @@ from icl_local.errors import ConfigError, JudgeError
 from icl_local.identity import judgment_key
 from icl_local.judge.parse import REFUSED, Verdict, no_verdict
 from icl_local.judge.template import SPLITS, Template, Templates
+from icl_local.shard import Shard
 
 HTTP_ERROR, QUOTA, REJECTED = "http_error", "quota", "rejected"
 TRANSIENT = frozenset({HTTP_ERROR, QUOTA})
@@ -32,7 +33,7 @@ Rows = Callable[[str, Sequence[object]], store.Rows]
 class Selection:
     """Which responses are judged: those with a listed model, method, language and split; an empty list takes all.
 
-    ``limit`` takes the first judgments that are missing.
+    ``limit`` takes the first judgments that are missing, ``shard`` a part of the responses, by their keys.
     """
 
     models: Sequence[str] = ()
@@ -40,6 +41,7 @@ class Selection:
     languages: Sequence[str] = ()
     splits: Sequence[str] = ()
     limit: int | None = None
+    shard: Shard | None = None
 
     def __post_init__(self) -> None:
         if unknown := set(self.splits) - set(SPLITS):
@@ -140,6 +142,8 @@ def plan(rows: Rows, judge_id: str, templates: Templates, *, repeats: int = 1, s
     ended: Counter[str] = Counter()
     in_batches = 0
     responses = rows(_sql("judge_responses"), selection.parameters()).rows
+    if selection.shard is not None:
+        responses = [row for row in responses if selection.shard.holds(row[0])]
     for repeat in range(repeats):
         for response_id, split, language, instruction, text in responses:
             template = templates.get(split=split or "multi", language=language)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from icl_local import prompting
@@ -16,6 +17,8 @@ from icl_local.judge.parse import parse_verdict
 from icl_local.judge.template import verdict_schema
 from icl_local.registry import ResolvedModel
 
+OpenWorker = Callable[[ResolvedModel, EngineOptions], AbstractContextManager[Any]]
+
 REASON_CHARS = 120  # bounds a verdict's tokens, and with them its KV cache
 _PLACEHOLDER = "\ue0c3judge\ue0c4"  # from Unicode's private use area, so no prompt holds it
 
@@ -24,6 +27,7 @@ class LocalJudge:
     """A GGUF file as judge, greedy and without a repetition penalty, which would wear out the form's own words.
 
     ``reason_chars`` bounds each reason; it is part of the judge's identity, as are the weights and the KV type.
+    ``open_worker`` is a process here unless it is set to a cluster's.
     """
 
     def __init__(
@@ -35,6 +39,7 @@ class LocalJudge:
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
         self.model = model
+        self.open_worker: OpenWorker = lambda model, options: Worker(model.path, options)
         self._options = options or EngineOptions()
         self._reason_chars = reason_chars
         self._on_progress = on_progress
@@ -73,7 +78,7 @@ class LocalJudge:
     def attempts(self, tasks: Sequence[Task]) -> Iterator[list[Attempt]]:
         """One attempt a task, one template after the other, because its tasks share a prefix. Raises EngineError."""
         by_id = {task.judgment_id: task for task in tasks}
-        with Worker(self.model.path, self._options) as worker:
+        with self.open_worker(self.model, self._options) as worker:
             for _, group in itertools.groupby(
                 sorted(tasks, key=lambda task: task.template.sha256), key=lambda task: task.template
             ):

@@ -6,8 +6,10 @@ Both get prompts/translate.txt, or translate.<language>.txt of a user's folder; 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from icl_local import prompting, resources
 from icl_local.engine.protocol import Completion, EngineOptions, Request
@@ -17,6 +19,8 @@ from icl_local.identity import sha256_text
 from icl_local.openai_client import ApiClient, ApiReply, ApiRequest
 from icl_local.registry import ResolvedModel
 from icl_local.translate.engine import Job, Output
+
+OpenWorker = Callable[[ResolvedModel, EngineOptions], AbstractContextManager[Any]]
 
 LEAST_TOKENS = 256  # of a reply; beyond that one for every byte of the source, which no translation needs
 
@@ -90,12 +94,16 @@ class ApiEngine:
 
 
 class LocalEngine:
-    """An instruct GGUF file, greedy and without a repetition penalty, which would wear out a source's own words."""
+    """An instruct GGUF file, greedy and without a repetition penalty, which would wear out a source's own words.
+
+    ``open_worker`` is a process here unless it is set to a cluster's.
+    """
 
     def __init__(
         self, model: ResolvedModel, prompt: TranslationPrompt, *, options: EngineOptions | None = None
     ) -> None:
         self.model = model
+        self.open_worker: OpenWorker = lambda model, options: Worker(model.path, options)
         self._prompt = prompt
         self._options = (options or EngineOptions()).replace(stop_on_loop=True)
 
@@ -119,7 +127,7 @@ class LocalEngine:
     def translate(self, jobs: Sequence[Job]) -> Iterator[list[Output]]:
         """Outputs one by one. Raises EngineError."""
         sources = {job.id: job.text for job in jobs}
-        with Worker(self.model.path, self._options) as worker:
+        with self.open_worker(self.model, self._options) as worker:
             for completion in worker.generate([self._request(job) for job in jobs]):
                 yield [_local_output(completion, sources[completion.id])]
 
