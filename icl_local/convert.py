@@ -140,7 +140,7 @@ def convert(
             from icl_local.engine import llama
 
             if not base.is_file():
-                write(base, checkpoint.dtype.lower())
+                write(base, _base_type(out.parent, checkpoint))
             say(f"quantising to {type_name}")
             llama.quantize(base, draft, type_name)
             if reference is not None and reference.why_no_logits:
@@ -301,6 +301,12 @@ def _check_target(out: Path) -> None:
         raise ConversionError(f"{out} exists already; remove it or choose another name")
     if not out.parent.is_dir():
         raise ConversionError(f"the folder {out.parent} does not exist; make it first")
+
+
+def _base_type(folder: Path, checkpoint: Checkpoint) -> str:
+    """What to quantise from: F32 where the disk has room, because llama.cpp unpacks 16-bit tensors in memory."""
+    room = shutil.disk_usage(folder).free > checkpoint.parameters * 2 * _BYTES_PER_WEIGHT["f32"]
+    return "f32" if room else checkpoint.dtype.lower()
 
 
 def _check_space(folder: Path, checkpoint: Checkpoint, type_name: str, *, wide: bool) -> None:
