@@ -228,11 +228,12 @@ def _marks(
 ) -> dict[tuple[int, int], str]:
     """``*`` on every cell that differs significantly from what it is read against."""
     against = "dpo" if name in _DPO_TABLES else "method"
-    differing = {
-        tuple(row[key] for key in (*_KEYS, "metric"))
-        for row in views.asked("table_marks")
-        if row["differs_in"] == against
-    }
+    if name in ERROR_TABLES:
+        found = views.asked("error_marks")
+    else:
+        judge, reading = next(((row["judge"], row["reading"]) for row in rows if row["judge"]), (None, None))
+        found = views.asked("score_marks", judge, reading)
+    differing = {tuple(row[key] for key in (*_KEYS, "metric")) for row in found if row["differs_in"] == against}
     return {
         (y, columns.index(column)): "*"
         for y, row in enumerate(rows)
