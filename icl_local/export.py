@@ -195,7 +195,7 @@ def _write_items(items: Sequence[tuple[tuple[str, ...], Row]], out: Path) -> tup
             "--method, --language and --dataset, or give a folder that exists as --out"
         )
     for path, group in files.items():
-        _write(path, json.dumps(group, ensure_ascii=False, indent=2) + "\n")
+        write_file(path, json.dumps(group, ensure_ascii=False, indent=2) + "\n")
     return tuple(files)
 
 
@@ -207,7 +207,7 @@ def _rows(database: Path, sql: str, chosen: Selection) -> tuple[list[str], list[
 def _to_csv(out: Path, columns: Sequence[str], rows: Sequence[Row]) -> Exported:
     _require(len(rows))
     table = tables.Table("", tuple(columns), [tuple(row.values()) for row in rows])
-    _write(out, tables.render(table, "csv"))
+    write_file(out, tables.render(table, "csv"))
     return Exported((out,), len(rows))
 
 
@@ -226,8 +226,8 @@ def _require(count: int) -> None:
         raise ConfigError("nothing like that is in the database; `icl status` shows what is")
 
 
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all, readable by its owner alone: answers are in it."""
+def write_file(path: Path, text: str) -> None:
+    """A whole file or none, readable by its owner alone: answers are in it. Raises DiskFull, ConfigError."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:

@@ -216,6 +216,23 @@ def test_shards_part_the_work() -> None:
     assert min(map(len, held)) > 60
 
 
+def test_a_study_shared_as_parquet_is_the_same_study(
+    whole: tuple[Path, study.Outcome], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, db = tmp_path / "shared", tmp_path / "theirs.duckdb"
+    export = ["export", "--format", "parquet", "--what", "all", "-o", str(folder), "--db", str(whole[0])]
+    assert exit_code(*export) == 0
+    assert exit_code("import", str(folder), "--db", str(db)) == 0
+    assert texts(db) == texts(whole[0])
+    assert study.grids(db) == study.grids(whole[0])
+    for view in ("throughput", "error_rates", "progress"):
+        sql = f"select count(*) from {view}"
+        assert store.query(db, sql).rows == store.query(whole[0], sql).rows
+    capsys.readouterr()
+    assert exit_code("merge", str(whole[0]), "--db", str(db)) == 0
+    assert "responses" not in capsys.readouterr().out
+
+
 def test_a_killed_study_goes_on_and_ends_with_the_same_rows(
     tiny_study: Path, whole: tuple[Path, study.Outcome], tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ import click
 from icl_local.cli import console
 from icl_local.cli.options import db_option
 
-FORMATS = ("just-eval", "alpaca-eval", "csv", "parquet")
+FORMATS = ("just-eval", "alpaca-eval", "csv", "parquet", "every-eval-ever")
 
 
 @click.command("export")
@@ -21,6 +21,7 @@ FORMATS = ("just-eval", "alpaca-eval", "csv", "parquet")
     show_default=True,
     help="all: every table, as a folder of Parquet files that `icl merge` reads.",
 )
+@click.option("--organization", default="unknown", help="Who ran it, for every-eval-ever.")
 @click.option("--model", help="Only this model, by the name `icl status` gives it.")
 @click.option("--method", help="Only this method.")
 @click.option("--lang", "language", help="Only this language.")
@@ -28,14 +29,18 @@ FORMATS = ("just-eval", "alpaca-eval", "csv", "parquet")
 @click.option("--dataset", help="Only this query set.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="A file; a folder: one file a cell.")
 @db_option
-def command(form: str, what: str, out: Path, db: Path, **chosen: str | None) -> None:
+def command(form: str, what: str, organization: str, out: Path, db: Path, **chosen: str | None) -> None:
     """Write responses and judgments for other tools.
 
     Example: icl export --format just-eval --model "Llama3.1 8B" --method urial --lang es -o outputs.json
     """
-    from icl_local import export
+    from icl_local import every_eval_ever, export
 
-    if what == "all":
+    if form == "every-eval-ever":
+        if what != "responses" or chosen["split"]:
+            raise click.UsageError("every-eval-ever holds results, not rows; leave --what and --split out")
+        done = every_eval_ever.export_records(db, out, chosen=export.Selection(**chosen), organization=organization)
+    elif what == "all":
         if form != "parquet" or any(chosen.values()):
             raise click.UsageError("--what all writes every row as --format parquet; leave the other options out")
         done = export.export_tables(db, out)
