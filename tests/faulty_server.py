@@ -105,6 +105,7 @@ class FaultyServer:
         self._script = collections.deque(self.settings.script)
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
+        self._moved = threading.Condition()
 
     def __enter__(self) -> FaultyServer:
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -119,6 +120,11 @@ class FaultyServer:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
+
+    def wait_for(self, answers: int, *, timeout: float = 60.0) -> None:
+        """Return once that many answers have been given."""
+        with self._moved:
+            assert self._moved.wait_for(lambda: sum(self.answered.values()) >= answers, timeout)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -186,7 +192,9 @@ class FaultyServer:
             return self._send(writer, 200, answer)
         status, answer, extra = self._answer(action, prompt, headers)
         if status == 200 and action in _ANSWERS:
-            self.answered[key] += 1
+            with self._moved:
+                self.answered[key] += 1
+                self._moved.notify_all()
         return self._send(writer, status, answer, extra)
 
     def _next_action(self, body: dict[str, Any]) -> str:

@@ -284,8 +284,7 @@ def test_a_second_process_with_the_same_judge_is_held_off(tmp_path):
     with FaultyServer(latency=0.05) as server:
         first = threading.Thread(target=judge_all, args=(path, server), kwargs={"concurrency": 1})
         first.start()
-        while not server.actions:
-            time.sleep(0.01)
+        server.wait_for(1)
         with pytest.raises(JudgeError, match="another icl judge"):
             judge_all(path, server)
         first.join()
@@ -352,8 +351,7 @@ def kill_and_resume(path: Path, server: FaultyServer, *, n: int, kills: int) -> 
     environment = {**os.environ, "OPENAI_API_KEY": KEY}
     for kill in range(kills):
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-        while sum(server.answered.values()) < n * (kill + 1) // (kills + 1) and process.poll() is None:
-            time.sleep(0.005)
+        server.wait_for(n * (kill + 1) // (kills + 1))
         process.send_signal(signal.SIGKILL)
         process.wait()
     for _ in range(3):
