@@ -42,6 +42,7 @@ _STOP_SECONDS = 20.0
 # Threads that wait for each other spin; beside other programs that burns the time those need to get done. Short
 # spinning costs nothing on an idle machine and was 4 times as fast on a busy one (docs/performance.md).
 _OPENMP = {"GOMP_SPINCOUNT": "10000"}
+_SECRETS = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD", "_HEADERS")
 
 
 class Worker:
@@ -68,7 +69,8 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._words,
             start_new_session=True,  # Ctrl-C reaches the parent alone, which asks the worker to stop
-            env={**_OPENMP, **os.environ},
+            # llama.cpp reads files of strangers and needs no key of anybody
+            env=_OPENMP | {name: value for name, value in os.environ.items() if not name.upper().endswith(_SECRETS)},
         )
         try:
             self._send({"do": "load", "path": str(model), "options": to_json(self.options)})
