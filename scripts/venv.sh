@@ -1,7 +1,7 @@
 # Sourced by scripts/demo and scripts/test: a .venv beside this folder, filled once.
 #
-# need EXTRA: install icl-local with that extra at the tested versions. A stamp over everything that decides what is
-# installed makes a second call do nothing. PYTHON names the interpreter (3.11 or newer).
+# need EXTRA: install icl-local with that extra at the tested versions, the demo's files by their sha256. A stamp over
+# everything that decides what is installed makes a second call do nothing. PYTHON names the interpreter (3.11 or newer).
 
 PYTHON="${PYTHON:-python3}"
 
@@ -14,18 +14,31 @@ need() {
     local extra="$1" stamp
     "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
         fail "Python 3.11 or newer is needed; name one with PYTHON=/path/to/python3"
-    stamp="$({ cat setup.cfg pyproject.toml scripts/constraints.txt; "$PYTHON" -VV; } | cksum | tr -d ' ')"
+    stamp="$({ cat setup.cfg pyproject.toml scripts/*.txt scripts/demo.lock; "$PYTHON" -VV; } | cksum | tr -d ' ')"
     [ "$(cat ".venv/.$extra" 2>/dev/null)" = "$stamp" ] && return
     command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null ||
         fail "a C++ compiler is needed to build llama.cpp (Debian: apt install g++; macOS: xcode-select --install)"
     [ -x .venv/bin/python ] || "$PYTHON" -m venv .venv
     echo "installing icl-local[$extra] into .venv; llama.cpp is compiled once, some minutes" >&2
-    if [ "$extra" != demo ]; then
+    if [ "$extra" = demo ] && in_lock; then
+        .venv/bin/python -m pip install --quiet --require-hashes --requirement scripts/demo.lock
+        .venv/bin/python -m pip install --quiet --no-deps --editable .
+    else
         # First and by its exact version: a range would pull the CUDA build where a CPU build is at hand.
-        .venv/bin/python -m pip install --quiet --constraint scripts/constraints.txt torch=="$(version_of torch)"
+        [ "$extra" = demo ] ||
+            .venv/bin/python -m pip install --quiet --constraint scripts/constraints.txt torch=="$(version_of torch)"
+        .venv/bin/python -m pip install --quiet --constraint scripts/constraints.txt --editable ".[$extra]"
     fi
-    .venv/bin/python -m pip install --quiet --constraint scripts/constraints.txt --editable ".[$extra]"
     echo "$stamp" >".venv/.$extra"
+}
+
+# Systems whose files scripts/demo.lock holds; elsewhere versions are pinned, files are not checked, and that is said.
+in_lock() {
+    case "$("$PYTHON" -c 'import platform, sys
+print(sys.platform, platform.machine(), platform.libc_ver()[0], "%d.%d" % sys.version_info[:2])')" in
+    linux\ x86_64\ glibc\ 3.1[1-4] | linux\ aarch64\ glibc\ 3.1[1-4] | darwin\ *\ 3.1[1-4]) ;;
+    *) echo "scripts/demo.lock has no files for this system: versions are pinned, their sha256 is not checked" >&2 && return 1 ;;
+    esac
 }
 
 version_of() {
