@@ -1,0 +1,60 @@
+"""The benchmark on a tiny file: every contender does the same work; and memory that does not grow with the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from icl_local import bench, queries, store
+from icl_local.engine.protocol import EngineOptions, Request
+from icl_local.engine.worker import Worker
+
+
+def test_contenders_generate_the_same_number_of_tokens(tmp_path: Path, tiny_gguf: Path) -> None:
+    asked = queries.samples("en").queries[:3]
+    results = bench.run(
+        tiny_gguf, asked, max_tokens=6, parallels=(1, 2), contenders=("create_completion", "server"), concurrencies=(2,)
+    )
+    told = {(r.contender, r.parallel): r for r in results if not r.contender.startswith("limit")}
+    assert set(told) == {
+        ("icl-local", 1),
+        ("icl-local", 2),
+        ("create_completion", 1),
+        ("server (llama-cpp-python)", 2),
+    }
+    assert {r.error for r in results} == {None}
+    assert {r.new_tokens for r in told.values()} <= {18, 21}  # llama-cpp-python counts one more a prompt
+    assert told["icl-local", 2].new_tokens == 18
+    assert all(r.tokens_per_second > 0 for r in results)
+    with store.Store(tmp_path / "x.duckdb") as writer:
+        rows = bench.rows(results, model="tiny.gguf", quantization="F32", n_queries=3)
+        writer.put([("benchmarks", row) for row in rows])
+    assert store.query(tmp_path / "x.duckdb", "select count(*) from raw.benchmarks").rows == [(6,)]
+
+
+def test_a_contender_that_fails_is_told_and_has_no_rate(tiny_gguf: Path) -> None:
+    result = bench.run(
+        tiny_gguf, queries.samples("en").queries[:1], max_tokens=2, parallels=(), contenders=(),
+        servers=("http://127.0.0.1:9/v1",), concurrencies=(1,),
+    )[-1]  # fmt: skip
+    assert result.error
+    assert result.tokens_per_second == 0
+
+
+def resident_bytes(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no VmRSS")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads resident memory from /proc")
+def test_memory_does_not_grow_between_query_100_and_query_1000(tiny_gguf: Path) -> None:
+    requests = [Request(str(i), f"{'lorem ipsum ' * (5 + i % 30)} number {i}", 3) for i in range(1000)]
+    with Worker(tiny_gguf, EngineOptions(parallel=16)) as worker:
+        for number, _ in enumerate(worker.generate(requests), start=1):
+            if number == 100:
+                early = resident_bytes(worker.pid)
+        late = resident_bytes(worker.pid)
+    assert late - early < 100e6
