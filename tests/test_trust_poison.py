@@ -137,7 +137,19 @@ def test_latex_has_no_command_of_a_model(poisoned: Path, command: tuple[str, ...
     assert obeyed(text) == []
     assert not re.search(r"\\(input|write|end\{tabular\}[^\n])", text)
     assert "^^" not in text
-    known = {"begin", "end", "toprule", "midrule", "bottomrule", "caption", "centering", "hline", "label", "small"}
+    known = {
+        "usepackage",
+        "begin",
+        "end",
+        "toprule",
+        "midrule",
+        "bottomrule",
+        "caption",
+        "centering",
+        "hline",
+        "label",
+        "small",
+    }
     named = set(re.findall(r"\\([A-Za-z]+)", text)) - known
     assert {name for name in named if not name.startswith("text")} <= {
         "dots",
@@ -198,6 +210,7 @@ def test_what_holds_answers_is_its_owners_alone(poisoned: Path, tmp_path: Path) 
     assert [file.name for file in files if stat.S_IMODE(file.stat().st_mode) & 0o077] == []
 
 
+@pytest.mark.soak
 def test_a_line_of_ten_megabytes_ends_no_command(tmp_path: Path) -> None:
     records = response_rows(1)
     for table, row in records:
