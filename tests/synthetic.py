@@ -273,11 +273,21 @@ def build(path: Path, *, queries: int = 1000, words: int = 60, seed: int = 1, co
 
 
 @functools.cache
-def study() -> Path:
-    """The study of 1,000 queries a cell, made once a test session; for reading only."""
+def made(queries: int = 1000, words: int = 60, complicated: bool = False) -> Path:
+    """``build``, once a test session; for reading only."""
     folder = tempfile.TemporaryDirectory(prefix="icl-synthetic-")
     atexit.register(folder.cleanup)
-    return build(Path(folder.name) / "study.duckdb")
+    return build(Path(folder.name) / "study.duckdb", queries=queries, words=words, complicated=complicated)
+
+
+def study() -> Path:
+    """The study of 1,000 queries a cell."""
+    return made()
+
+
+def small() -> Path:
+    """A study of 60 queries a cell with everything that makes choices necessary."""
+    return made(60, 8, True)
 
 
 def main() -> None:

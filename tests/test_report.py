@@ -37,7 +37,7 @@ CHROMIUM_OPTIONS = (
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small study with a hostile model name, query and answers, and loops behind characters beyond the BMP."""
-    path = synthetic.build(tmp_path_factory.mktemp("report") / "study.duckdb", queries=40, words=30, complicated=True)
+    path = Path(shutil.copy(synthetic.small(), tmp_path_factory.mktemp("report") / "study.duckdb"))
     with duckdb.connect(str(path)) as con:
         con.execute("update raw.queries set instruction = instruction || ? where query_id = '3'", [HOSTILE])
         con.execute(
@@ -383,12 +383,12 @@ def test_breakdowns_change_with_what_is_chosen(opened: Page, study: Path) -> Non
 def test_a_database_without_answers_or_judge_opens_too(browser: Chrome, tmp_path: Path, judged: bool) -> None:
     path = tmp_path / "e.duckdb"
     if judged:
-        synthetic.build(path, queries=5, words=3)
+        shutil.copy(synthetic.made(80, 2), path)
         with duckdb.connect(str(path)) as con:
             con.execute("delete from raw.scores; delete from raw.judgments")
     else:
         Store(path).close()
     browser.get_log("browser")  # type: ignore[no-untyped-call]
     opened = Page(browser, report.write(path, tmp_path / "e.html").path)
-    assert opened.count() == (150 if judged else 0)
+    assert opened.count() == (2400 if judged else 0)
     assert [entry["message"] for entry in browser.get_log("browser")] == []  # type: ignore[no-untyped-call]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import duckdb
@@ -29,8 +30,14 @@ def study() -> Path:
 
 
 @pytest.fixture(scope="module")
-def complicated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return synthetic.build(tmp_path_factory.mktemp("complicated") / "c.duckdb", queries=60, words=8, complicated=True)
+def complicated() -> Path:
+    return synthetic.small()
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A small study to write to."""
+    return Path(shutil.copy(synthetic.made(80, 2), tmp_path / "b.duckdb"))
 
 
 def same(ours: object, theirs: object) -> bool:
@@ -188,8 +195,8 @@ def test_readings_differ_by_what_was_not_applicable(study: Path) -> None:
     assert (by_reading["mean"]["just_eval"] > by_reading["mean"]["strict"]).all()
 
 
-def test_the_bootstrap_repeats_itself_and_agrees_with_scipy(tmp_path: Path) -> None:
-    path = synthetic.build(tmp_path / "b.duckdb", queries=80, words=2)
+def test_the_bootstrap_repeats_itself_and_agrees_with_scipy(copy: Path) -> None:
+    path = copy
     count = bootstrap.run(path, samples=2000, seed=7)
     first = reference.view(path, "bootstrap_intervals")
     assert count == len(first) > 100
@@ -213,8 +220,8 @@ def test_the_bootstrap_repeats_itself_and_agrees_with_scipy(tmp_path: Path) -> N
     assert row["se"] == pytest.approx(theirs.standard_error, rel=0.1)
 
 
-def test_a_bootstrap_row_does_not_depend_on_other_cells(tmp_path: Path) -> None:
-    path = synthetic.build(tmp_path / "b.duckdb", queries=40, words=2)
+def test_a_bootstrap_row_does_not_depend_on_other_cells(copy: Path) -> None:
+    path = copy
     bootstrap.run(path, samples=200, seed=1)
     before = reference.view(path, "bootstrap_intervals")
     with duckdb.connect(str(path)) as con:
@@ -229,9 +236,8 @@ def test_a_bootstrap_row_does_not_depend_on_other_cells(tmp_path: Path) -> None:
     pd.testing.assert_series_equal(kept, after.set_index(keys)["ci_low"].sort_index(), check_exact=True)
 
 
-def test_the_bootstrap_command_prints_its_intervals(tmp_path: Path) -> None:
-    path = synthetic.build(tmp_path / "b.duckdb", queries=40, words=2)
-    result = CliRunner().invoke(icl, ["bootstrap", "--samples", "100", "--format", "csv", "--db", str(path)])
+def test_the_bootstrap_command_prints_its_intervals(copy: Path) -> None:
+    result = CliRunner().invoke(icl, ["bootstrap", "--samples", "100", "--format", "csv", "--db", str(copy)])
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("model,method,language,dpo,judge,metric,mean,se,ci_low,ci_high,n\n")
     assert "EuroLLM 9B,urial,fr,false,openai:synthetic-judge,avg," in result.stdout

@@ -39,15 +39,24 @@ def study() -> Path:
 
 
 @pytest.fixture(scope="module")
-def complicated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return synthetic.build(tmp_path_factory.mktemp("complicated") / "c.duckdb", queries=60, words=8, complicated=True)
+def complicated() -> Path:
+    return synthetic.small()
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("empty") / "empty.duckdb"
+    Store(path).close()
+    return path
 
 
 @pytest.fixture
-def published(tmp_path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    Store(tmp_path / "published.duckdb").close()
-    with duckdb.connect(str(tmp_path / "published.duckdb")) as con:
+def published(empty: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The published cells alone; what a test changes is taken back."""
+    with duckdb.connect(str(empty)) as con:
+        con.begin()
         yield con
+        con.rollback()
 
 
 def close(ours: pd.DataFrame, theirs: pd.DataFrame, keys: list[str], columns: list[str]) -> None:
@@ -387,9 +396,8 @@ def test_an_unknown_judge_is_told_with_the_known_ones(complicated: Path) -> None
         pass
 
 
-def test_an_empty_database_has_empty_tables(tmp_path: Path) -> None:
-    Store(tmp_path / "empty.duckdb").close()
-    result = CliRunner().invoke(icl, ["tables", "--db", str(tmp_path / "empty.duckdb")])
+def test_an_empty_database_has_empty_tables(empty: Path) -> None:
+    result = CliRunner().invoke(icl, ["tables", "--db", str(empty)])
     assert result.exit_code == 0, result.output
     assert result.output.count("No rows yet.") == 6
 
@@ -461,14 +469,23 @@ def test_latex_compiles(tmp_path: Path, complicated: Path) -> None:
 
 def test_figures_are_written_as_png_and_svg(complicated: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is in the report extra")
-    result = CliRunner().invoke(icl, ["figures", "-o", str(tmp_path), "--db", str(complicated)])
-    assert result.exit_code == 0, result.output
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == [f"figure_{n}.{kind}" for n in ("2", "3", "4", "size") for kind in ("png", "svg")]
+    with paper_tables.opened(complicated) as views:
+        written = figures.save(views, tmp_path, names=("2", "3", "4"), dpi=30)
+    assert sorted(path.name for path in written) == sorted(path.name for path in tmp_path.iterdir())
+    assert len(written) == 6
     assert (tmp_path / "figure_2.png").read_bytes().startswith(b"\x89PNG")
     drawn = (tmp_path / "figure_3.svg").read_text(encoding="utf-8")
     assert "Llama3.2 1B, English" in drawn
     assert "urial with DPO" in drawn
+
+
+def test_the_figures_command_says_what_it_wrote_and_what_has_no_rows(empty: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is in the report extra")
+    command = ["figures", "size", "-o", str(tmp_path), "--db", str(empty)]
+    assert "no rows for it" in CliRunner().invoke(icl, command).output
+    result = CliRunner().invoke(icl, [*command, "--published"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.split() == [str(tmp_path / "figure_size.png"), str(tmp_path / "figure_size.svg")]
 
 
 def test_a_figure_survives_hostile_names_and_has_no_style_that_a_policy_refuses() -> None:
