@@ -55,15 +55,19 @@ class Views:
     """The views of one database, read on one connection; each is computed once."""
 
     connection: store.Connection
-    _kept: dict[tuple[object, ...], list[Row]] = field(default_factory=dict, repr=False)
+    _kept: dict[tuple[object, ...], tuple[list[str], list[Row]]] = field(default_factory=dict, repr=False)
 
     def rows(self, view: str) -> list[Row]:
         """Every row of a view, by column name."""
-        return self._run(f"select * from main.{view}")
+        return self._run(f"select * from main.{view}")[1]
+
+    def columns(self, view: str) -> list[str]:
+        """Names of a view's columns, there without a row too."""
+        return self._run(f"select * from main.{view}")[0]
 
     def asked(self, file: str, *parameters: object) -> list[Row]:
         """Every row of db/queries/<file>.sql."""
-        return self._run(resources.read_text("db", f"queries/{file}.sql"), parameters)
+        return self._run(resources.read_text("db", f"queries/{file}.sql"), parameters)[1]
 
     def choose(self, **variables: str | None) -> None:
         """Set the views' variables: origin, judge, reading."""
@@ -71,13 +75,14 @@ class Views:
         for name, value in variables.items():
             self.connection.execute(f"set variable icl_{name} = ?", [value])
 
-    def _run(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+    def _run(self, sql: str, parameters: Sequence[object] = ()) -> tuple[list[str], list[Row]]:
         key = (sql, *parameters)
         if key not in self._kept:
             result = self.connection.execute(sql, list(parameters))
             names = [column[0] for column in result.description or []]
-            self._kept[key] = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
-        return [dict(row) for row in self._kept[key]]
+            self._kept[key] = names, [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+        names, rows = self._kept[key]
+        return names, [dict(row) for row in rows]
 
 
 @contextmanager
@@ -111,9 +116,9 @@ def build(views: Views, name: str, *, origin: str = "ours", versus: bool = False
     """
     versus = versus and name not in VIEWS
     if whole:
-        rows = views.rows("versus_paper" if versus else VIEWS.get(name, f"table_{name}"))
-        rows = [row for row in rows if not versus or row["paper_table"] == f"table_{name}"]
-        return _table(TITLES[name], list(rows[0]) if rows else [], rows)
+        view = "versus_paper" if versus else VIEWS.get(name, f"table_{name}")
+        rows = [row for row in views.rows(view) if not versus or row["paper_table"] == f"table_{name}"]
+        return _table(TITLES[name], views.columns(view), rows)
     return _arranged_versus(views, name) if versus else _arranged(views, name, origin=origin)
 
 
@@ -143,7 +148,7 @@ def _arranged(views: Views, name: str, *, origin: str) -> Table:
         columns += ["judged"] if name in SCORE_TABLES else ["n"]
     varied = {column for column in ("quantization", "settings_id") if len({row[column] for row in rows}) > 1}
     columns += [column for column in ("quantization", "settings_id") if column in varied]
-    marks = _marks(views, rows, name, columns, metrics) if origin == "ours" else {}
+    marks = (_marks if origin == "ours" else _slips)(views, rows, name, columns, metrics)
     group = [tuple(row.get(key) for key in ("language", "model")) for row in rows]
     alone = len(set(group)) == len(group)  # one row a model: models are compared, not methods
     if alone:
@@ -242,13 +247,32 @@ def _marks(
     }
 
 
+def _slips(
+    views: Views, rows: Sequence[Row], name: str, columns: Sequence[str], metrics: Mapping[str, str]
+) -> dict[tuple[int, int], str]:
+    """``†`` on every printed cell that the audit lists."""
+    listed = {
+        tuple(slip[key] for key in (*_KEYS, "metric"))
+        for slip in views.rows("published_audit")
+        if slip["place"] == f"table_{name}"
+    }
+    return {
+        (y, columns.index(column)): "†"
+        for y, row in enumerate(rows)
+        for column, metric in metrics.items()
+        if (row.get("language", "en"), row["model"], row["method"], row.get("dpo", False), metric) in listed
+    }
+
+
 def _notes(
     views: Views, rows: Sequence[Row], name: str, *, origin: str, varied: set[str], marked: bool
 ) -> Iterator[str]:
     if not rows:
         yield "No rows yet."
         return
-    if marked:
+    if marked and origin == "published":
+        yield "†: see the slips."
+    elif marked:
         against = "the same without DPO" if name in _DPO_TABLES else "zero-shot"
         how = (
             "McNemar's exact test, Holm-corrected over the table, p < 0.05"

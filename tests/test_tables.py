@@ -373,7 +373,7 @@ def test_published_needs_no_database_and_names_the_slips(tmp_path: Path) -> None
     assert result.exit_code == 0, result.output
     assert "2981" in result.output
     assert "printed as EuroLLM 8B" in result.output
-    assert "four" not in result.output
+    assert "2981.00†" in result.output
     assert not list(tmp_path.iterdir())
 
 
@@ -400,6 +400,8 @@ def test_an_empty_database_has_empty_tables(empty: Path) -> None:
     result = CliRunner().invoke(icl, ["tables", "--db", str(empty)])
     assert result.exit_code == 0, result.output
     assert result.output.count("No rows yet.") == 6
+    result = CliRunner().invoke(icl, ["tables", "4", "--format", "csv", "--db", str(empty)])
+    assert result.output == "model,method,infinite_loop,unintended_code,n,n_known_task,quantization,settings_id\n"
 
 
 # Rendering

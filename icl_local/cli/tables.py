@@ -48,9 +48,9 @@ def command(
     origin = "published" if published else "ours"
     whole = output_format in ("csv", "json")
     with paper_tables.opened(db, origin=origin, judge=judge, reading=reading) as views:
-        for name in chosen:
+        for place, name in enumerate(chosen):
             found = paper_tables.build(views, name, origin=origin, versus=versus_paper, whole=whole)
             if output_format == "text":
                 console.print_table(found)
             else:
-                click.echo(render(found, output_format))
+                click.echo("\n" * (place > 0) + render(found, output_format), nl=False)
