@@ -138,19 +138,10 @@ def test_a_run_killed_several_times_ends_as_one_never_killed(tmp_path: Path, tin
     assert rows == store.query(whole, TEXTS).rows
 
 
-def test_ctrl_c_keeps_everything_and_exits_130(tmp_path: Path, tiny_gguf: Path, query_file: Path) -> None:
-    db = tmp_path / "x.duckdb"
-    arguments = [
-        "run",
-        "--model",
-        str(tiny_gguf),
-        "--queries",
-        str(query_file),
-        "--max-tokens",
-        "2000",
-        "--db",
-        str(db),
-    ]
+def test_ctrl_c_keeps_everything_and_exits_130(tmp_path: Path, tiny_gguf: Path) -> None:
+    db, asked = tmp_path / "x.duckdb", tmp_path / "many.jsonl"
+    asked.write_text("".join(json.dumps({"id": i, "instruction": f"Count to {i}"}) + "\n" for i in range(2000)))
+    arguments = ["run", "--model", str(tiny_gguf), "--queries", str(asked), "--max-tokens", "200", "--db", str(db)]
     process = subprocess.Popen([*ICL, *arguments, "--parallel", "1", "--no-probe"], stderr=subprocess.PIPE, text=True)
     while process.poll() is None and acknowledged(db) < 2:
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Whole commands beside each other on one database: two runs, readers that come back, one that does not let go."""
+"""Whole commands beside each other on one database: two runs and a reader that comes back."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from icl_local import spool, store
+from icl_local import store
 from icl_local.store import query
-from tests.test_store import Holder
 
 ICL = [sys.executable, "-m", "icl_local.cli"]
-IMPATIENT = "from icl_local import store; store.LOCK_WAIT_SECONDS = 0.5; from icl_local.cli import main; main()"
 
 
 @pytest.fixture
@@ -42,20 +40,3 @@ def test_two_runs_and_a_reader_at_once_all_finish_without_duplicates(arguments: 
     asked = "select count(*), count(distinct (query_id)), count(distinct response_id) from responses"
     assert query(db, asked).rows == [(8, 8, 8)]
     assert query(db, "select count(*) from progress where done = wanted").rows[0][0] >= 1
-
-
-def test_a_lock_that_outlasts_a_run_ends_it_with_1_and_the_command_that_brings_the_rows_in(
-    arguments: list[str], tmp_path: Path
-) -> None:
-    db = tmp_path / "x.duckdb"
-    subprocess.run([*arguments, "--limit", "2"], check=True, capture_output=True)
-    with Holder(db) as holder:
-        run = start([sys.executable, "-c", IMPATIENT, *arguments[len(ICL) :]])
-        _, told = run.communicate(timeout=200)
-        made = [record for record in spool.read(store.spool_folder(db)) if record.table == "responses"]
-        holder.free()
-    assert run.returncode == 1
-    assert len({record.row["response_id"] for record in made}) == 8
-    command = next(part for part in told.replace("`", "\n").splitlines() if part.startswith("icl "))
-    assert subprocess.run([*ICL, *command.split()[1:]], capture_output=True, check=False).returncode == 0
-    assert query(db, "select count(*) from raw.responses").rows == [(8,)]
