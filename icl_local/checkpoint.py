@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icl_local.errors import ConversionError
-from icl_local.identity import key_of, sha256_file
+from icl_local.identity import sha256_file
 
 BLOCK_BYTES = 64 << 20
 ROPE_FACTORS = "rope_freqs.weight"
@@ -393,8 +393,3 @@ def _whole(stored: _Stored) -> NDArray[np.float32]:
     kind = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}[stored.dtype]
     raw = np.memmap(stored.path, dtype=kind, mode="r", offset=stored.offset, shape=stored.shape)
     return bf16_to_f32(raw) if stored.dtype == "BF16" else np.array(raw, dtype=np.float32)
-
-
-def conversion_key(*, source_sha256: str, type_name: str, parent_gguf_sha256: str | None = None) -> str:
-    """conversion_id: what was converted (or the file that was quantised) and into which type."""
-    return key_of(kind="conversion", source=source_sha256, type=type_name, parent=parent_gguf_sha256)

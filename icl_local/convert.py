@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from icl_local.checkpoint import Checkpoint, conversion_key
+from icl_local.checkpoint import Checkpoint
 from icl_local.convert_tokenizer import Vocabulary, load_vocabulary
 from icl_local.errors import ConfigError, ConversionError, DiskFull
 from icl_local.gguf_file import read_info
-from icl_local.identity import sha256_file
+from icl_local.identity import key_of, sha256_file
 from icl_local.parity import (
     Check,
     Reference,
@@ -32,7 +32,6 @@ from icl_local.parity import (
     header_fields,
     next_tokens,
     probe_texts,
-    vocabulary_fields,
 )
 from icl_local.spool import NO_SPACE
 from icl_local.store import Store, now
@@ -212,6 +211,11 @@ def quantize(
         )
 
 
+def conversion_key(*, source_sha256: str, type_name: str, parent_gguf_sha256: str | None = None) -> str:
+    """conversion_id: what was converted (or the file that was quantised) and into which type."""
+    return key_of(kind="conversion", source=source_sha256, type=type_name, parent=parent_gguf_sha256)
+
+
 def _settle(draft: Path, made: Conversion, store: Store | None) -> Conversion:
     """Give the draft its name (or ``.rejected``), store the verdict, and refuse what failed."""
     rejected = made.path.with_name(made.path.name + ".rejected")
@@ -241,7 +245,7 @@ def _write(
     writer.add_bool("icl.dpo", dpo)
     for key, value in header_fields(checkpoint.shape).items():
         (writer.add_uint32 if isinstance(value, int) else writer.add_float32)(key, value)
-    for key, field in vocabulary_fields(vocabulary).items():
+    for key, field in vocabulary.fields().items():
         _add_field(writer, key, field)
     stored: list[tuple[Any, Any]] = []
     for plan in checkpoint.plans:

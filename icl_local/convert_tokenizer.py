@@ -64,6 +64,25 @@ class Vocabulary:
     add_space_prefix: bool
     chat_template: str | None
 
+    def fields(self) -> dict[str, Any]:
+        """Tokenizer keys of a GGUF file and their values; None where the key must be absent."""
+        return {
+            "tokenizer.ggml.model": self.model,
+            "tokenizer.ggml.pre": self.pre,
+            "tokenizer.ggml.tokens": list(self.tokens),
+            "tokenizer.ggml.token_type": list(self.types),
+            "tokenizer.ggml.scores": None if self.scores is None else list(self.scores),
+            "tokenizer.ggml.merges": None if self.merges is None else list(self.merges),
+            "tokenizer.ggml.bos_token_id": self.bos_id,
+            "tokenizer.ggml.eos_token_id": self.eos_id,
+            "tokenizer.ggml.unknown_token_id": self.unk_id,
+            "tokenizer.ggml.padding_token_id": self.pad_id,
+            "tokenizer.ggml.add_bos_token": self.add_bos,
+            "tokenizer.ggml.add_eos_token": self.add_eos,
+            "tokenizer.ggml.add_space_prefix": self.add_space_prefix,
+            "tokenizer.chat_template": self.chat_template,
+        }
+
 
 def load_vocabulary(folder: Path, *, n_rows: int) -> Vocabulary:
     """The vocabulary of the checkpoint in ``folder``, filled up to the embedding's ``n_rows`` with unused tokens.

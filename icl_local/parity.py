@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from icl_local import resources
 from icl_local.checkpoint import Checkpoint, Shape, TensorPlan
 from icl_local.convert_tokenizer import Vocabulary, load_vocabulary
-from icl_local.errors import IclError, MissingExtra, ModelError
+from icl_local.errors import ConversionError, IclError, MissingExtra, ModelError
 from icl_local.gguf_file import read_info
 
 MAX_POSITIONS = 512  # of the probe whose logits are compared
@@ -68,7 +68,7 @@ class Verdict:
 class Reference:
     """The checkpoint as Transformers runs it: its own tokenizer.json and, where memory allows, float32 logits.
 
-    Raises MissingExtra without Transformers and torch.
+    Raises MissingExtra without Transformers and torch, ConversionError where they cannot run the checkpoint.
     """
 
     def __init__(self, checkpoint: Checkpoint, *, memory_bytes: int | None = None) -> None:
@@ -115,19 +115,22 @@ class Reference:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            self.checkpoint.model_folder,
-            dtype=torch.float32,
-            attn_implementation="eager",
-            local_files_only=True,
-            trust_remote_code=False,
-        )
-        if self.checkpoint.adapter:
-            from peft import PeftModel
+        try:
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                self.checkpoint.model_folder,
+                dtype=torch.float32,
+                attn_implementation="eager",
+                local_files_only=True,
+                trust_remote_code=False,
+            )
+            if self.checkpoint.adapter:
+                from peft import PeftModel
 
-            model = PeftModel.from_pretrained(model, self.checkpoint.folder).merge_and_unload()
-        with torch.inference_mode():
-            logits: NDArray[np.float32] = model(torch.tensor([self.probe])).logits[0].float().numpy()
+                model = PeftModel.from_pretrained(model, self.checkpoint.folder).merge_and_unload()
+            with torch.inference_mode():
+                logits: NDArray[np.float32] = model(torch.tensor([self.probe])).logits[0].float().numpy()
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise ConversionError(f"Transformers cannot run {self.checkpoint.folder.name}: {error}") from error
         return logits
 
 
@@ -242,29 +245,9 @@ def _header(reader: Any, reference: Reference) -> Check:
     return Check("header", "failed" if wrong else "passed", "; ".join(wrong) or "hyper-parameters agree")
 
 
-def vocabulary_fields(vocabulary: Vocabulary) -> dict[str, Any]:
-    """Tokenizer keys of a GGUF file and their values; None where the key must be absent."""
-    return {
-        "tokenizer.ggml.model": vocabulary.model,
-        "tokenizer.ggml.pre": vocabulary.pre,
-        "tokenizer.ggml.tokens": list(vocabulary.tokens),
-        "tokenizer.ggml.token_type": list(vocabulary.types),
-        "tokenizer.ggml.scores": None if vocabulary.scores is None else list(vocabulary.scores),
-        "tokenizer.ggml.merges": None if vocabulary.merges is None else list(vocabulary.merges),
-        "tokenizer.ggml.bos_token_id": vocabulary.bos_id,
-        "tokenizer.ggml.eos_token_id": vocabulary.eos_id,
-        "tokenizer.ggml.unknown_token_id": vocabulary.unk_id,
-        "tokenizer.ggml.padding_token_id": vocabulary.pad_id,
-        "tokenizer.ggml.add_bos_token": vocabulary.add_bos,
-        "tokenizer.ggml.add_eos_token": vocabulary.add_eos,
-        "tokenizer.ggml.add_space_prefix": vocabulary.add_space_prefix,
-        "tokenizer.chat_template": vocabulary.chat_template,
-    }
-
-
 def _vocabulary(reader: Any, vocabulary: Vocabulary) -> Check:
     wrong = []
-    for key, wanted in vocabulary_fields(vocabulary).items():
+    for key, wanted in vocabulary.fields().items():
         found = _value(reader, key)
         if found != wanted:
             wrong.append(f"{key} {_first_difference(found, wanted)}")
@@ -343,10 +326,7 @@ def _tokens(path: Path, reference: Reference) -> list[Check]:
     from icl_local.engine import llama
 
     tokenizer, texts = reference.tokenizer, probe_texts()
-    chat = None
-    if reference.vocabulary.chat_template:
-        messages = [{"role": "user", "content": texts[2]}]
-        chat = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    chat, no_chat = _conversation(reference)
     try:
         plain = llama.tokenize(path, [*texts, chat or ""], add_special=False)
         with_bos = llama.tokenize(path, texts[:1], add_special=True)[0]
@@ -373,10 +353,23 @@ def _tokens(path: Path, reference: Reference) -> list[Check]:
         )
     )
     if chat is None:
-        return [*checks, Check("chat", "skipped", "the checkpoint has no chat template")]
+        return [*checks, Check("chat", "skipped", no_chat)]
     same = plain[-1] == wanted[-1] and (bos is None or plain[-1].count(bos) == wanted[-1].count(bos))
     detail = "a rendered conversation gives the same tokens" if same else _differing(plain[-1], wanted[-1])
     return [*checks, Check("chat", "passed" if same else "failed", detail)]
+
+
+def _conversation(reference: Reference) -> tuple[str | None, str]:
+    """One question rendered by the chat template, or None and why there is none."""
+    import jinja2
+
+    if not reference.vocabulary.chat_template:
+        return None, "the checkpoint has no chat template"
+    messages = [{"role": "user", "content": probe_texts()[2]}]
+    try:
+        return str(reference.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)), ""
+    except (jinja2.TemplateError, TypeError, ValueError) as error:
+        return None, f"the chat template does not render a question: {error}"
 
 
 def _differing(found: Sequence[int], wanted: Sequence[int]) -> str:

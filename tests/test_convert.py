@@ -254,6 +254,16 @@ def test_unknown_tokenizer_is_refused_by_name(
         convert(folder, tmp_path / "model.gguf")
 
 
+def test_template_that_does_not_render_is_left_out_and_said_so(tmp_path: Path) -> None:
+    folder = build_checkpoint(tmp_path / "model")
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('only with a system message') }}")
+    made = convert(folder, tmp_path / "model.gguf", memory_bytes=0)
+    assert made.verdict is not None
+    found = {check.name: check for check in made.verdict.checks}["chat"]
+    assert found.status == "skipped"
+    assert "only with a system message" in found.detail
+
+
 def test_tokenizer_larger_than_the_embedding_is_refused(tmp_path: Path) -> None:
     folder = build_checkpoint(tmp_path / "model", n_spare_rows=-1)
     with pytest.raises(ConversionError, match="the embedding only"):

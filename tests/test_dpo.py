@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 
 from icl_local import cells, dpo, run
 from icl_local.checkpoint import Checkpoint
-from icl_local.cli.dpo import command
+from icl_local.cli.dpo import command, interruptible
 from icl_local.convert import convert
 from icl_local.dpo_data import Pair, PaperCollator, load_preferences, paper_tokens
 from icl_local.dpo_settings import parameters
@@ -464,6 +465,16 @@ def test_plan_counts_steps_memory_and_disk_without_writing(base: ModelSource, pa
     assert result.exit_code == 0
     assert "memory in all" in result.stdout
     assert not (tmp_path / "out").exists()
+
+
+def test_first_ctrl_c_asks_for_a_checkpoint_and_the_second_interrupts() -> None:
+    with interruptible() as interrupted:
+        assert not interrupted()
+        signal.raise_signal(signal.SIGINT)
+        assert interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_every_parameter_is_an_option() -> None:

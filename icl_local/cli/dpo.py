@@ -102,7 +102,7 @@ def command(
     if only_plan:
         _print_plan(dpo.plan_training(found, preferences, out, settings))
         return 0
-    with store.Store(db) as rows, _interruptible() as interrupted, _StepProgress() as progress:
+    with store.Store(db) as rows, interruptible() as interrupted, _StepProgress() as progress:
         run = dpo.train(
             found,
             preferences,
@@ -124,7 +124,7 @@ def command(
 
 
 @contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
+def interruptible() -> Iterator[Callable[[], bool]]:
     """Yields whether Ctrl-C came; the second one interrupts at once."""
     seen: list[int] = []
 
