@@ -121,7 +121,7 @@ class FaultyServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
 
-    def wait_for(self, answers: int, *, timeout: float = 60.0) -> None:
+    def wait_for(self, answers: int, *, timeout: float = 300.0) -> None:
         """Return once that many answers have been given."""
         with self._moved:
             assert self._moved.wait_for(lambda: sum(self.answered.values()) >= answers, timeout)
@@ -140,7 +140,7 @@ class FaultyServer:
         self._loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
                 method, path, _ = head[0].split(" ")

@@ -351,9 +351,11 @@ def kill_and_resume(path: Path, server: FaultyServer, *, n: int, kills: int) -> 
     environment = {**os.environ, "OPENAI_API_KEY": KEY}
     for kill in range(kills):
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-        server.wait_for(n * (kill + 1) // (kills + 1))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        try:
+            server.wait_for(n * (kill + 1) // (kills + 1))
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
     for _ in range(3):
         judge_all(path, server, concurrency=16)
 
