@@ -1,22 +1,22 @@
 """The exception tree. Every error a user can meet says what is wrong and what to do next, in one line.
 
-    IclError
-    ├── ConfigError        an option, a registry entry or a study file that cannot be used
-    │   └── UnknownName    a model, method, language or study that nobody defined
-    ├── InputError         a file of queries, outputs, judgments or prompts that cannot be read
-    ├── ModelError         a GGUF file that is not one, is damaged, or lacks what the task needs
-    │   └── EngineError    llama.cpp refused, aborted or died
-    ├── HubError           a download that failed, is gated, or does not match its checksum
-    ├── StoreError         a database or spool that cannot be opened, written or upgraded
-    │   ├── StoreLocked    another process holds the database
-    │   └── DiskFull       no space is left; what was acknowledged is kept
-    ├── ApiError           an OpenAI-compatible server that cannot go on (key, quota, model, cost limit)
-    ├── JudgeError         the judge cannot go on (key, quota, cost limit)
-    ├── TrainingError      a DPO run that cannot start or go on
-    ├── ConversionError    a checkpoint that cannot be converted, or failed its parity gate
-    ├── TranslationError   a translation engine that cannot start or go on
-    ├── ClusterError       a Ray cluster that cannot be reached or lost every worker
-    └── MissingExtra       an optional dependency that is not installed
+IclError
+├── ConfigError        an option, a registry entry or a study file that cannot be used
+│   └── UnknownName    a model, method, language or study that nobody defined
+├── InputError         a file of queries, outputs, judgments or prompts that cannot be read
+├── ModelError         a GGUF file that is not one, is damaged, or lacks what the task needs
+│   └── EngineError    llama.cpp refused, aborted or died
+├── HubError           a download that failed, is gated, or does not match its checksum
+├── StoreError         a database or spool that cannot be opened, written or upgraded
+│   ├── StoreLocked    another process holds the database
+│   └── DiskFull       no space is left; what was acknowledged is kept
+├── ApiError           an OpenAI-compatible server that cannot go on (key, quota, model, cost limit)
+├── JudgeError         the judge cannot go on (key, quota, cost limit)
+├── TrainingError      a DPO run that cannot start or go on
+├── ConversionError    a checkpoint that cannot be converted, or failed its parity gate
+├── TranslationError   a translation engine that cannot start or go on
+├── ClusterError       a Ray cluster that cannot be reached or lost every worker
+└── MissingExtra       an optional dependency that is not installed
 """
 
 
