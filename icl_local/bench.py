@@ -34,7 +34,8 @@ _SERVER_START_SECONDS = 120
 class Result:
     """One contender: ``seconds`` for all prompts and tokens, prefix included, load and warm-up apart.
 
-    ``decode_seconds`` and ``outside_share`` (of the time, not in llama_decode) are known for this engine only.
+    ``decode_rate`` is tokens a second once all prompts are in; ``outside_share`` the part of the time not spent in
+    llama_decode. Both are None where a contender does not tell.
     """
 
     contender: str
@@ -44,7 +45,7 @@ class Result:
     seconds: float
     load_seconds: float = 0.0
     warmup_seconds: float = 0.0
-    decode_seconds: float | None = None
+    decode_rate: float | None = None
     outside_share: float | None = None
     peak_rss_bytes: int | None = None
     error: str | None = None
@@ -63,6 +64,7 @@ def run(
     parallels: Sequence[int] = (1, 4, 8, 16, 32),
     contenders: Sequence[str] = ("create_completion", "server", "transformers fp32", "transformers bf16"),
     servers: Sequence[str] = (),
+    batched_bench: Path | None = None,
     concurrencies: Sequence[int] = (1, 4),
     options: EngineOptions | None = None,
     settings: dict[str, Any] | None = None,
@@ -70,8 +72,9 @@ def run(
 ) -> list[Result]:
     """All results; a contender that is missing or fails has its ``error`` and no rate.
 
-    ``servers`` are base URLs of servers that are up; ``settings`` are the engine's (from a probe), the first candidate
-    for the file's type by default.
+    ``servers`` are base URLs of servers that are up; ``batched_bench`` is a llama-batched-bench program, which decodes
+    the mean prompt shared by ``parallels`` sequences without picking tokens: a limit. ``settings`` are the engine's
+    (from a probe), the first candidate for the file's type by default.
     """
     info = read_info(model)
     prompts = [prompting.build(query, method="urial", language=query.language).text for query in queries]
@@ -85,9 +88,13 @@ def run(
             on_event(f"{ENGINE}, {parallel} at a time")
             found.append(_engine(worker, prompts, max_tokens, parallel, chosen, loaded))
         threads, eog = worker.info.n_threads, worker.eog_tokens()
-        longest = max(worker.count_tokens(prompts))
-    job = {"model": str(model), "prompts": prompts, "max_tokens": max_tokens, "threads": threads, "eog": eog}
-    job["n_ctx"] = min(info.context_length, -(-(longest + max_tokens) // 256) * 256)
+        lengths = worker.count_tokens(prompts)
+    job = {"model": str(model), "prompts": prompts, "max_tokens": max_tokens, "threads": threads}
+    job["n_ctx"] = min(info.context_length, -(-(max(lengths) + max_tokens) // 256) * 256)
+    if batched_bench is not None:
+        on_event(batched_bench.name)
+        mean = sum(lengths) // len(lengths)
+        found += [_batched_bench(batched_bench, model, mean, max_tokens, n, threads) for n in parallels]
     for name in contenders:
         on_event(name)
         if name == "server":
@@ -96,7 +103,7 @@ def run(
         else:
             found.append(_child(name, 8 if name.startswith("transformers") else 1, {**job, "contender": name}))
     for base_url in servers:
-        found += [_server(base_url, job, base_url, c) for c in concurrencies]
+        found += [_server(base_url, {**job, "eog": eog}, base_url, c) for c in concurrencies]
     return found
 
 
@@ -156,10 +163,23 @@ def _engine(
         seconds,
         loaded,
         warm,
-        stats.decode_seconds,
+        (stats.new_tokens - stats.n_done) / stats.decode_seconds if stats.decode_seconds else None,
         (seconds - stats.decode_seconds - stats.prefill_seconds) / seconds,
         stats.peak_rss_bytes,
     )
+
+
+def _batched_bench(program: Path, model: Path, prompt: int, new: int, parallel: int, threads: int) -> Result:
+    """llama.cpp's own benchmark: one prompt of ``prompt`` tokens shared by ``parallel`` sequences of ``new`` tokens."""
+    sizes = {"c": (prompt + new) * parallel, "npp": prompt, "ntg": new, "npl": parallel, "t": threads, "tb": threads}
+    command = [str(program), "-m", str(model), "-pps", "--output-format", "jsonl", "-b", "2048", "-ub", "512"]
+    command += [word for name, value in sizes.items() for word in (f"-{name}", str(value))]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+        told = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
+    except (OSError, StopIteration) as error:
+        return Result(program.name, parallel, 0, 0, 0.0, error=str(error) or f"{program.name} wrote no result")
+    return Result(program.name, parallel, prompt, new * parallel, told["t"], decode_rate=told["speed_tg"])
 
 
 def _child(contender: str, parallel: int, job: dict[str, Any]) -> Result:
@@ -186,7 +206,16 @@ def _own_server(job: dict[str, Any]) -> Iterator[str | None]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "llama_cpp.server", "--model", job["model"], "--host", "127.0.0.1"]
+    command = [
+        sys.executable,
+        "-m",
+        "icl_local.bench_contenders",
+        "serve",
+        "--model",
+        job["model"],
+        "--host",
+        "127.0.0.1",
+    ]
     command += ["--port", str(port), "--n_ctx", str(job["n_ctx"])]
     command += ["--n_threads", str(job["threads"]), "--n_threads_batch", str(job["threads"])]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

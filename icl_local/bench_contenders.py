@@ -3,8 +3,9 @@
 Reads one JSON object on standard input (contender, model, prompts, max_tokens, threads, base_url, concurrency) and
 prints one: load_seconds, warmup_seconds, seconds, new_tokens, prompt_tokens. Every contender decodes greedily with a
 repetition penalty of 1.1 in its own reading, a fixed number of tokens (end of generation ignored), on the same
-threads, and reuses the common prefix wherever it can do so. The one module beside engine/llama.py that imports
-llama_cpp: here the package itself is what is measured.
+threads, and reuses the common prefix wherever it can do so. With ``serve`` as first argument it is llama-cpp-python's
+own server, the other arguments being that server's. The one module beside engine/llama.py that imports llama_cpp: here
+the package itself is what is measured.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ def create_completion_loop(job: dict[str, Any]) -> dict[str, float]:
     """``Llama.create_completion`` once a prompt; the object keeps the KV cache of the prefix between calls."""
     import llama_cpp
 
+    _never_end()
     started = time.perf_counter()
     llama = llama_cpp.Llama(
         model_path=job["model"],
@@ -32,17 +34,28 @@ def create_completion_loop(job: dict[str, Any]) -> dict[str, float]:
         verbose=False,
     )
     loaded = time.perf_counter() - started
-    vocab = llama_cpp.llama_model_get_vocab(llama.model)
-    ends = [t for t in range(llama.n_vocab()) if llama_cpp.llama_vocab_is_eog(vocab, t)]
-    no_end = dict.fromkeys(ends, -1e9)
 
     def complete(prompt: str, tokens: int) -> tuple[int, int]:
-        reply: Any = llama.create_completion(
-            prompt, max_tokens=tokens, temperature=0.0, repeat_penalty=1.1, logit_bias=no_end
-        )
+        reply: Any = llama.create_completion(prompt, max_tokens=tokens, temperature=0.0, repeat_penalty=1.1)
         return reply["usage"]["prompt_tokens"], reply["usage"]["completion_tokens"]
 
     return _timed(loaded, complete, job)
+
+
+def serve() -> None:
+    """llama-cpp-python's OpenAI server in this process, with the arguments after ``serve``."""
+    import runpy
+
+    _never_end()
+    sys.argv = ["llama_cpp.server", *sys.argv[2:]]
+    runpy.run_module("llama_cpp.server", run_name="__main__")
+
+
+def _never_end() -> None:
+    """Let no token end a generation, at no cost; llama-cpp-python would apply a logit bias in Python."""
+    import llama_cpp.llama_cpp as binding
+
+    binding.llama_vocab_is_eog = lambda vocab, token: False
 
 
 def transformers_generate(job: dict[str, Any], dtype: str) -> dict[str, float]:
@@ -134,5 +147,8 @@ CONTENDERS: dict[str, Callable[[dict[str, Any]], dict[str, float]]] = {
 }
 
 if __name__ == "__main__":
-    job = json.load(sys.stdin)
-    sys.stdout.write("\n" + json.dumps(CONTENDERS[job["contender"]](job)) + "\n")
+    if sys.argv[1:2] == ["serve"]:
+        serve()
+    else:
+        job = json.load(sys.stdin)
+        sys.stdout.write("\n" + json.dumps(CONTENDERS[job["contender"]](job)) + "\n")

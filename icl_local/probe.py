@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,8 @@ def probe_model(
     n_prompts: int = 64,
     n_tokens: int = 64,
     prefix_words: int = 400,
+    sizes: Sequence[int] = exact.SIZES,
+    first_only: bool = False,
     also_unified: bool = False,
     on_event: Callable[[str], None] = lambda text: None,
 ) -> list[Verdict]:
@@ -85,7 +87,9 @@ def probe_model(
                 quantization=model.info.quantization,
                 prompts=prompts,
                 n_tokens=n_tokens,
+                sizes=sizes,
                 settings=tried,
+                first_only=first_only,
                 on_event=on_event,
             )
         keep(writer, model, worker, verdicts)

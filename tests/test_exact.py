@@ -82,7 +82,7 @@ def test_a_verdict_is_stored_and_found_again(tmp_path: Path, tiny_gguf: Path) ->
     verdicts = probe.probe_model(db, str(tiny_gguf), n_prompts=4, n_tokens=6, prefix_words=20, also_unified=True)
     stored = store.query(db, "select exact, n_prompts, n_tokens, file_name from probes order by exact desc").rows
     assert stored[0] == (True, 4, 6, "tiny.gguf")
-    assert len(stored) == len(verdicts) == 5
+    assert len(stored) == len(verdicts) == 3  # two rows are enough here, so eight are not tried
 
 
 def test_a_prefix_on_disk_gives_the_same_bits(tmp_path: Path, tiny_gguf: Path) -> None:

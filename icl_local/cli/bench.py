@@ -17,6 +17,7 @@ COLUMNS = [
     "seconds",
     "load s",
     "warm-up s",
+    "decode tokens/s",
     "outside decode %",
     "MB",
     "error",
@@ -34,6 +35,11 @@ CONTENDERS = ["create_completion", "server", "transformers fp32", "transformers 
 @click.option("--at-once", "parallels", type=CommaList(), default="1,8,16,32", show_default=True)
 @click.option("--contenders", type=CommaList(), default=",".join(CONTENDERS), help="Peers, by name; `none` for none.")
 @click.option("--server", "servers", multiple=True, help="Base URL of an OpenAI-compatible server that is up.")
+@click.option(
+    "--batched-bench",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A llama-batched-bench program: the limit of batched decoding.",
+)
 @engine_options
 @format_option
 @db_option
@@ -47,6 +53,7 @@ def command(
     parallels: list[str],
     contenders: list[str],
     servers: tuple[str, ...],
+    batched_bench: Path | None,
     output_format: str,
     db: Path,
     **engine: int | None,
@@ -74,6 +81,7 @@ def command(
         parallels=[int(n) for n in parallels],
         contenders=[name for name in contenders if name != "none"],
         servers=servers,
+        batched_bench=batched_bench,
         options=EngineOptions(**engine),  # type: ignore[arg-type]
         on_event=console.say,
     )
@@ -98,6 +106,7 @@ def _cells(result: object, loop: float) -> tuple[object, ...]:
         result.seconds or None,
         result.load_seconds or None,
         result.warmup_seconds or None,
+        result.decode_rate,
         None if result.outside_share is None else 100 * result.outside_share,
         None if result.peak_rss_bytes is None else result.peak_rss_bytes // 10**6,
         result.error,

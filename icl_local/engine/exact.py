@@ -22,7 +22,9 @@ SIZES = (2, 8, 16)
 QUICK_SIZES = (4,)
 RATE_SIZES = (1, 2, 4, 8, 16, 32)
 QUICK_RATE_SIZES = (8, 16, 32)
+_RATE_WORDS = 600  # about as long as a URIAL prefix: attention over it is a large part of a step
 GOOD_ENOUGH = 0.95  # the smallest batch within 5 % of the best rate is chosen: it needs less memory
+_QUICK_RATE = 4  # times the words of the compared prompts
 _RATE_TOKENS = 8
 
 # What to try, the usually fastest first. K-quants are repacked into blocks of rows whose kernels differ for few and
@@ -121,20 +123,24 @@ def probe(
     n_tokens: int,
     sizes: Sequence[int] = SIZES,
     rate_sizes: Sequence[int] = RATE_SIZES,
+    rate_words: int = _RATE_WORDS,
     settings: Sequence[Mapping[str, Any]] | None = None,
     first_only: bool = False,
     on_event: Callable[[str], None] = lambda text: None,
 ) -> list[Verdict]:
     """A verdict for every candidate, or with ``first_only`` up to the first exact one.
 
-    Rates are measured for exact candidates only. ``prompts`` should share a prefix and differ in length.
+    Rates are measured for exact candidates only, on a shared prefix of ``rate_words`` words, fewer where the context is
+    shorter. ``prompts`` should share a prefix and differ in length.
     """
-    found = []
+    found: list[Verdict] = []
     for candidate in settings or candidates(quantization):
+        if any(verdict.exact and _more_rows(candidate, verdict.settings) for verdict in found):
+            continue  # more rows than needed only cost time
         on_event(f"trying {told(candidate)}: {len(prompts)} prompts x {n_tokens} tokens")
         verdict = _judge(worker, candidate, prompts, n_tokens, sizes)
         if verdict.exact:
-            rates = {size: _rate(worker, candidate, size) for size in rate_sizes}
+            rates = {size: _rate(worker, candidate, size, rate_words) for size in rate_sizes}
             verdict = Verdict(**{**vars(verdict), "rates": rates})
         on_event(f"{told(candidate)}: {'exact' if verdict.exact else f'not exact ({where(verdict.difference)})'}")
         found.append(verdict)
@@ -171,6 +177,7 @@ def quick_probe(
         n_tokens=n_tokens,
         sizes=QUICK_SIZES,
         rate_sizes=QUICK_RATE_SIZES,
+        rate_words=_QUICK_RATE * words,
         first_only=True,
         on_event=on_event,
     )
@@ -187,7 +194,8 @@ def told(settings: Mapping[str, Any]) -> str:
 def _quick_tokens(n_prompts: int, words: int, n_tokens: int) -> float:
     alone = n_prompts * (2 * words + 30 + n_tokens)
     together = 3 * (2 * words + n_prompts * (30 + n_tokens / 2))
-    return alone + together + sum(QUICK_RATE_SIZES) * (_RATE_TOKENS / 2 + 8)
+    rates = _QUICK_RATE * 2 * words + sum(QUICK_RATE_SIZES) * (_RATE_TOKENS / 2 + 8)
+    return alone + together + rates
 
 
 def _judge(
@@ -240,9 +248,17 @@ def where(difference: Difference | None) -> str:
     return f"{what}: {difference.case}, prompt {difference.prompt}, from token {difference.token}"
 
 
-def _rate(worker: Worker, candidate: Mapping[str, Any], size: int) -> float:
+def _more_rows(candidate: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    """Whether the candidate differs from what is known in padding to more rows, and in nothing else."""
+    return candidate["min_rows"] > known["min_rows"] and {**candidate, "min_rows": known["min_rows"]} == known
+
+
+def _rate(worker: Worker, candidate: Mapping[str, Any], size: int, words: int) -> float:
     """Generated tokens a second of decoding at one batch size, over a few steps."""
-    prompts = probe_prompts(size, prefix_words=60)
+    prompts = probe_prompts(size, prefix_words=words)
+    while words and max(worker.count_tokens(prompts)) + _RATE_TOKENS >= worker.info.n_ctx_train:
+        words //= 2
+        prompts = probe_prompts(size, prefix_words=words)
     requests = [Request(str(i), prompt, _RATE_TOKENS, ignore_eog=True) for i, prompt in enumerate(prompts)]
     list(worker.generate(requests, parallel=size, stop_on_loop=False, **candidate))
     stats = worker.stats
