@@ -20,6 +20,7 @@ Progress = Callable[[str, int, int | None], None]
 
 # A file changed again within its clock's resolution would keep its time: fresh files are not remembered (git's rule).
 _SETTLED_SECONDS = 2.0
+_WORTH_TELLING = 2**26  # bytes; less is read in a blink
 
 
 def cache_folder() -> Path:
@@ -34,11 +35,12 @@ def sha256_of(path: Path, *, on_progress: Progress | None = None) -> str:
     known = _load().get(str(path))
     if known is not None and known[:-1] == _marks(stat):
         return str(known[-1])
-    if on_progress is not None:
-        on_progress(f"checksum of {path.name}", 0, stat.st_size)
+    slow = on_progress if stat.st_size >= _WORTH_TELLING else None
+    if slow is not None:
+        slow(f"checksum of {path.name}", 0, stat.st_size)
     digest = sha256_file(path)
-    if on_progress is not None:
-        on_progress(f"checksum of {path.name}", stat.st_size, stat.st_size)
+    if slow is not None:
+        slow(f"checksum of {path.name}", stat.st_size, stat.st_size)
     if _marks(path.stat()) == _marks(stat) and time.time() - stat.st_mtime > _SETTLED_SECONDS:
         remember(path, digest)
     return digest

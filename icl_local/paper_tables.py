@@ -31,6 +31,7 @@ VIEWS = {"sentences": "text_statistics", "audit": "published_audit"}  # the othe
 ORIGINS = ("ours", "published")
 READINGS = ("strict", "just_eval")
 
+_ID_SHOWN = 6  # characters of a settings_id, as in `icl status`; csv and json have all
 _KEYS = ("language", "model", "method", "dpo")
 _SCORES = {
     "helpful": "helpfulness",
@@ -142,6 +143,8 @@ def _arranged(views: Views, name: str, *, origin: str) -> Table:
     for row in shown:
         if "dpo" in row:
             row["dpo"] = "DPO" if row["dpo"] else ""
+        if row.get("settings_id"):
+            row["settings_id"] = row["settings_id"][:_ID_SHOWN]
         if origin == "ours" and "n_judged" in row:
             row["judged"] = f"{row['n_judged']}/{row['n_expected']}"
     if origin == "ours":
@@ -294,7 +297,7 @@ def _notes(
         yield f"Judge: {', '.join(judges)}; reading: {', '.join(readings)}." if judges else "Not judged: icl judge."
     for column, label in (("quantization", "GGUF type"), ("settings_id", "settings")):
         if column not in varied:
-            yield f"{label}: {rows[0][column]}."
+            yield f"{label}: {str(rows[0][column])[: _ID_SHOWN if column == 'settings_id' else None]}."
 
 
 def _sentences(rows: Sequence[Row], origin: str) -> Table:

@@ -10,7 +10,6 @@ import pytest
 
 from tests.tiny_model import build_tiny_gguf
 
-
 # A suite started in the background inherits an ignored SIGINT, and so would every command that it interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

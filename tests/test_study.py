@@ -21,6 +21,8 @@ from icl_local.run import Event
 from icl_local.shard import Shard
 from icl_local.study_plan import plan_study
 from icl_local.study_spec import Wanted, load_study, names
+from tests.faulty_server import FaultyServer
+from tests.tiny_checkpoint import build_checkpoint
 from tests.tiny_model import build_tiny_gguf
 
 OPTIONS = EngineOptions(parallel=4, threads=1)
@@ -292,6 +294,66 @@ def test_the_command_runs_a_file_and_status_shows_its_grid(
     assert "nowhere" in printed.err
     assert exit_code("status", "--db", db) == 0
     assert "1/1" in capsys.readouterr().out
+
+
+def test_a_study_trains_converts_runs_and_judges_its_dpo_variant(tiny_gguf: Path, tmp_path: Path) -> None:
+    base = build_checkpoint(tmp_path / "mini-hf", scale=0.1)
+    sides = {"chosen": "The answer is cold.", "rejected": "no no no no"}
+    asked = [{"role": "user", "content": "Write about the weather"}]
+    pair = {side: [*asked, {"role": "assistant", "content": text}] for side, text in sides.items()}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(pair) + "\n")
+    (tmp_path / "dpo.toml").write_text("max_steps = 2\ngradient_accumulation = 1\nlearning_rate = 5e-3\n")
+    (tmp_path / "models.toml").write_text(
+        f"""
+[mini]
+label = "Mini"
+parameters = 1000
+[mini.base]
+gguf = "{tiny_gguf}"
+[mini.base-dpo]
+trained_from = "{base}"
+"""
+    )
+    with FaultyServer() as server:
+        (tmp_path / "s.toml").write_text(
+            f"""
+title = "Trained"
+[queries]
+en = "samples"
+[decoding]
+max_tokens = 6
+[[cells]]
+models = ["mini"]
+methods = ["zero-shot", "urial"]
+languages = ["en"]
+[[cells]]
+models = ["mini"]
+methods = ["zero-shot", "urial"]
+languages = ["en"]
+dpo = true
+[[dpo]]
+model = "mini"
+variant = "base"
+dataset = "{tmp_path}/pairs.jsonl"
+type = "f16"
+config = "{tmp_path}/dpo.toml"
+[[judges]]
+judge = "openai:m@{server.url}"
+"""
+        )
+        wanted, db = load_study(str(tmp_path / "s.toml"), limit=3), tmp_path / "x.duckdb"
+        notes: list[str] = []
+        how = {"options": OPTIONS, "probe": False, "work": tmp_path, "models_file": tmp_path / "models.toml"}
+        outcome = study.run_study(db, wanted, on_note=notes.append, **how)  # type: ignore[arg-type]
+        assert outcome.failures == ()
+        again = study.run_study(db, wanted, on_note=notes.append, **how)  # type: ignore[arg-type]
+    assert [note.split(":")[0] for note in notes if note.startswith("step")] == ["step 1 of 2", "step 2 of 2"]
+    assert again.n_new == 0
+    rows = store.query(db, "select model, method, dpo, n from table_8 order by all").rows
+    assert rows == [("Mini", method, dpo, 3) for method in ("urial", "zero-shot") for dpo in (False, True)]
+    sql = "select gate, base_source, dataset, n_responses, n_judgments from lineage where training_run_id is not null"
+    (lineage,) = store.query(db, sql).rows
+    assert lineage == ("passed", "mini-hf", "pairs.jsonl", 6, 6)
 
 
 @pytest.mark.soak
