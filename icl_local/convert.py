@@ -217,11 +217,14 @@ def conversion_key(*, source_sha256: str, type_name: str, parent_gguf_sha256: st
 
 
 def _settle(draft: Path, made: Conversion, store: Store | None) -> Conversion:
-    """Give the draft its name (or ``.rejected``), store the verdict, and refuse what failed."""
+    """Store the verdict, give the draft its name (or ``.rejected``), and refuse what failed.
+
+    In this order: a file under its final name has its row, whenever the process is killed.
+    """
     rejected = made.path.with_name(made.path.name + ".rejected")
-    os.replace(draft, rejected if made.gate == "failed" else made.path)
     if store is not None:
         store.put([("conversions", made.row())])
+    os.replace(draft, rejected if made.gate == "failed" else made.path)
     if made.verdict is not None and made.gate == "failed":
         raise ConversionError(f"{made.path.name} failed the parity gate, kept as {rejected}: {made.verdict.reasons}")
     return made

@@ -139,9 +139,13 @@ def train(
             save_every=save_every,
         )
         last = _last_checkpoint(out / "checkpoints")
-        say(f"going on from {last.name}" if last else "training")
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
-        step, total = trainer.state.global_step, trainer.state.max_steps
+        step, total = _steps(last) if last else (0, 1)
+        if step < total:
+            say(f"going on from {last.name}" if last else "training")
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+            step, total = trainer.state.global_step, trainer.state.max_steps
+        else:  # killed behind its last step, where Trainer would train one more
+            trainer._load_from_checkpoint(str(last))
         if step < total:
             return TrainingRun(run_id, out, "stopped", step, total, None)
         say("saving the model")
@@ -201,10 +205,16 @@ def _last_checkpoint(folder: Path) -> Path | None:
     found: list[tuple[int, Path]] = []
     for path in folder.glob("checkpoint-*"):
         try:
-            found.append((int(json.loads((path / _STATE_FILE).read_text())["global_step"]), path))
+            found.append((_steps(path)[0], path))
         except (OSError, ValueError, KeyError, TypeError):
             shutil.rmtree(path, ignore_errors=True)
     return max(found)[1] if found else None
+
+
+def _steps(checkpoint: Path) -> tuple[int, int]:
+    """Steps that a checkpoint has behind it, and those of the whole run."""
+    state = json.loads((checkpoint / _STATE_FILE).read_text())
+    return int(state["global_step"]), int(state["max_steps"])
 
 
 class _Watch:

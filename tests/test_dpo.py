@@ -134,6 +134,28 @@ def test_resumed_run_has_bit_identical_weights(
     assert (again.status, again.checkpoint_sha256) == ("done", whole.checkpoint_sha256)
 
 
+def test_a_run_killed_behind_its_last_step_trains_no_other(
+    trained: tuple[dpo.TrainingRun, list[dpo.Step], Path],
+    base: ModelSource,
+    pairs_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    preferences = load_preferences(str(pairs_file))
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(dpo, "_finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            dpo.train(base, preferences, tmp_path / "out", tiny_run(), save_every=1)
+    later: list[dpo.Step] = []
+    made = dpo.train(base, preferences, tmp_path / "out", tiny_run(), save_every=1, on_step=later.append)
+    assert later == []
+    assert (made.step, made.checkpoint_sha256) == (4, trained[0].checkpoint_sha256)
+
+
 def test_chain_ends_in_table_8_with_its_lineage(
     trained: tuple[dpo.TrainingRun, list[dpo.Step], Path], base: ModelSource, tmp_path: Path
 ) -> None:

@@ -46,6 +46,7 @@ class Work:
     prepare: Callable[[Path], object] = lambda db: None
     makes: tuple[str, ...] = ()
     address: str = ""
+    once: bool = False  # refuses to write over what it has made
 
     def environment(self) -> dict[str, str]:
         return {"OPENAI_API_KEY": "none", "OPENAI_BASE_URL": self.address, "ICL_DB": "x.duckdb"}
@@ -152,7 +153,9 @@ def work(request: pytest.FixtureRequest, tiny_gguf: Path, tmp_path: Path, server
         case "convert":
             checkpoint = build_checkpoint(tmp_path / "model")
             return Work(
-                ("convert", str(checkpoint), "--out", "m.gguf", "--type", "f16", "--no-gate"), makes=("m.gguf",)
+                ("convert", str(checkpoint), "--out", "m.gguf", "--type", "f16", "--no-gate"),
+                makes=("m.gguf",),
+                once=True,
             )
         case "snapshot":
             return Work(("snapshot", "-o", "copy.duckdb", "--force"), answered, makes=("copy.duckdb",))
@@ -168,12 +171,16 @@ def work(request: pytest.FixtureRequest, tiny_gguf: Path, tmp_path: Path, server
 def kill_and_compare(work: Work, folder: Path, never: Path, moments: Sequence[float]) -> None:
     """Kill at each moment, finish in peace, compare with ``never``."""
     db = begin(work, folder)
+    whole = False
     for moment in moments:
         before = acknowledged(db)
         kill_after(work, folder, moment)
         assert before <= acknowledged(db)
+        if whole := work.once and all((folder / name).exists() for name in work.makes):
+            break
     kept = acknowledged(db)
-    finish(work, folder)
+    if not whole:
+        finish(work, folder)
     assert kept <= acknowledged(db)
     assert contents(db) == contents(never / "x.duckdb")
     for name in work.makes:
@@ -200,7 +207,7 @@ def test_a_hundred_random_moments_change_nothing(work: Work, tmp_path: Path) -> 
     draw = random.Random(seed)
     begin(work, tmp_path / "never")
     changes = kill_after(work, tmp_path / "never", math.inf)
-    assert changes >= 3
+    assert changes >= 1
     for number in range(5):
         folder = tmp_path / f"killed-{number}"
         kill_and_compare(work, folder, tmp_path / "never", [draw.uniform(0, changes) for _ in range(3)])
