@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import configparser
+import io
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from icl_local.cli import COMMANDS, icl, one_line
+from icl_local.cli import COMMANDS, console, icl, one_line
 
 HEAVY = ("llama_cpp", "duckdb", "torch", "transformers", "matplotlib", "openai", "numpy", "rich", "ray")
 
@@ -57,3 +59,26 @@ def test_every_package_is_installed() -> None:
     listed = set(config["options"]["packages"].split())
     found = {".".join(p.parent.relative_to(root).parts) for p in (root / "icl_local").rglob("__init__.py")}
     assert listed == found | {"icl_local.prompts", "icl_local.models", "icl_local.db"}
+
+
+def test_messages_appear_above_the_bars_that_are_being_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """rich moves the bars out of the way only for prints of the console that draws them."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr("sys.stderr", screen := Terminal())
+    console.stderr.cache_clear()
+    bars = console.Bars()
+    bars.start()
+    for name in ("one", "two", "three"):
+        bars.add(name, total=3)
+    time.sleep(0.3)  # drawn at least once
+    before = len(screen.getvalue())
+    console.say("a message")
+    bars.stop()
+    console.stderr.cache_clear()
+    moved, _, _ = screen.getvalue()[before:].partition("a message")
+    assert moved.count("\x1b[1A") == 2  # up over the bars, which are drawn again below

@@ -28,13 +28,7 @@ from icl_local.parity import Reference, Verdict, check_logits, gate
 from icl_local.store import Store
 from tests.tiny_checkpoint import LLAMA3_ROPE, build_checkpoint, write_safetensors
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    """Two busy cores make torch's threads wait for each other."""
-    import torch
-
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def status(verdict: Verdict) -> dict[str, str]:

@@ -29,12 +29,7 @@ from tests.tiny_checkpoint import build_checkpoint
 TOPICS = ["the north", "an answer", "the weather", "a table", "the second", "cold", "another way", "what they wanted"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    """Two busy cores make torch's threads wait for each other."""
-    import torch
-
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")

@@ -222,6 +222,7 @@ def settled(path: Path) -> Path:
 
 
 def test_a_checksum_is_computed_once_and_again_after_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checksum, "_WORTH_TELLING", 1)
     path = tmp_path / "weights"
     path.write_bytes(b"one")
     settled(path)

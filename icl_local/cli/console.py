@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from rich.box import HORIZONTALS
@@ -50,8 +51,9 @@ def stdout() -> Console:
     return Console(soft_wrap=False, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
+@cache
 def stderr() -> Console:
-    """Console for progress and messages."""
+    """Console for progress and messages: one for all, since only its own prints go above the bars it draws."""
     return Console(stderr=True, highlight=False)
 
 
