@@ -255,11 +255,17 @@ def _more_rows(candidate: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
 
 def _rate(worker: Worker, candidate: Mapping[str, Any], size: int, words: int) -> float:
     """Generated tokens a second of decoding at one batch size, over a few steps."""
-    prompts = probe_prompts(size, prefix_words=words)
+    prompts = _rate_prompts(size, words)
     while words and max(worker.count_tokens(prompts)) + _RATE_TOKENS >= worker.info.n_ctx_train:
         words //= 2
-        prompts = probe_prompts(size, prefix_words=words)
+        prompts = _rate_prompts(size, words)
     requests = [Request(str(i), prompt, _RATE_TOKENS, ignore_eog=True) for i, prompt in enumerate(prompts)]
     list(worker.generate(requests, parallel=size, stop_on_loop=False, **candidate))
     stats = worker.stats
     return (stats.new_tokens - stats.n_done) / stats.decode_seconds if stats.decode_seconds else 0.0
+
+
+def _rate_prompts(n: int, words: int) -> list[str]:
+    """Prompts that differ in their last words only: what is timed is decoding."""
+    prefix = probe_prompts(1, prefix_words=words)[0].partition(". Number")[0]
+    return [f"{prefix}. Number {i} of them." for i in range(n)]
