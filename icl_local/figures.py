@@ -292,7 +292,7 @@ def _errors(rows: Sequence[Row]) -> Figure:
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("percent of the responses")
-    axes.set_xlim(0, 1.45 * max(2.0, *(sum(found.values()) for found in cells.values())))
+    axes.set_xlim(0, 1.75 * max(2.0, *(sum(found.values()) for found in cells.values())))
     for error, colour in _ERROR_COLOURS.items():
         axes.bar(0, 0, color=colour, label=_ERROR_NAMES[error])
     figure.legend(loc="outside upper left", ncols=2)
