@@ -86,11 +86,12 @@ def kill_after(work: Work, folder: Path, changes: float) -> int:
 
 
 def sizes(folder: Path) -> dict[str, int]:
-    """Every file with its bytes."""
+    """Every file with its bytes; folders may vanish while they are read."""
     found = {}
-    for file in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            found[str(file)] = file.stat().st_size
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                found[os.path.join(parent, name)] = os.stat(os.path.join(parent, name)).st_size
     return found
 
 
