@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from icl_local.store import Store
+from tests import synthetic
 from tests.tiny_model import build_tiny_gguf
 
 # A suite started in the background inherits an ignored SIGINT, and so would every command that it interrupts.
@@ -50,3 +52,23 @@ def one_torch_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database without rows, made once, to be copied; whoever changes it takes that back."""
+    path = tmp_path_factory.mktemp("empty") / "empty.duckdb"
+    Store(path).close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def study() -> Path:
+    """A made-up study of the paper's 29 cells, to read from."""
+    return synthetic.study()
+
+
+@pytest.fixture(scope="session")
+def complicated() -> Path:
+    """A small made-up study with several judges, readings, types and gaps, to read from."""
+    return synthetic.small()

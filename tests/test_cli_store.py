@@ -14,7 +14,7 @@ import pytest
 from icl_local import environment, spool, store
 from icl_local.cli import main
 from icl_local.store import Store, query
-from tests.test_store import count, error_row, fill, stored
+from tests.store.rows import count, error_row, fill, stored
 from tests.test_views_core import FILES, MODELS, TIME, answers
 
 HOSTILE = "\x1b[31m[bold]red[/bold] \x1b]8;;http://evil\x07link \u202egnol " + "round we go " * 30

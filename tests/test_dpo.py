@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner
@@ -137,12 +138,8 @@ def test_a_run_killed_behind_its_last_step_trains_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     preferences = load_preferences(str(pairs_file))
-
-    def killed(*_: Any) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patched:
-        patched.setattr(dpo, "_finish", killed)
+        patched.setattr(dpo, "_finish", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             dpo.train(base, preferences, tmp_path / "out", tiny_run(), save_every=1)
     later: list[dpo.Step] = []

@@ -58,7 +58,8 @@ def ask(server: FaultyServer, n: int = 3, **changes) -> list[ApiReply]:
 
 
 def test_the_server_speaks_openai_s_schema():
-    ChatCompletion.model_validate(completion("text"), strict=True)
+    reply = ChatCompletion.model_validate(completion("text"), strict=True)
+    assert reply.choices[0].message.content == "text"
 
 
 def test_scores_are_the_ones_the_server_gave(tmp_path):

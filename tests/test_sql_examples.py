@@ -21,11 +21,6 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "sql.md"
 QUESTIONS = re.findall(r"^## (\d+\. .*?)\n```sql\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), flags=re.M | re.S)
 
 
-@pytest.fixture(scope="module")
-def study() -> Path:
-    return synthetic.study()
-
-
 def in_python(study: Path, query: str) -> list[tuple[object, ...]]:
     with duckdb.connect(str(study), read_only=True) as con:
         return con.execute(query).fetchall()

@@ -24,16 +24,6 @@ Z = 1.959964
 JUDGE = "openai:synthetic-judge"
 
 
-@pytest.fixture(scope="module")
-def study() -> Path:
-    return synthetic.study()
-
-
-@pytest.fixture(scope="module")
-def complicated() -> Path:
-    return synthetic.small()
-
-
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A small study to write to."""

@@ -10,7 +10,7 @@ import pytest
 
 from icl_local import upkeep
 from icl_local.store import Store, query
-from tests.test_store import error_row, response
+from tests.store.rows import error_row, response
 
 TIME = "2026-11-21T10:00:00+00:00"
 MODELS = [

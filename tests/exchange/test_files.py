@@ -1,73 +1,20 @@
-"""Other tools' files in and out, databases merged by key, one query shown with its answers."""
+"""Other tools' files in and out."""
 
 from __future__ import annotations
 
 import csv
 import json
-import shutil
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from icl_local import answers, exchange, export, merge, queries, store, upkeep
-from icl_local.cli import icl
-from icl_local.errors import ConfigError, InputError, StoreError
-from icl_local.identity import key_of
-from icl_local.json_items import Item
-from icl_local.queries import Query, QuerySet
+from icl_local import exchange, export, queries, store
+from icl_local.errors import ConfigError, InputError
 from icl_local.store import Store
-
-LOOP = "Round and round we go, " * 12
-CODE = "Here:\n```python\nfor i in range(3):\n    print(i)\n```\n"
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database without rows, made once: tests copy it."""
-    path = tmp_path_factory.mktemp("empty") / "empty.duckdb"
-    Store(path).close()
-    return path
-
-
-@pytest.fixture
-def new_database(empty_database: Path, tmp_path: Path) -> Callable[[str], Path]:
-    """Makes a database of that name."""
-
-    def make(name: str) -> Path:
-        return Path(shutil.copy(empty_database, tmp_path / f"{name}.duckdb"))
-
-    return make
-
-
-@pytest.fixture
-def db(new_database: Callable[[str], Path]) -> Path:
-    return new_database("mine")
-
-
-def output(number: object, text: str = "Fine.", **fields: Any) -> dict[str, Any]:
-    return {"id": number, "instruction": f"Question {number}?", "output": text, "generator": "m", **fields}
-
-
-def items(*data: dict[str, Any]) -> list[Item]:
-    return [Item("outputs.json", line, one) for line, one in enumerate(data, start=1)]
-
-
-def bring_in(db: Path, *data: dict[str, Any], source: str = "outputs.json", **options: Any) -> exchange.Imported:
-    with Store(db) as target:
-        return exchange.import_outputs(target, items(*data), source=source, **options)
-
-
-def rows(db: Path, columns: str, order: str = "all") -> list[tuple[Any, ...]]:
-    return store.query(db, f"select {columns} from responses order by {order}").rows
-
-
-def known(*texts: str, **fields: Any) -> QuerySet:
-    asked = [Query("set", str(i), "en", text, "multi", **fields) for i, text in enumerate(texts)]
-    return QuerySet("set", "set.jsonl", None, tuple(asked))
+from tests.exchange.rows import CODE, LOOP, bring_in, command, items, known, output, own_cell, rows, verdict
 
 
 class TestImport:
@@ -205,12 +152,6 @@ class TestImport:
         assert found == [("Llama-2-7b-chat-hf", "multi", 6, 6), ("test", "safety", 4, 0)]
 
 
-def command(name: str, *arguments: object, db: Path) -> Result:
-    result = CliRunner().invoke(icl, [name, *map(str, arguments), "--db", str(db)], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result
-
-
 def exported(db: Path, out: Path, form: str, **chosen: str) -> Any:
     done = export.export_responses(db, out, form=form, chosen=export.Selection(**chosen))
     assert done.files == (out,)
@@ -301,82 +242,6 @@ class TestExport:
         assert not list(tmp_path.glob(".*.part"))
 
 
-def own_cell(response_id: str, text: str, **fields: Any) -> list[tuple[str, dict[str, Any]]]:
-    """Rows of one response this program made."""
-    query = Query("set", response_id, "en", f"Question {response_id}?", "multi", ("math",))
-    head = "HEAD " * 200
-    prompt = {"prompt_id": "p", "method": "urial", "language": "en", "head": head, "tail": " TAIL", "stops": ["#"]}
-    response = {
-        "response_id": response_id,
-        "model_id": "t",
-        "gguf_sha256": "g",
-        "query_key": query.key,
-        "prompt_id": "p",
-        "settings_id": "s",
-        "run_id": "run",
-        "method": "urial",
-        "language": "en",
-        "text": text,
-        "raw_text": text,
-        "finish_reason": "stop",
-        "new_tokens": 3,
-        "created_at": store.now(),
-        **fields,
-    }
-    file = {"gguf_sha256": "g", "file_name": "t.gguf", "source": "file", "bytes": 1, "quantization": "Q4_0"}
-    return [
-        ("models", {"model_id": "t", "label": "Tiny 1B", "variant": "base", "dpo": False}),
-        ("gguf_files", file),
-        ("settings", {"settings_id": "s", "backend": "llama.cpp", "max_tokens": 9}),
-        ("prompts", prompt),
-        ("runs", {"run_id": "run", "command": "run", "version": "0", "started_at": store.now()}),
-        ("datasets", {"dataset": "set", "source": "set.jsonl"}),
-        ("queries", query.row()),
-        ("responses", response),
-        ("critical_errors", error_row(response_id, "1.0")),
-    ]
-
-
-def error_row(response_id: str, version: str, **fields: Any) -> dict[str, Any]:
-    return {"response_id": response_id, "error": "infinite_loop", "found": False, "detector_version": version, **fields}
-
-
-def verdict(response_id: str, metric_scores: Mapping[str, float | None]) -> list[tuple[str, dict[str, Any]]]:
-    """Rows of one judgment."""
-    judgment_id = key_of(response=response_id, metrics=sorted(metric_scores))
-    template = "Judge ${instruction} -> ${candidate}, $5"
-    judgment = {
-        "judgment_id": judgment_id,
-        "attempt": 1,
-        "response_id": response_id,
-        "judge_id": "j",
-        "template_sha256": "t",
-        "repeat": 0,
-        "status": "ok",
-        "raw_reply": '{"raw": 1}',
-        "created_at": store.now(),
-    }
-    scores = [
-        {
-            "judgment_id": judgment_id,
-            "attempt": 1,
-            "metric": metric,
-            "score": score,
-            "not_applicable": metric == "factuality" and score is None,
-            "reason": f"because {metric}",
-        }
-        for metric, score in metric_scores.items()
-    ]
-    judge = {"judge_id": "j", "name": "openai:gpt", "backend": "openai", "model": "gpt"}
-    metrics = list(metric_scores)
-    return [
-        ("judges", judge),
-        ("judge_templates", {"template_sha256": "t", "name": "multi", "text": template, "metrics": metrics}),
-        ("judgments", judgment),
-        *(("scores", row) for row in scores),
-    ]
-
-
 class TestExportOfJudgments:
     SCORES: Mapping[str, float | None] = {"helpfulness": 4.0, "factuality": None, "depth": None, "language": 5.0}
 
@@ -415,141 +280,3 @@ class TestExportOfJudgments:
             assert {row["metric"]: row["score"] for row in csv.DictReader(file)}["depth"] == ""
         with pytest.raises(ConfigError, match="alpaca-eval has no form for scores"):
             export.export_judgments(judged, tmp_path / "j", form="alpaca-eval", chosen=export.Selection())
-
-
-@pytest.fixture(scope="module")
-def two_databases(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two databases with one response in common, one of each alone, and one whose text differs."""
-    folder = tmp_path_factory.mktemp("merge")
-    mine, other = (Path(shutil.copy(empty_database, folder / f"{name}.duckdb")) for name in "ab")
-    with Store(mine) as target:
-        target.put(own_cell("same", "Same.") + own_cell("differs", "Mine.") + own_cell("mine", "Only here."))
-    with Store(other) as target:
-        target.put(own_cell("same", "Same.") + own_cell("differs", LOOP) + own_cell("theirs", "Only there."))
-        target.put(verdict("theirs", {"depth": 3.0}) + verdict("differs", {"depth": 1.0}))
-        target.put([("critical_errors", error_row("differs", "9.0", found=True, unit="x"))])
-    return folder
-
-
-class TestMerge:
-    @pytest.fixture
-    def both(self, two_databases: Path, tmp_path: Path) -> tuple[Path, Path]:
-        shutil.copytree(two_databases, tmp_path, dirs_exist_ok=True)
-        return tmp_path / "a.duckdb", tmp_path / "b.duckdb"
-
-    def test_rows_come_by_key_and_texts_that_differ_are_told(self, both: tuple[Path, Path]) -> None:
-        mine, other = both
-        with Store(mine) as target:
-            done = merge.merge(target, other)
-        assert done.differing == ("differs",)
-        assert done.added["responses"] == done.added["queries"] == done.added["judgments"] == done.added["scores"] == 1
-        assert "prompts" not in done.added
-        assert rows(mine, "response_id, text", "response_id") == [
-            ("differs", "Mine."),
-            ("mine", "Only here."),
-            ("same", "Same."),
-            ("theirs", "Only there."),
-        ]
-        kept = "select found, detector_version from raw.critical_errors where response_id = 'differs'"
-        assert store.query(mine, kept).rows == [(False, "1.0")]
-        assert store.query(mine, "select response_id, score from scores").rows == [("theirs", 3.0)]
-        assert upkeep.check(mine) == []
-        with Store(mine) as target:
-            assert merge.merge(target, other) == merge.Merged({}, ("differs",))
-        before = rows(mine, "*")
-        mine.unlink()  # the spool has them too
-        assert rows(mine, "*") == before
-
-    def test_a_spool_and_exported_tables_give_what_the_database_holds(
-        self, both: tuple[Path, Path], new_database: Callable[[str], Path], tmp_path: Path
-    ) -> None:
-        _, other = both
-        command("export", "--format", "parquet", "--what", "all", "-o", tmp_path / "tables", db=other)
-        tables = ("responses", "queries", "critical_errors", "judgments", "scores", "prompts", "judges")
-        sums = " union all ".join(f"select count(*), bit_xor(hash(t)) from raw.{table} as t" for table in tables)
-        theirs = store.query(other, sums).rows
-        assert [count for count, _ in theirs] == [3, 3, 3, 2, 2, 1, 1]
-        for name, source in (("from-spool", store.spool_folder(other)), ("from-tables", tmp_path / "tables")):
-            with Store(new_database(name)) as target:
-                merge.merge(target, source)
-                assert target.rows(sums).rows == theirs
-        assert not list(tmp_path.glob(".merge-*"))
-
-    def test_an_answer_replaces_an_error_and_never_the_reverse(self, new_database: Callable[[str], Path]) -> None:
-        failed, done = new_database("failed"), new_database("done")
-        with Store(failed) as target:
-            target.put(own_cell("r", "", finish_reason="error"))
-        with Store(done) as target:
-            target.put(own_cell("r", "Answer."))
-            assert merge.merge(target, failed).differing == ()
-        with Store(failed) as target:
-            assert merge.merge(target, done).differing == ()
-        assert rows(failed, "text") == rows(done, "text") == [("Answer.",)]
-
-    def test_what_was_forgotten_here_stays_so_and_there_is_no_matter(self, both: tuple[Path, Path]) -> None:
-        mine, other = both
-        with Store(mine) as target:
-            merge.merge(target, other)
-        upkeep.forget(mine, ["theirs"])
-        upkeep.forget(other, ["same"])
-        with Store(mine) as target:
-            assert merge.merge(target, other).added == {}
-        assert {response_id for (response_id,) in rows(mine, "response_id")} == {"differs", "mine", "same"}
-
-    def test_what_cannot_be_merged_is_told(self, db: Path, tmp_path: Path) -> None:
-        (tmp_path / "notes").mkdir()
-        (tmp_path / "notes.duckdb").write_text("no database")
-        for source, error, message in (
-            (db, ConfigError, "is the database itself"),
-            (tmp_path / "none", InputError, "there is no .*none to merge"),
-            (tmp_path / "notes", InputError, "holds neither a spool"),
-            (tmp_path / "notes.duckdb", StoreError, r"notes\.duckdb"),
-        ):
-            with Store(db) as target, pytest.raises(error, match=message):
-                merge.merge(target, source)
-
-    def test_the_command_lists_what_differs(self, both: tuple[Path, Path]) -> None:
-        mine, other = both
-        told = command("merge", other, db=mine)
-        assert "1 responses differ" in told.stderr
-        assert "Tiny 1B" in told.stdout
-
-
-@pytest.fixture(scope="module")
-def asked_once(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = Path(shutil.copy(empty_database, tmp_path_factory.mktemp("show") / "show.duckdb"))
-    with Store(path) as target:
-        target.put(own_cell("0", "Own answer \x1b[31m[red]."))
-        target.put([("critical_errors", error_row("0", "9.0", found=True))])
-    bring_in(path, output(0, "Their answer.", instruction="Another text"))
-    return path
-
-
-class TestShow:
-    def test_prompt_and_answers_side_by_side(self, asked_once: Path) -> None:
-        shown = command("show", "0", "--dataset", "set", db=asked_once).stdout
-        assert "Question 0?" in shown
-        assert "prompt · urial" in shown
-        assert "Own answer \\u001b[31m[red]." in shown
-        assert "stop · 3 tokens · infinite_loop" in shown
-        assert "HEAD Question 0? TAIL" in " ".join(shown.replace("│", " ").split())
-        assert "\x1b[31m" not in shown
-        assert "Their answer." not in shown
-
-    def test_the_whole_prompt_on_request(self, asked_once: Path) -> None:
-        short = command("show", "0", "--model", "Tiny 1B", db=asked_once).stdout
-        whole = command("show", "0", "--model", "Tiny 1B", "--full", db=asked_once).stdout
-        assert "characters before; --full shows them" in short
-        assert whole.count("HEAD") == 200
-
-    def test_as_rows(self, asked_once: Path) -> None:
-        data = json.loads(command("show", "0", "--format", "json", db=asked_once).stdout)
-        assert [(one["dataset"], one["method"], one["text"][:5]) for one in data] == [
-            ("imported", "imported", "Their"),
-            ("set", "urial", "Own a"),
-        ]
-
-    def test_an_unknown_query_is_told(self, asked_once: Path) -> None:
-        with pytest.raises(ConfigError, match="no query '7' like that"):
-            answers.find(asked_once, "7")
-        assert answers.find(asked_once, "0", dataset="set", method="none")[0].answers == ()

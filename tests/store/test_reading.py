@@ -1,0 +1,108 @@
+"""`icl sql` reads this database and nothing else, and not for ever."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from icl_local import store
+from icl_local.errors import StoreError
+from icl_local.store import query
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+HARMFUL = """
+create table t (x int)
+delete from raw.responses
+drop view main.responses
+copy raw.responses to '{folder}/out.csv'
+copy (select 1) to '{db}.wal' (use_tmp_file false)
+copy (select 1) to '{db}' (use_tmp_file false)
+explain analyze copy (select 1) to '{db}.wal' (use_tmp_file false)
+/* x */ explain analyze copy (select 1) to '{db}.wal' (use_tmp_file false)
+explain (analyze) copy (select 1) to '{db}.wal' (use_tmp_file false)
+select 1; copy (select 1) to '{db}.wal' (use_tmp_file false)
+with x as (copy (select 1) to '{db}.wal' (use_tmp_file false)) from x
+with x as(\u00a0copy (select 1) to '{db}' (use_tmp_file false)) from x
+explain analyze with x as (copy (select 1) to '{db}.wal' (use_tmp_file false)) from x
+from query('with x as (copy (select 1) to ''{db}.wal'' (use_tmp_file false)) from x')
+from json_execute_serialized_sql(json_serialize_sql('select 1'))
+from query('from json_execute_serialized_sql(''{{}}'')')
+with x as (delete from raw.responses returning 1) from x
+export database '{folder}/all'
+import database '{folder}'
+attach '{folder}/other.duckdb'
+install httpfs
+load httpfs
+load '{folder}/x.duckdb_extension'
+set enable_external_access = true
+reset lock_configuration
+pragma enable_profiling
+call enable_logging()
+checkpoint
+select * from read_csv('/etc/passwd')
+select * from read_text('/etc/hostname')
+select * from read_blob('/etc/hostname')
+from '/etc/passwd'
+from glob('/etc/*')
+from sniff_csv('/etc/passwd')
+from parquet_metadata('/etc/passwd')
+from read_duckdb('{folder}/other.duckdb')
+from duckdb_secrets()
+from python_variable
+begin
+
+""".strip("\n").split("\n")
+
+
+@pytest.mark.parametrize("sql", HARMFUL)
+def test_a_query_cannot_write_or_reach_out(made: Path, tmp_path: Path, sql: str) -> None:
+    python_variable = [1]
+    files = {path: path.stat().st_size for path in (*made.parent.iterdir(), *tmp_path.iterdir())}
+    with pytest.raises(StoreError) as told:
+        query(made, sql.format(db=made, folder=tmp_path))
+    assert "\n" not in str(told.value)
+    assert {path: path.stat().st_size for path in (*made.parent.iterdir(), *tmp_path.iterdir())} == files
+    assert python_variable == [1]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select 1;",
+        "from main.responses",
+        "with x as (select 1) from x",
+        "show tables",
+        "describe main.responses",
+        "summarize main.responses",
+        "explain select 1",
+        "explain analyze select 1",
+        "values (1)",
+    ],
+)
+def test_every_form_of_reading_is_allowed(made: Path, sql: str) -> None:
+    assert query(made, sql).rows
+
+
+def test_unsafe_reads_other_files_and_still_cannot_change_the_database(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a\n1\n")
+    assert query(made, f"from '{tmp_path}/x.csv'", unsafe=True).rows == [(1,)]
+    with pytest.raises(StoreError, match="read-only"):
+        query(made, "delete from raw.responses", unsafe=True)
+
+
+def test_a_query_is_ended_at_its_timeout(made: Path) -> None:
+    with pytest.raises(StoreError, match=r"took longer than 0.2 s; narrow it or raise --timeout"):
+        query(made, "select count(*) from range(1000000) a, range(1000000) b where hash(a, b) = 1", timeout=0.2)
+
+
+def test_a_wrong_query_is_one_line(made: Path) -> None:
+    with pytest.raises(StoreError, match=r"^Binder Error: .*colour") as told:
+        query(made, "select colour\nfrom main.responses")
+    assert "\n" not in str(told.value)
+
+
+def test_parameters_types_and_limit(made: Path) -> None:
+    rows = query(made, "select response_id, exact from main.responses where response_id > ? order by 1", ["1"], limit=1)
+    assert rows == store.Rows(["response_id", "exact"], ["VARCHAR", "BOOLEAN"], [("2", None)])
