@@ -42,6 +42,25 @@ def test_a_contender_that_fails_is_told_and_has_no_rate(tiny_gguf: Path) -> None
     assert result.tokens_per_second == 0
 
 
+@pytest.mark.parametrize(
+    ("printed", "rate", "error"),
+    [
+        ('{"pp": 9, "t": 2.0, "speed_tg": 40.0}', 40.0, None),
+        ("cannot load the model", None, "llama-batched-bench wrote no result"),
+    ],
+)
+def test_llama_batched_bench_is_a_limit_beside_the_others(
+    tmp_path: Path, tiny_gguf: Path, printed: str, rate: float | None, error: str | None
+) -> None:
+    program = tmp_path / "llama-batched-bench"
+    program.write_text(f"#!/bin/sh\necho \"$@\" >'{tmp_path}/asked'\necho '{printed}'\n")
+    program.chmod(0o755)
+    asked = queries.samples("en").queries[:2]
+    result = bench.run(tiny_gguf, asked, max_tokens=3, parallels=(2,), contenders=(), batched_bench=program)[-1]
+    assert (result.contender, result.parallel, result.decode_rate, result.error) == (program.name, 2, rate, error)
+    assert "-ntg 3 -npl 2" in (tmp_path / "asked").read_text()
+
+
 def resident_bytes(pid: int) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):

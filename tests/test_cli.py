@@ -82,3 +82,11 @@ def test_messages_appear_above_the_bars_that_are_being_drawn(monkeypatch: pytest
     console.stderr.cache_clear()
     moved, _, _ = screen.getvalue()[before:].partition("a message")
     assert moved.count("\x1b[1A") == 2  # up over the bars, which are drawn again below
+
+
+@pytest.mark.parametrize("sizes", ["a", "0", "2,x"])
+@pytest.mark.parametrize("command", [["probe", "--model", "m.gguf"], ["bench"]])
+def test_batch_sizes_are_whole_numbers(command: list[str], sizes: str) -> None:
+    result = CliRunner().invoke(icl, [*command, "--at-once", sizes])
+    assert result.exit_code == 2
+    assert "--at-once" in result.output

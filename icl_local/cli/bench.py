@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from icl_local.cli import console
-from icl_local.cli.options import CommaList, db_option, engine_options, format_option
+from icl_local.cli.options import CommaList, SizeList, db_option, engine_options, format_option
 
 COLUMNS = [
     "contender",
@@ -32,7 +32,7 @@ CONTENDERS = ["create_completion", "server", "transformers fp32", "transformers 
 @click.option("--queries", "source", default="samples", show_default=True, help="FILE or `samples`.")
 @click.option("--limit", type=int, default=64, show_default=True, help="Queries.")
 @click.option("--max-tokens", type=int, default=64, show_default=True, help="New tokens a query.")
-@click.option("--at-once", "parallels", type=CommaList(), default="1,8,16,32", show_default=True)
+@click.option("--at-once", "parallels", type=SizeList(), default="1,8,16,32", show_default=True)
 @click.option("--contenders", type=CommaList(), default=",".join(CONTENDERS), help="Peers, by name; `none` for none.")
 @click.option("--server", "servers", multiple=True, help="Base URL of an OpenAI-compatible server that is up.")
 @click.option(
@@ -50,7 +50,7 @@ def command(
     source: str,
     limit: int,
     max_tokens: int,
-    parallels: list[str],
+    parallels: list[int],
     contenders: list[str],
     servers: tuple[str, ...],
     batched_bench: Path | None,
@@ -78,7 +78,7 @@ def command(
         path,
         queries.queries,
         max_tokens=max_tokens,
-        parallels=[int(n) for n in parallels],
+        parallels=parallels,
         contenders=[name for name in contenders if name != "none"],
         servers=servers,
         batched_bench=batched_bench,

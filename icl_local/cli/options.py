@@ -52,6 +52,18 @@ class CommaList(click.ParamType):  # type: ignore[type-arg]
         return list(dict.fromkeys(names))
 
 
+class SizeList(click.ParamType):  # type: ignore[type-arg]
+    """Whole numbers from 1 on, separated by commas: ``2,8,16``."""
+
+    name = "N,N,N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        if isinstance(value, list):
+            return value
+        size = click.IntRange(min=1)
+        return [int(size.convert(part, param, ctx)) for part in CommaList().convert(value, param, ctx)]
+
+
 class AutoInt(click.ParamType):  # type: ignore[type-arg]
     """``auto`` (None) or a whole number."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from icl_local.cli import console
-from icl_local.cli.options import CommaList, db_option, engine_options, format_option
+from icl_local.cli.options import SizeList, db_option, engine_options, format_option
 
 COLUMNS = ["settings", "exact", "compared", "fastest batch", "tokens/s", "first difference"]
 
@@ -17,7 +17,7 @@ COLUMNS = ["settings", "exact", "compared", "fastest batch", "tokens/s", "first 
 @click.option("--prompts", "n_prompts", type=int, default=64, show_default=True, help="Prompts decoded.")
 @click.option("--tokens", "n_tokens", type=int, default=64, show_default=True, help="Tokens a prompt.")
 @click.option("--prefix-words", type=int, default=400, show_default=True, help="Words the prompts share.")
-@click.option("--at-once", "sizes", type=CommaList(), default="2,8,16", show_default=True, help="Batch sizes compared.")
+@click.option("--at-once", "sizes", type=SizeList(), default="2,8,16", show_default=True, help="Batch sizes compared.")
 @click.option("--first", is_flag=True, help="Stop at the first exact setting; faster ones may follow it.")
 @click.option("--quick", is_flag=True, help="The bounded probe that `icl run` makes.")
 @click.option("--also-unified", is_flag=True, help="Try one unified KV buffer too, which is seldom exact.")
@@ -29,7 +29,7 @@ def command(
     n_prompts: int,
     n_tokens: int,
     prefix_words: int,
-    sizes: list[str],
+    sizes: list[int],
     first: bool,
     quick: bool,
     also_unified: bool,
@@ -55,7 +55,7 @@ def command(
         n_prompts=n_prompts,
         n_tokens=n_tokens,
         prefix_words=prefix_words,
-        sizes=[int(size) for size in sizes],
+        sizes=sizes,
         first_only=first,
         also_unified=also_unified,
         on_event=console.say,
