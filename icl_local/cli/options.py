@@ -60,7 +60,7 @@ class SizeList(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
         if isinstance(value, list):
             return value
-        size = click.IntRange(min=1)
+        size: Any = click.IntRange(min=1)
         return [int(size.convert(part, param, ctx)) for part in CommaList().convert(value, param, ctx)]
 
 
