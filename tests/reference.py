@@ -46,11 +46,14 @@ def responses(path: Path) -> pd.DataFrame:
 @functools.cache
 def verdicts(path: Path, reading: str) -> pd.DataFrame:
     """One row a response, judge and template: metrics as columns, the mean over repeats of the last attempts."""
-    scores = raw(path, "scores")
-    scores = scores[scores["attempt"] == scores.groupby("judgment_id")["attempt"].transform("max")]
-    scores = scores.merge(raw(path, "judgments").drop(columns=["created_at"]), on=["judgment_id", "attempt"])
+    judgments = raw(path, "judgments").merge(raw(path, "judge_templates")[["template_sha256", "metrics"]])
+    judgments = judgments[judgments["scores"].notna()]
+    judgments = judgments[judgments["attempt"] == judgments.groupby("judgment_id")["attempt"].transform("max")]
+    judgments["scores"] = [np.ma.filled(np.ma.asarray(given, float), np.nan) for given in judgments["scores"]]
+    scores = judgments.explode(["metrics", "scores", "not_applicable"])
+    scores = scores.rename(columns={"metrics": "metric", "scores": "score"}).astype({"score": float})
     if reading == "just_eval":
-        scores.loc[scores["not_applicable"], "score"] = 5.0
+        scores.loc[scores["not_applicable"].astype(bool), "score"] = 5.0
     keys = ["response_id", "judge_id", "template_sha256"]
     wide = scores.groupby([*keys, "metric"])["score"].mean().unstack("metric").reindex(columns=METRICS)
     wide["avg"] = wide[ASPECTS].mean(axis=1, skipna=False)

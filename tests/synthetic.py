@@ -155,33 +155,34 @@ select md5(concat_ws('|', 't', split, language)), split, language, 'Score this.'
 from (values ('multi'), ('safety')) as s(split) cross join (values ('en'), ('es'), ('fr')) as l(language);
 
 insert into raw.judgments by name
-select md5('j' || response_id) as judgment_id, 0 as attempt, response_id, 'judge-1' as judge_id,
-    md5(concat_ws('|', 't', if(safety, 'safety', 'multi'), language)) as template_sha256, 0 as repeat,
-    if(hash($seed, response_id, 'hole') % 200 = 0, 'parse_error', 'ok') as status,
-    timestamp '2026-11-03' as created_at
-from answer;
-
-insert into raw.scores
 with asked as (
-    select response_id, cell, query_id, truth, unnest(if(safety, ['safety'],
-        ['helpfulness', 'clarity', 'factuality', 'depth', 'engagement']
-        || if(language = 'en', [], ['language']))) as metric
+    select response_id, cell, query_id, truth, safety, language,
+        md5(concat_ws('|', 't', if(safety, 'safety', 'multi'), language)) as template_sha256
     from answer
-    where hash($seed, response_id, 'hole') % 200 <> 0
 ),
 drawn as (
-    select response_id, metric, truth[metric] as truth,
+    select asked.response_id, position, metric, template_sha256, truth[metric] as truth,
         hash($seed, query_id, metric, if(hash(query_id) % 2 = 0, 0, cell)) / 18446744073709551616.0 as luck,
         hash($seed, response_id, metric, 'spread') % 10 as spread,
         metric = 'factuality' and hash($seed, response_id, 'na') % 100 = 0 as not_applicable,
-        metric = 'depth' and hash($seed, response_id, 'none') % 300 = 0 as missing
+        metric = 'depth' and hash($seed, response_id, 'none') % 300 = 0 as missing,
+        hash($seed, response_id, 'hole') % 200 = 0 as hole
     from asked
+    join (
+        select template_sha256, unnest(metrics) as metric, unnest(range(len(metrics))) as position
+        from raw.judge_templates
+    ) using (template_sha256)
 )
-select md5('j' || response_id), 0, metric,
-    if(not_applicable or missing, null, greatest(1, least(5,
-        floor(truth + luck) + case when spread = 0 then -1 when spread = 1 then 1 else 0 end))),
-    not_applicable, if(not_applicable, 'Not applicable.', 'The answer is what it is.')
-from drawn;
+select md5('j' || response_id) as judgment_id, 1 as attempt, response_id, 'judge-1' as judge_id, template_sha256,
+    0 as repeat, if(hole, 'parse_error', 'ok') as status, timestamp '2026-11-03' as created_at,
+    list(if(hole or not_applicable or missing, null, greatest(1, least(5,
+        floor(truth + luck) + case when spread = 0 then -1 when spread = 1 then 1 else 0 end)))
+        order by position) as scores,
+    list(not_applicable and not hole order by position) as not_applicable,
+    list(if(hole, null, if(not_applicable, 'Not applicable.', 'The answer is what it is.')) order by position)
+        as reasons
+from drawn
+group by response_id, template_sha256, hole;
 
 checkpoint;
 """
@@ -190,46 +191,36 @@ checkpoint;
 # what real databases also hold: repeats, a verdict made twice, a second judge and template, other settings for a part,
 # a prompt that was too long, a cell nobody judged, a query without a known task
 COMPLICATIONS = """
-insert into raw.judgments by name
-select judgment_id, 1 as attempt, response_id, judge_id, template_sha256, repeat, 'repaired' as status, created_at
-from raw.judgments where hash(judgment_id) % 17 = 0 and status = 'ok';
-
-insert into raw.scores
-select judgment_id, 1, metric, 1 + (hash(judgment_id, metric) % 5)::double, false, null
-from raw.scores where hash(judgment_id) % 17 = 0;
+create temp table verdict as
+select judgment.*, metrics
+from raw.judgments as judgment join raw.judge_templates using (template_sha256)
+where status = 'ok';
 
 insert into raw.judgments by name
-select 'again' || judgment_id as judgment_id, 0 as attempt, response_id, judge_id, template_sha256, 1 as repeat,
-    'ok' as status, created_at
-from raw.judgments where hash(judgment_id) % 13 = 0 and attempt = 0 and status = 'ok';
+select * exclude (metrics) replace (2 as attempt, 'repaired' as status,
+    list_transform(metrics, lambda m: 1 + (hash(judgment_id, m) % 5)::double) as scores)
+from verdict where hash(judgment_id) % 17 = 0;
 
-insert into raw.scores
-select 'again' || judgment_id, 0, metric, 1 + (hash(judgment_id, metric, 1) % 5)::double, false, null
-from raw.scores where hash(judgment_id) % 13 = 0 and attempt = 0;
+insert into raw.judgments by name
+select * exclude (metrics) replace ('again' || judgment_id as judgment_id, 1 as repeat,
+    list_transform(metrics, lambda m: 1 + (hash(judgment_id, m, 1) % 5)::double) as scores)
+from verdict where hash(judgment_id) % 13 = 0;
 
 insert into raw.judges values ('judge-2', 'local:second.gguf', 'local', 'second.gguf', null, null, '{}');
-insert into raw.judge_templates values ('other', 'multi.rubric-first', 'en', 'Rubric first.', ['helpfulness']);
+insert into raw.judge_templates values ('other', 'multi.rubric-first', 'en', 'Rubric first.',
+    ['depth', 'helpfulness', 'clarity', 'factuality', 'engagement']);
 
 insert into raw.judgments by name
-select 'second' || judgment_id as judgment_id, 0 as attempt, response_id, 'judge-2' as judge_id, template_sha256,
-    0 as repeat, 'ok' as status, created_at
-from raw.judgments where hash(judgment_id) % 3 = 0 and attempt = 0 and repeat = 0 and status = 'ok';
-
-insert into raw.scores
-select 'second' || judgment_id, 0, metric, 1 + (hash(judgment_id, metric, 2) % 5)::double, false, 'Because.'
-from raw.scores where hash(judgment_id) % 3 = 0 and attempt = 0 and judgment_id not like 'again%';
+select * exclude (metrics) replace ('second' || judgment_id as judgment_id, 'judge-2' as judge_id,
+    list_transform(metrics, lambda m: 1 + (hash(judgment_id, m, 2) % 5)::double) as scores)
+from verdict where hash(judgment_id) % 3 = 0;
 
 insert into raw.judgments by name
-select 'other' || judgment_id as judgment_id, 0 as attempt, response_id, judge_id, 'other' as template_sha256,
-    0 as repeat, 'ok' as status, created_at
-from raw.judgments
-where hash(judgment_id) % 4 = 0 and attempt = 0 and repeat = 0 and judge_id = 'judge-1' and template_sha256 in (
-    select template_sha256 from raw.judge_templates where name = 'multi' and language = 'en') and status = 'ok';
-
-insert into raw.scores
-select 'other' || judgment_id, 0, metric, 1 + (hash(judgment_id, metric, 3) % 5)::double, false, null
-from raw.scores
-where 'other' || judgment_id in (select judgment_id from raw.judgments) and attempt = 0;
+select * exclude (metrics) replace ('other' || judgment_id as judgment_id, 'other' as template_sha256,
+    list_transform(metrics, lambda m: 1 + (hash(judgment_id, m, 3) % 5)::double) as scores)
+from verdict
+where hash(judgment_id) % 4 = 0 and template_sha256 in (
+    select template_sha256 from raw.judge_templates where name = 'multi' and language = 'en');
 
 insert into raw.settings by name select * replace ('short' as settings_id, 96 as max_tokens) from raw.settings;
 
@@ -243,10 +234,6 @@ where 'short' || response_id in (select response_id from raw.responses);
 
 update raw.responses set finish_reason = 'prompt_too_long', text = '', raw_text = ''
 where hash(response_id, 'long') % 50 = 0;
-
-delete from raw.scores where judgment_id in (
-    select j.judgment_id from raw.judgments as j join raw.responses as r using (response_id)
-    where r.finish_reason = 'prompt_too_long' or (r.language = 'fr' and r.method = 'urial'));
 
 delete from raw.judgments where response_id in (
     select response_id from raw.responses
@@ -294,7 +281,7 @@ def main() -> None:
     """Command line of scripts/synthetic."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("database", type=Path, help="file to make; it must not exist")
-    parser.add_argument("--queries", type=int, default=1000, help="a cell; 73000 give ten million scores")
+    parser.add_argument("--queries", type=int, default=1000, help="a cell; 74000 give ten million scores")
     parser.add_argument("--words", type=int, default=60, help="mean length of an answer")
     parser.add_argument("--seed", type=int, default=1)
     wanted = parser.parse_args()

@@ -12,7 +12,7 @@ import pytest
 from icl_local import store
 from icl_local.judge.ledger import Attempt, Task
 from icl_local.judge.parse import AspectScore, Verdict, no_verdict
-from icl_local.judge.template import Templates
+from icl_local.judge.template import Template, Templates
 from icl_local.store import Store
 from tests.judge_rows import database, response_rows
 
@@ -42,7 +42,7 @@ def judged(tmp_path_factory):
                 task = Task(key, 1, response_id, template, repeat)
                 failed = Attempt(task, 1, no_verdict("http_error", template.aspects, "500"), False, {"cost_usd": 0.25})
                 kept = Attempt(task, 2, Verdict("ok", tuple(scores)), True, {"cost_usd": 0.5, "prompt_tokens": 10})
-                records += [*failed.records(judge), *kept.records(judge)]
+                records += [failed.record(judge), kept.record(judge)]
         target.put(records)
     return path, given
 
@@ -165,12 +165,34 @@ def test_judges_that_always_agree_have_agreement_one_and_undefined_kappa_where_n
         for judge in JUDGES:
             target.put([("judges", {"judge_id": judge, "name": judge, "backend": "openai", "model": judge})])
             for number, (response_id,) in enumerate(responses):
-                scores = (AspectScore("depth", float(number + 1)), AspectScore("clarity", 3.0))
+                given = {"depth": float(number + 1), "clarity": 3.0}
+                scores = tuple(AspectScore(metric, given.get(metric)) for metric in METRICS[:5])
                 task = Task(judge + response_id, 1, response_id, template, 0)
-                target.put(Attempt(task, 1, Verdict("ok", scores)).records(judge))
+                target.put([Attempt(task, 1, Verdict("ok", scores)).record(judge)])
     rows = {row["metric"]: row for row in table(path, "select * from judge_agreement")}
     found = {
         metric: [row[k] for k in ("exact_agreement", "kappa_quadratic", "alpha_interval")]
         for metric, row in rows.items()
     }
     assert found == {"depth": [1, 1, 1], "clarity": [1, None, None]}
+
+
+def test_an_aspect_of_a_users_own_prompt_is_kept_beside_the_studys(tmp_path):
+    path = database(tmp_path / "t.duckdb", response_rows(2))
+    template = Template("multi", '${instruction} ${candidate} {"wit": {"reason": ""}, "clarity": {"reason": ""}}', "en")
+    responses = [response_id for (response_id,) in store.query(path, "select response_id from responses").rows]
+    with Store(path) as target:
+        target.put([("judge_templates", template.row())])
+        target.put([("judges", {"judge_id": "j", "name": "j", "backend": "openai", "model": "j"})])
+        for response_id, wit, status in ((responses[0], 2.0, "ok"), (responses[1], None, "incomplete")):
+            verdict = Verdict(status, (AspectScore("wit", wit, reason="dry"), AspectScore("clarity", 4.0)))
+            target.put([Attempt(Task("j" + response_id, 1, response_id, template, 0), 1, verdict).record("j")])
+    rows = table(path, "select metric, score, reason from scores order by metric, score")
+    assert [tuple(row.values()) for row in rows] == [
+        ("clarity", 4.0, None),
+        ("clarity", 4.0, None),
+        ("wit", 2.0, "dry"),
+        ("wit", None, "dry"),
+    ]
+    (means,) = table(path, "select metric, mean, n, n_expected from score_means where reading = 'strict'")
+    assert tuple(means.values()) == ("clarity", 4.0, 2, 2)

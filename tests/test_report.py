@@ -385,7 +385,7 @@ def test_a_database_without_answers_or_judge_opens_too(browser: Chrome, tmp_path
     if judged:
         shutil.copy(synthetic.made(80, 2), path)
         with duckdb.connect(str(path)) as con:
-            con.execute("delete from raw.scores; delete from raw.judgments")
+            con.execute("delete from raw.judgments")
     else:
         Store(path).close()
     browser.get_log("browser")  # type: ignore[no-untyped-call]

@@ -51,11 +51,10 @@ def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Path:
             key = row["response_id"]
             found = {"response_id": key, "error": "infinite_loop", "found": True, "detector_version": "9"}
             out.append(("critical_errors", {**found, "unit": text, "start_char": 0, "copies": 2.0, "span": 4}))
-            judgment = {"judgment_id": f"j-{kind}", "attempt": 0}
+            judgment = {"judgment_id": f"j-{kind}", "attempt": 1}
             said = {"response_id": key, "judge_id": "judge", "template_sha256": "t", "repeat": 0, "status": "ok"}
-            out.append(("judgments", {**judgment, **said, "raw_reply": text, "created_at": row["created_at"]}))
-            score = {"metric": "depth", "score": 3.0, "not_applicable": False, "reason": text}
-            out.append(("scores", {**judgment, **score}))
+            given = {"scores": [3.0], "not_applicable": [False], "reasons": [text]}
+            out.append(("judgments", {**judgment, **said, **given, "raw_reply": text, "created_at": row["created_at"]}))
         else:
             out.append((table, row))
     judge = {"judge_id": "judge", "name": f"openai:{POISON['ansi']}", "backend": "openai", "model": POISON["markup"]}

@@ -161,15 +161,18 @@ create table raw.judge_templates (
     metrics varchar[] not null
 );
 
-create table raw.judgments (
+create table raw.judgments (           -- a verdict is one row, not one an aspect: tables are read five times as fast
     judgment_id varchar not null,
-    attempt integer not null,
+    attempt integer not null,          -- from 1 on
     response_id varchar not null,
     judge_id varchar not null,
     template_sha256 varchar not null,
     repeat integer not null,
     status varchar not null,           -- ok | repaired | not_applicable | incomplete | out_of_range | refused | truncated |
                                        -- parse_error | rejected (for good); http_error | quota (tried again)
+    scores double[],                   -- one a metric of the template, in its order; NULL inside: the judge gave none,
+    not_applicable boolean[],          -- NULL whole: the attempt is tried again; the two beside it likewise
+    reasons varchar[],
     raw_reply varchar,
     repairs varchar[],                 -- what was mended to read the reply: fence, trailing_comma, ...
     error varchar,
@@ -186,16 +189,6 @@ create table raw.judgments (
     batch_id varchar,
     created_at timestamp not null,
     primary key (judgment_id, attempt)
-);
-
-create table raw.scores (
-    judgment_id varchar not null,
-    attempt integer not null,
-    metric varchar not null,           -- helpfulness | clarity | factuality | depth | engagement | language | safety
-    score double,                      -- NULL: the judge gave none
-    not_applicable boolean not null,
-    reason varchar,
-    primary key (judgment_id, attempt, metric)
 );
 
 create table raw.judge_batches (       -- one row an event of a submission to the Batch API

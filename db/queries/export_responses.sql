@@ -1,5 +1,5 @@
 -- $1 to $5: model, method, language, split, data set; NULL takes all.
-select *
+select * exclude (cell_id)
 from main.responses
 where
     ($1::varchar is null or model = $1)

@@ -1,6 +1,6 @@
 select
     count(*) as responses,
-    count(distinct hash(model, quantization, method, language, dpo, settings_id)) as cells,
+    count(distinct cell_id) as cells,
     list(distinct model order by model) as models,
     list(distinct method order by method) as methods,
     list(distinct language order by language) as languages,

@@ -37,8 +37,8 @@ links as (
     select distinct 'judgments', 'judge_id', judge_id
     from raw.judgments where judge_id not in (select judge_id from raw.judges)
     union all
-    select distinct 'scores', 'judgment_id', judgment_id
-    from raw.scores where judgment_id not in (select judgment_id from raw.judgments)
+    select distinct 'judgments', 'template_sha256', template_sha256
+    from raw.judgments where template_sha256 not in (select template_sha256 from raw.judge_templates)
     union all
     select distinct 'responses', 'response_id (no critical_errors)', response_id
     from raw.responses

@@ -1,15 +1,8 @@
 create or replace view main.cell_pairs as
 with
-settings as (
-    select
-        model, method, language, dpo, quantization, settings_id,
-        count(*) as n_responses, max(created_at) as last_created_at
-    from main.responses
-    group by model, method, language, dpo, quantization, settings_id
-),
 candidates as (
-    select model, method, language, dpo, quantization, settings_id
-    from settings
+    select model, method, language, dpo, quantization, cell_id, in_paper_tables
+    from main.cells
     qualify row_number() over (
         partition by model, method, language, dpo, quantization
         order by n_responses desc, last_created_at desc, settings_id
@@ -18,11 +11,7 @@ candidates as (
 cells as (
     select
         candidates.model, candidates.method, candidates.language, candidates.dpo, candidates.quantization,
-        hash(
-            candidates.model, candidates.quantization, candidates.method, candidates.language, candidates.dpo,
-            candidates.settings_id
-        ) as cell_id,
-        paper.model is not null as in_paper_cells,
+        candidates.cell_id, candidates.in_paper_tables,
         -- a is what b is compared with: no DPO before DPO, English and zero-shot first, more bits before fewer
         row_number() over (
             order by
@@ -33,7 +22,6 @@ cells as (
                 candidates.quantization
         ) as position
     from candidates
-    left join main.paper_cells as paper using (model, method, language, dpo, quantization, settings_id)
 ),
 pairs as (
     select
@@ -69,7 +57,7 @@ select
     a.cell_id as cell_id_a,
     b.cell_id as cell_id_b
 from pairs
-where len(differences) = 0 or (len(differences) = 1 and a.in_paper_cells and b.in_paper_cells);
+where len(differences) = 0 or (len(differences) = 1 and a.in_paper_tables and b.in_paper_tables);
 
 comment on view main.cell_pairs is
-'One row a pair of cells that differ in one thing: differs_in is model, method, language or dpo between the cells of paper_cells (whatever their quantization), or quantization between cells that are alike in all four. a is what b is compared with; the column that differs is NULL among model, method, language, dpo. cell_id is DuckDB''s hash of model, quantization, method, language, dpo and settings_id: a key within one query, not across versions.';
+'One row a pair of cells that differ in one thing: differs_in is model, method, language or dpo between the cells of paper_cells (whatever their quantization), or quantization between cells that are alike in all four. a is what b is compared with; the column that differs is NULL among model, method, language, dpo. cell_id is that of cells.';

@@ -5,31 +5,30 @@ z as (
 ),
 counts as (
     select
-        groups.dimension, groups.value, outcome.model, outcome.method, outcome.language, outcome.dpo, outcome.error,
-        outcome.quantization, outcome.settings_id,
+        groups.dimension, groups.value, outcome.cell_id, outcome.error,
         count(*) filter (where outcome.failed) as n_errors,
         count(*) as n
     from main.response_errors as outcome
-    join main.paper_cells as cell using (model, method, language, dpo, quantization, settings_id)
     join main.response_groups as groups on groups.response_id = outcome.response_id
     group by all
 ),
 wilson as (
     select
-        dimension, value, model, method, language, dpo, error, quantization, settings_id, n_errors, n,
+        dimension, value, cell_id, error, n_errors, n,
         (n_errors + z * z / 2) / (n + z * z) as middle,
         z * sqrt(n_errors * (n - n_errors) / n + z * z / 4) / (n + z * z) as half
     from counts, z
 )
 select
-    dimension, value, model, method, language, dpo, error,
+    wilson.dimension, wilson.value, cell.model, cell.method, cell.language, cell.dpo, wilson.error,
     100.0 * n_errors / n as percent,
     n_errors,
     n,
     100 * greatest(0, middle - half) as ci_low,
     100 * least(1, middle + half) as ci_high,
-    quantization, settings_id
-from wilson;
+    cell.quantization, cell.settings_id
+from wilson
+join main.paper_cells as cell on cell.cell_id = wilson.cell_id;
 
 comment on view main.error_breakdown is
 'One row a group of responses (dimension and value, see response_groups), cell of paper_cells and error: percent of n responses with its 95 % Wilson interval. What counts is said at response_errors.';

@@ -1,9 +1,7 @@
 create or replace view main.error_tests as
 with
 outcomes as (
-    select
-        hash(model, quantization, method, language, dpo, settings_id) as cell_id, dataset, query_id, error, failed
-    from main.response_errors
+    select cell_id, dataset, query_id, error, failed from main.response_errors
 ),
 counts as (
     select

@@ -2,9 +2,7 @@ create or replace view main.paired_differences as
 with
 verdicts as (
     select
-        hash(answer.model, answer.quantization, answer.method, answer.language, answer.dpo, answer.settings_id)
-            as cell_id,
-        answer.dataset, answer.query_id, verdict.judge_id, verdict.judge, verdict.template, verdict.reading,
+        answer.cell_id, answer.dataset, answer.query_id, verdict.judge_id, verdict.judge, verdict.template, verdict.reading,
         verdict.helpfulness, verdict.clarity, verdict.factuality, verdict.depth, verdict.engagement, verdict.avg,
         verdict.language, verdict.safety
     from main.response_scores as verdict

@@ -2,10 +2,10 @@ create or replace view main.paper_errors as
 with
 ours as (
     select
-        rate.language, rate.model, cell.size_class, rate.method, rate.dpo, rate.error, rate.percent, rate.ci_low,
-        rate.ci_high, rate.n_errors, rate.n, rate.quantization, rate.settings_id
-    from main.error_rates as rate
-    join main.paper_cells as cell using (model, quantization, method, language, dpo, settings_id)
+        language, model, size_class, method, dpo, error, percent, ci_low, ci_high, n_errors, n, quantization,
+        settings_id
+    from main.error_rates
+    where in_paper_tables and error in ('infinite_loop', 'unintended_code')
 )
 select
     'ours' as origin, null::varchar as paper_table, true as canonical,

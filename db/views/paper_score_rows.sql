@@ -1,17 +1,10 @@
 create or replace view main.paper_score_rows as
 with
-answered as (
-    select model, quantization, method, language, dpo, settings_id, count(*) as n_expected
-    from main.responses
-    where finish_reason not in ('prompt_too_long', 'error')
-    group by model, quantization, method, language, dpo, settings_id
-),
 cells as (
     select
         'ours' as origin, null::varchar as paper_table, cell.language, cell.model, cell.size_class, cell.method,
-        cell.dpo, coalesce(answered.n_expected, 0) as n_expected, cell.quantization, cell.settings_id
+        cell.dpo, cell.n_multi + cell.n_safety as n_expected, cell.quantization, cell.settings_id
     from main.paper_cells as cell
-    left join answered using (model, quantization, method, language, dpo, settings_id)
     union all
     select distinct
         origin, paper_table, language, model, size_class, method, dpo, null::bigint, quantization, settings_id

@@ -2,13 +2,12 @@ create or replace view main.paper_scores as
 with
 shown as (
     select
-        means.model, means.quantization, means.method, means.language, means.dpo, means.settings_id,
-        cell.size_class, means.judge, means.judge_id, means.template, means.template_sha256, means.reading,
-        means.metric, means.mean, means.sd, means.se, means.ci_low, means.ci_high, means.n, means.n_expected
-    from main.score_means as means
-    join main.paper_cells as cell using (model, quantization, method, language, dpo, settings_id)
-    where means.reading = coalesce(getvariable('icl_reading'), 'strict')
-        and means.judge = coalesce(getvariable('icl_judge'), means.judge)
+        model, quantization, method, language, dpo, settings_id, size_class, judge, judge_id, template,
+        template_sha256, reading, metric, mean, sd, se, ci_low, ci_high, n, n_expected
+    from main.score_means
+    where in_paper_tables
+        and reading = coalesce(getvariable('icl_reading'), 'strict')
+        and judge = coalesce(getvariable('icl_judge'), judge)
 ),
 judge as (
     select judge_id from shown group by judge_id order by sum(n) desc, judge_id limit 1

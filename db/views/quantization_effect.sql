@@ -17,7 +17,7 @@ errors as (
 ),
 answers as (
     select
-        hash(model, quantization, method, language, dpo, settings_id) as cell_id, dataset, query_id, md5(text) as text
+        cell_id, dataset, query_id, md5(text) as text
     from main.responses
     where finish_reason not in ('prompt_too_long', 'error')
 ),

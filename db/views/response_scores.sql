@@ -1,76 +1,56 @@
 create or replace view main.response_scores as
 with
--- aspects become columns before anything is joined: ten million scores are two million judgments
-attempts as (
-    select
-        judgment_id, attempt,
-        max(score) filter (where metric = 'helpfulness') as helpfulness,
-        max(score) filter (where metric = 'clarity') as clarity,
-        max(score) filter (where metric = 'factuality') as factuality,
-        max(score) filter (where metric = 'depth') as depth,
-        max(score) filter (where metric = 'engagement') as engagement,
-        max(score) filter (where metric = 'language') as language,
-        max(score) filter (where metric = 'safety') as safety,
-        max(case when not_applicable then 5 else score end) filter (where metric = 'helpfulness') as helpfulness_with_na,
-        max(case when not_applicable then 5 else score end) filter (where metric = 'clarity') as clarity_with_na,
-        max(case when not_applicable then 5 else score end) filter (where metric = 'factuality') as factuality_with_na,
-        max(case when not_applicable then 5 else score end) filter (where metric = 'depth') as depth_with_na,
-        max(case when not_applicable then 5 else score end) filter (where metric = 'engagement') as engagement_with_na,
-        max(case when not_applicable then 5 else score end) filter (where metric = 'language') as language_with_na,
-        max(case when not_applicable then 5 else score end) filter (where metric = 'safety') as safety_with_na
-    from raw.scores
-    group by judgment_id, attempt
-),
 repeated as (
-    select judgment_id, max(attempt) as last_attempt
-    from raw.scores
-    group by judgment_id
-    having min(attempt) < max(attempt)
+    select distinct response_id, judge_id, template_sha256 from raw.judgments where repeat > 0
 ),
-verdicts as (
+-- few judgments are repeated, if any: millions of rows that are their own mean need no grouping
+means as (
     select
-        judgment.response_id, judgment.judge_id, judgment.template_sha256,
-        avg(attempt.helpfulness) as helpfulness,
-        avg(attempt.clarity) as clarity,
-        avg(attempt.factuality) as factuality,
-        avg(attempt.depth) as depth,
-        avg(attempt.engagement) as engagement,
-        avg(attempt.language) as language,
-        avg(attempt.safety) as safety,
-        avg(attempt.helpfulness_with_na) as helpfulness_with_na,
-        avg(attempt.clarity_with_na) as clarity_with_na,
-        avg(attempt.factuality_with_na) as factuality_with_na,
-        avg(attempt.depth_with_na) as depth_with_na,
-        avg(attempt.engagement_with_na) as engagement_with_na,
-        avg(attempt.language_with_na) as language_with_na,
-        avg(attempt.safety_with_na) as safety_with_na
-    from attempts as attempt
-    join raw.judgments as judgment using (judgment_id, attempt)
-    left join repeated on repeated.judgment_id = attempt.judgment_id
-    where attempt.attempt = coalesce(repeated.last_attempt, attempt.attempt)
-    group by judgment.response_id, judgment.judge_id, judgment.template_sha256
+        response_id, judge_id, judge, template_sha256, template,
+        helpfulness, clarity, factuality, depth, engagement, language, safety,
+        case when not_applicable[list_position(metrics, 'helpfulness')] then 5 else helpfulness end as helpfulness_with_na,
+        case when not_applicable[list_position(metrics, 'clarity')] then 5 else clarity end as clarity_with_na,
+        case when not_applicable[list_position(metrics, 'factuality')] then 5 else factuality end as factuality_with_na,
+        case when not_applicable[list_position(metrics, 'depth')] then 5 else depth end as depth_with_na,
+        case when not_applicable[list_position(metrics, 'engagement')] then 5 else engagement end as engagement_with_na,
+        case when not_applicable[list_position(metrics, 'language')] then 5 else language end as language_with_na,
+        case when not_applicable[list_position(metrics, 'safety')] then 5 else safety end as safety_with_na
+    from main.verdicts
+    anti join repeated using (response_id, judge_id, template_sha256)
+    where repeat = 0
+    union all
+    select
+        response_id, judge_id, any_value(judge), template_sha256, any_value(template),
+        avg(helpfulness), avg(clarity), avg(factuality), avg(depth), avg(engagement), avg(language), avg(safety),
+        avg(case when not_applicable[list_position(metrics, 'helpfulness')] then 5 else helpfulness end),
+        avg(case when not_applicable[list_position(metrics, 'clarity')] then 5 else clarity end),
+        avg(case when not_applicable[list_position(metrics, 'factuality')] then 5 else factuality end),
+        avg(case when not_applicable[list_position(metrics, 'depth')] then 5 else depth end),
+        avg(case when not_applicable[list_position(metrics, 'engagement')] then 5 else engagement end),
+        avg(case when not_applicable[list_position(metrics, 'language')] then 5 else language end),
+        avg(case when not_applicable[list_position(metrics, 'safety')] then 5 else safety end)
+    from main.verdicts
+    semi join repeated using (response_id, judge_id, template_sha256)
+    group by response_id, judge_id, template_sha256
 ),
 readings as (
     select
-        response_id, judge_id, template_sha256, 'strict' as reading,
+        response_id, judge_id, judge, template_sha256, template, 'strict' as reading,
         helpfulness, clarity, factuality, depth, engagement, language, safety
-    from verdicts
+    from means
     union all
     select
-        response_id, judge_id, template_sha256, 'just_eval',
+        response_id, judge_id, judge, template_sha256, template, 'just_eval',
         helpfulness_with_na, clarity_with_na, factuality_with_na, depth_with_na, engagement_with_na,
         language_with_na, safety_with_na
-    from verdicts
+    from means
 )
 select
-    readings.response_id, readings.judge_id, judges.name as judge, readings.template_sha256,
-    templates.name as template, readings.reading,
-    readings.helpfulness, readings.clarity, readings.factuality, readings.depth, readings.engagement,
-    (readings.helpfulness + readings.clarity + readings.factuality + readings.depth + readings.engagement) / 5 as avg,
-    readings.language, readings.safety
-from readings
-join raw.judges as judges on judges.judge_id = readings.judge_id
-left join raw.judge_templates as templates on templates.template_sha256 = readings.template_sha256;
+    response_id, judge_id, judge, template_sha256, template, reading,
+    helpfulness, clarity, factuality, depth, engagement,
+    (helpfulness + clarity + factuality + depth + engagement) / 5 as avg,
+    language, safety
+from readings;
 
 comment on view main.response_scores is
 'One row a response, judge, template and reading: the standing verdicts of scores side by side, each the mean over the judge''s repeats. reading strict leaves N/A out, just_eval counts it as 5. avg is the mean of the five aspects, NULL where one of them is missing.';

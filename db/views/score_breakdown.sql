@@ -1,13 +1,10 @@
 create or replace view main.score_breakdown as
 with
 cells as (
-    select model, quantization, method, language, dpo, settings_id,
-        hash(model, quantization, method, language, dpo, settings_id) as cell_id
-    from main.paper_cells
+    select model, quantization, method, language, dpo, settings_id, cell_id from main.paper_cells
 ),
 answers as (
-    select response_id, hash(model, quantization, method, language, dpo, settings_id) as cell_id
-    from main.responses
+    select response_id, cell_id from main.responses
 ),
 grouped as (
     select

@@ -1,24 +1,13 @@
 create or replace view main.score_means as
 with
 answers as (
-    select
-        response_id, model, quantization, method, language, dpo, settings_id, split,
-        -- grouping millions of rows by one number is three times as fast as by six names
-        hash(model, quantization, method, language, dpo, settings_id) as cell_id
-    from main.responses
-    where finish_reason not in ('prompt_too_long', 'error')
-),
-cells as (
-    select
-        cell_id, model, quantization, method, language, dpo, settings_id,
-        count(*) filter (where split = 'safety') as n_safety,
-        count(*) filter (where split is distinct from 'safety') as n_multi
-    from answers
-    group by cell_id, model, quantization, method, language, dpo, settings_id
+    select response_id, cell_id from main.responses where finish_reason not in ('prompt_too_long', 'error')
 ),
 verdicts as (
     select
-        answer.cell_id, verdict.judge_id, verdict.template_sha256, verdict.reading,
+        -- a subquery, not a join: the small side becomes the hash table, and the rest streams by
+        (select cell_id from answers where answers.response_id = verdict.response_id) as cell_id,
+        verdict.judge_id, verdict.template_sha256, verdict.reading,
         any_value(verdict.judge) as judge,
         any_value(verdict.template) as template,
         {'mean': avg(helpfulness), 'sd': stddev_samp(helpfulness), 'n': count(helpfulness)} as helpfulness,
@@ -30,8 +19,7 @@ verdicts as (
         {'mean': avg(verdict.language), 'sd': stddev_samp(verdict.language), 'n': count(verdict.language)} as language,
         {'mean': avg(safety), 'sd': stddev_samp(safety), 'n': count(safety)} as safety
     from main.response_scores as verdict
-    join answers as answer on answer.response_id = verdict.response_id
-    group by answer.cell_id, verdict.judge_id, verdict.template_sha256, verdict.reading
+    group by cell_id, verdict.judge_id, verdict.template_sha256, verdict.reading
 ),
 moments as (
     unpivot verdicts
@@ -48,9 +36,10 @@ select
     moments.moment.mean + 1.959964 * moments.moment.sd / sqrt(moments.moment.n) as ci_high,
     moments.moment.n as n,
     case when moments.metric = 'safety' then cells.n_safety else cells.n_multi end as n_expected,
-    moments.template, moments.judge_id, moments.template_sha256
+    moments.template, moments.judge_id, moments.template_sha256,
+    cells.size_class, cells.in_paper_tables, moments.cell_id
 from moments
-join cells on cells.cell_id = moments.cell_id
+join main.cells as cells on cells.cell_id = moments.cell_id
 where moments.moment.n > 0;
 
 comment on view main.score_means is

@@ -71,7 +71,7 @@ def submit(
             return progress
         target.put(context_records(judge, plan.tasks))
         for attempts in judge.attempts(plan.tasks[:1]):
-            target.put([record for one in attempts for record in one.records(judge.judge_id)])
+            target.put([one.record(judge.judge_id) for one in attempts])
             progress = progress.plus(attempts)
         if progress.missing == progress.wanted:
             raise JudgeError(f"no answer from {judge.client.base_url} to a first judgment; nothing was submitted")
@@ -101,7 +101,7 @@ def collect(path: Path, judge: ApiJudge) -> Collected:
             attempts = list(_read(judge.client, batch, mine, texts))
             for start in range(0, len(attempts), _ROWS_A_PUT):
                 part = attempts[start : start + _ROWS_A_PUT]
-                target.put([record for one in part for record in one.records(judge.judge_id)])
+                target.put([one.record(judge.judge_id) for one in part])
             target.put([_event(mine[0]["submission_id"], "closed", judge, len(mine), batch_id=batch_id)])
             statuses.update(one.verdict.status for one in attempts)
         return Collected(statuses, tuple(running))

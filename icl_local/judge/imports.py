@@ -66,7 +66,7 @@ def import_judgments(
         if attempt.task.judgment_id not in have:
             have.add(attempt.task.judgment_id)
             added[attempt.verdict.status] += 1
-            records += [("judges", judge), *attempt.records(str(judge["judge_id"]))]
+            records += [("judges", judge), attempt.record(str(judge["judge_id"]))]
     for start in range(0, len(records), _ITEMS_A_PUT):
         target.put(records[start : start + _ITEMS_A_PUT])
     return Imported(len(judged), added, len(items) - len(judged), len(lacking))

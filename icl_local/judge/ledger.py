@@ -95,11 +95,11 @@ class Attempt:
     final: bool = True
     columns: Mapping[str, object] = field(default_factory=dict)
 
-    def records(self, judge_id: str) -> list[Record]:
-        """Its row of raw.judgments and, unless it may be tried again, of raw.scores: NULL where no score was given."""
-        key = {"judgment_id": self.task.judgment_id, "attempt": self.number}
-        judgment = {
-            **key,
+    def record(self, judge_id: str) -> Record:
+        """Its row of raw.judgments; unless it may be tried again, with the verdict."""
+        row = {
+            "judgment_id": self.task.judgment_id,
+            "attempt": self.number,
             "response_id": self.task.response_id,
             "judge_id": judge_id,
             "template_sha256": self.task.template.sha256,
@@ -110,19 +110,12 @@ class Attempt:
             "created_at": store.now(),
             **self.columns,
         }
-        if self.verdict.status in TRANSIENT:
-            return [("judgments", judgment)]
-        scores = [
-            {
-                **key,
-                "metric": aspect.metric,
-                "score": aspect.score,
-                "not_applicable": aspect.not_applicable,
-                "reason": aspect.reason,
-            }
-            for aspect in self.verdict.aspects
-        ]
-        return [("judgments", judgment), *(("scores", row) for row in scores)]
+        if self.verdict.status not in TRANSIENT:
+            aspects = self.verdict.aspects
+            row["scores"] = [aspect.score for aspect in aspects]
+            row["not_applicable"] = [aspect.not_applicable for aspect in aspects]
+            row["reasons"] = [aspect.reason for aspect in aspects]
+        return "judgments", row
 
 
 def failed(task: Task, status: str, error: str | None) -> Verdict:

@@ -92,7 +92,7 @@ def judge_missing(
         if plan.tasks:
             target.put(context_records(judge, plan.tasks))
             for attempts in judge.attempts(plan.tasks):
-                target.put([record for one in attempts for record in one.records(judge.judge_id)])
+                target.put([one.record(judge.judge_id) for one in attempts])
                 progress = progress.plus(attempts)
                 on_progress(progress)
         return progress

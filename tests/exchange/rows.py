@@ -84,36 +84,31 @@ def error_row(response_id: str, version: str, **fields: Any) -> dict[str, Any]:
 def verdict(response_id: str, metric_scores: Mapping[str, float | None]) -> list[tuple[str, dict[str, Any]]]:
     """Rows of one judgment."""
     judgment_id = key_of(response=response_id, metrics=sorted(metric_scores))
+    template_sha256 = "s" if "safety" in metric_scores else "t"
     template = "Judge ${instruction} -> ${candidate}, $5"
     judgment = {
         "judgment_id": judgment_id,
         "attempt": 1,
         "response_id": response_id,
         "judge_id": "j",
-        "template_sha256": "t",
+        "template_sha256": template_sha256,
         "repeat": 0,
         "status": "ok",
+        "scores": list(metric_scores.values()),
+        "not_applicable": [metric == "factuality" and score is None for metric, score in metric_scores.items()],
+        "reasons": [f"because {metric}" for metric in metric_scores],
         "raw_reply": '{"raw": 1}',
         "created_at": store.now(),
     }
-    scores = [
-        {
-            "judgment_id": judgment_id,
-            "attempt": 1,
-            "metric": metric,
-            "score": score,
-            "not_applicable": metric == "factuality" and score is None,
-            "reason": f"because {metric}",
-        }
-        for metric, score in metric_scores.items()
-    ]
     judge = {"judge_id": "j", "name": "openai:gpt", "backend": "openai", "model": "gpt"}
     metrics = list(metric_scores)
     return [
         ("judges", judge),
-        ("judge_templates", {"template_sha256": "t", "name": "multi", "text": template, "metrics": metrics}),
+        (
+            "judge_templates",
+            {"template_sha256": template_sha256, "name": "multi", "text": template, "metrics": metrics},
+        ),
         ("judgments", judgment),
-        *(("scores", row) for row in scores),
     ]
 
 

@@ -40,7 +40,7 @@ class TestMerge:
         with Store(mine) as target:
             done = merge.merge(target, other)
         assert done.differing == ("differs",)
-        assert done.added["responses"] == done.added["queries"] == done.added["judgments"] == done.added["scores"] == 1
+        assert done.added["responses"] == done.added["queries"] == done.added["judgments"] == 1
         assert "prompts" not in done.added
         assert rows(mine, "response_id, text", "response_id") == [
             ("differs", "Mine."),
@@ -63,10 +63,10 @@ class TestMerge:
     ) -> None:
         _, other = both
         command("export", "--format", "parquet", "--what", "all", "-o", tmp_path / "tables", db=other)
-        tables = ("responses", "queries", "critical_errors", "judgments", "scores", "prompts", "judges")
+        tables = ("responses", "queries", "critical_errors", "judgments", "prompts", "judges")
         sums = " union all ".join(f"select count(*), bit_xor(hash(t)) from raw.{table} as t" for table in tables)
         theirs = store.query(other, sums).rows
-        assert [count for count, _ in theirs] == [3, 3, 3, 2, 2, 1, 1]
+        assert [count for count, _ in theirs] == [3, 3, 3, 2, 1, 1]
         for name, source in (("from-spool", store.spool_folder(other)), ("from-tables", tmp_path / "tables")):
             with Store(new_database(name)) as target:
                 merge.merge(target, source)

@@ -44,16 +44,16 @@ def put_of(key: object, **more: object) -> Put:
 def judged(key: object) -> Put:
     verdict: dict[str, object] = {
         "judgment_id": f"j{key}",
-        "attempt": 0,
+        "attempt": 1,
         "response_id": str(key),
         "judge_id": "judge",
         "template_sha256": "t",
         "repeat": 0,
         "status": "ok",
+        "scores": [3.0],
         "created_at": store.now(),
     }
-    score = {"judgment_id": f"j{key}", "attempt": 0, "metric": "depth", "score": 3.0, "not_applicable": False}
-    return [("judgments", verdict), ("scores", score)]
+    return [("judgments", verdict)]
 
 
 def fill(db: Path, *keys: object) -> Path:

@@ -122,7 +122,7 @@ def test_a_rebuild_equals_the_database_it_replaces(db: Path) -> None:
     def everything() -> dict[str, list[Any]]:
         return {table: query(db, f"select * from raw.{table} order by all").rows for table in tables}
 
-    tables = ("responses", "critical_errors", "judgments", "scores", "tombstones")
+    tables = ("responses", "critical_errors", "judgments", "tombstones")
     before = everything()
     upkeep.rebuild(db)
     assert everything() == before
@@ -227,9 +227,9 @@ def test_forgotten_rows_never_come_back(db: Path) -> None:
     assert upkeep.forget(db, ["2", "unknown"]) == 1
 
     def left() -> list[int]:
-        return [count(db, table) for table in ("responses", "critical_errors", "judgments", "scores")]
+        return [count(db, table) for table in ("responses", "critical_errors", "judgments")]
 
-    assert left() == [3, 9, 3, 3]
+    assert left() == [3, 9, 3]
     assert "2" in ids(db, "responses", "response_id")  # need not be made
     spooled = b"".join(file.read_bytes() for file in spool.files(store.spool_folder(db)))
     assert b"secret 1" in spooled
@@ -237,10 +237,10 @@ def test_forgotten_rows_never_come_back(db: Path) -> None:
     with Store(db) as target:  # a merge, a run that was under way, a late verdict
         target.put(put_of(2, text="secret 2"))
         target.put(judged(2))
-    assert left() == [3, 9, 3, 3]
+    assert left() == [3, 9, 3]
     db.unlink()
     assert stored(db) == ["0", "1", "3"]
-    assert left() == [3, 9, 3, 3]
+    assert left() == [3, 9, 3]
 
 
 @pytest.mark.usefixtures("quick")
@@ -256,7 +256,7 @@ def test_forgotten_rows_can_be_allowed_again(db: Path) -> None:
         target.put([*put_of(1, text="made again"), *judged(1)])
     db.unlink()
     assert query(db, "select text from raw.responses order by 1").rows == [("made again",), ("text 2",)]
-    assert count(db, "scores") == 1
+    assert count(db, "judgments") == 1
 
 
 def test_a_tombstone_works_before_its_row_arrives(db: Path) -> None:
@@ -266,7 +266,7 @@ def test_a_tombstone_works_before_its_row_arrives(db: Path) -> None:
         target.put(judged(1))
         target.put(put_of(2))
     assert stored(db) == ["2"]
-    assert count(db, "scores") == 0
+    assert count(db, "judgments") == 0
 
 
 def test_detections_are_brought_to_the_present_detector(copy: Path) -> None:
