@@ -214,6 +214,7 @@ def _run_cell(
         begun = {**cell_row, "status": "started", "n_done": 0}
         writer.put([("runs", run_row), *plan.rows(), ("run_cells", begun)])
         on_event(Event("started", cell, done, wanted, message=_told(worker.info)))
+        started = time.perf_counter()  # loading and probing are the file's, not the first cell's
         for completion in worker.generate(requests, on_progress=progress, **setting.overrides):
             rows, looped, coded = _response_rows(plan, completion, cell_row)
             writer.put(rows)

@@ -85,6 +85,22 @@ def test_sql_reads_a_query_from_standard_input(icl: Run, made: Path) -> None:
     assert icl("sql", "-", "--db", made, "--format", "csv", stdin="select 1 as x;\n")[:2] == (0, "x\n1\n")
 
 
+def test_sql_tells_null_from_empty_and_small_from_zero(icl: Run, made: Path) -> None:
+    head, _, row = icl("sql", "select '' as e, null as n, 1e-7 as p, 2 / 3 as r, true as b", "--db", made)[
+        1
+    ].splitlines()
+    assert head.split() == ["e", "n", "p", "r", "b"]
+    assert row.split() == ["NULL", "1e-07", "0.666667", "true"]
+
+
+def test_sql_gives_each_column_a_line_where_a_row_is_too_wide(icl: Run, made: Path) -> None:
+    asked = "select i, repeat('y', 300) as long from range(1, 3) as t(i)"
+    lines = icl("sql", asked, "--db", made)[1].split("\n")
+    assert [line for line in lines if line.startswith("--")] == ["-- 1 of 2", "-- 2 of 2"]
+    assert [line.split() for line in lines if line.startswith("i ")] == [["i", "1"], ["i", "2"]]
+    assert "".join(lines).count("y") == 600
+
+
 def test_sql_lists_the_views_with_columns_and_comments(icl: Run, made: Path) -> None:
     views = json.loads(icl("sql", "--schema", "--db", made, "--format", "json")[1])
     by_name = {view["view"]: view for view in views}

@@ -99,7 +99,7 @@ create table raw.run_cells (           -- one row a cell and process: timings, f
     prompt_tokens bigint,              -- prompt tokens of the responses
     prefilled_tokens bigint,           -- prompt tokens really decoded (shared prefix once)
     new_tokens bigint,
-    wall_seconds double,
+    wall_seconds double,               -- from the first prompt on, without loading and probing
     prefill_seconds double,
     decode_seconds double,
     peak_rss_bytes bigint,

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from rich.box import HORIZONTALS
+from rich.box import HORIZONTALS, SIMPLE_HEAD
 from rich.columns import Columns
 from rich.console import Console
+from rich.measure import Measurement
 from rich.panel import Panel
 from rich.progress import (
     BarColumn,
@@ -33,6 +34,7 @@ from rich.text import Text
 from icl_local import tables
 from icl_local.tables import inert
 
+_UNLIMITED = 1_000_000
 PIPE_WIDTH = 180  # characters of a table where stdout is no terminal
 
 
@@ -57,21 +59,48 @@ def stderr() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> Table:
-    """A rich table; numbers to the right, None as an empty cell, every cell escaped."""
+def _shown(cell: object) -> str:
+    if cell is None:
+        return ""
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    return f"{cell:.2f}" if isinstance(cell, float) else str(cell)
+
+
+def _as_sql(cell: object) -> str:
+    if cell is None:
+        return "NULL"
+    if isinstance(cell, bool):
+        return str(cell).lower()
+    return f"{cell:.6g}" if isinstance(cell, float) else str(cell)
+
+
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    title: str | None = None,
+    shown: Callable[[object], str] = _shown,
+) -> Table:
+    """A rich table; numbers to the right, every cell as ``shown`` writes it, escaped."""
     body = [list(row) for row in rows]
-    result = Table(title=plain(title) if title else None, title_justify="left", header_style="bold", pad_edge=False)
+    result = Table(
+        title=plain(title) if title else None,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     for index, name in enumerate(columns):
         cells = [row[index] for row in body if row[index] is not None]
         numeric = bool(cells) and all(isinstance(c, int | float) and not isinstance(c, bool) for c in cells)
         result.add_column(plain(name), justify="right" if numeric else "left", overflow="fold")
     for row in body:
-        result.add_row(*("" if cell is None else plain(_shown(cell)) for cell in row))
+        result.add_row(*(plain(shown(cell)) for cell in row))
     return result
-
-
-def _shown(cell: object) -> object:
-    return f"{cell:.2f}" if isinstance(cell, float) else cell
 
 
 def print_rows(
@@ -80,9 +109,27 @@ def print_rows(
     """Rows to stdout as a rich table, csv, json, markdown or latex (the last four by icl_local.tables)."""
     if output_format == "text":
         stdout().print(table(columns, rows, title=title))
+        if title:
+            stdout().print()
         return
     found = tables.Table(title or "", tuple(columns), [tuple(row) for row in rows])
     stdout().out(tables.render(found, output_format), end="")
+
+
+def print_answer(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """What a query gave to stdout, as a table; where that is too wide, row by row with a line for each column."""
+    console = stdout()
+    whole = table(columns, rows, shown=_as_sql)
+    if Measurement.get(console, console.options.update_width(_UNLIMITED), whole).maximum <= console.width:
+        console.print(whole)
+        return
+    for number, row in enumerate(rows, 1):
+        record = Table.grid(padding=(0, 2, 0, 0))
+        record.add_column(style="bold")
+        record.add_column(overflow="fold")
+        for name, cell in zip(columns, row, strict=True):
+            record.add_row(plain(name), plain(_as_sql(cell)))
+        console.print(plain(f"-- {number} of {len(rows)}", "dim"), record, sep="\n")
 
 
 def print_table(found: tables.Table) -> None:

@@ -30,7 +30,8 @@ def command(
 ) -> None:
     """Run one select on the database; - reads it from standard input.
 
-    The query cannot write, reach other files or load code, and a run may go on meanwhile.
+    The query cannot write, reach other files or load code, and a run may go on meanwhile. Rows too wide for the
+    terminal are shown with a line for each column.
 
     Example: icl sql "select model, method, count(*) from responses group by all" --format csv
     """
@@ -47,6 +48,9 @@ def command(
     wanted = limit or (TEXT_ROWS if output_format == "text" else None)
     found = store.query(db, query, timeout=timeout, unsafe=unsafe, limit=None if wanted is None else wanted + 1)
     rows = found.rows[:wanted]
-    console.print_rows(found.columns, rows, output_format=output_format)
+    if output_format == "text":
+        console.print_answer(found.columns, rows)
+    else:
+        console.print_rows(found.columns, rows, output_format=output_format)
     if len(found.rows) > len(rows):
         console.say(f"only the first {wanted} rows; --limit gives more")
