@@ -132,6 +132,29 @@ def test_versus_paper_and_sentences_equal_pandas(study: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["study", "complicated"])
+def test_rows_behind_the_tables_equal_pandas(name: str, request: pytest.FixtureRequest) -> None:
+    path = request.getfixturevalue(name)
+    keys = ["response_id", "judge_id", "template_sha256"]
+    found = reference.view(path, "response_scores").rename(columns={"language": "language score"})
+    metrics = ["language score" if metric == "language" else metric for metric in reference.METRICS]
+    for reading in ("strict", "just_eval"):
+        close(found[found["reading"] == reading], reference.verdicts(path, reading), keys, metrics)
+    outcomes = reference.outcomes(path)
+    close(reference.view(path, "response_errors"), outcomes, ["response_id", "error"], ["failed"])
+    told = reference.responses(path)
+    answered, safety = ~told["finish_reason"].isin(["prompt_too_long", "error"]), told["split"] == "safety"
+    told = told.assign(n_responses=1, n_multi=answered & ~safety, n_safety=answered & safety)
+    counts = ["n_responses", "n_multi", "n_safety"]
+    wanted = told.groupby(reference.CELL)[counts].sum().reset_index()
+    close(reference.view(path, "cells"), wanted, reference.CELL, counts)
+    close(reference.view(path, "paper_cells"), wanted.merge(reference.shown_cells(path)), reference.CELL, counts)
+    sizes = reference.raw(path, "models")[["label", "parameters"]].rename(columns={"label": "model"}).drop_duplicates()
+    shown = reference.score_table(path, judge=JUDGE).rename(columns=reference.SHOWN)[["avg", "safety"]]
+    wanted = shown.reset_index().melt(KEYS, ["avg", "safety"], "metric").dropna().merge(sizes, on="model")
+    close(reference.view(path, "size_scores"), wanted, [*KEYS, "metric"], ["value", "parameters"])
+
+
+@pytest.mark.parametrize("name", ["study", "complicated"])
 def test_breakdowns_equal_pandas(name: str, request: pytest.FixtureRequest) -> None:
     path = request.getfixturevalue(name)
     told = reference.responses(path)[["response_id", "task", "topic", "source_set", "difficulty", "text"]]

@@ -85,9 +85,8 @@ def table(
     """A rich table; numbers to the right, every cell as ``shown`` writes it, escaped."""
     body = [list(row) for row in rows]
     result = Table(
-        title=plain(title) if title else None,
+        title=plain(title, "bold") if title else None,
         title_justify="left",
-        title_style="bold",
         header_style="bold",
         box=SIMPLE_HEAD,
         show_edge=False,
