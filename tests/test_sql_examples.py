@@ -17,8 +17,10 @@ from click.testing import CliRunner
 from icl_local.cli import icl
 from tests import synthetic
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "sql.md"
-QUESTIONS = re.findall(r"^## (\d+\. .*?)\n```sql\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), flags=re.M | re.S)
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENT = (ROOT / "docs" / "sql.md").read_text(encoding="utf-8")
+QUESTIONS = re.findall(r"^## (\d+\. .*?)\n```sql\n(.*?)```", DOCUMENT, flags=re.M | re.S)
 
 
 def in_python(study: Path, query: str) -> list[tuple[object, ...]]:
@@ -26,8 +28,19 @@ def in_python(study: Path, query: str) -> list[tuple[object, ...]]:
         return con.execute(query).fetchall()
 
 
-def test_there_are_ten_questions() -> None:
+def test_there_are_ten_questions_and_the_readme_leads_to_each() -> None:
     assert [name.split(".")[0] for name, _ in QUESTIONS] == [str(number) for number in range(1, 11)]
+    listed = re.findall(r"^(\d+\.) \[(.*?)\]\(docs/sql\.md#(.*?)\)$", README, flags=re.M)
+    assert [f"{number} {question}" for number, question, _ in listed] == [name for name, _ in QUESTIONS]
+    for number, question, anchor in listed:  # as GitHub makes them
+        assert anchor == re.sub(r"[^\w\- ]", "", f"{number} {question}".lower()).replace(" ", "-")
+
+
+def test_the_readmes_own_queries_run(study: Path) -> None:
+    queries = re.findall(r'^icl sql "(.*)"', README, flags=re.M)
+    assert len(queries) >= 3
+    for query in queries:
+        assert in_python(study, query), query
 
 
 @pytest.mark.parametrize("query", [query for _, query in QUESTIONS], ids=[name for name, _ in QUESTIONS])

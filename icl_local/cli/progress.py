@@ -43,7 +43,7 @@ class RunProgress:
             return
         if event.kind == "started":
             self._bars.begin(self._tasks[key])
-        errors = f"{event.n_loops} loops {event.n_code} code" if event.n_loops or event.n_code else ""
+        errors = f"loops {event.n_loops}, code {event.n_code}" if event.n_loops or event.n_code else ""
         rate = f"{event.tokens_per_second:.0f} tok/s" if event.tokens_per_second else None
         state = {"failed": "failed", "interrupted": "stopped"}.get(event.kind, errors)
         self._bars.update(self._tasks[key], done=event.n_done, rate=rate, note=state)
@@ -63,5 +63,5 @@ class RunProgress:
         told = f": {event.message}" if event.message else ""
         console.say(
             f"{event.cell.label}: {event.kind}, {event.n_done} of {event.n_wanted}{rate},"
-            f" {event.n_loops} loops, {event.n_code} code{told}"
+            f" loops {event.n_loops}, code {event.n_code}{told}"
         )
