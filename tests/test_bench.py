@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from icl_local import bench, queries, store
+from icl_local import bench, bench_model, queries, store
+from icl_local.cli import icl
 from icl_local.engine.protocol import EngineOptions, Request
 from icl_local.engine.worker import Worker
+from icl_local.gguf_file import read_info
 
 
 def test_contenders_generate_the_same_number_of_tokens(tmp_path: Path, tiny_gguf: Path) -> None:
@@ -31,6 +35,29 @@ def test_contenders_generate_the_same_number_of_tokens(tmp_path: Path, tiny_gguf
         rows = bench.rows(results, model="tiny.gguf", quantization="F32", n_queries=3)
         writer.put([("benchmarks", row) for row in rows])
     assert store.query(tmp_path / "x.duckdb", "select count(*) from raw.benchmarks").rows == [(6,)]
+
+
+def test_the_command_times_a_random_model_of_a_known_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"layers": 2, "embd": 64, "heads": 4, "kv_heads": 2, "ff": 128, "vocab": 49_280}
+    monkeypatch.setitem(bench_model.SHAPES, "1b", small)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    asked = ["--shape", "1b", "--type", "q8_0", "--limit", "2", "--max-tokens", "3", "--at-once", "1,2"]
+    asked += ["--contenders", "create_completion", "--format", "json", "--db", str(tmp_path / "x.duckdb")]
+    files = {}
+    for _ in range(2):
+        result = CliRunner().invoke(icl, ["bench", *asked])
+        assert result.exit_code == 0, result.output
+        told = {(row["contender"], row["at once"]): row for row in json.loads(result.stdout)}
+        assert {("icl-local", 1), ("icl-local", 2), ("create_completion", 1)} <= set(told)
+        assert all(row["error"] is None and row["tokens/s"] > 0 for row in told.values())
+        assert told["create_completion", 1]["x loop"] == pytest.approx(1)
+        built = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "icl-local" / "bench").iterdir()}
+        assert files in ({}, built)  # made once
+        files = built
+    assert set(files) == {"random-1b.f16.gguf", "random-1b.q8_0.gguf"}
+    info = read_info(tmp_path / "icl-local" / "bench" / "random-1b.q8_0.gguf")
+    block = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128 + 2 * 64
+    assert (info.quantization, info.parameters) == ("Q8_0", 49_280 * 64 + 64 + 2 * block)
 
 
 def test_a_contender_that_fails_is_told_and_has_no_rate(tiny_gguf: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import shutil
 import subprocess
@@ -15,9 +16,11 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from icl_local import checkpoint as checkpoint_module
 from icl_local.checkpoint import BLOCK_BYTES, Checkpoint, TensorPlan, permute
+from icl_local.cli import icl
 from icl_local.convert import convert, quantize
 from icl_local.convert_tokenizer import load_vocabulary
 from icl_local.errors import ConfigError, ConversionError, DiskFull, ModelError
@@ -25,7 +28,7 @@ from icl_local.gguf_file import read_info
 from icl_local.identity import sha256_file
 from icl_local.model_source import locate, unpack_gguf
 from icl_local.parity import Reference, Verdict, check_logits, gate
-from icl_local.store import Store
+from icl_local.store import Store, query
 from tests.tiny_checkpoint import LLAMA3_ROPE, build_checkpoint, write_safetensors
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -395,6 +398,17 @@ def test_quantised_file_knows_its_parent(tmp_path: Path) -> None:
     (tmp_path / "damaged.gguf").write_bytes(b"GGUF" + b"\0" * 100)
     with pytest.raises(ModelError):
         quantize(tmp_path / "damaged.gguf", tmp_path / "never.gguf", type_name="q8_0")
+
+
+def test_the_command_quantises_and_tells_how_far_the_tokens_agree(tiny_gguf: Path, tmp_path: Path) -> None:
+    out, db = tmp_path / "tiny.Q8_0.gguf", tmp_path / "icl.duckdb"
+    result = CliRunner().invoke(icl, ["quantize", str(tiny_gguf), "--out", str(out), "--type", "q8_0", "--db", str(db)])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip() == str(out)
+    assert re.search(r"^next_token: the same at [\d.]+% of 256 positions$", result.stderr, flags=re.M)
+    assert read_info(out).quantization == "Q8_0"
+    rows = query(db, "select quantization, parent_gguf_sha256 from raw.conversions").rows
+    assert rows == [("Q8_0", sha256_file(tiny_gguf))]
 
 
 def test_gguf_unpacks_into_a_checkpoint_that_converts_back(tiny_gguf: Path, tmp_path: Path) -> None:
