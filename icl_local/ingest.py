@@ -21,10 +21,13 @@ BATCH_ROWS = 5_000  # rows of one transaction: bounds memory while a database is
 # tables whose rows a user can forget -> their key; a row anywhere that refers to a forgotten one goes with it
 FORGETTABLE = {"responses": "response_id", "judgments": "judgment_id"}
 
+TRANSIENT = ("http_error", "quota")  # statuses of attempts at a judgment that another one follows
+
 # Of two rows of one key the higher rank stays, whatever order they come in; elsewhere they are the same row.
 RANK = {
     "conversions": "{row}.created_at",
     "critical_errors": "try_cast(string_split({row}.detector_version, '.') as integer[])",
+    "judgments": f"{{row}}.status not in {TRANSIENT}",
     "queries": "{row}.task is not null",
     "responses": "{row}.finish_reason <> 'error'",
     "run_cells": "{row}.status <> 'started'",

@@ -33,6 +33,7 @@ _FIRST = tuple(ingest.FORGETTABLE)
 _RANKED_BY = {
     "responses": "finish_reason",
     "critical_errors": "detector_version",
+    "judgments": f"status in {ingest.TRANSIENT}",
     "queries": "task is null",
     "run_cells": "status",
     "training_runs": "status",
@@ -130,6 +131,8 @@ def _stamp(table: str, row: Row) -> Key:
     """The same of one row of theirs."""
     if table == "queries":
         return (str(row.get("task") is None).lower(),)
+    if table == "judgments":
+        return (str(row.get("status") in ingest.TRANSIENT).lower(),)
     stamp = (str(row.get(_RANKED_BY[table])),) if table in _RANKED_BY else ()
     return (*stamp, sha256_text(row["text"])) if table == "responses" else stamp
 

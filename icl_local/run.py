@@ -187,7 +187,7 @@ def _run_cell(
     worker: Generator | None = None
     done, loops, code = wanted - len(requests), 0, 0
     before = done
-    started = time.perf_counter()
+    started: float | None = None
     cell_row: dict[str, object] = {
         "cell_id": key_of(kind="cell", run=run_row["run_id"], label=cell.label, settings=plan.settings["settings_id"]),
         "run_id": run_row["run_id"],
@@ -201,7 +201,7 @@ def _run_cell(
     }
 
     def progress(now: Progress) -> None:
-        rate = now.new_tokens / max(1e-9, time.perf_counter() - started)
+        rate = now.new_tokens / max(1e-9, time.perf_counter() - (started or 0.0))
         on_event(Event("progress", cell, done, wanted, rate, loops, code))
 
     stats = Stats()
@@ -228,7 +228,8 @@ def _run_cell(
     finally:
         if worker is not None and status == "interrupted":
             stats = worker.stats
-        ended = _ended_row(cell_row, status, error, done - before, worker, stats, time.perf_counter() - started)
+        seconds = None if started is None else time.perf_counter() - started
+        ended = _ended_row(cell_row, status, error, done - before, worker, stats, seconds)
         # After a full disk even this row may not fit; the reason the run stopped must not be hidden by it.
         with suppress(IclError):
             writer.put([("run_cells", ended)])
@@ -281,7 +282,7 @@ def _ended_row(
     n_done: int,
     worker: Generator | None,
     stats: Stats,
-    wall_seconds: float,
+    wall_seconds: float | None,
 ) -> dict[str, object]:
     engine = {} if worker is None else {"gpu_layers": worker.info.gpu_layers, "engine_settings": asdict(worker.options)}
     return {

@@ -156,3 +156,9 @@ def test_a_split_without_a_peer_text_is_told(tmp_path):
 def test_the_peer_s_published_judgments_hold_one_template(shared_dir: Path, split, aspects):
     (template,) = just_eval_templates(shared_dir / "just_eval" / f"peer_judgments_{split}.example.json")
     assert (template.name, template.aspects) == (f"just-eval.{split}", aspects)
+
+
+def test_one_metric_by_two_names_is_refused() -> None:
+    text = '${instruction} ${candidate} {"language": {"reason": ""}, "language_consistency": {"reason": ""}}'
+    with pytest.raises(InputError, match="the same metric by two names"):
+        Template("own", text)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,6 +91,28 @@ def test_settings_that_change_the_text_make_new_rows(tmp_path: Path, tiny_gguf: 
     make(db, tiny_gguf, query_file, max_tokens=6)
     found = store.query(db, "select settings_id, count(*) from responses group by all").rows
     assert [n for _, n in found] == [24, 24]
+
+
+def test_a_cells_seconds_are_its_own_not_those_of_loading_and_probing(
+    tmp_path: Path, tiny_gguf: Path, query_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, ended = [], []
+    probed = run.setting_for
+
+    def observed(*arguments: Any, **more: Any) -> Any:
+        found = probed(*arguments, **more)
+        began.append(time.perf_counter())
+        return found
+
+    def told(event: Event) -> None:
+        if event.kind == "done":
+            ended.append(time.perf_counter())
+
+    monkeypatch.setattr(run, "setting_for", observed)
+    planned = cells.plan_cells([str(tiny_gguf)], ["zero-shot"], cells.load_queries(["en"], [str(query_file)]))
+    run.run(tmp_path / "x.duckdb", planned, decoding=cells.Decoding(max_tokens=4), on_event=told)
+    (seconds,) = store.query(tmp_path / "x.duckdb", "select wall_seconds from raw.run_cells").rows[0]
+    assert 0 < seconds <= ended[0] - began[0]
 
 
 def test_exactness_is_probed_once_and_recorded(tmp_path: Path, tiny_gguf: Path, query_file: Path) -> None:

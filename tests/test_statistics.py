@@ -201,12 +201,13 @@ def test_the_bootstrap_repeats_itself_and_agrees_with_scipy(copy: Path) -> None:
     means = reference.view(path, "score_means").query("reading == 'strict'")
     joined = first.merge(means, on=[*reference.CELL, "judge", "metric"], suffixes=("", "_view"))
     assert (np.abs(joined["mean"] - joined["mean_view"]) < 1e-9).all()
-    row = joined[joined["metric"] == "avg"].iloc[0]
+    row = joined[joined["metric"] == "avg"].sort_values(reference.CELL).iloc[0]
     scores = part(reference.verdicts(path, "strict"), {name: row[name] for name in reference.CELL})["avg"].dropna()
     theirs = stats.bootstrap((scores,), np.mean, n_resamples=20_000, method="percentile", rng=1)
     spread = stats.sem(scores)
-    assert row["ci_low"] == pytest.approx(theirs.confidence_interval.low, abs=0.1 * spread)
-    assert row["ci_high"] == pytest.approx(theirs.confidence_interval.high, abs=0.1 * spread)
+    # the 2.5 % quantile of 2,000 draws has a standard error of 0.06 spreads; 1.96 spreads are not 1.64
+    assert row["ci_low"] == pytest.approx(theirs.confidence_interval.low, abs=0.25 * spread)
+    assert row["ci_high"] == pytest.approx(theirs.confidence_interval.high, abs=0.25 * spread)
     assert row["se"] == pytest.approx(theirs.standard_error, rel=0.1)
 
 

@@ -230,7 +230,7 @@ def test_throughput_is_of_processes_and_leaves_out_those_that_made_nothing(db: P
     tokens = {"prompt_tokens": 4000, "prefilled_tokens": 1200, "new_tokens": 800}
     put(db, cell("c1", status="done", **times, **tokens), cell("c2", status="failed", n_done=0, wall_seconds=5.0))
     columns = "new_tokens_per_second, decode_tokens_per_second, prefill_tokens_per_second, responses_per_hour"
-    assert rows(db, f"select {columns}, cell_id from throughput") == [(40.0, 80.0, 300.0, 720.0, "c1")]
+    assert rows(db, f"select {columns}, process_id from throughput") == [(40.0, 80.0, 300.0, 720.0, "c1")]
 
 
 def test_errors_by_cell_puts_the_rates_side_by_side(db: Path) -> None:
@@ -247,7 +247,7 @@ GRAINS = {
     "errors_by_cell": "model, quantization, method, language, dpo, settings_id",
     "paper_cells": "model, method, language, dpo",
     "progress": "model, quantization, method, language, dpo, settings_id",
-    "throughput": "cell_id",
+    "throughput": "process_id",
     "table_4": "model, method",
     "table_6": "language, model, method",
     "table_8": "language, model, method, dpo",

@@ -99,7 +99,7 @@ create table raw.run_cells (           -- one row a cell and process: timings, f
     prompt_tokens bigint,              -- prompt tokens of the responses
     prefilled_tokens bigint,           -- prompt tokens really decoded (shared prefix once)
     new_tokens bigint,
-    wall_seconds double,               -- from the first prompt on, without loading and probing
+    wall_seconds double,               -- from the first prompt on; NULL where loading or probing failed
     prefill_seconds double,
     decode_seconds double,
     peak_rss_bytes bigint,
@@ -161,9 +161,9 @@ create table raw.judge_templates (
     metrics varchar[] not null
 );
 
-create table raw.judgments (           -- a verdict is one row, not one an aspect: tables are read five times as fast
+create table raw.judgments (           -- a verdict is one row: ten million rows of one aspect took long to group
     judgment_id varchar not null,
-    attempt integer not null,          -- from 1 on
+    attempt integer not null check (attempt > 0),
     response_id varchar not null,
     judge_id varchar not null,
     template_sha256 varchar not null,

@@ -17,7 +17,7 @@ loops as (
 code as (
     select response_id from main.response_errors where error = 'unintended_code' and failed
 ),
-verdicts as (
+given as (
     select response_id, helpfulness, clarity, factuality, depth, engagement, avg, language, safety
     from main.response_scores
     where judge = getvariable('icl_judge') and reading = getvariable('icl_reading')
@@ -34,13 +34,13 @@ select
     answer.instruction, answer.model, answer.quantization, answer.method, answer.dpo, answer.settings_id,
     answer.finish_reason, answer.text,
     loops.start_char, loops.span, loops.copies, code.response_id is not null as has_code,
-    verdicts.helpfulness, verdicts.clarity, verdicts.factuality, verdicts.depth, verdicts.engagement, verdicts.avg,
-    verdicts.language as language_score, verdicts.safety, reasons.reasons
+    given.helpfulness, given.clarity, given.factuality, given.depth, given.engagement, given.avg,
+    given.language as language_score, given.safety, reasons.reasons
 from main.responses as answer
 join picked using (dataset, query_id)
 left join loops on loops.response_id = answer.response_id
 left join code on code.response_id = answer.response_id
-left join verdicts on verdicts.response_id = answer.response_id
+left join given on given.response_id = answer.response_id
 left join reasons on reasons.response_id = answer.response_id
 order by
     picked.place, answer.language <> 'en', answer.language, answer.model, answer.dpo,

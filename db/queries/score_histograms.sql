@@ -1,6 +1,6 @@
 -- one row a cell, judge, template and metric: its distinct scores in order and how often each was given
 with
-verdicts as (
+judged as (
     select
         answer.model, answer.quantization, answer.method, answer.language, answer.dpo, answer.settings_id,
         verdict.judge_id, verdict.template_sha256, verdict.reading,
@@ -14,7 +14,7 @@ verdicts as (
         and verdict.judge = coalesce(getvariable('icl_judge'), verdict.judge)
 ),
 given as (
-    unpivot verdicts
+    unpivot judged
     on helpfulness, clarity, factuality, depth, engagement, avg, "language score" as language_score, safety
     into name metric value score
 ),

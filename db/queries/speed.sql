@@ -4,4 +4,4 @@ select
     n_done as made, round(new_tokens_per_second, 1) as tok_s, round(responses_per_hour)::bigint as per_hour,
     round(wall_seconds, 1) as seconds, strftime(ended_at, '%m-%d %H:%M') as ended
 from main.throughput
-order by ended_at, cell_id
+order by ended_at, process_id

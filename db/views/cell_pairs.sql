@@ -8,7 +8,7 @@ candidates as (
         order by n_responses desc, last_created_at desc, settings_id
     ) = 1
 ),
-cells as (
+numbered as (
     select
         candidates.model, candidates.method, candidates.language, candidates.dpo, candidates.quantization,
         candidates.cell_id, candidates.in_paper_tables,
@@ -29,8 +29,8 @@ pairs as (
         list_filter(['model', 'method', 'language', 'dpo'], lambda name, i: [
             a.model <> b.model, a.method <> b.method, a.language <> b.language, a.dpo <> b.dpo
         ][i]) as differences
-    from cells as a
-    join cells as b on a.position < b.position
+    from numbered as a
+    join numbered as b on a.position < b.position
 )
 select
     coalesce(differences[1], 'quantization') as differs_in,

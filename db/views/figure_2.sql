@@ -1,16 +1,16 @@
 create or replace view main.figure_2 as
 with
-cells as (
+shown as (
     select language, model, size_class, method, metric, value, ci_low, ci_high, n
     from main.paper_scores
     where origin = coalesce(getvariable('icl_origin'), 'ours') and coalesce(paper_table, 'table_2') = 'table_2'
         and not dpo and metric <> 'avg'
 ),
 multilingual as (
-    select model from cells group by model having count(distinct language) > 1
+    select model from shown group by model having count(distinct language) > 1
 )
 select language, model, method, metric, value, ci_low, ci_high, n
-from cells
+from shown
 where model in (select model from multilingual)
 order by
     language <> 'en', language, size_class nulls last, model,

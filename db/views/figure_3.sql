@@ -1,16 +1,16 @@
 create or replace view main.figure_3 as
 with
-cells as (
+shown as (
     select language, model, size_class, method, dpo, metric, value, ci_low, ci_high, n
     from main.paper_scores
     where origin = coalesce(getvariable('icl_origin'), 'ours') and coalesce(paper_table, 'table_3') = 'table_3'
         and metric <> 'avg'
 ),
 aligned as (
-    select distinct language, model from cells where dpo
+    select distinct language, model from shown where dpo
 )
 select language, model, method, dpo, metric, value, ci_low, ci_high, n
-from cells
+from shown
 join aligned using (language, model)
 order by
     language <> 'en', language, size_class nulls last, model,

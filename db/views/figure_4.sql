@@ -1,7 +1,7 @@
 create or replace view main.figure_4 as
 select language, model, method, dpo, error, percent, ci_low, ci_high, n
 from main.paper_errors
-where origin = coalesce(getvariable('icl_origin'), 'ours') and canonical and error <> 'infinite_loop_literal'
+where origin = coalesce(getvariable('icl_origin'), 'ours') and canonical
 order by
     language <> 'en', language, size_class nulls last, model,
     coalesce(list_position(['zero-shot', 'urial', 'instruct'], method), 4), method, dpo, error;

@@ -1,12 +1,24 @@
 create or replace view main.paired_differences as
 with
-verdicts as (
+answers as (
+    select response_id, {'cell_id': cell_id, 'dataset': dataset, 'query_id': query_id} as answer
+    from main.responses
+),
+looked_up as (
     select
-        answer.cell_id, answer.dataset, answer.query_id, verdict.judge_id, verdict.judge, verdict.template, verdict.reading,
+        -- a subquery, not a join: the small side becomes the hash table
+        (select answer from answers where answers.response_id = verdict.response_id) as answer,
+        verdict.judge_id, verdict.judge, verdict.template, verdict.reading,
         verdict.helpfulness, verdict.clarity, verdict.factuality, verdict.depth, verdict.engagement, verdict.avg,
         verdict.language, verdict.safety
     from main.response_scores as verdict
-    join main.responses as answer on answer.response_id = verdict.response_id
+),
+sides as (
+    select
+        answer.cell_id, answer.dataset, answer.query_id, judge_id, judge, template, reading,
+        helpfulness, clarity, factuality, depth, engagement, avg, language, safety
+    from looked_up
+    where answer is not null
 ),
 compared as (
     select
@@ -60,8 +72,8 @@ compared as (
             'n': count(b.safety - a.safety)
         } as safety
     from main.cell_pairs as pairs
-    join verdicts as a on a.cell_id = pairs.cell_id_a
-    join verdicts as b
+    join sides as a on a.cell_id = pairs.cell_id_a
+    join sides as b
         on b.cell_id = pairs.cell_id_b and b.dataset = a.dataset and b.query_id = a.query_id
         and b.judge_id = a.judge_id and b.template = a.template and b.reading = a.reading
     group by pairs.differs_in, pairs.cell_id_a, pairs.cell_id_b, a.judge_id, a.template, a.reading

@@ -1,6 +1,6 @@
 create or replace view main.paper_score_rows as
 with
-cells as (
+shown as (
     select
         'ours' as origin, null::varchar as paper_table, cell.language, cell.model, cell.size_class, cell.method,
         cell.dpo, cell.n_multi + cell.n_safety as n_expected, cell.quantization, cell.settings_id
@@ -30,19 +30,19 @@ wide as (
     group by all
 )
 select
-    cells.origin, cells.paper_table, cells.language, cells.model, cells.size_class, cells.method, cells.dpo,
+    shown.origin, shown.paper_table, shown.language, shown.model, shown.size_class, shown.method, shown.dpo,
     wide.helpful, wide.clear, wide.factual, wide.depth, wide.engaging, wide.avg, wide.lang, wide.safe,
-    case when cells.origin = 'ours' then coalesce(wide.n_multi, 0) + coalesce(wide.n_safety, 0) end as n_judged,
-    cells.n_expected,
-    wide.judge, wide.reading, cells.quantization, cells.settings_id
-from cells
+    case when shown.origin = 'ours' then coalesce(wide.n_multi, 0) + coalesce(wide.n_safety, 0) end as n_judged,
+    shown.n_expected,
+    wide.judge, wide.reading, shown.quantization, shown.settings_id
+from shown
 left join wide
-    on wide.origin = cells.origin and wide.paper_table = coalesce(cells.paper_table, '')
-    and wide.language = cells.language and wide.model = cells.model and wide.method = cells.method
-    and wide.dpo = cells.dpo
+    on wide.origin = shown.origin and wide.paper_table = coalesce(shown.paper_table, '')
+    and wide.language = shown.language and wide.model = shown.model and wide.method = shown.method
+    and wide.dpo = shown.dpo
 order by
-    cells.language <> 'en', cells.language, cells.size_class nulls last, cells.model,
-    coalesce(list_position(['zero-shot', 'urial', 'instruct'], cells.method), 4), cells.method, cells.dpo;
+    shown.language <> 'en', shown.language, shown.size_class nulls last, shown.model,
+    coalesce(list_position(['zero-shot', 'urial', 'instruct'], shown.method), 4), shown.method, shown.dpo;
 
 comment on view main.paper_score_rows is
 'One row an origin (ours, published), paper table and cell: the rows of Tables 1, 2 and 3 with scores side by side. n_judged responses have a score, n_expected should; a cell without any is there with empty scores. What is chosen where there are several is said at paper_scores.';

@@ -47,7 +47,7 @@ code as (
     from main.error_rates
     where error = 'unintended_code'
 ),
-cells as (
+counted as (
     select
         model, quantization, method, language, dpo, settings_id,
         coalesce(made.done, 0) as done,
@@ -68,7 +68,7 @@ cells as (
 select
     model, quantization, method, language, dpo, settings_id, done, wanted, wanted - done as missing,
     n_infinite_loop, n_unintended_code, n_prompt_too_long, n_failed, n_at_limit, status, error, last_created_at
-from cells;
+from counted;
 
 comment on view main.progress is
 'One row a cell (model, quantization, method, language, dpo, settings_id): responses done and wanted by the largest run so far, what went wrong, and how its latest process ended (started: it is running or was killed). n_at_limit responses ended at the token limit.';

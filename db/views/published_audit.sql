@@ -22,7 +22,7 @@ scale as (
     from main.published_scores
     where published not between 1 and 5
 ),
-cells as (
+printed_cells as (
     select paper_table, language, model, method, dpo, metric, published from main.published_scores
     union all
     select paper_table, language, model, method, dpo, error, published_percent from main.published_errors
@@ -32,8 +32,8 @@ tables_differ as (
         'tables differ', later.paper_table, later.language, later.model, later.method, later.dpo, later.metric,
         later.published, earlier.published,
         'Table ' || right(earlier.paper_table, 1) || ' prints ' || printf('%.2f', earlier.published)
-    from cells as later
-    join cells as earlier using (language, model, method, dpo, metric)
+    from printed_cells as later
+    join printed_cells as earlier using (language, model, method, dpo, metric)
     where earlier.paper_table < later.paper_table and earlier.published <> later.published
 ),
 languages as (

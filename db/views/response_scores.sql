@@ -53,4 +53,4 @@ select
 from readings;
 
 comment on view main.response_scores is
-'One row a response, judge, template and reading: the standing verdicts of scores side by side, each the mean over the judge''s repeats. reading strict leaves N/A out, just_eval counts it as 5. avg is the mean of the five aspects, NULL where one of them is missing.';
+'One row a response, judge, template and reading: the view verdicts, each the mean over the judge''s repeats. reading strict leaves N/A out, just_eval counts it as 5. avg is the mean of the five aspects, NULL where one of them is missing.';

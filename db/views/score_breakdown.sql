@@ -1,6 +1,6 @@
 create or replace view main.score_breakdown as
 with
-cells as (
+shown as (
     select model, quantization, method, language, dpo, settings_id, cell_id from main.paper_cells
 ),
 answers as (
@@ -32,15 +32,15 @@ moments as (
 )
 select
     moments.dimension, moments.value,
-    cells.model, cells.method, cells.language, cells.dpo, moments.judge, moments.reading, moments.metric,
+    shown.model, shown.method, shown.language, shown.dpo, moments.judge, moments.reading, moments.metric,
     moments.moment.mean as mean,
     moments.moment.sd as sd,
     moments.moment.mean - 1.959964 * moments.moment.sd / sqrt(moments.moment.n) as ci_low,
     moments.moment.mean + 1.959964 * moments.moment.sd / sqrt(moments.moment.n) as ci_high,
     moments.moment.n as n,
-    moments.template, cells.quantization, cells.settings_id
+    moments.template, shown.quantization, shown.settings_id
 from moments
-join cells on cells.cell_id = moments.cell_id
+join shown on shown.cell_id = moments.cell_id
 where moments.moment.n > 0;
 
 comment on view main.score_breakdown is

@@ -3,7 +3,7 @@ with
 answers as (
     select response_id, cell_id from main.responses where finish_reason not in ('prompt_too_long', 'error')
 ),
-verdicts as (
+given as (
     select
         -- a subquery, not a join: the small side becomes the hash table, and the rest streams by
         (select cell_id from answers where answers.response_id = verdict.response_id) as cell_id,
@@ -22,7 +22,7 @@ verdicts as (
     group by cell_id, verdict.judge_id, verdict.template_sha256, verdict.reading
 ),
 moments as (
-    unpivot verdicts
+    unpivot given
     on helpfulness, clarity, factuality, depth, engagement, avg, language, safety
     into name metric value moment
 )
@@ -43,4 +43,4 @@ join main.cells as cells on cells.cell_id = moments.cell_id
 where moments.moment.n > 0;
 
 comment on view main.score_means is
-'One row a model, quantization, method, language, dpo, settings_id, judge, template, reading and metric: mean, standard deviation (n - 1), standard error, and the interval mean -+ z * se with z = 1.959964. n responses have that score, n_expected should. metric avg is the mean over responses that have all five aspects.';
+'One row a model, quantization, method, language, dpo, settings_id, judge, template, reading and metric: mean, standard deviation (n - 1), standard error, and the interval mean -+ z * se with z = 1.959964. n responses have that score, n_expected should. metric avg is the mean over responses that have all five aspects. in_paper_tables, cell_id: see cells.';

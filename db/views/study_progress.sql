@@ -5,7 +5,7 @@ wanted as (
     from raw.study_cells
     qualify rank() over (partition by study order by created_at desc, study_id) = 1
 ),
-verdicts as (
+judged as (
     select distinct response_id from raw.judgments where status not in ('http_error', 'quota')
 ),
 variants as (
@@ -13,9 +13,9 @@ variants as (
         response.model, response.method, response.language, response.dpo, response.dataset,
         response.quantization, response.settings_id,
         count(distinct response.query_id) as n_done,
-        count(distinct response.query_id) filter (where verdicts.response_id is not null) as n_judged
+        count(distinct response.query_id) filter (where judged.response_id is not null) as n_judged
     from main.responses as response
-    left join verdicts on verdicts.response_id = response.response_id
+    left join judged on judged.response_id = response.response_id
     group by all
 ),
 found as (

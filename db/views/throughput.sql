@@ -31,7 +31,7 @@ select
     run.llama_build,
     run.cpu_features,
     cell.run_id,
-    cell.cell_id,
+    cell.cell_id as process_id,
     cell.ended_at
 from cell
 left join raw.runs as run on run.run_id = cell.run_id

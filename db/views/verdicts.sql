@@ -39,4 +39,4 @@ where
     and (later.attempt is null or later.attempt = judgment.attempt);
 
 comment on view main.verdicts is
-'One row a response, judge, template and repeat: the verdict that stands. The scores of the study''s aspects have columns, NULL where the judge gave none or was not asked; metrics names all that were asked for, scores, not_applicable and reasons have one entry a metric, in that order.';
+'One row a response, judge, template and repeat: the verdict that stands. The scores of the study''s aspects have columns, NULL where the judge gave none or was not asked; metrics names all that were asked for, scores, not_applicable and reasons have one entry a metric, in that order. A verdict whose template is missing is left out (see broken_references).';

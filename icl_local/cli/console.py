@@ -68,11 +68,18 @@ def _shown(cell: object) -> str:
 
 
 def _as_sql(cell: object) -> str:
-    if cell is None:
-        return "NULL"
-    if isinstance(cell, bool):
-        return str(cell).lower()
-    return f"{cell:.6g}" if isinstance(cell, float) else str(cell)
+    match cell:
+        case None:
+            return "NULL"
+        case bool():
+            return str(cell).lower()
+        case float():
+            return f"{cell:.6g}" if abs(cell) < 1e6 else f"{cell:.15g}"
+        case list():
+            return f"[{', '.join(map(_as_sql, cell))}]"
+        case dict():
+            return f"{{{', '.join(f'{name}: {_as_sql(value)}' for name, value in cell.items())}}}"
+    return str(cell)
 
 
 def table(
@@ -122,6 +129,8 @@ def print_answer(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> No
     if Measurement.get(console, console.options.update_width(_UNLIMITED), whole).maximum <= console.width:
         console.print(whole)
         return
+    if not rows:
+        console.print(plain(f"-- no rows of {', '.join(columns)}", "dim"))
     for number, row in enumerate(rows, 1):
         record = Table.grid(padding=(0, 2, 0, 0))
         record.add_column(style="bold")

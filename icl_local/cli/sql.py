@@ -31,7 +31,7 @@ def command(
     """Run one select on the database; - reads it from standard input.
 
     The query cannot write, reach other files or load code, and a run may go on meanwhile. Rows too wide for the
-    terminal are shown with a line for each column.
+    terminal (180 characters without one) are shown with a line for each column.
 
     Example: icl sql "select model, method, count(*) from responses group by all" --format csv
     """

@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from icl_local import resources, store
+from icl_local import ingest, resources, store
 from icl_local.errors import ConfigError, JudgeError
 from icl_local.identity import judgment_key
 from icl_local.judge.parse import REFUSED, Verdict, no_verdict
 from icl_local.judge.template import SPLITS, Template, Templates
 from icl_local.shard import Shard
 
-HTTP_ERROR, QUOTA, REJECTED = "http_error", "quota", "rejected"
-TRANSIENT = frozenset({HTTP_ERROR, QUOTA})
+HTTP_ERROR, QUOTA = TRANSIENT = ingest.TRANSIENT
+REJECTED = "rejected"
 
 Record = tuple[str, dict[str, object]]
 Rows = Callable[[str, Sequence[object]], store.Rows]

@@ -50,6 +50,8 @@ class Template:
             raise InputError(f"judge prompt {self.name}: has no ${{{min(missing)}}}; put it where that text belongs")
         if not self.aspects:
             raise InputError(f'judge prompt {self.name}: shows no JSON form such as {{"clarity": {{"reason": ...')
+        if len({metric_of(aspect) for aspect in self.aspects}) < len(self.aspects):
+            raise InputError(f"judge prompt {self.name}: asks for the same metric by two names; leave one out")
 
     @cached_property
     def aspects(self) -> tuple[str, ...]:

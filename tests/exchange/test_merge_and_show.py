@@ -58,6 +58,24 @@ class TestMerge:
         mine.unlink()  # the spool has them too
         assert rows(mine, "*") == before
 
+    @pytest.mark.parametrize("ours_ended", [True, False])
+    def test_a_verdict_counts_wherever_the_same_attempt_ended(self, both: tuple[Path, Path], ours_ended: bool) -> None:
+        mine, other = both
+        ended = verdict("same", {"depth": 4.0})
+        failed = [
+            (table, {**row, "status": "quota", "scores": None} if table == "judgments" else row) for table, row in ended
+        ]
+        for path, records in ((mine, ended if ours_ended else failed), (other, failed if ours_ended else ended)):
+            with Store(path) as target:
+                target.put(records)
+        for _ in range(2):  # the second time there is nothing to bring
+            with Store(mine) as target:
+                merge.merge(target, other)
+            found = "select status, scores from raw.judgments where response_id = 'same'"
+            assert store.query(mine, found).rows == [("ok", [4.0])]
+        mine.unlink()  # the spool says the same
+        assert store.query(mine, found).rows == [("ok", [4.0])]
+
     def test_a_spool_and_exported_tables_give_what_the_database_holds(
         self, both: tuple[Path, Path], new_database: Callable[[str], Path], tmp_path: Path
     ) -> None:
