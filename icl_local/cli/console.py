@@ -142,7 +142,14 @@ def print_answer(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> No
 
 def print_table(found: tables.Table) -> None:
     """A table of icl_local.tables to stdout, with its bold cells, marks, lines between groups and notes."""
-    result = Table(title=plain(found.title), title_justify="left", header_style="bold", box=HORIZONTALS)
+    result = Table(
+        title=plain(found.title, "bold"),
+        title_justify="left",
+        header_style="bold",
+        box=HORIZONTALS,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     for name, right in zip(found.columns, tables.numeric_columns(found), strict=True):
         result.add_column(plain(name.replace("_", " ")), justify="right" if right else "left")
     for y, row in enumerate(found.rows):
