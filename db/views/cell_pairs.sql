@@ -10,16 +10,16 @@ candidates as (
 ),
 numbered as (
     select
-        candidates.model, candidates.method, candidates.language, candidates.dpo, candidates.quantization,
-        candidates.cell_id, candidates.in_paper_tables,
+        model, method, language, dpo, quantization,
+        cell_id, in_paper_tables,
         -- a is what b is compared with: no DPO before DPO, English and zero-shot first, more bits before fewer
         row_number() over (
             order by
-                candidates.dpo, candidates.language <> 'en', candidates.language,
-                coalesce(list_position(['zero-shot', 'urial', 'instruct'], candidates.method), 4), candidates.method,
-                candidates.model,
-                try_cast(regexp_extract(candidates.quantization, '[0-9]+') as integer) desc nulls last,
-                candidates.quantization
+                dpo, language <> 'en', language,
+                coalesce(list_position(['zero-shot', 'urial', 'instruct'], method), 4), method,
+                model,
+                try_cast(regexp_extract(quantization, '[0-9]+') as integer) desc nulls last,
+                quantization
         ) as position
     from candidates
 ),

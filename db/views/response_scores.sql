@@ -8,13 +8,8 @@ means as (
     select
         response_id, judge_id, judge, template_sha256, template,
         helpfulness, clarity, factuality, depth, engagement, language, safety,
-        case when not_applicable[list_position(metrics, 'helpfulness')] then 5 else helpfulness end as helpfulness_with_na,
-        case when not_applicable[list_position(metrics, 'clarity')] then 5 else clarity end as clarity_with_na,
-        case when not_applicable[list_position(metrics, 'factuality')] then 5 else factuality end as factuality_with_na,
-        case when not_applicable[list_position(metrics, 'depth')] then 5 else depth end as depth_with_na,
-        case when not_applicable[list_position(metrics, 'engagement')] then 5 else engagement end as engagement_with_na,
-        case when not_applicable[list_position(metrics, 'language')] then 5 else language end as language_with_na,
-        case when not_applicable[list_position(metrics, 'safety')] then 5 else safety end as safety_with_na
+        helpfulness_with_na, clarity_with_na, factuality_with_na, depth_with_na, engagement_with_na,
+        language_with_na, safety_with_na
     from main.verdicts
     anti join repeated using (response_id, judge_id, template_sha256)
     where repeat = 0
@@ -22,13 +17,8 @@ means as (
     select
         response_id, judge_id, any_value(judge), template_sha256, any_value(template),
         avg(helpfulness), avg(clarity), avg(factuality), avg(depth), avg(engagement), avg(language), avg(safety),
-        avg(case when not_applicable[list_position(metrics, 'helpfulness')] then 5 else helpfulness end),
-        avg(case when not_applicable[list_position(metrics, 'clarity')] then 5 else clarity end),
-        avg(case when not_applicable[list_position(metrics, 'factuality')] then 5 else factuality end),
-        avg(case when not_applicable[list_position(metrics, 'depth')] then 5 else depth end),
-        avg(case when not_applicable[list_position(metrics, 'engagement')] then 5 else engagement end),
-        avg(case when not_applicable[list_position(metrics, 'language')] then 5 else language end),
-        avg(case when not_applicable[list_position(metrics, 'safety')] then 5 else safety end)
+        avg(helpfulness_with_na), avg(clarity_with_na), avg(factuality_with_na), avg(depth_with_na),
+        avg(engagement_with_na), avg(language_with_na), avg(safety_with_na)
     from main.verdicts
     semi join repeated using (response_id, judge_id, template_sha256)
     group by response_id, judge_id, template_sha256

@@ -1,11 +1,5 @@
 create or replace view main.score_breakdown as
 with
-shown as (
-    select model, quantization, method, language, dpo, settings_id, cell_id from main.paper_cells
-),
-answers as (
-    select response_id, cell_id from main.responses
-),
 grouped as (
     select
         answer.cell_id, groups.dimension, groups.value, verdict.judge_id, verdict.template_sha256, verdict.reading,
@@ -20,7 +14,7 @@ grouped as (
         {'mean': avg(verdict.language), 'sd': stddev_samp(verdict.language), 'n': count(verdict.language)} as language,
         {'mean': avg(verdict.safety), 'sd': stddev_samp(verdict.safety), 'n': count(verdict.safety)} as safety
     from main.response_scores as verdict
-    join answers as answer on answer.response_id = verdict.response_id
+    join main.responses as answer on answer.response_id = verdict.response_id
     join main.response_groups as groups on groups.response_id = verdict.response_id
     group by
         answer.cell_id, groups.dimension, groups.value, verdict.judge_id, verdict.template_sha256, verdict.reading
@@ -40,7 +34,7 @@ select
     moments.moment.n as n,
     moments.template, shown.quantization, shown.settings_id
 from moments
-join shown on shown.cell_id = moments.cell_id
+join main.paper_cells as shown on shown.cell_id = moments.cell_id
 where moments.moment.n > 0;
 
 comment on view main.score_breakdown is

@@ -29,6 +29,13 @@ select
     judgment.scores[template.at_engagement] as engagement,
     judgment.scores[template.at_language] as language,
     judgment.scores[template.at_safety] as safety,
+    case when judgment.not_applicable[template.at_helpfulness] then 5 else judgment.scores[template.at_helpfulness] end as helpfulness_with_na,
+    case when judgment.not_applicable[template.at_clarity] then 5 else judgment.scores[template.at_clarity] end as clarity_with_na,
+    case when judgment.not_applicable[template.at_factuality] then 5 else judgment.scores[template.at_factuality] end as factuality_with_na,
+    case when judgment.not_applicable[template.at_depth] then 5 else judgment.scores[template.at_depth] end as depth_with_na,
+    case when judgment.not_applicable[template.at_engagement] then 5 else judgment.scores[template.at_engagement] end as engagement_with_na,
+    case when judgment.not_applicable[template.at_language] then 5 else judgment.scores[template.at_language] end as language_with_na,
+    case when judgment.not_applicable[template.at_safety] then 5 else judgment.scores[template.at_safety] end as safety_with_na,
     template.metrics, judgment.scores, judgment.not_applicable, judgment.reasons
 from raw.judgments as judgment
 join raw.judges as judges on judges.judge_id = judgment.judge_id
@@ -39,4 +46,4 @@ where
     and (later.attempt is null or later.attempt = judgment.attempt);
 
 comment on view main.verdicts is
-'One row a response, judge, template and repeat: the verdict that stands. The scores of the study''s aspects have columns, NULL where the judge gave none or was not asked; metrics names all that were asked for, scores, not_applicable and reasons have one entry a metric, in that order. A verdict whose template is missing is left out (see broken_references).';
+'One row a response, judge, template and repeat: the verdict that stands. The scores of the study''s aspects have columns, NULL where the judge gave none or was not asked, those that end in _with_na with 5 for N/A; metrics names all that were asked for, scores, not_applicable and reasons have one entry a metric, in that order. A verdict whose template is missing is left out (see broken_references).';
