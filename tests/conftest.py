@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from icl_local.store import Store
+from icl_local.store.database import Store
 from tests import synthetic
 from tests.tiny_model import build_tiny_gguf
 

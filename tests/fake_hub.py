@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from icl_local import hub
+from icl_local.weights import hub
 
 REPO, FILE = "someone/some-GGUF", "some.Q8_0.gguf"
 NAME = f"hf:{REPO}/{FILE}"

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from icl_local.identity import key_of
-from icl_local.store import Store, now
+from icl_local.store.database import Store, now
 
 WORDS = ["river", "stone", "cloud", "field", "light", "winter", "garden", "letter", "music", "harbour"]
 

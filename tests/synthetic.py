@@ -15,7 +15,7 @@ from pathlib import Path
 
 import duckdb
 
-from icl_local.store import Store
+from icl_local.store.database import Store
 
 WORDS = (
     "a the of and to in is that it for as with on by this from at or an be are which can may when how small large "

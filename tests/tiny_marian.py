@@ -6,7 +6,7 @@ import io
 import json
 from pathlib import Path
 
-from icl_local import queries
+from icl_local.prompting import queries
 
 
 def build_tiny_marian(folder: Path, *, positions: int = 48, codes: tuple[str, ...] = ()) -> Path:

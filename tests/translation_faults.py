@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from icl_local import queries
+from icl_local.prompting import queries
 
 PER_KIND = 50
 LANGUAGES = ("es", "fr")

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from icl_local import __version__
-from icl_local.errors import IclError
+from icl_local.exceptions import IclError
 
 # command -> module of icl_local.cli that holds it, and the line shown by `icl --help`
 COMMANDS: dict[str, tuple[str, str]] = {

@@ -64,12 +64,14 @@ def command(
 
     Example: icl bench --limit 16 --max-tokens 32
     """
-    from icl_local import bench, bench_model, cells, registry, store
-    from icl_local.engine.protocol import EngineOptions
-    from icl_local.gguf_file import read_info
+    from icl_local import bench, store
+    from icl_local.bench import model as random_model
+    from icl_local.engine import EngineOptions
+    from icl_local.running import cells
+    from icl_local.weights import read_info, registry
 
     path = (
-        bench_model.build(shape, type_name, on_event=console.say)
+        random_model.build(shape, type_name, on_event=console.say)
         if shape
         else registry.resolve(model, method_kind="completion").path
     )

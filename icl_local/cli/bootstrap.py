@@ -28,7 +28,7 @@ def command(samples: int, seed: int, judge: str | None, reading: str, output_for
 
     Example: icl bootstrap --samples 10000 --seed 1
     """
-    from icl_local import bootstrap, paper_tables
+    from icl_local.results import bootstrap, paper_tables
 
     count = bootstrap.run(db, samples=samples, seed=seed, judge=judge, reading=reading)
     console.say(f"{count} means resampled {samples:,} times; icl sql 'from bootstrap_intervals'")

@@ -31,8 +31,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from icl_local import tables
-from icl_local.tables import inert
+from icl_local.results import inert, tables
 
 _UNLIMITED = 1_000_000
 PIPE_WIDTH = 180  # characters of a table where stdout is no terminal
@@ -112,7 +111,7 @@ def table(
 def print_rows(
     columns: Sequence[str], rows: Sequence[Sequence[object]], *, output_format: str = "text", title: str | None = None
 ) -> None:
-    """Rows to stdout as a rich table, csv, json, markdown or latex (the last four by icl_local.tables)."""
+    """Rows to stdout as a rich table, csv, json, markdown or latex (the last four by icl_local.results.tables)."""
     if output_format == "text":
         stdout().print(table(columns, rows, title=title))
         if title:
@@ -141,7 +140,7 @@ def print_answer(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> No
 
 
 def print_table(found: tables.Table) -> None:
-    """A table of icl_local.tables to stdout, with its bold cells, marks, lines between groups and notes."""
+    """A table of icl_local.results.tables to stdout, with its bold cells, marks, lines between groups and notes."""
     result = Table(
         title=plain(found.title, "bold"),
         title_justify="left",

@@ -35,7 +35,8 @@ def command(
 
     Example: icl convert llama-dpo --out llama-dpo.Q8_0.gguf --type q8_0
     """
-    from icl_local import convert, model_source, store
+    from icl_local import convert, store
+    from icl_local.convert import model_source
 
     found = model_source.locate(source, on_progress=console.say)
     with store.Store(db) as rows:

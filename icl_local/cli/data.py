@@ -11,7 +11,7 @@ from icl_local.cli import console
 from icl_local.cli.options import db_option, format_option
 
 if TYPE_CHECKING:
-    from icl_local.queries import QuerySet
+    from icl_local.prompting import QuerySet
 
 
 @click.group("data")
@@ -29,7 +29,9 @@ def list_sets(output_format: str) -> None:
 
     Example: icl data list --format csv
     """
-    from icl_local import hub, queries, resources
+    from icl_local import resources
+    from icl_local.prompting import queries
+    from icl_local.weights import hub
 
     shipped = [name.removesuffix(".jsonl") for name in resources.names("prompts", "samples", suffix=".jsonl")]
     rows = [_row(queries.samples(language), "ships with icl-local: icl run --queries samples") for language in shipped]
@@ -56,7 +58,8 @@ def pull(name: str, out: Path) -> None:
 
     Example: icl data pull just-eval --out queries.en.jsonl
     """
-    from icl_local import hub, queries
+    from icl_local.prompting import queries
+    from icl_local.weights import hub
 
     with console.bytes_progress() as on_progress:
         file = hub.fetch_just_eval(on_progress=on_progress)
@@ -85,7 +88,7 @@ def build(language: str, out: Path, dataset: str | None, unreviewed: str, db: Pa
 
     Example: icl data build --lang es -o queries.es.jsonl
     """
-    from icl_local.translate.build import build_set
+    from icl_local.translate import build_set
 
     built = build_set(db, out, language=language, dataset=dataset, unreviewed=unreviewed)
     click.echo(console.escape(out))
@@ -102,7 +105,7 @@ def check(first: Path, second: Path, output_format: str) -> int:
 
     Example: icl data check queries.en.jsonl queries.es.jsonl
     """
-    from icl_local.translate.build import compare_sets
+    from icl_local.translate import compare_sets
 
     found = compare_sets(first, second)
     if found or output_format != "text":

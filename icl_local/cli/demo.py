@@ -44,13 +44,12 @@ def command(max_tokens: int, db: Path) -> int:
 
     Example: icl demo --db demo.duckdb
     """
-    from icl_local import cells, paper_tables, resources, run, store
+    from icl_local import resources, store
     from icl_local.cli.judge import JudgeBar
     from icl_local.cli.progress import RunProgress
-    from icl_local.judge.ledger import Selection
-    from icl_local.judge.runner import judge_missing
-    from icl_local.judge.spec import open_judge
-    from icl_local.judge.template import Templates
+    from icl_local.judging import Selection, Templates, judge_missing, open_judge
+    from icl_local.results import paper_tables
+    from icl_local.running import cells, run
 
     console.say(EXPLANATION)
     sets = cells.load_queries(LANGUAGES, ["samples"])

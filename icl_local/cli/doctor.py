@@ -24,7 +24,8 @@ def command(context: click.Context, repair: bool, db: Path) -> None:
 
     Example: icl doctor --db icl.duckdb
     """
-    from icl_local import store, upkeep
+    from icl_local import store
+    from icl_local.store import upkeep
 
     if repair:
         _repair(db)
@@ -67,7 +68,7 @@ def _llama_cpp() -> list[tuple[str, str]]:
 
 
 def _repair(db: Path) -> None:
-    from icl_local import upkeep
+    from icl_local.store import upkeep
 
     done = upkeep.rebuild(db)
     console.print_rows(("table", "rows"), list(done.rows.items()), title="Rebuilt from the spool")

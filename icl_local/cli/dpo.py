@@ -15,8 +15,7 @@ from icl_local.cli import console
 from icl_local.cli.options import db_option
 
 if TYPE_CHECKING:
-    from icl_local.dpo import Step
-    from icl_local.dpo_settings import Plan
+    from icl_local.dpo import Plan, Step
 
 _PARAMETERS: tuple[tuple[str, type, str], ...] = (
     ("learning-rate", float, "Peak learning rate."),
@@ -92,7 +91,10 @@ def command(
 
     Example: icl dpo --base meta-llama/Llama-3.2-1B --dataset trl-lib/ultrafeedback_binarized --out llama-dpo
     """
-    from icl_local import dpo, dpo_data, dpo_settings, model_source, store
+    from icl_local import dpo, store
+    from icl_local.convert import model_source
+    from icl_local.dpo import data as dpo_data
+    from icl_local.dpo import settings as dpo_settings
 
     settings = dpo_settings.parameters(preset, config, **changes)
     preferences = dpo_data.load_preferences(dataset, split=split, limit=limit, identical=identical)

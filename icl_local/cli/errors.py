@@ -39,8 +39,8 @@ def command(
 
     Example: icl errors --list --error infinite_loop --lang en
     """
-    from icl_local import resources, upkeep
-    from icl_local.store import query
+    from icl_local import resources
+    from icl_local.store import query, upkeep
 
     if redetect:
         console.say(f"{upkeep.redetect(db):,} responses brought to the present detector")

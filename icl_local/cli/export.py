@@ -34,7 +34,7 @@ def command(form: str, what: str, organization: str, out: Path, db: Path, **chos
 
     Example: icl export --format just-eval --model "Llama3.1 8B" --method urial --lang es -o outputs.json
     """
-    from icl_local import every_eval_ever, export
+    from icl_local.exchange import every_eval_ever, export
 
     if form == "every-eval-ever":
         if what != "responses" or chosen["split"]:

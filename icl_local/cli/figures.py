@@ -26,7 +26,7 @@ def command(names: tuple[str, ...], folder: Path, published: bool, judge: str | 
 
     Example: icl figures 2 4 -o figures
     """
-    from icl_local import figures, paper_tables
+    from icl_local.results import figures, paper_tables
 
     with paper_tables.opened(db, origin="published" if published else "ours", judge=judge) as views:
         written = figures.save(views, folder, names=names or NAMES)

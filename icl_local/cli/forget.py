@@ -33,7 +33,7 @@ def command(condition: str | None, allow_again: bool, yes: bool, db: Path, **cho
 
     Example: icl forget --model "Llama3.2 1B" --where "created_at < '2026-11-01'"
     """
-    from icl_local import upkeep
+    from icl_local.store import upkeep
 
     if allow_again:
         console.say(f"{upkeep.allow_again(db):,} rows may be made again")

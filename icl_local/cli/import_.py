@@ -28,8 +28,9 @@ def command(file: Path, model: str | None, method: str, language: str | None, qu
 
     Example: icl import outputs/Mistral-7B.json --queries queries.en.jsonl
     """
-    from icl_local import exchange, json_items, merge
-    from icl_local.queries import load_file
+    from icl_local import exchange
+    from icl_local.exchange import merge
+    from icl_local.prompting import json_items, load_file
     from icl_local.store import Store
 
     if file.is_dir():
@@ -40,7 +41,7 @@ def command(file: Path, model: str | None, method: str, language: str | None, qu
     known = load_file(queries, language=language, untagged="en") if queries else None
     with Store(db) as target:
         if exchange.holds_judgments(items):
-            from icl_local.judge.imports import import_judgments
+            from icl_local.judging import import_judgments
 
             console.say(str(import_judgments(target, items, source=file.name, language=language)))
             return

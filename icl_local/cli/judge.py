@@ -24,11 +24,8 @@ from icl_local.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from icl_local.judge.api import ApiJudge
-    from icl_local.judge.batch import Collected
-    from icl_local.judge.local import LocalJudge
-    from icl_local.judge.runner import Progress
-    from icl_local.shard import Shard
+    from icl_local.judging import ApiJudge, Collected, LocalJudge, Progress
+    from icl_local.running import Shard
 
 LINE_SECONDS = 60.0
 _FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
@@ -94,10 +91,7 @@ def command(
 
     Example: icl judge --judge openai:gpt-6-luna --lang en --plan
     """
-    from icl_local.judge.ledger import Selection
-    from icl_local.judge.local import LocalJudge
-    from icl_local.judge.spec import open_judge
-    from icl_local.judge.template import open_templates
+    from icl_local.judging import LocalJudge, Selection, open_judge, open_templates
 
     if (collect or wait) and not batch:
         raise click.UsageError("--collect and --wait belong to --batch")
@@ -123,8 +117,7 @@ def command(
 def _show_plan(
     db: Path, judge: ApiJudge | LocalJudge, wanted: dict[str, Any], *, batch: bool, output_format: str
 ) -> None:
-    from icl_local.judge.api import ApiJudge
-    from icl_local.judge.estimate import COLUMNS, preview
+    from icl_local.judging import COLUMNS, ApiJudge, preview
 
     price = judge.client.price if isinstance(judge, ApiJudge) else None
     plan, lines = preview(db, judge, price=price, batch=batch, **wanted)
@@ -140,7 +133,7 @@ def _show_plan(
 
 
 def _now(db: Path, judge: ApiJudge | LocalJudge, wanted: dict[str, Any]) -> None:
-    from icl_local.judge.runner import judge_missing
+    from icl_local.judging import judge_missing
 
     with JudgeBar(judge.name) as bar:
         try:
@@ -161,8 +154,7 @@ def _by_batch(
     only_collect: bool,
     poll: float | None,
 ) -> None:
-    from icl_local.judge import batch
-    from icl_local.judge.api import ApiJudge
+    from icl_local.judging import ApiJudge, batch
 
     if not isinstance(judge, ApiJudge):
         raise click.UsageError("--batch is for openai: judges")

@@ -20,7 +20,7 @@ def command(other: Path, db: Path) -> None:
 
     Example: icl merge laptop2.duckdb --db icl.duckdb
     """
-    from icl_local import merge
+    from icl_local.exchange import merge
     from icl_local.store import Store
 
     with Store(db) as target:

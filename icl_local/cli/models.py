@@ -11,8 +11,7 @@ from icl_local.cli import console
 from icl_local.cli.options import db_option, format_option
 
 if TYPE_CHECKING:
-    from icl_local.gguf_file import GgufInfo
-    from icl_local.registry import FamilySpec
+    from icl_local.weights import FamilySpec, GgufInfo
 
 
 @click.group("models")
@@ -30,7 +29,7 @@ def list_models(output_format: str) -> None:
 
     Example: icl models list --format csv
     """
-    from icl_local import registry
+    from icl_local.weights import registry
 
     rows = [
         (family.name, family.label, variant, registry.state(spec), spec.gguf or spec.checkpoint or spec.trained_from)
@@ -50,7 +49,7 @@ def show(name: str, metadata: bool, db: Path, output_format: str) -> None:
 
     Example: icl models show model.Q4_K_M.gguf
     """
-    from icl_local import registry
+    from icl_local.weights import registry
 
     family = registry.load_registry().get(name)
     rows: list[tuple[str, ...]]
@@ -77,7 +76,7 @@ def add(name: str, label: str | None, **files: str | None) -> None:
 
     Example: icl models add llama-3.2-1b --base Llama-3.2-1B.Q8_0.gguf
     """
-    from icl_local import registry
+    from icl_local.weights import registry
 
     given = {variant.replace("_", "-"): file for variant, file in files.items() if file is not None}
     path = registry.add(name, files=given, label=label)
@@ -91,8 +90,8 @@ def pull(name: str) -> None:
 
     Example: icl models pull hf:QuantFactory/Llama-3.2-1B-GGUF/Llama-3.2-1B.Q8_0.gguf
     """
-    from icl_local import hub, registry
-    from icl_local.errors import ConfigError
+    from icl_local.exceptions import ConfigError
+    from icl_local.weights import hub, registry
 
     family = registry.load_registry().get(name)
     sources = [name] if family is None else [spec.gguf for spec in family.variants.values() if spec.gguf]
@@ -108,8 +107,7 @@ def pull(name: str) -> None:
 
 def _family_properties(family: FamilySpec, metadata: bool) -> list[tuple[str, ...]]:
     """(variant, property, value) of every variant; a file that serves two is described once."""
-    from icl_local import registry
-    from icl_local.gguf_file import read_info
+    from icl_local.weights import read_info, registry
 
     rows: list[tuple[str, ...]] = []
     described = set()

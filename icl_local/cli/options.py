@@ -133,8 +133,8 @@ class ShardType(click.ParamType):  # type: ignore[type-arg]
     name = "i/n"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from icl_local.errors import ConfigError
-        from icl_local.shard import Shard
+        from icl_local.exceptions import ConfigError
+        from icl_local.running import Shard
 
         if isinstance(value, Shard):
             return value
@@ -166,11 +166,11 @@ def cluster_options(command: F) -> F:
 
 @contextmanager
 def open_cluster(address: str | None, worker_cpus: int | None) -> Iterator[Any]:
-    """The cluster (icl_local.cluster.Cluster), None without an address."""
+    """The cluster (icl_local.running.cluster.Cluster), None without an address."""
     if address is None:
         yield None
         return
-    from icl_local.cluster import Cluster
+    from icl_local.running import Cluster
 
     with Cluster(address, worker_cpus=worker_cpus) as cluster:
         yield cluster

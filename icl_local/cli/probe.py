@@ -44,8 +44,8 @@ def command(
 
     Example: icl probe --model model.gguf
     """
-    from icl_local import probe
-    from icl_local.engine.protocol import EngineOptions
+    from icl_local.engine import EngineOptions
+    from icl_local.running import probe
 
     verdicts = probe.probe_model(
         db,

@@ -7,13 +7,13 @@ import time
 from types import TracebackType
 
 from icl_local.cli import console
-from icl_local.run import Event
+from icl_local.running import Event
 
 LINE_SECONDS = 60.0
 
 
 class RunProgress:
-    """A context manager whose ``on_event`` is given to ``icl_local.run.run``."""
+    """A context manager whose ``on_event`` is given to ``icl_local.running.run.run``."""
 
     def __init__(self, *, interactive: bool | None = None) -> None:
         self._bars = console.Bars() if (sys.stderr.isatty() if interactive is None else interactive) else None

@@ -39,7 +39,7 @@ def command(output: Path, judge: str | None, reading: str, responses: int, max_m
 
     Example: icl report -o report.html
     """
-    from icl_local import report
+    from icl_local.results import report
 
     made = report.write(db, output, judge=judge, reading=reading, max_responses=responses, max_bytes=int(max_mb * 1e6))
     console.say(f"{made.bytes / 1e6:.1f} MB, {made.responses:,} of {made.responses_stored:,} responses")

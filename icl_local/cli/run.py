@@ -21,7 +21,7 @@ from icl_local.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from icl_local.shard import Shard
+    from icl_local.running import Shard
 
 
 @click.command("run")
@@ -71,9 +71,8 @@ def command(
 
     Example: icl run --backend openai:llama3@http://localhost:8080/v1 --method urial --queries samples
     """
-    from icl_local import cells, run
-    from icl_local.backend import open_server
     from icl_local.cli.progress import RunProgress
+    from icl_local.running import cells, open_server, run
 
     decoding, options = cells.split_settings(settings)
     server = None if backend is None else open_server(backend, parallel=options.parallel)

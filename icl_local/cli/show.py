@@ -11,7 +11,7 @@ from icl_local.cli import console
 from icl_local.cli.options import db_option, format_option
 
 if TYPE_CHECKING:
-    from icl_local import answers
+    from icl_local.results import answers
 
 SHOWN_CHARACTERS = 600  # of a prompt, from its end
 
@@ -39,7 +39,7 @@ def command(
 
     Example: icl show sample-07 --lang es
     """
-    from icl_local import answers
+    from icl_local.results import answers
 
     found = answers.find(db, query_id, dataset=dataset, language=language, model=model, method=method)
     if output_format != "text":

@@ -21,7 +21,7 @@ def command(output: Path, force: bool, db: Path) -> None:
 
     Example: icl snapshot -o results-2026-11-21.duckdb
     """
-    from icl_local import upkeep
+    from icl_local.store import upkeep
 
     count = upkeep.snapshot(db, output, overwrite=force)
     console.say(f"{count:,} rows in {output}")

@@ -18,8 +18,8 @@ from icl_local.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from icl_local.shard import Shard
-    from icl_local.study_plan import StudyPlan
+    from icl_local.running import Shard
+    from icl_local.study import StudyPlan
 
 
 @click.command("study")
@@ -65,14 +65,14 @@ def command(
     """
     from icl_local import study
     from icl_local.cli.progress import RunProgress
-    from icl_local.engine.protocol import EngineOptions
-    from icl_local.study_spec import load_study
+    from icl_local.engine import EngineOptions
+    from icl_local.study import load_study
 
     if bad := [source for source in sources if "=" not in source]:
         raise click.UsageError(f"--queries takes LANG=FILE here, not {bad[0]}")
     wanted = load_study(name, queries=dict(source.split("=", 1) for source in sources), sample=sample, limit=limit)
     if only_plan:
-        from icl_local.study_plan import plan_study
+        from icl_local.study import plan_study
 
         _print_plan(plan_study(db, wanted, shard=shard, parallel=engine.get("parallel")), output_format)
         return 0

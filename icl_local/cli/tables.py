@@ -39,8 +39,7 @@ def command(
 
     Example: icl tables 1 3 --judge openai:gpt-4o --format latex
     """
-    from icl_local import paper_tables
-    from icl_local.tables import render
+    from icl_local.results import paper_tables, render
 
     if versus_paper and published:
         raise click.UsageError("--versus-paper shows your figures, --published the paper's: choose one")

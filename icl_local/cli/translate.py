@@ -23,8 +23,7 @@ from icl_local.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from icl_local.translate.review import Item, Review
-    from icl_local.translate.runner import Progress
+    from icl_local.translate import Item, Progress, Review
 
 LINE_SECONDS = 60.0
 KEYS = "[1-9] accept that one, [e] or e2 edit in $EDITOR, [s] skip, [u] undo, [q] quit"
@@ -83,11 +82,9 @@ def run(
 
     Example: icl translate run --to pt --engine local:model.gguf --queries samples --prompt-dir my-prompts
     """
-    from icl_local.engine.protocol import EngineOptions
-    from icl_local.prices import Budget
-    from icl_local.translate.llm import LocalEngine
-    from icl_local.translate.runner import load_sources, translate_missing
-    from icl_local.translate.spec import open_engine
+    from icl_local.engine import EngineOptions
+    from icl_local.openai_client import Budget
+    from icl_local.translate import LocalEngine, load_sources, open_engine, translate_missing
 
     sources = load_sources(name, language=source, dataset=dataset, overlay=overlay)[:limit]
     budget = None if max_cost is None else Budget(max_cost)
@@ -133,7 +130,7 @@ def review(language: str, reviewer: str | None, dataset: str | None, again: bool
 
     Example: icl translate review --lang es --reviewer ana
     """
-    from icl_local.translate.review import Review
+    from icl_local.translate import Review
 
     with Review(db, language=language, reviewer=_who(reviewer), dataset=dataset, decided=again) as sitting:
         while (item := sitting.current) is not None:
@@ -154,7 +151,7 @@ def export(language: str, out: Path, dataset: str | None, again: bool, db: Path)
 
     Example: icl translate export --lang fr -o review.fr.csv
     """
-    from icl_local.translate.sheet import write_sheet
+    from icl_local.translate import write_sheet
 
     lines = write_sheet(db, out, language=language, dataset=dataset, decided=again)
     click.echo(console.escape(out))
@@ -170,7 +167,7 @@ def import_(file: Path, reviewer: str | None, db: Path) -> None:
 
     Example: icl translate import review.fr.csv --reviewer luc
     """
-    from icl_local.translate.sheet import read_sheet
+    from icl_local.translate import read_sheet
 
     found = read_sheet(db, file, reviewer=_who(reviewer))
     console.say(
@@ -190,7 +187,7 @@ def status(engines: bool, dataset: str | None, output_format: str, db: Path) -> 
     Example: icl translate status --engines
     """
     from icl_local import resources, store
-    from icl_local.translate.review import score_missing
+    from icl_local.translate import score_missing
 
     if engines:
         score_missing(db)
@@ -219,7 +216,7 @@ def _show(item: Item, sitting: Review) -> None:
 
 def _one_key(sitting: Review, item: Item) -> bool:
     """Ask until something was decided; False to stop."""
-    from icl_local.errors import ConfigError
+    from icl_local.exceptions import ConfigError
 
     while True:
         key = click.prompt(KEYS, default="1" if not item.candidates[0].flags else None, err=True).strip().lower()

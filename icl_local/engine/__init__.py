@@ -1,1 +1,24 @@
-"""The llama.cpp engine: exact, batched, prefix-sharing greedy decoding in a worker process."""
+"""Exact, batched, prefix-sharing greedy decoding with llama.cpp in a worker process.
+
+The only room that imports llama_cpp.
+"""
+
+from icl_local.engine.exact import Verdict
+from icl_local.engine.plan import DEFAULT_PARALLEL, available_memory, default_kv_type, kv_bytes_per_token
+from icl_local.engine.protocol import Completion, EngineInfo, EngineOptions, Progress, Request, Stats
+from icl_local.engine.worker import Worker
+
+__all__ = [
+    "DEFAULT_PARALLEL",
+    "Completion",
+    "EngineInfo",
+    "EngineOptions",
+    "Progress",
+    "Request",
+    "Stats",
+    "Verdict",
+    "Worker",
+    "available_memory",
+    "default_kv_type",
+    "kv_bytes_per_token",
+]

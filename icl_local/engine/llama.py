@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from icl_local.engine.batching import Interrupted, Row
 from icl_local.engine.protocol import EngineInfo, EngineOptions
-from icl_local.errors import ConfigError, EngineError
+from icl_local.exceptions import ConfigError, EngineError
 
 GGML_TYPES = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8}
 _FLASH_ATTN_DISABLED, _FLASH_ATTN_ENABLED = 0, 1

@@ -4,7 +4,7 @@ Parent and worker speak JSON lines over pipes. The worker ends when its standard
 its parent. Two bytes in a small mapped file are llama.cpp's abort flag: the parent sets them on Ctrl-C and a decode
 under way stops within one graph node.
 
-Run by ``Worker``; by hand: ``python -m icl_local.engine.worker FLAG_FILE`` and one JSON command a line.
+Run by ``Worker``; by hand: ``python -m icl_local.engine FLAG_FILE`` and one JSON command a line.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from icl_local.engine.protocol import (
     request_from_json,
     to_json,
 )
-from icl_local.errors import ConfigError, EngineError, IclError
-from icl_local.gguf_file import GgufInfo, read_info
+from icl_local.exceptions import ConfigError, EngineError, IclError
+from icl_local.weights import GgufInfo, read_info
 
 _STOP_SECONDS = 20.0
 # Threads that wait for each other spin; beside other programs that burns the time those need to get done. Short
@@ -64,7 +64,7 @@ class Worker:
         self._flag = mmap.mmap(self._flag_file.fileno(), 2)
         self._words = tempfile.TemporaryFile(prefix="icl-worker-")  # noqa: SIM115 - closed in close()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "icl_local.engine.worker", self._flag_file.name],
+            [sys.executable, "-m", "icl_local.engine", self._flag_file.name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._words,
@@ -331,7 +331,3 @@ def main(flag: str) -> None:
             service.handle(json.loads(line))
         except BrokenPipeError:
             os._exit(0)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -1,6 +1,10 @@
-"""An OpenAI-compatible server, many requests at a time: bounded retries, adaptive concurrency, no secrets."""
+"""Any OpenAI-compatible server, many requests at a time.
 
-from icl_local.openai_client.client import ApiClient, is_transient, public_url
-from icl_local.openai_client.protocol import ApiReply, ApiRequest, Dialect
+Bounded retries, adaptive concurrency, prices and budgets; no secrets in what is stored.
+"""
 
-__all__ = ["ApiClient", "ApiReply", "ApiRequest", "Dialect", "is_transient", "public_url"]
+from icl_local.openai_client.client import ApiClient, is_transient
+from icl_local.openai_client.prices import Budget, Price, find_price
+from icl_local.openai_client.protocol import ApiReply, ApiRequest
+
+__all__ = ["ApiClient", "ApiReply", "ApiRequest", "Budget", "Price", "find_price", "is_transient"]

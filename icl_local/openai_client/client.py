@@ -23,10 +23,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from icl_local.errors import ApiError
+from icl_local.exceptions import ApiError
+from icl_local.openai_client.prices import Budget, Price
 from icl_local.openai_client.protocol import ApiReply, ApiRequest, Dialect, Result
 from icl_local.openai_client.schedule import AdaptiveLimit, Job, Schedule
-from icl_local.prices import Budget, Price
 
 if TYPE_CHECKING:
     import openai

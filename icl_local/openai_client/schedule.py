@@ -9,8 +9,8 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from icl_local.openai_client.prices import Budget
 from icl_local.openai_client.protocol import ApiReply, ApiRequest, Result
-from icl_local.prices import Budget
 
 GIVE_UP_AFTER = 10  # requests in a row that failed for all their attempts: the server is down, not busy
 GIVE_UP_AT_FIRST = 3  # the same, while nothing was ever answered

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icl_local import json_items, resources, store
-from icl_local.errors import ConfigError
+from icl_local import resources, store
+from icl_local.exceptions import ConfigError
 from icl_local.identity import sha256_text
-from icl_local.json_items import Item
+from icl_local.prompting import Item, json_items
 from icl_local.translate.sheet import write_text
 
 OPEN_CHOICES = ("refuse", "leave-out", "machine")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from icl_local import resources
 from icl_local.detect import find_loop, identify_language
-from icl_local.errors import InputError
+from icl_local.exceptions import InputError
 from icl_local.translate import segments, spans
 from icl_local.translate.numerals import missing_numbers
 

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from icl_local import prompting, resources
-from icl_local.engine.protocol import Completion, EngineOptions, Request
-from icl_local.engine.worker import Worker
-from icl_local.errors import InputError
+from icl_local.engine import Completion, EngineOptions, Request, Worker
+from icl_local.exceptions import InputError
 from icl_local.identity import sha256_text
 from icl_local.openai_client import ApiClient, ApiReply, ApiRequest
-from icl_local.registry import ResolvedModel
 from icl_local.translate.engine import Job, Output
+from icl_local.weights import ResolvedModel
 
 OpenWorker = Callable[[ResolvedModel, EngineOptions], AbstractContextManager[Any]]
 

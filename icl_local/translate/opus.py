@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from icl_local import hub
-from icl_local.checksum import sha256_of
-from icl_local.errors import ConfigError, MissingExtra, TranslationError
+from icl_local.exceptions import ConfigError, MissingExtra, TranslationError
 from icl_local.identity import key_of
 from icl_local.translate import segments
 from icl_local.translate.engine import Job, Output
+from icl_local.weights import hub, sha256_of
 
 REPOSITORY = "Helsinki-NLP/opus-mt-{source}-{target}"
 BEAMS = 4

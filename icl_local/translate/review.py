@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_local import resources, store
-from icl_local.errors import ConfigError, InputError, MissingExtra
+from icl_local.exceptions import ConfigError, InputError, MissingExtra
 from icl_local.identity import key_of
 
 ACCEPT, EDIT, SKIP, UNDO = "accept", "edit", "skip", "undo"

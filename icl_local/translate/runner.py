@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from icl_local import detect, hub, json_items, queries, resources, store
-from icl_local.errors import ConfigError
+from icl_local import detect, resources, store
+from icl_local.exceptions import ConfigError
 from icl_local.identity import key_of
-from icl_local.queries import Query
+from icl_local.prompting import Query, json_items, queries
 from icl_local.translate import checks
 from icl_local.translate.engine import Engine, Job, Output
+from icl_local.weights import hub
 
 _OWN_FIELDS = {"instruction", "language", "translation"}  # of an item, which a translation does not inherit
 

@@ -15,9 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from icl_local import json_items, store
-from icl_local.errors import ConfigError, InputError
+from icl_local import store
+from icl_local.exceptions import ConfigError, InputError
 from icl_local.identity import sha256_text
+from icl_local.prompting import json_items
 from icl_local.translate.review import ACCEPT, EDIT, SKIP, Candidate, Item, find_item, items, review_row
 
 COLUMNS = ("dataset", "id", "language", "status", "decision", "reviewer", "source", "text", "flags", "engine", "mark")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from icl_local import registry
-from icl_local.checksum import Progress
-from icl_local.engine.protocol import EngineOptions
-from icl_local.errors import ConfigError, TranslationError
-from icl_local.openai_client import ApiClient
-from icl_local.prices import Budget, find_price
+from icl_local.engine import EngineOptions
+from icl_local.exceptions import ConfigError, TranslationError
+from icl_local.openai_client import ApiClient, Budget, find_price
 from icl_local.translate.engine import Engine
 from icl_local.translate.llm import ApiEngine, LocalEngine, TranslationPrompt
 from icl_local.translate.opus import REPOSITORY, OpusEngine
+from icl_local.weights import Progress, registry
 
 
 def open_engine(

@@ -11,9 +11,9 @@ from click.testing import CliRunner, Result
 from icl_local import exchange, store
 from icl_local.cli import icl
 from icl_local.identity import key_of
-from icl_local.json_items import Item
-from icl_local.queries import Query, QuerySet
-from icl_local.store import Store
+from icl_local.prompting.json_items import Item
+from icl_local.prompting.queries import Query, QuerySet
+from icl_local.store.database import Store
 
 LOOP = "Round and round we go, " * 12
 CODE = "Here:\n```python\nfor i in range(3):\n    print(i)\n```\n"

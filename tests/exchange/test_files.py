@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from icl_local import exchange, export, queries, store
-from icl_local.errors import ConfigError, InputError
-from icl_local.store import Store
+from icl_local import exchange, store
+from icl_local.exceptions import ConfigError, InputError
+from icl_local.exchange import export, imports
+from icl_local.prompting import queries
+from icl_local.store.database import Store
 from tests.exchange.rows import CODE, LOOP, bring_in, command, items, known, output, own_cell, rows, verdict
 
 
@@ -46,7 +48,7 @@ class TestImport:
         ],
     )
     def test_the_model_is_the_generators_last_part_without_suffix(self, generator: str, model: str) -> None:
-        assert exchange._label(generator) == model
+        assert imports._label(generator) == model
 
     def test_options_say_model_method_and_language(self, db: Path) -> None:
         bring_in(db, output(0), output(1, language="fr"))

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from icl_local import answers, merge, store, upkeep
-from icl_local.errors import ConfigError, InputError, StoreError
-from icl_local.store import Store
+from icl_local import store
+from icl_local.exceptions import ConfigError, InputError, StoreError
+from icl_local.exchange import merge
+from icl_local.results import answers
+from icl_local.store import upkeep
+from icl_local.store.database import Store
 from tests.exchange.rows import LOOP, bring_in, command, error_row, output, own_cell, rows, verdict
 
 

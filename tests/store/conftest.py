@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from icl_local import store
+from icl_local.store import database
 from tests.store.rows import fill
 
 
 @pytest.fixture
 def quick(empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """New databases are copies of ``empty_database``, for tests that make several and are about what comes after."""
-    monkeypatch.setattr(store, "_create", lambda path: shutil.copy(empty_database, path))
+    monkeypatch.setattr(database, "_create", lambda path: shutil.copy(empty_database, path))
 
 
 @pytest.fixture
@@ -44,4 +45,4 @@ def copy(made: Path, db: Path) -> Path:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "LOCK_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(database, "LOCK_WAIT_SECONDS", 0.1)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_local import store
-from icl_local.store import Store, query
+from icl_local.store.database import Store, query
 
 Put = list[tuple[str, dict[str, object]]]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from icl_local import store
-from icl_local.errors import StoreError
-from icl_local.store import query
+from icl_local.exceptions import StoreError
+from icl_local.store.database import query
 
 # ---------------------------------------------------------------------------------------------------- reading
 

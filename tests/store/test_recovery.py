@@ -12,9 +12,10 @@ from typing import Any
 import duckdb
 import pytest
 
-from icl_local import spool, store, upkeep
-from icl_local.errors import StoreError
-from icl_local.store import Store, ids, query
+from icl_local import store
+from icl_local.exceptions import StoreError
+from icl_local.store import database, spool, upkeep
+from icl_local.store.database import Store, ids, query
 from tests.store.rows import child, count, fill, judged, put_of, response, stored
 
 # -------------------------------------------------------------------------------------------------- recovery
@@ -66,7 +67,7 @@ def test_a_clock_set_back_changes_nothing(copy: Path, monkeypatch: pytest.Monkey
             return cls(1999, 1, 1, tzinfo=tz)
 
     monkeypatch.setattr(spool, "datetime", Past)
-    monkeypatch.setattr(store, "datetime", Past)
+    monkeypatch.setattr(database, "datetime", Past)
     fill(copy, 3, 4)
     assert spool.files(store.spool_folder(copy))[0].name.startswith("1999")
     assert stored(copy) == ["1", "2", "3", "4"]
@@ -193,7 +194,7 @@ def test_a_folder_that_cannot_be_written_is_told(made: Path) -> None:
 READ_AS_NOBODY = """
 import importlib.readers, os, sys
 from pathlib import Path
-from icl_local import schema
+from icl_local.store import schema
 from icl_local.store import query
 schema.fingerprint(), schema.migrations()
 if os.getuid() == 0:

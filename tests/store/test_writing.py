@@ -16,9 +16,10 @@ from typing import Any
 import duckdb
 import pytest
 
-from icl_local import ingest, schema, spool, store, upkeep
-from icl_local.errors import StoreError, StoreLocked
-from icl_local.store import Store, ids, query
+from icl_local import store
+from icl_local.exceptions import StoreError, StoreLocked
+from icl_local.store import database, ingest, schema, spool, upkeep
+from icl_local.store.database import Store, ids, query
 from tests.store.rows import Holder, Put, child, count, error_row, fill, put_of, response, stored
 
 # ---------------------------------------------------------------------------------------------------- writing
@@ -136,7 +137,7 @@ def test_files_with_prompts_and_answers_are_the_owners_alone(db: Path) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_many_spool_files_are_folded_into_one(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "FOLD_ABOVE", 1)
+    monkeypatch.setattr(database, "FOLD_ABOVE", 1)
     for key in range(3):
         fill(db, key)
     Store(db).close()
@@ -152,7 +153,7 @@ def test_many_spool_files_are_folded_into_one(db: Path, monkeypatch: pytest.Monk
 WRITE = """
 import json, sys
 from pathlib import Path
-from icl_local.errors import DiskFull
+from icl_local.exceptions import DiskFull
 from icl_local.store import Store
 try:
     with Store(Path(sys.argv[1]), flush_rows=16) as target:

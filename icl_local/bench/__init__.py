@@ -1,0 +1,8 @@
+"""Speed of this machine beside what a user would pick instead.
+
+The same weights, prompts and token limits for every contender.
+"""
+
+from icl_local.bench.bench import Result, rows, run
+
+__all__ = ["Result", "rows", "run"]

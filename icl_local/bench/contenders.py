@@ -1,0 +1,154 @@
+"""What a user would pick instead, each run in a process of its own: ``python -m icl_local.bench.contenders``.
+
+Reads one JSON object on standard input (contender, model, prompts, max_tokens, threads, base_url, concurrency) and
+prints one: load_seconds, warmup_seconds, seconds, new_tokens, prompt_tokens. Every contender decodes greedily with a
+repetition penalty of 1.1 in its own reading, a fixed number of tokens (end of generation ignored), on the same
+threads, and reuses the common prefix wherever it can do so. With ``serve`` as first argument it is llama-cpp-python's
+own server, the other arguments being that server's. The one module beside engine/llama.py that imports llama_cpp: here
+the package itself is what is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+WARMUP_PROMPT = "Hello there."
+
+
+def create_completion_loop(job: dict[str, Any]) -> dict[str, float]:
+    """``Llama.create_completion`` once a prompt; the object keeps the KV cache of the prefix between calls."""
+    import llama_cpp
+
+    _never_end()
+    started = time.perf_counter()
+    llama = llama_cpp.Llama(
+        model_path=job["model"],
+        n_ctx=job["n_ctx"],
+        n_threads=job["threads"],
+        n_threads_batch=job["threads"],
+        verbose=False,
+    )
+    loaded = time.perf_counter() - started
+
+    def complete(prompt: str, tokens: int) -> tuple[int, int]:
+        reply: Any = llama.create_completion(prompt, max_tokens=tokens, temperature=0.0, repeat_penalty=1.1)
+        return reply["usage"]["prompt_tokens"], reply["usage"]["completion_tokens"]
+
+    return _timed(loaded, complete, job)
+
+
+def serve() -> None:
+    """llama-cpp-python's OpenAI server in this process, with the arguments after ``serve``."""
+    import runpy
+
+    _never_end()
+    sys.argv = ["llama_cpp.server", *sys.argv[2:]]
+    runpy.run_module("llama_cpp.server", run_name="__main__")
+
+
+def _never_end() -> None:
+    """Let no token end a generation, at no cost; llama-cpp-python would apply a logit bias in Python."""
+    import llama_cpp.llama_cpp as binding
+
+    binding.llama_vocab_is_eog = lambda vocab, token: False
+
+
+def transformers_generate(job: dict[str, Any], dtype: str) -> dict[str, float]:
+    """Transformers' batched ``generate`` on the same weights, in batches of eight, left-padded."""
+    from pathlib import Path
+
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.set_num_threads(job["threads"])
+    path = Path(job["model"])
+    started = time.perf_counter()
+    tokenizer: Any = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, padding_side="left")
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    model: Any = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=getattr(torch, dtype))
+    loaded = time.perf_counter() - started
+
+    def generate(prompts: list[str], tokens: int) -> tuple[int, int]:
+        inputs = tokenizer(prompts, return_tensors="pt", padding=True)
+        with torch.inference_mode():
+            output = model.generate(
+                **inputs,
+                do_sample=False,
+                repetition_penalty=1.1,
+                max_new_tokens=tokens,
+                eos_token_id=None,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        new = output.shape[1] - inputs["input_ids"].shape[1]
+        return int(inputs["attention_mask"].sum()), new * len(prompts)
+
+    started = time.perf_counter()
+    generate([WARMUP_PROMPT], 4)
+    warm = time.perf_counter() - started
+    started = time.perf_counter()
+    counts = [generate(job["prompts"][i : i + 8], job["max_tokens"]) for i in range(0, len(job["prompts"]), 8)]
+    return _result(loaded, warm, time.perf_counter() - started, counts)
+
+
+def server(job: dict[str, Any]) -> dict[str, float]:
+    """An OpenAI-compatible server that is up at ``base_url``, driven by ``concurrency`` threads."""
+    import openai
+
+    client = openai.OpenAI(base_url=job["base_url"], api_key=job.get("api_key") or "none", max_retries=0, timeout=3600)
+    bias = {str(token): -100 for token in job.get("eog", [])}
+
+    def complete(prompt: str, tokens: int) -> tuple[int, int]:
+        reply = client.completions.create(
+            model=job.get("served_model") or "default",
+            prompt=prompt,
+            max_tokens=tokens,
+            temperature=0.0,
+            logit_bias=bias or openai.omit,
+            extra_body={"repeat_penalty": 1.1, "ignore_eos": True, "cache_prompt": True},
+        )
+        usage = reply.usage
+        return (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
+
+    return _timed(0.0, complete, job, concurrency=job["concurrency"])
+
+
+def _timed(
+    loaded: float, complete: Callable[[str, int], tuple[int, int]], job: dict[str, Any], *, concurrency: int = 1
+) -> dict[str, float]:
+    started = time.perf_counter()
+    complete(WARMUP_PROMPT, 4)
+    warm = time.perf_counter() - started
+    started = time.perf_counter()
+    with ThreadPoolExecutor(concurrency) as pool:
+        counts = list(pool.map(lambda prompt: complete(prompt, job["max_tokens"]), job["prompts"]))
+    return _result(loaded, warm, time.perf_counter() - started, counts)
+
+
+def _result(loaded: float, warm: float, seconds: float, counts: list[tuple[int, int]]) -> dict[str, float]:
+    return {
+        "load_seconds": loaded,
+        "warmup_seconds": warm,
+        "seconds": seconds,
+        "prompt_tokens": sum(prompt for prompt, _ in counts),
+        "new_tokens": sum(new for _, new in counts),
+    }
+
+
+CONTENDERS: dict[str, Callable[[dict[str, Any]], dict[str, float]]] = {
+    "create_completion": create_completion_loop,
+    "transformers fp32": lambda job: transformers_generate(job, "float32"),
+    "transformers bf16": lambda job: transformers_generate(job, "bfloat16"),
+    "server": server,
+}
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["serve"]:
+        serve()
+    else:
+        job = json.load(sys.stdin)
+        sys.stdout.write("\n" + json.dumps(CONTENDERS[job["contender"]](job)) + "\n")

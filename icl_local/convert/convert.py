@@ -1,0 +1,348 @@
+"""A Hugging Face Llama checkpoint as a GGUF file, and GGUF files in other types.
+
+Tensors are streamed block by block from the mapped checkpoint, so memory does not grow with the model. A file
+appears under its name only when it is whole and has passed the parity gate (parity.py); one that failed stays
+beside it as ``.rejected``. 16- and 32-bit types are written here, all others by llama.cpp from such a file.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from icl_local.convert.checkpoint import Checkpoint
+from icl_local.convert.parity import (
+    Check,
+    Reference,
+    Verdict,
+    check_logits,
+    compare_next_tokens,
+    gate,
+    header_fields,
+    next_tokens,
+    probe_texts,
+)
+from icl_local.convert.tokenizer import Vocabulary, load_vocabulary
+from icl_local.exceptions import ConfigError, ConversionError, DiskFull
+from icl_local.identity import key_of, sha256_file
+from icl_local.store import NO_SPACE, Store, now
+from icl_local.weights import read_info
+
+WRITTEN_HERE = ("f32", "f16", "bf16")
+_ALIGNMENT = 32
+_BYTES_PER_WEIGHT = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 1.07}
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A written file with its verdict (None: the gate was not run) and where it came from."""
+
+    path: Path
+    conversion_id: str
+    source: str
+    source_sha256: str
+    type_name: str
+    gguf_sha256: str
+    verdict: Verdict | None
+    training_run_id: str | None = None
+    parent_gguf_sha256: str | None = None
+
+    @property
+    def gate(self) -> str:
+        """passed, failed or skipped."""
+        return "skipped" if self.verdict is None else "passed" if self.verdict.passed else "failed"
+
+    def row(self) -> dict[str, object]:
+        """The row of raw.conversions; a refused file has no sha256 there, so that nothing can refer to it."""
+        return {
+            "conversion_id": self.conversion_id,
+            "source_sha256": self.source_sha256,
+            "source": self.source,
+            "training_run_id": self.training_run_id,
+            "gguf_sha256": None if self.gate == "failed" else self.gguf_sha256,
+            "quantization": self.type_name.upper(),
+            "parent_gguf_sha256": self.parent_gguf_sha256,
+            "gate": self.gate,
+            "gate_report": None if self.verdict is None else self.verdict.report(),
+            "created_at": now(),
+        }
+
+
+def convert(
+    folder: Path,
+    out: Path,
+    *,
+    type_name: str = "f16",
+    name: str | None = None,
+    source: str | None = None,
+    dpo: bool = False,
+    run_gate: bool = True,
+    memory_bytes: int | None = None,
+    store: Store | None = None,
+    on_progress: Progress | None = None,
+) -> Conversion:
+    """Write the checkpoint (or LoRA adapter with its base) in ``folder`` to ``out`` and prove that it is the same.
+
+    ``name`` is written as general.name (default: what the checkpoint says of itself), ``source`` is what the
+    database says it came from (default: the folder's name), ``dpo`` marks a checkpoint trained elsewhere;
+    ``memory_bytes`` is what the gate may take for float32 logits (default: most of what is free).
+
+    Raises ConversionError for what cannot be converted, for an existing ``out`` and where the gate fails (the file
+    is then kept as ``<out>.rejected`` and the verdict stored), DiskFull, and MissingExtra where the gate lacks
+    Transformers.
+    """
+    say = on_progress or (lambda _: None)
+    type_name = type_name.lower()
+    _check_type(type_name)
+    _check_target(out)
+    checkpoint = Checkpoint(folder)
+    vocabulary = load_vocabulary(checkpoint.tokenizer_folder, n_rows=checkpoint.shape.vocab_size)
+    reference = Reference(checkpoint, memory_bytes=memory_bytes) if run_gate else None
+    wide = reference is not None and reference.why_no_logits is None and type_name != "f32"
+    _check_space(out.parent, checkpoint, type_name, wide=wide)
+    say("reading the checkpoint")
+    record = checkpoint.training_record()
+    conversion_id = conversion_key(source_sha256=checkpoint.sha256, type_name=type_name)
+    facts = {
+        "general.name": name or record.get("base_name") or _own_name(checkpoint),
+        "icl.conversion_id": conversion_id,
+        "icl.source_sha256": checkpoint.sha256,
+        "icl.training_run_id": record.get("training_run_id", ""),
+    }
+    is_dpo = dpo or bool(record)
+
+    def write(path: Path, kind: str) -> None:
+        say(f"writing {kind}")
+        with _disk_errors(path):
+            _write(path, checkpoint, vocabulary, kind, facts=facts, dpo=is_dpo)
+
+    with _drafts(out) as (draft, base):
+        logits: Check | None = None
+        expected = None
+        if wide and reference is not None:
+            write(base, "f32")
+            say("logits of the float32 file")
+            logits = check_logits(base, reference)
+        if type_name in WRITTEN_HERE:
+            write(draft, type_name)
+        else:
+            from icl_local.engine import llama
+
+            if not base.is_file():
+                write(base, _base_type(out.parent, checkpoint))
+            say(f"quantising to {type_name}")
+            llama.quantize(base, draft, type_name)
+            if reference is not None and reference.why_no_logits:
+                expected = next_tokens(base, reference.probe)
+        base.unlink(missing_ok=True)
+        verdict = None
+        if reference is not None:
+            verdict = gate(draft, reference, logits=logits, expected=expected, on_progress=say)
+        return _settle(
+            draft,
+            Conversion(
+                path=out,
+                conversion_id=conversion_id,
+                source=source or folder.resolve().name,
+                source_sha256=checkpoint.sha256,
+                type_name=type_name,
+                gguf_sha256=sha256_file(draft),
+                verdict=verdict,
+                training_run_id=record.get("training_run_id"),
+            ),
+            store,
+        )
+
+
+def quantize(
+    source: Path,
+    out: Path,
+    *,
+    type_name: str,
+    allow_requantize: bool = False,
+    store: Store | None = None,
+    on_progress: Progress | None = None,
+) -> Conversion:
+    """Write the GGUF file ``source`` in another type; its greedy next tokens on the probe are compared with it.
+
+    Raises ModelError for a damaged source, ConfigError for an unknown type, EngineError where llama.cpp refuses,
+    ConversionError for an existing ``out`` or a result that is not the same model.
+    """
+    from icl_local.engine import llama
+
+    say = on_progress or (lambda _: None)
+    type_name = type_name.lower()
+    _check_type(type_name)
+    _check_target(out)
+    info = read_info(source)
+    parent = sha256_file(source)
+    with _drafts(out) as (draft, _):
+        say(f"quantising to {type_name}")
+        llama.quantize(source, draft, type_name, allow_requantize=allow_requantize)
+        say("comparing next tokens")
+        read_info(draft)
+        probe = [token for ids in llama.tokenize(source, probe_texts(), add_special=False) for token in ids]
+        probe = probe[: min(256, info.context_length)]
+        check = compare_next_tokens(draft, probe, next_tokens(source, probe))
+        return _settle(
+            draft,
+            Conversion(
+                path=out,
+                conversion_id=conversion_key(source_sha256=parent, type_name=type_name, parent_gguf_sha256=parent),
+                source=source.name,
+                source_sha256=str(info.metadata.get("icl.source_sha256") or parent),
+                type_name=type_name,
+                gguf_sha256=sha256_file(draft),
+                verdict=Verdict((check,)),
+                training_run_id=str(info.metadata.get("icl.training_run_id") or "") or None,
+                parent_gguf_sha256=parent,
+            ),
+            store,
+        )
+
+
+def conversion_key(*, source_sha256: str, type_name: str, parent_gguf_sha256: str | None = None) -> str:
+    """conversion_id: what was converted (or the file that was quantised) and into which type."""
+    return key_of(kind="conversion", source=source_sha256, type=type_name, parent=parent_gguf_sha256)
+
+
+def _settle(draft: Path, made: Conversion, store: Store | None) -> Conversion:
+    """Store the verdict, give the draft its name (or ``.rejected``), and refuse what failed.
+
+    In this order: a file under its final name has its row, whenever the process is killed.
+    """
+    rejected = made.path.with_name(made.path.name + ".rejected")
+    if store is not None:
+        store.put([("conversions", made.row())])
+    os.replace(draft, rejected if made.gate == "failed" else made.path)
+    if made.verdict is not None and made.gate == "failed":
+        raise ConversionError(f"{made.path.name} failed the parity gate, kept as {rejected}: {made.verdict.reasons}")
+    return made
+
+
+def _write(
+    path: Path, checkpoint: Checkpoint, vocabulary: Vocabulary, kind: str, *, facts: dict[str, str], dpo: bool
+) -> None:
+    """One GGUF file of F32, F16 or BF16 matrices and F32 vectors. Raises ConversionError on a value not finite."""
+    import gguf
+    from gguf.quants import quantize as cast
+
+    types = gguf.GGMLQuantizationType
+    matrix_type = types[kind.upper()]
+    writer: Any = gguf.GGUFWriter(path, "llama")
+    writer.add_type(gguf.GGUFType.MODEL)
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    writer.add_file_type(gguf.LlamaFileType["ALL_F32" if kind == "f32" else f"MOSTLY_{kind.upper()}"])
+    for key, text in facts.items():
+        writer.add_string(key, text)
+    writer.add_bool("icl.dpo", dpo)
+    for key, value in header_fields(checkpoint.shape).items():
+        (writer.add_uint32 if isinstance(value, int) else writer.add_float32)(key, value)
+    for key, field in vocabulary.fields().items():
+        _add_field(writer, key, field)
+    stored: list[tuple[Any, Any]] = []
+    for plan in checkpoint.plans:
+        tensor_type = matrix_type if len(plan.shape) > 1 else types.F32
+        item_bytes = 4 if tensor_type == types.F32 else 2
+        n_bytes = int(np.prod(plan.shape)) * item_bytes
+        writer.add_tensor_info(plan.name, plan.shape, np.dtype(np.float32), n_bytes, raw_dtype=tensor_type)
+        stored.append((plan, tensor_type))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    writer.close()
+    with path.open("ab") as file:
+        for plan, tensor_type in stored:
+            file.write(b"\0" * (-file.tell() % _ALIGNMENT))
+            for block in checkpoint.blocks(plan):
+                with np.errstate(over="ignore"):
+                    data = cast(block, tensor_type)
+                if not np.isfinite(block).all() or (tensor_type == types.F16 and not np.isfinite(data).all()):
+                    raise ConversionError(f"tensor {plan.source} holds values not finite as {tensor_type.name}")
+                file.write(np.ascontiguousarray(data).data)
+        file.write(b"\0" * (-file.tell() % _ALIGNMENT))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _add_field(writer: Any, key: str, value: Any) -> None:
+    import gguf
+
+    if isinstance(value, bool):
+        writer.add_bool(key, value)
+    elif isinstance(value, int):
+        writer.add_uint32(key, value)
+    elif isinstance(value, str):
+        writer.add_string(key, value)
+    elif isinstance(value, list):
+        kind = {str: gguf.GGUFValueType.STRING, int: gguf.GGUFValueType.INT32, float: gguf.GGUFValueType.FLOAT32}
+        writer.add_key_value(key, value, gguf.GGUFValueType.ARRAY, sub_type=kind[type(value[0])])
+
+
+def _own_name(checkpoint: Checkpoint) -> str:
+    said = str(checkpoint.config.get("_name_or_path") or "").rstrip("/").rsplit("/", 1)[-1]
+    return said or checkpoint.folder.resolve().name
+
+
+def _check_type(type_name: str) -> None:
+    if type_name in WRITTEN_HERE:
+        return
+    from icl_local.engine import llama
+
+    if type_name not in (known := llama.file_types()):
+        raise ConfigError(f"unknown type {type_name!r}; choose one of {', '.join([*WRITTEN_HERE, *sorted(known)])}")
+
+
+def _check_target(out: Path) -> None:
+    if out.exists():
+        raise ConversionError(f"{out} exists already; remove it or choose another name")
+    if not out.parent.is_dir():
+        raise ConversionError(f"the folder {out.parent} does not exist; make it first")
+
+
+def _base_type(folder: Path, checkpoint: Checkpoint) -> str:
+    """What to quantise from: F32 where the disk has room, because llama.cpp unpacks 16-bit tensors in memory."""
+    room = shutil.disk_usage(folder).free > checkpoint.parameters * 2 * _BYTES_PER_WEIGHT["f32"]
+    return "f32" if room else checkpoint.dtype.lower()
+
+
+def _check_space(folder: Path, checkpoint: Checkpoint, type_name: str, *, wide: bool) -> None:
+    """Refuse before hours of writing what cannot fit: the file, and the file it is made from or compared with."""
+    per_weight = _BYTES_PER_WEIGHT.get(type_name, 0.75)
+    if wide:
+        per_weight += 4.0
+    elif type_name not in WRITTEN_HERE:
+        per_weight += _BYTES_PER_WEIGHT[checkpoint.dtype.lower()]
+    needed, free = int(checkpoint.parameters * per_weight), shutil.disk_usage(folder).free
+    if needed > free:
+        raise DiskFull(f"{folder} has {free / 1e9:.1f} GB free, the conversion needs {needed / 1e9:.1f} GB; free some")
+
+
+@contextmanager
+def _drafts(out: Path) -> Iterator[tuple[Path, Path]]:
+    """Two hidden names beside ``out``, for the file and the one it is made from; gone afterwards, come what may."""
+    draft, base = (out.with_name(f".{out.name}.{part}.partial") for part in ("draft", "base"))
+    try:
+        yield draft, base
+    finally:
+        draft.unlink(missing_ok=True)
+        base.unlink(missing_ok=True)
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise DiskFull(f"no space left in {path.parent}; nothing was left behind, free some and repeat") from error
+        raise ConversionError(f"{path.parent} cannot be written: {error.strerror or error}") from error

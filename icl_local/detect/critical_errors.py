@@ -1,0 +1,101 @@
+"""Critical errors of a response, as stored: infinite loops, unintended code; and the language a text is written in.
+
+Nothing here knows the query: whether code was unintended is for the views, which know the task. Pure.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from icl_local.detect.code import Code, find_code, patterns_version
+from icl_local.detect.loops import Loop, LoopWatch, find_literal_loop, find_loop, find_loops
+
+__all__ = [
+    "Code",
+    "Loop",
+    "LoopWatch",
+    "critical_error_rows",
+    "detector_version",
+    "find_code",
+    "find_literal_loop",
+    "find_loop",
+    "find_loops",
+    "identify_language",
+]
+
+_ALGORITHM = "1"  # raise it with every change of what the code finds; the patterns have a version of their own
+
+_LANGUAGE_CHARS = 5_000  # of a text, which settle its language
+_MIN_LETTERS = 10
+# So close to Spanish, French or English that short answers in these would be taken for them.
+_LOOK_ALIKES = frozenset(("an", "ext", "gcf", "gcr", "lij", "oc", "pcm", "vec", "wa"))
+
+
+def critical_error_rows(response_id: str, text: str) -> list[dict[str, object]]:
+    """The three rows of raw.critical_errors for a response, the errors that were not found included."""
+    literal, loop = find_loops(text)
+    code = find_code(text)
+    version = detector_version()
+
+    def row(error: str, found: bool, **seen: object) -> dict[str, object]:
+        nothing = dict.fromkeys(("start_char", "unit", "copies", "span", "reaches_end", "kind"))
+        told = {"response_id": response_id, "error": error, "found": found, "detector_version": version}
+        return told | nothing | seen
+
+    def loop_row(error: str, loop: Loop | None) -> dict[str, object]:
+        if loop is None:
+            return row(error, False)
+        return row(
+            error,
+            True,
+            start_char=loop.start,
+            unit=loop.unit,
+            copies=loop.copies,
+            span=loop.span,
+            reaches_end=loop.reaches_end,
+        )
+
+    return [
+        loop_row("infinite_loop", loop),
+        loop_row("infinite_loop_literal", literal),
+        row("unintended_code", False)
+        if code is None
+        else row("unintended_code", True, start_char=code.start, unit=code.evidence, kind=code.kind),
+    ]
+
+
+def identify_language(text: str) -> str | None:
+    """ISO 639 code of the language that most of ``text`` is in, by py3langid (extra ``langid``), without a judge.
+
+    None where the extra is not installed, where the text has fewer than 10 letters, or where it is no language.
+    """
+    identifier = _language_identifier()
+    head = text[:_LANGUAGE_CHARS].encode("utf-8", "replace").decode("utf-8")
+    if identifier is None or sum(map(str.isalpha, head)) < _MIN_LETTERS:
+        return None
+    code = identifier(head)
+    return None if code == "zxx" else code  # py3langid's code for numbers, markup and the like
+
+
+@functools.cache
+def _language_identifier() -> Callable[[str], str] | None:
+    try:
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    except ImportError:
+        return None
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
+    identifier.set_languages([code for code in identifier.nb_classes if code not in _LOOK_ALIKES])
+    return lambda text: str(identifier.classify(text)[0])
+
+
+def detector_version() -> str:
+    """Version of the algorithms and of the code patterns, such as "1.1": rows of two versions are not comparable."""
+    return f"{_ALGORITHM}.{patterns_version()}"
+
+
+def __getattr__(name: str) -> str:
+    """DETECTOR_VERSION, read on demand so that importing this module reads no file."""
+    if name == "DETECTOR_VERSION":
+        return detector_version()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,9 @@
+"""Preference training of a base model with TRL, as the study ran it.
+
+Data, settings, trainer, and the plan of what a run costs.
+"""
+
+from icl_local.dpo.dpo import Step, TrainingRun, plan_training, set_threads, train
+from icl_local.dpo.settings import Plan
+
+__all__ = ["Plan", "Step", "TrainingRun", "plan_training", "set_threads", "train"]

@@ -1,0 +1,318 @@
+"""Direct Preference Optimization of a base model on TRL, the paper's run as the default.
+
+Preset ``paper`` is TRL's DPO script of early 2025 (TRL 0.13 to 0.15) with the paper's settings: tokenisation,
+truncation and chat form of that time come from dpo_data.py, the loss and the loop from today's TRL. Preset
+``trl-default`` is today's trainer as it comes. A run is named by what goes into it; the same command goes on from
+its last whole checkpoint, with bit-identical results, and is done when the model lies in the output folder.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from icl_local.convert import TOKENIZER_FILES, Checkpoint, ModelSource, read_json
+from icl_local.dpo.data import Preferences, paper_tokens
+from icl_local.dpo.settings import Parameters, Plan, plan
+from icl_local.dpo.trainer import check_preset, load_tokenizer, make_trainer, quiet
+from icl_local.exceptions import DiskFull, MissingExtra, TrainingError
+from icl_local.identity import key_of
+from icl_local.store import NO_SPACE, Store, now
+
+RECORD = "training.json"
+_STATE_FILE = "trainer_state.json"  # the last file Transformers writes into a checkpoint
+_PLAN_SAMPLE = 200  # pairs whose length is measured
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step as it happened. Rewards are beta times log-ratios, seconds are wall time."""
+
+    step: int
+    total_steps: int
+    epoch: float
+    loss: float
+    reward_chosen: float
+    reward_rejected: float
+    reward_margin: float
+    reward_accuracy: float
+    learning_rate: float
+    grad_norm: float
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What a call of ``train`` left: status ``done`` (the model is in ``folder``) or ``stopped`` (call again)."""
+
+    training_run_id: str
+    folder: Path
+    status: str
+    step: int
+    total_steps: int
+    checkpoint_sha256: str | None
+
+
+def plan_training(base: ModelSource, preferences: Preferences, out: Path, settings: Parameters) -> Plan:
+    """Memory, disk and time of a run on this machine, before anything is loaded or written. Raises TrainingError."""
+    _require_extra()
+    checkpoint = Checkpoint(base.folder)
+    tokenizer = load_tokenizer(checkpoint.tokenizer_folder)
+    check_preset(tokenizer, preferences.pairs, settings, name=base.name)
+    lengths = []
+    for pair in preferences.pairs[:: max(1, len(preferences.pairs) // _PLAN_SAMPLE)]:
+        ids = paper_tokens(pair, tokenizer, max_prompt_length=settings.max_prompt_length)
+        lengths.append(2 * len(ids["prompt_ids"]) + len(ids["chosen_ids"]) + len(ids["rejected_ids"]))
+    return plan(checkpoint, lengths, len(preferences.pairs), settings, out=out)
+
+
+def train(
+    base: ModelSource,
+    preferences: Preferences,
+    out: Path,
+    settings: Parameters,
+    *,
+    save_every: int = 100,
+    stop_after: int | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    store: Store | None = None,
+    on_step: Callable[[Step], None] | None = None,
+    on_progress: Progress | None = None,
+) -> TrainingRun:
+    """Train the Llama checkpoint ``base`` on the pairs; the trained checkpoint ends up in ``out``.
+
+    A checkpoint is written every ``save_every`` steps, after step ``stop_after`` and when ``should_stop`` says so;
+    the last two end the call. Only checkpoints of this very run are gone on from. LoRA adapters are merged into the
+    result; the adapter itself is kept in out/adapter.
+
+    Raises TrainingError for what cannot be trained, a loss that is not a number and a folder of another run,
+    DiskFull, MissingExtra.
+    """
+    say = on_progress or (lambda _: None)
+    _require_extra()
+    say("reading the base model")
+    checkpoint = Checkpoint(base.folder)
+    record: dict[str, Any] = {
+        "training_run_id": key_of(
+            kind="training", base=checkpoint.sha256, data=preferences.sha256, parameters=asdict(settings)
+        ),
+        "base_name": base.name,
+        "base_source": base.source,
+        "base_sha256": checkpoint.sha256,
+        "dataset": preferences.name,
+        "dataset_sha256": preferences.sha256,
+        "parameters": asdict(settings),
+    }
+    run_id = str(record["training_run_id"])
+    tokenizer = load_tokenizer(checkpoint.tokenizer_folder)
+    check_preset(tokenizer, preferences.pairs, settings, name=base.name)
+    record = _claim(out, record)
+    row = {key: value for key, value in record.items() if key not in ("base_name", "steps")}
+    row |= {"preset": settings.preset, "method": settings.method}
+    if (out / "config.json").is_file():
+        return _done(row, out, int(record["steps"]), store)
+    if store is not None:
+        store.put([("training_runs", {**row, "status": "started"})])
+    say("loading the model and the pairs")
+    watch = _Watch(run_id, store, on_step, stop_after, should_stop)
+    with quiet(), _told(out):
+        trainer = make_trainer(
+            checkpoint.model_folder,
+            tokenizer,
+            preferences.pairs,
+            out / "checkpoints",
+            settings,
+            watcher=watch,
+            save_every=save_every,
+        )
+        last = _last_checkpoint(out / "checkpoints")
+        step, total = _steps(last) if last else (0, 1)
+        if step < total:
+            say(f"going on from {last.name}" if last else "training")
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+            step, total = trainer.state.global_step, trainer.state.max_steps
+        else:  # killed behind its last step, where Trainer would train one more
+            trainer._load_from_checkpoint(str(last))
+        if step < total:
+            return TrainingRun(run_id, out, "stopped", step, total, None)
+        say("saving the model")
+        _finish(trainer, checkpoint, out, {**record, "steps": step})
+    return _done(row, out, step, store)
+
+
+def _done(row: Mapping[str, Any], out: Path, steps: int, store: Store | None) -> TrainingRun:
+    digest = Checkpoint(out).sha256
+    if store is not None:
+        store.put([("training_runs", {**row, "status": "done", "checkpoint_sha256": digest, "ended_at": now()})])
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    return TrainingRun(str(row["training_run_id"]), out, "done", steps, steps, digest)
+
+
+def set_threads(n_threads: int) -> None:
+    """CPU threads of torch; more than the free cores makes every step slower."""
+    _require_extra()
+    import torch
+
+    torch.set_num_threads(n_threads)
+
+
+def _require_extra() -> None:
+    for package in ("torch", "transformers", "trl", "datasets", "accelerate", "peft"):
+        try:
+            __import__(package)
+        except ImportError:
+            raise MissingExtra("dpo", package) from None
+
+
+def _claim(out: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Make ``out`` this run's folder and return its record, or refuse one that belongs to something else."""
+    if (out / RECORD).is_file():
+        found = read_json(out / RECORD)
+        if found.get("training_run_id") != record["training_run_id"]:
+            raise TrainingError(f"{out} holds another run (its base, data or parameters differ); choose another --out")
+        return found
+    # model_source unpacks a GGUF base into out/base before the run begins
+    if out.exists() and (not out.is_dir() or any(path.name != "base" for path in out.iterdir())):
+        raise TrainingError(f"{out} exists and is no training run of icl; choose another --out")
+    made = {**record, "started_at": now()}
+    with _told(out):
+        out.mkdir(parents=True, exist_ok=True)
+        _write_json(out / RECORD, made)
+    return made
+
+
+def _write_json(path: Path, data: Mapping[str, Any]) -> None:
+    draft = path.with_name(f".{path.name}.partial")
+    draft.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(draft, path)
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint; ones that were cut short are removed."""
+    found: list[tuple[int, Path]] = []
+    for path in folder.glob("checkpoint-*"):
+        try:
+            found.append((_steps(path)[0], path))
+        except (OSError, ValueError, KeyError, TypeError):
+            shutil.rmtree(path, ignore_errors=True)
+    return max(found)[1] if found else None
+
+
+def _steps(checkpoint: Path) -> tuple[int, int]:
+    """Steps that a checkpoint has behind it, and those of the whole run."""
+    state = json.loads((checkpoint / _STATE_FILE).read_text())
+    return int(state["global_step"]), int(state["max_steps"])
+
+
+class _Watch:
+    """What happens between steps: rows for the database, progress, and whether to stop."""
+
+    def __init__(
+        self,
+        run_id: str,
+        store: Store | None,
+        on_step: Callable[[Step], None] | None,
+        stop_after: int | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        self._run_id = run_id
+        self._store = store
+        self._on_step = on_step
+        self._stop_after = stop_after
+        self._should_stop = should_stop
+        self._began = time.monotonic()
+        self._tokens = 0
+
+    def begin(self) -> None:
+        self._began = time.monotonic()
+
+    def wants_stop(self, step: int) -> bool:
+        wanted = self._stop_after is not None and step >= self._stop_after
+        return wanted or (self._should_stop is not None and self._should_stop())
+
+    def log(self, logs: dict[str, float], *, step: int, total: int) -> None:
+        tokens = int(logs["num_tokens"])  # of this process so far
+        made = Step(
+            step=step,
+            total_steps=total,
+            epoch=float(logs["epoch"]),
+            loss=float(logs["loss"]),
+            reward_chosen=float(logs["rewards/chosen"]),
+            reward_rejected=float(logs["rewards/rejected"]),
+            reward_margin=float(logs["rewards/margins"]),
+            reward_accuracy=float(logs["rewards/accuracies"]),
+            learning_rate=float(logs["learning_rate"]),
+            grad_norm=float(logs["grad_norm"]),
+            tokens=tokens - self._tokens,
+            seconds=time.monotonic() - self._began,
+        )
+        self._tokens = tokens
+        if not math.isfinite(made.loss) or not math.isfinite(made.grad_norm):
+            raise TrainingError(
+                f"the loss is {made.loss} at step {step} (gradient norm {made.grad_norm}); use a lower learning rate"
+            )
+        if self._store is not None:
+            row = {key: value for key, value in asdict(made).items() if key != "total_steps"}
+            self._store.put([("training_steps", {"training_run_id": self._run_id, **row})])
+        if self._on_step is not None:
+            self._on_step(made)
+
+
+def _finish(trainer: Any, base: Checkpoint, out: Path, record: Mapping[str, Any]) -> None:
+    """The trained model into ``out``: everything under a hidden name first, config.json last."""
+    draft = out / ".model.partial"
+    shutil.rmtree(draft, ignore_errors=True)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if hasattr(model, "merge_and_unload"):
+        model.save_pretrained(draft / "adapter")
+        model = model.merge_and_unload()
+    model.config.pad_token_id = base.config.get("pad_token_id")  # the trainer had set the tokenizer's
+    model.save_pretrained(draft, safe_serialization=True)
+    # The tokenizer has not been trained, and Transformers would write another one: the base's own files stay valid.
+    for name in TOKENIZER_FILES:
+        if (base.tokenizer_folder / name).is_file():
+            shutil.copyfile(base.tokenizer_folder / name, draft / name)
+    _write_json(draft / RECORD, record)
+    for path in sorted(draft.iterdir(), key=lambda p: p.name == "config.json"):
+        if path.is_dir():
+            shutil.rmtree(out / path.name, ignore_errors=True)
+        os.replace(path, out / path.name)
+    draft.rmdir()
+
+
+@contextmanager
+def _told(out: Path) -> Iterator[None]:
+    """Disk trouble and torch's complaints as errors of ours; what was half written is removed."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        _refuse(error, out)
+    except Exception as error:
+        if type(error).__name__ != "SafetensorError":  # imported only with the extra
+            raise
+        _refuse(error, out)
+
+
+def _refuse(error: Exception, out: Path) -> NoReturn:
+    # torch and safetensors report a full disk as text only
+    words = ("No space left", "File too large", "PytorchStreamWriter failed", "unexpected pos")
+    full = getattr(error, "errno", None) in NO_SPACE or any(word in str(error) for word in words)
+    if out.is_dir():
+        shutil.rmtree(out / ".model.partial", ignore_errors=True)
+        _last_checkpoint(out / "checkpoints")
+    if full:
+        raise DiskFull(
+            f"no space left for {out}; the last whole checkpoint is kept: free some space, then run the same command"
+        ) from error
+    raise TrainingError(f"training stopped: {error}") from error

@@ -1,0 +1,228 @@
+"""What a DPO run is told, and what it will cost: parameters with their presets, memory, disk and hours beforehand."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from icl_local.convert import Checkpoint, Shape
+from icl_local.exceptions import ConfigError
+
+PRESETS = ("paper", "trl-default")
+LOSSES = ("sigmoid", "hinge", "ipo", "robust", "sppo_hard", "apo_zero", "apo_down", "sigmoid_norm")
+# Share of the measured matrix product speed that a DPO step reaches; see docs/dpo.md for the runs it comes from.
+STEP_EFFICIENCY = 0.65
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What decides the result, beside base and data. Lengths in tokens; batch_size in pairs on one device."""
+
+    preset: str = "paper"
+    learning_rate: float = 5e-7
+    epochs: float = 1.0
+    max_steps: int | None = None  # None: as many as the epochs have
+    batch_size: int = 2
+    gradient_accumulation: int = 8
+    beta: float = 0.1
+    loss_type: str = "sigmoid"
+    max_length: int = 1024
+    max_prompt_length: int | None = 512
+    truncation: str = "keep_end"
+    optimizer: str = "adamw_torch"
+    schedule: str = "linear"
+    warmup_steps: int = 0
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    seed: int = 42
+    gradient_checkpointing: bool = True
+    bf16: bool = False
+    precompute_reference: bool = False
+    lora_rank: int | None = None  # None: all weights are trained
+    lora_alpha: int = 32
+    lora_dropout: float = 0.05
+    lora_targets: str = "all-linear"
+
+    @property
+    def method(self) -> str:
+        """full or lora."""
+        return "full" if self.lora_rank is None else "lora"
+
+    @property
+    def has_reference_model(self) -> bool:
+        """Whether a second copy of the weights stays in memory: LoRA switches its adapter off instead."""
+        return self.method == "full" and not self.precompute_reference
+
+
+_TRL_DEFAULT: Mapping[str, Any] = {  # DPOConfig of TRL 1.16, but bf16 only where it is asked for
+    "learning_rate": 1e-6,
+    "epochs": 3.0,
+    "batch_size": 8,
+    "gradient_accumulation": 1,
+    "max_prompt_length": None,
+    "truncation": "keep_start",
+    "optimizer": "adamw_torch_fused",
+}
+_AT_LEAST = {
+    "learning_rate": 0.0, "epochs": 0.0, "max_steps": 0, "batch_size": 0, "gradient_accumulation": 0, "beta": 0.0,
+    "max_length": 1, "max_prompt_length": 0, "lora_rank": 0, "lora_alpha": 0,
+}  # fmt: skip
+
+
+def parameters(preset: str | None = None, file: Path | None = None, **changes: Any) -> Parameters:
+    """A preset (paper by default) with what a TOML ``file`` and then ``changes`` say; a None changes nothing.
+
+    The file's keys are the fields of Parameters. Raises ConfigError on an unknown key or a value out of range.
+    """
+    given = _from_toml(file) if file else {}
+    given |= {key: value for key, value in changes.items() if value is not None}
+    name = preset or given.pop("preset", None) or PRESETS[0]
+    given.pop("preset", None)
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
+    made = Parameters(**{"preset": name, **(_TRL_DEFAULT if name == "trl-default" else {}), **given})
+    for key, bound in _AT_LEAST.items():
+        value = getattr(made, key)
+        if value is not None and not value > bound:
+            raise ConfigError(f"{key} must be above {bound:g}, it is {value}")
+    if made.truncation not in ("keep_start", "keep_end"):
+        raise ConfigError(f"truncation must be keep_start or keep_end, it is {made.truncation!r}")
+    if made.loss_type not in LOSSES:
+        raise ConfigError(f"unknown loss_type {made.loss_type!r}; choose one of {', '.join(LOSSES)}")
+    return made
+
+
+def _from_toml(path: Path) -> dict[str, Any]:
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read as TOML: {error}") from error
+    fields = {field.name: field for field in dataclasses.fields(Parameters)}
+    for key, value in given.items():
+        if key not in fields:
+            raise ConfigError(f"{path}: unknown DPO parameter {key!r}; there are: {', '.join(fields)}")
+        wanted = str(fields[key].type).removesuffix(" | None")
+        fits = type(value).__name__ == wanted or (wanted == "float" and type(value) is int)
+        if not fits:
+            raise ConfigError(f"{path}: {key} must be of type {wanted}, it is {value!r}")
+    return given
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Cost of a run: bytes, steps and seconds. ``memory`` names its parts; figures are estimates, rounded up."""
+
+    device: str
+    n_parameters: int
+    n_trained: int
+    n_pairs: int
+    n_steps: int
+    mean_tokens: float  # of a pair: prompt and answer, twice
+    memory: Mapping[str, int]
+    available_bytes: int
+    disk_bytes: int
+    free_disk_bytes: int
+    flops_per_second: float
+    seconds: float
+
+    @property
+    def memory_bytes(self) -> int:
+        """Sum of the parts."""
+        return sum(self.memory.values())
+
+
+def plan(checkpoint: Checkpoint, pair_tokens: Sequence[int], n_pairs: int, settings: Parameters, *, out: Path) -> Plan:
+    """What the run will take on this machine; ``pair_tokens``: tokens of some pairs (both answers, with the prompt).
+
+    The speed comes from timing one matrix product of the model's size for about half a second.
+    """
+    import shutil
+
+    import torch
+
+    shape = checkpoint.shape
+    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    total = checkpoint.parameters
+    trained = total if settings.lora_rank is None else lora_parameters(shape, settings.lora_rank)
+    epoch_steps = math.ceil(math.ceil(n_pairs / settings.batch_size) / settings.gradient_accumulation)
+    steps = settings.max_steps or math.ceil(epoch_steps * settings.epochs)
+    mean = sum(min(n, 2 * settings.max_length) for n in pair_tokens) / len(pair_tokens)
+    # a forward pass costs 2 operations a weight and token, a backward pass twice that
+    passes = 2 + 4 * (1 if settings.lora_rank is None else 0.5) + (2 if settings.gradient_checkpointing else 0) + 2
+    flops = _matmul_flops(shape, device=device, bf16=settings.bf16)
+    work = passes * total * mean * min(n_pairs * settings.epochs, steps * _pairs_a_step(settings))
+    existing = next(folder for folder in (out, *out.resolve().parents) if folder.exists())
+    return Plan(
+        device=f"cpu, {torch.get_num_threads()} threads" if device == "cpu" else device,
+        n_parameters=total,
+        n_trained=trained,
+        n_pairs=n_pairs,
+        n_steps=steps,
+        mean_tokens=mean,
+        memory=_memory(shape, total, trained, settings),
+        available_bytes=_available(device),
+        disk_bytes=4 * total + 2 * (12 * trained) + (4 * total if settings.lora_rank is None else 0),
+        free_disk_bytes=shutil.disk_usage(existing).free,
+        flops_per_second=flops,
+        seconds=work / (flops * STEP_EFFICIENCY),
+    )
+
+
+def lora_parameters(shape: Shape, rank: int) -> int:
+    """Weights of a LoRA adapter on all linear layers but the head."""
+    q, kv = shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
+    hidden, ff = shape.hidden_size, shape.intermediate_size
+    sides = [(hidden, q), (hidden, kv), (hidden, kv), (q, hidden), (hidden, ff), (hidden, ff), (ff, hidden)]
+    return shape.n_layers * rank * sum(a + b for a, b in sides)
+
+
+def _pairs_a_step(settings: Parameters) -> int:
+    return settings.batch_size * settings.gradient_accumulation
+
+
+def _memory(shape: Shape, total: int, trained: int, settings: Parameters) -> dict[str, int]:
+    """Bytes in float32: weights, reference, gradients, Adam's two moments, activations of the longest batch."""
+    tokens = 2 * settings.batch_size * settings.max_length
+    layer = tokens * (8 * shape.hidden_size + 4 * shape.intermediate_size) * 4
+    kept = tokens * shape.hidden_size * 4 * shape.n_layers + layer
+    activations = kept if settings.gradient_checkpointing else layer * shape.n_layers
+    return {
+        "weights": 4 * total,
+        "reference model": 4 * total if settings.has_reference_model else 0,
+        "gradients": 4 * trained,
+        "optimizer": 8 * trained,
+        "activations": activations,
+        "logits": 3 * 4 * shape.vocab_size * min(tokens, 1024),
+    }
+
+
+def _available(device: str) -> int:
+    if device == "cuda":
+        import torch
+
+        return int(torch.cuda.mem_get_info()[0])
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def _matmul_flops(shape: Shape, *, device: str, bf16: bool) -> float:
+    """Operations a second of a product as large as the model's feed-forward layer, 512 tokens at once."""
+    import torch
+
+    kind = torch.bfloat16 if bf16 else torch.float32
+    a = torch.randn(512, shape.hidden_size, dtype=kind, device=device)
+    b = torch.randn(shape.hidden_size, shape.intermediate_size, dtype=kind, device=device)
+    rounds, began = 0, time.perf_counter()
+    while time.perf_counter() - began < 0.5 or rounds < 2:
+        if rounds == 1:
+            began = time.perf_counter()  # the first one warms up
+        (a @ b).sum().item()
+        rounds += 1
+    return 2.0 * 512 * shape.hidden_size * shape.intermediate_size * (rounds - 1) / (time.perf_counter() - began)

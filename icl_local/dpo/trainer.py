@@ -1,0 +1,181 @@
+"""TRL's DPO trainer, set up: with tokens and batches of our own for preset ``paper``, as it comes otherwise."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+from icl_local.dpo.data import Pair, PaperCollator, is_conversational, paper_tokens, token_dataset
+from icl_local.dpo.settings import Parameters
+from icl_local.exceptions import TrainingError
+
+
+class Watcher(Protocol):
+    """What the trainer tells between steps."""
+
+    def begin(self) -> None:
+        """A step begins."""
+
+    def wants_stop(self, step: int) -> bool:
+        """Whether to save a checkpoint and end after ``step``."""
+
+    def log(self, logs: dict[str, float], *, step: int, total: int) -> None:
+        """Transformers' metrics of a finished step."""
+
+
+def load_model(folder: Path) -> Any:
+    """The checkpoint in float32: weights from safetensors only, no code from the folder."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, trust_remote_code=False
+    )
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """tokenizer.json as it is, EOS for padding where there is no pad token. Raises TrainingError without an EOS."""
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    if tokenizer.eos_token_id is None:
+        raise TrainingError(f"{folder.name}: the tokenizer names no EOS token; set eos_token in tokenizer_config.json")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def check_preset(tokenizer: Any, pairs: Sequence[Pair], settings: Parameters, *, name: str) -> None:
+    """Raise TrainingError where today's TRL could not render the pairs."""
+    needs_template = settings.preset != "paper" and any(is_conversational(pair) for pair in pairs)
+    if needs_template and not tokenizer.chat_template:
+        raise TrainingError(
+            f"{name} has no chat template, which the preset trl-default needs for conversations;"
+            " use --preset paper, or put a chat_template.jinja into the base folder"
+        )
+
+
+def make_trainer(
+    model_folder: Path,
+    tokenizer: Any,
+    pairs: Sequence[Pair],
+    checkpoints: Path,
+    settings: Parameters,
+    *,
+    watcher: Watcher,
+    save_every: int,
+) -> Any:
+    """A trainer ready to train; its checkpoints go to ``checkpoints``."""
+    from datasets import Dataset, disable_progress_bars
+    from peft import LoraConfig
+    from transformers import PrinterCallback, Trainer, TrainerCallback
+    from transformers.utils import logging
+    from trl import DPOTrainer
+
+    disable_progress_bars()
+    logging.disable_progress_bar()
+    paper = settings.preset == "paper"
+    collator = None
+    if paper:
+        length = settings.max_prompt_length
+        data = token_dataset(paper_tokens(pair, tokenizer, max_prompt_length=length) for pair in pairs)
+        collator = PaperCollator(
+            pad_token_id=tokenizer.pad_token_id,
+            max_length=settings.max_length,
+            truncation=settings.truncation,
+            cut_rows=settings.precompute_reference,
+        )
+    else:
+        data = Dataset.from_list([asdict(pair) for pair in pairs])
+    adapter = None
+    if settings.lora_rank is not None:
+        adapter = LoraConfig(
+            r=settings.lora_rank,
+            lora_alpha=settings.lora_alpha,
+            lora_dropout=settings.lora_dropout,
+            target_modules=settings.lora_targets,
+            task_type="CAUSAL_LM",
+        )
+
+    class OwnTrainer(DPOTrainer):  # type: ignore[misc]
+        def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+            return dataset if paper else super()._prepare_dataset(dataset, *args, **kwargs)
+
+        def _save_checkpoint(self, model: Any, trial: Any) -> None:
+            Trainer._save_checkpoint(self, model, trial)  # without TRL's model card
+
+    class Callback(TrainerCallback):  # type: ignore[misc]
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            watcher.begin()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if watcher.wants_stop(state.global_step):
+                control.should_save = control.should_training_stop = True
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+            if "loss" in logs:
+                watcher.log(logs, step=state.global_step, total=state.max_steps)
+
+    trainer = OwnTrainer(
+        model=load_model(model_folder),
+        ref_model=load_model(model_folder) if settings.has_reference_model else None,
+        args=_config(checkpoints, settings, save_every=save_every),
+        data_collator=collator,
+        train_dataset=data,
+        processing_class=tokenizer,
+        peft_config=adapter,
+        callbacks=[Callback()],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the FutureWarnings that TRL and Transformers give each other, and us for the paper's truncation."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
+def _config(folder: Path, settings: Parameters, *, save_every: int) -> Any:
+    import torch
+    from trl import DPOConfig
+
+    cuda = torch.cuda.is_available()
+    if settings.bf16 and cuda and not torch.cuda.is_bf16_supported():
+        raise TrainingError("this GPU has no bf16; train without --bf16")
+    return DPOConfig(
+        output_dir=str(folder),
+        learning_rate=settings.learning_rate,
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps or -1,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        bf16=settings.bf16,
+        beta=settings.beta,
+        loss_type=[settings.loss_type],
+        max_length=settings.max_length,
+        truncation_mode=settings.truncation,
+        optim=settings.optimizer,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=settings.warmup_steps,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        seed=settings.seed,
+        precompute_ref_log_probs=settings.precompute_reference,
+        dataloader_pin_memory=cuda,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=save_every,
+        save_total_limit=1,
+        report_to="none",
+        disable_tqdm=True,
+    )

@@ -1,0 +1,241 @@
+"""Rows go out for other tools: just-eval, AlpacaEval, CSV, Parquet.
+
+JSON and Parquet hold texts as they are; CSV holds them inert (icl_local.results.tables): control characters as
+\\uXXXX, and an apostrophe before what a spreadsheet would run as a formula.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from icl_local import resources, store
+from icl_local.exceptions import ConfigError, DiskFull
+from icl_local.exchange.imports import METHOD
+from icl_local.results import tables
+from icl_local.store import NO_SPACE, schema
+
+Row = dict[str, Any]
+
+FORMATS = ("just-eval", "alpaca-eval", "csv", "parquet")
+# tables that make no sense in another database: what its user forgot is not forgotten everywhere
+OF_ONE_DATABASE = schema.INTERNAL | {"tombstones"}
+_PEER_METRICS = {"language": "language_consistency"}
+_NO_ANSWER = ("prompt_too_long", "error")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written; ``left_out`` counts responses without an answer (prompt_too_long, error)."""
+
+    files: tuple[Path, ...]
+    rows: int
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which responses; None takes all."""
+
+    model: str | None = None
+    method: str | None = None
+    language: str | None = None
+    split: str | None = None
+    dataset: str | None = None
+
+    def parameters(self) -> list[str | None]:
+        """Parameters $1 to $5 of db/queries/export_*.sql."""
+        return [self.model, self.method, self.language, self.split, self.dataset]
+
+
+def export_responses(database: Path, out: Path, *, form: str, chosen: Selection) -> Exported:
+    """Write responses to ``out``.
+
+    csv and parquet take every selected response and column. just-eval and alpaca-eval take the answers of one cell
+    (model, method, language, ...) to a file, so ``out`` is a folder where more than one is selected.
+    Raises ConfigError where nothing is selected, or several cells for one file.
+    """
+    sql = resources.read_text("db", "queries/export_responses.sql")
+    if form == "parquet":
+        return _to_parquet(database, out, sql, chosen)
+    columns, rows = _rows(database, sql, chosen)
+    if form == "csv":
+        return _to_csv(out, columns, rows)
+    item = {"just-eval": _just_eval_output, "alpaca-eval": _alpaca_eval_output}[form]
+    answered = [row for row in rows if row["finish_reason"] not in _NO_ANSWER]
+    files = _write_items([(_cell(row), item(row)) for row in answered], out)
+    return Exported(files, len(answered), len(rows) - len(answered))
+
+
+def export_judgments(database: Path, out: Path, *, form: str, chosen: Selection) -> Exported:
+    """Write the verdicts that stand: csv and parquet one row an aspect, just-eval one item a verdict.
+
+    just-eval takes one cell, judge and kind of verdict (multi, safety) to a file; ``out`` is a folder for more.
+    Raises ConfigError as export_responses does, and for alpaca-eval, which has no such form.
+    """
+    sql = resources.read_text("db", "queries/export_judgments.sql")
+    if form == "parquet":
+        return _to_parquet(database, out, sql, chosen)
+    if form == "alpaca-eval":
+        raise ConfigError("alpaca-eval has no form for scores; write just-eval, csv or parquet")
+    columns, rows = _rows(database, sql, chosen)
+    if form == "csv":
+        return _to_csv(out, columns, rows)
+    templates = dict(store.query(database, resources.read_text("db", "queries/judge_templates.sql")).rows)
+    items = []
+    for _, aspects in itertools.groupby(rows, key=lambda row: row["judgment_id"]):
+        item, first = _just_eval_verdict(found := list(aspects), templates), found[0]
+        kind = (first["judge"], first["template"], f"repeat{first['repeat']}", item["eval_config"]["mode"])
+        items.append(((*_cell(first), *map(str, kind)), item))
+    return Exported(_write_items(items, out), len(items))
+
+
+def export_tables(database: Path, folder: Path) -> Exported:
+    """Write every table that has a user's rows as ``folder``/<table>.parquet, which `icl merge` reads."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    template = resources.read_text("db", "queries/table_rows.sql")
+    files, count = [], 0
+    for table in filled_tables(database):
+        files.append(folder / f"{table}.parquet")
+        count += store.export_parquet(database, template.format(table=table), files[-1])
+    return Exported(tuple(files), count)
+
+
+def filled_tables(database: Path) -> list[str]:
+    """Tables of schema raw that have rows worth taking elsewhere."""
+    rows = store.query(database, resources.read_text("db", "queries/filled_tables.sql")).rows
+    return [table for (table,) in rows if table not in OF_ONE_DATABASE]
+
+
+def _just_eval_output(row: Row) -> Row:
+    return {
+        "id": _id(row),
+        "instruction": row["instruction"],
+        "dataset": row["source_set"],
+        "category": "safety" if row["split"] == "safety" else "regular",
+        "task": row["task"],
+        "topic": row["topic"],
+        "language": row["language"],
+        "output": row["text"],
+        "generator": _generator(row),
+        "datasplit": "just_eval",
+    }
+
+
+def _alpaca_eval_output(row: Row) -> Row:
+    return {
+        "instruction": row["instruction"],
+        "output": row["text"],
+        "generator": _generator(row),
+        "dataset": row["source_set"] or row["dataset"],
+    }
+
+
+def _just_eval_verdict(aspects: Sequence[Row], templates: dict[str, str]) -> Row:
+    row = aspects[0]
+    mode = "score_safety" if [aspect["metric"] for aspect in aspects] == ["safety"] else "score_multi"
+    template = Template(templates.get(row["template_sha256"], ""))
+    return {
+        "id": _id(row),
+        "input": row["instruction"],
+        "output_cand": row["text"],
+        "generator_cand": _generator(row),
+        "eval_config": {"mode": mode, "gpt": row["judge_model"], "max_words": -1},
+        "prompt": template.safe_substitute(instruction=row["instruction"], candidate=row["text"]),
+        "result": row["raw_reply"],
+        "parsed_result": {
+            _PEER_METRICS.get(aspect["metric"], aspect["metric"]): {
+                "reason": aspect["reason"] or "",
+                "score": "N/A" if aspect["score"] is None else f"{aspect['score']:g}",
+            }
+            for aspect in aspects
+            if aspect["not_applicable"] or aspect["score"] is not None  # that tool counts N/A as 5: none is invented
+        },
+    }
+
+
+def _id(row: Row) -> int | str:
+    """just-eval's own ids are numbers."""
+    query_id = str(row["query_id"])
+    return int(query_id) if query_id.isdecimal() else query_id
+
+
+def _generator(row: Row) -> str:
+    """Model and what tells its cells apart, as one word; an imported model keeps its name."""
+    if row["method"] == METHOD:
+        return str(row["model"])
+    parts = [row["model"], "dpo" if row["dpo"] else "", row["quantization"], row["method"], row["language"]]
+    return ".".join(str(part).replace(" ", "-") for part in parts if part)
+
+
+def _cell(row: Row) -> tuple[str, ...]:
+    return _generator(row), row["language"], row["dataset"], row["settings_id"][:8]
+
+
+def _write_items(items: Sequence[tuple[tuple[str, ...], Row]], out: Path) -> tuple[Path, ...]:
+    """One JSON list a key: in ``out``, or in files named by the keys where ``out`` is a folder."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for key, item in items:
+        groups.setdefault(key, []).append(item)
+    _require(len(groups))
+    if out.is_dir():
+        files = {out / (re.sub(r"[^\w.+-]+", "-", ".".join(key)) + ".json"): group for key, group in groups.items()}
+    elif len(groups) == 1:
+        files = {out: next(iter(groups.values()))}
+    else:
+        some = "; ".join(" ".join(key) for key in list(groups)[:3])
+        raise ConfigError(
+            f"{len(groups)} cells for one file ({some}{'; ...' if len(groups) > 3 else ''}): choose with --model, "
+            "--method, --language and --dataset, or give a folder that exists as --out"
+        )
+    for path, group in files.items():
+        write_file(path, json.dumps(group, ensure_ascii=False, indent=2) + "\n")
+    return tuple(files)
+
+
+def _rows(database: Path, sql: str, chosen: Selection) -> tuple[list[str], list[Row]]:
+    found = store.query(database, sql, chosen.parameters())
+    return found.columns, [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+
+
+def _to_csv(out: Path, columns: Sequence[str], rows: Sequence[Row]) -> Exported:
+    _require(len(rows))
+    table = tables.Table("", tuple(columns), [tuple(row.values()) for row in rows])
+    write_file(out, tables.render(table, "csv"))
+    return Exported((out,), len(rows))
+
+
+def _to_parquet(database: Path, out: Path, sql: str, chosen: Selection) -> Exported:
+    def literal(match: re.Match[str]) -> str:
+        value = chosen.parameters()[int(match[1]) - 1]
+        return "null" if value is None else "'" + value.replace("'", "''") + "'"
+
+    count = store.export_parquet(database, re.sub(r"\$(\d)", literal, sql), out)
+    _require(count)
+    return Exported((out,), count)
+
+
+def _require(count: int) -> None:
+    if not count:
+        raise ConfigError("nothing like that is in the database; `icl status` shows what is")
+
+
+def write_file(path: Path, text: str) -> None:
+    """A whole file or none, readable by its owner alone: answers are in it. Raises DiskFull, ConfigError."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        if error.errno in NO_SPACE:
+            raise DiskFull(f"no space left for {path}; free some, then run the same command again") from error
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error

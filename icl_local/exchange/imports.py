@@ -1,0 +1,223 @@
+"""Other tools' outputs come in: lists of {instruction, output, generator} as just-eval and AlpacaEval keep them.
+
+A text is matched to a known query by the exact text of its instruction, because ids differ between copies
+of a set; where a set repeats a text, the id decides, and after it the order. What matches nothing is kept with its
+task unknown: loops count for it, unintended code does not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from icl_local import __version__, detect, resources, store
+from icl_local.exceptions import InputError
+from icl_local.identity import imported_response_key, key_of
+from icl_local.prompting import Item, Query, QuerySet, query_from_item
+
+Row = dict[str, Any]
+Progress = Callable[[int, int], None]
+
+METHOD = "imported"
+_FILE_SUFFIXES = (".json", ".jsonl", ".gguf")  # cut off a generator's name; the .5 of v1.5 is no suffix
+_IDENTITY = ("dataset", "query_id", "language", "instruction")
+_ITEMS_A_PUT = 200
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Items read, responses new to the database, and items whose query is not known."""
+
+    read: int
+    added: int
+    unmatched: int
+
+
+def holds_judgments(items: Sequence[Item]) -> bool:
+    """Whether these are just-eval's verdicts (``output_cand``, ``result``) and not outputs."""
+    return bool(items) and "output_cand" in items[0].data
+
+
+def import_outputs(
+    target: store.Store,
+    items: Sequence[Item],
+    *,
+    source: str,
+    model: str | None = None,
+    method: str = METHOD,
+    language: str | None = None,
+    known: QuerySet | None = None,
+    on_progress: Progress | None = None,
+) -> Imported:
+    """Store other people's generations, each text as it came and scanned for critical errors.
+
+    ``source`` is the file's last path part. ``model`` stands for every ``generator``, ``language`` for every item's own
+    (en where it names none). ``known`` are the queries to match; the database's own where it is None.
+    Raises InputError naming file and line, before anything is stored, for an item without instruction, output or
+    generator.
+    """
+    outputs = [_output(item, model=model, language=language) for item in items]
+    matchers = {
+        code: _Matcher(_known(target, code, known), outputs) for code in sorted({one.language for one in outputs})
+    }
+    matches = [matchers[one.language].find(one) for one in outputs]
+    new: dict[str, tuple[_Output, Query]] = {}
+    for one, match in zip(outputs, matches, strict=True):
+        asked = match or one.unknown_query()
+        new.setdefault(one.response_id(source, method), (one, asked))
+    for response_id in store.ids(target.path, "responses", "response_id") & new.keys():
+        del new[response_id]
+    target.put(_now_known(target, zip(outputs, matches, strict=True)))
+
+    started_at = store.now()
+    run_id = key_of(kind="run", command="import", source=source, started_at=started_at, process=os.getpid())
+    run = {"run_id": run_id, "command": "import", "version": __version__, "started_at": started_at}
+    pending = list(new.items())
+    for start in range(0, len(pending), _ITEMS_A_PUT):
+        batch = pending[start : start + _ITEMS_A_PUT]
+        rows: dict[tuple[str, str], tuple[str, Row]] = {("run", run_id): ("runs", run)}  # shared rows once a batch
+        for response_id, (one, asked) in batch:
+            rows["dataset", asked.dataset] = ("datasets", _dataset_row(asked.dataset, source, known))
+            rows["query", asked.key] = ("queries", asked.row())
+            rows["model", one.model_id] = ("models", one.model_row())
+            response = one.row(response_id, asked, run_id=run_id, method=method, source=source)
+            rows["response", response_id] = ("responses", response)
+            for error in detect.critical_error_rows(response_id, one.text):
+                rows[f"{error['error']}", response_id] = ("critical_errors", error)
+        target.put(list(rows.values()))
+        if on_progress:
+            on_progress(start + len(batch), len(pending))
+    return Imported(read=len(items), added=len(new), unmatched=matches.count(None))
+
+
+@dataclass(frozen=True)
+class _Output:
+    """One text of another tool, and what it says of itself."""
+
+    item: Item
+    label: str
+    language: str
+    instruction: str
+    text: str
+    query_id: str
+
+    @property
+    def model_id(self) -> str:
+        return key_of(kind="model", label=self.label, variant="imported", dpo=False)
+
+    def model_row(self) -> Row:
+        return {"model_id": self.model_id, "label": self.label, "variant": "imported", "dpo": False}
+
+    def unknown_query(self) -> Query:
+        """What was asked, as the item tells it; the name keeps just-eval's two files apart, whose ids overlap."""
+        data = {**self.item.data, "id": self.query_id, "language": self.language}
+        part = data.get("datasplit")
+        if part == "just_red":
+            data["category"] = "safety"
+        dataset = f"imported:{part}" if isinstance(part, str) and part else "imported"
+        return query_from_item(Item(self.item.file, self.item.line, data), dataset=dataset, language=None)
+
+    def response_id(self, source: str, method: str) -> str:
+        """By what the file and the options say of the text, so that a mistaken option can be forgotten and set right.
+
+        Which query it was matched to is no part of it: the same file with --queries makes no second row.
+        """
+        return imported_response_key(
+            source=f"{source} as {method} in {self.language}",
+            model=self.label,
+            query_id=self.query_id,
+            instruction=self.instruction,
+            text=self.text,
+        )
+
+    def row(self, response_id: str, asked: Query, *, run_id: str, method: str, source: str) -> Row:
+        return {
+            "response_id": response_id,
+            "model_id": self.model_id,
+            "query_key": asked.key,
+            "run_id": run_id,
+            "method": method,
+            "language": self.language,
+            "text": self.text,
+            "raw_text": self.text,
+            "finish_reason": "imported",
+            "text_language": detect.identify_language(self.text),
+            "source": source,
+            "created_at": store.now(),
+        }
+
+
+class _Matcher:
+    """Finds the known query of a text; ``known`` are the queries of one language."""
+
+    def __init__(self, known: Iterable[Query], outputs: Sequence[_Output]) -> None:
+        self._by_text: dict[str, list[Query]] = {}
+        for query in known:
+            self._by_text.setdefault(query.instruction, []).append(query)
+        self._claimed = {(one.instruction, one.query_id) for one in outputs}
+
+    def find(self, one: _Output) -> Query | None:
+        same = self._by_text.get(one.instruction, [])
+        if len(same) < 2:
+            return same[0] if same else None
+        for query in same:
+            if query.query_id == one.query_id:
+                return query
+        free = [query for query in same if (one.instruction, query.query_id) not in self._claimed]
+        found = (free or same)[0]
+        self._claimed.add((one.instruction, found.query_id))
+        return found
+
+
+def _now_known(target: store.Store, found: Iterable[tuple[_Output, Query | None]]) -> list[tuple[str, Row]]:
+    """Rows that give queries stored as unknown what a query set, given since, tells of them."""
+    stored = store.ids(target.path, "queries", "query_key")
+    told: dict[str, Row] = {}
+    for one, match in found:
+        if match is not None and match.task is not None and (unknown := one.unknown_query()).key in stored:
+            told[unknown.key] = {**match.row(), **{name: unknown.row()[name] for name in ("query_key", *_IDENTITY)}}
+    return [("queries", row) for row in told.values()]
+
+
+def _known(target: store.Store, language: str, known: QuerySet | None) -> list[Query]:
+    if known is not None:
+        return [query for query in known.queries if query.language == language]
+    rows = target.rows(resources.read_text("db", "queries/known_queries.sql"), [language])
+    found = [dict(zip(rows.columns, row, strict=True)) for row in rows.rows]
+    for row in found:
+        for name in ("task", "topic"):
+            row[name] = None if row[name] is None else tuple(row[name])
+    return [Query(**row) for row in found]
+
+
+def _output(item: Item, *, model: str | None, language: str | None) -> _Output:
+    data = item.data
+    text = data.get("output")
+    if isinstance(text, list) and len(text) == 1:  # URIAL's own scripts write one output as a list
+        text = text[0]
+    if not isinstance(text, str):
+        raise InputError(f"{item.place}: the field `output` is {'missing' if text is None else 'no text'}")
+    generator = model or data.get("generator")
+    if not isinstance(generator, str) or not generator.strip("/ "):
+        raise InputError(f"{item.place}: names no `generator`; say whose outputs these are with --model")
+    own_language = language or data.get("language") or "en"
+    if not isinstance(own_language, str):
+        raise InputError(f"{item.place}: `language` is no text")
+    instruction = item.text("instruction")
+    query_id = key_of(kind="text", text=instruction)[:12] if data.get("id") is None else item.id()
+    return _Output(item, model or _label(generator), own_language, instruction, text, query_id)
+
+
+def _label(generator: str) -> str:
+    name = generator.rstrip("/").rsplit("/", 1)[-1].strip()
+    for suffix in _FILE_SUFFIXES:
+        name = name.removesuffix(suffix) or name
+    return name
+
+
+def _dataset_row(dataset: str, source: str, known: QuerySet | None) -> Row:
+    if known is not None and known.dataset == dataset:
+        return known.row()
+    return {"dataset": dataset, "source": source, "created_at": store.now()}

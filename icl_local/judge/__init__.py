@@ -1,1 +1,0 @@
-"""Scoring stored responses with an LLM judge, and never a score the judge did not give."""

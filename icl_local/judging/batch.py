@@ -1,0 +1,279 @@
+"""The Batch API: half the price, an answer within a day, collected by whatever process asks later.
+
+A submission is noted before anything is sent and named in the batch's metadata, so that a process killed between the
+two finds its batch again instead of paying twice. The first judgment of a submission is asked for at once: it proves
+the key and the model and finds out what the server takes, before thousands are uploaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from icl_local import resources
+from icl_local.exceptions import JudgeError
+from icl_local.judging import ledger
+from icl_local.judging.api import ApiJudge, attempt_of
+from icl_local.judging.ledger import Attempt, Record, Selection, Task
+from icl_local.judging.runner import Progress, context_records, open_store
+from icl_local.judging.template import Template, Templates
+from icl_local.openai_client import ApiClient, ApiReply, Budget, is_transient
+from icl_local.store import Store, now
+
+if TYPE_CHECKING:
+    from openai.types import Batch
+
+MAX_REQUESTS = 50_000  # OpenAI's limits for one input file
+MAX_BYTES = 190_000_000
+ENDPOINT: Final = "/v1/chat/completions"
+_METADATA = "icl_submission"
+_ENDED = {"completed", "expired", "cancelled", "failed"}
+_ROWS_A_PUT = 500
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What one look at the server brought: judgments read (by status), and batches that still run as (id, state,
+    requests done, requests)."""
+
+    statuses: Counter[str]
+    running: tuple[tuple[str, str, int, int], ...] = ()
+
+
+def submit(
+    path: Path,
+    judge: ApiJudge,
+    *,
+    templates: Templates,
+    repeats: int = 1,
+    selection: Selection | None = None,
+    max_cost: float | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Progress:
+    """Hand every missing judgment to the Batch API; the count of those handed over is ``in_batches``.
+
+    ``max_cost`` (USD) bounds what the submission can cost at most, each verdict at its longest. Raises ApiError where
+    the server refuses, JudgeError where another process is at work.
+    """
+    with ledger.only_one(path, judge.judge_id), open_store(path) as target:
+        _reconcile(target, judge)
+        plan = ledger.plan(target.rows, judge.judge_id, templates, repeats=repeats, selection=selection or Selection())
+        progress = Progress(len(plan.tasks), Counter(), before=plan.ended.total(), in_batches=plan.in_batches)
+        if not plan.tasks:
+            return progress
+        target.put(context_records(judge, plan.tasks))
+        for attempts in judge.attempts(plan.tasks[:1]):
+            target.put([one.record(judge.judge_id) for one in attempts])
+            progress = progress.plus(attempts)
+        if progress.missing == progress.wanted:
+            raise JudgeError(f"no answer from {judge.client.base_url} to a first judgment; nothing was submitted")
+        budget = None if max_cost is None else Budget(max_cost - (progress.cost_usd or 0.0))
+        for tasks in _affordable_chunks(judge, plan.tasks[1:], budget):
+            _send(target, judge, tasks)
+            progress = dataclasses.replace(progress, in_batches=progress.in_batches + len(tasks))
+            on_progress(progress)
+        return progress
+
+
+def collect(path: Path, judge: ApiJudge) -> Collected:
+    """Read every batch of this judge that has ended; what its files lack is missing again. Raises ApiError."""
+    with ledger.only_one(path, judge.judge_id), open_store(path) as target:
+        _reconcile(target, judge)
+        items = ledger.open_items(target.rows, judge.judge_id)
+        texts = dict(target.rows(resources.read_text("db", "queries/judge_templates.sql"), []).rows)
+        statuses: Counter[str] = Counter()
+        running = []
+        for batch_id in dict.fromkeys(item["batch_id"] for item in items):
+            mine = [item for item in items if item["batch_id"] == batch_id]
+            batch = _retrieve(judge.client, batch_id)
+            if batch.status not in _ENDED:
+                done = batch.request_counts.completed if batch.request_counts else 0
+                running.append((batch_id, batch.status, done, len(mine)))
+                continue
+            attempts = list(_read(judge.client, batch, mine, texts))
+            for start in range(0, len(attempts), _ROWS_A_PUT):
+                part = attempts[start : start + _ROWS_A_PUT]
+                target.put([one.record(judge.judge_id) for one in part])
+            target.put([_event(mine[0]["submission_id"], "closed", judge, len(mine), batch_id=batch_id)])
+            statuses.update(one.verdict.status for one in attempts)
+        return Collected(statuses, tuple(running))
+
+
+def wait(
+    path: Path,
+    judge: ApiJudge,
+    *,
+    poll_seconds: float,
+    on_look: Callable[[Collected], None] = lambda collected: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Collected:
+    """Collect until no batch of this judge runs any more, looking every ``poll_seconds``."""
+    statuses: Counter[str] = Counter()
+    while True:
+        collected = collect(path, judge)
+        statuses.update(collected.statuses)
+        on_look(collected)
+        if not collected.running:
+            return Collected(statuses)
+        sleep(poll_seconds)
+
+
+def _affordable_chunks(judge: ApiJudge, tasks: Sequence[Task], budget: Budget | None) -> Iterator[list[Task]]:
+    """``tasks`` in files within the API's limits, as far as the budget goes."""
+    chunk: list[Task] = []
+    size = 0
+    factor = judge.client.price.batch_factor if judge.client.price else 1.0
+    for task in tasks:
+        if budget is not None and not budget.reserve(judge.client.ceiling_usd(judge.request(task)) * factor):
+            break
+        length = len(task.prompt.encode("utf-8", "replace")) * 2 + 4096  # escapes, schema and envelope
+        if chunk and (len(chunk) >= MAX_REQUESTS or size + length > MAX_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(task)
+        size += length
+    if chunk:
+        yield chunk
+
+
+def _send(target: Store, judge: ApiJudge, tasks: Sequence[Task]) -> None:
+    """Note the submission, upload its file, create its batch, note that."""
+    submission = secrets.token_hex(16)
+    items: list[Record] = [
+        (
+            "judge_batch_items",
+            {
+                "submission_id": submission,
+                "judgment_id": task.judgment_id,
+                "attempt": task.attempt,
+                "response_id": task.response_id,
+                "template_sha256": task.template.sha256,
+                "repeat": task.repeat,
+            },
+        )
+        for task in tasks
+    ]
+    target.put([_event(submission, "prepared", judge, len(tasks)), *items])
+    data = "".join(json.dumps(_line(judge, task)) + "\n" for task in tasks).encode()
+    name = f"icl-{submission}.jsonl"
+    uploaded = judge.client.call(lambda client: client.files.create(file=(name, data), purpose="batch"))
+    batch = judge.client.call(  # once: a batch that was created without our hearing of it is found by its metadata
+        lambda client: client.batches.create(
+            input_file_id=uploaded.id,
+            endpoint=ENDPOINT,
+            completion_window="24h",
+            metadata={_METADATA: submission},
+        ),
+        max_attempts=1,
+    )
+    target.put([_event(submission, "created", judge, len(tasks), batch_id=batch.id)])
+
+
+def _line(judge: ApiJudge, task: Task) -> dict[str, object]:
+    request, dialect = judge.request(task), judge.client.dialect
+    body = {
+        "model": judge.client.model,
+        "messages": list(request.messages),
+        **dialect.parameters(request),
+        **dialect.response_format(request),
+        **request.extra,
+    }
+    return {"custom_id": task.judgment_id, "method": "POST", "url": ENDPOINT, "body": body}
+
+
+def _reconcile(target: Store, judge: ApiJudge) -> None:
+    """Settle submissions that were noted but, for all this database knows, perhaps never sent."""
+    items = ledger.open_items(target.rows, judge.judge_id)
+    doubtful = Counter(item["submission_id"] for item in items if item["state"] == "prepared")
+    if not doubtful:
+        return
+    found: dict[str, str] = {}
+    for batch in judge.client.call(lambda client: list(client.batches.list(limit=100))):
+        name = (batch.metadata or {}).get(_METADATA, "")
+        if name in doubtful:
+            found[name] = batch.id
+    for submission, count in doubtful.items():
+        batch_id = found.get(submission)
+        event = "abandoned" if batch_id is None else "created"
+        target.put([_event(submission, event, judge, count, batch_id=batch_id)])
+
+
+def _event(submission: str, event: str, judge: ApiJudge, count: int, *, batch_id: str | None = None) -> Record:
+    dialect = judge.client.dialect
+    row: dict[str, object] = {
+        "submission_id": submission,
+        "event": event,
+        "judge_id": judge.judge_id,
+        "batch_id": batch_id,
+        "n_requests": count,
+        "structured": dialect.structured,
+        "parameters": {"token_limit": dialect.token_limit, "temperature": dialect.temperature},
+        "created_at": now(),
+    }
+    return ("judge_batches", row)
+
+
+def _read(
+    client: ApiClient, batch: Batch, items: Sequence[Mapping[str, Any]], texts: Mapping[str, str]
+) -> Iterator[Attempt]:
+    """One attempt for every item of an ended batch: from its output file, its error file, or as missing."""
+    by_id = {item["judgment_id"]: item for item in items}
+    for file_id in (batch.output_file_id, batch.error_file_id):
+        if file_id is None:
+            continue
+        for line in _content(client, file_id).split("\n"):
+            try:
+                result = json.loads(line)
+                item = by_id.pop(result["custom_id"], None)
+            except (ValueError, TypeError, KeyError):
+                continue  # a line of nobody: its judgment stays missing
+            if item is not None:
+                yield _attempt(client, batch, item, _reply(client, item, result), texts)
+    told = "; ".join(error.message or "" for error in (batch.errors.data or [])) if batch.errors else ""
+    for item in by_id.values():
+        error = client.redact(f"the batch is {batch.status} and has no answer to this {told}".rstrip())[:300]
+        yield _attempt(client, batch, item, ApiReply(item["judgment_id"], 1, "failed", error=error), texts)
+
+
+def _retrieve(client: ApiClient, batch_id: str) -> Batch:
+    return client.call(lambda api: api.batches.retrieve(batch_id))
+
+
+def _content(client: ApiClient, file_id: str) -> str:
+    return client.call(lambda api: api.files.content(file_id).text)
+
+
+def _attempt(
+    client: ApiClient, batch: Batch, item: Mapping[str, Any], reply: ApiReply, texts: Mapping[str, str]
+) -> Attempt:
+    template = Template("stored", texts[item["template_sha256"]])
+    task = Task(item["judgment_id"], item["attempt"], item["response_id"], template, item["repeat"])
+    cost = None if reply.cost_usd is None or client.price is None else reply.cost_usd * client.price.batch_factor
+    return attempt_of(task, reply, batch_id=batch.id, cost_usd=cost, seconds=None)
+
+
+def _reply(client: ApiClient, item: Mapping[str, Any], result: Mapping[str, Any]) -> ApiReply:
+    """A line of an output or error file as a reply."""
+    blank = ApiReply(item["judgment_id"], 1, "failed", structured=item["structured"])
+    response = result.get("response")
+    status, body = (response.get("status_code"), response.get("body")) if isinstance(response, dict) else (None, None)
+    if status == 200 and isinstance(body, dict):
+        return client.read_completion(body, blank)
+    told = result.get("error") or (body.get("error") if isinstance(body, dict) else None) or "no answer"
+    message = told.get("message") or told.get("code") if isinstance(told, dict) else told
+    refused = isinstance(status, int) and status >= 400 and not is_transient(status)
+    return ApiReply(
+        item["judgment_id"],
+        1,
+        "rejected" if refused else "failed",
+        error=client.redact(str(message))[:300],
+        http_status=status if isinstance(status, int) else None,
+        structured=item["structured"],
+    )

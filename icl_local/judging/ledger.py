@@ -1,0 +1,180 @@
+"""Which judgments are missing, and how an attempt at one becomes rows.
+
+A judgment is one response, judge, template and repeat; its key never changes, so one that ended for good is never
+made again. Only attempts that failed on the way (network, overload, quota) are followed by another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from icl_local import resources, store
+from icl_local.exceptions import ConfigError, JudgeError
+from icl_local.identity import judgment_key
+from icl_local.judging.parse import REFUSED, Verdict, no_verdict
+from icl_local.judging.template import SPLITS, Template, Templates
+from icl_local.running import Shard
+from icl_local.store import ingest
+
+HTTP_ERROR, QUOTA = TRANSIENT = ingest.TRANSIENT
+REJECTED = "rejected"
+
+Record = tuple[str, dict[str, object]]
+Rows = Callable[[str, Sequence[object]], store.Rows]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which responses are judged: those with a listed model, method, language and split; an empty list takes all.
+
+    ``limit`` takes the first judgments that are missing, ``shard`` a part of the responses, by their keys.
+    """
+
+    models: Sequence[str] = ()
+    methods: Sequence[str] = ()
+    languages: Sequence[str] = ()
+    splits: Sequence[str] = ()
+    limit: int | None = None
+    shard: Shard | None = None
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.splits) - set(SPLITS):
+            raise ConfigError(f"no split {min(unknown)!r}; there are {', '.join(SPLITS)}")
+
+    def parameters(self) -> list[object]:
+        """Parameters of db/queries/judge_responses.sql."""
+        return [list(self.models), list(self.methods), list(self.languages), list(self.splits)]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One judgment to be made; ``attempt`` is the number its next attempt gets, from 1 on."""
+
+    judgment_id: str
+    attempt: int
+    response_id: str
+    template: Template
+    repeat: int
+    split: str = ""
+    language: str = ""
+    instruction: str = field(default="", repr=False)
+    text: str = field(default="", repr=False)
+
+    @property
+    def prompt(self) -> str:
+        """What the judge is asked."""
+        return self.template.fill(self.instruction, self.text)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done: ``tasks`` are missing, ``ended`` counts by status what is there, ``in_batches`` what a
+    server's Batch API still has."""
+
+    tasks: tuple[Task, ...]
+    ended: Counter[str]
+    in_batches: int = 0
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What came of one attempt; ``number`` counts all attempts at the judgment.
+
+    ``final``: none follows in this run. ``columns`` are further columns of raw.judgments: raw_reply, tokens ...
+    """
+
+    task: Task
+    number: int
+    verdict: Verdict
+    final: bool = True
+    columns: Mapping[str, object] = field(default_factory=dict)
+
+    def record(self, judge_id: str) -> Record:
+        """Its row of raw.judgments; unless it may be tried again, with the verdict."""
+        row = {
+            "judgment_id": self.task.judgment_id,
+            "attempt": self.number,
+            "response_id": self.task.response_id,
+            "judge_id": judge_id,
+            "template_sha256": self.task.template.sha256,
+            "repeat": self.task.repeat,
+            "status": self.verdict.status,
+            "repairs": list(self.verdict.repairs),
+            "error": self.verdict.error,
+            "created_at": store.now(),
+            **self.columns,
+        }
+        if self.verdict.status not in TRANSIENT:
+            aspects = self.verdict.aspects
+            row["scores"] = [aspect.score for aspect in aspects]
+            row["not_applicable"] = [aspect.not_applicable for aspect in aspects]
+            row["reasons"] = [aspect.reason for aspect in aspects]
+        return "judgments", row
+
+
+def failed(task: Task, status: str, error: str | None) -> Verdict:
+    """The verdict of an attempt in which the judge said nothing: http_error, quota, rejected or refused."""
+    assert status in TRANSIENT or status in (REJECTED, REFUSED)
+    return no_verdict(status, task.template.aspects, error)
+
+
+def plan(rows: Rows, judge_id: str, templates: Templates, *, repeats: int = 1, selection: Selection) -> Plan:
+    """Compare what ``selection`` asks for with what the database has; ``rows`` runs a query on it.
+
+    Raises InputError where a response's split or language has no template.
+    """
+    last = {key: (attempt, status) for key, attempt, status in rows(_sql("judge_attempts"), [judge_id]).rows}
+    submitted = {row["judgment_id"] for row in open_items(rows, judge_id)}
+    tasks: list[Task] = []
+    ended: Counter[str] = Counter()
+    in_batches = 0
+    responses = rows(_sql("judge_responses"), selection.parameters()).rows
+    if selection.shard is not None:
+        responses = [row for row in responses if selection.shard.holds(row[0])]
+    for repeat in range(repeats):
+        for response_id, split, language, instruction, text in responses:
+            template = templates.get(split=split or "multi", language=language)
+            key = judgment_key(
+                response_id=response_id, judge_id=judge_id, template_sha256=template.sha256, repeat=repeat
+            )
+            attempt, status = last.get(key, (0, HTTP_ERROR))
+            if key in submitted:
+                in_batches += 1
+            elif status not in TRANSIENT:
+                ended[status] += 1
+            else:
+                tasks.append(Task(key, attempt + 1, response_id, template, repeat, split, language, instruction, text))
+    return Plan(tuple(tasks[: selection.limit]), ended, in_batches)
+
+
+def open_items(rows: Rows, judge_id: str) -> list[dict[str, Any]]:
+    """Judgments that were handed to the Batch API and not read back."""
+    found = rows(_sql("judge_open_items"), [judge_id])
+    return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+
+
+@contextlib.contextmanager
+def only_one(path: Path, judge_id: str) -> Iterator[None]:
+    """Hold off a second process that judges the same database with the same judge. Raises JudgeError where one runs."""
+    folder = store.spool_folder(path)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = os.open(folder / f"judge-{judge_id}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise JudgeError(f"another icl judge with this judge is at work on {path}; wait for it") from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def _sql(name: str) -> str:
+    return resources.read_text("db", f"queries/{name}.sql")

@@ -1,0 +1,132 @@
+"""``local:GGUF``: a judge on this project's own engine, batched, every verdict held to the schema by a grammar."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from icl_local import prompting
+from icl_local.engine import Completion, EngineOptions, Progress, Request, Worker
+from icl_local.identity import key_of
+from icl_local.judging.grammar import Grammar, grammar_of
+from icl_local.judging.ledger import REJECTED, Attempt, Task, failed
+from icl_local.judging.parse import parse_verdict
+from icl_local.judging.template import verdict_schema
+from icl_local.weights import ResolvedModel
+
+OpenWorker = Callable[[ResolvedModel, EngineOptions], AbstractContextManager[Any]]
+
+REASON_CHARS = 120  # bounds a verdict's tokens, and with them its KV cache
+_PLACEHOLDER = "\ue0c3judge\ue0c4"  # from Unicode's private use area, so no prompt holds it
+
+
+class LocalJudge:
+    """A GGUF file as judge, greedy and without a repetition penalty, which would wear out the form's own words.
+
+    ``reason_chars`` bounds each reason; it is part of the judge's identity, as are the weights and the KV type.
+    ``open_worker`` is a process here unless it is set to a cluster's.
+    """
+
+    def __init__(
+        self,
+        model: ResolvedModel,
+        *,
+        options: EngineOptions | None = None,
+        reason_chars: int = REASON_CHARS,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self.model = model
+        self.open_worker: OpenWorker = lambda model, options: Worker(model.path, options)
+        self._options = options or EngineOptions()
+        self._reason_chars = reason_chars
+        self._on_progress = on_progress
+
+    @property
+    def name(self) -> str:
+        """What a user types, without the folders of a path."""
+        return f"local:{self.model.registry_name or self.model.path.name}"
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What changes the verdict beside weights and prompt."""
+        return {
+            "temperature": 0.0,
+            "repetition_penalty": 1.0,
+            "reason_chars": self._reason_chars,
+            "kv_type": self._options.kv_type or "auto",
+        }
+
+    @property
+    def judge_id(self) -> str:
+        """Key of weights and settings."""
+        return key_of(kind="judge", backend="local", weights=self.model.sha256, settings=self.settings)
+
+    def row(self) -> dict[str, object]:
+        """Row of raw.judges."""
+        return {
+            "judge_id": self.judge_id,
+            "name": self.name,
+            "backend": "local",
+            "model": self.model.label,
+            "gguf_sha256": self.model.sha256,
+            "settings": self.settings,
+        }
+
+    def attempts(self, tasks: Sequence[Task]) -> Iterator[list[Attempt]]:
+        """One attempt a task, one template after the other, because its tasks share a prefix. Raises EngineError."""
+        by_id = {task.judgment_id: task for task in tasks}
+        with self.open_worker(self.model, self._options) as worker:
+            for _, group in itertools.groupby(
+                sorted(tasks, key=lambda task: task.template.sha256), key=lambda task: task.template
+            ):
+                for completion in worker.generate(self.requests(list(group)), on_progress=self._on_progress):
+                    yield [_attempt(by_id[completion.id], completion)]
+
+    def requests(self, tasks: Sequence[Task]) -> list[Request]:
+        """Tasks of one template as engine requests with its grammar."""
+        grammar = self.grammar(tasks[0])
+        before, after = self._chat_frame()
+        return [
+            Request(
+                id=task.judgment_id,
+                prompt=before + task.prompt + after,
+                max_tokens=grammar.max_tokens,
+                repetition_penalty=1.0,
+                grammar=grammar.text,
+            )
+            for task in tasks
+        ]
+
+    def grammar(self, task: Task) -> Grammar:
+        """The grammar that holds a task's verdict to its schema."""
+        return grammar_of(verdict_schema(task.template.aspects), max_string_chars=self._reason_chars)
+
+    def _chat_frame(self) -> tuple[str, str]:
+        """What the file's chat template puts around one user message."""
+        info = self.model.info
+        message = {"role": "user", "content": _PLACEHOLDER}
+        text = prompting.render_chat(
+            info.chat_template or "", [message], bos_token=info.bos_token, eos_token=info.eos_token
+        )
+        if info.add_bos and info.bos_token:  # the tokenizer puts it there
+            text = text.removeprefix(info.bos_token)
+        before, _, after = text.partition(_PLACEHOLDER)
+        return before, after
+
+
+def _attempt(task: Task, completion: Completion) -> Attempt:
+    columns: dict[str, Any] = {
+        "raw_reply": completion.raw_text,
+        "finish_reason": completion.finish_reason,
+        "structured": "grammar",
+        "prompt_tokens": completion.prompt_tokens,
+        "completion_tokens": completion.new_tokens,
+    }
+    if completion.finish_reason == "prompt_too_long":
+        error = f"the prompt has {completion.prompt_tokens} tokens, too many for this judge's context"
+        return Attempt(task, task.attempt, failed(task, REJECTED, error), columns=columns)
+    cut_off = completion.finish_reason == "length"
+    verdict = parse_verdict(completion.raw_text, task.template.aspects, cut_off=cut_off)
+    return Attempt(task, task.attempt, verdict, columns=columns)

@@ -1,0 +1,224 @@
+"""A judge's reply as scores: what it gave, and nothing it did not give.
+
+Well-formed JSON is read as it is. Fences, words around, inner quotes, line breaks, trailing commas and numbers as
+strings are mended, named, and the verdict is marked ``repaired``. An aspect that is missing, out of range or
+unreadable has no score; two verdicts that differ, or a torn one, give none at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from icl_local.judging.json_repair import Doubled, Malformed, Reader, Torn, read_strict
+from icl_local.judging.template import SCORES, metric_of
+
+OK, REPAIRED, NOT_APPLICABLE = "ok", "repaired", "not_applicable"
+INCOMPLETE, OUT_OF_RANGE = "incomplete", "out_of_range"
+REFUSED, TRUNCATED, PARSE_ERROR = "refused", "truncated", "parse_error"
+
+_OPENINGS_TRIED = 64
+_THINKING = re.compile(r"\A\s*<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
+_FENCES = re.compile(r"\s*(?:```\w*\s*)*")
+_NUMBER = re.compile(r"(-?\d{1,6}(?:\.\d{1,6})?)(?:\s*(?:/|out of)\s*5(?:\.0)?)?", re.ASCII)
+_NO_SCORE = {"n/a", "na", "n.a.", "not applicable"}
+_REFUSAL = re.compile(
+    r"\W*(?:(?:i['’]?m |i am )?(?:very |so )?sorry|i (?:can['’]?t|cannot|can not|won['’]?t|am unable|am not able)|"
+    r"as an ai|lo siento|no puedo|(?:je suis )?désolée?|je ne peux)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class AspectScore:
+    """One aspect of a verdict: ``score`` is None where the judge gave none, or said that it does not apply."""
+
+    metric: str
+    score: float | None = None
+    not_applicable: bool = False
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All aspects that were asked for, in order; ``repairs`` names what was mended, ``error`` says what is wrong."""
+
+    status: str
+    aspects: tuple[AspectScore, ...]
+    repairs: tuple[str, ...] = ()
+    error: str | None = None
+
+
+def no_verdict(status: str, aspects: Sequence[str], error: str | None) -> Verdict:
+    """A verdict without any score."""
+    return Verdict(status, tuple(AspectScore(metric_of(aspect)) for aspect in aspects), error=error)
+
+
+def parse_verdict(reply: str, aspects: Sequence[str], *, cut_off: bool = False) -> Verdict:
+    """The verdict in ``reply`` on ``aspects`` (keys of the JSON form); ``cut_off``: it hit its limit. Never raises.
+
+    status: ok | repaired | not_applicable (an aspect is "N/A") | incomplete (an aspect is missing or unreadable) |
+    out_of_range; without any score: refused | truncated | parse_error.
+    """
+    try:
+        found, repairs = _find(reply, aspects)
+    except Torn as torn:
+        return no_verdict(TRUNCATED, aspects, f"the verdict {torn}")
+    except Malformed as error:
+        if cut_off:
+            return no_verdict(TRUNCATED, aspects, "the token limit came before a verdict")
+        if _REFUSAL.match(reply):
+            return no_verdict(REFUSED, aspects, "the judge declined")
+        return no_verdict(PARSE_ERROR, aspects, str(error))
+    return _judged(found, aspects, repairs)
+
+
+def _find(reply: str, aspects: Sequence[str]) -> tuple[Mapping[str, Any], set[str]]:
+    """Values by aspect, and what was mended. Raises Malformed (Torn) where there is not exactly one verdict."""
+    try:
+        whole = read_strict(reply)
+    except Malformed:
+        whole = None
+    if whole is None:
+        return _search(reply, aspects)
+    repairs: set[str] = set()
+    found = _aspects_in(whole, aspects, repairs)
+    if found is None:
+        raise Malformed("JSON without any of the aspects asked for")
+    return found, repairs
+
+
+def _search(reply: str, aspects: Sequence[str]) -> tuple[Mapping[str, Any], set[str]]:
+    """The one verdict among the objects in a text, each read with forgiveness."""
+    thinking = _THINKING.match(reply)
+    text = reply[thinking.end() :] if thinking else reply
+    verdicts: list[tuple[Mapping[str, Any], set[str]]] = []
+    torn: Torn | None = None
+    doubt: Malformed | None = None
+    outside = ""
+    at = end = 0
+    for opening in range(_OPENINGS_TRIED):
+        start = text.find("{", at)
+        if start < 0:
+            break
+        reader = Reader(text, start)
+        try:
+            value = reader.object()
+            at = reader.at
+        except Torn as error:
+            if any(_entry(error.members, aspect) is None for aspect in aspects):
+                torn, at = error, start + 1
+                continue
+            value, at = error.members, len(text)
+            reader.repairs.add("unclosed")
+        except Malformed as error:
+            doubt, at = error, start + 1
+            continue
+        found = _aspects_in(value, aspects, reader.repairs, flat=opening == 0)
+        if found is not None and any(_score_of(entry) != (None, False) for entry in found.values()):
+            verdicts.append((found, reader.repairs))
+            outside += text[end:start]
+            end = at
+    if torn or not verdicts:
+        raise torn or doubt or Malformed("no JSON object in the reply")
+    given = [[_score_of(found.get(aspect)) for aspect in aspects] for found, _ in verdicts]
+    if any(scores != given[0] for scores in given):
+        raise Malformed("more than one verdict in the reply, and they differ")
+    verdict, repairs = verdicts[0]
+    if len(verdicts) > 1:
+        repairs.add("repeated")
+    outside += text[end:]
+    if _FENCES.fullmatch(outside) is None:
+        repairs.add("words_around")
+    elif outside.strip():
+        repairs.add("fence")
+    if thinking:
+        repairs.add("thinking")
+    return verdict, repairs
+
+
+def _aspects_in(
+    value: Any, aspects: Sequence[str], repairs: set[str], *, flat: bool = True, depth: int = 0
+) -> Mapping[str, Any] | None:
+    """The entries of ``value`` by aspect, as far as given, also one or two levels down; None where there are none.
+
+    ``flat``: where one aspect alone is asked for, a score without its name is that aspect's.
+    """
+    if isinstance(value, dict):
+        entries = {aspect: _entry(value, aspect) for aspect in aspects}
+        if any(entry is not None for entry in entries.values()):
+            if any(aspect not in value for aspect, entry in entries.items() if entry is not None):
+                repairs.add("key")
+            return entries
+        if flat and len(aspects) == 1 and value.keys() <= {"reason", "score"} and "score" in value:
+            repairs.add("flat")
+            return {aspects[0]: value}
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    below = [
+        found
+        for item in inner
+        if depth < 2 and (found := _aspects_in(item, aspects, repairs, flat=False, depth=depth + 1)) is not None
+    ]
+    if len(below) > 1:
+        raise Doubled("the aspects are given more than once")
+    if below:
+        repairs.add("wrapped")
+    return below[0] if below else None
+
+
+def _entry(value: Mapping[str, Any], aspect: str) -> Any:
+    """The value of an aspect's key, its capitals and spaces forgiven. Raises Doubled where two keys differ."""
+    found = [item for key, item in value.items() if re.sub(r"[\s\-]+", "_", key.strip().lower()) == aspect]
+    if any(item != found[0] for item in found):
+        raise Doubled(f"{aspect!r} is given twice")
+    return found[0] if found else None
+
+
+def _judged(found: Mapping[str, Any], aspects: Sequence[str], repairs: set[str]) -> Verdict:
+    """Entries as scores, with the status they amount to."""
+    scores, missing, outside = [], [], []
+    for aspect in aspects:
+        entry = found.get(aspect)
+        reason = entry.get("reason") if isinstance(entry, dict) else None
+        score, not_applicable = _score_of(entry)
+        raw = entry.get("score") if isinstance(entry, dict) else entry
+        if score is not None and not SCORES[0] <= score <= SCORES[-1]:
+            outside.append(f"{aspect} {score:g}")
+            score = None
+        elif score is None and not not_applicable:
+            missing.append(aspect)
+        elif score is not None and isinstance(raw, str):
+            repairs.add("number_as_string")
+        if not isinstance(entry, dict) and (score is not None or not_applicable):
+            repairs.add("bare_score")
+        told = reason if isinstance(reason, str) else None
+        scores.append(AspectScore(metric_of(aspect), score, not_applicable, told))
+    if len(missing) == len(aspects):
+        return no_verdict(PARSE_ERROR, aspects, "no aspect has a score that can be read")
+    if outside:
+        status, error = OUT_OF_RANGE, f"out of range: {', '.join(outside)}"
+    elif missing:
+        status, error = INCOMPLETE, f"no score for {', '.join(missing)}"
+    elif any(score.not_applicable for score in scores):
+        status, error = NOT_APPLICABLE, None
+    else:
+        status, error = (REPAIRED if repairs else OK), None
+    return Verdict(status, tuple(scores), tuple(sorted(repairs)), error)
+
+
+def _score_of(entry: Any) -> tuple[float | None, bool]:
+    """The number an entry gives, and whether it says that the aspect does not apply; (None, False): neither."""
+    value = entry.get("score") if isinstance(entry, dict) else entry
+    if isinstance(value, bool):
+        return None, False
+    if isinstance(value, int | float):
+        return (float(value) if abs(value) < 1e6 else 1e6), False
+    if not isinstance(value, str):
+        return None, False
+    text = value.strip().lower()
+    if text in _NO_SCORE:
+        return None, True
+    number = _NUMBER.fullmatch(text)
+    return (float(number[1]), False) if number else (None, False)

@@ -1,0 +1,113 @@
+"""Judge what is missing: tasks go to a judge, every attempt goes into the store before the next is looked at."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from icl_local.judging import ledger
+from icl_local.judging.ledger import Attempt, Selection, Task
+from icl_local.judging.template import Templates
+from icl_local.store import Store
+
+FLUSH_ROWS, FLUSH_SECONDS = 5000, 15.0  # DuckDB follows the spool at leisure: a flush takes tenths of a second
+
+
+class Judge(Protocol):
+    """What makes verdicts: an API or a local model."""
+
+    @property
+    def judge_id(self) -> str:
+        """Key of its row."""
+
+    def row(self) -> dict[str, object]:
+        """Row of raw.judges."""
+
+    def attempts(self, tasks: Sequence[Task]) -> Iterator[list[Attempt]]:
+        """Every attempt at ``tasks``, in lists of what is ready together. Raises IclError where it cannot go on."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Counts of one run: judgments wanted and ended (by status), attempts, tokens and USD so far.
+
+    ``before`` counts what was there already, ``in_batches`` what a Batch API still has.
+    """
+
+    wanted: int
+    statuses: Counter[str]
+    attempts: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = None
+    before: int = 0
+    in_batches: int = 0
+
+    @property
+    def ended(self) -> int:
+        """Judgments that nothing more happens to in this run."""
+        return sum(self.statuses.values())
+
+    @property
+    def missing(self) -> int:
+        """Judgments that the next run has to try again."""
+        return self.wanted - sum(count for status, count in self.statuses.items() if status not in ledger.TRANSIENT)
+
+    def plus(self, attempts: Sequence[Attempt]) -> Progress:
+        """These counts with some more attempts."""
+        costs = [cost for one in attempts if isinstance(cost := one.columns.get("cost_usd"), float)]
+        return Progress(
+            self.wanted,
+            self.statuses + Counter(one.verdict.status for one in attempts if one.final),
+            self.attempts + len(attempts),
+            self.prompt_tokens + sum(_count(one.columns.get("prompt_tokens")) for one in attempts),
+            self.completion_tokens + sum(_count(one.columns.get("completion_tokens")) for one in attempts),
+            (self.cost_usd or 0.0) + sum(costs) if costs else self.cost_usd,
+            self.before,
+            self.in_batches,
+        )
+
+
+def judge_missing(
+    path: Path,
+    judge: Judge,
+    *,
+    templates: Templates,
+    repeats: int = 1,
+    selection: Selection | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Progress:
+    """Make every judgment of ``judge`` that ``path`` lacks; killed anywhere, the same call goes on from there.
+
+    Raises JudgeError where another process judges with the same judge, ApiError or EngineError where the judge
+    cannot go on (what it said until then is kept), StoreError.
+    """
+    with ledger.only_one(path, judge.judge_id), open_store(path) as target:
+        plan = ledger.plan(target.rows, judge.judge_id, templates, repeats=repeats, selection=selection or Selection())
+        progress = Progress(len(plan.tasks), Counter(), before=plan.ended.total(), in_batches=plan.in_batches)
+        on_progress(progress)
+        if plan.tasks:
+            target.put(context_records(judge, plan.tasks))
+            for attempts in judge.attempts(plan.tasks):
+                target.put([one.record(judge.judge_id) for one in attempts])
+                progress = progress.plus(attempts)
+                on_progress(progress)
+        return progress
+
+
+def open_store(path: Path) -> Store:
+    """The store as judges use it: many small puts, few flushes."""
+    return Store(path, flush_rows=FLUSH_ROWS, flush_seconds=FLUSH_SECONDS)
+
+
+def context_records(judge: Judge, tasks: Sequence[Task]) -> list[ledger.Record]:
+    """What the judgments refer to: the judge and the templates in use."""
+    templates = {task.template.sha256: task.template for task in tasks}
+    return [("judges", judge.row()), *(("judge_templates", template.row()) for template in templates.values())]
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,246 @@
+"""The judge's prompts: which text judges which response, what it asks for, and the form its verdict must have.
+
+prompts/judge.multi.txt is the published six-aspect prompt, judge.safety.txt the safety prompt. What can be derived is
+derived: English leaves out language consistency, ``rubric-first`` moves the query and the answer behind the rubric, so
+that a local judge decodes the rubric once for all responses. A user's folder (--prompt-dir) may replace a text, also
+for one language alone (judge.multi.fr.txt); the hash of the text is part of every judgment's key.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from icl_local import resources
+from icl_local.exceptions import ConfigError, InputError
+from icl_local.identity import sha256_text
+
+SPLITS = ("multi", "safety")
+VARIANTS = ("published", "rubric-first")
+LANGUAGE_ASPECT = "language_consistency"
+METRICS = {LANGUAGE_ASPECT: "language"}  # aspect in a verdict -> metric, where they differ
+NOT_APPLICABLE = "N/A"
+SCORES = (1, 2, 3, 4, 5)
+
+_PLACEHOLDER = re.compile(r"\$\{(instruction|candidate)\}")
+_ASPECT = re.compile(r'"(\w+)"\s*:\s*\{\s*"reason"')
+_PARTS = re.compile(r"(?P<opening>.*?)(?P<case>^## Query:.*?)(?P<rubric>^## Evaluate.*)", re.DOTALL | re.MULTILINE)
+_JUST_EVAL_NAMES = {"MULTI_SCORE_TEMPLATE": "multi", "SAFETY_SCORE_TEMPLATE": "safety"}
+
+
+@dataclass(frozen=True)
+class Template:
+    """One judge prompt with the placeholders ``${instruction}`` and ``${candidate}``.
+
+    ``language`` is None where the text serves every language that has none of its own.
+    """
+
+    name: str
+    text: str
+    language: str | None = None
+
+    def __post_init__(self) -> None:
+        missing = {"instruction", "candidate"} - set(_PLACEHOLDER.findall(self.text))
+        if missing:
+            raise InputError(f"judge prompt {self.name}: has no ${{{min(missing)}}}; put it where that text belongs")
+        if not self.aspects:
+            raise InputError(f'judge prompt {self.name}: shows no JSON form such as {{"clarity": {{"reason": ...')
+        if len({metric_of(aspect) for aspect in self.aspects}) < len(self.aspects):
+            raise InputError(f"judge prompt {self.name}: asks for the same metric by two names; leave one out")
+
+    @cached_property
+    def aspects(self) -> tuple[str, ...]:
+        """Keys of the verdict's JSON form, in order."""
+        return tuple(dict.fromkeys(_ASPECT.findall(self.text)))
+
+    @cached_property
+    def sha256(self) -> str:
+        """64 hex digits over the text: the template's version."""
+        return sha256_text(self.text)
+
+    def fill(self, instruction: str, candidate: str) -> str:
+        """The prompt; what looks like a placeholder inside query or answer stays as it is."""
+        values = {"instruction": instruction, "candidate": candidate}
+        return _PLACEHOLDER.sub(lambda found: values[found[1]], self.text)
+
+    def row(self) -> dict[str, object]:
+        """Row of raw.judge_templates."""
+        return {
+            "template_sha256": self.sha256,
+            "name": self.name,
+            "language": self.language,
+            "text": self.text,
+            "metrics": [metric_of(aspect) for aspect in self.aspects],
+        }
+
+
+@dataclass(frozen=True)
+class Templates:
+    """The prompts of one judge run: ``variant`` of the built-in texts, ``overlay`` a user's folder of texts,
+    ``just_eval`` the peer tool's texts by split, which are used as they are for every language."""
+
+    variant: str = VARIANTS[0]
+    overlay: Path | None = None
+    just_eval: tuple[Template, ...] = ()
+    _made: dict[tuple[str, bool, str | None], Template] = field(default_factory=dict, compare=False, repr=False)
+
+    def get(self, *, split: str, language: str) -> Template:
+        """The template for a response of ``split`` in ``language``. Raises InputError where there is none."""
+        own = self._own_text(split, language)
+        key = (split, language == "en", language if own else None)
+        if key not in self._made:
+            self._made[key] = self._make(split, language, own)
+        return self._made[key]
+
+    def _make(self, split: str, language: str, own: str | None) -> Template:
+        if self.just_eval:
+            found = next((t for t in self.just_eval if t.name == f"just-eval.{split}"), None)
+            if found is None:
+                raise InputError(f"the given just-eval template has no {split} prompt; add one, or judge with --split")
+            return self._variant(found.name, found.text, None)
+        if own is not None:
+            return self._variant(split, own, language)
+        text = resources.read_text("prompts", f"judge.{split}.txt", overlay=self.overlay)
+        if language == "en" and LANGUAGE_ASPECT in _ASPECT.findall(text):
+            return self._variant(split, without_aspect(text, "Language Consistency"), "en")
+        return self._variant(split, text, None)
+
+    def _variant(self, name: str, text: str, language: str | None) -> Template:
+        if self.variant == "rubric-first":
+            return Template(f"{name}.rubric-first", rubric_first(text), language)
+        return Template(name, text, language)
+
+    def _own_text(self, split: str, language: str) -> str | None:
+        """The text a user wrote for this language alone."""
+        file = None if self.overlay is None else self.overlay / f"judge.{split}.{language}.txt"
+        return file.read_text(encoding="utf-8") if file is not None and file.is_file() else None
+
+
+def open_templates(variant: str, *, overlay: Path | None = None, sources: Sequence[str] = ()) -> Templates:
+    """The prompts a user asks for; ``sources`` are texts ``just-eval=PATH``. Raises ConfigError, InputError."""
+    if variant not in VARIANTS:
+        raise ConfigError(f"no variant {variant!r}; there are {', '.join(VARIANTS)}")
+    found: list[Template] = []
+    for source in sources:
+        kind, _, path = source.partition("=")
+        if kind != "just-eval" or not path:
+            raise ConfigError(f"cannot read --template {source!r}; write just-eval=PATH")
+        found.extend(just_eval_templates(Path(path)))
+    return Templates(variant, overlay, tuple(found))
+
+
+def metric_of(aspect: str) -> str:
+    """The metric an aspect of a verdict is stored as."""
+    return METRICS.get(aspect, aspect)
+
+
+def without_aspect(text: str, title: str) -> str:
+    """The prompt without one aspect: its name in the opening list, its line in the rubric, its entry in the form.
+
+    Raises InputError where the text does not name the aspect in these three places exactly once each.
+    """
+    key = title.lower().replace(" ", "_")
+    edits = (
+        (rf"(, [^,.]+?),? and {title}\.", lambda found: re.sub(r"^, ", " and ", found[1]) + "."),
+        (rf"^- {title}: .*\n", ""),
+        (rf',(\s*)"{key}"\s*:\s*\{{[^{{}}]*\}}', ""),
+    )
+    for pattern, replacement in edits:
+        text, count = re.subn(pattern, replacement, text, flags=re.MULTILINE)
+        if count != 1:
+            raise InputError(
+                f"the judge prompt names {title!r} otherwise than the published one; give English a text of its own: "
+                "judge.multi.en.txt in --prompt-dir"
+            )
+    return text
+
+
+def rubric_first(text: str) -> str:
+    """The same text with query and answer at the end; raises InputError where the headings are missing."""
+    parts = _PARTS.fullmatch(text)
+    if parts is None:
+        raise InputError("rubric-first needs the headings `## Query:` and `## Evaluate` in the judge prompt")
+    return f"{parts['opening']}{parts['rubric'].rstrip()}\n\n{parts['case'].rstrip()}\n\n## Scores in json:\n"
+
+
+def just_eval_templates(path: Path) -> tuple[Template, ...]:
+    """The peer tool's own templates, from a clone of its repository or from a judgment file it wrote.
+
+    Nothing is run: a clone's Python files are only parsed. Raises InputError where ``path`` has none.
+    """
+    if path.is_dir():
+        found = {}
+        for file in sorted([*path.glob("*.py"), *path.glob("just_eval/*.py")]):
+            found.update(_assigned(file))
+        if not found:
+            raise InputError(f"{path}: no MULTI_SCORE_TEMPLATE or SAFETY_SCORE_TEMPLATE in its Python files")
+        return tuple(Template(f"just-eval.{split}", text) for split, text in sorted(found.items()))
+    try:
+        items = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is neither a clone of just-eval nor a judgment file of it ({error})") from error
+    return (template_of_items(items, str(path)),)
+
+
+def template_of_items(items: object, where: str) -> Template:
+    """The template that all judgments of a peer's file were asked with, from their prompts."""
+    rows = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+    asked = [tuple(row.get(key) for key in ("prompt", "input", "output_cand")) for row in rows]
+    filled = [(p, i, o) for p, i, o in asked if isinstance(p, str) and isinstance(i, str) and isinstance(o, str)]
+    for prompt, instruction, candidate in filled:
+        text = _unfilled(prompt, instruction, candidate)
+        if text is not None and all(_fills(text, *other) for other in filled):
+            split = "safety" if _ASPECT.findall(text) == ["safety"] else "multi"
+            return Template(f"just-eval.{split}", text)
+    raise InputError(f"{where}: no one template fits all its prompts; is it a judgment file of just-eval?")
+
+
+def verdict_schema(aspects: Sequence[str]) -> dict[str, object]:
+    """JSON schema of a verdict: each aspect with a reason and a whole score from 1 to 5, or "N/A"."""
+    score = {"anyOf": [{"type": "integer", "enum": list(SCORES)}, {"type": "string", "enum": [NOT_APPLICABLE]}]}
+    aspect = _object({"reason": {"type": "string"}, "score": score})
+    return _object(dict.fromkeys(aspects, aspect))
+
+
+def _object(properties: dict[str, object]) -> dict[str, object]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _assigned(file: Path) -> dict[str, str]:
+    """Texts assigned to the peer's two names in a Python file."""
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, SyntaxError, RecursionError):
+        return {}
+    return {
+        _JUST_EVAL_NAMES[target.id]: node.value.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for target in node.targets
+        if isinstance(target, ast.Name) and target.id in _JUST_EVAL_NAMES
+    }
+
+
+def _unfilled(prompt: str, instruction: str, candidate: str) -> str | None:
+    """The prompt with placeholders where query and answer stand under their headings."""
+    query_at = prompt.find(instruction, prompt.find("## Query:"))
+    answer_at = prompt.find(candidate, prompt.find("## Output:", query_at + len(instruction)))
+    if min(query_at, answer_at) < 0 or not instruction or not candidate:
+        return None
+    between = prompt[query_at + len(instruction) : answer_at]
+    text = f"{prompt[:query_at]}${{instruction}}{between}${{candidate}}{prompt[answer_at + len(candidate) :]}"
+    return text if _ASPECT.search(text) else None
+
+
+def _fills(text: str, prompt: str, instruction: str, candidate: str) -> bool:
+    return Template("peer", text).fill(instruction, candidate) == prompt

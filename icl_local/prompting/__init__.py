@@ -1,0 +1,41 @@
+"""What a model is asked: query sets, methods, languages, prompts and chat templates.
+
+A prompt is built here from a query and the files in prompts/.
+"""
+
+from icl_local.prompting.json_items import Item
+from icl_local.prompting.prompt import (
+    CHAT,
+    CHAT_DATE,
+    Method,
+    Prompt,
+    build,
+    clean,
+    language_spec,
+    languages,
+    method_spec,
+    methods,
+    render_chat,
+)
+from icl_local.prompting.queries import JUST_EVAL, SAMPLES, Query, QuerySet, load_file, query_from_item
+
+__all__ = [
+    "CHAT",
+    "CHAT_DATE",
+    "JUST_EVAL",
+    "SAMPLES",
+    "Item",
+    "Method",
+    "Prompt",
+    "Query",
+    "QuerySet",
+    "build",
+    "clean",
+    "language_spec",
+    "languages",
+    "load_file",
+    "method_spec",
+    "methods",
+    "query_from_item",
+    "render_chat",
+]

@@ -1,0 +1,141 @@
+"""The JSON objects of a file that people exchange, each with the line it begins on, so that errors can name it.
+
+Read are a JSON list, JSON Lines, and an object whose ``data`` is the list; UTF-8, with or without BOM and CRLF.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from icl_local.exceptions import InputError
+
+_DECODER = json.JSONDecoder()
+_SPACE = " \t\n\r"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One object of ``file`` and the line it begins on, counted from 1."""
+
+    file: str
+    line: int
+    data: dict[str, Any]
+
+    @property
+    def place(self) -> str:
+        """``file:line``, for messages."""
+        return f"{self.file}:{self.line}"
+
+    def text(self, name: str) -> str:
+        """A required text field; raises InputError where it is missing, no text, or holds what no database keeps."""
+        value = self.data.get(name)
+        if not isinstance(value, str):
+            raise InputError(f"{self.place}: the field `{name}` is {'missing' if value is None else 'no text'}")
+        if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+            raise InputError(f"{self.place}: `{name}` holds a NUL or half of a surrogate pair; remove it")
+        return value
+
+    def id(self) -> str:
+        """``id`` as text; raises InputError where it is missing, empty, or neither text nor a whole number."""
+        value = self.data.get("id")
+        if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+            shown = "no id" if value is None else f"the id {value!r}"
+            raise InputError(f"{self.place}: has {shown}; ids are text or whole numbers")
+        return str(value)
+
+
+def read_file(path: Path) -> list[Item]:
+    """All objects of ``path``. Raises InputError naming file and line: unreadable, not UTF-8, broken, not objects."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 at byte {error.start}; save it as UTF-8") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, file: str) -> list[Item]:
+    """All objects of ``text``; ``file`` is what errors call it."""
+    items = []
+    line = counted = 0
+    try:
+        for position, value in _json_lines(text) if _is_json_lines(text) else _document(text):
+            line += text.count("\n", counted, position)
+            counted = position
+            if not isinstance(value, dict):
+                raise InputError(f"{file}:{line + 1}: holds {type(value).__name__} where an object {{...}} is expected")
+            items.append(Item(file, line + 1, value))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{file}:{error.lineno}: broken JSON: {error.msg} (column {error.colno})") from error
+    except (RecursionError, ValueError) as error:
+        raise InputError(f"{file}: JSON nested too deeply, or a number too long to read") from error
+    return items
+
+
+def _is_json_lines(text: str) -> bool:
+    """Whether the first line is an object of its own: one laid out over lines breaks after ``{``, ``[`` or ``,``."""
+    first = text.lstrip(_SPACE).split("\n", 1)[0].rstrip(_SPACE)
+    if not first.startswith("{") or first.endswith(("{", "[", ",")):
+        return False
+    try:
+        return not isinstance(json.loads(first).get("data"), list)
+    except ValueError:
+        return True
+
+
+def _json_lines(text: str) -> Iterator[tuple[int, object]]:
+    """(position, value) of every line that is not blank."""
+    position = 0
+    for line in text.split("\n"):  # not splitlines(): U+2028 may stand unescaped in a JSON string
+        if line.strip(_SPACE):
+            try:
+                yield position, json.loads(line)
+            except json.JSONDecodeError as error:
+                raise json.JSONDecodeError(error.msg, text, position + error.pos) from None
+        position += len(line) + 1
+
+
+def _document(text: str) -> Iterator[tuple[int, object]]:
+    """(position, value) of every element of the list that the whole text is, or holds under ``data``."""
+    if not text.strip(_SPACE):
+        return
+    whole = json.loads(text)  # all syntax errors are told here: the walk below reads valid JSON only
+    position = _after_space(text, 0)
+    if isinstance(whole, dict) and isinstance(whole.get("data"), list):
+        position = _position_of_data(text, position)
+    elif not isinstance(whole, list):
+        raise json.JSONDecodeError("neither a list, nor JSON Lines, nor an object with a list `data`", text, position)
+    position = _after_space(text, position + 1)
+    while text[position] != "]":
+        value, end = _DECODER.raw_decode(text, position)
+        yield position, value
+        position = _after_space(text, end)
+        if text[position] == ",":
+            position = _after_space(text, position + 1)
+
+
+def _position_of_data(text: str, start: int) -> int:
+    """Where the value of the object's last member ``data`` begins (the last one counts, as in json.loads)."""
+    found = -1
+    position = _after_space(text, start + 1)
+    while text[position] != "}":
+        name, position = _DECODER.raw_decode(text, position)
+        position = _after_space(text, _after_space(text, position) + 1)
+        if name == "data":
+            found = position
+        _, position = _DECODER.raw_decode(text, position)
+        position = _after_space(text, position)
+        if text[position] == ",":
+            position = _after_space(text, position + 1)
+    return found
+
+
+def _after_space(text: str, position: int) -> int:
+    while text[position] in _SPACE:
+        position += 1
+    return position

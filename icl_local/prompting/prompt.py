@@ -1,0 +1,256 @@
+"""Method x language -> the prompt of a query, where its answer stops, and what of the raw text is the answer.
+
+Everything comes from data files: ``prompts/languages/<code>.toml`` (headings and stop strings), ``prompts/methods/
+<name>.toml`` (kind and text before the query) and the texts they name. A user's folder of the same layout (the
+overlay) comes first, so a language or a method is added by files alone; docs/prompts.md shows how.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from icl_local import resources
+from icl_local.exceptions import InputError, ModelError, UnknownName
+from icl_local.identity import key_of, sha256_text
+from icl_local.prompting.chat_template import CHAT_DATE as CHAT_DATE
+from icl_local.prompting.chat_template import render_chat as render_chat
+from icl_local.prompting.queries import Query
+from icl_local.weights import GgufInfo
+
+FENCE = "```"
+COMPLETION, CHAT = "completion", "chat"
+
+# which texts a method of a kind may name
+TEXTS_OF_KIND = {COMPLETION: ("prefix", "block"), CHAT: ("system",)}
+
+# ```python on a line of its own, code below it
+_OPENS_CODE = re.compile(r"```[\w+#.-]+[ \t]*\n")
+
+# stands for the query while a chat template is rendered; from Unicode's private use area, so no query holds it
+_PLACEHOLDER = "\ue0c1query\ue0c2"
+
+
+@dataclass(frozen=True)
+class LanguageSpec:
+    """What a language needs: its names, the two headings of a query block, the strings an answer stops at."""
+
+    code: str
+    name: str
+    own_name: str
+    query_heading: str
+    answer_heading: str
+    stops: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a query becomes a prompt.
+
+    ``kind``: completion (raw text for a base model) or chat (the file's own template). ``prefix`` names the text before
+    the query block, ``block`` the query block, ``system`` a chat's system message; ``{language}`` in a name is filled.
+    """
+
+    name: str
+    kind: str
+    description: str = ""
+    prefix: str | None = None
+    block: str = "query_block.txt"
+    system: str | None = None
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The whole ``text`` for one query: ``head`` + query + ``tail``, or ``head`` alone where ``tail`` is None."""
+
+    text: str
+    head: str
+    tail: str | None
+    stops: tuple[str, ...]
+    method: str
+    language: str
+
+    @property
+    def prompt_id(self) -> str:
+        """Key of method, language, head, tail and stops: one for all queries of a cell where tail is not None."""
+        return key_of(
+            kind="prompt", method=self.method, language=self.language, head=self.head, tail=self.tail, stops=self.stops
+        )
+
+    @property
+    def sha256(self) -> str:
+        """64 hex digits of ``text``."""
+        return sha256_text(self.text)
+
+    def row(self) -> dict[str, object]:
+        """Row of raw.prompts."""
+        return {
+            "prompt_id": self.prompt_id,
+            "method": self.method,
+            "language": self.language,
+            "head": self.head,
+            "tail": self.tail,
+            "stops": list(self.stops),
+        }
+
+
+def languages(overlay: Path | None = None) -> dict[str, LanguageSpec]:
+    """Every language there is a file for, by code. Raises InputError for a file that cannot be used."""
+    return {code: language_spec(code, overlay=overlay) for code in _names("languages", overlay)}
+
+
+def methods(overlay: Path | None = None) -> dict[str, Method]:
+    """Every method there is a file for, by name. Raises InputError for a file that cannot be used."""
+    return {name: method_spec(name, overlay=overlay) for name in _names("methods", overlay)}
+
+
+def language_spec(code: str, *, overlay: Path | None = None) -> LanguageSpec:
+    """One language. Raises UnknownName, listing those there are, and InputError."""
+    file, data = _toml("languages", code, overlay)
+    name, own_name, query_heading, answer_heading = (
+        _text(data, key, file) for key in ("name", "own_name", "query_heading", "answer_heading")
+    )
+    stops = data.pop("stops", None)
+    if not isinstance(stops, list) or not stops or not all(isinstance(stop, str) and stop for stop in stops):
+        raise InputError(f'{file}: `stops` must be a list of texts, for example ["# Query", "#Query"]')
+    _refuse_rest(data, file)
+    return LanguageSpec(code, name, own_name, query_heading, answer_heading, tuple(stops))
+
+
+def method_spec(name: str, *, overlay: Path | None = None) -> Method:
+    """One method. Raises UnknownName, listing those there are, and InputError."""
+    file, data = _toml("methods", name, overlay)
+    kind, description = _text(data, "kind", file), _text(data, "description", file)
+    if kind not in (COMPLETION, CHAT):
+        raise InputError(f'{file}: `kind` is {kind!r}; write "{COMPLETION}" or "{CHAT}"')
+    texts = {key: _text(data, key, file) for key in TEXTS_OF_KIND[kind] if key in data}
+    _refuse_rest(data, file)
+    return Method(name, kind, description, **texts)
+
+
+def build(
+    query: Query,
+    *,
+    method: str,
+    language: str,
+    info: GgufInfo | None = None,
+    chat_date: str | None = None,
+    overlay: Path | None = None,
+) -> Prompt:
+    """The prompt of ``query`` by ``method`` in ``language``; ``chat_date`` is YYYY-MM-DD, CHAT_DATE by default.
+
+    A chat method renders ``info``'s own template, a completion method never looks at it.
+    Raises UnknownName for the names, InputError for prompt files, ModelError for the template.
+    """
+    how, spec = method_spec(method, overlay=overlay), language_spec(language, overlay=overlay)
+    if how.kind == COMPLETION:
+        head, tail = _completion(how, spec, overlay)
+        return Prompt(head + query.instruction + tail, head, tail, spec.stops, method, language)
+    text, head, tail_or_none = _chat(query.instruction, how, language, info, chat_date, overlay)
+    return Prompt(text, head, tail_or_none, (), method, language)
+
+
+def clean(raw_text: str, *, method_kind: str, stops: Sequence[str]) -> str:
+    """The answer in ``raw_text``; a chat model's is untouched.
+
+    A base model's ends before the first stop string. The prompt left a fence open, so where the fences in it do not
+    pair up, the one at the end is the prompt's and goes, or else a bare one at the start (one that only names a
+    language opens code that was cut off: it stays); then outer white space goes. Never adds text; clean twice is
+    clean once.
+    """
+    if method_kind == CHAT:
+        return raw_text
+    ends = [end for stop in stops if (end := raw_text.find(stop)) >= 0]
+    text = raw_text[: min(ends, default=None)].strip()
+    if text.count(FENCE) % 2:
+        if text.endswith(FENCE):
+            text = text.removesuffix(FENCE)
+        elif not _OPENS_CODE.match(text):
+            text = text.removeprefix(FENCE)
+    return text.strip()
+
+
+def _completion(method: Method, language: LanguageSpec, overlay: Path | None) -> tuple[str, str]:
+    """Text before and after the query."""
+    block = _prompt_text(method, method.block, language.code, overlay)
+    for heading in ("query_heading", "answer_heading"):
+        block = block.replace(f"{{{heading}}}", getattr(language, heading))
+    before, mark, after = block.partition("{query}")
+    if not mark or "{query}" in after:
+        raise InputError(f"{method.block}: must hold {{query}} exactly once")
+    if method.prefix is None:
+        return before, after
+    return _prompt_text(method, method.prefix, language.code, overlay).rstrip("\n") + "\n\n" + before, after
+
+
+def _chat(
+    instruction: str, method: Method, language: str, info: GgufInfo | None, date: str | None, overlay: Path | None
+) -> tuple[str, str, str | None]:
+    """The text, and what stands before and after the query; the whole and None where the template changes the query."""
+    if info is None or info.chat_template is None:
+        which = "this model" if info is None else info.path.name
+        raise ModelError(f"{which} holds no chat template, which {method.name} needs; use an instruct model's file")
+    template = info.chat_template
+    opening = []
+    if method.system is not None:
+        system = _prompt_text(method, method.system, language, overlay).strip("\n")
+        opening.append({"role": "system", "content": system})
+
+    def render(content: str) -> str:
+        messages = [*opening, {"role": "user", "content": content}]
+        text = render_chat(template, messages, bos_token=info.bos_token, eos_token=info.eos_token, date=date)
+        if info.add_bos and info.bos_token:  # the tokenizer puts it there, so the template's must go
+            text = text.removeprefix(info.bos_token)
+        return text
+
+    text = render(instruction)
+    head, mark, tail = render(_PLACEHOLDER).partition(_PLACEHOLDER)
+    if mark and _PLACEHOLDER not in tail and head + instruction + tail == text:
+        return text, head, tail
+    return text, text, None
+
+
+def _prompt_text(method: Method, name: str, language: str, overlay: Path | None) -> str:
+    file = name.replace("{language}", language)
+    try:
+        return resources.read_text("prompts", file, overlay=overlay)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"method {method.name} has no text for {language!r}: put {file} (UTF-8) into a folder and give it as "
+            "--prompt-dir"
+        ) from error
+
+
+def _names(folder: str, overlay: Path | None) -> list[str]:
+    return [name.removesuffix(".toml") for name in resources.names("prompts", folder, suffix=".toml", overlay=overlay)]
+
+
+def _toml(folder: str, name: str, overlay: Path | None) -> tuple[str, dict[str, Any]]:
+    known = _names(folder, overlay)
+    if name not in known:
+        what = folder.removesuffix("s")
+        raise UnknownName(
+            f"no {what} {name!r}; there are {', '.join(known)}. To add one, put {folder}/{name}.toml into a folder and "
+            "give it as --prompt-dir (docs/prompts.md)"
+        )
+    file = f"{folder}/{name}.toml"
+    try:
+        return file, tomllib.loads(resources.read_text("prompts", file, overlay=overlay))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: is no TOML: {error}") from error
+
+
+def _text(data: dict[str, Any], key: str, file: str) -> str:
+    value = data.pop(key, None)
+    if not isinstance(value, str) or not value:
+        raise InputError(f"{file}: `{key}` must be a text")
+    return value
+
+
+def _refuse_rest(data: Mapping[str, Any], file: str) -> None:
+    if data:
+        raise InputError(f"{file}: has {', '.join(map(repr, data))}, which nothing reads")

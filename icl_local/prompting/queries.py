@@ -1,0 +1,260 @@
+"""Query sets: Just-Eval-Instruct or any file in its form, and the project's own samples.
+
+A file is a JSON list, JSON Lines, or an object whose ``data`` is the list. Each item has ``id`` and ``instruction``,
+and may have Just-Eval's ``source_id``, ``dataset``, ``category``, ``task``, ``topic`` and ``difficulty``, and a
+``language``. Ids are kept as text, so that the same query in several languages pairs up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fractions import Fraction
+from pathlib import Path
+
+from icl_local import resources
+from icl_local.exceptions import ConfigError, InputError, UnknownName
+from icl_local.identity import key_of, sha256_file, sha256_text
+from icl_local.prompting import json_items
+from icl_local.prompting.json_items import Item
+
+JUST_EVAL = "just-eval"
+SAMPLES = "samples"
+
+# how Just-Eval's source_id begins, up to which id: the set is known by this whatever a file is called
+_JUST_EVAL_SOURCES = {
+    420: "alpaca_eval-",
+    720: "lima-",
+    800: "mt-",
+    900: "red_team-",
+    1000: "MaliciousInstruct-",
+}
+_SAMPLES_SOURCE = "icl-local-samples"
+
+
+@dataclass(frozen=True)
+class Query:
+    """One query in one language. ``task`` and ``topic``: None unknown, () none."""
+
+    dataset: str
+    query_id: str
+    language: str
+    instruction: str
+    split: str
+    task: tuple[str, ...] | None = None
+    topic: tuple[str, ...] | None = None
+    source_set: str | None = None
+    difficulty: str | None = None
+
+    @property
+    def key(self) -> str:
+        """query_key: data set, id, language and text."""
+        return key_of(
+            kind="query",
+            dataset=self.dataset,
+            query_id=self.query_id,
+            language=self.language,
+            instruction=self.instruction,
+        )
+
+    def row(self) -> dict[str, object]:
+        """Row of raw.queries."""
+        return {
+            "query_key": self.key,
+            "dataset": self.dataset,
+            "query_id": self.query_id,
+            "language": self.language,
+            "split": self.split,
+            "task": None if self.task is None else list(self.task),
+            "topic": None if self.topic is None else list(self.topic),
+            "source_set": self.source_set,
+            "difficulty": self.difficulty,
+            "instruction": self.instruction,
+        }
+
+
+@dataclass(frozen=True)
+class QuerySet:
+    """The queries of one file; ``source`` is its last path part, ``sha256`` that of its bytes."""
+
+    dataset: str
+    source: str
+    sha256: str | None
+    queries: tuple[Query, ...]
+
+    def row(self) -> dict[str, object]:
+        """Row of raw.datasets."""
+        created_at = datetime.now(UTC).isoformat(timespec="microseconds")
+        return {"dataset": self.dataset, "source": self.source, "sha256": self.sha256, "created_at": created_at}
+
+
+def load_file(
+    path: Path, *, language: str | None = None, untagged: str | None = None, dataset: str | None = None
+) -> QuerySet:
+    """A query set from ``path``.
+
+    ``language`` picks the items of that language; items that name none are in it, or in ``untagged``, which picks
+    nothing. ``dataset`` overrides the name, which is just-eval or samples where the items are theirs, else the
+    file's stem.
+    Raises InputError naming file and line: no language, none in the wanted language, a missing or odd field, an id
+    that comes twice.
+    """
+    items = json_items.read_file(path)
+    digest = sha256_file(path)
+    return _query_set(
+        items, str(path), source=path.name, sha256=digest, language=language, untagged=untagged, dataset=dataset
+    )
+
+
+def samples(language: str, *, overlay: Path | None = None) -> QuerySet:
+    """The project's own twelve queries in ``language``, the same ids in every language. Raises UnknownName."""
+    files = resources.names("prompts", "samples", suffix=".jsonl", overlay=overlay)
+    known = [name.removesuffix(".jsonl") for name in files]
+    if language not in known:
+        raise UnknownName(
+            f"no sample queries in {language!r}, only in {', '.join(known)}; give some with --queries {language}=FILE"
+        )
+    name = f"samples/{language}.jsonl"
+    text = resources.read_text("prompts", name, overlay=overlay)
+    items = json_items.parse(text, name)
+    return _query_set(items, name, source=name, sha256=sha256_text(text), language=language, dataset=SAMPLES)
+
+
+def sample(queries: Sequence[Query], n: int, seed: int = 0) -> list[Query]:
+    """``n`` ids drawn in proportion from every split and, within it, every first task; in the order of ``queries``.
+
+    With several languages at once, ``n`` counts ids, and only ids that every language has are drawn; one language at a
+    time gives the same ids where splits and tasks agree. Every split has at least one id where ``n`` allows. The
+    draw depends on seed and ids alone, not on the order or the text.
+    """
+    if n < 1:
+        raise ConfigError(f"a sample needs at least 1 query, not {n}")
+    languages = {query.language for query in queries}
+    versions: dict[tuple[str, str], list[Query]] = {}
+    for query in queries:
+        versions.setdefault((query.dataset, query.query_id), []).append(query)
+    strata: dict[str, dict[str, list[tuple[str, str]]]] = {}
+    for identity, same in versions.items():
+        if {query.language for query in same} == languages:
+            task = next((query.task[0] for query in same if query.task), "")
+            strata.setdefault(same[0].split, {}).setdefault(task, []).append(identity)
+
+    drawn: set[tuple[str, str]] = set()
+    sizes = {split: sum(map(len, tasks.values())) for split, tasks in strata.items()}
+    for split, share in _apportion(sizes, n, seed, at_least=1).items():
+        tasks = strata[split]
+        for task, count in _apportion({name: len(members) for name, members in tasks.items()}, share, seed).items():
+            drawn.update(sorted(tasks[task], key=lambda identity: _draw(seed, *identity))[:count])
+    return [query for query in queries if (query.dataset, query.query_id) in drawn]
+
+
+def _apportion(sizes: Mapping[str, int], n: int, seed: int, *, at_least: int = 0) -> dict[str, int]:
+    """``n`` places shared in proportion to ``sizes`` by largest remainder, never more than a size."""
+    total = sum(sizes.values())
+    if n >= total:
+        return dict(sizes)
+    exact = {name: Fraction(n * size, total) for name, size in sizes.items()}
+    floor = at_least if n >= len(sizes) else 0
+    places = {name: max(floor, int(share)) for name, share in exact.items()}
+    neediest = sorted(sizes, key=lambda name: (places[name] - exact[name], _draw(seed, name)))
+    for name in neediest[: max(0, n - sum(places.values()))]:
+        places[name] += 1
+    while sum(places.values()) > n:  # what a small stratum got as its minimum comes from the one most over its share
+        places[max((s for s in neediest if places[s] > floor), key=lambda s: places[s] - exact[s])] -= 1
+    return places
+
+
+def _draw(seed: int, *parts: str) -> str:
+    return key_of(kind="sample", seed=seed, parts=parts)
+
+
+def _query_set(
+    items: Sequence[Item],
+    where: str,
+    *,
+    source: str,
+    sha256: str | None,
+    language: str | None,
+    untagged: str | None = None,
+    dataset: str | None,
+) -> QuerySet:
+    if not items:
+        raise InputError(f"{where}: holds no queries")
+    name = dataset or _known_set(items) or _stem(source, items, language)
+    lines: dict[tuple[str, str], int] = {}
+    queries: list[Query] = []
+    for item in items:
+        query = query_from_item(item, dataset=name, language=language or untagged)
+        identity = (query.language, query.query_id)
+        if identity in lines:
+            raise InputError(f"{item.place}: id {query.query_id!r} was there on line {lines[identity]} already")
+        lines[identity] = item.line
+        queries.append(query)
+    wanted = tuple(query for query in queries if language in (None, query.language))
+    if not wanted:
+        others = ", ".join(sorted({query.language for query in queries}))
+        raise InputError(f"{where}: holds no queries in {language!r} (only {others}); give a file in that language")
+    return QuerySet(name, source, sha256, wanted)
+
+
+def query_from_item(item: Item, *, dataset: str, language: str | None) -> Query:
+    """One item as a Query; ``language`` is what items without a ``language`` are in.
+
+    Raises InputError naming file and line.
+    """
+    data = item.data
+    instruction = item.text("instruction")
+    if not instruction.strip():
+        raise InputError(f"{item.place}: the instruction is empty")
+    own_language = data.get("language") or language
+    if not isinstance(own_language, str):
+        raise InputError(f"{item.place}: names no language; give --queries LANGUAGE=FILE or add a `language` field")
+    return Query(
+        dataset=dataset,
+        query_id=item.id(),
+        language=own_language,
+        instruction=instruction,
+        split="safety" if data.get("category") == "safety" else "multi",
+        task=_labels(item, "task"),
+        topic=_labels(item, "topic"),
+        source_set=_optional(data.get("dataset")),
+        difficulty=_optional(data.get("difficulty")),
+    )
+
+
+def _optional(value: object) -> str | None:
+    return value if isinstance(value, str) and value not in ("", "N/A") else None
+
+
+def _labels(item: Item, name: str) -> tuple[str, ...] | None:
+    value = item.data.get(name)
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list) or not all(isinstance(label, str) for label in value):
+        raise InputError(f"{item.place}: `{name}` must be a list of texts")
+    return tuple(value)
+
+
+def _known_set(items: Sequence[Item]) -> str | None:
+    if all(item.data.get("dataset") == _SAMPLES_SOURCE for item in items):
+        return SAMPLES
+    return JUST_EVAL if all(map(_is_just_eval, items)) else None
+
+
+def _stem(source: str, items: Sequence[Item], language: str | None) -> str:
+    """``queries`` for queries.jsonl and for queries.es.jsonl in Spanish, so that a set's languages pair up."""
+    stem = Path(source).stem
+    for code in {language, items[0].data.get("language")}:
+        stem = stem.removesuffix(f".{code}").removesuffix(f"-{code}").removesuffix(f"_{code}") or stem
+    return stem
+
+
+def _is_just_eval(item: Item) -> bool:
+    number, source_id = str(item.data.get("id")), item.data.get("source_id")
+    if not (number.isdecimal() and isinstance(source_id, str)):
+        return False
+    begin = next((begin for end, begin in _JUST_EVAL_SOURCES.items() if int(number) < end), None)
+    return begin is not None and source_id.startswith(begin)

@@ -1,0 +1,83 @@
+"""Seeded percentile bootstrap of every score mean, written to raw.bootstraps.
+
+A bootstrap sample of n scores is a multinomial draw over their distinct values. Each mean has a random stream of
+its own, derived from the seed and from what the row is, so a row does not depend on what else is in the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from icl_local import identity, store
+from icl_local.results import paper_tables
+
+_GRAIN = (
+    "model",
+    "quantization",
+    "method",
+    "language",
+    "dpo",
+    "settings_id",
+    "judge_id",
+    "template_sha256",
+    "reading",
+    "metric",
+)
+_DRAWS = 4_000_000  # numbers held at once
+
+
+def run(
+    database: Path, *, samples: int = 10_000, seed: int = 0, judge: str | None = None, reading: str = "strict"
+) -> int:
+    """Write one row a cell, judge, template and metric; rows of the same scores, samples and seed are there already.
+
+    Returns the number of means. Raises UnknownName for a judge that has scored nothing.
+    """
+    with paper_tables.opened(database, judge=judge, reading=reading) as views:
+        histograms = views.asked("score_histograms")
+    if histograms:
+        with store.Store(database) as target:
+            target.put([("bootstraps", _row(found, samples=samples, seed=seed)) for found in histograms])
+    return len(histograms)
+
+
+def resampled_means(
+    scores: NDArray[np.float64], counts: NDArray[np.int64], *, samples: int, stream: int
+) -> NDArray[np.float64]:
+    """Means of ``samples`` bootstrap samples, (samples,) float64, of scores (k,) that were given counts (k,) times."""
+    n = int(counts.sum())
+    random = np.random.default_rng(stream)
+    at_once = max(1, _DRAWS // len(scores))
+    parts = [
+        random.multinomial(n, counts / n, size=min(at_once, samples - start)) @ scores / n
+        for start in range(0, samples, at_once)
+    ]
+    return np.concatenate(parts)
+
+
+def _row(found: Mapping[str, Any], *, samples: int, seed: int) -> dict[str, object]:
+    scores, counts = np.array(found["scores"], dtype=np.float64), np.array(found["counts"], dtype=np.int64)
+    grain = {name: found[name] for name in _GRAIN}
+    key = identity.key_of(
+        kind="bootstrap", **grain, scores=found["scores"], counts=found["counts"], samples=samples, seed=seed
+    )
+    stream = int(identity.key_of(kind="bootstrap-stream", **grain, seed=seed), 16)
+    means = resampled_means(scores, counts, samples=samples, stream=stream)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return {
+        "bootstrap_id": key,
+        **grain,
+        "mean": float(scores @ counts / counts.sum()),
+        "se": float(means.std(ddof=1)) if samples > 1 else 0.0,
+        "ci_low": float(low),
+        "ci_high": float(high),
+        "n": int(counts.sum()),
+        "samples": samples,
+        "seed": seed,
+        "created_at": store.now(),
+    }

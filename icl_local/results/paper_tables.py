@@ -1,0 +1,322 @@
+"""The paper's tables from a database or from its own printed cells: layout, best in bold, marks of significance.
+
+The figures are SQL views (db/views); here they are chosen, arranged and annotated. The views take three variables:
+icl_origin (ours, published), icl_judge and icl_reading (strict, just_eval).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from icl_local import resources, store
+from icl_local.exceptions import UnknownName
+from icl_local.results.tables import Table
+
+TITLES = {
+    "1": "Table 1. Scores in English",
+    "2": "Table 2. Scores by language",
+    "3": "Table 3. Scores without and with DPO",
+    "4": "Table 4. Critical errors in English, percent",
+    "6": "Table 6. Critical errors in other languages, percent",
+    "8": "Table 8. Critical errors without and with DPO, percent",
+    "sentences": "Sentences of sections 5.1 to 5.3 and 6, recomputed",
+    "audit": "Slips in the published figures",
+}
+VIEWS = {"sentences": "text_statistics", "audit": "published_audit"}  # the others: table_<name>
+ORIGINS = ("ours", "published")
+READINGS = ("strict", "just_eval")
+
+_ID_SHOWN = 6  # characters of a settings_id, as in `icl status`; csv and json have all
+_KEYS = ("language", "model", "method", "dpo")
+_SCORES = {
+    "helpful": "helpfulness",
+    "clear": "clarity",
+    "factual": "factuality",
+    "depth": "depth",
+    "engaging": "engagement",
+    "avg": "avg",
+    "lang": "language",
+    "safe": "safety",
+}
+_ERRORS = {"infinite_loop": "infinite_loop", "unintended_code": "unintended_code"}
+SCORE_TABLES = ("1", "2", "3")
+ERROR_TABLES = ("4", "6", "8")
+_DPO_TABLES = ("3", "8")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Views:
+    """The views of one database, read on one connection; each is computed once."""
+
+    connection: store.Connection
+    _kept: dict[tuple[object, ...], tuple[list[str], list[Row]]] = field(default_factory=dict, repr=False)
+
+    def rows(self, view: str) -> list[Row]:
+        """Every row of a view, by column name."""
+        return self._run(f"select * from main.{view}")[1]
+
+    def columns(self, view: str) -> list[str]:
+        """Names of a view's columns, there without a row too."""
+        return self._run(f"select * from main.{view}")[0]
+
+    def asked(self, file: str, *parameters: object) -> list[Row]:
+        """Every row of db/queries/<file>.sql."""
+        return self._run(resources.read_text("db", f"queries/{file}.sql"), parameters)[1]
+
+    def choose(self, **variables: str | None) -> None:
+        """Set the views' variables: origin, judge, reading."""
+        self._kept.clear()
+        for name, value in variables.items():
+            self.connection.execute(f"set variable icl_{name} = ?", [value])
+
+    def _run(self, sql: str, parameters: Sequence[object] = ()) -> tuple[list[str], list[Row]]:
+        key = (sql, *parameters)
+        if key not in self._kept:
+            result = self.connection.execute(sql, list(parameters))
+            names = [column[0] for column in result.description or []]
+            self._kept[key] = names, [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+        names, rows = self._kept[key]
+        return names, [dict(row) for row in rows]
+
+
+@contextmanager
+def opened(
+    database: Path, *, origin: str = "ours", judge: str | None = None, reading: str = "strict"
+) -> Iterator[Views]:
+    """The views of a database with their variables set, on one read-only connection.
+
+    The published cells need no database: where there is none, they come from a temporary one. Raises UnknownName
+    where no such judge has judged anything, StoreError where there is no database.
+    """
+    with ExitStack() as stack:
+        if origin == "published" and not database.exists():
+            database = Path(stack.enter_context(TemporaryDirectory())) / "published.duckdb"
+            store.Store(database).close()
+        connection = stack.enter_context(store.reader(database))
+        views = Views(connection)
+        if judge is not None:
+            known = [str(row["name"]) for row in views.asked("judge_names")]
+            if judge not in known:
+                raise UnknownName(f"no judge {judge} in {database}; it has {', '.join(known) or 'none, see icl judge'}")
+        views.choose(origin=origin, judge=judge, reading=reading)
+        yield views
+
+
+def build(views: Views, name: str, *, origin: str = "ours", versus: bool = False, whole: bool = False) -> Table:
+    """Table ``name``, a key of TITLES, laid out as the paper prints it.
+
+    ``origin`` is the one the views were opened with. ``versus`` puts the printed cells beside ours (not for
+    sentences and audit, which do so anyway). ``whole`` gives every column of the view behind it, unrounded.
+    """
+    versus = versus and name not in VIEWS
+    if whole:
+        view = "versus_paper" if versus else VIEWS.get(name, f"table_{name}")
+        rows = [row for row in views.rows(view) if not versus or row["paper_table"] == f"table_{name}"]
+        return _table(TITLES[name], views.columns(view), rows)
+    return _arranged_versus(views, name) if versus else _arranged(views, name, origin=origin)
+
+
+def _arranged(views: Views, name: str, *, origin: str) -> Table:
+    """A line between models, best in bold, marks, provenance as notes."""
+    rows = views.rows(VIEWS.get(name, f"table_{name}"))
+    if name == "sentences":
+        return _sentences(rows, origin)
+    if name == "audit":
+        return _audit(rows)
+    left_out = 0
+    if name in _DPO_TABLES and any(row["dpo"] for row in rows):
+        aligned = {(row["language"], row["model"]) for row in rows if row["dpo"]}
+        kept = [row for row in rows if (row["language"], row["model"]) in aligned]
+        rows, left_out = kept, len(rows) - len(kept)
+    wanted = _ERRORS if name in ERROR_TABLES else _SCORES
+    metrics = {column: metric for column, metric in wanted.items() if any(row[column] is not None for row in rows)}
+    keys = [key for key in _KEYS if rows and key in rows[0]]
+    columns = [*keys, *metrics]
+    shown = [dict(row) for row in rows]
+    for row in shown:
+        if "dpo" in row:
+            row["dpo"] = "DPO" if row["dpo"] else ""
+        if row.get("settings_id"):
+            row["settings_id"] = row["settings_id"][:_ID_SHOWN]
+        if origin == "ours" and "n_judged" in row:
+            row["judged"] = f"{row['n_judged']}/{row['n_expected']}"
+    if origin == "ours":
+        columns += ["judged"] if name in SCORE_TABLES else ["n"]
+    varied = {column for column in ("quantization", "settings_id") if len({row[column] for row in rows}) > 1}
+    columns += [column for column in ("quantization", "settings_id") if column in varied]
+    marks = (_marks if origin == "ours" else _slips)(views, rows, name, columns, metrics)
+    group = [tuple(row.get(key) for key in ("language", "model")) for row in rows]
+    alone = len(set(group)) == len(group)  # one row a model: models are compared, not methods
+    if alone:
+        group = [(row.get("language"),) for row in rows]
+    bold = _best(rows, group, columns, metrics, lowest=name in ERROR_TABLES)
+    notes = [] if not bold else ["Bold: best row."] if alone else ["Bold: best of a model's rows."]
+    notes += _notes(views, rows, name, origin=origin, varied=varied, marked=bool(marks))
+    if left_out:
+        notes.append(f"{left_out} rows of models without a DPO variant are left out; csv and json have them.")
+    table = _table(TITLES[name], columns, shown)
+    return Table(
+        table.title,
+        table.columns,
+        table.rows,
+        notes=tuple(notes),
+        bold=bold,
+        marks=marks,
+        groups=frozenset(y for y in range(1, len(rows)) if group[y] != group[y - 1]),
+    )
+
+
+def _arranged_versus(views: Views, name: str) -> Table:
+    """Two lines a cell, ours and the paper's; † where the printed value is outside our interval."""
+    cells: dict[tuple[Any, ...], dict[str, Row]] = {}
+    for row in views.rows("versus_paper"):
+        if row["paper_table"] == f"table_{name}":
+            cells.setdefault(tuple(row[key] for key in _KEYS), {})[row["metric"]] = row
+    wanted = _ERRORS if name in ERROR_TABLES else _SCORES
+    present = {metric for found in cells.values() for metric in found}
+    metrics = {column: metric for column, metric in wanted.items() if metric in present}
+    keys = [key for x, key in enumerate(_KEYS) if key in ("model", "method") or len({cell[x] for cell in cells}) > 1]
+    rows: list[tuple[object, ...]] = []
+    marks: dict[tuple[int, int], str] = {}
+    groups = set()
+    above = None
+    for cell, found in cells.items():
+        named = dict(zip(_KEYS, cell, strict=True)) | {"dpo": "DPO" if cell[_KEYS.index("dpo")] else ""}
+        if above is not None and above != (named["language"], named["model"]):
+            groups.add(len(rows))
+        above = (named["language"], named["model"])
+        for source in ("ours", "published"):
+            for x, metric in enumerate(metrics.values(), start=len(keys) + 1):
+                if source == "published" and metric in found and found[metric]["published_inside"] is False:
+                    marks[len(rows), x] = "†"
+            head = [named[key] if source == "ours" else "" for key in keys]
+            values = [found[metric][source] if metric in found else None for metric in metrics.values()]
+            rows.append((*head, "ours" if source == "ours" else "paper", *values))
+    return Table(
+        f"{TITLES[name]}: ours and the paper's",
+        (*keys, "source", *metrics),
+        rows,
+        notes=("†: the printed value lies outside our 95 % interval.",) if marks else (),
+        marks=marks,
+        groups=frozenset(groups),
+    )
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Row]) -> Table:
+    return Table(title, tuple(columns), [tuple(row[column] for column in columns) for row in rows])
+
+
+def _best(
+    rows: Sequence[Row], group: Sequence[object], columns: Sequence[str], metrics: Mapping[str, str], *, lowest: bool
+) -> frozenset[tuple[int, int]]:
+    """Cells that are the best of their group to the two decimals that are printed; none where all are equal."""
+    bold = set()
+    for column in metrics:
+        x = columns.index(column)
+        values: dict[object, dict[int, float]] = {}
+        for y, row in enumerate(rows):
+            if row[column] is not None:
+                values.setdefault(group[y], {})[y] = round(row[column], 2)
+        for found in values.values():
+            best = min(found.values()) if lowest else max(found.values())
+            if len(set(found.values())) > 1:
+                bold |= {(y, x) for y, value in found.items() if value == best}
+    return frozenset(bold)
+
+
+def _marks(
+    views: Views, rows: Sequence[Row], name: str, columns: Sequence[str], metrics: Mapping[str, str]
+) -> dict[tuple[int, int], str]:
+    """``*`` on every cell that differs significantly from what it is read against."""
+    against = "dpo" if name in _DPO_TABLES else "method"
+    if name in ERROR_TABLES:
+        found = views.asked("error_marks")
+    else:
+        judge, reading = next(((row["judge"], row["reading"]) for row in rows if row["judge"]), (None, None))
+        found = views.asked("score_marks", judge, reading)
+    differing = {tuple(row[key] for key in (*_KEYS, "metric")) for row in found if row["differs_in"] == against}
+    return {
+        (y, columns.index(column)): "*"
+        for y, row in enumerate(rows)
+        for column, metric in metrics.items()
+        if (row.get("language", "en"), row["model"], row["method"], row.get("dpo", False), metric) in differing
+    }
+
+
+def _slips(
+    views: Views, rows: Sequence[Row], name: str, columns: Sequence[str], metrics: Mapping[str, str]
+) -> dict[tuple[int, int], str]:
+    """``†`` on every printed cell that the audit lists."""
+    listed = {
+        tuple(slip[key] for key in (*_KEYS, "metric"))
+        for slip in views.rows("published_audit")
+        if slip["place"] == f"table_{name}"
+    }
+    return {
+        (y, columns.index(column)): "†"
+        for y, row in enumerate(rows)
+        for column, metric in metrics.items()
+        if (row.get("language", "en"), row["model"], row["method"], row.get("dpo", False), metric) in listed
+    }
+
+
+def _notes(
+    views: Views, rows: Sequence[Row], name: str, *, origin: str, varied: set[str], marked: bool
+) -> Iterator[str]:
+    if not rows:
+        yield "No rows yet."
+        return
+    if marked and origin == "published":
+        yield "†: see the slips."
+    elif marked:
+        against = "the same without DPO" if name in _DPO_TABLES else "zero-shot"
+        how = (
+            "McNemar's exact test, Holm-corrected over the table, p < 0.05"
+            if name in ERROR_TABLES
+            else "the 95 % interval of the paired difference excludes 0"
+        )
+        yield f"*: differs from {against} ({how})."
+    if origin == "published":
+        yield "The paper's own cells" + (", avg recomputed from the five aspects." if name in SCORE_TABLES else ".")
+        for slip in views.rows("published_audit"):
+            if slip["place"] == f"table_{name}":
+                cell = (slip["language"], slip["model"], slip["method"], slip["metric"])
+                value = "" if slip["printed"] is None else f" {slip['printed']:.10g}"
+                yield f"Slip: {' '.join(str(part) for part in cell if part)}{value}: {slip['finding']}, {slip['note']}."
+        return
+    if name in SCORE_TABLES:
+        judges = sorted({row["judge"] for row in rows if row["judge"]})
+        readings = sorted({row["reading"] for row in rows if row["reading"]})
+        yield f"Judge: {', '.join(judges)}; reading: {', '.join(readings)}." if judges else "Not judged: icl judge."
+    for column, label in (("quantization", "GGUF type"), ("settings_id", "settings")):
+        if column not in varied:
+            yield f"{label}: {str(rows[0][column])[: _ID_SHOWN if column == 'settings_id' else None]}."
+
+
+def _sentences(rows: Sequence[Row], origin: str) -> Table:
+    chosen = [row for row in rows if row["origin"] == origin]
+    for row in chosen:
+        row["agrees"] = {True: "yes", False: "no", None: ""}[row["agrees"]]
+        if row["n_cells"] < row["n_cells_published"] and row["value"] is not None:
+            row["slip"] = f"{row['n_cells']} of {row['n_cells_published']} cells"
+        row["printed"] = row["claim"] if row["printed"] is None else row["printed"]
+    table = _table(TITLES["sentences"], ("section", "statement", "printed", "value", "agrees", "slip"), chosen)
+    sections = [row["section"] for row in chosen]
+    lines = frozenset(y for y in range(1, len(sections)) if sections[y] != sections[y - 1])
+    cells = "the paper's own cells" if origin == "published" else "your rows"
+    note = f"value: recomputed from {cells}; 0.011 is allowed for rounding."
+    return Table(table.title, table.columns, table.rows, notes=(note,), groups=lines)
+
+
+def _audit(rows: Sequence[Row]) -> Table:
+    for row in rows:
+        row["dpo"] = "DPO" if row["dpo"] else ""
+    columns = ("finding", "place", "language", "model", "method", "dpo", "metric", "printed", "note")
+    return _table(TITLES["audit"], columns, rows)

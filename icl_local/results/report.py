@@ -1,0 +1,358 @@
+"""One HTML page that holds a study: tables, figures, breakdowns, every response with its scores, provenance.
+
+The page is a single file without any request to elsewhere. Its policy allows nothing but its own script and style,
+named by hash. Responses lie in it as gzipped JSON, unpacked as they are opened, and reach the page as text only.
+Templates are db/report/page.html.j2, page.css and page.js.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from icl_local import __version__, resources
+from icl_local.exceptions import ConfigError, MissingExtra
+from icl_local.results import figures, paper_tables, tables
+from icl_local.results.paper_tables import Row, Views
+
+MAX_RESPONSES = 40_000
+MAX_BYTES = 50_000_000
+
+_CHUNK_CHARACTERS = 400_000  # of texts unpacked together
+_PREVIEW_CHARACTERS = 110
+_METRICS = ("helpfulness", "clarity", "factuality", "depth", "engagement", "avg", "language", "safety")
+_LOOP, _CODE = 1, 2  # bits of a response's errors, as page.js reads them
+_SLACK_BYTES = 1_024  # for the line that says what is left out
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written: bytes, responses in the page, of how many, and how many of these have their text in it."""
+
+    path: Path
+    bytes: int
+    responses: int
+    responses_stored: int
+    texts: int
+
+
+def write(
+    database: Path,
+    output: Path,
+    *,
+    judge: str | None = None,
+    reading: str = "strict",
+    max_responses: int = MAX_RESPONSES,
+    max_bytes: int = MAX_BYTES,
+) -> Report:
+    """Write the page, readable by its owner alone. What does not fit is left out and told, on the page too.
+
+    At most ``max_responses`` responses are in it, whole queries at a time. Above ``max_bytes`` the judge's reasons
+    go first, then texts; scores and errors of every response stay. Raises StoreError, UnknownName, ConfigError.
+    """
+    with paper_tables.opened(database, judge=judge, reading=reading) as views:
+        if judge is None:
+            judges = {row["judge"] for row in views.rows("paper_scores") if row["origin"] == "ours"}
+            judge = min(judges, default=None)
+            views.choose(judge=judge)
+        facts = views.asked("report_facts")[0]
+        page = _page(database, views, facts, judge=judge, reading=reading)
+        rows = views.asked("report_responses", max_responses)
+    stored = int(facts["responses"])
+    parts = _parts(rows)
+    fixed = len(_render(page, index=_packed(_index(rows, parts)), texts=[""] * len(parts), left_out="").encode())
+    room = max_bytes - fixed - _SLACK_BYTES
+    chunks = _chunks(rows, parts, reasons=True, max_bytes=room)
+    reasons = len(rows) == sum(len(members) for members, _ in chunks)
+    if not reasons:
+        chunks = _chunks(rows, parts, reasons=False, max_bytes=room)
+    texts = sum(len(members) for members, _ in chunks)
+    left_out = _left_out(rows, stored=stored, texts=texts, reasons=reasons, max_bytes=max_bytes)
+    html = _render(
+        page,
+        index=_packed(_index(rows, [members for members, _ in chunks])),
+        texts=[text for _, text in chunks],
+        left_out=left_out,
+    ).encode()
+    _write_private(output, html)
+    return Report(output, len(html), len(rows), stored, texts)
+
+
+def _write_private(output: Path, content: bytes) -> None:
+    half = output.with_name(output.name + ".part")
+    try:
+        with open(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(content)
+        half.replace(output)
+    except OSError as error:
+        half.unlink(missing_ok=True)
+        raise ConfigError(f"cannot write {output}: {error.strerror}; choose another file with -o") from error
+
+
+def _left_out(rows: Sequence[Row], *, stored: int, texts: int, reasons: bool, max_bytes: int) -> str:
+    told = []
+    if len(rows) < stored:
+        told.append(
+            f"{stored - len(rows):,} of {stored:,} responses are left out (--responses), whole queries at a time."
+        )
+    if texts < len(rows):
+        told.append(f"The texts of {len(rows) - texts:,} responses are left out to stay under {max_bytes / 1e6:g} MB.")
+    elif rows and not reasons:
+        told.append(f"The judge's reasons are left out to stay under {max_bytes / 1e6:g} MB.")
+    return " ".join(told)
+
+
+# The page around the responses
+
+
+def _page(database: Path, views: Views, facts: Row, *, judge: str | None, reading: str) -> dict[str, Any]:
+    found = [paper_tables.build(views, name) for name in (*paper_tables.SCORE_TABLES, *paper_tables.ERROR_TABLES)]
+    found = [table for table in found if table.rows]
+    drawn, figures_note = _figures(views)
+    groups = views.asked("report_groups")
+    columns = list(groups[0]) if groups else []
+    sections = [("summary", "Summary"), ("tables", "Tables"), ("figures", "Figures"), ("groups", "Breakdowns")]
+    versus = [_html(table) for table in _versus(views)]
+    if versus:
+        sections.insert(2, ("paper", "Beside the paper"))
+    return {
+        "title": f"icl-local: {database.stem}",
+        "lead": f"{facts['responses']:,} responses of {_listed(facts['models'])} to {facts['queries']:,} queries, "
+        f"by {_listed(facts['methods'])}, in {_listed(facts['languages'])}.",
+        "sections": [*sections, ("responses", "Responses"), ("provenance", "Provenance")],
+        "facts": list(_facts(facts, judge=judge, reading=reading)),
+        "findings": _html(_findings(views)),
+        "tables": [_html(table) for table in found],
+        "versus": versus,
+        "figures": drawn,
+        "figures_note": figures_note,
+        "breakdowns": {"columns": columns, "rows": [[_rounded(cell) for cell in row.values()] for row in groups]},
+        "provenance": list(_provenance(views)),
+        "footer": f"Made by icl-local {__version__} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
+    }
+
+
+def _listed(names: Sequence[str] | None) -> str:
+    names = list(names or [])
+    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names) or "none"
+
+
+def _facts(facts: Row, *, judge: str | None, reading: str) -> Iterator[dict[str, str]]:
+    for name in ("responses", "cells", "queries"):
+        yield {"name": name, "value": f"{facts[name]:,}"}
+    for name in ("models", "methods", "languages"):
+        yield {"name": name, "value": str(len(facts[name] or []))}
+    yield {"name": "judge", "value": judge or "not judged"}
+    if judge:
+        yield {"name": "reading of N/A", "value": "left out" if reading == "strict" else "counted as 5"}
+
+
+def _findings(views: Views) -> tables.Table:
+    """The best mean and the worst error rates of each language."""
+    cells = [row for row in views.rows("paper_values") if row["origin"] == "ours" and row["value"] is not None]
+    rows: list[tuple[object, ...]] = []
+    groups = set()
+    for language in sorted({row["language"] for row in cells}, key=lambda name: (name != "en", name)):
+        groups.add(len(rows))
+        for metric, name in (
+            ("avg", "highest five-aspect mean"),
+            ("infinite_loop", "most infinite loops, %"),
+            ("unintended_code", "most unintended code, %"),
+        ):
+            of_metric = [row for row in cells if (row["language"], row["metric"]) == (language, metric)]
+            top = max(of_metric, key=lambda row: float(row["value"]), default=None)
+            if top is not None and top["value"]:
+                who = f"{top['model']}{' DPO' if top['dpo'] else ''}"
+                rows.append((language, name, who, top["method"], top["value"], top["ci_low"], top["ci_high"]))
+    columns = ("language", "what", "model", "method", "value", "ci_low", "ci_high")
+    return tables.Table("", columns, rows, groups=frozenset(groups - {0}))
+
+
+def _versus(views: Views) -> Iterator[tables.Table]:
+    ran = {row["paper_table"] for row in views.rows("versus_paper") if row["ours"] is not None}
+    for name in (*paper_tables.SCORE_TABLES, *paper_tables.ERROR_TABLES):
+        if f"table_{name}" in ran:
+            yield paper_tables.build(views, name, versus=True)
+
+
+def _figures(views: Views) -> tuple[list[dict[str, Any]], str]:
+    drawn = []
+    try:
+        for name, title in figures.TITLES.items():
+            figure = figures.draw(views, name)
+            if figure is not None:
+                drawn.append({"title": title, "svg": Markup(figures.inline_svg(figure, label=title))})
+    except MissingExtra as error:
+        return [], f"Left out: {error}."
+    return drawn, "" if drawn else "Nothing to draw yet."
+
+
+def _provenance(views: Views) -> Iterator[dict[str, Any]]:
+    for file, title in (
+        ("report_runs", "Runs"),
+        ("report_files", "Weights"),
+        ("report_settings", "Decoding"),
+        ("report_judges", "Judgments"),
+    ):
+        rows = views.asked(file)
+        if rows:
+            yield _html(tables.Table(title, tuple(rows[0]), [tuple(row.values()) for row in rows]))
+
+
+def _html(table: tables.Table) -> dict[str, Any]:
+    """A table as the template takes it; ``value`` is what the page sorts by."""
+    right = tables.numeric_columns(table)
+    marked = {x for _, x in table.marks}
+    rows = []
+    for y, row in enumerate(table.rows):
+        cells = [
+            {
+                "text": tables.shown(cell),
+                "value": cell if tables.is_number(cell) else tables.shown(cell),
+                "number": right[x],
+                "bold": (y, x) in table.bold,
+                "mark": table.marks.get((y, x), ""),
+                "room": x in marked,
+            }
+            for x, cell in enumerate(row)
+        ]
+        rows.append({"cells": cells, "opens": y in table.groups})
+    columns = [{"name": name.replace("_", " "), "number": right[x]} for x, name in enumerate(table.columns)]
+    return {"title": table.title, "columns": columns, "rows": rows, "notes": table.notes}
+
+
+# Responses
+
+
+def _index(rows: Sequence[Row], chunks: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """What the page knows of every response before it is opened, by column; ``chunks`` are the rows of each."""
+    cells: dict[tuple[Any, ...], int] = {}
+    queries: dict[tuple[Any, ...], int] = {}
+    finishes: dict[str, int] = {}
+    chunk: list[int | None] = [None] * len(rows)
+    at: list[int | None] = [None] * len(rows)
+    for number, members in enumerate(chunks):
+        for place, member in enumerate(members):
+            chunk[member], at[member] = number, place
+    types: dict[str, set[str]] = {}
+    for row in rows:
+        types.setdefault(row["model"], set()).add(row["quantization"])
+        cells.setdefault(_cell(row), len(cells))
+        queries.setdefault(_query(row), len(queries))
+        finishes.setdefault(row["finish_reason"], len(finishes))
+    metrics = {metric: "language_score" if metric == "language" else metric for metric in _METRICS}
+    given = {metric: column for metric, column in metrics.items() if any(row[column] is not None for row in rows)}
+    names = [
+        f"{model}{' DPO' if dpo else ''}{f' {quantization}' if len(types[model]) > 1 else ''}"
+        for model, dpo, quantization, *_ in cells
+    ]
+    return {
+        "cells": [
+            {"name": name, "model": model, "quantization": quantization, "method": method, "language": language}
+            for name, (model, _, quantization, method, language, _) in zip(names, cells, strict=True)
+        ],
+        "queries": [
+            dict(zip(("dataset", "id", "language", "split", "difficulty", "instruction"), query[:-1], strict=True))
+            | {"task": list(query[-1])}
+            for query in queries
+        ],
+        "finishes": list(finishes),
+        "metrics": list(given),
+        "cell": [cells[_cell(row)] for row in rows],
+        "query": [queries[_query(row)] for row in rows],
+        "finish": [finishes[row["finish_reason"]] for row in rows],
+        "errors": [_LOOP * (row["copies"] is not None) + _CODE * row["has_code"] for row in rows],
+        "length": [len(row["text"]) for row in rows],
+        "preview": [" ".join(row["text"][: 2 * _PREVIEW_CHARACTERS].split())[:_PREVIEW_CHARACTERS] for row in rows],
+        "scores": {metric: [_rounded(row[column]) for row in rows] for metric, column in given.items()}
+        | {metric: [None] * len(rows) for metric in ("avg", "safety") if metric not in given},
+        "chunk": chunk,
+        "at": at,
+        "chunks": list(chunks),
+    }
+
+
+def _cell(row: Row) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("model", "dpo", "quantization", "method", "language", "settings_id"))
+
+
+def _query(row: Row) -> tuple[Any, ...]:
+    named = tuple(row[name] for name in ("dataset", "query_id", "language", "split", "difficulty", "instruction"))
+    return (*named, tuple(row["task"] or ()))
+
+
+def _rounded(value: object) -> object:
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def _parts(rows: Sequence[Row]) -> list[list[int]]:
+    """Rows whose texts are packed together: neighbours, and so the answers to one query."""
+    parts: list[list[int]] = []
+    room = 0
+    for number, row in enumerate(rows):
+        if room <= 0:
+            parts.append([])
+            room = _CHUNK_CHARACTERS
+        parts[-1].append(number)
+        room -= len(row["text"])
+    return parts
+
+
+def _chunks(
+    rows: Sequence[Row], parts: Sequence[list[int]], *, reasons: bool, max_bytes: int
+) -> list[tuple[list[int], str]]:
+    """The first parts that fit, with their packed texts."""
+    chunks: list[tuple[list[int], str]] = []
+    for members in parts:
+        packed = _packed([_stored(rows[member], reasons=reasons) for member in members])
+        max_bytes -= len(packed)
+        if max_bytes < 0:
+            break
+        chunks.append((members, packed))
+    return chunks
+
+
+def _stored(row: Row, *, reasons: bool) -> dict[str, Any]:
+    stored: dict[str, Any] = {"text": row["text"]}
+    if row["copies"] is not None:
+        stored["loop"] = [row["start_char"], row["span"], row["copies"]]
+    if reasons and row["reasons"]:
+        stored["reasons"] = {given["metric"]: given["reason"] for given in row["reasons"]}
+    return stored
+
+
+def _packed(value: object) -> str:
+    """JSON, gzipped, as base64."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return base64.b64encode(gzip.compress(text, compresslevel=6, mtime=0)).decode("ascii")
+
+
+def _render(page: dict[str, Any], *, index: str, texts: Sequence[str], left_out: str) -> str:
+    style, script = (resources.read_text("db", f"report/page.{kind}") for kind in ("css", "js"))
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string(resources.read_text("db", "report/page.html.j2"))
+    return template.render(
+        **page,
+        index=index,
+        texts=texts,
+        left_out=left_out,
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_policy_hash(style),
+        script_hash=_policy_hash(script),
+    )
+
+
+def _policy_hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

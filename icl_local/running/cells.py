@@ -1,0 +1,236 @@
+"""What to run: decoding settings, cells (model x method x language), and their prompts and keys worked out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from icl_local import prompting
+from icl_local.engine import EngineOptions, Request, default_kv_type
+from icl_local.exceptions import ConfigError
+from icl_local.identity import response_key, settings_key
+from icl_local.prompting import Method, Prompt, Query, QuerySet, queries
+from icl_local.running.server import Server, ServerModel
+from icl_local.running.shard import Shard
+from icl_local.weights import ResolvedModel, checksum, registry
+
+Model = ResolvedModel | ServerModel
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What of the decoding changes the text: the study's by default (greedy, penalty 1.1 as in Transformers).
+
+    ``max_tokens`` bounds an answer; ``chat_date`` is the date chat templates print; ``kv_type`` None: by weights.
+    """
+
+    max_tokens: int = 1024
+    repetition_penalty: float = 1.1
+    kv_type: str | None = None
+    chat_date: str | None = None
+    stop_on_loop: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise ConfigError(f"--max-tokens must be at least 1, not {self.max_tokens}")
+        if not self.repetition_penalty > 0:
+            raise ConfigError(f"--repetition-penalty must be above 0, not {self.repetition_penalty:g}")
+
+    def row(self, method: Method, model: Model) -> dict[str, object]:
+        """Row of raw.settings for one method and model. Raises ConfigError for what a server cannot be asked."""
+        settings: dict[str, object]
+        if isinstance(model, ServerModel):
+            if self.stop_on_loop or self.kv_type or self.chat_date:
+                raise ConfigError("--stop-on-loop, --kv-type and --date are this machine's own; a server has its own")
+            settings = model.server.settings(self.repetition_penalty)
+        else:
+            settings = {
+                "backend": "llama.cpp",
+                "repetition_penalty": self.repetition_penalty,
+                "penalty_rule": "transformers",
+                "kv_type": self.kv_type or default_kv_type(model.info),
+                "chat_date": (self.chat_date or prompting.CHAT_DATE) if method.kind == prompting.CHAT else None,
+            }
+        settings |= {"max_tokens": self.max_tokens, "stop_on_loop": self.stop_on_loop}
+        return {"settings_id": settings_key(settings), **settings}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model, one method, one language, and the queries asked."""
+
+    model: Model
+    method: Method
+    language: str
+    query_set: QuerySet
+    queries: tuple[Query, ...]
+
+    @property
+    def gguf_sha256(self) -> str | None:
+        """SHA-256 of the model's file; None where a server has the weights."""
+        return self.model.sha256 if isinstance(self.model, ResolvedModel) else None
+
+    @property
+    def label(self) -> str:
+        """What a person reads: model, method, language."""
+        dpo = " DPO" if self.model.dpo else ""
+        return f"{self.model.label}{dpo} · {self.method.name} · {self.language}"
+
+
+def plan_cells(
+    models: Sequence[str],
+    methods: Sequence[str],
+    query_sets: Sequence[QuerySet],
+    *,
+    dpo: bool = False,
+    server: Server | None = None,
+    overlay: Path | None = None,
+    models_file: Path | None = None,
+    on_download: checksum.Progress | None = None,
+) -> list[Cell]:
+    """Every combination, files that serve several cells side by side. Raises UnknownName, ModelError, HubError.
+
+    ``query_sets`` holds one set a language; a language that has no prompt files is an error before anything is loaded.
+    With ``server`` the models are names for what it serves.
+    """
+    cells = []
+    specs = [prompting.method_spec(name, overlay=overlay) for name in methods]
+    for name in models:
+        for method in specs:
+            model: Model
+            if server is not None:
+                model = server.named(name, method_kind=method.kind, dpo=dpo, models_file=models_file)
+            else:
+                model = registry.resolve(
+                    name, method_kind=method.kind, dpo=dpo, models_file=models_file, on_progress=on_download
+                )
+            for query_set in query_sets:
+                language = query_set.queries[0].language
+                prompting.language_spec(language, overlay=overlay)
+                cells.append(Cell(model, method, language, query_set, query_set.queries))
+    return sorted(cells, key=lambda cell: str(cell.model.path))
+
+
+def load_queries(
+    languages: Sequence[str],
+    sources: Sequence[str],
+    *,
+    dataset: str | None = None,
+    sample: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    shard: Shard | None = None,
+    overlay: Path | None = None,
+) -> list[QuerySet]:
+    """One query set a language from ``sources``: FILE, LANGUAGE=FILE, or ``samples``.
+
+    A plain FILE serves the languages its items name; items that name none are English, so English queries never
+    stand under a Spanish prompt. Raises ConfigError for a language without queries.
+    """
+    by_language: dict[str, str] = {}
+    plain = [source for source in sources if "=" not in source or Path(source).exists()]
+    for source in sources:
+        if source not in plain:
+            language, _, file = source.partition("=")
+            by_language[language] = file
+    sets = []
+    for language in languages:
+        source = by_language.get(language, plain[0] if plain else "")
+        if not source:
+            raise ConfigError(
+                f"no queries in {language!r}; give them with --queries {language}=FILE (`icl data list` tells of sets)"
+            )
+        if source == queries.SAMPLES:
+            found = queries.samples(language, overlay=overlay)
+        else:
+            tagged_only = language not in by_language and language != "en"
+            found = _in_language(Path(source), language, tagged_only=tagged_only, dataset=dataset)
+        chosen = found.queries
+        if sample is not None:
+            chosen = tuple(queries.sample(chosen, sample, seed))
+        chosen = chosen[:limit] if shard is None else shard.take(chosen[:limit])
+        if not chosen:
+            raise ConfigError(f"this part has no queries in {language!r}; choose fewer parts than there are queries")
+        sets.append(QuerySet(found.dataset, found.source, found.sha256, chosen))
+    return sets
+
+
+def _in_language(path: Path, language: str, *, tagged_only: bool, dataset: str | None) -> QuerySet:
+    """The queries of ``path`` in ``language``; with ``tagged_only`` every item has to name its language."""
+    if not tagged_only:
+        return queries.load_file(path, language=language, dataset=dataset)
+    whole = queries.load_file(path, dataset=dataset)
+    chosen = tuple(q for q in whole.queries if q.language == language)
+    if not chosen:
+        raise ConfigError(f"{path} holds no queries in {language!r}; give some with --queries {language}=FILE")
+    return QuerySet(whole.dataset, whole.source, whole.sha256, chosen)
+
+
+def split_settings(settings: Mapping[str, Any]) -> tuple[Decoding, EngineOptions]:
+    """Options of a command, by name, as what changes the text and what only changes the speed."""
+    decoding = {field.name for field in fields(Decoding)}
+    rest = {name: value for name, value in settings.items() if name not in decoding}
+    return Decoding(**{name: settings[name] for name in decoding & settings.keys()}), EngineOptions(**rest)
+
+
+class CellPlan:
+    """A cell with its prompts and keys worked out."""
+
+    def __init__(self, cell: Cell, decoding: Decoding, overlay: Path | None) -> None:
+        self.cell = cell
+        self.decoding = decoding
+        self.settings = decoding.row(cell.method, cell.model)
+        in_key = {name: value for name, value in self.settings.items() if name not in ("settings_id", "chat_date")}
+        self.by_key: dict[str, tuple[Query, Prompt]] = {}
+        for query in cell.queries:
+            if isinstance(cell.model, ServerModel):
+                weights = cell.model.weights
+                prompt = cell.model.prompt(query, cell.method, cell.language, overlay=overlay)
+            else:
+                weights = cell.model.sha256
+                prompt = prompting.build(
+                    query,
+                    method=cell.method.name,
+                    language=cell.language,
+                    info=cell.model.info,
+                    chat_date=decoding.chat_date,
+                    overlay=overlay,
+                )
+            key = response_key(
+                weights=weights,
+                prompt_sha256=prompt.sha256,
+                dataset=query.dataset,
+                query_id=query.query_id,
+                settings=in_key,
+                stops=list(prompt.stops),
+            )
+            self.by_key[key] = (query, prompt)
+        self.keys = set(self.by_key)
+
+    def requests(self, have: set[str]) -> list[Request]:
+        """What is still to be generated."""
+        return [
+            Request(
+                id=key,
+                prompt=prompt.text,
+                max_tokens=self.decoding.max_tokens,
+                stops=prompt.stops,
+                repetition_penalty=self.decoding.repetition_penalty,
+            )
+            for key, (_, prompt) in self.by_key.items()
+            if key not in have
+        ]
+
+    def rows(self) -> list[tuple[str, dict[str, object]]]:
+        """What the responses of the cell refer to."""
+        model = self.cell.model
+        return [
+            ("models", model.model_row()),
+            *([("gguf_files", model.file_row())] if isinstance(model, ResolvedModel) else []),
+            ("datasets", self.cell.query_set.row()),
+            ("settings", self.settings),
+            *(("queries", query.row()) for query, _ in self.by_key.values()),
+            *({prompt.prompt_id: ("prompts", prompt.row()) for _, prompt in self.by_key.values()}.values()),
+        ]

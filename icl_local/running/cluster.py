@@ -1,0 +1,412 @@
+"""Workers on the nodes of a Ray cluster, one llama.cpp process each, behind the same interface as one of them.
+
+Ray is the extra ``cluster`` and imported here alone, inside functions. An actor holds one file at a time and works on
+a share of the requests; the driver polls each actor for what is finished, so that a slow writer slows the actors
+(their buffer is bounded) and nothing but finished texts travels. What an actor had not handed over when it was lost is
+given to the others; a completion is known by its request's id, so nothing is there twice. Where the setting is exact
+and the nodes are alike, the texts are those of a single process (docs/studies.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from icl_local import store
+from icl_local.engine import (
+    DEFAULT_PARALLEL,
+    Completion,
+    EngineInfo,
+    EngineOptions,
+    Progress,
+    Request,
+    Stats,
+    Worker,
+    default_kv_type,
+    exact,
+)
+from icl_local.exceptions import ClusterError, ConfigError, EngineError, MissingExtra, ModelError
+from icl_local.running.cells import CellPlan
+from icl_local.running.cluster_node import Finished, Load, NodeWorker
+from icl_local.running.probe import Setting, setting_for
+from icl_local.weights import ResolvedModel
+
+READY_SECONDS = 180.0  # without any live actor for this long the run ends
+GRACE_SECONDS = 10.0  # once one actor is ready, the first work waits this long for the others
+MOST_LOSSES = 3  # a share that took so many actors with it is given up
+
+
+@dataclass
+class _Actor:
+    """An actor as the driver sees it: what it needs, what it was given and has not handed over."""
+
+    handle: Any
+    needs: Mapping[str, float]
+    loading: Any = None
+    info: EngineInfo | None = None
+    share: dict[str, Request] = field(default_factory=dict)
+    polling: Any = None
+    new_tokens: int = 0
+
+    @property
+    def kind(self) -> tuple[str, ...]:
+        """What a probe's verdict holds for: build, CPU features, threads, layers on the GPU."""
+        return () if self.info is None else tuple(exact.environment(self.info).values())
+
+
+class Cluster:
+    """A connection to a Ray cluster and its actors; a context manager.
+
+    ``address``: auto (the cluster this machine belongs to), local (one on this machine, ended with it), HOST:PORT or
+    ray://HOST:PORT. ``worker_cpus``: CPUs an actor, by default all of its node's; where nodes have GPUs there is an
+    actor a GPU. Raises MissingExtra, ClusterError.
+    """
+
+    def __init__(self, address: str, *, worker_cpus: int | None = None) -> None:
+        self._address = address
+        self._worker_cpus = worker_cpus
+        self._ray: Any = None
+        self._actors: list[_Actor] = []
+        self._load: Load | None = None
+
+    def __enter__(self) -> Cluster:
+        try:
+            import ray
+        except ImportError:
+            raise MissingExtra("cluster", "ray") from None
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone unless the user asks
+        local = self._address == "local"
+        own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 100 << 20} if local else {}
+        _require_reachable(self._address)
+        try:
+            ray.init(address=self._address, log_to_driver=False, logging_level="error", **own)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            told = " ".join(str(error).split())[:200]
+            raise ClusterError(f"no Ray cluster at {self._address} ({told}); start one: ray start --head") from error
+        self._ray = ray
+        for node in ray.nodes():
+            if node["Alive"]:
+                self._open(node["Resources"])
+        if not self._actors:
+            self.__exit__()
+            raise ClusterError(f"no node of the cluster has {self._worker_cpus or 1} CPUs for a worker")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for actor in self._actors:
+            self._kill(actor)
+        self._actors = []
+        self._ray.shutdown()
+
+    @property
+    def size(self) -> int:
+        """Actors, the ones that wait for room included."""
+        return len(self._actors)
+
+    def engines(self, options: EngineOptions, writer: store.Store, probe: bool) -> ClusterEngines:
+        """What ``icl_local.running.run.run`` takes as ``open_engines``."""
+        return ClusterEngines(self, options, writer, probe=probe)
+
+    def worker(self, model: ResolvedModel, options: EngineOptions) -> ClusterGenerator:
+        """The actors with ``model`` loaded. Raises ModelError where no node has the file, ClusterError."""
+        options = options.replace(kv_type=options.kv_type or default_kv_type(model.info))
+        if self._worker_cpus and options.threads is None:
+            options = options.replace(threads=self._worker_cpus)
+        load = Load(model.path.resolve(), model.sha256, model.source, options)
+        grace = 0.0
+        if load != self._load:
+            self._load, grace = load, GRACE_SECONDS
+            for actor in self._actors:
+                actor.info, actor.loading = None, actor.handle.load.remote(load)
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline and any(actor.loading is not None for actor in self._actors):
+            self._settle()
+            if self.kinds():  # the others join in when they have loaded
+                deadline = min(deadline, time.monotonic() + grace)
+        ready = [actor.info for actor in self._actors if actor.info is not None]
+        if not ready:
+            raise ClusterError(f"no worker of the cluster was ready within {READY_SECONDS:.0f} s")
+        return ClusterGenerator(self, options, ready[0])
+
+    def kinds(self) -> dict[tuple[str, ...], _Actor]:
+        """One ready actor of every kind of node."""
+        return {actor.kind: actor for actor in self._actors if actor.info is not None}
+
+    def complete(
+        self,
+        requests: Sequence[Request],
+        overrides: Callable[[_Actor], Mapping[str, Any] | None],
+        on_progress: Callable[[Progress], None] | None = None,
+        on_stats: Callable[[Stats], None] = lambda stats: None,
+        *,
+        whole: bool = False,
+    ) -> Iterator[Completion]:
+        """Completions in any order; ``overrides`` are an actor's engine options, None for one that gets no work.
+
+        A share is half of what is left, divided by the actors, so that all end at about the same time; all of it if
+        ``whole``. Raises
+        EngineError where llama.cpp fails twice on a request, ClusterError where no actor is left.
+        """
+        work = _Shares(requests)
+        quiet_since = time.monotonic()
+        tokens = 0
+        try:
+            while work.left:
+                for actor in self._actors:
+                    settings = overrides(actor) if actor.info is not None and not actor.share else None
+                    if settings is not None and work.todo:
+                        size = len(work.todo) if whole else work.fair(len(self._actors), settings)
+                        self._give(actor, work.take(size), settings)
+                for actor, finished in self._settle():
+                    if finished is None:
+                        work.again(actor.share, "its worker was lost", weight=1)
+                        self._replace(actor)
+                        continue
+                    tokens += max(0, finished.new_tokens - actor.new_tokens)
+                    actor.new_tokens = finished.new_tokens
+                    for completion in finished.completions:
+                        actor.share.pop(completion.id, None)
+                        if work.finish(completion):
+                            yield completion
+                    if not finished.over:
+                        actor.polling = actor.handle.poll.remote()
+                        continue
+                    on_stats(finished.stats)
+                    actor.polling, unfinished = None, actor.share
+                    actor.share = {}
+                    if finished.error is not None:
+                        work.again(unfinished, finished.error, weight=2)
+                        actor.info, actor.loading = None, actor.handle.load.remote(self._load)
+                if any(actor.info is not None for actor in self._actors):
+                    quiet_since = time.monotonic()
+                elif time.monotonic() - quiet_since > READY_SECONDS:
+                    raise ClusterError(
+                        "the cluster lost every worker; what is finished is kept, the same command goes on"
+                    )
+                if on_progress is not None:
+                    on_progress(Progress(work.done, len(work.left), tokens, 0))
+        finally:  # an actor at work for a caller that has left cannot be asked to stop
+            for actor in self._actors:
+                if actor.share:
+                    self._replace(actor)
+
+    def _give(self, actor: _Actor, share: Sequence[Request], settings: Mapping[str, Any]) -> None:
+        actor.share = {request.id: request for request in share}
+        actor.new_tokens = 0
+        actor.handle.start.remote(list(share), dict(settings))
+        actor.polling = actor.handle.poll.remote()
+
+    def _settle(self) -> list[tuple[_Actor, Finished | None]]:
+        """Wait a second at most until an actor has loaded, answered or died; answers, None from one that is lost."""
+        waiting = {ref: actor for actor in self._actors for ref in (actor.loading, actor.polling) if ref is not None}
+        if not waiting:
+            time.sleep(0.05)
+            return []
+        said: list[tuple[_Actor, Finished | None]] = []
+        for ref in self._ray.wait(list(waiting), num_returns=1, timeout=1.0)[0]:
+            actor = waiting[ref]
+            try:
+                value = self._ray.get(ref)
+            except self._ray.exceptions.RayTaskError as error:  # loading failed there
+                self._drop(actor, error.cause)
+            except self._ray.exceptions.RayError:
+                if actor.polling is None:
+                    self._replace(actor)
+                else:
+                    said.append((actor, None))
+            else:
+                if ref == actor.loading:
+                    actor.info, actor.loading = value, None
+                else:
+                    said.append((actor, value))
+        return said
+
+    def _open(self, resources: Mapping[str, float]) -> None:
+        """As many actors as a node holds."""
+        gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
+        each = self._worker_cpus or cpus
+        needs = {"num_gpus": 1.0} if gpus else {"num_cpus": float(each)}
+        for _ in range(gpus or (cpus // each if each else 0)):
+            self._actors.append(_Actor(self._new(needs), needs))
+
+    def _new(self, needs: Mapping[str, float]) -> Any:
+        return self._ray.remote(NodeWorker).options(max_restarts=0, **needs).remote()
+
+    def _replace(self, actor: _Actor) -> None:
+        """Another actor in the place of a lost one; it waits until a node has room for it."""
+        self._kill(actor)
+        actor.handle = self._new(actor.needs)
+        actor.info, actor.share, actor.polling = None, {}, None
+        actor.loading = actor.handle.load.remote(self._load)
+
+    def _drop(self, actor: _Actor, cause: BaseException) -> None:
+        """Go on without a node that cannot load the file. Raises ModelError where it was the last."""
+        self._kill(actor)
+        self._actors.remove(actor)
+        if not self._actors:
+            raise cause if isinstance(cause, ModelError) else ClusterError(f"no worker could load the file: {cause}")
+
+    def _kill(self, actor: _Actor) -> None:
+        with contextlib.suppress(self._ray.exceptions.RayError, ValueError):
+            self._ray.kill(actor.handle)
+
+
+def _require_reachable(address: str) -> None:
+    """Ray itself waits minutes for an address where nobody is. Raises ClusterError."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise ClusterError(f"no Ray cluster at {address} ({error}); start one: ray start --head") from error
+
+
+class _Shares:
+    """Requests on their way: what is to be given out, what is not finished, what each has cost."""
+
+    def __init__(self, requests: Sequence[Request]) -> None:
+        self.todo = list(requests)
+        self.left = {request.id for request in requests}
+        self.done = 0
+        self._losses: dict[str, int] = {}
+
+    def fair(self, actors: int, settings: Mapping[str, Any]) -> int:
+        """Size of the next share; never smaller than what an actor decodes at once."""
+        least = settings.get("parallel") or settings.get("parallel_most") or DEFAULT_PARALLEL
+        return max(least, -(-len(self.todo) // (2 * actors)))
+
+    def take(self, size: int) -> list[Request]:
+        """The next share."""
+        share, self.todo = self.todo[:size], self.todo[size:]
+        return share
+
+    def finish(self, completion: Completion) -> bool:
+        """Whether this completion is the first of its request."""
+        if completion.id not in self.left:
+            return False
+        self.left.remove(completion.id)
+        self.done += 1
+        return True
+
+    def again(self, share: Mapping[str, Request], why: str, *, weight: int) -> None:
+        """Give out once more what was not finished. Raises EngineError for a request that took too much with it."""
+        again = [request for request in share.values() if request.id in self.left]
+        for request in again:
+            self._losses[request.id] = self._losses.get(request.id, 0) + weight
+            if self._losses[request.id] > MOST_LOSSES:
+                raise EngineError(f"given up on {len(again)} prompts: {why}; what is finished is kept")
+        self.todo = again + self.todo
+
+
+class ClusterGenerator:
+    """All actors of a cluster in the place of one Worker; a context manager, so that a judge can use it as such."""
+
+    def __init__(self, cluster: Cluster, options: EngineOptions, info: EngineInfo) -> None:
+        self.options = options
+        self.info = info
+        self.settings: dict[tuple[str, ...], Mapping[str, Any]] = {}  # by kind of node; empty: the same for all
+        self._cluster = cluster
+        self._stats = Stats()
+
+    def __enter__(self) -> ClusterGenerator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """The file stays loaded until another is asked for."""
+
+    @property
+    def stats(self) -> Stats:
+        """Sums over the shares of the last call; seconds are those of all actors together."""
+        return self._stats
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        **overrides: Any,
+    ) -> Iterator[Completion]:
+        """Completions as they end, in any order. Raises EngineError, ClusterError."""
+        self._stats = Stats()
+
+        def settings(actor: _Actor) -> Mapping[str, Any] | None:
+            return {**self.settings[actor.kind], **overrides} if actor.kind in self.settings else None
+
+        parallel = {} if self.options.parallel is None else {"parallel": self.options.parallel}
+        return self._cluster.complete(
+            requests,
+            settings if self.settings else lambda actor: {**parallel, **overrides},
+            on_progress,
+            self._add,
+        )
+
+    def _add(self, stats: Stats) -> None:
+        sums = {
+            name: getattr(self._stats, name) + getattr(stats, name)
+            for name in (
+                "n_done", "prompt_tokens", "prefilled_tokens", "new_tokens", "steps",
+                "wall_seconds", "prefill_seconds", "decode_seconds", "other_seconds",
+            )
+        }  # fmt: skip
+        peak = max(self._stats.peak_rss_bytes, stats.peak_rss_bytes)
+        self._stats = replace(stats, **sums, peak_rss_bytes=peak)
+
+
+class ClusterEngines:
+    """The actors of a cluster in the place of this machine's worker (icl_local.running.run.Engines)."""
+
+    def __init__(self, cluster: Cluster, options: EngineOptions, writer: store.Store, *, probe: bool) -> None:
+        self._cluster = cluster
+        self._options = options
+        self._writer = writer
+        self._probe = probe
+
+    def worker(self, plan: CellPlan) -> ClusterGenerator:
+        """The actors with the cell's file loaded. Raises ConfigError for a server's model."""
+        if not isinstance(plan.cell.model, ResolvedModel):
+            raise ConfigError("--cluster and --backend exclude each other: a server is asked from this machine")
+        return self._cluster.worker(plan.cell.model, self._options.replace(kv_type=str(plan.settings["kv_type"])))
+
+    def setting(self, plan: CellPlan, worker: ClusterGenerator, on_note: Callable[[str], None]) -> Setting:
+        """The setting of every kind of node, stored or probed there; exact where each of them is."""
+        assert isinstance(plan.cell.model, ResolvedModel)
+        if not self._probe:
+            return Setting({}, None)
+        found = {
+            kind: setting_for(
+                self._writer, plan.cell.model, cast(Worker, _OneActor(self._cluster, actor)), on_note=on_note
+            )
+            for kind, actor in self._cluster.kinds().items()
+        }
+        worker.settings = {kind: setting.overrides for kind, setting in found.items()}
+        return Setting({}, all(setting.exact for setting in found.values()))
+
+    def close(self) -> None:
+        """Nothing to free: the cluster is closed by who opened it."""
+
+
+class _OneActor:
+    """One actor in the place of a Worker, for a probe."""
+
+    def __init__(self, cluster: Cluster, actor: _Actor) -> None:
+        assert actor.info is not None
+        self.info = actor.info
+        self.stats = Stats()
+        self._cluster = cluster
+        self._actor = actor
+
+    def generate(self, requests: Sequence[Request], **overrides: Any) -> Iterator[Completion]:
+        """Completions by this actor alone, decoded together."""
+
+        def keep(stats: Stats) -> None:
+            self.stats = stats
+
+        return self._cluster.complete(
+            requests, lambda actor: overrides if actor is self._actor else None, on_stats=keep, whole=True
+        )

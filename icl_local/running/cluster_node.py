@@ -1,0 +1,107 @@
+"""What runs on a node of a cluster: a llama.cpp worker and a buffer of what it finished. Knows nothing of Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from icl_local.engine import Completion, EngineInfo, EngineOptions, Progress, Request, Stats, Worker
+from icl_local.exceptions import ModelError
+from icl_local.weights import checksum, hub
+
+BUFFERED = 256  # finished completions kept before the worker waits for the driver
+POLL_SECONDS = 2.0  # a poll is answered at the latest after this
+
+
+@dataclass(frozen=True)
+class Load:
+    """A file for an actor: where it is, what it must be, and how llama.cpp is driven."""
+
+    path: Path
+    sha256: str
+    source: str
+    options: EngineOptions
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An actor's answer to a poll: what is new, and at the end (``over``) sums and what went wrong."""
+
+    completions: tuple[Completion, ...]
+    over: bool
+    new_tokens: int
+    stats: Stats
+    error: str | None = None
+
+
+class NodeWorker:
+    """What runs on a node, as a Ray actor: a Worker, and a thread that feeds it."""
+
+    def __init__(self) -> None:
+        self._worker: Worker | None = None
+        self._load: Load | None = None
+        self._out: queue.Queue[Completion | None] = queue.Queue(BUFFERED)
+        self._thread: threading.Thread | None = None
+        self._error: str | None = None
+        self._new_tokens = 0
+
+    def load(self, load: Load) -> EngineInfo:
+        """Have the file loaded. Raises ModelError where this node has another file, or none, under that path."""
+        if self._load != load or self._worker is None:
+            self.unload()
+            self._worker, self._load = Worker(_local_file(load), load.options), load
+        return self._worker.info
+
+    def unload(self) -> None:
+        """End the worker process."""
+        if self._worker is not None:
+            self._worker.close()
+        self._worker = self._load = None
+
+    def start(self, requests: Sequence[Request], overrides: Mapping[str, Any]) -> None:
+        """Begin to complete ``requests``."""
+        self._error, self._new_tokens = None, 0
+        self._thread = threading.Thread(target=self._work, args=(requests, overrides), daemon=True)
+        self._thread.start()
+
+    def poll(self, wait_seconds: float = POLL_SECONDS) -> Finished:
+        """What has been finished since the last poll; waits for the first."""
+        found, over = [], False
+        with contextlib.suppress(queue.Empty):
+            item = self._out.get(timeout=wait_seconds)
+            while item is not None:
+                found.append(item)
+                item = self._out.get_nowait()
+            over = True
+        stats = self._worker.stats if self._worker is not None and over else Stats()
+        return Finished(tuple(found), over, self._new_tokens, stats, self._error if over else None)
+
+    def _work(self, requests: Sequence[Request], overrides: Mapping[str, Any]) -> None:
+        def count(progress: Progress) -> None:
+            self._new_tokens = progress.new_tokens
+
+        try:
+            assert self._worker is not None, "load comes before start"
+            for completion in self._worker.generate(requests, on_progress=count, **overrides):
+                self._out.put(completion)
+        except Exception as error:
+            self._error = str(error) or type(error).__name__
+            self.unload()  # llama.cpp may be gone: the file is loaded again for the next share
+        finally:
+            self._out.put(None)
+
+
+def _local_file(load: Load) -> Path:
+    path = load.path
+    if not path.is_file() and load.source.startswith("hf:"):
+        path = hub.fetch(load.source).path
+    if not path.is_file():
+        raise ModelError(f"a node has no {path}; put the file there on every node, or name it as hf:owner/repo/file")
+    if checksum.sha256_of(path) != load.sha256:
+        raise ModelError(f"{path} on a node is another file than here; copy it to every node")
+    return path

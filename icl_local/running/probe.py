@@ -1,0 +1,106 @@
+"""The exactness probe against the store: verdicts kept by file, build and machine, looked up before a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from icl_local import store
+from icl_local.engine import DEFAULT_PARALLEL, EngineOptions, Verdict, Worker, exact
+from icl_local.weights import ResolvedModel, registry
+
+UNIFIED = {"kv_unified": True, "flash_attn": False, "min_rows": 2, "repack": True}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a file is decoded here: EngineOptions fields, and whether they were probed exact (None: nobody looked)."""
+
+    overrides: Mapping[str, Any]
+    exact: bool | None
+
+
+def setting_for(
+    writer: store.Store, model: ResolvedModel, worker: Worker, *, on_note: Callable[[str], None]
+) -> Setting:
+    """The stored setting for a loaded file, or one from a quick probe, which is then stored.
+
+    Where nothing tried is exact the fast setting comes back with ``exact`` False, and ``on_note`` says so.
+    """
+    stored = writer.rows(
+        "select settings, exact, parallel from probes where gguf_sha256 = ? and llama_build = ? and cpu_features = ?"
+        " order by exact desc, n_prompts * n_tokens desc, tokens_per_second desc",
+        [model.sha256, *exact.environment(worker.info).values()],
+    ).rows
+    if stored:
+        settings, is_exact, parallel = json.loads(stored[0][0]), bool(stored[0][1]), stored[0][2]
+    else:
+        verdicts = exact.quick_probe(worker, quantization=model.info.quantization, on_event=on_note)
+        keep(writer, model, worker, verdicts)
+        chosen = exact.best(verdicts)
+        is_exact = chosen is not None
+        settings, parallel = (chosen.settings, chosen.parallel) if chosen else ({}, 0)
+    if not is_exact:
+        on_note("no setting tried here keeps batches exact for this file: running the fast one, exact = false")
+        return Setting(exact.FAST, False)
+    return Setting({**settings, "parallel_most": parallel or DEFAULT_PARALLEL}, True)
+
+
+def keep(writer: store.Store, model: ResolvedModel, worker: Worker, verdicts: list[Verdict]) -> None:
+    """Store verdicts with the file they are about."""
+    now = store.now()
+    rows = [verdict.row(gguf_sha256=model.sha256, info=worker.info, created_at=now) for verdict in verdicts]
+    writer.put([("gguf_files", model.file_row()), *(("probes", row) for row in rows)])
+
+
+def probe_model(
+    path: Path,
+    name: str,
+    *,
+    options: EngineOptions | None = None,
+    quick: bool = False,
+    n_prompts: int = 64,
+    n_tokens: int = 64,
+    prefix_words: int = 400,
+    sizes: Sequence[int] = exact.SIZES,
+    first_only: bool = False,
+    also_unified: bool = False,
+    on_event: Callable[[str], None] = lambda text: None,
+) -> list[Verdict]:
+    """Probe a file thoroughly, or quickly, and store what was found. Raises ModelError, UnknownName, StoreError."""
+    model = registry.resolve(name, method_kind="completion")
+    with store.Store(path) as writer, Worker(model.path, options) as worker:
+        if quick:
+            verdicts = exact.quick_probe(worker, quantization=model.info.quantization, on_event=on_event)
+        else:
+            tried = exact.candidates(model.info.quantization) + ([UNIFIED] if also_unified else [])
+            prompts = exact.probe_prompts(n_prompts, prefix_words=prefix_words)
+            verdicts = exact.probe(
+                worker,
+                quantization=model.info.quantization,
+                prompts=prompts,
+                n_tokens=n_tokens,
+                sizes=sizes,
+                settings=tried,
+                first_only=first_only,
+                on_event=on_event,
+            )
+        keep(writer, model, worker, verdicts)
+    return verdicts
+
+
+def line(verdict: Verdict) -> tuple[object, ...]:
+    """One verdict as a person reads it: settings, exact, what was compared, fastest batch, its rate, difference."""
+    compared = f"{verdict.n_prompts} x {verdict.n_tokens} tokens, {len(verdict.cases)} cases"
+    difference = exact.where(verdict.difference) if verdict.difference else None
+    return (
+        exact.told(verdict.settings),
+        "yes" if verdict.exact else "no",
+        compared,
+        verdict.parallel or None,
+        verdict.tokens_per_second or None,
+        difference,
+    )

@@ -1,0 +1,241 @@
+"""``openai:MODEL@URL``: generation by a server that speaks OpenAI's API: llama-server, Ollama, vLLM, SGLang.
+
+Prompts of base models go to /completions as they are, queries for instruct models to /chat/completions, where the
+server's own chat template applies. A server keeps its own repetition penalty: it is asked for what is nearest to the
+study's, and what it was asked for is recorded as ``server:...``, never as Transformers' rule. A server also cuts
+the stop string off and does not say which weights it holds, so its rows never count as those of a GGUF file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from icl_local import prompting
+from icl_local.engine import Completion, EngineInfo, EngineOptions, Progress, Request, Stats
+from icl_local.exceptions import ApiError, ConfigError, EngineError
+from icl_local.identity import key_of
+from icl_local.openai_client import ApiClient, ApiReply, ApiRequest
+from icl_local.prompting import Method, Prompt, Query
+from icl_local.weights import registry
+
+_SPEC = re.compile(r"openai:(?P<model>.+?)(?:@(?P<url>https?://\S+))?")
+_TOO_LONG = re.compile(r"context[_ ](length|size|window)|maximum context|too long|exceed_context", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """How a kind of server is asked for a repetition penalty: ``field`` of the body, more fields, what is recorded.
+
+    ``field`` None: the API has none, and the server's own default applies.
+    """
+
+    rule: str
+    field: str | None = None
+    more: Mapping[str, object] | None = None
+
+    def body(self, penalty: float) -> dict[str, object]:
+        """Fields of the request's body."""
+        return {} if self.field is None else {self.field: penalty, **(self.more or {})}
+
+
+# By what /v1/models says under owned_by. llama-server divides or multiplies the logits of the tokens among the last
+# repeat_last_n (-1: all of the context); vLLM and SGLang take prompt and answer, as Transformers does; Ollama's
+# OpenAI-compatible endpoints take no penalty, the model's Modelfile has one.
+PENALTIES = {
+    "llamacpp": Penalty("server:llama-server repeat_penalty, all of the context", "repeat_penalty",
+                        {"repeat_last_n": -1}),
+    "vllm": Penalty("server:vllm repetition_penalty", "repetition_penalty"),
+    "sglang": Penalty("server:sglang repetition_penalty", "repetition_penalty"),
+    "library": Penalty("server:ollama, the model file's own"),
+}  # fmt: skip
+UNKNOWN = Penalty("server:unknown, its own default")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A model at a server that answered; ``kind`` is what it says it is (llamacpp, vllm, library for Ollama, ...)."""
+
+    client: ApiClient
+    kind: str
+
+    @property
+    def penalty(self) -> Penalty:
+        """How it is asked for a repetition penalty."""
+        return PENALTIES.get(self.kind, UNKNOWN)
+
+    def settings(self, repetition_penalty: float) -> dict[str, object]:
+        """Columns of raw.settings: what was asked for, and NULL where the server cannot be asked."""
+        asked = self.penalty.field is not None
+        return {
+            "backend": "openai",
+            "repetition_penalty": repetition_penalty if asked else None,
+            "penalty_rule": self.penalty.rule,
+            "kv_type": None,
+            "chat_date": None,
+        }
+
+    def named(self, name: str, *, method_kind: str, dpo: bool = False, models_file: Path | None = None) -> ServerModel:
+        """The served model under ``name``: a registry entry lends its printed name, so that its tables line up."""
+        family = registry.load_registry(models_file).get(name)
+        return ServerModel(
+            server=self,
+            label=family.label if family else name,
+            variant="instruct" if method_kind == prompting.CHAT else "base",
+            dpo=dpo,
+            registry_name=family.name if family else None,
+            parameters=family.parameters if family else None,
+        )
+
+
+@dataclass(frozen=True)
+class ServerModel:
+    """What a server serves, in the place of a model file (registry.ResolvedModel)."""
+
+    server: Server
+    label: str
+    variant: str
+    dpo: bool = False
+    registry_name: str | None = None
+    parameters: int | None = None
+
+    @property
+    def path(self) -> Path:
+        """For the order of cells: models of one server side by side."""
+        return Path(self.weights)
+
+    @property
+    def weights(self) -> str:
+        """What stands for the weights in a response's key: nobody can hash those of a server."""
+        return f"openai:{self.server.client.model}@{self.server.client.base_url}"
+
+    @property
+    def model_id(self) -> str:
+        """Key of the model: label, variant and dpo, as for a file."""
+        return key_of(kind="model", label=self.label, variant=self.variant, dpo=self.dpo)
+
+    def model_row(self) -> dict[str, object]:
+        """Row of raw.models."""
+        small = None if self.parameters is None else self.parameters < registry.SMALL_PARAMETERS
+        return {
+            "model_id": self.model_id,
+            "label": self.label,
+            "variant": self.variant,
+            "dpo": self.dpo,
+            "parameters": self.parameters,
+            "size_class": None if small is None else "small" if small else "medium",
+            "registry_name": self.registry_name,
+        }
+
+    def prompt(self, query: Query, method: Method, language: str, *, overlay: Path | None = None) -> Prompt:
+        """The prompt of a query; for a chat method the query alone, because the server applies the template.
+
+        Raises ConfigError for a method with a system message, which would change the recorded prompt's form.
+        """
+        if method.kind != prompting.CHAT:
+            return prompting.build(query, method=method.name, language=language, overlay=overlay)
+        if method.system is not None:
+            raise ConfigError(
+                f"method {method.name} has a system message; with --backend use a chat method without one"
+            )
+        return Prompt(query.instruction, "", "", (), method.name, language)
+
+
+class ServerGenerator:
+    """Completions from a server; transient failures are tried again, what still failed is left for the next run."""
+
+    def __init__(self, model: ServerModel, *, parallel: int | None = None) -> None:
+        server = model.server
+        self.options = EngineOptions(parallel=parallel)
+        self.info = EngineInfo(
+            llama_build=f"server:{server.kind}",
+            cpu_features="",
+            gpu_devices="",
+            n_vocab=0,
+            n_ctx_train=0,
+            n_parallel=parallel or 0,
+            n_threads=0,
+            gpu_layers=0,
+            kv_type="",
+            repack=False,
+        )
+        self.stats = Stats()
+        self._model = model
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        **_overrides: Any,
+    ) -> Iterator[Completion]:
+        """Completions as they come, in any order. Raises EngineError where the server cannot go on, or failed some."""
+        client, penalty = self._model.server.client, self._model.server.penalty
+        chat = self._model.variant == "instruct"
+        asked = (
+            ApiRequest(
+                request.id,
+                messages=({"role": "user", "content": request.prompt},) if chat else (),
+                prompt=None if chat else request.prompt,
+                max_tokens=request.max_tokens,
+                stops=request.stops,
+                extra=penalty.body(request.repetition_penalty),
+                may_be_empty=True,
+            )
+            for request in requests
+        )
+        done, tokens, prompt_tokens, failed = 0, 0, 0, []
+        try:
+            for replies in client.run(asked):
+                for reply in replies:
+                    if not reply.final:
+                        continue
+                    if reply.outcome in ("failed", "quota"):
+                        failed.append(reply.error or "no answer")
+                        continue
+                    completion = _completion(reply, chat=chat)
+                    done, tokens = done + 1, tokens + completion.new_tokens
+                    prompt_tokens += completion.prompt_tokens
+                    self.stats = Stats(n_done=done, new_tokens=tokens, prompt_tokens=prompt_tokens)
+                    yield completion
+                if on_progress is not None:
+                    on_progress(Progress(done, len(requests) - done, tokens, 0))
+        except ApiError as error:
+            raise EngineError(str(error)) from error
+        if failed:
+            raise EngineError(f"{len(failed)} requests failed ({failed[-1]}); the same command asks for them again")
+
+
+def open_server(spec: str, *, parallel: int | None = None, timeout: float = 600.0) -> Server:
+    """The server in ``openai:MODEL[@URL]``, asked which models it has; OPENAI_BASE_URL where no URL is given.
+
+    Raises ConfigError for another form, ApiError where nobody answers or the model is not there.
+    """
+    match = _SPEC.fullmatch(spec)
+    if match is None:
+        raise ConfigError(
+            f"--backend must be openai:MODEL@URL, such as openai:llama3@http://localhost:8080/v1: {spec!r}"
+        )
+    client = ApiClient(match["model"], base_url=match["url"], concurrency=parallel, timeout=timeout)
+    listed = client.call(lambda api: list(api.models.list()), max_attempts=1)
+    owners = {model.id: str(getattr(model, "owned_by", "")) for model in listed}
+    if client.model not in owners and len(owners) > 1:
+        raise ApiError(f"{client.base_url} has no {client.model!r}, only {', '.join(sorted(owners)[:8])}")
+    # a server of one model (llama-server) answers to any name
+    return Server(client, owners.get(client.model) or next(iter(owners.values()), "unknown"))
+
+
+def _completion(reply: ApiReply, *, chat: bool) -> Completion:
+    reason = "length" if reply.finish_reason == "length" else "eog" if chat else "stop"
+    if reply.outcome == "rejected":
+        reason = "prompt_too_long" if _TOO_LONG.search(reply.error or "") else "error"
+    return Completion(
+        reply.id,
+        reply.text or reply.refusal or "",
+        reason,
+        prompt_tokens=reply.prompt_tokens or 0,
+        new_tokens=reply.completion_tokens or 0,
+    )

@@ -1,0 +1,40 @@
+"""The spool and the DuckDB database: the only room that imports duckdb.
+
+A row is safe once the spool has it; the database follows and can be rebuilt from it.
+"""
+
+from icl_local.store.database import (
+    LOCK_WAIT_SECONDS,
+    Connection,
+    Rows,
+    Store,
+    export_parquet,
+    ids,
+    now,
+    query,
+    read_rows,
+    reader,
+    spool_folder,
+    table_rows,
+    tables,
+    writer,
+)
+from icl_local.store.spool import NO_SPACE
+
+__all__ = [
+    "LOCK_WAIT_SECONDS",
+    "NO_SPACE",
+    "Connection",
+    "Rows",
+    "Store",
+    "export_parquet",
+    "ids",
+    "now",
+    "query",
+    "read_rows",
+    "reader",
+    "spool_folder",
+    "table_rows",
+    "tables",
+    "writer",
+]

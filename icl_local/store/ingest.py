@@ -1,0 +1,253 @@
+"""The way from the spool into the tables: each line once, rows by key, forgotten rows never.
+
+Works on an open connection that the caller got from icl_local.store.database. Every transaction holds some rows and how
+far their spool file is read, so a kill, a rollback or a log that is thrown away leaves the two in step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from icl_local.identity import key_of
+from icl_local.store import spool
+
+BATCH_ROWS = 5_000  # rows of one transaction: bounds memory while a database is rebuilt
+
+# tables whose rows a user can forget -> their key; a row anywhere that refers to a forgotten one goes with it
+FORGETTABLE = {"responses": "response_id", "judgments": "judgment_id"}
+
+TRANSIENT = ("http_error", "quota")  # statuses of attempts at a judgment that another one follows
+
+# Of two rows of one key the higher rank stays, whatever order they come in; elsewhere they are the same row.
+RANK = {
+    "conversions": "{row}.created_at",
+    "critical_errors": "try_cast(string_split({row}.detector_version, '.') as integer[])",
+    "judgments": f"{{row}}.status not in {TRANSIENT}",
+    "queries": "{row}.task is not null",
+    "responses": "{row}.finish_reason <> 'error'",
+    "run_cells": "{row}.status <> 'started'",
+    "tombstones": "{row}.created_at",
+    "training_runs": "{row}.status <> 'started'",
+}
+
+_AS_THEY_ARE = {"BOOLEAN", "INTEGER", "BIGINT", "TIMESTAMP"}
+
+
+class Connection(Protocol):
+    """What is used of a DuckDB connection."""
+
+    def execute(self, query: str, parameters: Any = ...) -> Any: ...
+    def begin(self) -> Any: ...
+    def commit(self) -> Any: ...
+    def rollback(self) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of schema raw: its DuckDB type, whether a row must have it, whether it is part of the key."""
+
+    kind: str
+    required: bool
+    key: bool
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """Brings one database level with one spool folder.
+
+    ``row_faults`` are the exceptions that mean DuckDB refused a row's content; such a row is noted in
+    raw.rejected_rows and the rest goes in. Every other exception ends the ingest, nothing half done.
+    """
+
+    con: Connection
+    folder: Path
+    row_faults: tuple[type[Exception], ...]
+
+    def run(self) -> int:
+        """Insert every complete line the database has not seen; returns records read."""
+        read = offsets(self.con)
+        count = 0
+        for file in spool.files(self.folder):
+            start = read.get(file.name, 0)
+            with contextlib.suppress(FileNotFoundError):  # folded by another process
+                if file.stat().st_size > start:
+                    count += self._file(file, start)
+        return count
+
+    def fold(self) -> None:
+        """Join the finished files into one, without forgotten rows. The database must be level with them."""
+        target = spool.fold(self.folder, keep=Forgotten(self.con).allows)
+        if target is None:
+            return
+        present = [file.name for file in spool.files(self.folder)]
+        with self._transaction():
+            self.con.execute("delete from raw.spool_files where not list_contains(?::varchar[], file)", [present])
+            self._read_to(target.name, target.stat().st_size)
+
+    def _file(self, file: Path, start: int) -> int:
+        known = columns(self.con)
+        forgotten = Forgotten(self.con)
+        batch: list[spool.Record] = []
+        count, end = 0, start
+        for line in spool.lines(file, start):
+            batch.extend(record for record in line.records if forgotten.allows(record))
+            count, end = count + len(line.records), line.end
+            if len(batch) >= BATCH_ROWS:
+                self._insert(known, batch, file.name, end)
+                batch = []
+        if end > start:
+            self._insert(known, batch, file.name, end)
+        return count
+
+    def _insert(
+        self, known: Mapping[str, Mapping[str, Column]], records: Sequence[spool.Record], file: str, end: int | None
+    ) -> None:
+        """One transaction. A row that is refused is found by halving; ``end`` None leaves the offset as it is."""
+        grouped: dict[str, list[Mapping[str, Any]]] = {}
+        for record in records:
+            grouped.setdefault(record.table if record.table in known else "", []).append(record.row)
+        try:
+            with self._transaction():
+                for table, rows in grouped.items():
+                    if not table:
+                        raise ValueError("there is no such table")
+                    insert_rows(self.con, table, known[table], rows)
+                if "tombstones" in grouped:
+                    _bury(self.con, known)
+                self._read_to(file, end)
+        except self.row_faults as error:
+            if len(records) > 1:
+                middle = len(records) // 2
+                self._insert(known, records[:middle], file, None)
+                self._insert(known, records[middle:], file, end)
+                return
+            refused = {
+                "rejected_id": key_of(kind="rejected", table=records[0].table, row=dict(records[0].row)),
+                "file": file,
+                "table_name": records[0].table,
+                "reason": str(error).split("\n", 1)[0],
+                "content": records[0].row,
+            }
+            with self._transaction():
+                insert_rows(self.con, "rejected_rows", known["rejected_rows"], [refused])
+                self._read_to(file, end)
+
+    def _read_to(self, file: str, end: int | None) -> None:
+        if end is not None:
+            self.con.execute("insert or replace into raw.spool_files values (?, ?)", [file, end])
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self.con.begin()
+        try:
+            yield
+            self.con.commit()
+        except BaseException:
+            with contextlib.suppress(Exception):  # the first error is the one to tell
+                self.con.rollback()
+            raise
+
+
+class Forgotten:
+    """Keys of forgotten rows, from the database and from tombstones met on the way."""
+
+    def __init__(self, con: Connection) -> None:
+        self.keys: dict[str, set[str]] = {table: set() for table in FORGETTABLE}
+        for table, key in con.execute("select table_name, key from raw.tombstones where active").fetchall():
+            self.keys.setdefault(table, set()).add(key)
+
+    def allows(self, record: spool.Record) -> bool:
+        row = record.row
+        if record.table == "tombstones":
+            keys = self.keys.setdefault(str(row["table_name"]), set())
+            (keys.add if row["active"] else keys.discard)(str(row["key"]))
+            return True
+        for table, column in FORGETTABLE.items():
+            if row.get(column) in self.keys[table]:
+                if record.table in FORGETTABLE:  # what refers to it goes too
+                    self.keys[record.table].add(str(row[FORGETTABLE[record.table]]))
+                return False
+        return True
+
+
+def insert_rows(con: Connection, table: str, known: Mapping[str, Column], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert by key; a key that is there keeps its row, but in tables of RANK a row of higher rank replaces it.
+
+    One list parameter a column: 1,000 responses take 0.06 s, row by row 5.5 s.
+    """
+    values = [_column([row.get(name) for row in rows], column.kind) for name, column in known.items()]
+    unnested = ", ".join(f'unnest(?::{column.kind}[]) as "{name}"' for name, column in known.items())
+    source = f"select * from (select {unnested}) as incoming"
+    if table not in RANK:
+        con.execute(f"insert into raw.{table} {source} on conflict do nothing", values)
+        return
+    key = ", ".join(name for name, column in known.items() if column.key)
+    update = ", ".join(f"{name} = excluded.{name}" for name, column in known.items() if not column.key)
+    higher = f"({RANK[table].format(row='excluded')}) > ({RANK[table].format(row=table)})"
+    best = f"qualify row_number() over (partition by {key} order by {RANK[table].format(row='incoming')} desc) = 1"
+    con.execute(
+        f"insert into raw.{table} {source} {best} on conflict ({key}) do update set {update} where {higher}", values
+    )
+
+
+def columns(con: Connection, *, database: str | None = None) -> dict[str, dict[str, Column]]:
+    """Tables of schema raw and their columns, in order; ``database`` is an attached one, else the one opened."""
+    keys = dict(
+        con.execute(
+            "select table_name, constraint_column_names from duckdb_constraints() "
+            "where database_name = coalesce(?, current_database()) and schema_name = 'raw' "
+            "and constraint_type = 'PRIMARY KEY'",
+            [database],
+        ).fetchall()
+    )
+    found: dict[str, dict[str, Column]] = {}
+    for table, name, kind, nullable in con.execute(
+        "select table_name, column_name, data_type, is_nullable from duckdb_columns() "
+        "where database_name = coalesce(?, current_database()) and schema_name = 'raw' "
+        "order by table_name, column_index",
+        [database],
+    ).fetchall():
+        found.setdefault(table, {})[name] = Column(kind, not nullable, name in keys.get(table, ()))
+    return found
+
+
+def offsets(con: Connection) -> dict[str, int]:
+    """Bytes of each spool file that are in this database."""
+    return dict(con.execute("select file, ingested_bytes from raw.spool_files").fetchall())
+
+
+def _bury(con: Connection, known: Mapping[str, Mapping[str, Column]]) -> None:
+    """Delete what the tombstones name, and everything that refers to it."""
+    con.execute(
+        "insert into raw.tombstones select 'judgments', judgment_id, true, any_value(created_at) from raw.judgments "
+        "where response_id in (select key from raw.tombstones where table_name = 'responses' and active) "
+        "group by judgment_id on conflict do nothing"
+    )
+    for target, column in FORGETTABLE.items():
+        for table in (table for table, found in known.items() if column in found):
+            con.execute(
+                f"delete from raw.{table} where {column} in (select key from raw.tombstones where table_name = ?)",
+                [target],
+            )
+
+
+def _column(values: list[Any], kind: str) -> list[Any]:
+    return values if kind in _AS_THEY_ARE else [_cell(value, kind) for value in values]
+
+
+def _cell(value: Any, kind: str) -> Any:
+    """A spool value as DuckDB takes it: json as text, no NUL (other clients end a text there), no NaN as text."""
+    if value is None:
+        return None
+    if kind == "JSON":
+        return json.dumps(value)
+    if isinstance(value, str):
+        return float(value) if kind == "DOUBLE" else value.replace("\0", "\ufffd")
+    if isinstance(value, list | tuple):
+        return [_cell(item, kind.removesuffix("[]")) for item in value]
+    return value if kind != "VARCHAR" else str(value)

@@ -1,0 +1,163 @@
+"""What a database is made of, read from db/: numbered migrations, views in order, published figures.
+
+``upgrade`` brings an open database to it; everything else is pure.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import graphlib
+import hashlib
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from icl_local import resources
+from icl_local.exceptions import StoreError
+from icl_local.store import ingest
+
+_COMMENT = re.compile(r"--[^\n]*")
+_CREATED = re.compile(r"create\s+or\s+replace\s+view\s+main\.(\w+)\s+as\b", re.IGNORECASE)
+_REFERENCE = re.compile(r"\b(?:from|join)\s+(?:main\.)?(\w+)\b(?!\.)", re.IGNORECASE)
+
+# tables of one file and its spool, not what a user made
+INTERNAL = {"schema_migrations", "store_meta", "spool_files", "rejected_rows", "published_scores", "published_errors"}
+
+# file in db/published -> table, column of the file -> column of the table
+_PUBLISHED = {
+    "scores.csv": ("published_scores", {"table": "paper_table"}),
+    "critical_errors.csv": ("published_errors", {"table": "paper_table"}),
+}
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One step of the schema: db/migrations/NNNN_name.sql."""
+
+    number: int
+    name: str
+    sql: str
+
+
+@dataclass(frozen=True)
+class View:
+    """One view of schema main: its name and the statements of db/views/<name>.sql."""
+
+    name: str
+    sql: str
+
+
+@functools.cache
+def migrations() -> tuple[Migration, ...]:
+    """All steps in order; numbers start at 1 and leave no gap."""
+    steps = [
+        Migration(int(name[:4]), name.removesuffix(".sql"), resources.read_text("db", f"migrations/{name}"))
+        for name in resources.names("db", "migrations", suffix=".sql")
+    ]
+    if [step.number for step in steps] != list(range(1, len(steps) + 1)):
+        raise StoreError("db/migrations is not numbered 0001, 0002, ... without a gap; reinstall icl-local")
+    return tuple(steps)
+
+
+@functools.cache
+def views() -> tuple[View, ...]:
+    """All views, each after the ones it reads from."""
+    found = [
+        View(name.removesuffix(".sql"), resources.read_text("db", f"views/{name}"))
+        for name in resources.names("db", "views", suffix=".sql")
+    ]
+    return tuple(sort_views(found))
+
+
+def sort_views(found: list[View]) -> list[View]:
+    """Order by reference (DuckDB binds a view when it is made); raises StoreError on a cycle or a misnamed file."""
+    by_name = {view.name: view for view in found}
+    reads: dict[str, set[str]] = {}
+    for view in found:
+        sql = _COMMENT.sub("", view.sql)
+        if _CREATED.findall(sql) != [view.name]:
+            raise StoreError(f"db/views/{view.name}.sql must hold one `create or replace view main.{view.name} as`")
+        reads[view.name] = {name.lower() for name in _REFERENCE.findall(sql)} & by_name.keys() - {view.name}
+    try:
+        order = list(graphlib.TopologicalSorter(dict(sorted(reads.items()))).static_order())
+    except graphlib.CycleError as error:
+        raise StoreError(f"db/views read from each other in a circle: {' -> '.join(error.args[1])}") from error
+    return [by_name[name] for name in order]
+
+
+def published() -> dict[str, list[dict[str, str]]]:
+    """Rows of raw.published_scores and raw.published_errors: every published cell, the model's name set right.
+
+    ``model_printed`` keeps what the paper printed; db/published/model_names.csv holds the corrections.
+    """
+    right = {row["model_printed"]: row["model"] for row in _csv("model_names.csv")}
+    tables: dict[str, list[dict[str, str]]] = {}
+    for name, (table, renamed) in _PUBLISHED.items():
+        rows = [{renamed.get(key, key): value for key, value in row.items()} for row in _csv(name)]
+        tables[table] = [
+            {**row, "model": right.get(row["model"], row["model"]), "model_printed": row["model"]} for row in rows
+        ]
+    return tables
+
+
+@functools.cache
+def fingerprint() -> str:
+    """Hash of the views and the published figures; a database that holds another one gets them anew."""
+    texts = [view.sql for view in views()]
+    texts += [resources.read_text("db", f"published/{name}") for name in (*_PUBLISHED, "model_names.csv")]
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def outdated(con: ingest.Connection, path: Path) -> bool:
+    """Whether ``upgrade`` has work; raises StoreError where ``path`` is not ours, or newer than this version."""
+    return _number(con, path) < len(migrations()) or _stored_fingerprint(con) != fingerprint()
+
+
+def upgrade(con: ingest.Connection, path: Path) -> None:
+    """Run the migrations that are missing; make views and published figures anew where theirs differ."""
+    number = _number(con, path)
+    if number == 0:
+        con.execute("create schema if not exists raw")
+        con.execute("create table if not exists raw.schema_migrations (number integer primary key, name varchar)")
+    for step in migrations()[number:]:
+        con.begin()
+        con.execute(step.sql)
+        con.execute("insert into raw.schema_migrations values (?, ?)", [step.number, step.name])
+        con.commit()
+    if _stored_fingerprint(con) == fingerprint():
+        return
+    known = ingest.columns(con)
+    con.begin()
+    for view in views():
+        con.execute(view.sql)
+    for table, rows in published().items():
+        con.execute(f"delete from raw.{table}")
+        ingest.insert_rows(con, table, known[table], rows)
+    con.execute("insert or replace into raw.store_meta values ('fingerprint', ?)", [fingerprint()])
+    con.commit()
+
+
+def _number(con: ingest.Connection, path: Path) -> int:
+    """Number of the last migration a database has, 0 for an empty one."""
+    if not con.execute("select 1 from duckdb_schemas() where schema_name = 'raw'").fetchone():
+        if con.execute("select 1 from duckdb_tables() limit 1").fetchone():
+            raise StoreError(f"{path} is a DuckDB database of something else; name another file with --db")
+        return 0
+    number = int(con.execute("select coalesce(max(number), 0) from raw.schema_migrations").fetchone()[0])
+    if number > len(migrations()):
+        known = len(migrations())
+        raise StoreError(
+            f"{path} was written by a newer icl-local (schema {number}, known: {known}); upgrade icl-local"
+        )
+    return number
+
+
+def _stored_fingerprint(con: ingest.Connection) -> str | None:
+    row = con.execute("select value from raw.store_meta where name = 'fingerprint'").fetchone()
+    return str(row[0]) if row else None
+
+
+def _csv(name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(resources.read_text("db", f"published/{name}"))))

@@ -1,0 +1,280 @@
+"""The journal beside a database: ``<db>.spool/``, one JSONL file a process, fsynced before a row counts as made.
+
+One call of ``append`` is one line, one os.write and one fsync, so a put is kept whole or not at all, wherever
+the process is killed. A line is ``{"v": 1, "records": [{"t": TABLE, "row": {...}}, ...]}`` in UTF-8; rows hold
+the columns of ``raw.TABLE``, timestamps as ISO 8601 in UTC, json columns as objects. A writer holds a lock on
+its file while it lives; files without one are finished, may have a torn last line, and are folded into one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import math
+import os
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from icl_local.exceptions import DiskFull, StoreError
+
+VERSION = 1
+# old version -> function that turns a record {"t", "row"} of it into one of the next version (or None: dropped)
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any] | None]] = {}
+
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row of ``raw.<table>`` as some process acknowledged it; ``version`` is the one it was written in."""
+
+    table: str
+    row: Mapping[str, Any]
+    version: int = VERSION
+
+
+@dataclass(frozen=True)
+class Line:
+    """One put: its bytes, the byte offset after it, and its records, None where it cannot be read."""
+
+    raw: bytes
+    end: int
+    found: tuple[Record, ...] | None
+
+    @property
+    def damaged(self) -> bool:
+        return self.found is None
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        return self.found or ()
+
+
+class Spool:
+    """The writer's side: this process's own file, made at the first append. Safe to use from several threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path: Path | None = None
+        self._file = -1
+        self._size = 0
+        self._lock = threading.Lock()
+
+    def append(self, records: Sequence[tuple[str, Mapping[str, object]]]) -> None:
+        """Keep all of ``records`` (table, row) or none; on return they survive a kill and a power cut.
+
+        Raises DiskFull where no space is left, StoreError where the folder cannot be written.
+        """
+        if not records:
+            return
+        line = encode(records)
+        with self._lock:
+            try:
+                if self._file < 0 or os.fstat(self._file).st_nlink == 0:  # somebody removed the file under us
+                    self._open()
+                done = 0
+                while done < len(line):
+                    done += os.write(self._file, line[done:])
+                os.fsync(self._file)
+            except OSError as error:
+                self._undo()
+                _refuse(error, self.folder)
+            self._size += len(line)
+
+    def close(self) -> None:
+        """Release the file; it stays."""
+        with self._lock:
+            if self._file >= 0:
+                os.close(self._file)
+            self._file, self.path, self._size = -1, None, 0
+
+    def _open(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+        path = self.folder / f"{stamp}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self.path, self._size = path, 0
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        if os.fstat(self._file).st_nlink == 0:  # folded away between its making and its lock
+            self._open()
+            return
+        _sync_folder(self.folder)
+
+    def _undo(self) -> None:
+        """Cut what a failed write left; a file that cannot be cut is given up, its torn end is ignored by readers."""
+        if self._file < 0:
+            return
+        try:
+            os.ftruncate(self._file, self._size)
+        except OSError:
+            os.close(self._file)
+            self._file = -1
+
+
+def encode(records: Sequence[tuple[str, Mapping[str, object]]]) -> bytes:
+    """One line; lone surrogates become U+FFFD, numbers that are not finite the strings NaN, Infinity, -Infinity."""
+    body = {"v": VERSION, "records": [{"t": table, "row": dict(row)} for table, row in records]}
+    try:
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(body), ensure_ascii=False, separators=(",", ":"))
+    try:
+        return text.encode() + b"\n"
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode() + b"\n"
+
+
+def files(folder: Path) -> list[Path]:
+    """The spool's files, oldest first by name; none where there is no spool."""
+    return sorted(folder.glob("*.jsonl"))
+
+
+def lines(path: Path, offset: int = 0) -> Iterator[Line]:
+    """The complete lines of one file from a byte offset on; a torn last line is left out.
+
+    A file that is gone (folded by another process) has none. Raises StoreError on a line of a newer version.
+    """
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        file.seek(offset)
+        for raw in file:
+            if not raw.endswith(b"\n"):
+                return
+            offset += len(raw)
+            yield Line(raw, offset, _decode(raw, path))
+
+
+def read(folder: Path) -> Iterator[Record]:
+    """Every readable record of a spool, in the order of files and lines, each brought to the present version."""
+    for path in files(folder):
+        for line in lines(path):
+            yield from line.records
+
+
+@contextlib.contextmanager
+def finished(folder: Path) -> Iterator[dict[Path, BinaryIO]]:
+    """The files no living process writes to, opened and locked while the block lasts."""
+    with contextlib.ExitStack() as stack:
+        claimed: dict[Path, BinaryIO] = {}
+        for path in files(folder):
+            with contextlib.suppress(OSError):  # in use, gone, or not ours to write
+                file = stack.enter_context(path.open("r+b"))
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                claimed[path] = file
+        yield claimed
+
+
+def cut_torn(folder: Path) -> list[tuple[Path, int]]:
+    """Cut the torn last line off every finished file; (file, bytes cut) for each that had one."""
+    cut = []
+    with finished(folder) as claimed:
+        for path, file in claimed.items():
+            if torn := _torn_bytes(file):
+                file.truncate(file.seek(0, os.SEEK_END) - torn)
+                cut.append((path, torn))
+    return cut
+
+
+def fold(folder: Path, *, keep: Callable[[Record], bool] | None = None) -> Path | None:
+    """Join all finished files into one without the records that ``keep`` refuses; damaged lines stay as they are.
+
+    The new file is complete on disk before an old one goes, so a kill leaves records twice, never lost. Returns
+    the new file, None where there was nothing to join. Only one process may fold at a time.
+    """
+    with finished(folder) as claimed:
+        sources = list(claimed)
+        if not sources or (len(sources) == 1 and keep is None):
+            return None
+        target = folder / f"{sources[-1].name.split('-')[0]}-folded-{secrets.token_hex(4)}.jsonl"
+        draft = target.with_suffix(".part")
+        for left in folder.glob("*.part"):  # by a fold that was killed
+            left.unlink()
+        try:
+            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+                for source in sources:
+                    for line in lines(source):
+                        kept = [record for record in line.records if keep is None or keep(record)]
+                        if len(kept) == len(line.records):
+                            out.write(line.raw)
+                        elif kept:
+                            out.write(encode([(record.table, record.row) for record in kept]))
+                out.flush()
+                os.fsync(out.fileno())
+            draft.rename(target)
+            _sync_folder(folder)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            _refuse(error, folder)
+        for source in sources:
+            source.unlink(missing_ok=True)
+    return target
+
+
+def _decode(raw: bytes, path: Path) -> tuple[Record, ...] | None:
+    """Records of one line, upgraded; None where it is damaged."""
+    try:
+        body = json.loads(raw)
+        version = int(body["v"])
+        records = [(str(item["t"]), dict(item["row"])) for item in body["records"]]
+    except (ValueError, TypeError, KeyError):
+        return None
+    if version > VERSION:
+        raise StoreError(f"{path} was written by a newer icl-local (spool version {version}); upgrade icl-local")
+    upgraded: list[dict[str, Any]] = [{"t": table, "row": row} for table, row in records]
+    for step in range(version, VERSION):
+        upgraded = [new for old in upgraded if (new := UPGRADES[step](old)) is not None]
+    return tuple(Record(item["t"], item["row"], version) for item in upgraded)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _torn_bytes(file: BinaryIO) -> int:
+    """Bytes after the last line break, read backwards in blocks."""
+    end = position = file.seek(0, os.SEEK_END)
+    while position:
+        start = max(0, position - (1 << 20))
+        file.seek(start)
+        found = file.read(position - start).rfind(b"\n")
+        if found >= 0:
+            return end - (start + found + 1)
+        position = start
+    return end
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new file's name survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _refuse(error: OSError, folder: Path) -> NoReturn:
+    if error.errno in NO_SPACE:
+        raise DiskFull(
+            f"no space left for {folder}; everything acknowledged is kept: free some space, then run the same "
+            "command again"
+        ) from error
+    raise StoreError(f"cannot write {folder}: {error.strerror or error}; check its permissions") from error

@@ -1,0 +1,248 @@
+"""The bytes of a GGUF header: key-value pairs and tensor entries, read with every length checked first.
+
+Follows the format description of ggml (docs/gguf.md), versions 2 and 3, little-endian. Nothing is believed: counts
+and lengths are compared with the file's size before anything is read or allocated, so a damaged or hostile file
+costs a message and not memory. What the values mean is gguf_file.py's business.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from icl_local.exceptions import ModelError
+
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)
+DEFAULT_ALIGNMENT = 32
+
+# Far above every known model, far below what would cost memory: the largest have some 60 keys, 2,000 tensors and
+# a million tokens or merges.
+MAX_ENTRIES = 1 << 16
+MAX_STRINGS = 1 << 22
+MAX_KEY_BYTES = (1 << 16) - 1  # the format's own limit
+MAX_STRING_BYTES = 1 << 24
+MAX_TENSOR_NAME_BYTES = 63  # GGML_MAX_NAME, without its NUL
+MAX_DIMENSIONS = 4
+KEPT_NUMBERS = 1024  # longer arrays of numbers are counted, not kept
+
+TOKENS_KEY = "tokenizer.ggml.tokens"
+
+_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+_TYPE_NAMES = {
+    0: "uint8", 1: "int8", 2: "uint16", 3: "int16", 4: "uint32", 5: "int32", 6: "float32", 7: "bool",
+    8: "string", 9: "array", 10: "uint64", 11: "int64", 12: "float64",
+}  # fmt: skip
+_STRING, _ARRAY = 8, 9
+
+# What people pass by mistake, by how it begins, and what to do instead.
+_LOOKALIKES = {
+    b"version https://git-lfs": "a Git LFS pointer and not the weights; run `git lfs pull`",
+    b"<!DOCTYPE html": "a web page; download the file itself, or name it hf:owner/repo/file.gguf",
+    b"<html": "a web page; download the file itself, or name it hf:owner/repo/file.gguf",
+    b"tjgg": "a file of a format older than GGUF; fetch a newer conversion of the model",
+    b"fmgg": "a file of a format older than GGUF; fetch a newer conversion of the model",
+    b"lmgg": "a file of a format older than GGUF; fetch a newer conversion of the model",
+    b"PK\x03\x04": "a zip archive or PyTorch checkpoint; convert its folder with `icl convert`",
+}
+
+
+@dataclass(frozen=True)
+class LongArray:
+    """Stands in metadata for an array that is only counted: ``type`` of its elements and their ``length``."""
+
+    type: str
+    length: int
+
+    def __str__(self) -> str:
+        return f"[{self.length} x {self.type}]"
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """One tensor of the header: ``shape`` as stored (fastest dimension first), ggml type number, offset in bytes."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The token list without its texts: how many, where each text lies, and the first text that occurs twice."""
+
+    starts: array[int]
+    lengths: array[int]
+    repeated: str | None
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a header says, in file order; ``data_start`` is where the tensors' bytes begin."""
+
+    version: int
+    metadata: Mapping[str, object]
+    tensors: tuple[TensorEntry, ...]
+    vocabulary: Vocabulary | None
+    alignment: int
+    data_start: int
+
+
+class HeaderReader:
+    """Reads one mapped file from its first byte on; ``token`` serves single token texts afterwards."""
+
+    def __init__(self, path: Path, data: mmap.mmap, size: int) -> None:
+        self._path = path
+        self._data = data
+        self._size = size
+        self._at = 0
+        self._vocabulary: Vocabulary | None = None
+
+    def fail(self, message: str) -> NoReturn:
+        raise ModelError(f"{self._path}: {message}")
+
+    def read(self) -> Header:
+        """The whole header; raises ModelError for anything a reader must not trust."""
+        version, n_tensors, n_pairs = self._preamble()
+        metadata: dict[str, object] = {}
+        for _ in range(n_pairs):
+            key = self._text("a key", MAX_KEY_BYTES)
+            if not key:
+                self.fail("not a usable GGUF file: it has a key without a name")
+            if key in metadata:
+                self.fail(f"not a usable GGUF file: key {key!r} is there twice")
+            metadata[key] = self._value(key)
+        tensors = tuple(self._tensor() for _ in range(n_tensors))
+        alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
+        if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1) or alignment > 1 << 20:
+            self.fail(f"not a usable GGUF file: general.alignment is {alignment!r}, not a power of two")
+        data_start = -(-self._at // alignment) * alignment
+        return Header(version, metadata, tensors, self._vocabulary, alignment, data_start)
+
+    def token(self, index: int) -> str | None:
+        """Text of token ``index``, None where there is no such token."""
+        words = self._vocabulary
+        if words is None or not 0 <= index < len(words.starts):
+            return None
+        start = words.starts[index]
+        return self._data[start : start + words.lengths[index]].decode("utf-8", "replace")
+
+    def _preamble(self) -> tuple[int, int, int]:
+        start = self._data[:32]
+        if not start.startswith(MAGIC):
+            hint = next((text for prefix, text in _LOOKALIKES.items() if start.startswith(prefix)), None)
+            if hint is None and start[8:9] == b"{":
+                hint = "a safetensors file; convert its folder with `icl convert`"
+            self.fail(f"not a GGUF file: {hint or f'it begins with {start[:4]!r}'}")
+        if self._size < 24:
+            self._truncated(24)
+        version, n_tensors, n_pairs = struct.unpack_from("<IQQ", self._data, 4)
+        self._at = 24
+        if version & 0xFFFF == 0:
+            self.fail("a big-endian GGUF file; convert the model again on a little-endian machine")
+        if version not in VERSIONS:
+            self.fail(f"GGUF version {version}, this program reads {VERSIONS[0]} and {VERSIONS[-1]}; convert it again")
+        for count, what in ((n_pairs, "keys"), (n_tensors, "tensors")):
+            if count > MAX_ENTRIES:
+                self.fail(f"not a usable GGUF file: its header claims {count} {what}")
+        return version, n_tensors, n_pairs
+
+    def _truncated(self, needed: int) -> NoReturn:
+        self.fail(
+            f"truncated: the header goes on after the file's {self._size} bytes (at least {needed - self._size} are "
+            "missing); download or convert it again"
+        )
+
+    def _skip(self, size: int) -> int:
+        """Position before ``size`` bytes that are now consumed."""
+        start = self._at
+        if start + size > self._size:
+            self._truncated(start + size)
+        self._at = start + size
+        return start
+
+    def _number(self, code: str) -> int | float | bool:
+        size = struct.calcsize(code)
+        value: int | float | bool = struct.unpack_from(code, self._data, self._skip(size))[0]
+        return value
+
+    def _u32(self) -> int:
+        return int(self._number("<I"))
+
+    def _u64(self) -> int:
+        return int(self._number("<Q"))
+
+    def _text(self, what: str, limit: int) -> str:
+        length = self._u64()
+        if length > limit:
+            self.fail(f"not a usable GGUF file: {what} claims {length} bytes")
+        start = self._skip(length)
+        return self._data[start : start + length].decode("utf-8", "replace")
+
+    def _value(self, key: str) -> object:
+        kind = self._u32()
+        if kind in _SCALARS:
+            return self._number(_SCALARS[kind])
+        if kind == _STRING:
+            return self._text(f"the value of {key!r}", MAX_STRING_BYTES)
+        if kind != _ARRAY:
+            self.fail(f"not a usable GGUF file: key {key!r} has the unknown type {kind}")
+        return self._array(key)
+
+    def _array(self, key: str) -> object:
+        kind, length = self._u32(), self._u64()
+        if kind in _SCALARS:
+            code = _SCALARS[kind]
+            start = self._skip(length * struct.calcsize(code))
+            if length > KEPT_NUMBERS:
+                return LongArray(_TYPE_NAMES[kind], length)
+            return struct.unpack_from(f"<{length}{code[1]}", self._data, start)
+        if kind != _STRING:
+            self.fail(f"not a usable GGUF file: array {key!r} has elements of type {_TYPE_NAMES.get(kind, kind)}")
+        if length > MAX_STRINGS:
+            self.fail(f"not a usable GGUF file: array {key!r} claims {length} strings")
+        self._strings(key, length, keep=key == TOKENS_KEY)
+        return LongArray("string", length)
+
+    def _strings(self, key: str, length: int, *, keep: bool) -> None:
+        # One plain loop over local names: it runs for every token and every merge, 400,000 times for Llama 3.
+        unpack, data, at, last = struct.Struct("<Q").unpack_from, self._data, self._at, self._size - 8
+        starts, lengths = array("Q"), array("Q")
+        seen: set[bytes] = set()
+        repeated: bytes | None = None
+        for _ in range(length):
+            if at > last:
+                self._truncated(at + 8)
+            (size,) = unpack(data, at)
+            if size > MAX_STRING_BYTES:
+                self.fail(f"not a usable GGUF file: a string of {key!r} claims {size} bytes")
+            at += 8
+            if keep:
+                starts.append(at)
+                lengths.append(size)
+                # llama.cpp reads a token up to its first NUL, numbers empty ones, and aborts where two are equal.
+                text = data[at : at + size]
+                if b"\0" in text:
+                    text = text[: text.index(b"\0")]
+                if text and text in seen and repeated is None:
+                    repeated = text
+                seen.add(text)
+            at += size
+        self._skip(at - self._at)
+        if keep:
+            shown = None if repeated is None else repeated.decode("utf-8", "replace")
+            self._vocabulary = Vocabulary(starts, lengths, shown)
+
+    def _tensor(self) -> TensorEntry:
+        name = self._text("a tensor's name", MAX_TENSOR_NAME_BYTES)
+        n_dimensions = self._u32()
+        if not 1 <= n_dimensions <= MAX_DIMENSIONS:
+            self.fail(f"not a usable GGUF file: tensor {name!r} has {n_dimensions} dimensions")
+        shape = struct.unpack_from(f"<{n_dimensions}Q", self._data, self._skip(8 * n_dimensions))
+        return TensorEntry(name, shape, self._u32(), self._u64())

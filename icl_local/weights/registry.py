@@ -1,0 +1,390 @@
+"""Names of models, and the file behind a name: a path, a registry entry, or a file on the Hugging Face hub.
+
+A registry entry is a family at one size; the method and ``dpo`` pick its variant. A plain .gguf path is its own
+model. The built-in entries are models/registry.toml; a user's file overrides them, variant by variant.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import json
+import os
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from icl_local.exceptions import ConfigError, MissingExtra, ModelError, UnknownName
+from icl_local.identity import key_of
+from icl_local.resources import read_text
+from icl_local.weights import hub
+from icl_local.weights.checksum import Progress, sha256_of
+from icl_local.weights.gguf_file import GgufInfo, read_info
+
+VARIANTS = ("base", "instruct", "base-dpo", "instruct-dpo")
+DPO_DATASET = "trl-lib/ultrafeedback_binarized"
+SMALL_PARAMETERS = 2_000_000_000  # the paper's border between its small and medium models
+EMBEDDED = "embedded:"
+_SPEC_KEYS = {"label", "parameters"}
+_VARIANT_KEYS = {"gguf": str, "stands_in": bool, "checkpoint": str, "trained_from": str, "also": list}
+
+
+@dataclass(frozen=True)
+class VariantSpec:
+    """Where one variant's file is (``gguf``), or what it can be made from; see models/registry.toml for the keys."""
+
+    gguf: str | None = None
+    stands_in: bool = False
+    checkpoint: str | None = None
+    trained_from: str | None = None
+    also: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FamilySpec:
+    """A registry entry: ``label`` as printed, ``parameters`` of the base model (None unknown), variants by name."""
+
+    name: str
+    label: str
+    parameters: int | None = None
+    variants: Mapping[str, VariantSpec] = field(default_factory=dict)
+    origin: str = "built in"
+
+    def recipe(self, variant: str) -> str:
+        """The commands that make a variant's file, and the one that registers it; one line."""
+        spec = self.variants[variant]
+        file = f"{self.name}-{variant}.gguf"
+        add = f"icl models add {self.name} --{variant} {file}"
+        if spec.checkpoint is not None:
+            return f"icl convert {spec.checkpoint} --out {file} && {add}"
+        if spec.trained_from is not None:
+            folder = f"{self.name}-{variant}"
+            dpo = f"icl dpo --base {spec.trained_from} --dataset {DPO_DATASET} --out {folder}"
+            return f"{dpo} && icl convert {folder} --out {file} && {add}"
+        return add
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A model file ready to be run. ``variant`` is the part it plays; ``source`` is file | embedded | hf:...@commit.
+
+    ``also_base``: an instruct file that stands in for the base model (the embedded one).
+    """
+
+    path: Path
+    info: GgufInfo
+    sha256: str
+    label: str
+    variant: str
+    dpo: bool
+    registry_name: str | None
+    source: str
+    also_base: bool = False
+
+    @property
+    def parameters(self) -> int | None:
+        """Number of weights in the file."""
+        return self.info.parameters
+
+    @property
+    def size_class(self) -> str:
+        """small (under two billion weights) or medium, as the paper divides its models."""
+        return "small" if self.info.parameters < SMALL_PARAMETERS else "medium"
+
+    @property
+    def model_id(self) -> str:
+        """Key of the model, whatever file it comes in: label, variant and dpo."""
+        return key_of(kind="model", label=self.label, variant=self.variant, dpo=self.dpo)
+
+    def model_row(self) -> dict[str, object]:
+        """Row of raw.models."""
+        return {
+            "model_id": self.model_id,
+            "label": self.label,
+            "variant": self.variant,
+            "dpo": self.dpo,
+            "parameters": self.parameters,
+            "size_class": self.size_class,
+            "registry_name": self.registry_name,
+        }
+
+    def file_row(self) -> dict[str, object]:
+        """Row of raw.gguf_files; no folder of the user's is in it."""
+        return {
+            "gguf_sha256": self.sha256,
+            "file_name": self.path.name,
+            "source": self.source,
+            "bytes": self.info.bytes,
+            "architecture": self.info.architecture,
+            "quantization": self.info.quantization,
+            "parameters": self.info.parameters,
+            "context_length": self.info.context_length,
+            "vocab_size": self.info.vocab_size,
+            "add_bos": self.info.add_bos,
+            "has_chat_template": self.info.chat_template is not None,
+            "conversion_id": self.info.metadata.get("icl.conversion_id"),
+        }
+
+
+def user_models_file() -> Path:
+    """The user's registry: ICL_MODELS_FILE, else models.toml in the user's configuration folder."""
+    if given := os.environ.get("ICL_MODELS_FILE"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "icl-local" / "models.toml"
+
+
+def load_registry(user_file: Path | None = None) -> dict[str, FamilySpec]:
+    """All entries by name: the built-in ones, each overridden by what ``user_file`` says of it.
+
+    Raises ConfigError where a file cannot be read or holds an unknown key.
+    """
+    families = _parse(read_text("models", "registry.toml"), "models/registry.toml", Path())
+    path = user_file or user_models_file()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return families
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); correct it or remove it") from error
+    for name, family in _parse(text, str(path), path.parent, known=families).items():
+        families[name] = family
+    return families
+
+
+def resolve(
+    name: str,
+    *,
+    method_kind: str,
+    dpo: bool = False,
+    models_file: Path | None = None,
+    on_progress: Progress | None = None,
+) -> ResolvedModel:
+    """The model that ``name`` means for a method of kind ``completion`` (its base) or ``chat`` (its instruct variant).
+
+    ``name`` is hf:owner/repo/file.gguf[@revision], a registry name, or a path. Raises UnknownName, ConfigError (no such
+    variant, or no file yet: the message says how to make one), ModelError, HubError.
+    """
+    families = {} if name.startswith("hf:") else load_registry(models_file)
+    variant = "instruct" if method_kind == "chat" else "base"
+    if name in families:
+        model = _from_family(families[name], variant, dpo, on_progress)
+    elif name.startswith("hf:") or name.endswith(".gguf") or os.sep in name or Path(name).is_file():
+        path, source, sha256 = _file(name, on_progress)
+        model = _resolved(path, source, sha256, path.stem, variant, dpo, None, on_progress)
+    else:
+        close = difflib.get_close_matches(name, families, n=1)
+        raise UnknownName(
+            f"no model is called {name!r}"
+            + (f" (did you mean {close[0]}?)" if close else "")
+            + "; give a .gguf file, hf:owner/repo/file.gguf, or one of: "
+            + ", ".join(families)
+        )
+    if method_kind == "chat" and model.info.chat_template is None:
+        raise ModelError(
+            f"{model.path}: holds no chat template, so it cannot answer as an instruct model; give an instruct file, "
+            "or use zero-shot or urial"
+        )
+    return model
+
+
+def local_path(spec: VariantSpec) -> Path | None:
+    """Where the variant's file lies on this disk, None where it is not here; asks no server."""
+    if spec.gguf is None:
+        return None
+    if spec.gguf.startswith("hf:"):
+        return hub.cached(spec.gguf)
+    path = _embedded(spec.gguf) if spec.gguf.startswith(EMBEDDED) else Path(spec.gguf)
+    return path if path is not None and path.is_file() else None
+
+
+def state(spec: VariantSpec) -> str:
+    """here | to fetch | to make | not installed (the embedded one) | missing (a path without a file)."""
+    if local_path(spec) is not None:
+        return "here"
+    if spec.gguf is None:
+        return "to make"
+    if spec.gguf.startswith("hf:"):
+        return "to fetch"
+    return "not installed" if spec.gguf.startswith(EMBEDDED) else "missing"
+
+
+def add(
+    name: str,
+    *,
+    files: Mapping[str, str],
+    label: str | None = None,
+    models_file: Path | None = None,
+) -> Path:
+    """Write ``files`` (variant -> path or hf: reference) under ``name`` into the user's registry; its path in return.
+
+    Files are checked before they are written down, other entries are kept. Raises ConfigError or ModelError.
+    """
+    path = models_file or user_models_file()
+    if not name or name != name.strip() or any(c in name for c in "/\\:,") or name.endswith(".gguf"):
+        raise ConfigError(f"{name!r} cannot be a model's name: no /, \\, : or comma, and not ending in .gguf")
+    if not files:
+        raise ConfigError(f"nothing to add for {name}: give at least one file, such as --base FILE.gguf")
+    written = {}
+    for variant, given in files.items():
+        if variant not in VARIANTS:
+            raise ConfigError(f"{variant!r} is no variant; there are {', '.join(VARIANTS)}")
+        if not given.startswith("hf:"):
+            info = read_info(Path(given).expanduser())
+            if variant.startswith("instruct") and info.chat_template is None:
+                raise ModelError(f"{given}: holds no chat template, so it cannot be the {variant} file of {name}")
+            given = str(info.path.resolve())
+        written[variant] = {"gguf": given}
+    load_registry(path)  # what is there must be readable before it is written again
+    tables = _tables(path.read_text(encoding="utf-8"), str(path)) if path.exists() else {}
+    entry = {**tables.get(name, {}), **written}
+    if label is not None:
+        entry["label"] = label
+    tables[name] = entry
+    _write(path, _toml(tables))
+    return path
+
+
+def _from_family(family: FamilySpec, variant: str, dpo: bool, on_progress: Progress | None) -> ResolvedModel:
+    wanted = f"{variant}-dpo" if dpo else variant
+    spec = family.variants.get(wanted)
+    if spec is None:
+        raise ConfigError(
+            f"{family.name} has no {wanted} variant, only {', '.join(family.variants)}; add one with: "
+            f"icl models add {family.name} --{wanted} FILE.gguf"
+        )
+    if spec.gguf is None:
+        also = f"; or use one made by others: --model {spec.also[0]}" if spec.also else ""
+        raise ConfigError(f"no file for {family.name} ({wanted}) yet; make it: {family.recipe(wanted)}{also}")
+    path, source, sha256 = _file(spec.gguf, on_progress)
+    model = _resolved(path, source, sha256, family.label, variant, dpo, family.name, on_progress)
+    return replace(model, also_base=spec.stands_in)
+
+
+def _file(reference: str, on_progress: Progress | None) -> tuple[Path, str, str | None]:
+    """(path, what is recorded as its source, SHA-256 where it is known already)."""
+    if reference.startswith("hf:"):
+        fetched = hub.fetch(reference, on_progress=on_progress)
+        return fetched.path, fetched.source, fetched.sha256
+    if reference.startswith(EMBEDDED):
+        path = _embedded(reference)
+        if path is None:
+            raise MissingExtra("demo", reference.removeprefix(EMBEDDED).replace("_", "-"))
+        return path, "embedded", None
+    return Path(reference).expanduser(), "file", None
+
+
+def _embedded(reference: str) -> Path | None:
+    """The .gguf file in an installed package's folder; the package is found and not imported."""
+    try:
+        spec = importlib.util.find_spec(reference.removeprefix(EMBEDDED))
+    except (ImportError, ValueError):  # a parent package is missing, or it is no name
+        return None
+    folders = spec.submodule_search_locations if spec is not None else None
+    return next((file for folder in folders or () for file in sorted(Path(folder).glob("*.gguf"))), None)
+
+
+def _resolved(
+    path: Path,
+    source: str,
+    sha256: str | None,
+    label: str,
+    variant: str,
+    dpo: bool,
+    registry_name: str | None,
+    on_progress: Progress | None,
+) -> ResolvedModel:
+    info = read_info(path)
+    try:
+        digest = sha256 or sha256_of(path, on_progress=on_progress)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+    dpo = dpo or info.metadata.get("icl.dpo") is True  # what `icl convert` writes into a trained model
+    return ResolvedModel(path, info, digest, label, variant, dpo, registry_name, source)
+
+
+def _tables(text: str, where: str) -> dict[str, dict[str, object]]:
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where}: not valid TOML: {error}") from error
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise ConfigError(f"{where}: {name!r} is not a table; an entry begins with [{name}]")
+    return tables
+
+
+def _parse(text: str, where: str, folder: Path, known: Mapping[str, FamilySpec] | None = None) -> dict[str, FamilySpec]:
+    """Entries of one file; one that is in ``known`` keeps what the file does not say."""
+    families = {}
+    for name, table in _tables(text, where).items():
+        unknown = set(table) - _SPEC_KEYS - set(VARIANTS)
+        if unknown:
+            raise ConfigError(f"{where}: [{name}] has the unknown key {min(unknown)!r}")
+        base = (known or {}).get(name) or FamilySpec(name, name)
+        variants = dict(base.variants)
+        for variant in VARIANTS:
+            if variant in table:
+                kept = variants.get(variant, VariantSpec())
+                variants[variant] = _variant(table[variant], f"{where}: [{name}.{variant}]", folder, kept)
+        label, parameters = table.get("label", base.label), table.get("parameters", base.parameters)
+        if not isinstance(label, str) or not label:
+            raise ConfigError(f"{where}: [{name}] label must be a text")
+        if parameters is not None and (not isinstance(parameters, int) or parameters <= 0):
+            raise ConfigError(f"{where}: [{name}] parameters must be a number of weights")
+        origin = "built in" if known is None else where
+        families[name] = FamilySpec(name, label, parameters, variants, origin)
+    return families
+
+
+def _variant(table: object, where: str, folder: Path, kept: VariantSpec) -> VariantSpec:
+    """``kept`` with what the table says; a file of the user's own stands in for nothing unless it says so."""
+    if not isinstance(table, dict):
+        raise ConfigError(f"{where} must be a table with gguf = ...")
+    for key, value in table.items():
+        if key not in _VARIANT_KEYS:
+            raise ConfigError(f"{where} has the unknown key {key!r}")
+        if not isinstance(value, _VARIANT_KEYS[key]):
+            raise ConfigError(f"{where} {key} is {value!r}, not a {_VARIANT_KEYS[key].__name__}")
+    given = {"stands_in": False, **table}
+    gguf = given.get("gguf")
+    if gguf is not None and not gguf.startswith(("hf:", EMBEDDED)):
+        given["gguf"] = str(folder / Path(gguf).expanduser())
+    if "also" in given:
+        given["also"] = tuple(map(str, given["also"]))
+    return replace(kept, **given)
+
+
+def _toml(tables: Mapping[str, Mapping[str, object]]) -> str:
+    """The user's entries as TOML; JSON's strings, numbers, lists and booleans are TOML's too."""
+    lines = ["# Models of this user, for icl --model NAME. Written by `icl models add`, which keeps no comments."]
+    for name, table in tables.items():
+        lines += ["", f"[{_key(name)}]"]
+        lines += [f"{_key(k)} = {_value(v)}" for k, v in table.items() if not isinstance(v, dict)]
+        for variant, values in table.items():
+            if isinstance(values, dict):
+                lines += ["", f"[{_key(name)}.{_key(variant)}]"]
+                lines += [f"{_key(k)} = {_value(v)}" for k, v in values.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _key(name: str) -> str:
+    return name if name.replace("-", "").replace("_", "").isalnum() and name.isascii() else _value(name)
+
+
+def _value(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(file.name, path)
+    except (OSError, UnicodeEncodeError) as error:  # the second: a file name that is not UTF-8
+        reason = error.strerror if isinstance(error, OSError) else "a name in it is not UTF-8"
+        raise ConfigError(f"{path}: cannot be written ({reason}); set ICL_MODELS_FILE") from error

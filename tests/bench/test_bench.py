@@ -1,0 +1,108 @@
+"""The benchmark on a tiny file: every contender does the same work; and memory that does not grow with the run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from icl_local import bench, store
+from icl_local.bench import model
+from icl_local.cli import icl
+from icl_local.engine.protocol import EngineOptions, Request
+from icl_local.engine.worker import Worker
+from icl_local.prompting import queries
+from icl_local.weights.gguf_file import read_info
+
+
+def test_contenders_generate_the_same_number_of_tokens(tmp_path: Path, tiny_gguf: Path) -> None:
+    asked = queries.samples("en").queries[:3]
+    results = bench.run(
+        tiny_gguf, asked, max_tokens=6, parallels=(1, 2), contenders=("create_completion", "server"), concurrencies=(2,)
+    )
+    told = {(r.contender, r.parallel): r for r in results if not r.contender.startswith("limit")}
+    assert set(told) == {
+        ("icl-local", 1),
+        ("icl-local", 2),
+        ("create_completion", 1),
+        ("server (llama-cpp-python)", 2),
+    }
+    assert {r.error for r in results} == {None}
+    assert {r.new_tokens for r in told.values()} <= {18, 21}  # llama-cpp-python counts one more a prompt
+    assert told["icl-local", 2].new_tokens == 18
+    assert all(r.tokens_per_second > 0 for r in results)
+    with store.Store(tmp_path / "x.duckdb") as writer:
+        rows = bench.rows(results, model="tiny.gguf", quantization="F32", n_queries=3)
+        writer.put([("benchmarks", row) for row in rows])
+    assert store.query(tmp_path / "x.duckdb", "select count(*) from raw.benchmarks").rows == [(6,)]
+
+
+def test_the_command_times_a_random_model_of_a_known_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"layers": 2, "embd": 64, "heads": 4, "kv_heads": 2, "ff": 128, "vocab": 49_280}
+    monkeypatch.setitem(model.SHAPES, "1b", small)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    asked = ["--shape", "1b", "--type", "q8_0", "--limit", "2", "--max-tokens", "3", "--at-once", "1,2"]
+    asked += ["--contenders", "create_completion", "--format", "json", "--db", str(tmp_path / "x.duckdb")]
+    files = {}
+    for _ in range(2):
+        result = CliRunner().invoke(icl, ["bench", *asked])
+        assert result.exit_code == 0, result.output
+        told = {(row["contender"], row["at once"]): row for row in json.loads(result.stdout)}
+        assert {("icl-local", 1), ("icl-local", 2), ("create_completion", 1)} <= set(told)
+        assert all(row["error"] is None and row["tokens/s"] > 0 for row in told.values())
+        assert told["create_completion", 1]["x loop"] == pytest.approx(1)
+        built = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "icl-local" / "bench").iterdir()}
+        assert files in ({}, built)  # made once
+        files = built
+    assert set(files) == {"random-1b.f16.gguf", "random-1b.q8_0.gguf"}
+    info = read_info(tmp_path / "icl-local" / "bench" / "random-1b.q8_0.gguf")
+    block = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128 + 2 * 64
+    assert (info.quantization, info.parameters) == ("Q8_0", 49_280 * 64 + 64 + 2 * block)
+
+
+def test_a_contender_that_fails_is_told_and_has_no_rate(tiny_gguf: Path) -> None:
+    result = bench.run(
+        tiny_gguf, queries.samples("en").queries[:1], max_tokens=2, parallels=(), contenders=(),
+        servers=("http://127.0.0.1:9/v1",), concurrencies=(1,),
+    )[-1]  # fmt: skip
+    assert result.error
+    assert result.tokens_per_second == 0
+
+
+@pytest.mark.parametrize(
+    ("printed", "rate", "error"),
+    [
+        ('{"pp": 9, "t": 2.0, "speed_tg": 40.0}', 40.0, None),
+        ("cannot load the model", None, "llama-batched-bench wrote no result"),
+    ],
+)
+def test_llama_batched_bench_is_a_limit_beside_the_others(
+    tmp_path: Path, tiny_gguf: Path, printed: str, rate: float | None, error: str | None
+) -> None:
+    program = tmp_path / "llama-batched-bench"
+    program.write_text(f"#!/bin/sh\necho \"$@\" >'{tmp_path}/asked'\necho '{printed}'\n")
+    program.chmod(0o755)
+    asked = queries.samples("en").queries[:2]
+    result = bench.run(tiny_gguf, asked, max_tokens=3, parallels=(2,), contenders=(), batched_bench=program)[-1]
+    assert (result.contender, result.parallel, result.decode_rate, result.error) == (program.name, 2, rate, error)
+    assert "-ntg 3 -npl 2" in (tmp_path / "asked").read_text()
+
+
+def resident_bytes(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no VmRSS")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads resident memory from /proc")
+def test_memory_does_not_grow_between_query_100_and_query_1000(tiny_gguf: Path) -> None:
+    requests = [Request(str(i), f"{'lorem ipsum ' * (5 + i % 30)} number {i}", 3) for i in range(1000)]
+    with Worker(tiny_gguf, EngineOptions(parallel=16)) as worker:
+        for number, _ in enumerate(worker.generate(requests), start=1):
+            if number == 100:
+                early = resident_bytes(worker.pid)
+        late = resident_bytes(worker.pid)
+    assert late - early < 100e6

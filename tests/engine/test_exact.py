@@ -1,0 +1,120 @@
+"""The exactness probe: it says yes where batches change nothing, and no where they do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from icl_local import store
+from icl_local.engine import exact, llama
+from icl_local.engine.batching import Row
+from icl_local.engine.prefix_cache import PrefixCache
+from icl_local.engine.protocol import EngineOptions, Request
+from icl_local.engine.worker import Worker
+from icl_local.running import probe
+
+PROMPTS = exact.probe_prompts(5, prefix_words=60)
+
+
+@pytest.fixture(scope="module")
+def embedded_worker(embedded_model: Path) -> Iterator[Worker]:
+    with Worker(embedded_model) as worker:
+        yield worker
+
+
+def test_the_embedded_file_is_exact_in_streams(embedded_worker: Worker) -> None:
+    (verdict,) = exact.probe(
+        embedded_worker,
+        quantization="Q4_1",
+        prompts=PROMPTS,
+        n_tokens=16,
+        sizes=(2, 4),
+        rate_sizes=(2,),
+        first_only=True,
+    )
+    assert verdict.exact, verdict
+    assert len(verdict.cases) == 4
+    assert verdict.parallel == 2
+
+
+def test_the_probe_says_no_to_one_unified_buffer(embedded_worker: Worker) -> None:
+    (verdict,) = exact.probe(
+        embedded_worker, quantization="Q4_1", prompts=PROMPTS, n_tokens=16, sizes=(4,), settings=[probe.UNIFIED]
+    )
+    assert not verdict.exact
+    assert verdict.difference is not None
+    assert verdict.rates == {}
+
+
+def test_f32_weights_are_exact_with_two_rows(tiny_gguf: Path) -> None:
+    with Worker(tiny_gguf) as worker:
+        verdicts = exact.quick_probe(worker, quantization="F32")
+    assert [verdict.exact for verdict in verdicts] == [True]
+    assert verdicts[0].settings["min_rows"] == 2
+
+
+def agreeing_rows(path: Path, *, repack: bool) -> int:
+    """The smallest batch from which on one decoded token has the logits it has in a batch of 16."""
+    model = llama.LlamaModel(path, EngineOptions(repack=repack))
+    try:
+        found: dict[int, list[bytes]] = {}
+        for n in (1, 2, 4, 8, 16):
+            model.open(n_sequences=16, n_ctx_seq=256)
+            model.decode([Row(40 + s, s, 0, True) for s in range(n)])
+            found[n] = [model.logits(i).tobytes() for i in range(n)]
+    finally:
+        model.close()
+    agree = [n for n in found if all(a == b for a, b in zip(found[n], found[16], strict=False))]
+    return next(n for n in found if all(m in agree for m in found if m >= n))
+
+
+@pytest.mark.parametrize(("type_name", "expected"), [("q8_0", 1), ("f16", 2), ("q4_k_m", 8)])
+def test_rows_from_which_kernels_agree(embedded_model: Path, tmp_path: Path, type_name: str, expected: int) -> None:
+    path = tmp_path / f"{type_name}.gguf"
+    llama.quantize(embedded_model, path, type_name, allow_requantize=True)
+    found = agreeing_rows(path, repack=True)
+    assert found <= expected, "docs/exactness.md promises fewer rows"
+
+
+def test_a_verdict_is_stored_and_found_again(tmp_path: Path, tiny_gguf: Path) -> None:
+    db = tmp_path / "x.duckdb"
+    verdicts = probe.probe_model(db, str(tiny_gguf), n_prompts=4, n_tokens=6, prefix_words=20, also_unified=True)
+    stored = store.query(db, "select exact, n_prompts, n_tokens, file_name from probes order by exact desc").rows
+    assert stored[0] == (True, 4, 6, "tiny.gguf")
+    assert len(stored) == len(verdicts) == 3  # two rows are enough here, so eight are not tried
+
+
+def test_a_prefix_on_disk_gives_the_same_bits(tmp_path: Path, tiny_gguf: Path) -> None:
+    requests = [Request(str(i), "word " * 200 + f"number {i}", 8) for i in range(4)]
+    options = EngineOptions(trace=True, prefix_cache=str(tmp_path / "prefixes"))
+    with Worker(tiny_gguf, options) as worker:
+        first = {c.id: c for c in worker.generate(requests)}
+        assert worker.stats.prefix_source == "decoded"
+    with Worker(tiny_gguf, options) as worker:
+        second = {c.id: c for c in worker.generate(requests)}
+        assert worker.stats.prefix_source == "cache"
+    assert first == second
+
+
+def test_a_torn_prefix_file_is_a_miss(tmp_path: Path) -> None:
+    cache, tokens = PrefixCache("scope", tmp_path), list(range(300))
+    cache.put(tokens, b"state")
+    (path,) = tmp_path.iterdir()
+    assert PrefixCache("scope", tmp_path).get(tokens) == b"state"
+    assert PrefixCache("other", tmp_path).get(tokens) is None
+    path.write_bytes(path.read_bytes()[:-1])
+    assert PrefixCache("scope", tmp_path).get(tokens) is None
+
+
+def test_a_looping_answer_is_ended_when_asked(tiny_gguf: Path) -> None:
+    request = Request("a", "Say it:", 300, grammar='root ::= "again and again " root')
+    with Worker(tiny_gguf) as worker:
+        (whole,) = worker.generate([request])
+        (stopped,) = worker.generate([request], stop_on_loop=True)
+    assert whole.finish_reason == "length"
+    assert stopped.finish_reason == "stopped_on_loop"
+    assert stopped.new_tokens + stopped.tokens_saved == 300
+    assert stopped.tokens_saved > 0
+    assert whole.raw_text.startswith(stopped.raw_text)

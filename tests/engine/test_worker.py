@@ -1,0 +1,195 @@
+"""The engine for real: llama.cpp in its worker process, on a tiny random file and on the embedded model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from icl_local import prompting
+from icl_local.engine import llama
+from icl_local.engine.protocol import EngineOptions, Request
+from icl_local.engine.worker import Worker
+from icl_local.exceptions import ConfigError, EngineError, ModelError
+from icl_local.prompting import queries
+
+PROMPTS = [f"The story number {i} begins {'far ' * (3 * i + 1)}away" for i in range(12)]
+
+
+def requests(*, max_tokens: int = 24, n: int = 12) -> list[Request]:
+    return [Request(str(i), prompt, max_tokens) for i, prompt in enumerate(PROMPTS[:n])]
+
+
+@pytest.fixture(scope="module")
+def tiny_worker(tiny_gguf: Path) -> Iterator[Worker]:
+    with Worker(tiny_gguf, EngineOptions(trace=True)) as worker:
+        yield worker
+
+
+@pytest.fixture(scope="session")
+def f32_model(embedded_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("f32") / "smollm2.f32.gguf"
+    llama.quantize(embedded_model, path, "f32", allow_requantize=True)
+    return path
+
+
+def test_batches_give_the_tokens_and_logits_of_one_at_a_time(tiny_worker: Worker) -> None:
+    alone = {c.id: c for c in tiny_worker.generate(requests(), parallel=1, share_prefix=False)}
+    for parallel in (2, 5, 8):
+        together = {c.id: c for c in tiny_worker.generate(requests()[::-1], parallel=parallel)}
+        assert together == alone
+    assert all(len(c.digests) == c.new_tokens > 0 for c in alone.values())
+
+
+def test_a_prompt_longer_than_a_batch_is_decoded_in_chunks(tiny_worker: Worker) -> None:
+    long = Request("long", "word " * 700, 8)
+    (small,) = tiny_worker.generate([long], n_ubatch=64)
+    (large,) = tiny_worker.generate([long], n_ubatch=2048)
+    assert small.tokens == large.tokens
+    assert small.prompt_tokens > 1024
+
+
+def test_leaving_early_stops_the_worker_and_the_next_call_is_clean(tiny_worker: Worker) -> None:
+    for completion in tiny_worker.generate(requests(max_tokens=200), parallel=2):
+        assert completion.new_tokens > 0
+        break
+    assert tiny_worker.stats.interrupted
+    assert len(list(tiny_worker.generate(requests()))) == 12
+
+
+def test_a_grammar_constrains_the_answer(tiny_worker: Worker) -> None:
+    grammar = 'root ::= "{\\"score\\": \\"" [1-5] "\\"}"'
+    (done,) = tiny_worker.generate([Request("g", "Score:", 64, grammar=grammar)])
+    assert json.loads(done.raw_text)["score"] in "12345"
+    assert done.finish_reason == "eog"
+
+
+def test_a_grammar_that_does_not_parse_is_a_told_error(tiny_worker: Worker) -> None:
+    with pytest.raises(ConfigError, match="grammar"):
+        list(tiny_worker.generate([Request("g", "x", 4, grammar="root ::= (")]))
+
+
+def generate_and_signal(worker: Worker, number: signal.Signals) -> None:
+    for _ in worker.generate(requests(max_tokens=400), parallel=2):
+        os.kill(worker.pid, number)
+
+
+def test_a_worker_that_dies_is_a_told_error(tiny_gguf: Path) -> None:
+    with Worker(tiny_gguf) as worker:
+        with pytest.raises(EngineError, match="SIGKILL"):
+            generate_and_signal(worker, signal.SIGKILL)
+        with pytest.raises(EngineError):
+            list(worker.generate(requests()))
+
+
+def test_an_abort_inside_llama_cpp_is_a_told_error(tiny_gguf: Path) -> None:
+    with Worker(tiny_gguf) as worker, pytest.raises(EngineError, match="SIGABRT"):
+        generate_and_signal(worker, signal.SIGABRT)
+
+
+def test_a_worker_ends_with_its_parent(tiny_gguf: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from icl_local.engine.worker import Worker\n"
+        "worker = Worker(Path(sys.argv[1])); print(worker.pid, flush=True); sys.stdin.read()"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script, str(tiny_gguf)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    parent.kill()
+    parent.communicate()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and _runs(pid):
+        time.sleep(0.05)
+    assert not _runs(pid)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        try:
+            os.kill(pid, 0)
+        except OSError:
+            return False
+        return not Path("/proc").is_dir()
+
+
+def test_a_file_that_is_not_gguf_never_reaches_llama_cpp(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"no model" * 100)
+    with pytest.raises(ModelError, match=r"model\.gguf"):
+        Worker(path)
+
+
+def test_gpu_layers_without_a_gpu_build_is_a_told_error(tiny_gguf: Path) -> None:
+    if llama.system_info()["gpu"] == "true":
+        pytest.skip("this build offloads")
+    with pytest.raises(ConfigError, match="GPU"):
+        Worker(tiny_gguf, EngineOptions(gpu_layers=4))
+
+
+def test_quantising_leaves_no_partial_file_behind(tiny_gguf: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="choose one of"):
+        llama.quantize(tiny_gguf, tmp_path / "x.gguf", "q99")
+    llama.quantize(tiny_gguf, tmp_path / "tiny.f16.gguf", "f16")
+    assert [p.name for p in tmp_path.iterdir()] == ["tiny.f16.gguf"]
+
+
+def test_prompt_logits_do_not_depend_on_the_chunk(tiny_gguf: Path) -> None:
+    (tokens,) = llama.tokenize(tiny_gguf, ["the answer " * 60])
+    whole = llama.prompt_logits(tiny_gguf, tokens)
+    assert whole.shape[0] == len(tokens)
+    assert np.array_equal(whole[:20], llama.prompt_logits(tiny_gguf, tokens[:20]))
+
+
+def study_prompts() -> list[Request]:
+    """URIAL in three languages, one zero-shot, one longer than a batch of 512 by its query alone."""
+    asked = [("en", "urial", 0), ("es", "urial", 2), ("fr", "urial", 4), ("en", "zero-shot", 1)]
+    built = []
+    for language, method, number in asked:
+        query = queries.samples(language).queries[number]
+        built.append(prompting.build(query, method=method, language=language).text)
+    long = "Summarise: " + " ".join(f"On day {i} the crew saw {i * 7 % 13} whales." for i in range(70))
+    query = queries.Query("test", "long", "en", long, "multi")
+    built.append(prompting.build(query, method="zero-shot", language="en").text)
+    return [Request(str(i), text, 128, ignore_eog=True) for i, text in enumerate(built)]
+
+
+def test_every_token_equals_transformers_in_fp32(f32_model: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from transformers import AutoModelForCausalLM
+
+    asked = study_prompts()
+    with Worker(f32_model, EngineOptions(trace=True)) as worker:
+        alone = {c.id: c for c in worker.generate(asked, parallel=1)}
+        together = {c.id: c for c in worker.generate(asked, parallel=8)}
+    assert together == alone
+    # The file's own tokenizer gives the ids: Transformers rebuilds one from GGUF without its split of digits.
+    prompts = llama.tokenize(f32_model, [request.prompt for request in asked])
+    model = AutoModelForCausalLM.from_pretrained(f32_model.parent, gguf_file=f32_model.name, dtype=torch.float32)
+    equal = 0
+    for request, ids in zip(asked, prompts, strict=True):
+        assert len(ids) == alone[request.id].prompt_tokens
+        with torch.inference_mode():
+            output = model.generate(
+                torch.tensor([ids]),
+                attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+                do_sample=False,
+                repetition_penalty=1.1,
+                max_new_tokens=128,
+                eos_token_id=None,
+                pad_token_id=0,
+            )
+        theirs = output[0, len(ids) :].tolist()
+        equal += sum(a == b for a, b in zip(theirs, alone[request.id].tokens, strict=True))
+    assert equal == 640

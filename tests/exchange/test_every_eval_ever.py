@@ -1,0 +1,155 @@
+"""Records for Every Eval Ever hold what its schema 0.2.1 asks for, and nothing that it does not know."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icl_local import store
+from icl_local.cli import main
+from icl_local.exceptions import ConfigError
+from icl_local.exchange import every_eval_ever
+from icl_local.exchange.export import Selection
+from tests import synthetic
+
+# What of the schema concerns records like ours: required keys, closed objects, types and ranges.
+TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+MODEL = {
+    "type": "object",
+    "required": ["name", "id"],
+    "properties": {
+        "name": {"type": "string"},
+        "id": {"type": "string", "pattern": "^[^/]+/[^/]+$"},
+        "inference_engine": {"type": "object", "additionalProperties": {"type": "string"}},
+        "additional_details": TEXTS,
+    },
+}
+RESULT = {
+    "type": "object",
+    "required": ["evaluation_name", "source_data", "metric_config", "score_details"],
+    "properties": {
+        "source_data": {
+            "required": ["dataset_name", "source_type"],
+            "properties": {"source_type": {"enum": ["hf_dataset", "other"]}, "additional_details": TEXTS},
+        },
+        "metric_config": {
+            "required": ["lower_is_better", "score_type", "min_score", "max_score"],
+            "properties": {
+                "score_type": {"const": "continuous"},
+                "llm_scoring": {"required": ["judges", "input_prompt"], "properties": {"judges": {"minItems": 1}}},
+            },
+        },
+        "score_details": {
+            "required": ["score"],
+            "properties": {
+                "score": {"type": "number"},
+                "uncertainty": {
+                    "properties": {
+                        "standard_error": {"required": ["value"]},
+                        "confidence_interval": {
+                            "required": ["lower", "upper"],
+                            "properties": {"confidence_level": {"minimum": 0, "maximum": 1}},
+                        },
+                        "num_samples": {"type": "integer"},
+                    }
+                },
+            },
+        },
+        "generation_config": {
+            "properties": {
+                "generation_args": {
+                    "additionalProperties": False,
+                    "properties": {
+                        "temperature": {"type": ["null", "number"]},
+                        "max_tokens": {"type": "integer", "minimum": 1},
+                        "prompt_template": {"type": "string"},
+                    },
+                },
+                "additional_details": TEXTS,
+            }
+        },
+    },
+}
+RECORD = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": [
+        "schema_version",
+        "evaluation_id",
+        "retrieved_timestamp",
+        "source_metadata",
+        "model_info",
+        "eval_library",
+        "evaluation_results",
+    ],
+    "properties": {
+        "schema_version": {"const": "0.2.1"},
+        "evaluation_id": {"type": "string"},
+        "evaluation_timestamp": {"type": "string"},
+        "retrieved_timestamp": {"type": "string", "pattern": r"^\d+\.\d+$"},
+        "source_metadata": {
+            "required": ["source_type", "source_organization_name", "evaluator_relationship"],
+            "properties": {"source_type": {"const": "evaluation_run"}},
+        },
+        "eval_library": {"required": ["name", "version"]},
+        "model_info": MODEL,
+        "evaluation_results": {"type": "array", "minItems": 1, "items": RESULT},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return synthetic.build(tmp_path_factory.mktemp("eee") / "study.duckdb", queries=20)
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(folder.rglob("*.json"))]
+
+
+def test_every_record_is_valid_and_no_result_is_lost(database: Path, tmp_path: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    done = every_eval_ever.export_records(database, tmp_path, chosen=Selection(), organization="Lab")
+    found = records(tmp_path)
+    assert len(found) == len(done.files) > 1
+    for record in found:
+        jsonschema.validate(record, RECORD)
+    ((n_scores,),) = store.query(database, "select count(*) from score_means where reading = 'strict'").rows
+    ((n_errors,),) = store.query(database, "select count(*) from error_rates").rows
+    assert sum(len(record["evaluation_results"]) for record in found) == n_scores + n_errors == done.rows
+    assert all(uuid.UUID(path.stem) for path in done.files)
+    assert {record["source_metadata"]["source_organization_name"] for record in found} == {"Lab"}
+
+
+def test_scores_are_those_of_the_views(database: Path, tmp_path: Path) -> None:
+    every_eval_ever.export_records(database, tmp_path, chosen=Selection(), organization="Lab")
+    results = [result for record in records(tmp_path) for result in record["evaluation_results"]]
+    means = [r for r in results if r["metric_config"]["max_score"] == 5]
+    ((total,),) = store.query(database, "select sum(mean) from score_means where reading = 'strict'").rows
+    assert sum(r["score_details"]["score"] for r in means) == pytest.approx(total)
+    assert all(r["metric_config"]["lower_is_better"] is (r["metric_config"]["max_score"] == 100) for r in results)
+
+
+def test_the_same_results_have_the_same_file_names(database: Path, tmp_path: Path) -> None:
+    first = every_eval_ever.export_records(database, tmp_path / "a", chosen=Selection(), organization="Lab")
+    second = every_eval_ever.export_records(database, tmp_path / "b", chosen=Selection(), organization="Lab")
+    assert [path.name for path in first.files] == [path.name for path in second.files]
+
+
+def test_a_selection_that_holds_nothing_is_told(database: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing like that"):
+        every_eval_ever.export_records(database, tmp_path, chosen=Selection(model="none"), organization="Lab")
+
+
+def test_the_command_writes_them(database: Path, tmp_path: Path) -> None:
+    out = tmp_path / "records"
+    with pytest.raises(SystemExit) as stopped:
+        main(["export", "--format", "every-eval-ever", "--lang", "en", "-o", str(out), "--db", str(database)])
+    assert stopped.value.code == 0
+    names = {result["evaluation_name"] for record in records(out) for result in record["evaluation_results"]}
+    assert names
+    assert all(" en: " in name for name in names)

@@ -1,0 +1,131 @@
+"""just-eval's judgment files come in through this project's parser, attach to what is there, and go out again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from icl_local import store
+from icl_local.exceptions import InputError
+from icl_local.judging.imports import import_judgments
+from icl_local.judging.template import Template
+from icl_local.prompting import json_items
+from icl_local.store.database import Store
+from tests.judge_rows import database, response_rows
+
+TEXT = """## Query:
+${instruction}
+## Output:
+${candidate}
+## Evaluate
+{"helpfulness": {"reason": "", "score": ""}, "clarity": {"reason": "", "score": ""}}
+"""
+
+
+def item(
+    number: int, result: str, *, generator: str = "peer-7b", instruction: str | None = None, output: str = "Answer"
+):
+    instruction = instruction or f"Question {number}?"
+    return {
+        "id": number,
+        "input": instruction,
+        "output_cand": f"{output} {number}",
+        "generator_cand": generator,
+        "eval_config": {"mode": "score_multi", "gpt": "gpt-4-0314", "max_words": -1},
+        "prompt": Template("peer", TEXT).fill(instruction, f"{output} {number}"),
+        "result": result,
+        "parsed_result": {"helpfulness": {"reason": "", "score": "5"}, "clarity": {"reason": "", "score": "5"}},
+    }
+
+
+def verdict(helpfulness: object, clarity: object) -> str:
+    return json.dumps(
+        {"helpfulness": {"reason": "r", "score": helpfulness}, "clarity": {"reason": "r", "score": clarity}}
+    )
+
+
+def bring_in(path: Path, items: list[dict], name: str = "judged.json"):
+    file = path.with_name(name)
+    file.write_text(json.dumps(items))
+    with Store(path) as target:
+        return import_judgments(target, json_items.read_file(file), source=file.name)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return database(tmp_path / "t.duckdb")
+
+
+def test_the_raw_result_is_read_never_the_parsed_one(path):
+    results = [verdict(4, 3), verdict("2", "N/A"), "Rate limit exceeded, score 5", verdict(9, 3), "N/A"]
+    done = bring_in(path, [item(n, result) for n, result in enumerate(results)])
+    assert (done.read, done.not_judged, done.new_responses) == (4, 1, 5)
+    assert done.added == {"ok": 1, "not_applicable": 1, "parse_error": 1, "out_of_range": 1}
+    rows = store.query(path, "select query_id, metric, score from scores join responses using (response_id)").rows
+    assert {(query, metric): score for query, metric, score in rows} == {
+        ("0", "helpfulness"): 4.0,
+        ("0", "clarity"): 3.0,
+        ("1", "helpfulness"): 2.0,
+        ("1", "clarity"): None,
+        ("2", "helpfulness"): None,
+        ("2", "clarity"): None,
+        ("3", "helpfulness"): None,
+        ("3", "clarity"): 3.0,
+    }
+
+
+def test_importing_twice_adds_nothing(path):
+    items = [item(n, verdict(4, 3)) for n in range(3)]
+    assert bring_in(path, items).added.total() == 3
+    again = bring_in(path, items, "copy.json")
+    assert (again.added.total(), again.new_responses) == (0, 0)
+    assert store.query(path, "select count(*) from responses").rows == [(3,)]
+
+
+def test_a_judgment_goes_to_the_response_of_the_model_that_said_it(tmp_path):
+    one, other = response_rows(2, model="Tiny 1B"), response_rows(2, model="Tiny 1B DPO")
+    path = database(tmp_path / "t.duckdb", one, other)
+    asked = {r["query_key"]: r["instruction"] for table, r in one if table == "queries"}
+    said = [r for table, r in one if table == "responses"]
+    items = [
+        {
+            **item(n, verdict(4, 3), generator="Tiny 1B DPO.urial"),
+            "input": asked[row["query_key"]],
+            "output_cand": row["text"],
+            "prompt": Template("peer", TEXT).fill(asked[row["query_key"]], row["text"]),
+        }
+        for n, row in enumerate(said)
+    ]
+    assert bring_in(path, items).new_responses == 0
+    assert store.query(path, "select distinct model, method from judgments").rows == [("Tiny 1B DPO", "urial")]
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ({"prompt": "something else"}, "no one template fits"),
+        ({"eval_config": None}, "no eval_config"),
+        ({"output_cand": 3}, "output_cand"),
+        ({"result": {"clarity": 5}}, "`result` is no text"),
+    ],
+)
+def test_a_file_that_is_none_is_refused_and_nothing_is_stored(path, change, told):
+    with pytest.raises(InputError, match=told):
+        bring_in(path, [item(0, verdict(4, 3)), {**item(1, verdict(4, 3)), **change}])
+    assert store.query(path, "select count(*) from responses").rows == [(0,)]
+
+
+@pytest.mark.parametrize("split, n, metrics", [("multi", 6, 5), ("safety", 4, 1)])
+def test_the_peer_s_published_judgments_come_in(path, shared_dir, split, n, metrics):
+    file = shared_dir / "just_eval" / f"peer_judgments_{split}.example.json"
+    items = json_items.read_file(file)
+    with Store(path) as target:
+        done = import_judgments(target, items, source=file.name)
+    assert done.added == {"repaired": n}
+    assert store.query(path, "select distinct split, repairs from judgments").rows == [(split, ["number_as_string"])]
+    scores = store.query(path, "select instruction, metric, score from scores join responses using (response_id)").rows
+    assert len(scores) == n * metrics
+    by_input = {one.data["input"]: one.data["parsed_result"] for one in items}
+    assert all(score == float(by_input[instruction][metric]["score"]) for instruction, metric, score in scores)

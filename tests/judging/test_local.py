@@ -1,0 +1,223 @@
+"""Local judges: whatever the model, every verdict ends and parses. And llama.cpp's own server as a judge."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import llama_cpp
+import pytest
+
+from icl_local import store
+from icl_local.engine.protocol import EngineOptions, Request
+from icl_local.engine.worker import Worker
+from icl_local.judging.api import ApiJudge
+from icl_local.judging.grammar import grammar_of
+from icl_local.judging.ledger import Task
+from icl_local.judging.local import LocalJudge
+from icl_local.judging.runner import judge_missing
+from icl_local.judging.template import Templates, verdict_schema
+from icl_local.openai_client import ApiClient
+from icl_local.weights import registry
+from tests.judge_rows import database, response_rows
+
+EMBEDDED = "smollm2-135m"
+
+
+SHORT = """Rate.
+## Query:
+${instruction}
+## Output:
+${candidate}
+## Evaluate
+{"clarity": {"reason": "", "score": ""}, "depth": {"reason": "", "score": ""}}
+"""
+
+
+@pytest.fixture
+def short(tmp_path) -> Templates:
+    """A user's own short prompts: the tiny model reads bytes."""
+    folder = tmp_path / "prompts"
+    folder.mkdir()
+    (folder / "judge.multi.txt").write_text(SHORT)
+    (folder / "judge.multi.fr.txt").write_text(SHORT.replace("Rate", "Jugez").replace("depth", "language_consistency"))
+    return Templates(overlay=folder)
+
+
+def test_a_random_model_gives_only_verdicts_that_parse(tmp_path, tiny_gguf, short):
+    path = database(tmp_path / "t.duckdb", response_rows(12), response_rows(6, language="fr"))
+    model = registry.resolve(str(tiny_gguf), method_kind="chat")
+    judge = LocalJudge(model, options=EngineOptions(parallel=8), reason_chars=12)
+    progress = judge_missing(path, judge, templates=short)
+    assert progress.wanted == 18
+    assert set(progress.statuses) <= {"ok", "not_applicable"}
+    assert progress.missing == 0
+    rows = store.query(path, "select raw_reply, structured, finish_reason from judgments").rows
+    assert {row[1:] for row in rows} == {("grammar", "eog")}
+    for reply, *_ in rows:
+        for entry in json.loads(reply).values():
+            assert 1 <= len(entry["reason"]) <= 12
+    metrics = store.query(
+        path,
+        "select language, list(distinct metric order by metric) from scores join responses using (response_id) "
+        "group by 1 order by 1",
+    ).rows
+    assert metrics == [("en", ["clarity", "depth"]), ("fr", ["clarity", "language"])]
+    assert judge_missing(path, judge, templates=short).wanted == 0
+
+
+def test_the_longest_verdict_fits_into_the_token_limit():
+    for aspects in (("safety",), Templates().get(split="multi", language="es").aspects):
+        grammar = grammar_of(verdict_schema(aspects), max_string_chars=7)
+        longest = {aspect: {"reason": "é" * 7, "score": "N/A"} for aspect in aspects}
+        assert grammar.max_tokens == len(json.dumps(longest, ensure_ascii=False).encode()) + 1
+
+
+def test_the_grammar_has_a_rule_for_each_place_of_the_schema():
+    text = grammar_of(verdict_schema(("clarity", "depth")), max_string_chars=9).text
+    assert re.findall(r'\\"(clarity|depth|reason|score)\\"', text) == [
+        "clarity",
+        "reason",
+        "score",
+        "depth",
+        "reason",
+        "score",
+    ]
+    assert "character{1,9}" in text
+    assert '"1" | "2" | "3" | "4" | "5"' in text
+
+
+def test_a_prompt_too_long_for_the_judge_is_rejected_and_told(tmp_path, tiny_gguf, short):
+    rows = response_rows(2)
+    rows[-1][1]["text"] = "word " * 1000
+    path = database(tmp_path / "t.duckdb", rows)
+    judge = LocalJudge(registry.resolve(str(tiny_gguf), method_kind="chat"), reason_chars=8)
+    progress = judge_missing(path, judge, templates=short)
+    assert progress.statuses["rejected"] == 1
+    assert progress.missing == 0
+    told = store.query(path, "select error from judgments where status = 'rejected'").rows[0][0]
+    assert "too many for this judge's context" in told
+
+
+def test_the_embedded_judge_scores_responses(tmp_path):
+    path = database(tmp_path / "t.duckdb", response_rows(1, split="safety"))
+    judge = LocalJudge(registry.resolve(EMBEDDED, method_kind="chat"), reason_chars=40)
+    progress = judge_missing(path, judge, templates=Templates("rubric-first"))
+    assert progress.missing == 0
+    row = store.query(path, "select distinct judge, template from scores").rows
+    assert row == [("local:smollm2-135m", "safety.rubric-first")]
+
+
+def test_judge_identity_depends_on_weights_and_settings_not_on_the_machine(tiny_gguf):
+    model = registry.resolve(str(tiny_gguf), method_kind="chat")
+    one = LocalJudge(model)
+    assert one.judge_id == LocalJudge(model, options=EngineOptions(parallel=3, threads=1)).judge_id
+    assert one.judge_id != LocalJudge(model, reason_chars=50).judge_id
+    assert str(tiny_gguf.parent) not in json.dumps(one.row())
+
+
+@pytest.fixture
+def llama_server(embedded_model: Path):
+    """llama-cpp-python's own server on a free loopback port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(embedded_model), "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--n_ctx", "2048", "--model_alias", "smollm2", "--verbose", "false"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}/v1"
+    try:
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"{url}/models", timeout=5).read()
+                break
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.2)
+        assert process.poll() is None, "the server ended before it listened"
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_llama_cpp_s_own_server_is_a_judge_like_any_other(tmp_path, llama_server, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("OPENAI_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("OPENAI_BASE_URL", llama_server)
+    path = database(tmp_path / "t.duckdb", response_rows(1, split="safety"))
+    judge = ApiJudge(ApiClient("smollm2", max_attempts=1), max_tokens=60)
+    progress = judge_missing(path, judge, templates=Templates())
+    assert progress.missing == 0
+    row = store.query(
+        path, "select http_status, structured, response_model, prompt_tokens, raw_reply from judgments"
+    ).rows
+    assert row[0][:3] == (200, "json_object", "smollm2")
+    assert row[0][3] > 100
+    assert row[0][4]
+
+
+@pytest.mark.soak
+def test_two_hundred_responses_give_two_hundred_verdicts(tmp_path):
+    path = database(tmp_path / "t.duckdb", response_rows(160), response_rows(40, split="safety"))
+    judge = LocalJudge(registry.resolve(EMBEDDED, method_kind="chat"))
+    progress = judge_missing(path, judge, templates=Templates("rubric-first"))
+    assert progress.statuses["ok"] + progress.statuses["not_applicable"] == 200
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def seconds_a_verdict(requests: list[Request], model: Path) -> float:
+    """This engine on one thread: batched, the prefix decoded once. Loading is left out, as it is below."""
+    with Worker(model, EngineOptions(threads=1)) as worker:
+        worker.count_tokens(["loaded"])
+        started = cpu_seconds(worker.pid)
+        finished = list(worker.generate(requests))
+        seconds = cpu_seconds(worker.pid) - started
+    assert {one.finish_reason for one in finished} == {"eog"}
+    return seconds / len(finished)
+
+
+def seconds_a_verdict_in_a_loop(requests: list[Request], model: Path) -> float:
+    """llama-cpp-python's create_completion on one thread, one request after the other, with the same grammar; it keeps
+    the common prefix of two prompts that follow each other."""
+    llama = llama_cpp.Llama(str(model), n_ctx=4096, n_threads=1, n_threads_batch=1, verbose=False)
+    grammar = llama_cpp.LlamaGrammar.from_string(requests[0].grammar, verbose=False)
+    started = time.process_time()
+    for request in requests:
+        reply = llama.create_completion(
+            request.prompt, max_tokens=request.max_tokens, temperature=0.0, repeat_penalty=1.0, grammar=grammar
+        )
+        assert json.loads(reply["choices"][0]["text"])
+    return (time.process_time() - started) / len(requests)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("variant", ["published", "rubric-first"])
+def test_the_local_judge_is_faster_than_a_loop_at_equal_verdict_lengths(embedded_model, capsys, variant):
+    """In seconds of one core, which do not depend on what else the machine does."""
+    judge = LocalJudge(registry.resolve(EMBEDDED, method_kind="chat"))
+    rows = response_rows(int(os.environ.get("ICL_SOAK_VERDICTS", "32")), words=60)
+    asked = [row["instruction"] for name, row in rows if name == "queries"]
+    said = [row["text"] for name, row in rows if name == "responses"]
+    template = Templates(variant).get(split="multi", language="en")
+    tasks = [Task(q, 1, q, template, 0, "multi", "en", q, text) for q, text in zip(asked, said, strict=True)]
+    even = judge.grammar(tasks[0]).text.replace("{1,120}", "{40}")  # every reason has 40 characters
+    requests = [dataclasses.replace(request, grammar=even) for request in judge.requests(tasks)]
+    ours, loop = seconds_a_verdict(requests, embedded_model), seconds_a_verdict_in_a_loop(requests, embedded_model)
+    with capsys.disabled():
+        print(f"\n{variant}: {ours:.2f} s a verdict, loop {loop:.2f} s, ratio {loop / ours:.2f}")  # noqa: T201
+    assert loop >= 1.3 * ours

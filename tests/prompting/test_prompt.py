@@ -1,0 +1,405 @@
+"""Prompts from data files, answers cut out of raw text, and chat templates that nobody should trust."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from icl_local import prompting
+from icl_local.exceptions import ConfigError, InputError, ModelError, UnknownName
+from icl_local.prompting import chat_template
+from icl_local.prompting.prompt import CHAT, COMPLETION, Prompt, clean, render_chat
+from icl_local.prompting.queries import Query, samples
+from icl_local.weights.gguf_file import GgufInfo, read_info
+
+ENGLISH = ("# Query", "#Query")
+HARD_QUERIES = [
+    "What is 2+2?",
+    "  outer space \n",
+    "a ```fence``` inside",
+    "{query} {{ messages }} {query_heading}",
+    "ä\u2028\n\n",
+]
+
+
+def ask(text: str, language: str = "en") -> Query:
+    return Query("d", "1", language, text, "multi")
+
+
+def build(text: str = "Hi?", method: str = "zero-shot", language: str = "en", **more: object) -> Prompt:
+    return prompting.build(ask(text, language), method=method, language=language, **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def chat_model(tiny_gguf: Path) -> GgufInfo:
+    """A header whose template tests replace."""
+    return read_info(tiny_gguf)
+
+
+class TestCompletionPrompts:
+    def test_zero_shot_is_the_query_block_alone(self) -> None:
+        assert build("Why?").text == "# Query:\n```Why?```\n\n# Answer:\n```\n"
+        assert build("¿Por qué?", language="es").text == "# Consulta:\n```¿Por qué?```\n\n# Respuesta:\n```\n"
+        assert build("Pourquoi ?", language="fr").text == "# Question :\n```Pourquoi ?```\n\n# Réponse :\n```\n"
+
+    @pytest.mark.parametrize(
+        ("language", "stops"),
+        [("en", ("# Query", "#Query")), ("es", ("# Consulta", "#Consulta")), ("fr", ("# Question", "#Question"))],
+    )
+    def test_stops_are_the_next_query_heading(self, language: str, stops: tuple[str, ...]) -> None:
+        for method in ("zero-shot", "urial"):
+            prompt = build(method=method, language=language)
+            assert prompt.stops == stops
+            assert prompt.text.count(f"\n{stops[0]}") == (4 if method == "urial" else 0)
+
+    @pytest.mark.parametrize("language", ["en", "es", "fr"])
+    def test_urial_is_the_prefix_a_blank_line_and_the_query_block(self, language: str) -> None:
+        prefix = Path(prompting.__file__).parents[2] / "prompts" / f"urial.{language}.txt"
+        text = build("Why?", method="urial", language=language).text
+        assert text == prefix.read_text(encoding="utf-8") + "\n" + build("Why?", language=language).text
+        assert text.count("```") % 2 == 1
+
+    @pytest.mark.parametrize("language", ["en", "es", "fr"])
+    def test_prefixes_are_the_studys_byte_for_byte(self, shared_dir: Path, language: str) -> None:
+        ours = Path(prompting.__file__).parents[2] / "prompts" / f"urial.{language}.txt"
+        assert ours.read_bytes() == (shared_dir / "prompts" / f"urial.{language}.txt").read_bytes()
+
+    @pytest.mark.parametrize("text", HARD_QUERIES)
+    @pytest.mark.parametrize("method", ["zero-shot", "urial"])
+    def test_the_query_is_verbatim_and_all_queries_share_one_prompt_row(self, method: str, text: str) -> None:
+        prompt = build(text, method=method)
+        assert prompt.tail is not None
+        assert prompt.head + text + prompt.tail == prompt.text
+        assert prompt.prompt_id == build("another", method=method).prompt_id
+        assert prompt.row() == build("another", method=method).row()
+
+    def test_ids_tell_methods_and_languages_apart(self) -> None:
+        prompts = [build(method=m, language=code) for m in ("zero-shot", "urial") for code in ("en", "es", "fr")]
+        assert len({prompt.prompt_id for prompt in prompts}) == 6
+        assert prompts[0].sha256 == hashlib.sha256(prompts[0].text.encode()).hexdigest()
+
+    def test_a_files_template_is_never_rendered_for_a_base_model(self, chat_model: GgufInfo) -> None:
+        hostile = replace(chat_model, chat_template="{{ raise_exception('rendered') }}")
+        assert build(method="urial", info=hostile).text == build(method="urial").text
+
+
+class TestNames:
+    def test_languages_tell_their_names(self) -> None:
+        found = prompting.languages()
+        assert {code: (spec.name, spec.own_name) for code, spec in found.items()} == {
+            "en": ("English", "English"),
+            "es": ("Spanish", "español"),
+            "fr": ("French", "français"),
+        }
+        assert {name: method.kind for name, method in prompting.methods().items()} == {
+            "instruct": CHAT,
+            "urial": COMPLETION,
+            "zero-shot": COMPLETION,
+        }
+
+    @pytest.mark.parametrize("method", ["zero-shot", "instruct"])
+    def test_an_unknown_language_names_the_known(self, method: str, chat_model: GgufInfo) -> None:
+        with pytest.raises(UnknownName, match="no language 'xx'; there are en, es, fr"):
+            build(method=method, language="xx", info=chat_model)
+
+    def test_an_unknown_method_names_the_known(self) -> None:
+        with pytest.raises(UnknownName, match=r"no method '\.\./x'; there are instruct, urial, zero-shot"):
+            build(method="../x")
+
+
+@pytest.fixture
+def portuguese(tmp_path: Path) -> Path:
+    """A fourth language and two new methods, by files alone."""
+    files = {
+        "languages/pt.toml": """
+            name = "Portuguese"
+            own_name = "português"
+            query_heading = "# Pergunta:"
+            answer_heading = "# Resposta:"
+            stops = ["# Pergunta", "#Pergunta"]
+        """,
+        "urial.pt.txt": "# Instrução\n\n# Pergunta:\n```Olá?```\n\n# Resposta:\n```\nOlá!\n```\n\n\n",
+        "methods/few.toml": """
+            description = "plain question and answer"
+            kind = "completion"
+            prefix = "few.txt"
+            block = "plain.txt"
+        """,
+        "few.txt": "Q: 1+1?\r\nA: 2\r\n",
+        "plain.txt": "Q: {query}\n{answer_heading}",
+        "methods/polite.toml": """
+            description = "the chat template with a system message"
+            kind = "chat"
+            system = "polite.{language}.txt"
+        """,
+        "polite.en.txt": "Be polite.\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(text.encode())
+    return tmp_path
+
+
+class TestFilesOfOnesOwn:
+    def test_a_fourth_language_needs_files_only(self, portuguese: Path) -> None:
+        prompt = build("Por quê?", method="urial", language="pt", overlay=portuguese)
+        assert prompt.text == (
+            "# Instrução\n\n# Pergunta:\n```Olá?```\n\n# Resposta:\n```\nOlá!\n```\n\n"
+            "# Pergunta:\n```Por quê?```\n\n# Resposta:\n```\n"
+        )
+        assert prompt.stops == ("# Pergunta", "#Pergunta")
+        assert clean("Olá!\n```\n\n# Pergunta:\n```x", method_kind=COMPLETION, stops=prompt.stops) == "Olá!"
+        assert list(prompting.languages(portuguese)) == ["en", "es", "fr", "pt"]
+        assert prompting.languages(portuguese)["pt"].own_name == "português"
+
+    def test_a_method_needs_files_only(self, portuguese: Path) -> None:
+        prompt = build("2+2?", method="few", overlay=portuguese)
+        assert prompt.text == "Q: 1+1?\nA: 2\n\nQ: 2+2?\n# Answer:"
+
+    def test_a_chat_method_may_have_a_system_message(self, portuguese: Path, chat_model: GgufInfo) -> None:
+        prompt = build("Hi", method="polite", info=chat_model, overlay=portuguese)
+        assert prompt.text.startswith("<|im_start|>system\nBe polite.<|im_end|>\n<|im_start|>user\nHi<|im_end|>")
+        with pytest.raises(InputError, match=r"method polite has no text for 'es': put polite\.es\.txt"):
+            build(method="polite", language="es", info=chat_model, overlay=portuguese)
+
+    def test_the_overlay_replaces_a_built_in_file(self, portuguese: Path) -> None:
+        (portuguese / "query_block.txt").write_text("<{query}>")
+        assert build("x", overlay=portuguese).text == "<x>"
+
+    @pytest.mark.parametrize(
+        ("name", "text", "message"),
+        [
+            ("languages/xx.toml", "\nname = x\n", r"languages/xx\.toml: is no TOML: .*line 2"),
+            ("languages/xx.toml", 'name = "X"', r"languages/xx\.toml: `own_name` must be a text"),
+            (
+                "methods/xx.toml",
+                'kind = "magic"\ndescription = "x"',
+                '`kind` is \'magic\'; write "completion" or "chat"',
+            ),
+            ("methods/xx.toml", 'kind = "chat"\ndescription = "x"\nprefix = "y"', "has 'prefix', which nothing reads"),
+            (
+                "methods/xx.toml",
+                'kind = "completion"\ndescription = "x"\nblock = "y"',
+                "method xx has no text for 'en': put y",
+            ),
+            ("query_block.txt", "no place", r"query_block\.txt: must hold \{query\} exactly once"),
+        ],
+    )
+    def test_a_damaged_file_is_told_by_name(self, tmp_path: Path, name: str, text: str, message: str) -> None:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+        method = "xx" if name.startswith("methods") else "zero-shot"
+        language = "xx" if name.startswith("languages") else "en"
+        with pytest.raises(InputError, match=message):
+            build(method=method, language=language, overlay=tmp_path)
+
+    @pytest.mark.parametrize("stops", ["[]", '["a", ""]', '"# Query"', "[1]"])
+    def test_a_language_has_stops(self, tmp_path: Path, stops: str) -> None:
+        (tmp_path / "languages").mkdir()
+        (tmp_path / "languages" / "xx.toml").write_text(
+            f'name="X"\nown_name="X"\nquery_heading="Q"\nanswer_heading="A"\nstops={stops}'
+        )
+        with pytest.raises(InputError, match="`stops` must be a list of texts"):
+            prompting.languages(tmp_path)
+
+
+class TestClean:
+    @pytest.mark.parametrize(
+        ("raw", "answer"),
+        [
+            ("Four.\n```\n\n# Query:\n```What is", "Four."),
+            ("Four.\n```\n\n#Query:", "Four."),
+            ("Four.\n```", "Four."),
+            ("Four.", "Four."),
+            ("```\nFour.", "Four."),
+            ("```Four.\n# Query", "Four."),
+            ("  \n Four.\u00a0\n", "Four."),
+            ("Use:\n```python\nx = 1\n```\nDone.\n```\n\n# Query", "Use:\n```python\nx = 1\n```\nDone."),
+            ("```python\nx = 1\n```", "```python\nx = 1\n```"),
+            ("```python\nx = 1\n```\n```\n# Query", "```python\nx = 1\n```"),
+            ("```python\nx = 1", "```python\nx = 1"),
+            ("```\nFour.\n```", "```\nFour.\n```"),
+            ("Say ```x``` here", "Say ```x``` here"),
+            ("cut off in ```python\nx = 1", "cut off in ```python\nx = 1"),
+            ("a\n# Query b\n#Query c", "a"),
+            ("# Query", ""),
+            ("```", ""),
+            ("", ""),
+        ],
+    )
+    def test_a_base_models_answer(self, raw: str, answer: str) -> None:
+        assert clean(raw, method_kind=COMPLETION, stops=ENGLISH) == answer
+
+    @pytest.mark.parametrize("raw", ["```\n# Query: x\n```", "  x \n", ""])
+    def test_a_chat_models_answer_is_untouched(self, raw: str) -> None:
+        assert clean(raw, method_kind=CHAT, stops=ENGLISH) == raw
+
+    texts = st.lists(
+        st.sampled_from(["```", "`", "# Query", "#Query", "a", "python", "\n", " ", "é"]), max_size=14
+    ).map("".join)
+
+    @given(texts)
+    @settings(max_examples=400, deadline=None)
+    def test_takes_away_and_never_adds_and_is_done_once(self, raw: str) -> None:
+        answer = clean(raw, method_kind=COMPLETION, stops=ENGLISH)
+        before_stop = raw[: min((raw.find(stop) for stop in ENGLISH if stop in raw), default=len(raw))]
+        assert answer in before_stop
+        assert answer == answer.strip()
+        assert len(before_stop.strip()) - len(answer) <= 3 + before_stop.count("\n") + before_stop.count(" ")
+        assert clean(answer, method_kind=COMPLETION, stops=ENGLISH) == answer
+        assert before_stop.count("```") - answer.count("```") in ((0, 1) if before_stop.count("```") % 2 else (0,))
+
+
+LLAMA = """{{- bos_token }}
+{%- if not date_string is defined %}{% set date_string = strftime_now("%d %b %Y") %}{% endif %}
+{{- "<|start_header_id|>system<|end_header_id|>\\n\\nToday Date: " + date_string + "\\n\\n<|eot_id|>" }}
+{%- for message in messages %}
+    {{- '<|start_header_id|>' + message.role + '<|end_header_id|>\\n\\n' + message['content'] | trim + '<|eot_id|>' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
+{%- endif %}"""
+
+
+TAGS = """{%- set ns = namespace(n=0) %}
+{% for m in messages %}
+    {%- if m.role == 'system' %}{% continue %}{% endif %}
+    {%- set ns.n = ns.n + 1 %}
+  {{ [m, {'k': none}] | tojson }} {{ m | tojson(indent=2) }} {{ strftime_now('%Y %B %d') }}
+  {% generation %}{{ m.content.strip() }}{{ eos_token }}{% endgeneration %}
+{% endfor %}{{ ns.n }} {{ tools is none }} {{ documents is defined }} {{ pad_token is defined }}|{{ unknown }}|"""
+
+
+class TestChatPrompts:
+    def test_the_files_own_template_ends_where_the_answer_begins(self, chat_model: GgufInfo) -> None:
+        prompt = build("Hi?", method="instruct", info=chat_model)
+        assert prompt.text == "<|im_start|>user\nHi?<|im_end|>\n<|im_start|>assistant\n"
+        assert (prompt.head, prompt.tail) == ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n")
+        assert prompt.stops == ()
+
+    def test_the_embedded_models_template(self, embedded_model: Path) -> None:
+        info = read_info(embedded_model)
+        prompts = [prompting.build(q, method="instruct", language="en", info=info) for q in samples("en").queries]
+        assert len({prompt.prompt_id for prompt in prompts}) == 1
+        assert prompts[0].text.startswith("<|im_start|>system\nYou are a helpful AI assistant named SmolLM")
+        assert prompts[0].text.endswith("<|im_end|>\n<|im_start|>assistant\n")
+
+    @pytest.mark.parametrize(("add_bos", "times"), [(True, 0), (False, 1)])
+    def test_bos_is_in_the_text_only_where_the_tokenizer_adds_none(
+        self, chat_model: GgufInfo, add_bos: bool, times: int
+    ) -> None:
+        info = replace(chat_model, chat_template=LLAMA, bos_token="<|begin_of_text|>", add_bos=add_bos)
+        prompt = build("Hi?", method="instruct", info=info)
+        assert prompt.text.count("<|begin_of_text|>") == times
+        assert prompt.tail is not None
+        assert prompt.head + "Hi?" + prompt.tail == prompt.text
+
+    def test_the_date_is_pinned_and_may_be_chosen(self, chat_model: GgufInfo) -> None:
+        info = replace(chat_model, chat_template=LLAMA)
+        assert "Today Date: 26 Jul 2024" in build(method="instruct", info=info).text
+        assert "Today Date: 03 Feb 2025" in build(method="instruct", info=info, chat_date="2025-02-03").text
+        with pytest.raises(ConfigError, match="'today' is no date for chat templates; write it as 2024-07-26"):
+            build(method="instruct", info=info, chat_date="today")
+
+    @pytest.mark.parametrize(
+        ("template", "text"),
+        [
+            (LLAMA, "  trimmed by the template\n"),
+            ("{{ messages[0]['content'] }} {{ messages[0]['content'] }}", "twice"),
+            ("{{ messages[0]['content'] | upper }}", "changed"),
+        ],
+    )
+    def test_where_a_template_changes_the_query_the_whole_text_is_the_head(
+        self, chat_model: GgufInfo, template: str, text: str
+    ) -> None:
+        prompt = build(text, method="instruct", info=replace(chat_model, chat_template=template))
+        assert (prompt.head, prompt.tail) == (prompt.text, None)
+        assert text not in prompt.text or template.count("content") == 2
+
+    def test_a_file_without_template_is_told(self, chat_model: GgufInfo) -> None:
+        with pytest.raises(ModelError, match=r"tiny\.gguf holds no chat template, which instruct needs"):
+            build(method="instruct", info=replace(chat_model, chat_template=None))
+
+    @pytest.mark.parametrize("name", ["llama", "smollm", "tags and filters"])
+    def test_renders_what_transformers_renders(self, name: str, embedded_model: Path) -> None:
+        theirs = pytest.importorskip("transformers.utils.chat_template_utils")
+        template = {"llama": LLAMA, "smollm": read_info(embedded_model).chat_template, "tags and filters": TAGS}[name]
+        messages = [{"role": "user", "content": ' Bonjour <é> & "toi"\n'}]
+        tokens = {"bos_token": "<s>", "eos_token": "</s>"}
+        (expected,), _ = theirs.render_jinja_template(
+            [messages], chat_template=template, add_generation_prompt=True, **tokens
+        )
+        today = datetime.now().strftime("%Y-%m-%d")
+        assert render_chat(template or "", messages, date=today, **tokens) == expected
+
+
+HOSTILE = {
+    "class": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "globals": "{{ cycler.__init__.__globals__['os'].system('id') }}",
+    "own functions": "{{ raise_exception.__globals__['sys'] }}",
+    "attr filter": "{{ ('x' | attr('__class__')).__base__ }}",
+    "format string": "{{ '{0.__class__.__init__.__globals__}'.format(messages) + 1 }}",
+    "changing its input": "{{ messages.append({}) }}",
+    "include": "{% include '/etc/passwd' %}",
+    "memory by product": "{{ 'x' * 10**10 }}",
+    "memory by list": "{{ [0] * 10**10 }}",
+    "memory by doubling": "{% set n = namespace(x='x') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+    "memory by format": "{{ '%2000000000d' | format(1) }}",
+    "recursion": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+    "deep nesting": "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
+    "syntax": "{% if %}",
+    "division": "{{ 1 / 0 }}",
+    "its own word": "{{ raise_exception('System role\nnot supported') }}",
+}
+ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+USER = [{"role": "user", "content": "hi"}]
+
+
+class TestHostileTemplates:
+    @pytest.mark.parametrize("attack", HOSTILE)
+    def test_fail_in_one_line(self, attack: str) -> None:
+        with pytest.raises(ModelError, match="the model's chat template ") as told:
+            render_chat(HOSTILE[attack], USER)
+        assert "\n" not in str(told.value)
+        assert len(str(told.value)) < 500
+
+    def test_endless_loops_are_stopped_and_the_next_render_works(self) -> None:
+        assert render_chat("{{ messages[0].content }}", USER) == "hi"
+        begun = time.monotonic()
+        with pytest.raises(ModelError, match=r"ran longer than 0\.2 s and was stopped"):
+            render_chat(ENDLESS, USER, time_limit=0.2)
+        assert time.monotonic() - begun < 3
+        assert render_chat("{{ messages[0].content }}", USER) == "hi"
+
+    def test_a_product_no_signal_could_interrupt_is_stopped(self) -> None:
+        with pytest.raises(ModelError, match=r"stopped|memory|fails"):
+            render_chat("{{ (7 ** (10 ** 8)) % 10 }}", USER, time_limit=0.5)
+
+    @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")
+    def test_keys_are_not_in_the_renderers_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+        renderer = chat_template._Renderer()
+        request = {"template": "x", "messages": [], "tokens": {}, "date": "2024-07-26", "time_limit": 5.0}
+        assert renderer.ask(request, 5.0) == {"text": "x"}
+        assert renderer._process is not None
+        environment = Path(f"/proc/{renderer._process.pid}/environ").read_bytes()
+        renderer._end()
+        assert b"PATH=" in environment
+        assert b"sk-secret" not in environment
+
+    def test_a_renderer_whose_parent_is_gone_ends_itself(self) -> None:
+        renderer = chat_template._Renderer()
+        request = {"template": ENDLESS, "messages": [], "tokens": {}, "date": "2024-07-26"}
+        spent = {**request, "time_limit": 0.1 - chat_template._ORPHAN_SECONDS}
+        assert renderer.ask(spent, 30.0) == {"error": "ended its renderer"}
+
+    def test_long_texts_go_through(self) -> None:
+        text = "é" * 300_000
+        assert render_chat("{{ messages[0].content }}", [{"role": "user", "content": text}]) == text

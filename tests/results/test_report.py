@@ -1,0 +1,394 @@
+"""The HTML report: what it holds, what it leaves out, and what it does in a real browser."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import html
+import json
+import re
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pytest
+from click.testing import CliRunner
+
+from icl_local.cli import icl
+from icl_local.results import report
+from icl_local.store.database import Store
+from tests import synthetic
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>\u202e\x1b[31m <b>bold</b>"
+CHROMIUM_OPTIONS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --window-size=1400,1000"
+)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small study with a hostile model name, query and answers, and loops behind characters beyond the BMP."""
+    path = Path(shutil.copy(synthetic.small(), tmp_path_factory.mktemp("report") / "study.duckdb"))
+    with duckdb.connect(str(path)) as con:
+        con.execute("update raw.queries set instruction = instruction || ? where query_id = '3'", [HOSTILE])
+        con.execute(
+            "update raw.responses set text = text || ? where query_key in "
+            "(select query_key from raw.queries where query_id = '3')",
+            [HOSTILE],
+        )
+        con.execute("update raw.models set label = ? where label = 'EuroLLM 9B'", [HOSTILE[:60]])
+        con.execute(
+            "update raw.critical_errors set found = true, start_char = 6, unit = 'again ', copies = 9, span = 54 "
+            "where error = 'infinite_loop' and response_id in (select response_id from raw.responses where query_key "
+            "in (select query_key from raw.queries where query_id = '5')) and not found"
+        )
+        con.execute(
+            "update raw.responses set text = '\U0001f600\U0001f600 oh ' || repeat('again ', 9) || 'end' "
+            "where response_id in (select response_id from raw.critical_errors where start_char = 6)"
+        )
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(study: Path) -> Path:
+    return report.write(study, study.with_name("report.html")).path
+
+
+@pytest.fixture
+def small_chunks_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "_figures", lambda views: ([], ""))
+    monkeypatch.setattr(report, "_CHUNK_CHARACTERS", 20_000)
+
+
+def packed(text: str) -> Any:
+    return json.loads(gzip.decompress(base64.b64decode(text)))
+
+
+def index_of(page: Path) -> Any:
+    found = re.search(r'<script type="text/plain" id="index">([^<]*)</script>', page.read_text(encoding="utf-8"))
+    assert found
+    return packed(found[1])
+
+
+def ask(study: Path, sql: str) -> Any:
+    with duckdb.connect(str(study), read_only=True) as con:
+        found = con.execute(sql).fetchone()
+    assert found
+    return found[0]
+
+
+# The file
+
+
+def test_the_policy_names_the_one_script_and_the_one_style_by_hash(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    policy = html.unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1])  # type: ignore[index]
+    assert policy.startswith("default-src 'none'; ")
+    scripts = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
+    styles = re.findall(r"<style>(.*?)</style>", text, flags=re.DOTALL)
+    assert len(scripts) == len(styles) == 1
+    for kind, content in (("script", scripts[0]), ("style", styles[0])):
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
+    markup = re.sub(r"<(script|style)\b.*?</\1>", "", text, flags=re.DOTALL)
+    assert not re.search(r"\sstyle=|\son\w+=[\"']|<script|javascript:", markup)
+    assert set(re.findall(r"(?:src|href)=\"([^\"#][^\"]*)\"", markup)) <= {"data:,"}
+
+
+def test_every_response_is_in_the_page_with_its_text_scores_and_errors(study: Path, page: Path) -> None:
+    index = index_of(page)
+    total = ask(study, "select count(*) from responses")
+    assert len(index["cell"]) == len(index["chunk"]) == total
+    assert None not in index["chunk"]
+    chunks = [packed(text) for text in re.findall(r'class="texts">([^<]*)<', page.read_text(encoding="utf-8"))]
+    texts = sorted(chunks[chunk][at]["text"] for chunk, at in zip(index["chunk"], index["at"], strict=True))
+    with duckdb.connect(str(study), read_only=True) as con:
+        assert texts == sorted(text for (text,) in con.execute("select text from responses").fetchall())
+    loops = ask(study, "select count(*) from response_errors where error = 'infinite_loop' and failed")
+    code = ask(study, "select count(*) from response_errors where error = 'unintended_code' and failed")
+    assert sum(errors & 1 for errors in index["errors"]) >= loops > 20
+    assert sum(errors & 2 > 0 for errors in index["errors"]) == code > 20
+    scored = ask(study, "select count(avg) from response_scores where judge like 'openai%' and reading = 'strict' "
+                        "and template = 'multi'")  # fmt: skip
+    assert abs(sum(value is not None for value in index["scores"]["avg"]) - scored) <= scored * 0.1
+
+
+@pytest.mark.usefixtures("small_chunks_no_figures")
+def test_the_file_is_its_owners_alone_and_replaces_an_older_one(study: Path, tmp_path: Path) -> None:
+    path = tmp_path / "r.html"
+    path.write_text("old")
+    made = report.write(study, path, max_responses=0)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert made.bytes == path.stat().st_size
+    assert [item.name for item in tmp_path.iterdir()] == ["r.html"]
+
+
+@pytest.mark.usefixtures("small_chunks_no_figures")
+def test_reasons_go_before_texts_and_what_is_left_out_is_told(study: Path, tmp_path: Path) -> None:
+    whole = report.write(study, tmp_path / "whole.html")
+    bare = report.write(study, tmp_path / "bare.html", max_bytes=1)
+    assert bare.texts == 0
+    told = (tmp_path / "bare.html").read_text(encoding="utf-8")
+    assert f"The texts of {bare.responses:,} responses are left out" in told
+    assert len(index_of(tmp_path / "bare.html")["errors"]) == whole.responses
+    for limit in (whole.bytes - 2_000, (whole.bytes + bare.bytes) // 2):
+        made = report.write(study, tmp_path / "limited.html", max_bytes=limit)
+        assert made.bytes <= limit
+        assert made.responses == whole.responses
+        text = (tmp_path / "limited.html").read_text(encoding="utf-8")
+        assert re.search(r"The (judge&#39;s reasons|texts of [\d,]+ responses) are left out to stay under", text)
+    assert 0 < made.texts < whole.texts
+
+
+@pytest.mark.usefixtures("small_chunks_no_figures")
+def test_a_limit_of_responses_keeps_whole_queries_of_both_splits(study: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        icl, ["report", "-o", str(tmp_path / "r.html"), "--responses", "600", "--db", str(study)]
+    )
+    assert result.exit_code == 0, result.output
+    index = index_of(tmp_path / "r.html")
+    assert 400 < len(index["cell"]) <= 600
+    assert {query["split"] for query in index["queries"]} == {"multi", "safety"}
+    shown = {query["id"] for query in index["queries"]}
+    counted = ask(study, f"select count(*) from responses where query_id in ({', '.join(repr(q) for q in shown)})")
+    assert counted == len(index["cell"])
+    assert "responses are left out (--responses)" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_without_matplotlib_the_page_says_what_to_install(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    report.write(study, tmp_path / "r.html", max_responses=0)
+    assert "icl-local[report]" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("small_chunks_no_figures")
+def test_a_folder_that_is_not_there_is_told(study: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        icl, ["report", "-o", str(tmp_path / "no" / "r.html"), "--responses", "0", "--db", str(study)]
+    )
+    assert result.exit_code == 1
+    assert "cannot write" in str(result.exception)
+
+
+@pytest.mark.soak
+def test_forty_thousand_responses_fit_in_fifty_megabytes(tmp_path: Path) -> None:
+    path = synthetic.build(tmp_path / "large.duckdb", queries=1334, words=240)
+    made = report.write(path, tmp_path / "large.html")
+    assert ask(path, "select avg(length(text)) from responses") > 1200
+    assert made.responses >= 39_990
+    assert made.bytes < 50_000_000
+
+
+# In Chromium
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Chrome]:
+    pytest.importorskip("selenium", reason="selenium is in the test extra")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if program is None or driver is None:
+        pytest.skip("no Chromium or no ChromeDriver on this machine (Debian: chromium chromium-driver)")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for argument in CHROMIUM_OPTIONS.split():
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield chrome
+    chrome.quit()
+
+
+def wait(condition: Callable[[], Any], *, seconds: float = 60) -> Any:
+    """What ``condition`` returns once it is true."""
+    end = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < end, "the page did not get there"
+        time.sleep(0.02)
+
+
+class Page:
+    """The report in the browser, by what a reader does."""
+
+    def __init__(self, chrome: Chrome, path: Path) -> None:
+        self.chrome = chrome
+        chrome.get(path.as_uri())
+        wait(lambda: "responses" in self.text("#count"))
+
+    def all(self, selector: str) -> Any:
+        return self.chrome.find_elements("css selector", selector)
+
+    def one(self, selector: str) -> Any:
+        return self.chrome.find_element("css selector", selector)
+
+    def text(self, selector: str) -> str:
+        return str(self.one(selector).text)
+
+    def run(self, script: str) -> Any:
+        return self.chrome.execute_script(script)
+
+    def choose(self, selector: str, value: str) -> None:
+        from selenium.webdriver.support.ui import Select
+
+        Select(self.one(selector)).select_by_visible_text(value)
+
+    def column(self, number: int) -> list[str]:
+        return list(
+            self.run(f"return [...document.querySelectorAll('#rows td:nth-child({number})')].map(c => c.textContent)")
+        )
+
+    def count(self) -> int:
+        return int(self.text("#count").split()[0].replace(",", ""))
+
+    def filtered(self, expected: int) -> None:
+        wait(lambda: not self.text("#count").startswith("searching") and self.count() == expected)
+
+
+@pytest.fixture
+def opened(browser: Chrome, page: Path) -> Page:
+    return Page(browser, page)
+
+
+def test_the_page_opens_without_errors_requests_or_running_what_it_shows(browser: Chrome, page: Path) -> None:
+    browser.get_log("browser"), browser.get_log("performance")  # type: ignore[no-untyped-call]
+    opened = Page(browser, page)
+    assert opened.run("return window.hacked") is None
+    assert opened.run("return document.querySelectorAll('img').length") == 0
+    assert len(opened.all("figure.drawing svg")) == 4
+    assert opened.run("return getComputedStyle(document.querySelector('h1')).fontWeight") == "700"
+    assert [entry["message"] for entry in browser.get_log("browser")] == []  # type: ignore[no-untyped-call]
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]  # type: ignore[no-untyped-call]
+    asked = {m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"}
+    assert {url for url in asked if not url.startswith("data:")} == {page.as_uri()}
+
+
+def test_filters_find_what_sql_finds(opened: Page, study: Path) -> None:
+    total = ask(study, "select count(*) from responses")
+    opened.filtered(total)
+    for selector, label, where in (
+        ("[name=method]", "urial", "method = 'urial'"),
+        ("[name=language]", "es", "method = 'urial' and language = 'es'"),
+        ("[name=task]", "procedure", "method = 'urial' and language = 'es' and list_contains(task, 'procedure')"),
+    ):
+        opened.choose(selector, label)
+        opened.filtered(ask(study, f"select count(*) from responses where {where}"))
+    opened.one("button[type=reset]").click()
+    opened.filtered(total)
+    opened.choose("[name=error]", "unintended code")
+    opened.filtered(ask(study, "select count(*) from response_errors where error = 'unintended_code' and failed"))
+    assert {"code"} <= {text for tags in opened.column(6) for text in re.findall("loop|code", tags)}
+    opened.choose("[name=error]", "infinite loop")
+    opened.filtered(ask(study, "select count(*) from raw.critical_errors where error = 'infinite_loop' and found"))
+
+
+def test_scores_filter_and_sort(opened: Page) -> None:
+    opened.choose("[name=metric]", "safety")
+    opened.one("[name=low]").send_keys("2")
+    opened.one("[name=high]").send_keys("4")
+    index = index_of(Path(opened.chrome.current_url.removeprefix("file://")))
+    wanted = sorted(value for value in index["scores"]["safety"] if value is not None and 2 <= value <= 4)
+    opened.filtered(len(wanted))
+    opened.one("[data-sort=score]").click()
+    wait(lambda: opened.column(5)[:5] == [f"{value:.2f}" for value in wanted[::-1][:5]])
+    opened.one("[data-sort=score]").click()
+    wait(lambda: opened.column(5)[:5] == [f"{value:.2f}" for value in wanted[:5]])
+
+
+def test_tables_sort_by_number_and_back(opened: Page) -> None:
+    opened.run("window.first = document.querySelector('#tables table')")
+    values = "return [...first.tBodies[0].rows].map(row => row.cells[2].textContent.replace(/[^\\d.]/g, ''))"
+    before = [float(value) for value in opened.run(values)]
+    header = opened.all("#tables table th button")[2]
+    opened.run("document.querySelector('#tables').scrollIntoView()")
+    header.click()
+    assert [float(value) for value in opened.run(values)] == sorted(before, reverse=True) != before
+    assert opened.run("return first.tHead.querySelectorAll('th')[2].getAttribute('aria-sort')") == "descending"
+    header.click()
+    assert [float(value) for value in opened.run(values)] == sorted(before)
+
+
+def test_a_response_opens_with_its_loop_marked_beside_the_other_methods(opened: Page, study: Path) -> None:
+    opened.choose("[name=model]", "Llama3.1 8B")
+    opened.choose("[name=language]", "fr")
+    opened.choose("[name=error]", "infinite loop")
+    where = "model = 'Llama3.1 8B' and language = 'fr'"
+    found = f"(select response_id from raw.critical_errors where error = 'infinite_loop' and found) and {where}"
+    opened.filtered(ask(study, f"select count(*) from responses where response_id in {found}"))
+    row = next(row for row in opened.all("#rows tr") if row.find_elements("css selector", "td")[0].text == "5")
+    row.click()
+    wait(lambda: opened.all("dialog[open] mark.loop"))
+    assert opened.text("#opened-title") == "Query 5"
+    assert opened.run("return document.querySelector('.answer.chosen mark').textContent") == "again " * 9
+    assert opened.run("return document.querySelector('.answer.chosen pre').textContent").startswith(
+        "\U0001f600\U0001f600 oh again "
+    )
+    beside = ask(study, f"select count(*) from responses where query_id = '5' and {where}")
+    assert len(opened.all(".answer")) == beside >= 3
+    assert len(opened.all(".answer.chosen")) == 1
+    opened.choose("#beside", "every answer to this query")
+    everyone = ask(study, "select count(*) from responses where query_id = '5' and language = 'fr'")
+    wait(lambda: len(opened.all(".answer")) == everyone)
+    assert everyone > beside
+    opened.one("#close").click()
+    wait(lambda: not opened.all("dialog[open]"))
+
+
+def test_search_looks_into_answers_and_hostile_text_is_only_text(opened: Page, study: Path) -> None:
+    opened.one("[name=text]").send_keys("window.hacked")
+    opened.filtered(ask(study, "select count(*) from responses where query_id = '3'"))
+    opened.all("#rows tr")[0].click()
+    wait(lambda: opened.all("dialog[open] .answer"))
+    assert HOSTILE[:70] in opened.run("return document.querySelector('.answer.chosen pre').textContent")
+    assert HOSTILE[:70] in opened.run("return document.querySelector('#opened-query').textContent")
+    assert opened.run("return window.hacked") is None
+    assert opened.run("return document.querySelectorAll('img, b b').length") == 0
+    opened.one("#close").click()
+
+
+def test_rows_are_drawn_as_the_list_is_scrolled(opened: Page) -> None:
+    drawn = len(opened.all("#rows tr"))
+    assert 100 <= drawn < opened.count()
+    opened.run("document.querySelector('#responses').scrollIntoView()")
+    opened.run("document.querySelector('#list').scrollTop = 1e6")
+    wait(lambda: len(opened.all("#rows tr")) > drawn)
+
+
+def test_breakdowns_change_with_what_is_chosen(opened: Page, study: Path) -> None:
+    opened.choose("#dimension", "difficulty")
+    opened.choose("#group-value", "hard")
+    opened.choose("#group-language", "es")
+    rows = opened.run("return [...document.querySelectorAll('#group-table tbody tr')].map(r => r.cells[0].textContent)")
+    cells = ask(study, "select count(*) from paper_cells where language = 'es'")
+    assert rows == ["hard"] * cells
+
+
+@pytest.mark.usefixtures("small_chunks_no_figures")
+@pytest.mark.parametrize("judged", [False, True])
+def test_a_database_without_answers_or_judge_opens_too(browser: Chrome, tmp_path: Path, judged: bool) -> None:
+    path = tmp_path / "e.duckdb"
+    if judged:
+        shutil.copy(synthetic.made(80, 2), path)
+        with duckdb.connect(str(path)) as con:
+            con.execute("delete from raw.judgments")
+    else:
+        Store(path).close()
+    browser.get_log("browser")  # type: ignore[no-untyped-call]
+    opened = Page(browser, report.write(path, tmp_path / "e.html").path)
+    assert opened.count() == (2400 if judged else 0)
+    assert [entry["message"] for entry in browser.get_log("browser")] == []  # type: ignore[no-untyped-call]

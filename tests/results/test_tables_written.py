@@ -1,0 +1,219 @@
+"""The tables and figures as they are written: bold, marks, every format, hostile text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from icl_local.cli import icl
+from icl_local.exceptions import UnknownName
+from icl_local.results import figures, paper_tables
+from icl_local.results.tables import Table, render
+from tests import reference
+
+# Layout
+
+
+def test_best_is_bold_and_marks_stand_where_the_paired_interval_excludes_zero(study: Path) -> None:
+    with paper_tables.opened(study) as views:
+        table = paper_tables.build(views, "1")
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    column = table.columns.index("avg")
+    for model in {row["model"] for row in rows}:
+        places = [y for y, row in enumerate(rows) if row["model"] == model]
+        best = max(places, key=lambda y: rows[y]["avg"])
+        assert (best, column) in table.bold
+        assert sum((y, column) in table.bold for y in places) == 1
+        zero_shot = next(y for y in places if rows[y]["method"] == "zero-shot")
+        assert (zero_shot, column) not in table.marks
+    differences = reference.view(study, "paired_differences")
+    for y, row in enumerate(rows):
+        found = differences[
+            (differences["differs_in"] == "method") & (differences["a"] == "zero-shot")
+            & (differences["b"] == row["method"]) & (differences["model"] == row["model"])
+            & (differences["language"] == "en") & (differences["dpo"] == False)  # noqa: E712
+            & (differences["metric"] == "safety") & (differences["reading"] == "strict")
+        ]  # fmt: skip
+        significant = bool(((found["ci_low"] > 0) | (found["ci_high"] < 0)).any())
+        assert ((y, table.columns.index("safe")) in table.marks) == significant
+
+
+def test_lowest_error_is_bold_and_equal_rows_have_none() -> None:
+    rows = [{"model": "m", "e": 1.0}, {"model": "m", "e": 0.5}, {"model": "n", "e": 2.0}, {"model": "n", "e": 2.0}]
+    group = [row["model"] for row in rows]
+    bold = paper_tables._best(rows, group, ["model", "e"], {"e": "e"}, lowest=True)
+    assert bold == {(1, 1)}
+
+
+def test_dpo_tables_leave_out_models_without_a_variant_and_say_so(complicated: Path) -> None:
+    with paper_tables.opened(complicated) as views:
+        table, whole = paper_tables.build(views, "3"), paper_tables.build(views, "3", whole=True)
+    assert len(table.rows) == 11
+    assert len(whole.rows) == 29
+    assert any("18 rows" in note for note in table.notes)
+
+
+@pytest.mark.parametrize("output_format", ["text", "csv", "json", "markdown", "latex"])
+def test_the_tables_command_writes_every_format(complicated: Path, output_format: str) -> None:
+    result = CliRunner().invoke(icl, ["tables", "1", "8", "--db", str(complicated), "--format", output_format])
+    assert result.exit_code == 0, result.output
+    assert "Llama3.1 8B" in result.output
+
+
+def test_published_needs_no_database_and_names_the_slips(tmp_path: Path) -> None:
+    result = CliRunner().invoke(icl, ["tables", "--published", "--db", str(tmp_path / "none.duckdb")])
+    assert result.exit_code == 0, result.output
+    assert "2981" in result.output
+    assert "printed as EuroLLM 8B" in result.output
+    assert "2981.00†" in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_versus_paper_marks_printed_values_outside_our_interval(complicated: Path) -> None:
+    with paper_tables.opened(complicated) as views:
+        table = paper_tables.build(views, "1", versus=True)
+        outside = [
+            row for row in views.rows("versus_paper")
+            if row["paper_table"] == "table_1" and row["published_inside"] is False
+        ]  # fmt: skip
+    assert len(table.rows) == 24
+    assert len(table.marks) == len(outside) > 0
+
+
+def test_an_unknown_judge_is_told_with_the_known_ones(complicated: Path) -> None:
+    with (
+        pytest.raises(UnknownName, match=r"no judge gpt-9 .*openai:synthetic-judge"),
+        paper_tables.opened(complicated, judge="gpt-9"),
+    ):
+        pass
+
+
+def test_an_empty_database_has_empty_tables(empty_database: Path) -> None:
+    result = CliRunner().invoke(icl, ["tables", "--db", str(empty_database)])
+    assert result.exit_code == 0, result.output
+    assert result.output.count("No rows yet.") == 6
+    result = CliRunner().invoke(icl, ["tables", "4", "--format", "csv", "--db", str(empty_database)])
+    assert result.output == "model,method,infinite_loop,unintended_code,n,n_known_task,quantization,settings_id\n"
+
+
+# Rendering
+
+HOSTILE = Table(
+    "50 % & more_",
+    ("name", "x"),
+    [
+        ("=HYPERLINK(1)", 1.5),
+        ("  @sum", -2.25),
+        ("[a] * $ # \\ ~ ^ { } | < > \" '", None),
+        ("\x1b[31mred\u202e 中 é", 0.0001),
+        ("a\nb", 3),
+    ],
+    ("100 %",),
+    frozenset({(0, 1)}),
+    {(1, 1): "*"},
+    frozenset({2}),
+)
+
+
+def test_csv_cells_are_no_formulas_and_numbers_stay_numbers() -> None:
+    rows = list(csv.reader(io.StringIO(render(HOSTILE, "csv"))))
+    assert rows[0] == ["name", "x"]
+    assert [row[0][0] for row in rows[1:3]] == ["'", "'"]
+    assert [row[1] for row in rows[1:]] == ["1.5", "-2.25", "", "0.0001", "3"]
+    assert "\x1b" not in rows[4][0]
+
+
+def test_json_holds_every_value_and_no_control_character() -> None:
+    text = render(HOSTILE, "json")
+    assert [row["x"] for row in json.loads(text)] == [1.5, -2.25, None, 0.0001, 3]
+    assert text.isascii()
+    twice = Table("", ("a", "a"), [(1, 2)])
+    assert list(json.loads(render(twice, "json"))[0].values()) == [1, 2]
+    assert json.loads(render(Table("", ("a",), [(float("nan"),)]), "json")) == [{"a": None}]
+
+
+def test_markdown_rows_keep_their_cells() -> None:
+    lines = render(HOSTILE, "markdown").splitlines()
+    assert lines[3] == "|---|---:|"
+    assert lines[4] == "| =HYPERLINK(1) | **1.50** |"
+    assert lines[5].endswith(r"-2.25\* |")
+    body = [line for line in lines if line.startswith("| ")]
+    assert len(body) == 6
+    assert all(line.replace(r"\|", "").count("|") == 3 for line in body)
+
+
+def test_latex_compiles(tmp_path: Path, complicated: Path) -> None:
+    with paper_tables.opened(complicated) as views:
+        body = render(HOSTILE, "latex") + "".join(render(paper_tables.build(views, n), "latex") for n in ("1", "8"))
+    assert r"\textbf{1.50}" in body
+    assert r"\texttt{U+4E2D}" in body
+    compiler = shutil.which("pdflatex")
+    if compiler is None:
+        pytest.skip("no pdflatex on this machine (Debian: texlive-latex-recommended)")
+    head = "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage{booktabs}\n\\begin{document}\n"
+    (tmp_path / "t.tex").write_text(head + body + "\\end{document}\n", encoding="utf-8")
+    command = [compiler, "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "t.pdf").stat().st_size > 1000
+
+
+# Figures
+
+
+def test_figures_are_written_as_png_and_svg(complicated: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is in the report extra")
+    with paper_tables.opened(complicated) as views:
+        written = figures.save(views, tmp_path, names=("2", "3", "4"), dpi=30)
+    assert sorted(path.name for path in written) == sorted(path.name for path in tmp_path.iterdir())
+    assert len(written) == 6
+    assert (tmp_path / "figure_2.png").read_bytes().startswith(b"\x89PNG")
+    drawn = (tmp_path / "figure_3.svg").read_text(encoding="utf-8")
+    assert "Llama3.2 1B, English" in drawn
+    assert "urial with DPO" in drawn
+
+
+def test_the_figures_command_says_what_it_wrote_and_what_has_no_rows(empty_database: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is in the report extra")
+    command = ["figures", "size", "-o", str(tmp_path), "--db", str(empty_database)]
+    assert "no rows for it" in CliRunner().invoke(icl, command).output
+    result = CliRunner().invoke(icl, [*command, "--published"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.split() == [str(tmp_path / "figure_size.png"), str(tmp_path / "figure_size.svg")]
+
+
+def test_a_figure_survives_hostile_names_and_has_no_style_that_a_policy_refuses() -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is in the report extra")
+    rows = [
+        {
+            "language": "en",
+            "model": "<b>$x^$\x1b & co",
+            "method": "zero-shot",
+            "dpo": dpo,
+            "error": error,
+            "percent": 1.5,
+        }
+        for dpo in (False, True)
+        for error in ("infinite_loop", "unintended_code")
+    ]
+
+    class Rows:
+        def rows(self, view: str) -> list[dict[str, object]]:
+            return rows
+
+    figure = figures.draw(Rows(), "4")  # type: ignore[arg-type]
+    assert figure is not None
+    drawn = figures.inline_svg(figure, label='a "b"')
+    assert drawn.startswith('<svg role="img" aria-label=')
+    assert " style=" not in drawn
+    assert "<style" not in drawn
+    assert "<b>" not in drawn
+    assert "&lt;b&gt;$x^$" in drawn
+    assert "\x1b" not in drawn

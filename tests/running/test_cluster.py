@@ -1,0 +1,151 @@
+"""Workers on a real Ray cluster of several nodes on this machine, and what is left when one of them dies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icl_local import store
+from icl_local.engine.llama import quantize
+from icl_local.engine.protocol import Completion, EngineOptions, Request
+from icl_local.exceptions import ClusterError, EngineError, ModelError
+from icl_local.identity import sha256_file
+from icl_local.judging.local import LocalJudge
+from icl_local.prompting.queries import Query, QuerySet
+from icl_local.running import run
+from icl_local.running.cells import Cell, Decoding, plan_cells
+from icl_local.running.cluster import Cluster, _Shares
+from icl_local.running.cluster_node import Load, NodeWorker
+from icl_local.weights.registry import resolve
+
+OPTIONS = EngineOptions(parallel=4, threads=1, repack=True)
+DECODING = Decoding(max_tokens=12)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Q8_0, for which batches change nothing."""
+    path = tmp_path_factory.mktemp("q8") / "tiny-q8.gguf"
+    quantize(tiny_gguf, path, "q8_0")
+    return path
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """Three nodes of one CPU each; the third is not the head."""
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster as Nodes
+
+    small = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
+    nodes = Nodes(initialize_head=True, head_node_args=small)
+    nodes.mortal = [nodes.add_node(**small) for _ in range(2)]
+    yield nodes
+    nodes.shutdown()
+
+
+def cells(model: Path, n: int = 64) -> list[Cell]:
+    sets = [
+        QuerySet(
+            "q", "q.jsonl", None, tuple(Query("q", str(i), lang, f"{lang}: tell {i} tales", "multi") for i in range(n))
+        )
+        for lang in ("en", "es")
+    ]
+    return plan_cells([str(model)], ["zero-shot", "instruct"], sets)
+
+
+def texts(database: Path) -> dict[str, tuple[str, str]]:
+    found = store.query(database, "select response_id, raw_text, finish_reason from responses").rows
+    return {key: (text, reason) for key, text, reason in found}
+
+
+def test_a_killed_node_changes_no_row(nodes: Any, model: Path, tmp_path: Path) -> None:
+    alone, many = tmp_path / "alone.duckdb", tmp_path / "many.duckdb"
+    run.run(alone, cells(model), decoding=DECODING, options=OPTIONS, probe=False)
+    made = 0
+
+    def kill_one(event: run.Event) -> None:
+        nonlocal made
+        made += event.kind == "response"
+        if event.kind == "response" and made == 40:
+            nodes.remove_node(nodes.mortal[-1], allow_graceful=False)
+
+    with Cluster(nodes.address, worker_cpus=1) as cluster:
+        assert cluster.size == 3
+        results = run.run(
+            many,
+            cells(model),
+            decoding=DECODING,
+            options=OPTIONS,
+            probe=False,
+            open_engines=cluster.engines,
+            on_event=kill_one,
+        )
+    assert [result.status for result in results] == ["done"] * 4
+    assert made == 4 * 64
+    assert texts(many) == texts(alone)
+    assert len(texts(many)) == 4 * 64
+
+
+def test_a_cluster_judges_as_one_process_does(nodes: Any, model: Path) -> None:
+    judge = LocalJudge(resolve(str(model), method_kind="chat"), options=OPTIONS)
+    requests = [Request(str(i), f"Say {i}", 6) for i in range(10)]
+    with Cluster(nodes.address, worker_cpus=1) as cluster, cluster.worker(judge.model, OPTIONS) as many:
+        together = {c.id: c.raw_text for c in many.generate(requests)}
+    from icl_local.engine.worker import Worker
+
+    with Worker(model, OPTIONS) as one:
+        assert together == {c.id: c.raw_text for c in one.generate(requests)}
+
+
+def test_no_cluster_is_told_with_how_to_start_one() -> None:
+    pytest.importorskip("ray")
+    with pytest.raises(ClusterError, match="ray start --head"), Cluster("127.0.0.1:1"):
+        pass
+
+
+def test_another_file_under_the_same_path_is_refused(model: Path) -> None:
+    node = NodeWorker()
+    with pytest.raises(ModelError, match="another file"):
+        node.load(Load(model, "0" * 64, "file", OPTIONS))
+    with pytest.raises(ModelError, match="no /nowhere"):
+        node.load(Load(Path("/nowhere/x.gguf"), "0" * 64, "file", OPTIONS))
+
+
+def test_a_node_hands_over_what_it_finished_and_then_says_it_is_done(model: Path) -> None:
+    node = NodeWorker()
+    node.load(Load(model, sha256_file(model), "file", OPTIONS))
+    node.start([Request(str(i), f"Say {i}", 4) for i in range(6)], {})
+    found: list[Completion] = []
+    over = False
+    while not over:
+        answer = node.poll()
+        found += answer.completions
+        over = answer.over
+    node.unload()
+    assert answer.error is None
+    assert sorted(c.id for c in found) == [str(i) for i in range(6)]
+    assert answer.stats.n_done == 6
+
+
+def test_shares_shrink_and_never_give_a_finished_request_again() -> None:
+    work = _Shares([Request(str(i), "x") for i in range(100)])
+    first = work.take(work.fair(2, {"parallel": 4}))
+    assert len(first) == 25
+    assert len(work.take(work.fair(2, {"parallel": 4}))) == 19
+    assert work.finish(Completion("0", "", "eog", 1, 0))
+    assert not work.finish(Completion("0", "", "eog", 1, 0))
+    work.again({request.id: request for request in first}, "lost", weight=1)
+    assert "0" not in {request.id for request in work.todo}
+    assert len(work.todo) == 100 - 19 - 1
+    assert work.fair(2, {"parallel": 64}) == 64
+
+
+def test_a_request_that_kills_llama_cpp_twice_is_given_up() -> None:
+    work = _Shares([Request("a", "x")])
+    share = {"a": work.take(1)[0]}
+    work.again(share, "GGML_ASSERT", weight=2)
+    with pytest.raises(EngineError, match="GGML_ASSERT"):
+        work.again(share, "GGML_ASSERT", weight=2)

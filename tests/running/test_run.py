@@ -1,0 +1,247 @@
+"""Runs end to end on a tiny random file: what is missing is made, a kill loses nothing, failures are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icl_local import store
+from icl_local.engine.protocol import EngineOptions
+from icl_local.exceptions import ConfigError, InputError, ModelError, UnknownName
+from icl_local.running import cells, run
+from icl_local.running.run import CellResult, Event
+from icl_local.store import spool
+
+ICL = [sys.executable, "-m", "icl_local.cli"]
+TEXTS = "select response_id, text, raw_text, finish_reason, prompt_tokens, new_tokens from responses order by all"
+
+
+@pytest.fixture
+def query_file(tmp_path: Path) -> Path:
+    path = tmp_path / "queries.jsonl"
+    items = [
+        {
+            "id": i,
+            "instruction": f"Tell number {i} of {'many ' * (i % 5)}things",
+            "task": ["writing"],
+            "category": "regular",
+        }
+        for i in range(24)
+    ]
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    return path
+
+
+def make(
+    db: Path,
+    model: Path,
+    query_file: Path,
+    *,
+    methods: tuple[str, ...] = ("zero-shot",),
+    parallel: int = 4,
+    **more: int,
+) -> list[CellResult]:
+    planned = cells.plan_cells([str(model)], methods, cells.load_queries(["en"], [str(query_file)]))
+    return run.run(
+        db,
+        planned,
+        decoding=cells.Decoding(max_tokens=more.pop("max_tokens", 12), **more),  # type: ignore[arg-type]
+        options=EngineOptions(parallel=parallel),
+        probe=False,
+    )
+
+
+def test_a_run_makes_one_response_a_query_and_a_second_run_nothing(
+    tmp_path: Path, tiny_gguf: Path, query_file: Path
+) -> None:
+    db = tmp_path / "x.duckdb"
+    first = make(db, tiny_gguf, query_file, methods=("zero-shot", "urial", "instruct"))
+    assert [(result.status, result.n_new) for result in first] == [("done", 24)] * 3
+    before = store.query(db, TEXTS).rows
+    second = make(db, tiny_gguf, query_file, methods=("zero-shot", "urial", "instruct"))
+    assert [(result.status, result.n_new) for result in second] == [("done", 0)] * 3
+    assert store.query(db, TEXTS).rows == before
+    assert len(before) == 72
+    counts = store.query(db, "select method, error, n from error_rates where n <> 24").rows
+    assert counts == []
+    assert store.query(db, "select count(*) from progress where done = wanted and status = 'done'").rows == [(3,)]
+
+
+def test_the_number_of_parallel_sequences_changes_no_response(
+    tmp_path: Path, tiny_gguf: Path, query_file: Path
+) -> None:
+    texts = []
+    for parallel in (1, 3, 8):
+        db = tmp_path / f"{parallel}.duckdb"
+        make(db, tiny_gguf, query_file, methods=("urial",), parallel=parallel)
+        texts.append(store.query(db, TEXTS).rows)
+    assert texts[0] == texts[1] == texts[2]
+
+
+def test_settings_that_change_the_text_make_new_rows(tmp_path: Path, tiny_gguf: Path, query_file: Path) -> None:
+    db = tmp_path / "x.duckdb"
+    make(db, tiny_gguf, query_file, max_tokens=4)
+    make(db, tiny_gguf, query_file, max_tokens=6)
+    found = store.query(db, "select settings_id, count(*) from responses group by all").rows
+    assert [n for _, n in found] == [24, 24]
+
+
+def test_a_cells_seconds_are_its_own_not_those_of_loading_and_probing(
+    tmp_path: Path, tiny_gguf: Path, query_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, ended = [], []
+    probed = run.setting_for
+
+    def observed(*arguments: Any, **more: Any) -> Any:
+        found = probed(*arguments, **more)
+        began.append(time.perf_counter())
+        return found
+
+    def told(event: Event) -> None:
+        if event.kind == "done":
+            ended.append(time.perf_counter())
+
+    monkeypatch.setattr(run, "setting_for", observed)
+    planned = cells.plan_cells([str(tiny_gguf)], ["zero-shot"], cells.load_queries(["en"], [str(query_file)]))
+    run.run(tmp_path / "x.duckdb", planned, decoding=cells.Decoding(max_tokens=4), on_event=told)
+    (seconds,) = store.query(tmp_path / "x.duckdb", "select wall_seconds from raw.run_cells").rows[0]
+    assert 0 < seconds <= ended[0] - began[0]
+
+
+def test_exactness_is_probed_once_and_recorded(tmp_path: Path, tiny_gguf: Path, query_file: Path) -> None:
+    db, notes = tmp_path / "x.duckdb", []
+
+    def note(event: Event) -> None:
+        if event.kind == "note":
+            notes.append(event.message)
+
+    sets = cells.load_queries(["en"], [str(query_file)], limit=6)
+    for method in ("zero-shot", "urial"):
+        planned = cells.plan_cells([str(tiny_gguf)], [method], sets)
+        run.run(db, planned, decoding=cells.Decoding(max_tokens=8), on_event=note)
+    assert sum("probing" in text for text in notes) == 1
+    exact = store.query(db, "select distinct exact from responses").rows
+    assert exact == store.query(db, "select max(exact) from probes").rows == [(True,)]
+
+
+def icl(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*ICL, *arguments], capture_output=True, text=True, env={**os.environ, **(env or {})})
+
+
+def acknowledged(db: Path) -> int:
+    folder = store.spool_folder(db)
+    return sum(record.table == "responses" for record in spool.read(folder)) if folder.is_dir() else 0
+
+
+def test_a_run_killed_several_times_ends_as_one_never_killed(tmp_path: Path, tiny_gguf: Path, query_file: Path) -> None:
+    killed, whole = tmp_path / "killed.duckdb", tmp_path / "whole.duckdb"
+    arguments = ["run", "--model", str(tiny_gguf), "--method", "urial", "--queries", str(query_file)]
+    arguments += ["--max-tokens", "150", "--parallel", "2", "--no-probe", "--db"]
+    between = 0
+    for round_number in range(4):
+        process = subprocess.Popen([*ICL, *arguments, str(killed)], stderr=subprocess.DEVNULL)
+        goal = acknowledged(killed) + 2 + round_number
+        while process.poll() is None and acknowledged(killed) < goal:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        between += 0 < acknowledged(killed) < 24
+    assert between >= 3
+    assert icl(*arguments, str(killed)).returncode == 0
+    assert icl(*arguments, str(whole)).returncode == 0
+    rows = store.query(killed, TEXTS).rows
+    assert len(rows) == 24
+    assert rows == store.query(whole, TEXTS).rows
+
+
+def test_ctrl_c_keeps_everything_and_exits_130(tmp_path: Path, tiny_gguf: Path) -> None:
+    db, asked = tmp_path / "x.duckdb", tmp_path / "many.jsonl"
+    asked.write_text("".join(json.dumps({"id": i, "instruction": f"Count to {i}"}) + "\n" for i in range(2000)))
+    arguments = ["run", "--model", str(tiny_gguf), "--queries", str(asked), "--max-tokens", "200", "--db", str(db)]
+    process = subprocess.Popen([*ICL, *arguments, "--parallel", "1", "--no-probe"], stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and acknowledged(db) < 2:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "same command resumes" in told
+    kept = acknowledged(db)
+    assert store.query(db, "select count(*) from responses").rows == [(kept,)]
+    assert store.query(db, "select status from progress").rows == [("interrupted",)]
+
+
+def test_readers_open_the_database_while_a_run_goes_on(tmp_path: Path, tiny_gguf: Path, query_file: Path) -> None:
+    db = tmp_path / "x.duckdb"
+    arguments = ["run", "--model", str(tiny_gguf), "--queries", str(query_file), "--max-tokens", "300", "--db", str(db)]
+    process = subprocess.Popen([*ICL, *arguments, "--parallel", "2", "--no-probe"], stderr=subprocess.DEVNULL)
+    while process.poll() is None and not db.exists():
+        time.sleep(0.005)
+    seen = []
+    while process.poll() is None:
+        seen.append(store.query(db, "select count(*) from responses").rows[0][0])
+    assert process.returncode == 0
+    assert seen == sorted(seen)
+    assert len(seen) >= 2
+    assert store.query(db, "select count(*) from responses").rows == [(24,)]
+
+
+def test_a_cell_that_fails_does_not_stop_the_others(
+    tmp_path: Path, tiny_gguf: Path, query_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other.gguf"
+    shutil.copy(tiny_gguf, other)
+    sets = cells.load_queries(["en"], [str(query_file)], limit=3)
+    planned = cells.plan_cells([str(tiny_gguf), str(other)], ["zero-shot"], sets)
+    broken = planned[0].model.path
+    real = run.Worker
+
+    def worker(path: Path, options: EngineOptions) -> run.Worker:
+        started = real(path, options)
+        if path == broken:
+            os.kill(started.pid, signal.SIGSEGV)
+        return started
+
+    monkeypatch.setattr(run, "Worker", worker)
+    results = run.run(tmp_path / "x.duckdb", planned, decoding=cells.Decoding(max_tokens=4), probe=False)
+    assert {result.status for result in results} == {"failed", "done"}
+    assert run.exit_status(results) == 1
+    assert "SIGSEGV" in str(next(result.error for result in results if result.status == "failed"))
+
+
+def test_queries_without_a_language_are_english_only(tmp_path: Path, query_file: Path) -> None:
+    assert cells.load_queries(["en"], [str(query_file)])[0].queries[0].language == "en"
+    with pytest.raises(InputError, match="names no language"):
+        cells.load_queries(["es"], [str(query_file)])
+    with pytest.raises(ConfigError, match="no queries in 'es'"):
+        cells.load_queries(["en", "es"], [f"en={query_file}"])
+    assert [s.queries[0].language for s in cells.load_queries(["en", "es"], [str(query_file), f"es={query_file}"])] == [
+        "en",
+        "es",
+    ]
+
+
+def test_names_nobody_defined_are_told(tiny_gguf: Path, query_file: Path, tmp_path: Path) -> None:
+    sets = cells.load_queries(["en"], [str(query_file)])
+    with pytest.raises(UnknownName, match="no method"):
+        cells.plan_cells([str(tiny_gguf)], ["one-shot"], sets)
+    with pytest.raises((UnknownName, ModelError)):
+        cells.plan_cells([str(tmp_path / "missing.gguf")], ["zero-shot"], sets)
+
+
+def test_a_told_error_is_one_line_and_exit_status_1(tmp_path: Path, query_file: Path) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF" + b"\xff" * 40)
+    done = icl("run", "--model", str(broken), "--queries", str(query_file), "--db", str(tmp_path / "x.duckdb"))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1

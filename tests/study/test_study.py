@@ -1,0 +1,365 @@
+"""Studies: what a file may say, plans without files, runs that are killed, resumed, sharded and merged."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from icl_local import store, study
+from icl_local.cli import main
+from icl_local.engine.llama import tokenize
+from icl_local.engine.protocol import EngineOptions
+from icl_local.exceptions import ConfigError, UnknownName
+from icl_local.exchange import merge
+from icl_local.running.cells import CellPlan
+from icl_local.running.run import Event
+from icl_local.running.shard import Shard
+from icl_local.study.plan import plan_study
+from icl_local.study.spec import Wanted, load_study, names
+from icl_local.weights import registry
+from tests.faulty_server import FaultyServer
+from tests.tiny_checkpoint import build_checkpoint
+from tests.tiny_model import build_tiny_gguf
+
+OPTIONS = EngineOptions(parallel=4, threads=1)
+
+
+@pytest.fixture(scope="module")
+def tiny_study(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models, one of them missing, two methods, two languages of six queries each."""
+    folder = tmp_path_factory.mktemp("study")
+    for language in ("en", "es"):
+        items = [{"id": i, "instruction": f"{language} {i}: tell a tale", "task": ["writing"]} for i in range(6)]
+        (folder / f"q.{language}.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    path = folder / "mine.toml"
+    path.write_text(
+        f"""
+title = "Mine"
+[queries]
+en = "q.en.jsonl"
+es = "q.es.jsonl"
+[decoding]
+max_tokens = 6
+[[cells]]
+models = ["{tiny_gguf}", "nowhere.gguf"]
+methods = ["zero-shot", "instruct"]
+languages = ["en", "es"]
+[[judges]]
+judge = "local:nowhere.gguf"
+"""
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_study: Path) -> tuple[Path, study.Outcome]:
+    """The database of the study run at one go, and what came of it."""
+    db = tiny_study.with_name("whole.duckdb")
+    return db, study.run_study(db, load_study(str(tiny_study)), options=OPTIONS, probe=False)
+
+
+def exit_code(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main(list(arguments))
+    return int(stopped.value.code or 0)
+
+
+def texts(database: Path) -> dict[str, str]:
+    return dict(store.query(database, "select response_id, raw_text from responses").rows)
+
+
+def test_the_papers_study_is_its_29_cells() -> None:
+    paper = load_study("paper")
+    assert len(paper.cells) == 29
+    medium = [c for c in paper.cells if c.model in ("llama-3.1-8b", "eurollm-9b")]
+    assert len(medium) == 18
+    assert len([c for c in paper.cells if c.dpo]) == 5
+    assert Wanted("llama-3.2-1b", "instruct", "en", dpo=True) not in paper.cells
+    assert {(t.model, t.variant) for t in paper.trainings} == {
+        ("llama-3.2-1b", "base"), ("eurollm-1.7b", "base"), ("eurollm-1.7b", "instruct"),
+    }  # fmt: skip
+    assert all(one.model in registry.load_registry() for one in paper.cells)
+    assert names() == ["demo", "paper"]
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("cells = 3", "cells must be a list"),
+        ("[[cells]]\nmodels = ['a']\nmethods = ['urial']", "lacks languages"),
+        ("[[cells]]\nmodels = ['a']\nmethods = ['urla']\nlanguages = ['en']", "no method 'urla'"),
+        ("color = 'red'", "unknown key 'color'"),
+        ("[[cells]]\nmodel = ['a']", "unknown key 'model'"),
+        ("[decoding]\ntemperature = 1", "has no"),
+        ("title = ", "not valid TOML"),
+        ("[[judges]]\njudge = 3", "must be a str"),
+    ],
+)
+def test_a_wrong_file_names_the_file_and_the_key(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=told) as error:
+        load_study(str(path))
+    assert "s.toml" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_study_lists_those_there_are() -> None:
+    with pytest.raises(UnknownName, match="demo, paper"):
+        load_study("papre")
+
+
+def test_the_papers_plan_needs_no_file_and_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("HF_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.chdir(tmp_path)
+    began = time.process_time()
+    assert exit_code("study", "paper", "--plan", "--format", "csv") == 0
+    assert time.process_time() - began < 5
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 1 + 29 + 1
+    assert "29000" in printed.out
+    assert "icl convert meta-llama/Llama-3.1-8B" in printed.err
+    assert "made by the study's own DPO step" in printed.err
+    assert "--queries es=FILE" in printed.err
+    assert "$" in printed.err
+    assert not list(tmp_path.glob("*.duckdb*"))
+
+
+def test_planned_tokens_are_those_of_the_tokenizer(tiny_gguf: Path, tmp_path: Path, embedded_model: Path) -> None:
+    for model in (tiny_gguf, embedded_model):
+        path = tmp_path / "s.toml"
+        path.write_text(
+            f"[queries]\nen='samples'\nfr='samples'\n[[cells]]\nmodels=['{model}']\n"
+            "methods=['zero-shot','urial','instruct']\nlanguages=['en','fr']\n"
+        )
+        wanted = load_study(str(path))
+        plan = plan_study(tmp_path / "none.duckdb", wanted)
+        ready, missing = study.prepare(wanted, wanted.cells)
+        assert not missing
+        for one, cell in ready:
+            prompts = [prompt.text for _, prompt in CellPlan(cell, wanted.decoding, None).by_key.values()]
+            exact = [len(ids) for ids in tokenize(model, prompts)]
+            (planned,) = (estimate for estimate in plan.cells if estimate.wanted == one)
+            assert planned.prompt_tokens == sum(exact)
+            assert planned.prefilled_tokens <= planned.prompt_tokens
+            if one.method == "urial":
+                assert planned.prefilled_tokens < max(exact) + sum(exact) * 0.2
+        assert not (tmp_path / "none.duckdb").exists()
+
+
+def test_a_missing_model_or_judge_does_not_stop_the_others(tiny_study: Path, whole: tuple[Path, study.Outcome]) -> None:
+    db, outcome = whole
+    assert outcome.n_new == 24
+    *cells, judge = outcome.failures
+    assert len(cells) == 4
+    assert all("nowhere" in failure.what for failure in cells)
+    assert judge.what == "judge local:nowhere.gguf"
+    again = study.run_study(db, load_study(str(tiny_study)), options=OPTIONS, probe=False, judge=False)
+    assert (again.n_new, len(again.failures)) == (0, 4)
+    ((name, columns, rows),) = study.grids(db)
+    assert (name, columns) == ("mine", ["model", "method", "en", "es"])
+    assert ("tiny", "zero-shot", "6/6", "6/6") in rows
+    assert ("nowhere", "instruct", "0/6", "0/6") in rows
+
+
+def test_a_plan_counts_what_is_done_and_expects_what_was_seen(
+    tiny_study: Path, whole: tuple[Path, study.Outcome], tmp_path: Path
+) -> None:
+    wanted = load_study(str(tiny_study))
+    before = plan_study(tmp_path / "none.duckdb", wanted)
+    assert [cell.n_done for cell in before.cells] == [0] * 8
+    assert "guess" in before.speed
+    after = plan_study(whole[0], wanted)
+    assert sorted(cell.n_done for cell in after.cells) == [0] * 4 + [6] * 4
+    assert all(cell.new_tokens == 0 and cell.seconds == 0 for cell in after.cells if cell.n_done)
+    assert "measured" in after.speed
+
+
+def test_two_shards_merged_are_the_whole_study(
+    tiny_study: Path, whole: tuple[Path, study.Outcome], tmp_path: Path
+) -> None:
+    wanted = load_study(str(tiny_study))
+    first, second = tmp_path / "first.duckdb", tmp_path / "second.duckdb"
+    for number, db in ((1, first), (2, second)):
+        study.run_study(db, wanted, options=OPTIONS, probe=False, shard=Shard(number, 2), judge=False)
+    assert len(texts(first)) == len(texts(second)) == 12
+    assert not texts(first).keys() & texts(second).keys()
+    with store.Store(first) as target:
+        merged = merge.merge(target, second)
+    assert merged.added["responses"] == 12
+    assert not merged.differing
+    assert texts(first) == texts(whole[0])
+    ((_, _, rows),) = study.grids(first)
+    assert ("tiny", "instruct", "6/6", "6/6") in rows
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "a/b", "1", "-1/2"])
+def test_an_impossible_shard_is_told(text: str) -> None:
+    with pytest.raises(ConfigError, match="i from 1 to n"):
+        Shard.parse(text)
+
+
+def test_shards_part_the_work() -> None:
+    items = list(range(11))
+    parts = [Shard(i, 3).take(items) for i in (1, 2, 3)]
+    assert sorted(item for part in parts for item in part) == items
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    keys = [f"{i * 2654435761 % 2**32:08x}" for i in range(300)]
+    held = [[key for key in keys if Shard(i, 3).holds(key)] for i in (1, 2, 3)]
+    assert sorted(key for part in held for key in part) == sorted(keys)
+    assert min(map(len, held)) > 60
+
+
+def test_a_study_shared_as_parquet_is_the_same_study(
+    whole: tuple[Path, study.Outcome], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, db = tmp_path / "shared", tmp_path / "theirs.duckdb"
+    export = ["export", "--format", "parquet", "--what", "all", "-o", str(folder), "--db", str(whole[0])]
+    assert exit_code(*export) == 0
+    assert exit_code("import", str(folder), "--db", str(db)) == 0
+    assert texts(db) == texts(whole[0])
+    assert study.grids(db) == study.grids(whole[0])
+    for view in ("throughput", "error_rates", "progress"):
+        sql = f"select count(*) from {view}"
+        assert store.query(db, sql).rows == store.query(whole[0], sql).rows
+    capsys.readouterr()
+    assert exit_code("merge", str(whole[0]), "--db", str(db)) == 0
+    assert "responses" not in capsys.readouterr().out
+
+
+def test_a_killed_study_goes_on_and_ends_with_the_same_rows(
+    tiny_study: Path, whole: tuple[Path, study.Outcome], tmp_path: Path
+) -> None:
+    killed = tmp_path / "killed.duckdb"
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom icl_local import study\n"
+        "from icl_local.study.spec import load_study\n"
+        "from icl_local.engine.protocol import EngineOptions\n"
+        "def told(event):\n"
+        "    if event.kind == 'response':\n"
+        "        print(flush=True)\n"
+        "        sys.stdin.readline()\n"
+        "study.run_study(Path(sys.argv[1]), load_study(sys.argv[2]), options=EngineOptions(parallel=2, threads=1),"
+        " probe=False, on_event=told)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(killed), str(tiny_study)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for _ in range(8):
+            process.stdout.readline()
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+        process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+    kept = texts(killed)
+    assert len(kept) == 9
+    outcome = study.run_study(killed, load_study(str(tiny_study)), options=OPTIONS, probe=False, judge=False)
+    assert outcome.n_new == 24 - 9
+    assert texts(killed) == texts(whole[0])
+
+
+def test_a_file_is_loaded_once_for_all_its_cells(tiny_study: Path, tmp_path: Path) -> None:
+    other, both = tmp_path / "other.gguf", tiny_study.with_name("both.toml")
+    build_tiny_gguf(other, seed=1)
+    both.write_text(tiny_study.read_text().replace("nowhere.gguf", str(other), 1))
+    order: list[str] = []
+
+    def told(event: Event) -> None:
+        if event.kind == "started":
+            order.append(event.cell.model.label)
+
+    wanted = load_study(str(both), limit=1)
+    study.run_study(tmp_path / "a.duckdb", wanted, options=OPTIONS, probe=False, judge=False, on_event=told)
+    assert sorted(order) == ["other"] * 4 + ["tiny"] * 4
+    assert order in (sorted(order), sorted(order, reverse=True))
+
+
+def test_the_command_runs_a_file_and_status_shows_its_grid(
+    tiny_study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    db = str(tmp_path / "a.duckdb")
+    assert exit_code("study", str(tiny_study), "--limit", "1", "--no-probe", "--no-judge", "--db", db) == 1
+    printed = capsys.readouterr()
+    assert "Study mine" in printed.out
+    assert "nowhere" in printed.err
+    assert exit_code("status", "--db", db) == 0
+    assert "1/1" in capsys.readouterr().out
+
+
+def test_a_study_trains_converts_runs_and_judges_its_dpo_variant(tiny_gguf: Path, tmp_path: Path) -> None:
+    base = build_checkpoint(tmp_path / "mini-hf", scale=0.1)
+    sides = {"chosen": "The answer is cold.", "rejected": "no no no no"}
+    asked = [{"role": "user", "content": "Write about the weather"}]
+    pair = {side: [*asked, {"role": "assistant", "content": text}] for side, text in sides.items()}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(pair) + "\n")
+    (tmp_path / "dpo.toml").write_text("max_steps = 2\ngradient_accumulation = 1\nlearning_rate = 5e-3\n")
+    (tmp_path / "models.toml").write_text(
+        f"""
+[mini]
+label = "Mini"
+parameters = 1000
+[mini.base]
+gguf = "{tiny_gguf}"
+[mini.base-dpo]
+trained_from = "{base}"
+"""
+    )
+    with FaultyServer() as server:
+        (tmp_path / "s.toml").write_text(
+            f"""
+title = "Trained"
+[queries]
+en = "samples"
+[decoding]
+max_tokens = 6
+[[cells]]
+models = ["mini"]
+methods = ["zero-shot", "urial"]
+languages = ["en"]
+[[cells]]
+models = ["mini"]
+methods = ["zero-shot", "urial"]
+languages = ["en"]
+dpo = true
+[[dpo]]
+model = "mini"
+variant = "base"
+dataset = "{tmp_path}/pairs.jsonl"
+type = "f16"
+config = "{tmp_path}/dpo.toml"
+[[judges]]
+judge = "openai:m@{server.url}"
+"""
+        )
+        wanted, db = load_study(str(tmp_path / "s.toml"), limit=3), tmp_path / "x.duckdb"
+        notes: list[str] = []
+        how = {"options": OPTIONS, "probe": False, "work": tmp_path, "models_file": tmp_path / "models.toml"}
+        outcome = study.run_study(db, wanted, on_note=notes.append, **how)  # type: ignore[arg-type]
+        assert outcome.failures == ()
+        again = study.run_study(db, wanted, on_note=notes.append, **how)  # type: ignore[arg-type]
+    assert [note.split(":")[0] for note in notes if note.startswith("step")] == ["step 1 of 2", "step 2 of 2"]
+    assert again.n_new == 0
+    rows = store.query(db, "select model, method, dpo, n from table_8 order by all").rows
+    assert rows == [("Mini", method, dpo, 3) for method in ("urial", "zero-shot") for dpo in (False, True)]
+    sql = "select gate, base_source, dataset, n_responses, n_judgments from lineage where training_run_id is not null"
+    (lineage,) = store.query(db, sql).rows
+    assert lineage == ("passed", "mini-hf", "pairs.jsonl", 6, 6)
+
+
+@pytest.mark.soak
+def test_the_demo_study_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    db = str(tmp_path / "demo.duckdb")
+    assert exit_code("study", "demo", "--db", db) == 0
+    assert capsys.readouterr().out.count("12/12") == 9

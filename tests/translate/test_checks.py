@@ -1,0 +1,122 @@
+"""Checks of translations, and the splitting of texts for a model of single sentences."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from icl_local.translate import segments, spans
+from icl_local.translate.checks import Checks, check
+from icl_local.translate.numerals import missing_numbers
+from tests.translation_faults import PER_KIND, PLANTERS, Case, controls, planted
+
+LEAST_RECALL = {"answered": 0.75, "refused": 0.75, "untranslated": 0.95}
+
+
+def checked(case: Case) -> Checks:
+    return check(case.source, case.candidate, source_language="en", language=case.language)
+
+
+def test_checks_find_what_was_planted_and_leave_good_translations_alone() -> None:
+    assert [case.candidate for case in controls() if checked(case).flags] == []
+    found = dict.fromkeys(PLANTERS, 0)
+    for case in planted():
+        assert case.kind is not None
+        found[case.kind] += bool(getattr(checked(case), case.kind))
+    short = {kind: n for kind, n in found.items() if n < PER_KIND * LEAST_RECALL.get(kind, 1.0)}
+    assert short == {}
+
+
+def test_what_an_engine_says_of_its_text_is_a_finding() -> None:
+    assert check("Hello there", "Hola", source_language="en", language="es", finish_reason="length").truncated
+    assert check("Hello there", "Hola", source_language="en", language="es", finish_reason="refused").refused
+
+
+def test_findings_are_stored_with_their_version_and_the_names_that_fired() -> None:
+    row = check("How old is the Sun?", "", source_language="en", language="es").as_json()
+    assert (row["version"], row["flags"], row["empty"], row["answered"]) == (1, ["empty"], True, False)
+
+
+@pytest.mark.parametrize(
+    "source,candidate,lost",
+    [
+        ("1,000 euros in the 19th century", "1000 euros en el siglo XIX", False),
+        ("0.9 litres and 1,234.5 km", "0,9 litros y 1.234,5 km", False),
+        ("at 3 pm in the 1980s", "a las 15 h en los años 80", False),
+        ("three cats", "3 gatos", False),
+        ("3 cats", "4 gatos", True),
+        ("in 1950", "en 1590", True),
+        ("some people", "5000 personas", True),
+        ("2.5 kg", "25 kg", True),
+    ],
+)
+def test_numbers_count_as_kept_however_another_language_writes_them(source: str, candidate: str, lost: bool) -> None:
+    assert missing_numbers(source, candidate) is lost
+
+
+def test_spans_are_code_urls_and_placeholders() -> None:
+    text = "Call `f(x)` or my_list.append(3) for {name}, see https://example.org/a_b."
+    assert [text[s.start : s.end] for s in spans.find(text)] == [
+        "`f(x)`",
+        "my_list.append(3)",
+        "{name}",
+        "https://example.org/a_b",
+    ]
+
+
+def test_sentences_are_split_where_they_end_and_nowhere_else() -> None:
+    text = "Dr. Smith, e.g., paid $3.50 to J. Doe. Why? Nobody knows!  (Not even he.)"
+    sentences = [s.text for s in segments.split(text) if not s.keep]
+    assert sentences == ["Dr. Smith, e.g., paid $3.50 to J. Doe.", "Why?", "Nobody knows!", "(Not even he.)"]
+
+
+def test_code_and_list_markers_never_reach_the_model() -> None:
+    text = "Fix this:\n\n```py\nx = 1\n```\n- first point\n  2) second\nif (a > 1) {\n}\nUse {name} at www.x.org."
+    seen: list[str] = []
+
+    def shout(sentences: list[str]) -> list[str]:
+        seen.extend(sentences)
+        return [s.upper() for s in sentences]
+
+    (out,) = segments.translate_texts([text], shout)
+    assert seen == ["Fix this:", "first point", "second", "Use QZ0 at QZ1."]
+    assert out == (
+        "FIX THIS:\n\n```py\nx = 1\n```\n- FIRST POINT\n  2) SECOND\nif (a > 1) {\n}\nUSE {name} AT www.x.org."
+    )
+
+
+def test_spans_survive_a_model_that_loses_or_doubles_their_masks() -> None:
+    for spoil in (lambda s: s.replace("QZ0", ""), lambda s: s.replace("QZ0", "QZ0 QZ0"), lambda s: "nonsense"):
+        (out,) = segments.translate_texts(["Say {name} to me."], lambda xs, spoil=spoil: [spoil(x) for x in xs])
+        assert out.count("{name}") == 1
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(alphabet=st.sampled_from("aB1.?!` \n{}<>-•)(/:;=\\_é«»"), max_size=120))
+def test_a_text_that_a_model_gives_back_as_it_came_is_the_same(text: str) -> None:
+    assert "".join(s.text for s in segments.split(text)) == text
+    assert segments.translate_texts([text], list) == [text]
+    assert segments.translate_texts([text], lambda xs: [x.replace("QZ", "") for x in xs]) == [text]
+
+
+@pytest.mark.parametrize("unit", ["ab.", "1,", "<a ", "if (", "a_", "\\a{"])
+def test_hostile_texts_take_no_more_than_a_moment(unit: str) -> None:
+    text = unit * (4_000 // len(unit))
+    start = time.process_time()
+    check(text, text[::-1], source_language="en", language="es")
+    segments.split(text)
+    assert time.process_time() - start < 4
+
+
+def test_unchanged_queries_are_untranslated(shared_dir: Path) -> None:
+    from icl_local.prompting.queries import load_file
+
+    found = load_file(shared_dir / "just_eval/queries.en.jsonl", language="en").queries[::4]
+    missed = [
+        q for q in found if not check(q.instruction, q.instruction, source_language="en", language="es").untranslated
+    ]
+    assert len(missed) <= 1

@@ -1,0 +1,230 @@
+"""Downloads against a local server that answers as the hub and its CDN do; nothing leaves this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from icl_local.exceptions import DiskFull, HubError, IclError
+from icl_local.weights import hub
+from tests.fake_hub import FILE, FIRST, NAME, REPO, SECOND, TOKEN, WEIGHTS, FakeHub, serving
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    with serving(tmp_path, monkeypatch) as state:
+        yield state
+
+
+def refused(name: str) -> str:
+    """The one line that a failed fetch says; never a secret in it."""
+    with pytest.raises(IclError) as error:
+        hub.fetch(name)
+    assert TOKEN not in str(error.value)
+    assert "secret" not in str(error.value)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Files that hold bytes, outside locks and references."""
+    return sorted(p.name for p in (folder / "hf").rglob("*") if p.parent.name == "blobs" and p.is_file())
+
+
+def test_a_file_comes_through_the_redirect_pinned_and_checked(fake: FakeHub, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int | None]] = []
+    file = hub.fetch(NAME, on_progress=lambda *step: seen.append(step))
+    assert file.path.read_bytes() == WEIGHTS
+    assert file.path.name == FILE
+    assert file.source == f"{NAME}@{FIRST}"
+    assert file.sha256 == hashlib.sha256(WEIGHTS).hexdigest()
+    assert (FILE, len(WEIGHTS), len(WEIGHTS)) in seen
+    assert left_behind(tmp_path) == [file.sha256]
+
+
+def test_the_token_goes_to_the_hub_and_not_to_the_cdn(fake: FakeHub) -> None:
+    hub.fetch(NAME)
+    tokens = {server: {h.get("Authorization", h.get("authorization")) for s, _, h in fake.asked if s == server}
+              for server in ("hub", "cdn")}  # fmt: skip
+    assert tokens == {"hub": {f"Bearer {TOKEN}"}, "cdn": {None}}
+
+
+def test_a_cached_file_is_not_fetched_again_and_is_found_by_other_tools(fake: FakeHub) -> None:
+    from huggingface_hub import hf_hub_download
+
+    file = hub.fetch(NAME)
+    assert hub.fetch(NAME) == file
+    assert hub.fetch(f"{NAME}@{FIRST}") == file
+    assert fake.ranges() == [None]
+    assert Path(hf_hub_download(REPO, FILE)) == file.path
+    assert hub.cached(NAME) == file.path
+    assert fake.ranges() == [None]
+
+
+def test_a_moved_branch_gives_the_new_commit_and_a_pinned_one_stays(fake: FakeHub) -> None:
+    old = hub.fetch(NAME)
+    fake.commits = {"main": SECOND, FIRST: FIRST}
+    fake.files[SECOND, FILE] = b"new weights"
+    new = hub.fetch(NAME)
+    assert (new.commit, new.path.read_bytes()) == (SECOND, b"new weights")
+    again = hub.fetch(f"{NAME}@{FIRST}")
+    assert (again.commit, again.path.read_bytes()) == (FIRST, WEIGHTS)
+    assert again.path == old.path
+
+
+def test_a_dropped_connection_goes_on_where_it_stopped(fake: FakeHub) -> None:
+    fake.drop_after = 2 << 20
+    assert hub.fetch(NAME).path.read_bytes() == WEIGHTS
+    first, second = fake.ranges()
+    assert first is None
+    assert second is not None
+    assert 0 < int(second.removeprefix("bytes=").removesuffix("-")) <= 2 << 20
+
+
+def test_a_server_without_ranges_starts_over_and_the_file_is_right(fake: FakeHub) -> None:
+    fake.drop_after, fake.ignores_range = 2 << 20, True
+    assert hub.fetch(NAME).path.read_bytes() == WEIGHTS
+    assert len(fake.ranges()) == 2
+
+
+def test_a_killed_download_is_resumed_by_the_next_process(fake: FakeHub, tmp_path: Path) -> None:
+    fake.stall_after = (2 << 20) + 1000
+    env = os.environ | {"HF_ENDPOINT": fake.hub_url, "HF_HUB_CACHE": str(tmp_path / "hf"), "PYTHONUNBUFFERED": "1"}
+    code = f"from icl_local import hub; hub.fetch({NAME!r}, on_progress=lambda what, done, total: print(done))"
+    killed = subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True)
+    assert killed.stdout is not None
+    for line in killed.stdout:
+        if int(line) == 2 << 20:
+            break
+    killed.kill()
+    killed.wait()
+    killed.stdout.close()
+    assert left_behind(tmp_path) == [hashlib.sha256(WEIGHTS).hexdigest() + ".icl-partial"]
+    assert hub.fetch(NAME).path.read_bytes() == WEIGHTS
+    assert fake.ranges() == [None, f"bytes={2 << 20}-"]
+    assert left_behind(tmp_path) == [hashlib.sha256(WEIGHTS).hexdigest()]
+
+
+def test_bytes_that_do_not_match_the_checksum_are_removed(fake: FakeHub, tmp_path: Path) -> None:
+    fake.published = "0" * 64
+    assert "do not match the hub's checksum and were removed" in refused(NAME)
+    assert left_behind(tmp_path) == []
+    assert hub.cached(NAME) is None
+
+
+def test_a_server_without_checksums_is_refused(fake: FakeHub, tmp_path: Path) -> None:
+    fake.published = "W/abc"
+    assert "publishes no checksum" in refused(NAME)
+    assert left_behind(tmp_path) == []
+
+
+def test_a_cached_copy_that_rotted_is_set_aside(fake: FakeHub, tmp_path: Path) -> None:
+    blob = hub.fetch(NAME).path.resolve()
+    blob.write_bytes(b"rotten" + WEIGHTS[6:])
+    assert "damaged; it was set aside" in refused(NAME)
+    assert left_behind(tmp_path) == [blob.name + ".damaged"]
+    assert hub.fetch(NAME).path.read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_gated_repository_says_licence_and_token(fake: FakeHub, status: int) -> None:
+    fake.gated = status
+    said = refused(NAME)
+    assert f"https://huggingface.co/{REPO}" in said
+    assert "licence" in said
+    assert "HF_TOKEN" in said
+
+
+def test_what_does_not_exist_is_told_apart(fake: FakeHub) -> None:
+    assert "no such file" in refused(f"hf:{REPO}/other.gguf")
+    assert "no such revision" in refused(f"{NAME}@v7")
+    assert "no such repository, or it is private" in refused("hf:someone/nothing/x.gguf")
+    assert "no such repository, or it is private" in refused("hf:answers/404/x.gguf")
+
+
+@pytest.mark.parametrize("name", ["hf:x.gguf", "hf:a/b", "hf:a/b/../../etc/passwd", "hf:a/b/c.gguf@", "a/b/c.gguf"])
+def test_a_reference_that_names_no_file_is_told(name: str) -> None:
+    with pytest.raises(HubError, match="is not hf:owner/repo/file"):
+        hub.fetch(name)
+
+
+def test_without_network_the_cached_file_serves_and_others_are_told(
+    fake: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    file = hub.fetch(NAME)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert hub.fetch(NAME) == file
+    assert "HF_HUB_OFFLINE is set and the file is not in the cache" in refused(f"hf:{REPO}/other.gguf")
+    assert "HF_HUB_OFFLINE is set" in refused(f"hf:{REPO}/other.gguf@{SECOND}")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert hub.fetch(NAME) == file
+    assert "127.0.0.1 cannot be reached and the file is not in the cache" in refused("hf:someone/else/other.gguf")
+
+
+def test_two_at_once_fetch_the_file_once(fake: FakeHub) -> None:
+    fake.stall_after = 2 << 20
+    results: list[bytes] = []
+    threads = [threading.Thread(target=lambda: results.append(hub.fetch(NAME).path.read_bytes())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    fake.go_on.set()
+    for thread in threads:
+        thread.join(30)
+    assert results == [WEIGHTS, WEIGHTS]
+    assert fake.ranges()[0] is None
+    assert all(asked is not None for asked in fake.ranges()[1:])
+
+
+def test_a_disk_without_room_is_told_before_the_transfer(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage("/")._replace(free=1 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(DiskFull, match="HF_HOME"):
+        hub.fetch(NAME)
+    assert fake.ranges() == []
+
+
+def test_just_eval_is_fetched_as_a_dataset_and_checked_by_gits_checksum(fake: FakeHub, tmp_path: Path) -> None:
+    fake.files[FIRST, hub.JUST_EVAL_FILE] = b'{"id": 0}\n'
+    file = hub.fetch_just_eval()
+    assert file.path.read_bytes() == b'{"id": 0}\n'
+    assert file.source == f"hf:{hub.JUST_EVAL_REPO}/{hub.JUST_EVAL_FILE}@{FIRST}"
+    assert file.sha256 is None
+    assert hub.cached_just_eval() == file.path
+    assert all("/datasets/" in path for _, path, _ in fake.asked)
+
+
+def test_a_changed_small_file_is_refused(fake: FakeHub, tmp_path: Path) -> None:
+    fake.files[FIRST, FILE], fake.published = b"small", "1" * 40
+    assert "do not match" in refused(NAME)
+    assert left_behind(tmp_path) == []
+
+
+def test_a_checkpoint_is_fetched_into_one_folder_and_serves_offline(
+    fake: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    for name, body in {"config.json": b"{}", "model.safetensors": WEIGHTS, "original/params.json": b"{}"}.items():
+        fake.files[FIRST, name] = body
+    wanted = ["*.safetensors", "config.json"]
+    folder = hub.fetch_folder(REPO, wanted)
+    assert folder.source == f"hf:{REPO}@{FIRST}"
+    assert sorted(path.name for path in folder.path.iterdir()) == ["config.json", "model.safetensors"]
+    assert (folder.path / "model.safetensors").read_bytes() == WEIGHTS
+    with pytest.raises(HubError, match=r"no file like \*\.bin"):
+        hub.fetch_folder(REPO, ["*.bin"])
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert hub.fetch_folder(REPO, wanted) == folder
+    with pytest.raises(HubError, match="HF_HUB_OFFLINE is set"):
+        hub.fetch_folder("someone/else", wanted)
