@@ -68,6 +68,15 @@ def system_info() -> dict[str, str]:
     }
 
 
+def repacks(options: EngineOptions) -> bool:
+    """Return whether weights are repacked: by default yes, never with AMX.
+
+    ``use_extra_bufts`` selects llama.cpp's AMX kernels where the CPU reports AMX. They end the process (SIGSEGV on
+    ``ldtilecfg``) on virtual machines that report AMX without giving its tiles.
+    """
+    return options.repack is not False and "AMX_INT8" not in system_info()["cpu_features"].split()
+
+
 class LlamaModel:
     """A loaded GGUF file with, once ``open`` was called, a context of several sequences.
 
@@ -87,7 +96,7 @@ class LlamaModel:
         self.gpu_layers = self._gpu_layers(options.gpu_layers)
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = self.gpu_layers
-        params.use_extra_bufts = options.repack is not False
+        params.use_extra_bufts = repacks(options)
         params.vocab_only = vocab_only
         self._model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
         if not self._model:
@@ -126,7 +135,7 @@ class LlamaModel:
             n_threads=self.n_threads,
             gpu_layers=self.gpu_layers,
             kv_type=self.kv_type,
-            repack=self.options.repack is not False,
+            repack=repacks(self.options),
         )
 
     def close(self) -> None:

@@ -269,10 +269,11 @@ class _Service:
     def _do_generate(self, requests: list[dict[str, Any]], overrides: dict[str, Any]) -> None:
         from icl_local.detect import LoopWatch
         from icl_local.engine.batching import Generation, Interrupted, Limits
+        from icl_local.engine.llama import repacks
 
         assert self._info is not None
         options = self._options.replace(**overrides)
-        if options.repack != self._loaded.repack or options.gpu_layers != self._loaded.gpu_layers:
+        if repacks(options) != repacks(self._loaded) or options.gpu_layers != self._loaded.gpu_layers:
             self._load(options)
         self._model.options = options
         wanted = [request_from_json(r) for r in requests]

@@ -140,7 +140,7 @@ def test_a_run_killed_behind_its_last_step_trains_no_other(
 ) -> None:
     preferences = load_preferences(str(pairs_file))
     with monkeypatch.context() as patched:
-        patched.setattr(dpo, "_finish", Mock(side_effect=KeyboardInterrupt))
+        patched.setattr("icl_local.dpo.dpo._finish", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             dpo.train(base, preferences, tmp_path / "out", tiny_run(), save_every=1)
     later: list[dpo.Step] = []
