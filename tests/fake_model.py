@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_local.engine.batching import Grammar, Interrupted, Row
+from icl_local.engine.batching import BatchToken, Grammar, Interrupted
 
 EOG = 0
 
@@ -27,7 +27,7 @@ class FakeModel:
     ) -> None:
         self.n_ctx_train = n_ctx_train
         self.min_rows = min_rows
-        self.batches: list[list[Row]] = []
+        self.batches: list[list[BatchToken]] = []
         self._script = script or self._hashed
         self._interrupt_after = interrupt_after
         self._sequences: list[list[int]] = []
@@ -47,7 +47,7 @@ class FakeModel:
         self.n_ctx_seq = n_ctx_seq
         self._sequences = [[] for _ in range(n_sequences)]
 
-    def decode(self, rows: Sequence[Row]) -> None:
+    def decode(self, rows: Sequence[BatchToken]) -> None:
         if self._interrupt_after is not None and len(self.batches) >= self._interrupt_after:
             raise Interrupted
         self.batches.append(list(rows))

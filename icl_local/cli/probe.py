@@ -40,14 +40,14 @@ def command(
     """Probe whether batching changes anything for this file on this machine.
 
     Prompts are decoded one at a time without sharing their prefix, then in batches of several sizes, in another
-    order, and stopped and resumed; logits are compared bit by bit. `icl run` uses the verdict that is stored.
+    order, and stopped and resumed; logits are compared bit by bit. `icl run` uses the result that is stored.
 
     Example: icl probe --model model.gguf
     """
     from icl_local.engine import EngineOptions
     from icl_local.running import probe
 
-    verdicts = probe.probe_model(
+    results = probe.probe_model(
         db,
         model,
         options=EngineOptions(**engine),  # type: ignore[arg-type]
@@ -60,5 +60,5 @@ def command(
         also_unified=also_unified,
         on_event=console.say,
     )
-    console.print_rows(COLUMNS, [probe.line(verdict) for verdict in verdicts], output_format=output_format)
-    return 0 if any(verdict.exact for verdict in verdicts) else 1
+    console.print_rows(COLUMNS, [probe.line(result) for result in results], output_format=output_format)
+    return 0 if any(result.exact for result in results) else 1

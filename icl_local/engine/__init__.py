@@ -3,20 +3,20 @@
 The only room that imports llama_cpp.
 """
 
-from icl_local.engine.exact import Verdict
+from icl_local.engine.exact import ProbeResult
 from icl_local.engine.plan import DEFAULT_PARALLEL, available_memory, default_kv_type, kv_bytes_per_token
-from icl_local.engine.protocol import Completion, EngineInfo, EngineOptions, Progress, Request, Stats
+from icl_local.engine.protocol import Completion, DecodeProgress, EngineInfo, EngineOptions, Request, Stats
 from icl_local.engine.worker import Worker
 
 __all__ = [
     "DEFAULT_PARALLEL",
     "Completion",
+    "DecodeProgress",
     "EngineInfo",
     "EngineOptions",
-    "Progress",
+    "ProbeResult",
     "Request",
     "Stats",
-    "Verdict",
     "Worker",
     "available_memory",
     "default_kv_type",

@@ -24,13 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icl_local.engine.penalty import Seen, greedy
-from icl_local.engine.protocol import Completion, Progress, Request, Stats
+from icl_local.engine.protocol import Completion, DecodeProgress, Request, Stats
 
 PROGRESS_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
-class Row:
+class BatchToken:
     """One token of a batch: its sequence, its position there, and whether its logits are wanted."""
 
     token: int
@@ -65,7 +65,7 @@ class Model(Protocol):
     def piece(self, token: int) -> bytes: ...
     def is_eog(self, token: int) -> bool: ...
     def open(self, *, n_sequences: int, n_ctx_seq: int) -> None: ...
-    def decode(self, rows: Sequence[Row]) -> None: ...
+    def decode(self, rows: Sequence[BatchToken]) -> None: ...
     def logits(self, row: int) -> NDArray[np.float32]: ...
     def copy_sequence(self, source: int, target: int) -> None: ...
     def cut_sequence(self, sequence: int, length: int) -> None: ...
@@ -176,7 +176,7 @@ class Generation:
         *,
         prefix_cache: PrefixCache | None = None,
         loop_watch: Callable[[], LoopWatch] | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: Callable[[DecodeProgress], None] | None = None,
         kv_bytes_per_token: int = 0,
     ) -> None:
         self._model = model
@@ -267,7 +267,7 @@ class Generation:
         if state is not None and self._model.load_sequence(0, state):
             self._prefix_source = "cache"
         else:
-            rows = [Row(token, 0, position) for position, token in enumerate(self._prefix)]
+            rows = [BatchToken(token, 0, position) for position, token in enumerate(self._prefix)]
             position = 0
             for step in prefill_steps([(0, len(rows))], n_ubatch=self._limits.n_ubatch):
                 count = step[0][1]
@@ -296,7 +296,7 @@ class Generation:
         """Decode the prompts of the fresh sequences past the prefix; each gets its first token."""
         remaining = [(s, len(self._active[s].prompt) - self._active[s].past) for s in fresh]
         for step in prefill_steps(remaining, n_ubatch=self._limits.n_ubatch):
-            rows: list[Row] = []
+            rows: list[BatchToken] = []
             last: dict[int, int] = {}
             for number, count in step:
                 sequence = self._active[number]
@@ -304,7 +304,7 @@ class Generation:
                     final = position == len(sequence.prompt) - 1
                     if final:
                         last[number] = len(rows)
-                    rows.append(Row(sequence.prompt[position], number, position, final))
+                    rows.append(BatchToken(sequence.prompt[position], number, position, final))
             offset = self._decode(rows, prefill=True)
             for number, count in step:
                 self._active[number].past += count
@@ -313,14 +313,14 @@ class Generation:
 
     def _step(self) -> None:
         """Decode one token of every active sequence and pick the next."""
-        rows = [Row(s.pending, number, s.past, True) for number, s in enumerate(self._active)]
+        rows = [BatchToken(s.pending, number, s.past, True) for number, s in enumerate(self._active)]
         offset = self._decode(rows, prefill=False)
         for number, sequence in enumerate(self._active):
             sequence.past += 1
             self._pick(sequence, offset + number)
         self._report()
 
-    def _decode(self, rows: list[Row], *, prefill: bool) -> int:
+    def _decode(self, rows: list[BatchToken], *, prefill: bool) -> int:
         """Decode the rows, padded to ``min_rows``; returns the index the first of them has in the batch."""
         before, after = self._padding(rows)
         batch = [*before, *rows, *after]
@@ -342,7 +342,7 @@ class Generation:
             self._steps += 1
         return len(before)
 
-    def _padding(self, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    def _padding(self, rows: Sequence[BatchToken]) -> tuple[list[BatchToken], list[BatchToken]]:
         """Throw-away rows before and after: as many tokens as the step's own, each in a neighbouring sequence.
 
         They follow what a neighbour holds and are cut off again, which leaves its cells as they were.
@@ -352,7 +352,7 @@ class Generation:
         lacking = -(-(self._limits.min_rows - len(rows)) // count)
         neighbours = [*range(last + 1, self._n_sequences), *range(first - 1, -1, -1)][: max(0, lacking)]
         padding = [
-            Row(rows[0].token, sequence, self._past(sequence) + i)
+            BatchToken(rows[0].token, sequence, self._past(sequence) + i)
             for sequence in sorted(neighbours)
             for i in range(count)
         ]
@@ -453,7 +453,7 @@ class Generation:
         now = time.perf_counter()
         if force or now - self._progress_at >= PROGRESS_SECONDS:
             self._progress_at = now
-            self._on_progress(Progress(self._done, len(self._active), self._new, self._kv_bytes))
+            self._on_progress(DecodeProgress(self._done, len(self._active), self._new, self._kv_bytes))
 
     @property
     def _kv_bytes(self) -> int:

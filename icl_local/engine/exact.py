@@ -52,7 +52,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ProbeResult:
     """What the probe found for one candidate: ``settings`` are EngineOptions fields.
 
     ``tokens_per_second``: generated tokens over the decode time at ``parallel``, the batch size to use here; 0 where
@@ -97,7 +97,7 @@ class Verdict:
 
 
 def environment(info: EngineInfo) -> dict[str, str]:
-    """What a verdict holds for, beside the file: build, and CPU features with where the layers run."""
+    """What a result holds for, beside the file: build, and CPU features with where the layers run."""
     where = f"{info.cpu_features} threads={info.n_threads} gpu_layers={info.gpu_layers} kv={info.kv_type}"
     return {"llama_build": info.llama_build, "cpu_features": where}
 
@@ -127,37 +127,38 @@ def probe(
     settings: Sequence[Mapping[str, Any]] | None = None,
     first_only: bool = False,
     on_event: Callable[[str], None] = lambda text: None,
-) -> list[Verdict]:
-    """A verdict for every candidate, or with ``first_only`` up to the first exact one.
+) -> list[ProbeResult]:
+    """A result for every candidate, or with ``first_only`` up to the first exact one.
 
     Rates are measured for exact candidates only, on a shared prefix of ``rate_words`` words, fewer where the context is
     shorter. ``prompts`` should share a prefix and differ in length.
     """
-    found: list[Verdict] = []
+    found: list[ProbeResult] = []
     for candidate in settings or candidates(quantization):
-        if any(verdict.exact and _more_rows(candidate, verdict.settings) for verdict in found):
+        if any(result.exact and _more_rows(candidate, result.settings) for result in found):
             continue  # more rows than needed only cost time
-        on_event(f"trying {told(candidate)}: {len(prompts)} prompts x {n_tokens} tokens")
-        verdict = _judge(worker, candidate, prompts, n_tokens, sizes)
-        if verdict.exact:
+        on_event(f"trying {describe(candidate)}: {len(prompts)} prompts x {n_tokens} tokens")
+        result = _judge(worker, candidate, prompts, n_tokens, sizes)
+        if result.exact:
             rates = {size: _rate(worker, candidate, size, rate_words) for size in rate_sizes}
-            verdict = Verdict(**{**vars(verdict), "rates": rates})
-        on_event(f"{told(candidate)}: {'exact' if verdict.exact else f'not exact ({where(verdict.difference)})'}")
-        found.append(verdict)
-        if first_only and verdict.exact:
+            result = ProbeResult(**{**vars(result), "rates": rates})
+        outcome = "exact" if result.exact else f"not exact ({describe_difference(result.difference)})"
+        on_event(f"{describe(candidate)}: {outcome}")
+        found.append(result)
+        if first_only and result.exact:
             break
     return found
 
 
-def best(verdicts: Sequence[Verdict]) -> Verdict | None:
-    """The fastest exact verdict, or None."""
-    exact = [verdict for verdict in verdicts if verdict.exact]
-    return max(exact, key=lambda verdict: verdict.tokens_per_second, default=None)
+def best(results: Sequence[ProbeResult]) -> ProbeResult | None:
+    """The fastest exact result, or None."""
+    exact = [result for result in results if result.exact]
+    return max(exact, key=lambda result: result.tokens_per_second, default=None)
 
 
 def quick_probe(
     worker: Worker, *, quantization: str, seconds: float = 45.0, on_event: Callable[[str], None] = lambda text: None
-) -> list[Verdict]:
+) -> list[ProbeResult]:
     """A probe cut to about ``seconds`` by a first timing of this file; says how long before it starts.
 
     Six prompts that share 160 words, 12 tokens each; less on a slow machine, never less than two prompts.
@@ -183,7 +184,7 @@ def quick_probe(
     )
 
 
-def told(settings: Mapping[str, Any]) -> str:
+def describe(settings: Mapping[str, Any]) -> str:
     """Settings as a person reads them."""
     kv = "one unified KV buffer" if settings.get("kv_unified") else "a KV stream each"
     flash = "flash attention" if settings.get("flash_attn") else "no flash attention"
@@ -200,7 +201,7 @@ def _quick_tokens(n_prompts: int, words: int, n_tokens: int) -> float:
 
 def _judge(
     worker: Worker, candidate: Mapping[str, Any], prompts: Sequence[str], n_tokens: int, sizes: Sequence[int]
-) -> Verdict:
+) -> ProbeResult:
     requests = [Request(str(i), prompt, n_tokens, ignore_eog=True) for i, prompt in enumerate(prompts)]
     alone = _traced(worker, requests, candidate, parallel=1, share_prefix=False)
     done: list[str] = []
@@ -210,10 +211,10 @@ def _judge(
             together = _traced(worker, batch, candidate, parallel=size)
             for key, completion in together.items():
                 if completion != alone[key]:
-                    return Verdict(
+                    return ProbeResult(
                         candidate, False, len(prompts), n_tokens, tuple(done), _difference(case, alone[key], completion)
                     )
-    return Verdict(candidate, True, len(prompts), n_tokens, tuple(done))
+    return ProbeResult(candidate, True, len(prompts), n_tokens, tuple(done))
 
 
 def _cases(requests: Sequence[Request], sizes: Sequence[int]) -> Iterator[tuple[str, list[list[Request]], int]]:
@@ -240,7 +241,7 @@ def _difference(case: str, alone: Completion, together: Completion) -> Differenc
     return Difference(case, int(alone.id), token, alone.tokens != together.tokens)
 
 
-def where(difference: Difference | None) -> str:
+def describe_difference(difference: Difference | None) -> str:
     """A difference as a person reads it."""
     if difference is None:
         return "no difference"

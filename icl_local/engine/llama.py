@@ -17,7 +17,7 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_local.engine.batching import Interrupted, Row
+from icl_local.engine.batching import BatchToken, Interrupted
 from icl_local.engine.protocol import EngineInfo, EngineOptions
 from icl_local.exceptions import ConfigError, EngineError
 
@@ -216,7 +216,7 @@ class LlamaModel:
             found = self._eog[token] = bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
         return found
 
-    def decode(self, rows: Sequence[Row]) -> None:
+    def decode(self, rows: Sequence[BatchToken]) -> None:
         """Run the rows as one batch. Raises Interrupted when aborted, EngineError when llama.cpp refuses."""
         batch = self._batch
         batch.n_tokens = len(rows)
@@ -322,7 +322,7 @@ def prompt_logits(path: Path, token_ids: Sequence[int], *, kv_type: str = "f32")
         result = np.empty((len(token_ids), model.n_vocab), dtype=np.float32)
         for start in range(0, len(token_ids), 512):
             chunk = token_ids[start : start + 512]
-            model.decode([Row(token, 0, start + i, True) for i, token in enumerate(chunk)])
+            model.decode([BatchToken(token, 0, start + i, True) for i, token in enumerate(chunk)])
             for i in range(len(chunk)):
                 result[start + i] = model.logits(i)
         return result

@@ -90,7 +90,7 @@ class EngineInfo:
 
 
 @dataclass(frozen=True)
-class Progress:
+class DecodeProgress:
     """Counts of the generate call under way; ``kv_bytes`` is the KV cache planned for it."""
 
     done: int
@@ -125,7 +125,7 @@ class Stats:
     interrupted: bool = False
 
 
-def to_json(value: Request | Completion | EngineOptions | EngineInfo | Progress | Stats) -> dict[str, Any]:
+def to_json(value: Request | Completion | EngineOptions | EngineInfo | DecodeProgress | Stats) -> dict[str, Any]:
     """The value's fields as a JSON object."""
     return asdict(value)
 

@@ -26,9 +26,9 @@ from typing import IO, Any
 from icl_local.engine.plan import choose_parallel, default_kv_type, kv_bytes_per_token
 from icl_local.engine.protocol import (
     Completion,
+    DecodeProgress,
     EngineInfo,
     EngineOptions,
-    Progress,
     Request,
     Stats,
     completion_from_json,
@@ -99,7 +99,7 @@ class Worker:
         self,
         requests: Sequence[Request],
         *,
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: Callable[[DecodeProgress], None] | None = None,
         **overrides: Any,
     ) -> Iterator[Completion]:
         """Completions as they end, in any order. ``overrides`` replace EngineOptions fields for this call.
@@ -116,7 +116,7 @@ class Worker:
                     yield completion_from_json(message["completion"])
                 elif "progress" in message:
                     if on_progress is not None:
-                        on_progress(Progress(**message["progress"]))
+                        on_progress(DecodeProgress(**message["progress"]))
                 else:
                     self._stats = Stats(**message["stats"])
                     finished = True

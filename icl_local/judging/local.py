@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from icl_local import prompting
-from icl_local.engine import Completion, EngineOptions, Progress, Request, Worker
+from icl_local.engine import Completion, DecodeProgress, EngineOptions, Request, Worker
 from icl_local.identity import key_of
 from icl_local.judging.grammar import Grammar, grammar_of
 from icl_local.judging.ledger import REJECTED, Attempt, Task, failed
@@ -35,7 +35,7 @@ class LocalJudge:
         *,
         options: EngineOptions | None = None,
         reason_chars: int = REASON_CHARS,
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: Callable[[DecodeProgress], None] | None = None,
     ) -> None:
         self.model = model
         self.open_worker: OpenWorker = lambda model, options: Worker(model.path, options)

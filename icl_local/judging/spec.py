@@ -9,7 +9,7 @@ from icl_local.exceptions import ConfigError, JudgeError
 from icl_local.judging.api import MAX_TOKENS, ApiJudge
 from icl_local.judging.local import LocalJudge
 from icl_local.openai_client import ApiClient, Budget, find_price
-from icl_local.weights import Progress, registry
+from icl_local.weights import OnBytes, registry
 
 
 def open_judge(
@@ -25,7 +25,7 @@ def open_judge(
     gpu_layers: int | None = None,
     threads: int | None = None,
     needs_key: bool = True,
-    on_download: Progress | None = None,
+    on_download: OnBytes | None = None,
 ) -> ApiJudge | LocalJudge:
     """The judge called ``name``; parallel, gpu_layers and threads are a local judge's, the others an API judge's.
 

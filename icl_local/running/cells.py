@@ -88,7 +88,7 @@ def plan_cells(
     server: Server | None = None,
     overlay: Path | None = None,
     models_file: Path | None = None,
-    on_download: checksum.Progress | None = None,
+    on_download: checksum.OnBytes | None = None,
 ) -> list[Cell]:
     """Every combination, files that serve several cells side by side. Raises UnknownName, ModelError, HubError.
 

@@ -21,9 +21,9 @@ from icl_local import store
 from icl_local.engine import (
     DEFAULT_PARALLEL,
     Completion,
+    DecodeProgress,
     EngineInfo,
     EngineOptions,
-    Progress,
     Request,
     Stats,
     Worker,
@@ -141,7 +141,7 @@ class Cluster:
         self,
         requests: Sequence[Request],
         overrides: Callable[[_Actor], Mapping[str, Any] | None],
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: Callable[[DecodeProgress], None] | None = None,
         on_stats: Callable[[Stats], None] = lambda stats: None,
         *,
         whole: bool = False,
@@ -189,7 +189,7 @@ class Cluster:
                         "the cluster lost every worker; what is finished is kept, the same command goes on"
                     )
                 if on_progress is not None:
-                    on_progress(Progress(work.done, len(work.left), tokens, 0))
+                    on_progress(DecodeProgress(work.done, len(work.left), tokens, 0))
         finally:  # an actor at work for a caller that has left cannot be asked to stop
             for actor in self._actors:
                 if actor.share:
@@ -329,7 +329,7 @@ class ClusterGenerator:
         self,
         requests: Sequence[Request],
         *,
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: Callable[[DecodeProgress], None] | None = None,
         **overrides: Any,
     ) -> Iterator[Completion]:
         """Completions as they end, in any order. Raises EngineError, ClusterError."""

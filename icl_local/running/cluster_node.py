@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icl_local.engine import Completion, EngineInfo, EngineOptions, Progress, Request, Stats, Worker
+from icl_local.engine import Completion, DecodeProgress, EngineInfo, EngineOptions, Request, Stats, Worker
 from icl_local.exceptions import ModelError
 from icl_local.weights import checksum, hub
 
@@ -82,7 +82,7 @@ class NodeWorker:
         return Finished(tuple(found), over, self._new_tokens, stats, self._error if over else None)
 
     def _work(self, requests: Sequence[Request], overrides: Mapping[str, Any]) -> None:
-        def count(progress: Progress) -> None:
+        def count(progress: DecodeProgress) -> None:
             self._new_tokens = progress.new_tokens
 
         try:

@@ -1,4 +1,4 @@
-"""The exactness probe against the store: verdicts kept by file, build and machine, looked up before a run."""
+"""The exactness probe against the store: results kept by file, build and machine, looked up before a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_local import store
-from icl_local.engine import DEFAULT_PARALLEL, EngineOptions, Verdict, Worker, exact
+from icl_local.engine import DEFAULT_PARALLEL, EngineOptions, ProbeResult, Worker, exact
 from icl_local.weights import ResolvedModel, registry
 
 UNIFIED = {"kv_unified": True, "flash_attn": False, "min_rows": 2, "repack": True}
@@ -38,9 +38,9 @@ def setting_for(
     if stored:
         settings, is_exact, parallel = json.loads(stored[0][0]), bool(stored[0][1]), stored[0][2]
     else:
-        verdicts = exact.quick_probe(worker, quantization=model.info.quantization, on_event=on_note)
-        keep(writer, model, worker, verdicts)
-        chosen = exact.best(verdicts)
+        results = exact.quick_probe(worker, quantization=model.info.quantization, on_event=on_note)
+        keep(writer, model, worker, results)
+        chosen = exact.best(results)
         is_exact = chosen is not None
         settings, parallel = (chosen.settings, chosen.parallel) if chosen else ({}, 0)
     if not is_exact:
@@ -49,10 +49,10 @@ def setting_for(
     return Setting({**settings, "parallel_most": parallel or DEFAULT_PARALLEL}, True)
 
 
-def keep(writer: store.Store, model: ResolvedModel, worker: Worker, verdicts: list[Verdict]) -> None:
-    """Store verdicts with the file they are about."""
+def keep(writer: store.Store, model: ResolvedModel, worker: Worker, results: list[ProbeResult]) -> None:
+    """Store results with the file they are about."""
     now = store.now()
-    rows = [verdict.row(gguf_sha256=model.sha256, info=worker.info, created_at=now) for verdict in verdicts]
+    rows = [result.row(gguf_sha256=model.sha256, info=worker.info, created_at=now) for result in results]
     writer.put([("gguf_files", model.file_row()), *(("probes", row) for row in rows)])
 
 
@@ -69,16 +69,16 @@ def probe_model(
     first_only: bool = False,
     also_unified: bool = False,
     on_event: Callable[[str], None] = lambda text: None,
-) -> list[Verdict]:
+) -> list[ProbeResult]:
     """Probe a file thoroughly, or quickly, and store what was found. Raises ModelError, UnknownName, StoreError."""
     model = registry.resolve(name, method_kind="completion")
     with store.Store(path) as writer, Worker(model.path, options) as worker:
         if quick:
-            verdicts = exact.quick_probe(worker, quantization=model.info.quantization, on_event=on_event)
+            results = exact.quick_probe(worker, quantization=model.info.quantization, on_event=on_event)
         else:
             tried = exact.candidates(model.info.quantization) + ([UNIFIED] if also_unified else [])
             prompts = exact.probe_prompts(n_prompts, prefix_words=prefix_words)
-            verdicts = exact.probe(
+            results = exact.probe(
                 worker,
                 quantization=model.info.quantization,
                 prompts=prompts,
@@ -88,19 +88,19 @@ def probe_model(
                 first_only=first_only,
                 on_event=on_event,
             )
-        keep(writer, model, worker, verdicts)
-    return verdicts
+        keep(writer, model, worker, results)
+    return results
 
 
-def line(verdict: Verdict) -> tuple[object, ...]:
-    """One verdict as a person reads it: settings, exact, what was compared, fastest batch, its rate, difference."""
-    compared = f"{verdict.n_prompts} x {verdict.n_tokens} tokens, {len(verdict.cases)} cases"
-    difference = exact.where(verdict.difference) if verdict.difference else None
+def line(result: ProbeResult) -> tuple[object, ...]:
+    """One result as a person reads it: settings, exact, what was compared, fastest batch, its rate, difference."""
+    compared = f"{result.n_prompts} x {result.n_tokens} tokens, {len(result.cases)} cases"
+    difference = exact.describe_difference(result.difference) if result.difference else None
     return (
-        exact.told(verdict.settings),
-        "yes" if verdict.exact else "no",
+        exact.describe(result.settings),
+        "yes" if result.exact else "no",
         compared,
-        verdict.parallel or None,
-        verdict.tokens_per_second or None,
+        result.parallel or None,
+        result.tokens_per_second or None,
         difference,
     )

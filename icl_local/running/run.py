@@ -17,7 +17,16 @@ from typing import Any, Protocol
 
 from icl_local import __version__, prompting, store
 from icl_local.detect import critical_error_rows, identify_language
-from icl_local.engine import Completion, EngineInfo, EngineOptions, Progress, Request, Stats, Worker, available_memory
+from icl_local.engine import (
+    Completion,
+    DecodeProgress,
+    EngineInfo,
+    EngineOptions,
+    Request,
+    Stats,
+    Worker,
+    available_memory,
+)
 from icl_local.exceptions import ConfigError, IclError, InputError, ModelError
 from icl_local.identity import key_of
 from icl_local.running.cells import Cell, CellPlan, Decoding
@@ -68,7 +77,7 @@ class Generator(Protocol):
         self,
         requests: Sequence[Request],
         *,
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: Callable[[DecodeProgress], None] | None = None,
         **overrides: Any,
     ) -> Iterator[Completion]: ...
 
@@ -198,7 +207,7 @@ def _run_cell(
         "exact": None,
     }
 
-    def progress(now: Progress) -> None:
+    def progress(now: DecodeProgress) -> None:
         rate = now.new_tokens / max(1e-9, time.perf_counter() - (started or 0.0))
         on_event(Event("progress", cell, done, wanted, rate, loops, code))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_local import prompting
-from icl_local.engine import Completion, EngineInfo, EngineOptions, Progress, Request, Stats
+from icl_local.engine import Completion, DecodeProgress, EngineInfo, EngineOptions, Request, Stats
 from icl_local.exceptions import ApiError, ConfigError, EngineError
 from icl_local.identity import key_of
 from icl_local.openai_client import ApiClient, ApiReply, ApiRequest
@@ -169,7 +169,7 @@ class ServerGenerator:
         self,
         requests: Sequence[Request],
         *,
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: Callable[[DecodeProgress], None] | None = None,
         **_overrides: Any,
     ) -> Iterator[Completion]:
         """Completions as they come, in any order. Raises EngineError where the server cannot go on, or failed some."""
@@ -202,7 +202,7 @@ class ServerGenerator:
                     self.stats = Stats(n_done=done, new_tokens=tokens, prompt_tokens=prompt_tokens)
                     yield completion
                 if on_progress is not None:
-                    on_progress(Progress(done, len(requests) - done, tokens, 0))
+                    on_progress(DecodeProgress(done, len(requests) - done, tokens, 0))
         except ApiError as error:
             raise EngineError(str(error)) from error
         if failed:

@@ -57,7 +57,7 @@ def prepare(
     shard: Shard | None = None,
     fetch: bool = False,
     models_file: Path | None = None,
-    on_download: checksum.Progress | None = None,
+    on_download: checksum.OnBytes | None = None,
 ) -> tuple[list[tuple[Wanted, Cell]], list[tuple[Wanted, tuple[str, ...]]]]:
     """The cells that can run now, file by file, and for the others what is missing.
 
@@ -99,7 +99,7 @@ def run_study(
     open_worker: OpenWorker | None = None,
     on_event: Callable[[run.Event], None] = lambda event: None,
     on_note: Callable[[str], None] = lambda text: None,
-    on_download: checksum.Progress | None = None,
+    on_download: checksum.OnBytes | None = None,
 ) -> Outcome:
     """Everything of ``study`` that ``path`` lacks: cells whose files are here, DPO steps, their cells, judgments.
 
@@ -192,7 +192,7 @@ def _attempt(get: Callable[[], T]) -> T | IclError:
 
 
 def _model(
-    one: Wanted, fetch: bool, models_file: Path | None, on_download: checksum.Progress | None
+    one: Wanted, fetch: bool, models_file: Path | None, on_download: checksum.OnBytes | None
 ) -> registry.ResolvedModel:
     if not fetch:
         _require_file(one, models_file)

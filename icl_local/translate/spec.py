@@ -10,7 +10,7 @@ from icl_local.openai_client import ApiClient, Budget, find_price
 from icl_local.translate.engine import Engine
 from icl_local.translate.llm import ApiEngine, LocalEngine, TranslationPrompt
 from icl_local.translate.opus import REPOSITORY, OpusEngine
-from icl_local.weights import Progress, registry
+from icl_local.weights import OnBytes, registry
 
 
 def open_engine(
@@ -23,7 +23,7 @@ def open_engine(
     budget: Budget | None = None,
     prices_file: Path | None = None,
     options: EngineOptions | None = None,
-    on_download: Progress | None = None,
+    on_download: OnBytes | None = None,
 ) -> Engine:
     """The engine called ``name`` for ``source`` into ``target``; other arguments are for one kind, else ignored.
 

@@ -3,8 +3,8 @@
 The registry, the Hugging Face hub, checksums and GGUF headers.
 """
 
-from icl_local.weights.checksum import Progress, cache_folder, sha256_of
+from icl_local.weights.checksum import OnBytes, cache_folder, sha256_of
 from icl_local.weights.gguf_file import GgufInfo, read_info
 from icl_local.weights.registry import FamilySpec, ResolvedModel
 
-__all__ = ["FamilySpec", "GgufInfo", "Progress", "ResolvedModel", "cache_folder", "read_info", "sha256_of"]
+__all__ = ["FamilySpec", "GgufInfo", "OnBytes", "ResolvedModel", "cache_folder", "read_info", "sha256_of"]

@@ -16,7 +16,7 @@ from pathlib import Path
 from icl_local.identity import sha256_file
 
 # (what is being done, bytes done, bytes in all or None where unknown)
-Progress = Callable[[str, int, int | None], None]
+OnBytes = Callable[[str, int, int | None], None]
 
 # A file changed again within its clock's resolution would keep its time: fresh files are not remembered (git's rule).
 _SETTLED_SECONDS = 2.0
@@ -28,7 +28,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "icl-local"
 
 
-def sha256_of(path: Path, *, on_progress: Progress | None = None) -> str:
+def sha256_of(path: Path, *, on_progress: OnBytes | None = None) -> str:
     """64 hex digits over the file's bytes, read only where the file is new or has changed. Raises OSError."""
     path = path.resolve()
     stat = path.stat()

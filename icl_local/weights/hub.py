@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 
 from icl_local.exceptions import DiskFull, HubError, IclError
 from icl_local.identity import sha256_file
-from icl_local.weights.checksum import Progress, remember, sha256_of
+from icl_local.weights.checksum import OnBytes, remember, sha256_of
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
@@ -103,20 +103,20 @@ class _Wanted:
         return f"https://huggingface.co/{'datasets/' if self.repo_type == 'dataset' else ''}{self.repo}"
 
 
-def fetch(reference: str, *, on_progress: Progress | None = None) -> HubFile:
+def fetch(reference: str, *, on_progress: OnBytes | None = None) -> HubFile:
     """The model file that ``hf:owner/repo/file.gguf[@revision]`` names. Raises HubError or DiskFull."""
     return _fetch(_parse(reference), on_progress)
 
 
 def fetch_dataset_file(
-    repo: str, filename: str, *, revision: str | None = None, on_progress: Progress | None = None
+    repo: str, filename: str, *, revision: str | None = None, on_progress: OnBytes | None = None
 ) -> HubFile:
     """One file of a dataset repository, with the same guarantees. Raises HubError or DiskFull."""
     return _fetch(_Wanted(repo, filename, revision, "dataset"), on_progress)
 
 
 def fetch_folder(
-    repo: str, patterns: Sequence[str], *, revision: str | None = None, on_progress: Progress | None = None
+    repo: str, patterns: Sequence[str], *, revision: str | None = None, on_progress: OnBytes | None = None
 ) -> HubFolder:
     """The files of a model repository whose names match one of ``patterns`` (fnmatch), such as a checkpoint's.
 
@@ -144,7 +144,7 @@ def fetch_folder(
     return HubFolder(folder, repo, commit)
 
 
-def fetch_just_eval(*, on_progress: Progress | None = None) -> HubFile:
+def fetch_just_eval(*, on_progress: OnBytes | None = None) -> HubFile:
     """The 1,000 queries of Just-Eval-Instruct, JSON lines. Raises HubError or DiskFull."""
     return fetch_dataset_file(JUST_EVAL_REPO, JUST_EVAL_FILE, on_progress=on_progress)
 
@@ -179,7 +179,7 @@ def _in_cache(wanted: _Wanted) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def _fetch(wanted: _Wanted, on_progress: Progress | None) -> HubFile:
+def _fetch(wanted: _Wanted, on_progress: OnBytes | None) -> HubFile:
     with _told(wanted):
         commit = _commit(wanted)
         pinned = _Wanted(wanted.repo, wanted.filename, commit, wanted.repo_type)
@@ -202,7 +202,7 @@ def _commit(wanted: _Wanted) -> str:
     return commit
 
 
-def _verified_cached(path: Path, wanted: _Wanted, on_progress: Progress | None) -> str | None:
+def _verified_cached(path: Path, wanted: _Wanted, on_progress: OnBytes | None) -> str | None:
     """SHA-256 of a file found in the cache, after comparing it with the checksum its blob is named by."""
     blob = path.resolve()
     if blob.parent.name != "blobs" or len(blob.name) != 64:
@@ -216,7 +216,7 @@ def _verified_cached(path: Path, wanted: _Wanted, on_progress: Progress | None) 
     return digest
 
 
-def _download(wanted: _Wanted, on_progress: Progress | None) -> HubFile:
+def _download(wanted: _Wanted, on_progress: OnBytes | None) -> HubFile:
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.file_download import repo_folder_name
 
@@ -248,7 +248,7 @@ def _download(wanted: _Wanted, on_progress: Progress | None) -> HubFile:
 
 
 def _transfer(
-    url: str, blob: Path, metadata: HfFileMetadata, wanted: _Wanted, on_progress: Progress | None
+    url: str, blob: Path, metadata: HfFileMetadata, wanted: _Wanted, on_progress: OnBytes | None
 ) -> str | None:
     """Bring the bytes to ``blob``, its SHA-256 in return (None for git's checksums)."""
     assert metadata.size is not None
@@ -278,7 +278,7 @@ def _transfer(
     return blob.name
 
 
-def _receive(url: str, file: BinaryIO, size: int, wanted: _Wanted, on_progress: Progress | None) -> None:
+def _receive(url: str, file: BinaryIO, size: int, wanted: _Wanted, on_progress: OnBytes | None) -> None:
     """Append to ``file`` until it has ``size`` bytes; a broken transfer goes on where it stopped."""
     from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
 
@@ -299,7 +299,7 @@ def _receive(url: str, file: BinaryIO, size: int, wanted: _Wanted, on_progress: 
                 raise HubError(f"{wanted}: the server sends nothing after byte {at:,} of {size:,}; run again later")
 
 
-def _stream(url: str, file: BinaryIO, size: int, wanted: _Wanted, on_progress: Progress | None) -> None:
+def _stream(url: str, file: BinaryIO, size: int, wanted: _Wanted, on_progress: OnBytes | None) -> None:
     from huggingface_hub import constants, get_session
     from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 

@@ -20,7 +20,7 @@ from icl_local.exceptions import ConfigError, MissingExtra, ModelError, UnknownN
 from icl_local.identity import key_of
 from icl_local.resources import read_text
 from icl_local.weights import hub
-from icl_local.weights.checksum import Progress, sha256_of
+from icl_local.weights.checksum import OnBytes, sha256_of
 from icl_local.weights.gguf_file import GgufInfo, read_info
 
 VARIANTS = ("base", "instruct", "base-dpo", "instruct-dpo")
@@ -159,7 +159,7 @@ def resolve(
     method_kind: str,
     dpo: bool = False,
     models_file: Path | None = None,
-    on_progress: Progress | None = None,
+    on_progress: OnBytes | None = None,
 ) -> ResolvedModel:
     """The model that ``name`` means for a method of kind ``completion`` (its base) or ``chat`` (its instruct variant).
 
@@ -246,7 +246,7 @@ def add(
     return path
 
 
-def _from_family(family: FamilySpec, variant: str, dpo: bool, on_progress: Progress | None) -> ResolvedModel:
+def _from_family(family: FamilySpec, variant: str, dpo: bool, on_progress: OnBytes | None) -> ResolvedModel:
     wanted = f"{variant}-dpo" if dpo else variant
     spec = family.variants.get(wanted)
     if spec is None:
@@ -262,7 +262,7 @@ def _from_family(family: FamilySpec, variant: str, dpo: bool, on_progress: Progr
     return replace(model, also_base=spec.stands_in)
 
 
-def _file(reference: str, on_progress: Progress | None) -> tuple[Path, str, str | None]:
+def _file(reference: str, on_progress: OnBytes | None) -> tuple[Path, str, str | None]:
     """(path, what is recorded as its source, SHA-256 where it is known already)."""
     if reference.startswith("hf:"):
         fetched = hub.fetch(reference, on_progress=on_progress)
@@ -293,7 +293,7 @@ def _resolved(
     variant: str,
     dpo: bool,
     registry_name: str | None,
-    on_progress: Progress | None,
+    on_progress: OnBytes | None,
 ) -> ResolvedModel:
     info = read_info(path)
     try:

@@ -9,7 +9,7 @@ import pytest
 
 from icl_local import store
 from icl_local.engine import exact, llama
-from icl_local.engine.batching import Row
+from icl_local.engine.batching import BatchToken
 from icl_local.engine.prefix_cache import PrefixCache
 from icl_local.engine.protocol import EngineOptions, Request
 from icl_local.engine.worker import Worker
@@ -62,7 +62,7 @@ def agreeing_rows(path: Path, *, repack: bool) -> int:
         found: dict[int, list[bytes]] = {}
         for n in (1, 2, 4, 8, 16):
             model.open(n_sequences=16, n_ctx_seq=256)
-            model.decode([Row(40 + s, s, 0, True) for s in range(n)])
+            model.decode([BatchToken(40 + s, s, 0, True) for s in range(n)])
             found[n] = [model.logits(i).tobytes() for i in range(n)]
     finally:
         model.close()
