@@ -52,7 +52,7 @@ def command(
             store=rows,
             on_progress=console.say,
         )
-    if made.verdict is not None:
-        checks = [(check.name, check.status, check.detail) for check in made.verdict.checks]
-        console.print_rows(("check", "verdict", "detail"), checks, title=made.path.name)
+    if made.gate_result is not None:
+        checks = [(check.name, check.status, check.detail) for check in made.gate_result.checks]
+        console.print_rows(("check", "status", "detail"), checks, title=made.path.name)
     console.say(f"{made.path} sha256 {made.gguf_sha256}; next: icl run --model {made.path}")

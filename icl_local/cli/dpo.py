@@ -15,7 +15,7 @@ from icl_local.cli import console
 from icl_local.cli.options import db_option
 
 if TYPE_CHECKING:
-    from icl_local.dpo import Plan, Step
+    from icl_local.dpo import Step, TrainingPlan
 
 _PARAMETERS: tuple[tuple[str, type, str], ...] = (
     ("learning-rate", float, "Peak learning rate."),
@@ -171,7 +171,7 @@ class _StepProgress:
         self._bars.update(self._task, done=step.step, rate=rate, note=note)
 
 
-def _print_plan(plan: Plan) -> None:
+def _print_plan(plan: TrainingPlan) -> None:
     gigabytes = [(f"memory: {name}", f"{size / 1e9:.1f} GB") for name, size in plan.memory.items() if size]
     fits = "" if plan.memory_bytes <= plan.available_bytes else "; too much: try --precompute-reference or --lora-rank"
     rows = [

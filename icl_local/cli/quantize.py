@@ -27,6 +27,6 @@ def command(source: Path, out: Path, type_name: str, allow_requantize: bool, db:
         made = convert.quantize(
             source, out, type_name=type_name, allow_requantize=allow_requantize, store=rows, on_progress=console.say
         )
-    for check in made.verdict.checks if made.verdict else ():
+    for check in made.gate_result.checks if made.gate_result else ():
         console.say(f"{check.name}: {check.detail}")
     click.echo(made.path)

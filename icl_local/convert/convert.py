@@ -20,14 +20,14 @@ import numpy as np
 from icl_local.convert.checkpoint import Checkpoint
 from icl_local.convert.parity import (
     Check,
+    GateResult,
     Reference,
-    Verdict,
     check_logits,
     compare_next_tokens,
     gate,
     header_fields,
     next_tokens,
-    probe_texts,
+    sample_texts,
 )
 from icl_local.convert.tokenizer import Vocabulary, load_vocabulary
 from icl_local.exceptions import ConfigError, ConversionError, DiskFull
@@ -44,7 +44,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Conversion:
-    """A written file with its verdict (None: the gate was not run) and where it came from."""
+    """A written file with the gate's result (None: the gate was not run) and where it came from."""
 
     path: Path
     conversion_id: str
@@ -52,14 +52,14 @@ class Conversion:
     source_sha256: str
     type_name: str
     gguf_sha256: str
-    verdict: Verdict | None
+    gate_result: GateResult | None
     training_run_id: str | None = None
     parent_gguf_sha256: str | None = None
 
     @property
     def gate(self) -> str:
         """passed, failed or skipped."""
-        return "skipped" if self.verdict is None else "passed" if self.verdict.passed else "failed"
+        return "skipped" if self.gate_result is None else "passed" if self.gate_result.passed else "failed"
 
     def row(self) -> dict[str, object]:
         """The row of raw.conversions; a refused file has no sha256 there, so that nothing can refer to it."""
@@ -72,7 +72,7 @@ class Conversion:
             "quantization": self.type_name.upper(),
             "parent_gguf_sha256": self.parent_gguf_sha256,
             "gate": self.gate,
-            "gate_report": None if self.verdict is None else self.verdict.report(),
+            "gate_report": None if self.gate_result is None else self.gate_result.report(),
             "created_at": now(),
         }
 
@@ -97,7 +97,7 @@ def convert(
     ``memory_bytes`` is what the gate may take for float32 logits (default: most of what is free).
 
     Raises ConversionError for what cannot be converted, for an existing ``out`` and where the gate fails (the file
-    is then kept as ``<out>.rejected`` and the verdict stored), DiskFull, and MissingExtra where the gate lacks
+    is then kept as ``<out>.rejected`` and the gate's result stored), DiskFull, and MissingExtra where the gate lacks
     Transformers.
     """
     say = on_progress or (lambda _: None)
@@ -142,11 +142,11 @@ def convert(
             say(f"quantising to {type_name}")
             llama.quantize(base, draft, type_name)
             if reference is not None and reference.why_no_logits:
-                expected = next_tokens(base, reference.probe)
+                expected = next_tokens(base, reference.sample_ids)
         base.unlink(missing_ok=True)
-        verdict = None
+        result = None
         if reference is not None:
-            verdict = gate(draft, reference, logits=logits, expected=expected, on_progress=say)
+            result = gate(draft, reference, logits=logits, expected=expected, on_progress=say)
         return _settle(
             draft,
             Conversion(
@@ -156,7 +156,7 @@ def convert(
                 source_sha256=checkpoint.sha256,
                 type_name=type_name,
                 gguf_sha256=sha256_file(draft),
-                verdict=verdict,
+                gate_result=result,
                 training_run_id=record.get("training_run_id"),
             ),
             store,
@@ -172,7 +172,7 @@ def quantize(
     store: Store | None = None,
     on_progress: Progress | None = None,
 ) -> Conversion:
-    """Write the GGUF file ``source`` in another type; its greedy next tokens on the probe are compared with it.
+    """Write the GGUF file ``source`` in another type; and compare the greedy next tokens of both files.
 
     Raises ModelError for a damaged source, ConfigError for an unknown type, EngineError where llama.cpp refuses,
     ConversionError for an existing ``out`` or a result that is not the same model.
@@ -190,9 +190,9 @@ def quantize(
         llama.quantize(source, draft, type_name, allow_requantize=allow_requantize)
         say("comparing next tokens")
         read_info(draft)
-        probe = [token for ids in llama.tokenize(source, probe_texts(), add_special=False) for token in ids]
-        probe = probe[: min(256, info.context_length)]
-        check = compare_next_tokens(draft, probe, next_tokens(source, probe))
+        token_ids = [token for ids in llama.tokenize(source, sample_texts(), add_special=False) for token in ids]
+        token_ids = token_ids[: min(256, info.context_length)]
+        check = compare_next_tokens(draft, token_ids, next_tokens(source, token_ids))
         return _settle(
             draft,
             Conversion(
@@ -202,7 +202,7 @@ def quantize(
                 source_sha256=str(info.metadata.get("icl.source_sha256") or parent),
                 type_name=type_name,
                 gguf_sha256=sha256_file(draft),
-                verdict=Verdict((check,)),
+                gate_result=GateResult((check,)),
                 training_run_id=str(info.metadata.get("icl.training_run_id") or "") or None,
                 parent_gguf_sha256=parent,
             ),
@@ -216,7 +216,7 @@ def conversion_key(*, source_sha256: str, type_name: str, parent_gguf_sha256: st
 
 
 def _settle(draft: Path, made: Conversion, store: Store | None) -> Conversion:
-    """Store the verdict, give the draft its name (or ``.rejected``), and refuse what failed.
+    """Store the result, give the draft its name (or ``.rejected``), and refuse what failed.
 
     In this order: a file under its final name has its row, whenever the process is killed.
     """
@@ -224,8 +224,10 @@ def _settle(draft: Path, made: Conversion, store: Store | None) -> Conversion:
     if store is not None:
         store.put([("conversions", made.row())])
     os.replace(draft, rejected if made.gate == "failed" else made.path)
-    if made.verdict is not None and made.gate == "failed":
-        raise ConversionError(f"{made.path.name} failed the parity gate, kept as {rejected}: {made.verdict.reasons}")
+    if made.gate_result is not None and made.gate == "failed":
+        raise ConversionError(
+            f"{made.path.name} failed the parity gate, kept as {rejected}: {made.gate_result.reasons}"
+        )
     return made
 
 

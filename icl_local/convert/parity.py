@@ -25,7 +25,7 @@ from icl_local.convert.tokenizer import Vocabulary, load_vocabulary
 from icl_local.exceptions import ConversionError, IclError, MissingExtra, ModelError
 from icl_local.weights import read_info
 
-MAX_POSITIONS = 512  # of the probe whose logits are compared
+MAX_POSITIONS = 512  # of the sample texts whose logits are compared
 LOGIT_TOLERANCE = 1e-3  # largest difference, in standard deviations of the logits; see docs/convert.md for what is seen
 MIN_NEXT_TOKEN_AGREEMENT = (
     0.2  # below that the file is a wreck; Q4_0 of a 135M model keeps 0.55 on texts it hardly knows
@@ -45,7 +45,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateResult:
     """All checks of one file, in order."""
 
     checks: tuple[Check, ...]
@@ -61,7 +61,7 @@ class Verdict:
         return "; ".join(f"{check.name}: {check.detail}" for check in self.checks if check.status == "failed")
 
     def report(self) -> dict[str, Any]:
-        """The verdict as JSON for raw.conversions.gate_report."""
+        """Return the result as JSON for raw.conversions.gate_report."""
         return {c.name: {"status": c.status, "detail": c.detail, **c.figures} for c in self.checks}
 
 
@@ -85,17 +85,17 @@ class Reference:
         self._memory_bytes = memory_bytes
 
     @cached_property
-    def probe(self) -> list[int]:
-        """Token ids of the probe texts one after the other, at most MAX_POSITIONS or the context length."""
+    def sample_ids(self) -> list[int]:
+        """Token ids of the sample texts one after the other, at most MAX_POSITIONS or the context length."""
         ids: list[int] = []
-        for text in probe_texts():
+        for text in sample_texts():
             ids += self.tokenizer(text, add_special_tokens=not ids)["input_ids"]
         return ids[: min(MAX_POSITIONS, self.checkpoint.shape.context_length)]
 
     @cached_property
     def why_no_logits(self) -> str | None:
         """Why the model cannot be run in float32 here, None where it can."""
-        needed = 4 * (self.checkpoint.parameters + 3 * len(self.probe) * self.checkpoint.shape.vocab_size)
+        needed = 4 * (self.checkpoint.parameters + 3 * len(self.sample_ids) * self.checkpoint.shape.vocab_size)
         available = self._memory_bytes
         if available is None:
             import psutil
@@ -107,7 +107,7 @@ class Reference:
 
     @cached_property
     def logits(self) -> NDArray[np.float32] | None:
-        """Logits [n_positions, n_vocab] of the probe in float32, eager attention; None where memory forbids it."""
+        """Logits [n_positions, n_vocab] of the sample texts in float32 (eager attention), None without the memory."""
         if self.why_no_logits:
             return None
         import torch
@@ -128,13 +128,13 @@ class Reference:
 
                 model = PeftModel.from_pretrained(model, self.checkpoint.folder).merge_and_unload()
             with torch.inference_mode():
-                logits: NDArray[np.float32] = model(torch.tensor([self.probe])).logits[0].float().numpy()
+                logits: NDArray[np.float32] = model(torch.tensor([self.sample_ids])).logits[0].float().numpy()
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise ConversionError(f"Transformers cannot run {self.checkpoint.folder.name}: {error}") from error
         return logits
 
 
-def probe_texts() -> list[str]:
+def sample_texts() -> list[str]:
     """The texts of prompts/parity.jsonl: 25 languages, code, spaces, numbers, emoji."""
     return [json.loads(line)["text"] for line in resources.read_text("prompts", "parity.jsonl").splitlines()]
 
@@ -146,17 +146,17 @@ def gate(
     logits: Check | None = None,
     expected: NDArray[np.int64] | None = None,
     on_progress: Callable[[str], None] | None = None,
-) -> Verdict:
-    """Judge the file at ``path``. Never raises for what is wrong with the file: that is the verdict.
+) -> GateResult:
+    """Check the file at ``path``. What is wrong with the file is in the result, never raised.
 
-    ``logits``: the verdict on an F32 sibling where ``path`` itself is of another type. ``expected``: greedy next
-    tokens [n_positions] of the probe, for a model that does not fit into memory in Transformers.
+    ``logits``: the check of an F32 sibling where ``path`` itself is of another type. ``expected``: greedy next
+    tokens [n_positions] of the sample texts, for a model that does not fit into memory in Transformers.
     """
     say = on_progress or (lambda _: None)
     try:
         read_info(path)
     except ModelError as error:
-        return Verdict((Check("file", "failed", str(error)),))
+        return GateResult((Check("file", "failed", str(error)),))
     import gguf
 
     reader: Any = gguf.GGUFReader(path)
@@ -181,8 +181,8 @@ def gate(
         if expected is None:
             checks.append(Check("next_token", "skipped", str(reference.why_no_logits)))
         else:
-            checks.append(compare_next_tokens(path, reference.probe, expected))
-    return Verdict(tuple(checks))
+            checks.append(compare_next_tokens(path, reference.sample_ids, expected))
+    return GateResult(tuple(checks))
 
 
 def header_fields(shape: Shape) -> dict[str, int | float]:
@@ -210,7 +210,7 @@ def check_logits(path: Path, reference: Reference) -> Check:
     if reference.logits is None:
         return Check("logits", "skipped", f"{reference.why_no_logits}; the weights are the proof")
     try:
-        found = llama.prompt_logits(path, reference.probe, kv_type="f32")
+        found = llama.prompt_logits(path, reference.sample_ids, kv_type="f32")
     except IclError as error:
         return Check("logits", "failed", str(error))
     difference = float(np.abs(found - reference.logits).max())
@@ -325,7 +325,7 @@ def _tokens(path: Path, reference: Reference) -> list[Check]:
     """Token ids, BOS and the chat template, llama.cpp against tokenizer.json."""
     from icl_local.engine import llama
 
-    tokenizer, texts = reference.tokenizer, probe_texts()
+    tokenizer, texts = reference.tokenizer, sample_texts()
     chat, no_chat = _conversation(reference)
     try:
         plain = llama.tokenize(path, [*texts, chat or ""], add_special=False)
@@ -365,7 +365,7 @@ def _conversation(reference: Reference) -> tuple[str | None, str]:
 
     if not reference.vocabulary.chat_template:
         return None, "the checkpoint has no chat template"
-    messages = [{"role": "user", "content": probe_texts()[2]}]
+    messages = [{"role": "user", "content": sample_texts()[2]}]
     try:
         return str(reference.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)), ""
     except (jinja2.TemplateError, TypeError, ValueError) as error:
@@ -377,20 +377,20 @@ def _differing(found: Sequence[int], wanted: Sequence[int]) -> str:
     return f"llama.cpp {list(found[at : at + 3])}, Transformers {list(wanted[at : at + 3])} at token {at}"
 
 
-def next_tokens(path: Path, probe: Sequence[int]) -> NDArray[np.int64]:
-    """Greedy next token [n_positions] of every position of the probe. Raises EngineError."""
+def next_tokens(path: Path, token_ids: Sequence[int]) -> NDArray[np.int64]:
+    """Greedy next token [n_positions] of every position. Raises EngineError."""
     from icl_local.engine import llama
 
-    tokens: NDArray[np.int64] = llama.prompt_logits(path, probe, kv_type="f32").argmax(-1)
+    tokens: NDArray[np.int64] = llama.prompt_logits(path, token_ids, kv_type="f32").argmax(-1)
     return tokens
 
 
-def compare_next_tokens(path: Path, probe: Sequence[int], expected: NDArray[np.int64]) -> Check:
-    """Share of the probe's positions whose greedy next token is the one of ``expected`` [n_positions]."""
+def compare_next_tokens(path: Path, token_ids: Sequence[int], expected: NDArray[np.int64]) -> Check:
+    """Return the share of positions whose greedy next token is the one of ``expected`` [n_positions]."""
     from icl_local.engine import llama
 
     try:
-        found = llama.prompt_logits(path, probe, kv_type="f32")
+        found = llama.prompt_logits(path, token_ids, kv_type="f32")
     except IclError as error:
         return Check("next_token", "failed", str(error))
     if not np.isfinite(found).all():

@@ -4,6 +4,6 @@ Data, settings, trainer, and the plan of what a run costs.
 """
 
 from icl_local.dpo.dpo import Step, TrainingRun, plan_training, set_threads, train
-from icl_local.dpo.settings import Plan
+from icl_local.dpo.settings import TrainingPlan
 
-__all__ = ["Plan", "Step", "TrainingRun", "plan_training", "set_threads", "train"]
+__all__ = ["Step", "TrainingPlan", "TrainingRun", "plan_training", "set_threads", "train"]

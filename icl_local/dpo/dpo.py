@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from icl_local.convert import TOKENIZER_FILES, Checkpoint, ModelSource, read_json
 from icl_local.dpo.data import Preferences, paper_tokens
-from icl_local.dpo.settings import Parameters, Plan, plan
+from icl_local.dpo.settings import Parameters, TrainingPlan, estimate
 from icl_local.dpo.trainer import check_preset, load_tokenizer, make_trainer, quiet
 from icl_local.exceptions import DiskFull, MissingExtra, TrainingError
 from icl_local.identity import key_of
@@ -64,7 +64,7 @@ class TrainingRun:
     checkpoint_sha256: str | None
 
 
-def plan_training(base: ModelSource, preferences: Preferences, out: Path, settings: Parameters) -> Plan:
+def plan_training(base: ModelSource, preferences: Preferences, out: Path, settings: Parameters) -> TrainingPlan:
     """Memory, disk and time of a run on this machine, before anything is loaded or written. Raises TrainingError."""
     _require_extra()
     checkpoint = Checkpoint(base.folder)
@@ -74,7 +74,7 @@ def plan_training(base: ModelSource, preferences: Preferences, out: Path, settin
     for pair in preferences.pairs[:: max(1, len(preferences.pairs) // _PLAN_SAMPLE)]:
         ids = paper_tokens(pair, tokenizer, max_prompt_length=settings.max_prompt_length)
         lengths.append(2 * len(ids["prompt_ids"]) + len(ids["chosen_ids"]) + len(ids["rejected_ids"]))
-    return plan(checkpoint, lengths, len(preferences.pairs), settings, out=out)
+    return estimate(checkpoint, lengths, len(preferences.pairs), settings, out=out)
 
 
 def train(

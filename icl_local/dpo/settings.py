@@ -115,7 +115,7 @@ def _from_toml(path: Path) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """Cost of a run: bytes, steps and seconds. ``memory`` names its parts; figures are estimates, rounded up."""
 
     device: str
@@ -137,8 +137,10 @@ class Plan:
         return sum(self.memory.values())
 
 
-def plan(checkpoint: Checkpoint, pair_tokens: Sequence[int], n_pairs: int, settings: Parameters, *, out: Path) -> Plan:
-    """What the run will take on this machine; ``pair_tokens``: tokens of some pairs (both answers, with the prompt).
+def estimate(
+    checkpoint: Checkpoint, pair_tokens: Sequence[int], n_pairs: int, settings: Parameters, *, out: Path
+) -> TrainingPlan:
+    """Estimate a run on this machine; ``pair_tokens``: tokens of some pairs (both answers, with the prompt).
 
     The speed comes from timing one matrix product of the model's size for about half a second.
     """
@@ -158,7 +160,7 @@ def plan(checkpoint: Checkpoint, pair_tokens: Sequence[int], n_pairs: int, setti
     flops = _matmul_flops(shape, device=device, bf16=settings.bf16)
     work = passes * total * mean * min(n_pairs * settings.epochs, steps * _pairs_a_step(settings))
     existing = next(folder for folder in (out, *out.resolve().parents) if folder.exists())
-    return Plan(
+    return TrainingPlan(
         device=f"cpu, {torch.get_num_threads()} threads" if device == "cpu" else device,
         n_parameters=total,
         n_trained=trained,

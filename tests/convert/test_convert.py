@@ -23,7 +23,7 @@ from icl_local.convert import checkpoint as checkpoint_module
 from icl_local.convert.checkpoint import BLOCK_BYTES, Checkpoint, TensorPlan, permute
 from icl_local.convert.convert import convert, quantize
 from icl_local.convert.model_source import locate, unpack_gguf
-from icl_local.convert.parity import Reference, Verdict, check_logits, gate
+from icl_local.convert.parity import GateResult, Reference, check_logits, gate
 from icl_local.convert.tokenizer import load_vocabulary
 from icl_local.exceptions import ConfigError, ConversionError, DiskFull, ModelError
 from icl_local.identity import sha256_file
@@ -34,8 +34,8 @@ from tests.tiny_checkpoint import LLAMA3_ROPE, build_checkpoint, write_safetenso
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
-def status(verdict: Verdict) -> dict[str, str]:
-    return {check.name: check.status for check in verdict.checks}
+def status(result: GateResult) -> dict[str, str]:
+    return {check.name: check.status for check in result.checks}
 
 
 def metadata(path: Path, key: str) -> Any:
@@ -59,8 +59,8 @@ def test_converted_file_passes_every_check(
 ) -> None:
     folder = build_checkpoint(tmp_path / "model", family=family, **options)
     made = convert(folder, tmp_path / "model.gguf", type_name=type_name)
-    assert made.verdict is not None
-    failed_or_skipped = {name for name, found in status(made.verdict).items() if found != "passed"}
+    assert made.gate_result is not None
+    failed_or_skipped = {name for name, found in status(made.gate_result).items() if found != "passed"}
     assert failed_or_skipped <= {"chat"}
     assert ("chat" in failed_or_skipped) == (family != "smollm")
     info = read_info(tmp_path / "model.gguf")
@@ -82,8 +82,8 @@ def test_conversion_is_repeatable_byte_for_byte(tmp_path: Path) -> None:
 def test_without_memory_for_logits_the_weights_are_the_proof(tmp_path: Path) -> None:
     folder = build_checkpoint(tmp_path / "model")
     made = convert(folder, tmp_path / "model.gguf", type_name="q8_0", memory_bytes=0)
-    assert made.verdict is not None
-    found = {check.name: check for check in made.verdict.checks}
+    assert made.gate_result is not None
+    found = {check.name: check for check in made.gate_result.checks}
     assert found["logits"].status == "skipped"
     assert "GB" in found["next_token"].detail or found["next_token"].status == "passed"
     assert found["weights"].status == "passed"
@@ -168,22 +168,22 @@ def test_a_copy_without_a_fault_passes(good: tuple[Path, Reference], tmp_path: P
 def test_gate_catches(fault: str, good: tuple[Path, Reference], tmp_path: Path) -> None:
     edit, by = FAULTS[fault]
     rewrite(good[0], tmp_path / "bad.gguf", edit)
-    verdict = gate(tmp_path / "bad.gguf", good[1])
-    assert not verdict.passed
-    assert {name for name, found in status(verdict).items() if found == "failed"} == by
-    assert all(name in verdict.reasons for name in by)
+    result = gate(tmp_path / "bad.gguf", good[1])
+    assert not result.passed
+    assert {name for name, found in status(result).items() if found == "failed"} == by
+    assert all(name in result.reasons for name in by)
 
 
 def test_gate_refuses_a_damaged_file_without_showing_it_to_llama_cpp(
     good: tuple[Path, Reference], tmp_path: Path
 ) -> None:
     (tmp_path / "cut.gguf").write_bytes(good[0].read_bytes()[:-5000])
-    verdict = gate(tmp_path / "cut.gguf", good[1])
-    assert status(verdict) == {"file": "failed"}
-    assert "truncated" in verdict.reasons
+    result = gate(tmp_path / "cut.gguf", good[1])
+    assert status(result) == {"file": "failed"}
+    assert "truncated" in result.reasons
 
 
-def test_failed_gate_keeps_the_file_aside_and_its_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_gate_keeps_the_file_aside_and_its_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = build_checkpoint(tmp_path / "model")
     # The same slip in writer and gate: only the logits can tell.
     monkeypatch.setattr(checkpoint_module, "permute", lambda rows, n_heads: rows)
@@ -255,8 +255,8 @@ def test_template_that_does_not_render_is_left_out_and_said_so(tmp_path: Path) -
     folder = build_checkpoint(tmp_path / "model")
     (folder / "chat_template.jinja").write_text("{{ raise_exception('only with a system message') }}")
     made = convert(folder, tmp_path / "model.gguf", memory_bytes=0)
-    assert made.verdict is not None
-    found = {check.name: check for check in made.verdict.checks}["chat"]
+    assert made.gate_result is not None
+    found = {check.name: check for check in made.gate_result.checks}["chat"]
     assert found.status == "skipped"
     assert "only with a system message" in found.detail
 
