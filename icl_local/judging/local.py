@@ -105,14 +105,8 @@ class LocalJudge:
 
     def _chat_frame(self) -> tuple[str, str]:
         """What the file's chat template puts around one user message."""
-        info = self.model.info
         message = {"role": "user", "content": _PLACEHOLDER}
-        text = prompting.render_chat(
-            info.chat_template or "", [message], bos_token=info.bos_token, eos_token=info.eos_token
-        )
-        if info.add_bos and info.bos_token:  # the tokenizer puts it there
-            text = text.removeprefix(info.bos_token)
-        before, _, after = text.partition(_PLACEHOLDER)
+        before, _, after = prompting.chat_text(self.model.info, [message]).partition(_PLACEHOLDER)
         return before, after
 
 

@@ -3,10 +3,10 @@
 A prompt is built here from a query and the files in prompts/.
 """
 
+from icl_local.prompting.chat_template import CHAT_DATE, chat_text
 from icl_local.prompting.json_items import Item
 from icl_local.prompting.prompt import (
     CHAT,
-    CHAT_DATE,
     Method,
     Prompt,
     build,
@@ -15,7 +15,6 @@ from icl_local.prompting.prompt import (
     languages,
     method_spec,
     methods,
-    render_chat,
 )
 from icl_local.prompting.queries import JUST_EVAL, SAMPLES, Query, QuerySet, load_file, query_from_item
 
@@ -30,6 +29,7 @@ __all__ = [
     "Query",
     "QuerySet",
     "build",
+    "chat_text",
     "clean",
     "language_spec",
     "languages",
@@ -37,5 +37,4 @@ __all__ = [
     "method_spec",
     "methods",
     "query_from_item",
-    "render_chat",
 ]

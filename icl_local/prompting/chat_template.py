@@ -27,6 +27,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from icl_local.exceptions import ConfigError, ModelError
+from icl_local.weights import GgufInfo
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -73,6 +74,17 @@ def render_chat(
     if "error" in reply:
         raise ModelError(f"the model's chat template {reply['error']}; use another file, or a completion method")
     return str(reply["text"])
+
+
+def chat_text(info: GgufInfo, messages: Sequence[Mapping[str, str]], *, date: str | None = None) -> str:
+    """Return ``messages`` rendered by the file's own template, without BOS where its tokenizer adds one.
+
+    The one place that knows who writes BOS: the template, unless the tokenizer does. Raises as ``render_chat``.
+    """
+    text = render_chat(
+        info.chat_template or "", messages, bos_token=info.bos_token, eos_token=info.eos_token, date=date
+    )
+    return text.removeprefix(info.bos_token) if info.add_bos and info.bos_token else text
 
 
 class _Renderer:

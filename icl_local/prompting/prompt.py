@@ -17,8 +17,7 @@ from typing import Any
 from icl_local import resources
 from icl_local.exceptions import InputError, ModelError, UnknownName
 from icl_local.identity import key_of, sha256_text
-from icl_local.prompting.chat_template import CHAT_DATE as CHAT_DATE
-from icl_local.prompting.chat_template import render_chat as render_chat
+from icl_local.prompting.chat_template import chat_text
 from icl_local.prompting.queries import Query
 from icl_local.weights import GgufInfo
 
@@ -194,18 +193,13 @@ def _chat(
     if info is None or info.chat_template is None:
         which = "this model" if info is None else info.path.name
         raise ModelError(f"{which} holds no chat template, which {method.name} needs; use an instruct model's file")
-    template = info.chat_template
     opening = []
     if method.system is not None:
         system = _prompt_text(method, method.system, language, overlay).strip("\n")
         opening.append({"role": "system", "content": system})
 
     def render(content: str) -> str:
-        messages = [*opening, {"role": "user", "content": content}]
-        text = render_chat(template, messages, bos_token=info.bos_token, eos_token=info.eos_token, date=date)
-        if info.add_bos and info.bos_token:  # the tokenizer puts it there, so the template's must go
-            text = text.removeprefix(info.bos_token)
-        return text
+        return chat_text(info, [*opening, {"role": "user", "content": content}], date=date)
 
     text = render(instruction)
     head, mark, tail = render(_PLACEHOLDER).partition(_PLACEHOLDER)

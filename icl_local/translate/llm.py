@@ -131,15 +131,7 @@ class LocalEngine:
                 yield [_local_output(completion, sources[completion.id])]
 
     def _request(self, job: Job) -> Request:
-        info = self.model.info
-        text = prompting.render_chat(
-            info.chat_template or "",
-            self._prompt.messages(job.text),
-            bos_token=info.bos_token,
-            eos_token=info.eos_token,
-        )
-        if info.add_bos and info.bos_token:  # the tokenizer puts it there
-            text = text.removeprefix(info.bos_token)
+        text = prompting.chat_text(self.model.info, self._prompt.messages(job.text))
         return Request(id=job.id, prompt=text, max_tokens=_max_tokens(job.text), repetition_penalty=1.0)
 
 

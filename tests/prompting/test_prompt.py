@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from icl_local import prompting
 from icl_local.exceptions import ConfigError, InputError, ModelError, UnknownName
 from icl_local.prompting import chat_template
-from icl_local.prompting.prompt import CHAT, COMPLETION, Prompt, clean, render_chat
+from icl_local.prompting.chat_template import render_chat
+from icl_local.prompting.prompt import CHAT, COMPLETION, Prompt, clean
 from icl_local.prompting.queries import Query, samples
 from icl_local.weights.gguf_file import GgufInfo, read_info
 
