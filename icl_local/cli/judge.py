@@ -24,7 +24,7 @@ from icl_local.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from icl_local.judging import ApiJudge, Collected, LocalJudge, Progress
+    from icl_local.judging import ApiJudge, Collected, JudgeProgress, LocalJudge
     from icl_local.running import Shard
 
 LINE_SECONDS = 60.0
@@ -175,7 +175,7 @@ def _show_collected(collected: Collected) -> None:
         console.say(f"{name}: {state}, {done} of {total}")
 
 
-def _told(progress: Progress) -> str:
+def _told(progress: JudgeProgress) -> str:
     cost = "" if progress.cost_usd is None else f", ${progress.cost_usd:.4f}"
     tokens = f"{progress.prompt_tokens} + {progress.completion_tokens} tokens"
     return (
@@ -195,7 +195,7 @@ class JudgeBar:
         self._name = name
         self._bars = console.Bars() if sys.stderr.isatty() else None
         self._task: int | None = None
-        self.last: Progress | None = None
+        self.last: JudgeProgress | None = None
         self._said_at = time.monotonic()
 
     def __enter__(self) -> JudgeBar:
@@ -207,7 +207,7 @@ class JudgeBar:
         if self._bars is not None:
             self._bars.stop()
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: JudgeProgress) -> None:
         """Draw the counts; ``last`` keeps them."""
         self.last = progress
         if self._bars is not None:

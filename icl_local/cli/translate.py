@@ -23,7 +23,7 @@ from icl_local.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from icl_local.translate import Item, Progress, Review
+    from icl_local.translate import Item, Review, TranslateProgress
 
 LINE_SECONDS = 60.0
 KEYS = "[1-9] accept that one, [e] or e2 edit in $EDITOR, [s] skip, [u] undo, [q] quit"
@@ -247,7 +247,7 @@ def _one_key(sitting: Review, item: Item) -> bool:
         return True
 
 
-def _told(progress: Progress) -> str:
+def _told(progress: TranslateProgress) -> str:
     cost = "" if progress.cost_usd is None else f", ${progress.cost_usd:.4f}"
     failed = f", {progress.failed} failed on the way" if progress.failed else ""
     return f"{progress.made} new, {progress.flagged} of them flagged, {progress.before} were there{failed}{cost}"
@@ -271,7 +271,7 @@ class _Bar:
         if self._bars is not None:
             self._bars.stop()
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: TranslateProgress) -> None:
         """Draw the counts."""
         done = progress.before + progress.made + progress.failed
         if self._bars is not None:

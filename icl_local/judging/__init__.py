@@ -9,7 +9,7 @@ from icl_local.judging.estimate import COLUMNS, TOKENS_PER_ASPECT, TOKENS_PER_VE
 from icl_local.judging.imports import import_judgments
 from icl_local.judging.ledger import Selection
 from icl_local.judging.local import LocalJudge, OpenWorker
-from icl_local.judging.runner import Progress, judge_missing
+from icl_local.judging.runner import JudgeProgress, judge_missing
 from icl_local.judging.spec import open_judge
 from icl_local.judging.template import Templates, open_templates
 
@@ -19,9 +19,9 @@ __all__ = [
     "TOKENS_PER_VERDICT",
     "ApiJudge",
     "Collected",
+    "JudgeProgress",
     "LocalJudge",
     "OpenWorker",
-    "Progress",
     "Selection",
     "Templates",
     "import_judgments",

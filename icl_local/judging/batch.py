@@ -22,7 +22,7 @@ from icl_local.exceptions import JudgeError
 from icl_local.judging import ledger
 from icl_local.judging.api import ApiJudge, attempt_of
 from icl_local.judging.ledger import Attempt, Record, Selection, Task
-from icl_local.judging.runner import Progress, context_records, open_store
+from icl_local.judging.runner import JudgeProgress, context_records, open_store
 from icl_local.judging.template import Template, Templates
 from icl_local.openai_client import ApiClient, ApiReply, Budget, is_transient
 from icl_local.store import Store, now
@@ -55,8 +55,8 @@ def submit(
     repeats: int = 1,
     selection: Selection | None = None,
     max_cost: float | None = None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
-) -> Progress:
+    on_progress: Callable[[JudgeProgress], None] = lambda progress: None,
+) -> JudgeProgress:
     """Hand every missing judgment to the Batch API; the count of those handed over is ``in_batches``.
 
     ``max_cost`` (USD) bounds what the submission can cost at most, each verdict at its longest. Raises ApiError where
@@ -65,7 +65,7 @@ def submit(
     with ledger.only_one(path, judge.judge_id), open_store(path) as target:
         _reconcile(target, judge)
         plan = ledger.plan(target.rows, judge.judge_id, templates, repeats=repeats, selection=selection or Selection())
-        progress = Progress(len(plan.tasks), Counter(), before=plan.ended.total(), in_batches=plan.in_batches)
+        progress = JudgeProgress(len(plan.tasks), Counter(), before=plan.ended.total(), in_batches=plan.in_batches)
         if not plan.tasks:
             return progress
         target.put(context_records(judge, plan.tasks))

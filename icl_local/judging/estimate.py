@@ -9,7 +9,7 @@ from pathlib import Path
 
 from icl_local import resources, store
 from icl_local.judging import ledger
-from icl_local.judging.ledger import Plan, Rows, Selection, Task
+from icl_local.judging.ledger import JudgingPlan, Rows, Selection, Task
 from icl_local.judging.runner import Judge
 from icl_local.judging.template import Templates
 from icl_local.openai_client import Price
@@ -39,7 +39,9 @@ class Estimate:
         return tuple(getattr(self, name) for name in COLUMNS)
 
 
-def estimate(rows: Rows, judge_id: str, plan: Plan, price: Price | None, *, batch: bool = False) -> list[Estimate]:
+def estimate(
+    rows: Rows, judge_id: str, plan: JudgingPlan, price: Price | None, *, batch: bool = False
+) -> list[Estimate]:
     """One line a split and language, and a line ``all``."""
     measured = {
         sha: (characters / prompt_tokens, completion_tokens / n)
@@ -91,7 +93,7 @@ def preview(
     selection: Selection | None = None,
     price: Price | None = None,
     batch: bool = False,
-) -> tuple[Plan, list[Estimate]]:
+) -> tuple[JudgingPlan, list[Estimate]]:
     """What is missing and what it will take, from reading the database alone; nobody is asked."""
     rows = functools.partial(store.query, path)
     plan = ledger.plan(rows, judge.judge_id, templates, repeats=repeats, selection=selection or Selection())

@@ -74,7 +74,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Plan:
+class JudgingPlan:
     """What is to be done: ``tasks`` are missing, ``ended`` counts by status what is there, ``in_batches`` what a
     server's Batch API still has."""
 
@@ -125,7 +125,7 @@ def failed(task: Task, status: str, error: str | None) -> Verdict:
     return no_verdict(status, task.template.aspects, error)
 
 
-def plan(rows: Rows, judge_id: str, templates: Templates, *, repeats: int = 1, selection: Selection) -> Plan:
+def plan(rows: Rows, judge_id: str, templates: Templates, *, repeats: int = 1, selection: Selection) -> JudgingPlan:
     """Compare what ``selection`` asks for with what the database has; ``rows`` runs a query on it.
 
     Raises InputError where a response's split or language has no template.
@@ -151,7 +151,7 @@ def plan(rows: Rows, judge_id: str, templates: Templates, *, repeats: int = 1, s
                 ended[status] += 1
             else:
                 tasks.append(Task(key, attempt + 1, response_id, template, repeat, split, language, instruction, text))
-    return Plan(tuple(tasks[: selection.limit]), ended, in_batches)
+    return JudgingPlan(tuple(tasks[: selection.limit]), ended, in_batches)
 
 
 def open_items(rows: Rows, judge_id: str) -> list[dict[str, Any]]:

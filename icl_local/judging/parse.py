@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from icl_local.judging.json_repair import Doubled, Malformed, Reader, Torn, read_strict
 from icl_local.judging.template import SCORES, metric_of
+from icl_local.judging.tolerant_json import Doubled, Malformed, TolerantReader, Torn, read_strict
 
 OK, REPAIRED, NOT_APPLICABLE = "ok", "repaired", "not_applicable"
 INCOMPLETE, OUT_OF_RANGE = "incomplete", "out_of_range"
@@ -103,7 +103,7 @@ def _search(reply: str, aspects: Sequence[str]) -> tuple[Mapping[str, Any], set[
         start = text.find("{", at)
         if start < 0:
             break
-        reader = Reader(text, start)
+        reader = TolerantReader(text, start)
         try:
             value = reader.object()
             at = reader.at

@@ -31,7 +31,7 @@ class Judge(Protocol):
 
 
 @dataclass(frozen=True)
-class Progress:
+class JudgeProgress:
     """Counts of one run: judgments wanted and ended (by status), attempts, tokens and USD so far.
 
     ``before`` counts what was there already, ``in_batches`` what a Batch API still has.
@@ -56,10 +56,10 @@ class Progress:
         """Judgments that the next run has to try again."""
         return self.wanted - sum(count for status, count in self.statuses.items() if status not in ledger.TRANSIENT)
 
-    def plus(self, attempts: Sequence[Attempt]) -> Progress:
+    def plus(self, attempts: Sequence[Attempt]) -> JudgeProgress:
         """These counts with some more attempts."""
         costs = [cost for one in attempts if isinstance(cost := one.columns.get("cost_usd"), float)]
-        return Progress(
+        return JudgeProgress(
             self.wanted,
             self.statuses + Counter(one.verdict.status for one in attempts if one.final),
             self.attempts + len(attempts),
@@ -78,8 +78,8 @@ def judge_missing(
     templates: Templates,
     repeats: int = 1,
     selection: Selection | None = None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
-) -> Progress:
+    on_progress: Callable[[JudgeProgress], None] = lambda progress: None,
+) -> JudgeProgress:
     """Make every judgment of ``judge`` that ``path`` lacks; killed anywhere, the same call goes on from there.
 
     Raises JudgeError where another process judges with the same judge, ApiError or EngineError where the judge
@@ -87,7 +87,7 @@ def judge_missing(
     """
     with ledger.only_one(path, judge.judge_id), open_store(path) as target:
         plan = ledger.plan(target.rows, judge.judge_id, templates, repeats=repeats, selection=selection or Selection())
-        progress = Progress(len(plan.tasks), Counter(), before=plan.ended.total(), in_batches=plan.in_batches)
+        progress = JudgeProgress(len(plan.tasks), Counter(), before=plan.ended.total(), in_batches=plan.in_batches)
         on_progress(progress)
         if plan.tasks:
             target.put(context_records(judge, plan.tasks))

@@ -1,7 +1,7 @@
-"""Reads JSON as judges write it, and notes what had to be mended. It never completes what is not there.
+"""Read JSON as judges write it, and name every departure from the standard. Nothing that is missing is completed.
 
-A library that repairs JSON (json_repair) closes torn objects and drops what it cannot read, so that half a number
-becomes a score; here a torn object stays torn, a doubled key is an error, and every repair has a name.
+A library that repairs JSON closes torn objects and drops what it cannot read, so that half a number becomes a score.
+Here a torn object stays torn, and a key given twice with different values is an error.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _CONSTANTS = {"null": None, "true": True, "false": False, "none": None}
 
 
 class Malformed(ValueError):
-    """Text that cannot be read as JSON, mended or not."""
+    """Text that cannot be read as JSON, not even with tolerance."""
 
 
 class Torn(Malformed):
-    """The text ends inside the value; ``members`` are those of the outermost object that were complete."""
+    """The text ends inside the value; ``members`` are the complete ones of the outermost object."""
 
     def __init__(self, members: dict[str, Any] | None = None) -> None:
         super().__init__("ends before it is complete")
@@ -38,11 +38,11 @@ class Torn(Malformed):
 
 
 class Doubled(Malformed):
-    """A key is given twice with different values: which one was meant is not known."""
+    """A key is given twice with different values, so it is unknown which one was meant."""
 
 
 def read_strict(text: str) -> Any:
-    """The value of JSON text as the standard says. Raises Malformed, Doubled."""
+    """Return the value of standard JSON text. Raises Malformed, Doubled."""
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite)
     except Malformed:
@@ -52,15 +52,15 @@ def read_strict(text: str) -> Any:
 
 
 @dataclass
-class Reader:
-    """A tolerant reader over ``text``; ``repairs`` collects the names of what it mended."""
+class TolerantReader:
+    """A reader over ``text`` at offset ``at``; ``repairs`` collects the names of what it tolerated."""
 
     text: str
     at: int = 0
     repairs: set[str] = field(default_factory=set)
 
     def object(self, depth: int = 0) -> dict[str, Any]:
-        """The object that begins at ``at``. Raises Torn, Doubled, Malformed."""
+        """Read the object that begins at ``at``. Raises Torn, Doubled, Malformed."""
         if depth > _DEEPEST:
             raise Malformed("nested too deeply")
         members: list[tuple[str, Any]] = []
@@ -106,7 +106,7 @@ class Reader:
             return word
         if re.fullmatch(r"[^\s,}\]]*\s*", self.text[self.at : self.at + 64]) and len(self.text) - self.at <= 64:
             raise Torn
-        raise Malformed("no value where one belongs")
+        raise Malformed("a value is missing")
 
     def _array(self, depth: int) -> list[Any]:
         if depth > _DEEPEST:
@@ -129,15 +129,16 @@ class Reader:
             self.at = found.end()
             self.repairs.add("bare_key")
             return found[0].strip()
-        raise Malformed("no key where one belongs")
+        raise Malformed("a key is missing")
 
     def _string(self, *, is_key: bool) -> str:
-        """A string; a quote inside it is told from the closing one by what follows.
+        """Read a string; what follows a quote decides whether it closes the string.
 
-        A string that would swallow a key with its quotes is refused: the score behind it may be another aspect's.
+        Raises Malformed for a string that would contain a key and its quotes: the score after it may belong to
+        another aspect.
         """
         quote, self.at = self.text[self.at], self.at + 1
-        mended = False
+        has_inner_quote = False
         if quote == "'":
             self.repairs.add("single_quotes")
         parts: list[str] = []
@@ -150,12 +151,12 @@ class Reader:
             if character == quote:
                 if is_key or _AFTER_VALUE.match(self.text, self.at):
                     value = "".join(parts)
-                    if mended and _KEY_INSIDE.search(value):
-                        raise Malformed("a quote is missing and the keys cannot be told from the text")
+                    if has_inner_quote and _KEY_INSIDE.search(value):
+                        raise Malformed("a quote is missing, so keys and text cannot be separated")
                     return value
                 if _END.match(self.text, self.at):
                     raise Torn
-                mended = True
+                has_inner_quote = True
                 self.repairs.add("inner_quote")
             elif character < " ":
                 self.repairs.add("line_break")
@@ -163,7 +164,7 @@ class Reader:
         raise Torn
 
     def _escape(self) -> str:
-        """One escape sequence; one that JSON does not know is taken as its characters."""
+        """Read one escape sequence; keep the characters of one that JSON does not know."""
         sequence = self.text[self.at : self.at + 2]
         length = 6 if sequence == "\\u" else 2
         try:
@@ -177,7 +178,7 @@ class Reader:
         return value
 
     def _next(self) -> str:
-        """The next character that is no space, without taking it. Raises Torn at the end of the text."""
+        """Return the next character that is not a space, without consuming it. Raises Torn at the end of the text."""
         found = _SPACE.match(self.text, self.at)
         self.at = found.end() if found else self.at
         if self.at >= len(self.text):
@@ -195,11 +196,11 @@ def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse(name: str) -> Any:
-    raise Malformed(f"{name} is no JSON number")
+    raise Malformed(f"{name} is not a JSON number")
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise Malformed(f"{text[:20]} is no number")
+        raise Malformed(f"{text[:20]} is not a finite number")
     return value

@@ -19,7 +19,15 @@ from icl_local.dpo import settings as dpo_settings
 from icl_local.engine import EngineOptions
 from icl_local.exceptions import ConfigError, IclError, StoreError
 from icl_local.identity import key_of
-from icl_local.judging import LocalJudge, OpenWorker, Progress, Selection, judge_missing, open_judge, open_templates
+from icl_local.judging import (
+    JudgeProgress,
+    LocalJudge,
+    OpenWorker,
+    Selection,
+    judge_missing,
+    open_judge,
+    open_templates,
+)
 from icl_local.prompting import QuerySet
 from icl_local.running import Cell, Shard, run
 from icl_local.study.spec import JudgeSpec, Study, Training, Wanted
@@ -41,7 +49,7 @@ class Outcome:
     """What a call of ``run_study`` did."""
 
     cells: tuple[run.CellResult, ...]
-    judged: Mapping[str, Progress]
+    judged: Mapping[str, JudgeProgress]
     failures: tuple[Failure, ...]
 
     @property
@@ -147,7 +155,7 @@ def run_study(
         missing = run_cells([one for one, _ in missing])
     failures += [Failure(one.label, "; ".join(reasons)) for one, reasons in missing]
     failures += [Failure(r.cell.label, r.error or "failed") for r in results if r.status == "failed"]
-    judged: dict[str, Progress] = {}
+    judged: dict[str, JudgeProgress] = {}
     for spec in study.judges if judge else ():
         try:
             judged[spec.judge] = _judge(path, study, spec, options, shard, models_file, open_worker)
@@ -279,7 +287,7 @@ def _judge(
     shard: Shard | None,
     models_file: Path | None,
     open_worker: OpenWorker | None,
-) -> Progress:
+) -> JudgeProgress:
     how = {name: getattr(options, name) for name in ("parallel", "gpu_layers", "threads")} if options else {}
     judge = open_judge(spec.judge, **how)
     if open_worker is not None and isinstance(judge, LocalJudge):

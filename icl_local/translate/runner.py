@@ -27,7 +27,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Progress:
+class TranslateProgress:
     """Counts of one engine and language: ``before`` were there, ``made`` are new, ``failed`` are to be tried again.
 
     ``flagged`` counts the new ones that a check found something on.
@@ -86,8 +86,8 @@ def translate_missing(
     *,
     language: str,
     overlay: Path | None = None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
-) -> Progress:
+    on_progress: Callable[[TranslateProgress], None] = lambda progress: None,
+) -> TranslateProgress:
     """Make every candidate of ``engine`` that ``path`` lacks; killed anywhere, the same call goes on from there.
 
     Raises ConfigError where a source is in ``language`` already, and what the engine raises; what was acknowledged
@@ -98,7 +98,7 @@ def translate_missing(
     have = store.ids(path, "translations", "translation_id")
     keyed = {translation_key(source.query, engine, language): source for source in sources}
     jobs = [Job(key, source.query.instruction) for key, source in keyed.items() if key not in have]
-    progress = Progress(len(keyed), len(keyed) - len(jobs))
+    progress = TranslateProgress(len(keyed), len(keyed) - len(jobs))
     on_progress(progress)
     if not jobs:
         return progress

@@ -22,7 +22,7 @@ from icl_local import store
 from icl_local.exceptions import ApiError, JudgeError
 from icl_local.judging.api import ApiJudge
 from icl_local.judging.ledger import Selection
-from icl_local.judging.runner import Progress, judge_missing
+from icl_local.judging.runner import JudgeProgress, judge_missing
 from icl_local.judging.template import Templates
 from icl_local.openai_client import ApiClient, ApiReply, ApiRequest
 from icl_local.openai_client.prices import Budget, Price
@@ -48,7 +48,7 @@ def client(server: FaultyServer, **changes) -> ApiClient:
     return ApiClient("faulty-1", **{"base_url": server.url, "api_key": KEY, "backoff": 0.01, **changes})
 
 
-def judge_all(path: Path, server: FaultyServer, **changes) -> Progress:
+def judge_all(path: Path, server: FaultyServer, **changes) -> JudgeProgress:
     return judge_missing(path, ApiJudge(client(server, **changes)), templates=Templates())
 
 

@@ -26,7 +26,7 @@ from icl_local.store.database import query
 from icl_local.translate.engine import Job, Output
 from icl_local.translate.llm import ApiEngine, LocalEngine, TranslationPrompt, clean_reply
 from icl_local.translate.opus import OpusEngine
-from icl_local.translate.runner import Progress, Source, load_sources, translate_missing
+from icl_local.translate.runner import Source, TranslateProgress, load_sources, translate_missing
 from icl_local.translate.spec import open_engine
 from icl_local.weights import registry
 from tests.faulty_server import FaultyServer
@@ -70,7 +70,7 @@ def stored(db: Path, columns: str = "query_id, text") -> list[Any]:
 
 def test_every_candidate_is_a_row_with_its_source_its_settings_and_what_the_checks_found(tmp_path: Path) -> None:
     db, sources = tmp_path / "t.duckdb", samples()
-    seen: list[Progress] = []
+    seen: list[TranslateProgress] = []
     progress = translate_missing(db, Fake(), sources, language="es", on_progress=seen.append)
     assert (progress.wanted, progress.made, progress.before, progress.failed) == (12, 12, 0, 0)
     assert [one.made for one in seen] == list(range(13))
