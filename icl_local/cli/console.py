@@ -6,6 +6,7 @@ Model text is hostile until shown otherwise: every string from a model, a file o
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,14 +20,11 @@ from rich.measure import Measurement
 from rich.panel import Panel
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
     Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 from rich.table import Table
 from rich.text import Text
@@ -56,6 +54,13 @@ def stdout() -> Console:
 def stderr() -> Console:
     """Console for progress and messages: one for all, since only its own prints go above the bars it draws."""
     return Console(stderr=True, highlight=False)
+
+
+def interactive() -> bool:
+    """Return whether bars can be drawn: stderr is a terminal, or a notebook that has ipywidgets."""
+    if stderr().is_jupyter:
+        return importlib.util.find_spec("ipywidgets") is not None
+    return sys.stderr.isatty()
 
 
 def _shown(cell: object) -> str:
@@ -176,14 +181,15 @@ def say(message: str, *, style: str = "") -> None:
 
 
 class Bars:
-    """Progress bars on stderr: label, bar, done of total, a rate, elapsed and remaining time, a note."""
+    """Progress bars on stderr: label, bar, done of total, rate, elapsed and remaining time, note."""
 
     def __init__(self) -> None:
         self._progress = Progress(
             TextColumn("{task.fields[label]}", markup=False),
             BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[count]}", markup=False, justify="right"),
             TextColumn("{task.fields[rate]}", markup=False, justify="right"),
+            TextColumn("elapsed", markup=False),
             TimeElapsedColumn(),
             TextColumn("left", markup=False),
             TimeRemainingColumn(),
@@ -199,38 +205,59 @@ class Bars:
         """Draw a last time."""
         self._progress.stop()
 
-    def add(self, label: str, *, total: int, done: int = 0) -> int:
-        """A bar that waits; returns its number."""
-        return self._progress.add_task(
-            "", total=total, completed=done, start=False, label=escape(label), rate="", note=""
-        )
+    def add(self, label: str, *, total: int | None, done: int = 0) -> int:
+        """Add a bar that waits; returns its number. ``total`` None: unknown."""
+        fields: dict[str, Any] = {"label": escape(label), "count": _count(done, total), "rate": "", "note": ""}
+        return self._progress.add_task("", total=total, completed=done, start=False, **fields)
 
     def begin(self, task: int) -> None:
         """Start the bar's clock."""
         self._progress.start_task(TaskID(task))
 
-    def update(self, task: int, *, done: int, rate: str | None = None, note: str | None = None) -> None:
-        """Move a bar; None leaves a field as it is."""
-        told = (("rate", rate), ("note", note))
-        fields: dict[str, Any] = {name: escape(value) for name, value in told if value is not None}
+    def update(
+        self, task: int, *, done: int, rate: str | None = None, note: str | None = None, count: str | None = None
+    ) -> None:
+        """Move a bar; a ``rate`` or ``note`` of None stays as it is, ``count`` replaces "done/total"."""
+        total = self._progress.tasks[task].total
+        texts = {"rate": rate, "note": note, "count": count or _count(done, total)}
+        fields: dict[str, Any] = {name: escape(value) for name, value in texts.items() if value is not None}
         self._progress.update(TaskID(task), completed=done, **fields)
+
+    def speed(self, task: int) -> float:
+        """Return the recent units per second of a bar; 0 while unknown."""
+        return self._progress.tasks[task].speed or 0.0
+
+
+def _count(done: float, total: float | None) -> str:
+    return f"{done:,.0f}" if total is None else f"{done:,.0f}/{total:,.0f}"
 
 
 @contextmanager
 def bytes_progress() -> Iterator[Callable[[str, int, int | None], None]]:
-    """Yields a callback (what, bytes done, bytes in all) that draws a bar each; a line each where it is no terminal."""
-    columns = (TextColumn("{task.fields[label]}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    tasks: dict[str, TaskID] = {}
-    with Progress(*columns, TimeRemainingColumn(), console=stderr(), disable=not sys.stderr.isatty()) as progress:
+    """Yield a callback (name, bytes done, bytes in all): a bar for each name on a terminal, a line each elsewhere."""
+    bars = Bars() if interactive() else None
+    tasks: dict[str, int] = {}
 
-        def on_progress(what: str, done: int, total: int | None) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task("", total=total, label=escape(what))
-                if not sys.stderr.isatty():
-                    say(what if total is None else f"{what}: {total / 1e6:,.0f} MB")
-            progress.update(tasks[what], completed=done, total=total)
+    def on_bytes(name: str, done: int, total: int | None) -> None:
+        if bars is None:
+            if name not in tasks:
+                tasks[name] = 0
+                say(name if total is None else f"{name}: {total / 1e6:,.0f} MB")
+            return
+        if name not in tasks:
+            if not tasks:
+                bars.start()
+            tasks[name] = bars.add(name, total=total)
+            bars.begin(tasks[name])
+        of = "" if total is None else f"/{total / 1e6:,.1f}"
+        rate = f"{bars.speed(tasks[name]) / 1e6:.1f} MB/s"
+        bars.update(tasks[name], done=done, rate=rate, count=f"{done / 1e6:,.1f}{of} MB")
 
-        yield on_progress
+    try:
+        yield on_bytes
+    finally:
+        if bars is not None:
+            bars.stop()
 
 
 def print_panels(panels: Sequence[tuple[str, str, str]], *, least_width: int = 44) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from types import TracebackType
 
@@ -12,11 +11,43 @@ from icl_local.running import Event
 LINE_SECONDS = 60.0
 
 
+class Bar:
+    """One bar on a terminal or in a notebook; elsewhere a line of text every ``line_seconds``. A context manager."""
+
+    def __init__(self, label: str, *, line_seconds: float = LINE_SECONDS) -> None:
+        self.label = label
+        self._bars = console.Bars() if console.interactive() else None
+        self._task: int | None = None
+        self._line_seconds = line_seconds
+        self._printed_at = time.monotonic()
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._bars is not None and self._task is not None:
+            self._bars.stop()
+
+    def show(self, *, done: int, total: int, rate: str | None = None, note: str | None = None) -> None:
+        """Draw ``done`` of ``total``; the first call sets the total and what was done before."""
+        if self._bars is None:
+            if time.monotonic() - self._printed_at >= self._line_seconds:
+                self._printed_at = time.monotonic()
+                details = "".join(f", {part}" for part in (rate, note) if part)
+                console.say(f"{self.label}: {done:,} of {total:,}{details}")
+            return
+        if self._task is None:
+            self._bars.start()
+            self._task = self._bars.add(self.label, total=total, done=done)
+            self._bars.begin(self._task)
+        self._bars.update(self._task, done=done, rate=rate, note=note)
+
+
 class RunProgress:
     """A context manager whose ``on_event`` is given to ``icl_local.running.run.run``."""
 
     def __init__(self, *, interactive: bool | None = None) -> None:
-        self._bars = console.Bars() if (sys.stderr.isatty() if interactive is None else interactive) else None
+        self._bars = console.Bars() if (console.interactive() if interactive is None else interactive) else None
         self._tasks: dict[str, int] = {}
         self._said_at = 0.0
 
@@ -60,8 +91,8 @@ class RunProgress:
             console.say(f"{event.cell.label}: {event.message}")
             return
         rate = f", {event.tokens_per_second:.0f} tok/s" if event.tokens_per_second else ""
-        told = f": {event.message}" if event.message else ""
+        message = f": {event.message}" if event.message else ""
         console.say(
             f"{event.cell.label}: {event.kind}, {event.n_done} of {event.n_wanted}{rate},"
-            f" loops {event.n_loops}, code {event.n_code}{told}"
+            f" loops {event.n_loops}, code {event.n_code}{message}"
         )

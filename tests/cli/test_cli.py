@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import io
+import re
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from icl_local.cli import COMMANDS, console, icl, one_line
+from icl_local.cli import COMMANDS, console, icl, one_line, progress
 
 HEAVY = ("llama_cpp", "duckdb", "torch", "transformers", "matplotlib", "openai", "numpy", "rich", "ray")
 
@@ -82,6 +83,36 @@ def test_messages_appear_above_the_bars_that_are_being_drawn(monkeypatch: pytest
     console.stderr.cache_clear()
     moved, _, _ = screen.getvalue()[before:].partition("a message")
     assert moved.count("\x1b[1A") == 2  # up over the bars, which are drawn again below
+
+
+def test_every_bar_has_the_same_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr("sys.stderr", screen := Terminal())
+    console.stderr.cache_clear()
+    with progress.Bar("judge") as bar:
+        bar.show(done=0, total=3)
+        bar.show(done=2, total=3, rate="$0.0010", note="2 ok")
+    with console.bytes_progress() as on_bytes:
+        on_bytes("model.gguf", 1_000_000, 5_000_000)
+    console.stderr.cache_clear()
+    drawn = " ".join(screen.getvalue().split())
+    assert re.search(r"judge .* 2/3 .*\$0.0010 .*elapsed .* left .* 2 ok", drawn)
+    assert re.search(r"model.gguf .* 1.0/5.0 MB .*MB/s .*elapsed .* left ", drawn)
+
+
+def test_without_a_terminal_progress_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    console.stderr.cache_clear()
+    with progress.Bar("DPO", line_seconds=0) as bar:
+        bar.show(done=1, total=3, rate="12 tok/s")
+    with progress.Bar("judge") as bar:
+        bar.show(done=1, total=3)
+    console.stderr.cache_clear()
+    assert capsys.readouterr().err == "DPO: 1 of 3, 12 tok/s\n"
 
 
 @pytest.mark.parametrize("sizes", ["a", "0", "2,x"])
