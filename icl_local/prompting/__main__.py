@@ -1,5 +1,5 @@
 """``python -m icl_local.prompting``: the process that renders chat templates; see icl_local.prompting.chat_template."""
 
-from icl_local.prompting.chat_template import serve
+from icl_local.prompting.chat_template import main
 
-serve()
+main()

@@ -1,11 +1,9 @@
-"""Prompts from data files, answers cut out of raw text, and chat templates that nobody should trust."""
+"""Prompts from data files, and answers cut out of raw text."""
 
 from __future__ import annotations
 
 import hashlib
-import time
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -14,11 +12,10 @@ from hypothesis import strategies as st
 
 from icl_local import prompting
 from icl_local.exceptions import ConfigError, InputError, ModelError, UnknownName
-from icl_local.prompting import chat_template
-from icl_local.prompting.chat_template import render_chat
 from icl_local.prompting.prompt import CHAT, COMPLETION, Prompt, clean
 from icl_local.prompting.queries import Query, samples
 from icl_local.weights.gguf_file import GgufInfo, read_info
+from tests.tiny_model import LLAMA_CHAT_TEMPLATE
 
 ENGLISH = ("# Query", "#Query")
 HARD_QUERIES = [
@@ -258,26 +255,6 @@ class TestClean:
         assert before_stop.count("```") - answer.count("```") in ((0, 1) if before_stop.count("```") % 2 else (0,))
 
 
-LLAMA = """{{- bos_token }}
-{%- if not date_string is defined %}{% set date_string = strftime_now("%d %b %Y") %}{% endif %}
-{{- "<|start_header_id|>system<|end_header_id|>\\n\\nToday Date: " + date_string + "\\n\\n<|eot_id|>" }}
-{%- for message in messages %}
-    {{- '<|start_header_id|>' + message.role + '<|end_header_id|>\\n\\n' + message['content'] | trim + '<|eot_id|>' }}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
-{%- endif %}"""
-
-
-TAGS = """{%- set ns = namespace(n=0) %}
-{% for m in messages %}
-    {%- if m.role == 'system' %}{% continue %}{% endif %}
-    {%- set ns.n = ns.n + 1 %}
-  {{ [m, {'k': none}] | tojson }} {{ m | tojson(indent=2) }} {{ strftime_now('%Y %B %d') }}
-  {% generation %}{{ m.content.strip() }}{{ eos_token }}{% endgeneration %}
-{% endfor %}{{ ns.n }} {{ tools is none }} {{ documents is defined }} {{ pad_token is defined }}|{{ unknown }}|"""
-
-
 class TestChatPrompts:
     def test_the_files_own_template_ends_where_the_answer_begins(self, chat_model: GgufInfo) -> None:
         prompt = build("Hi?", method="instruct", info=chat_model)
@@ -296,23 +273,23 @@ class TestChatPrompts:
     def test_bos_is_in_the_text_only_where_the_tokenizer_adds_none(
         self, chat_model: GgufInfo, add_bos: bool, times: int
     ) -> None:
-        info = replace(chat_model, chat_template=LLAMA, bos_token="<|begin_of_text|>", add_bos=add_bos)
+        info = replace(chat_model, chat_template=LLAMA_CHAT_TEMPLATE, bos_token="<|begin_of_text|>", add_bos=add_bos)
         prompt = build("Hi?", method="instruct", info=info)
         assert prompt.text.count("<|begin_of_text|>") == times
         assert prompt.tail is not None
         assert prompt.head + "Hi?" + prompt.tail == prompt.text
 
     def test_the_date_is_pinned_and_may_be_chosen(self, chat_model: GgufInfo) -> None:
-        info = replace(chat_model, chat_template=LLAMA)
+        info = replace(chat_model, chat_template=LLAMA_CHAT_TEMPLATE)
         assert "Today Date: 26 Jul 2024" in build(method="instruct", info=info).text
         assert "Today Date: 03 Feb 2025" in build(method="instruct", info=info, chat_date="2025-02-03").text
-        with pytest.raises(ConfigError, match="'today' is no date for chat templates; write it as 2024-07-26"):
+        with pytest.raises(ConfigError, match="'today' is not a date for chat templates; write it as 2024-07-26"):
             build(method="instruct", info=info, chat_date="today")
 
     @pytest.mark.parametrize(
         ("template", "text"),
         [
-            (LLAMA, "  trimmed by the template\n"),
+            (LLAMA_CHAT_TEMPLATE, "  trimmed by the template\n"),
             ("{{ messages[0]['content'] }} {{ messages[0]['content'] }}", "twice"),
             ("{{ messages[0]['content'] | upper }}", "changed"),
         ],
@@ -327,80 +304,3 @@ class TestChatPrompts:
     def test_a_file_without_template_is_told(self, chat_model: GgufInfo) -> None:
         with pytest.raises(ModelError, match=r"tiny\.gguf holds no chat template, which instruct needs"):
             build(method="instruct", info=replace(chat_model, chat_template=None))
-
-    @pytest.mark.parametrize("name", ["llama", "smollm", "tags and filters"])
-    def test_renders_what_transformers_renders(self, name: str, embedded_model: Path) -> None:
-        theirs = pytest.importorskip("transformers.utils.chat_template_utils")
-        template = {"llama": LLAMA, "smollm": read_info(embedded_model).chat_template, "tags and filters": TAGS}[name]
-        messages = [{"role": "user", "content": ' Bonjour <é> & "toi"\n'}]
-        tokens = {"bos_token": "<s>", "eos_token": "</s>"}
-        (expected,), _ = theirs.render_jinja_template(
-            [messages], chat_template=template, add_generation_prompt=True, **tokens
-        )
-        today = datetime.now().strftime("%Y-%m-%d")
-        assert render_chat(template or "", messages, date=today, **tokens) == expected
-
-
-HOSTILE = {
-    "class": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-    "globals": "{{ cycler.__init__.__globals__['os'].system('id') }}",
-    "own functions": "{{ raise_exception.__globals__['sys'] }}",
-    "attr filter": "{{ ('x' | attr('__class__')).__base__ }}",
-    "format string": "{{ '{0.__class__.__init__.__globals__}'.format(messages) + 1 }}",
-    "changing its input": "{{ messages.append({}) }}",
-    "include": "{% include '/etc/passwd' %}",
-    "memory by product": "{{ 'x' * 10**10 }}",
-    "memory by list": "{{ [0] * 10**10 }}",
-    "memory by doubling": "{% set n = namespace(x='x') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
-    "memory by format": "{{ '%2000000000d' | format(1) }}",
-    "recursion": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
-    "deep nesting": "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
-    "syntax": "{% if %}",
-    "division": "{{ 1 / 0 }}",
-    "its own word": "{{ raise_exception('System role\nnot supported') }}",
-}
-ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
-USER = [{"role": "user", "content": "hi"}]
-
-
-class TestHostileTemplates:
-    @pytest.mark.parametrize("attack", HOSTILE)
-    def test_fail_in_one_line(self, attack: str) -> None:
-        with pytest.raises(ModelError, match="the model's chat template ") as told:
-            render_chat(HOSTILE[attack], USER)
-        assert "\n" not in str(told.value)
-        assert len(str(told.value)) < 500
-
-    def test_endless_loops_are_stopped_and_the_next_render_works(self) -> None:
-        assert render_chat("{{ messages[0].content }}", USER) == "hi"
-        begun = time.monotonic()
-        with pytest.raises(ModelError, match=r"ran longer than 0\.2 s and was stopped"):
-            render_chat(ENDLESS, USER, time_limit=0.2)
-        assert time.monotonic() - begun < 3
-        assert render_chat("{{ messages[0].content }}", USER) == "hi"
-
-    def test_a_product_no_signal_could_interrupt_is_stopped(self) -> None:
-        with pytest.raises(ModelError, match=r"stopped|memory|fails"):
-            render_chat("{{ (7 ** (10 ** 8)) % 10 }}", USER, time_limit=0.5)
-
-    @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")
-    def test_keys_are_not_in_the_renderers_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-        renderer = chat_template._Renderer()
-        request = {"template": "x", "messages": [], "tokens": {}, "date": "2024-07-26", "time_limit": 5.0}
-        assert renderer.ask(request, 5.0) == {"text": "x"}
-        assert renderer._process is not None
-        environment = Path(f"/proc/{renderer._process.pid}/environ").read_bytes()
-        renderer._end()
-        assert b"PATH=" in environment
-        assert b"sk-secret" not in environment
-
-    def test_a_renderer_whose_parent_is_gone_ends_itself(self) -> None:
-        renderer = chat_template._Renderer()
-        request = {"template": ENDLESS, "messages": [], "tokens": {}, "date": "2024-07-26"}
-        spent = {**request, "time_limit": 0.1 - chat_template._ORPHAN_SECONDS}
-        assert renderer.ask(spent, 30.0) == {"error": "ended its renderer"}
-
-    def test_long_texts_go_through(self) -> None:
-        text = "é" * 300_000
-        assert render_chat("{{ messages[0].content }}", [{"role": "user", "content": text}]) == text
