@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from icl_local.engine import llama
+from icl_local.files import draft_file
 from icl_local.weights import cache_folder, registry
 
 # Llama 3.2 1B, from its published configuration
@@ -24,7 +25,8 @@ def build(shape: str, type_name: str, *, on_event: Callable[[str], None] = lambd
         on_event(f"building {path.name}, once")
         full = folder / f"random-{shape}.f16.gguf"
         if not full.exists():
-            _write(full, **SHAPES[shape])
+            with draft_file(full, unique=False) as draft:
+                _write(draft, **SHAPES[shape])
         llama.quantize(full, path, type_name)
     return path
 
@@ -34,8 +36,7 @@ def _write(path: Path, *, layers: int, embd: int, heads: int, kv_heads: int, ff:
     import numpy as np
 
     source = gguf.GGUFReader(registry.resolve("smollm2-135m", method_kind="completion").path)
-    partial = path.with_name(path.name + ".partial")
-    writer = gguf.GGUFWriter(partial, "llama")
+    writer = gguf.GGUFWriter(path, "llama")
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     writer.add_context_length(131072)
     writer.add_embedding_length(embd)
@@ -86,4 +87,3 @@ def _write(path: Path, *, layers: int, embd: int, heads: int, kv_heads: int, ff:
         else:
             writer.write_tensor_data((rng.standard_normal(shape, dtype=np.float32) * 0.02).astype(np.float16))
     writer.close()
-    partial.rename(path)

@@ -31,8 +31,9 @@ from icl_local.convert.parity import (
 )
 from icl_local.convert.tokenizer import Vocabulary, load_vocabulary
 from icl_local.exceptions import ConfigError, ConversionError, DiskFull
+from icl_local.files import NO_SPACE
 from icl_local.identity import key_of, sha256_file
-from icl_local.store import NO_SPACE, Store, now
+from icl_local.store import Store, now
 from icl_local.weights import read_info
 
 WRITTEN_HERE = ("f32", "f16", "bf16")

@@ -24,8 +24,9 @@ from icl_local.dpo.data import Preferences, paper_tokens
 from icl_local.dpo.settings import Parameters, TrainingPlan, estimate
 from icl_local.dpo.trainer import check_preset, load_tokenizer, make_trainer, quiet
 from icl_local.exceptions import DiskFull, MissingExtra, TrainingError
+from icl_local.files import NO_SPACE, write_file
 from icl_local.identity import key_of
-from icl_local.store import NO_SPACE, Store, now
+from icl_local.store import Store, now
 
 RECORD = "training.json"
 _STATE_FILE = "trainer_state.json"  # the last file Transformers writes into a checkpoint
@@ -193,9 +194,7 @@ def _claim(out: Path, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:
-    draft = path.with_name(f".{path.name}.partial")
-    draft.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(draft, path)
+    write_file(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
 def _last_checkpoint(folder: Path) -> Path | None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from icl_local.engine.batching import BatchToken, Interrupted
 from icl_local.engine.protocol import EngineInfo, EngineOptions
 from icl_local.exceptions import ConfigError, EngineError
+from icl_local.files import draft_file
 
 GGML_TYPES = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8}
 _FLASH_ATTN_DISABLED, _FLASH_ATTN_ENABLED = 0, 1
@@ -364,14 +365,10 @@ def quantize(source: Path, target: Path, type_name: str, *, allow_requantize: bo
     params.ftype = types[type_name.lower()]
     params.allow_requantize = allow_requantize
     params.nthread = threads
-    partial = target.with_name(target.name + ".partial")
-    try:
-        status = llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(partial), ctypes.byref(params))
+    with draft_file(target, unique=False) as draft:
+        status = llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(draft), ctypes.byref(params))
         if status != 0:
             raise EngineError(
                 f"llama.cpp could not quantise {source.name} to {type_name}: {last_log_line()};"
                 " a file that is quantised already needs --allow-requantize"
             )
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
+from icl_local.files import write_file
 from icl_local.identity import key_of
 
 MIN_DISK_TOKENS = 256  # below that decoding is about as quick as reading
@@ -56,9 +57,7 @@ class PrefixCache:
             return
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            partial = self._folder / f"{key}.{os.getpid()}"
-            partial.write_bytes(hashlib.sha256(state).digest() + state)
-            os.replace(partial, self._folder / key)
+            write_file(self._folder / key, hashlib.sha256(state).digest() + state)
             self._trim()
         except OSError:
             return

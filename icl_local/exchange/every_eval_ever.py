@@ -18,7 +18,8 @@ from typing import Any
 
 from icl_local import __version__, resources, store
 from icl_local.exceptions import ConfigError
-from icl_local.exchange.export import Exported, Selection, write_file
+from icl_local.exchange.export import Exported, Selection
+from icl_local.files import PRIVATE, write_result
 from icl_local.identity import key_of
 from icl_local.prompting import JUST_EVAL
 from icl_local.weights import registry
@@ -65,7 +66,7 @@ def export_records(
         content = key_of(model=record["model_info"], made=record["evaluation_timestamp"], results=counts)
         path = folder / dataset / _word(developer) / _word(name) / f"{uuid.uuid5(uuid.NAMESPACE_URL, content)}.json"
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_file(path, json.dumps(record, ensure_ascii=False, indent=2) + "\n")
+        write_result(path, json.dumps(record, ensure_ascii=False, indent=2) + "\n", mode=PRIVATE)
         files.append(path)
         count += len(results)
     return Exported(tuple(files), count)

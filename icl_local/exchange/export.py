@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +16,11 @@ from string import Template
 from typing import Any
 
 from icl_local import resources, store
-from icl_local.exceptions import ConfigError, DiskFull
+from icl_local.exceptions import ConfigError
 from icl_local.exchange.imports import METHOD
+from icl_local.files import PRIVATE, write_result
 from icl_local.results import tables
-from icl_local.store import NO_SPACE, schema
+from icl_local.store import schema
 
 Row = dict[str, Any]
 
@@ -196,7 +196,7 @@ def _write_items(items: Sequence[tuple[tuple[str, ...], Row]], out: Path) -> tup
             "--method, --language and --dataset, or give a folder that exists as --out"
         )
     for path, group in files.items():
-        write_file(path, json.dumps(group, ensure_ascii=False, indent=2) + "\n")
+        write_result(path, json.dumps(group, ensure_ascii=False, indent=2) + "\n", mode=PRIVATE)
     return tuple(files)
 
 
@@ -208,7 +208,7 @@ def _rows(database: Path, sql: str, chosen: Selection) -> tuple[list[str], list[
 def _to_csv(out: Path, columns: Sequence[str], rows: Sequence[Row]) -> Exported:
     _require(len(rows))
     table = tables.Table("", tuple(columns), [tuple(row.values()) for row in rows])
-    write_file(out, tables.render(table, "csv"))
+    write_result(out, tables.render(table, "csv"), mode=PRIVATE)
     return Exported((out,), len(rows))
 
 
@@ -225,17 +225,3 @@ def _to_parquet(database: Path, out: Path, sql: str, chosen: Selection) -> Expor
 def _require(count: int) -> None:
     if not count:
         raise ConfigError("nothing like that is in the database; `icl status` shows what is")
-
-
-def write_file(path: Path, text: str) -> None:
-    """A whole file or none, readable by its owner alone: answers are in it. Raises DiskFull, ConfigError."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        if error.errno in NO_SPACE:
-            raise DiskFull(f"no space left for {path}; free some, then run the same command again") from error
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from error

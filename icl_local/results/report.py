@@ -11,7 +11,6 @@ import base64
 import gzip
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +21,8 @@ import jinja2
 from markupsafe import Markup
 
 from icl_local import __version__, resources
-from icl_local.exceptions import ConfigError, MissingExtra
+from icl_local.exceptions import MissingExtra
+from icl_local.files import PRIVATE, write_result
 from icl_local.results import figures, paper_tables, tables
 from icl_local.results.paper_tables import Row, Views
 
@@ -85,19 +85,8 @@ def write(
         texts=[text for _, text in chunks],
         left_out=left_out,
     ).encode()
-    _write_private(output, html)
+    write_result(output, html, mode=PRIVATE)
     return Report(output, len(html), len(rows), stored, texts)
-
-
-def _write_private(output: Path, content: bytes) -> None:
-    half = output.with_name(output.name + ".part")
-    try:
-        with open(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(content)
-        half.replace(output)
-    except OSError as error:
-        half.unlink(missing_ok=True)
-        raise ConfigError(f"cannot write {output}: {error.strerror}; choose another file with -o") from error
 
 
 def _left_out(rows: Sequence[Row], *, stored: int, texts: int, reasons: bool, max_bytes: int) -> str:

@@ -19,11 +19,9 @@ from icl_local.store.database import (
     tables,
     writer,
 )
-from icl_local.store.spool import NO_SPACE
 
 __all__ = [
     "LOCK_WAIT_SECONDS",
-    "NO_SPACE",
     "Connection",
     "Rows",
     "Store",

@@ -26,6 +26,7 @@ from typing import Any
 import duckdb
 
 from icl_local.exceptions import DiskFull, StoreError, StoreLocked
+from icl_local.files import draft_file
 from icl_local.store import ingest, schema, spool
 
 Connection = duckdb.DuckDBPyConnection
@@ -249,15 +250,10 @@ def table_rows(
 
 def export_parquet(path: Path, sql: str, out: Path) -> int:
     """Write the rows of a ``select`` to a Parquet file, whole or not at all; returns how many."""
-    draft = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
-    with reader(path, unsafe=True) as con:
+    with draft_file(out) as draft, reader(path, unsafe=True) as con:
         _only_reads(con, sql)
-        try:
-            target = str(draft).replace("'", "''")
-            written = con.execute(f"copy ({sql.rstrip().rstrip(';')}\n) to '{target}' (format parquet)").fetchone()
-            draft.replace(out)
-        finally:
-            draft.unlink(missing_ok=True)
+        target = str(draft).replace("'", "''")
+        written = con.execute(f"copy ({sql.rstrip().rstrip(';')}\n) to '{target}' (format parquet)").fetchone()
     return int(written[0]) if written else 0
 
 
@@ -341,17 +337,11 @@ def _create(path: Path) -> None:
     """Make a new database beside ``path`` and move it there whole: a kill leaves no half-made file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
-        with _connected(draft, read_only=False, config=_WRITER, wait_seconds=0) as con:
+        with (
+            draft_file(path, overwrite=False) as draft,  # another process may have just made it
+            _connected(draft, read_only=False, config=_WRITER, wait_seconds=0) as con,
+        ):
             schema.upgrade(con, path)
-        try:
-            os.link(draft, path)  # unlike a rename, never over a database that another process just made
-        except FileExistsError:
-            pass
-        except OSError:  # a file system without hard links
-            draft.rename(path)
-        finally:
-            draft.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(f"cannot make {path}: {error.strerror}; check its folder") from error
 

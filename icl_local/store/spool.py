@@ -9,7 +9,6 @@ its file while it lives; files without one are finished, may have a torn last li
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import math
@@ -23,12 +22,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from icl_local.exceptions import DiskFull, StoreError
+from icl_local.files import NO_SPACE, PRIVATE, open_draft, sync_folder
 
 VERSION = 1
 # old version -> function that turns a record {"t", "row"} of it into one of the next version (or None: dropped)
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any] | None]] = {}
-
-NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ class Spool:
         if os.fstat(self._file).st_nlink == 0:  # folded away between its making and its lock
             self._open()
             return
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
 
     def _undo(self) -> None:
         """Cut what a failed write left; a file that cannot be cut is given up, its torn end is ignored by readers."""
@@ -199,11 +197,10 @@ def fold(folder: Path, *, keep: Callable[[Record], bool] | None = None) -> Path 
         if not sources or (len(sources) == 1 and keep is None):
             return None
         target = folder / f"{sources[-1].name.split('-')[0]}-folded-{secrets.token_hex(4)}.jsonl"
-        draft = target.with_suffix(".part")
         for left in folder.glob("*.part"):  # by a fold that was killed
             left.unlink()
         try:
-            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+            with open_draft(target, mode=PRIVATE, sync=True) as out:
                 for source in sources:
                     for line in lines(source):
                         kept = [record for record in line.records if keep is None or keep(record)]
@@ -211,12 +208,7 @@ def fold(folder: Path, *, keep: Callable[[Record], bool] | None = None) -> Path 
                             out.write(line.raw)
                         elif kept:
                             out.write(encode([(record.table, record.row) for record in kept]))
-                out.flush()
-                os.fsync(out.fileno())
-            draft.rename(target)
-            _sync_folder(folder)
         except OSError as error:
-            draft.unlink(missing_ok=True)
             _refuse(error, folder)
         for source in sources:
             source.unlink(missing_ok=True)
@@ -260,15 +252,6 @@ def _torn_bytes(file: BinaryIO) -> int:
             return end - (start + found + 1)
         position = start
     return end
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new file's name survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _refuse(error: OSError, folder: Path) -> NoReturn:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from icl_local import detect, resources
 from icl_local.exceptions import InputError, StoreError, StoreLocked
+from icl_local.files import draft_file
 from icl_local.store import database, ingest, schema, spool
 
 _BATCH = 500
@@ -44,17 +45,12 @@ def snapshot(path: Path, out: Path, *, overwrite: bool = False) -> int:
     """
     if out.exists() and not overwrite:
         raise InputError(f"{out} exists; name another file or pass --force")
-    draft = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
-    try:
+    with draft_file(out) as draft:
         with database.writer(draft, wait_seconds=0):
             pass
         with database.reader(path, unsafe=True) as con:
             count = _copy_rows(con, draft)
-        with contextlib.suppress(FileNotFoundError):
-            Path(f"{out}.wal").unlink()
-        draft.replace(out)
-    finally:
-        draft.unlink(missing_ok=True)
+        Path(f"{out}.wal").unlink(missing_ok=True)
     return count
 
 
@@ -154,9 +150,7 @@ def rebuild(path: Path) -> Rebuilt:
         raise StoreError(f"there is neither a database {path} nor a spool {folder}")
     lost = [f"{file.name} line {number} cannot be read" for file, number in _damaged_lines(folder)]
     lost += [f"{file.name} ended in a line of {size} bytes, never whole" for file, size in spool.cut_torn(folder)]
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     with contextlib.ExitStack() as held:
-        held.callback(draft.unlink, missing_ok=True)
         old = None
         if path.exists():
             try:  # held until the swap, so that no other process writes to the file that goes
@@ -165,6 +159,7 @@ def rebuild(path: Path) -> Rebuilt:
                 raise
             except StoreError as error:
                 lost.append(f"what only the old file held: {error}")
+        draft = held.enter_context(draft_file(path))
         with database.writer(draft, wait_seconds=0) as con:
             database.bring_level(con, path)
             adopted, unreadable = _adopt(old, con, folder) if old else (0, [])
@@ -174,7 +169,7 @@ def rebuild(path: Path) -> Rebuilt:
             con.execute("checkpoint")
         lost += unreadable
         lost += [f"{count} rows of {table} were refused: {reason}" for table, reason, count in rejected]
-        kept = _swap(path, draft)
+        kept = _set_aside(path)
     return Rebuilt(rows, adopted, kept, tuple(lost))
 
 
@@ -272,13 +267,12 @@ def _drafts(path: Path) -> list[Path]:
     return sorted(file for file in path.parent.glob(f".{path.name}.*") if file.suffix in {".new", ".part"})
 
 
-def _swap(path: Path, draft: Path) -> Path | None:
-    """Put the new file in place; a kill in between leaves none, which the next command makes from the spool."""
-    kept = None
-    if path.exists():
-        kept = path.with_name(f"{path.name}.before-repair-{secrets.token_hex(4)}")
-        path.rename(kept)
-        with contextlib.suppress(FileNotFoundError):
-            Path(f"{path}.wal").rename(f"{kept}.wal")
-    draft.rename(path)
+def _set_aside(path: Path) -> Path | None:
+    """Rename the old file; a kill before the new one has its name leaves none, which the next command makes."""
+    if not path.exists():
+        return None
+    kept = path.with_name(f"{path.name}.before-repair-{secrets.token_hex(4)}")
+    path.rename(kept)
+    with contextlib.suppress(FileNotFoundError):
+        Path(f"{path}.wal").rename(f"{kept}.wal")
     return kept

@@ -11,9 +11,9 @@ from typing import Any
 
 from icl_local import resources, store
 from icl_local.exceptions import ConfigError
+from icl_local.files import write_result
 from icl_local.identity import sha256_text
 from icl_local.prompting import Item, json_items
-from icl_local.translate.sheet import write_text
 
 OPEN_CHOICES = ("refuse", "leave-out", "machine")
 _SAME_IN_BOTH = ("source_id", "dataset", "category", "task", "topic", "difficulty")
@@ -59,7 +59,7 @@ def build_set(path: Path, out: Path, *, language: str, dataset: str | None = Non
         )
     usable = [r for r in rows if r["final_text"] is not None or (unreviewed == "machine" and r["severity"] < 10)]
     usable.sort(key=lambda row: _natural(row["query_id"]))
-    write_text(out, "".join(json.dumps(_item(row), ensure_ascii=False) + "\n" for row in usable))
+    write_result(out, "".join(json.dumps(_item(row), ensure_ascii=False) + "\n" for row in usable))
     reviewed = sum(row["final_text"] is not None for row in usable)
     return Built(reviewed, len(usable) - reviewed, len(rows) - len(usable))
 

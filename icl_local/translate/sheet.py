@@ -10,13 +10,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from icl_local import store
 from icl_local.exceptions import ConfigError, InputError
+from icl_local.files import write_result
 from icl_local.identity import sha256_text
 from icl_local.prompting import json_items
 from icl_local.translate.review import ACCEPT, EDIT, SKIP, Candidate, Item, find_item, items, review_row
@@ -52,9 +52,9 @@ def write_sheet(path: Path, out: Path, *, language: str, dataset: str | None = N
         writer = csv.DictWriter(text, names, lineterminator="\r\n")
         writer.writeheader()
         writer.writerows({name: _cell(value) for name, value in line.items()} for line in lines)
-        write_text(out, "\ufeff" + text.getvalue())  # without the mark Excel takes UTF-8 for something else
+        write_result(out, "\ufeff" + text.getvalue())  # without the mark Excel takes UTF-8 for something else
     else:
-        write_text(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        write_result(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     return len(lines)
 
 
@@ -79,17 +79,6 @@ def read_sheet(path: Path, file: Path, *, reviewer: str) -> Imported:
     with store.Store(path, flush_rows=1_000) as target:
         target.put([("reviews", row) for row in rows])
     return Imported(**counts)
-
-
-def write_text(out: Path, text: str) -> None:
-    """Whole or not at all. Raises ConfigError where ``out`` cannot be written."""
-    draft = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        draft.write_text(text, encoding="utf-8", newline="")
-        draft.replace(out)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise ConfigError(f"cannot write {out}: {error.strerror}") from error
 
 
 def _line(item: Item) -> dict[str, str]:

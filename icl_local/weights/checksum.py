@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from icl_local.files import PRIVATE, write_file
 from icl_local.identity import sha256_file
 
 # (what is being done, bytes done, bytes in all or None where unknown)
@@ -54,9 +54,7 @@ def remember(path: Path, digest: str) -> None:
     target = cache_folder() / "checksums.json"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=target.parent, delete=False, encoding="utf-8") as file:
-            json.dump(entries, file, indent=0)
-        os.replace(file.name, target)
+        write_file(target, json.dumps(entries, indent=0), mode=PRIVATE)
     except OSError:
         return  # the digest is computed again next time
 

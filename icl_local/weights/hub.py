@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
 
 from icl_local.exceptions import DiskFull, HubError, IclError
+from icl_local.files import draft_file
 from icl_local.identity import sha256_file
 from icl_local.weights.checksum import OnBytes, remember, sha256_of
 
@@ -66,9 +67,8 @@ class HubFile:
                 if sha256_file(target) != sha256_file(self.path):
                     raise HubError(f"{target} exists and is another file; move it away, or name another with --out")
                 return
-            half = target.with_name(target.name + ".icl-partial")
-            shutil.copyfile(self.path, half)
-            os.replace(half, target)
+            with draft_file(target, unique=False) as draft:
+                shutil.copyfile(self.path, draft)
         except OSError as error:
             raise HubError(f"{target}: cannot be written ({error.strerror})") from error
 

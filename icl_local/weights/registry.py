@@ -10,13 +10,13 @@ import difflib
 import importlib.util
 import json
 import os
-import tempfile
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from icl_local.exceptions import ConfigError, MissingExtra, ModelError, UnknownName
+from icl_local.files import PRIVATE, write_file
 from icl_local.identity import key_of
 from icl_local.resources import read_text
 from icl_local.weights import hub
@@ -380,11 +380,7 @@ def _value(value: object) -> str:
 def _write(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(file.name, path)
+        write_file(path, text, mode=PRIVATE, sync=True)
     except (OSError, UnicodeEncodeError) as error:  # the second: a file name that is not UTF-8
         reason = error.strerror if isinstance(error, OSError) else "a name in it is not UTF-8"
         raise ConfigError(f"{path}: cannot be written ({reason}); set ICL_MODELS_FILE") from error

@@ -1,0 +1,79 @@
+"""Files that appear whole or not at all: written under a hidden name beside their place, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from icl_local.exceptions import ConfigError, DiskFull
+
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # errno values of a full disk
+PRIVATE = 0o600  # mode of a file that only its owner can read
+
+
+@contextlib.contextmanager
+def draft_file(path: Path, *, overwrite: bool = True, unique: bool = True) -> Iterator[Path]:
+    """Yield a name for the new contents of ``path``; rename it to ``path`` at the end, delete it on an error.
+
+    The caller makes the file. With ``overwrite=False`` a file that another process put at ``path`` meanwhile stays.
+    With ``unique=False`` the name is the same each time, so that a large draft of a killed process is reused.
+    """
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part" if unique else f".{path.name}.partial")
+    try:
+        yield draft
+        if overwrite:
+            draft.replace(path)
+            return
+        try:
+            os.link(draft, path)  # unlike a rename, never over another file
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            draft.rename(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def open_draft(path: Path, *, mode: int = 0o666, sync: bool = False) -> Iterator[BinaryIO]:
+    """Yield a binary file whose contents replace ``path`` when the block ends without an error.
+
+    ``mode`` is reduced by the umask. With ``sync`` the new file survives a power cut.
+    """
+    with draft_file(path) as draft, open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        yield file
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
+    if sync:
+        sync_folder(path.parent)
+
+
+def write_file(path: Path, content: str | bytes, *, mode: int = 0o666, sync: bool = False) -> None:
+    """Replace ``path`` by ``content`` (text in UTF-8), whole or not at all. Raises OSError, UnicodeEncodeError."""
+    with open_draft(path, mode=mode, sync=sync) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_result(path: Path, content: str | bytes, *, mode: int = 0o666) -> None:
+    """Replace a file that a user named with --out. Raises DiskFull, ConfigError."""
+    try:
+        write_file(path, content, mode=mode)
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise DiskFull(f"no space left for {path}; free some, then run the same command again") from error
+        raise ConfigError(f"cannot write {path}: {error.strerror}; choose another file with -o") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names of new files in ``folder`` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
