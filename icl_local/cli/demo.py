@@ -44,7 +44,7 @@ def command(max_tokens: int, db: Path) -> int:
 
     Example: icl demo --db demo.duckdb
     """
-    from icl_local import resources, store
+    from icl_local import store
     from icl_local.cli.judge import JudgeBar
     from icl_local.cli.progress import RunProgress
     from icl_local.judging import Selection, Templates, judge_missing, open_judge
@@ -63,7 +63,7 @@ def command(max_tokens: int, db: Path) -> int:
     with JudgeBar(judge.name) as bar:
         judge_missing(db, judge, templates=Templates("rubric-first"), selection=english, on_progress=bar.show)
     for title, name, parameters in SUMMARIES:
-        found = store.query(db, resources.read_text("db", f"queries/{name}.sql"), parameters)
+        found = store.named(db, name, parameters)
         console.print_rows(found.columns, found.rows, title=title)
     with paper_tables.opened(db, judge=judge.name) as views:
         console.print_table(paper_tables.build(views, "1"))

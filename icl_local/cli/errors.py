@@ -39,21 +39,20 @@ def command(
 
     Example: icl errors --list --error infinite_loop --lang en
     """
-    from icl_local import resources
-    from icl_local.store import query, upkeep
+    from icl_local.store import named, upkeep
 
     if redetect:
         console.say(f"{upkeep.redetect(db):,} responses brought to the present detector")
     if not listed:
-        rates = query(db, resources.read_text("db", "queries/error_table.sql"), [model, method, language])
+        rates = named(db, "error_table", [model, method, language])
         console.print_rows(rates.columns, rates.rows, output_format=output_format, title="Critical errors, percent")
         return
-    found = query(db, resources.read_text("db", "queries/error_list.sql"), [model, method, language, error])
+    found = named(db, "error_list", [model, method, language, error])
     if output_format != "text":
         console.print_rows(found.columns, found.rows, output_format=output_format)
         return
     shown = ("query_id", "model", "method", "language", "dpo", "error", "kind", "copies", "span", "where it is")
-    body = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+    body = found.dicts()
     console.print_rows(shown, [(*(row[name] for name in shown[:-1]), _excerpt(row)) for row in body])
     console.say(f"{len(body):,} found; whole answers: icl show QUERY_ID")
 

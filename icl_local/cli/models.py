@@ -132,15 +132,15 @@ def _family_properties(family: FamilySpec, metadata: bool) -> list[tuple[str, ..
 
 def _lineage(db: Path, sha256: str) -> list[tuple[str, str]]:
     """From base to answers, as far as the database knows."""
-    from icl_local import resources, store
+    from icl_local import store
 
     if not db.is_file():
         return []
-    found = store.query(db, resources.read_text("db", "queries/lineage_of.sql"), [sha256])
+    found = store.named(db, "lineage_of", [sha256])
     return [
         (column.replace("_", " "), str(value))
-        for row in found.rows
-        for column, value in zip(found.columns, row, strict=True)
+        for row in found.dicts()
+        for column, value in row.items()
         if value is not None
     ]
 

@@ -35,10 +35,10 @@ def command(
 
     Example: icl sql "select model, method, count(*) from responses group by all" --format csv
     """
-    from icl_local import resources, store
+    from icl_local import store
 
     if schema:
-        query = resources.read_text("db", "queries/described_views.sql")
+        query = store.sql_text("described_views")
     elif query is None:
         raise click.UsageError("give a query, - to read one from standard input, or --schema")
     elif query == "-":

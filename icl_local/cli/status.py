@@ -21,16 +21,16 @@ def command(output_format: str, db: Path) -> None:
 
     Example: icl status --db icl.duckdb
     """
-    from icl_local import resources, study
-    from icl_local.store import query
+    from icl_local import study
+    from icl_local.store import named
 
-    cells = query(db, resources.read_text("db", "queries/status.sql"))
+    cells = named(db, "status")
     if output_format == "text":
         for name, columns, rows in study.grids(db):
             console.print_rows(columns, rows, title=f"Study {name}: done/wanted")
     console.print_rows(cells.columns, cells.rows, output_format=output_format, title="Progress")
     if output_format == "text":
-        speed = query(db, resources.read_text("db", "queries/speed.sql"))
+        speed = named(db, "speed")
         if speed.rows:
             console.print_rows(speed.columns, speed.rows[-20:], title="Speed of the last processes")
         if not cells.rows:

@@ -186,14 +186,14 @@ def status(engines: bool, dataset: str | None, output_format: str, db: Path) -> 
 
     Example: icl translate status --engines
     """
-    from icl_local import resources, store
+    from icl_local import store
     from icl_local.translate import score_missing
 
     if engines:
         score_missing(db)
-        found = store.query(db, resources.read_text("db", "queries/translation_engines.sql"), [dataset])
+        found = store.named(db, "translation_engines", [dataset])
     else:
-        found = store.query(db, resources.read_text("db", "queries/translation_status.sql"), [dataset])
+        found = store.named(db, "translation_status", [dataset])
     console.print_rows(found.columns, found.rows, output_format=output_format)
 
 

@@ -16,7 +16,7 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
-from icl_local import __version__, resources, store
+from icl_local import __version__, store
 from icl_local.exceptions import ConfigError
 from icl_local.exchange.export import Exported, Selection
 from icl_local.files import PRIVATE, write_result
@@ -218,8 +218,7 @@ def _word(text: str) -> str:
 
 
 def _rows(database: Path, name: str, params: Sequence[object] = ()) -> list[Row]:
-    found = store.query(database, resources.read_text("db", f"queries/{name}.sql"), params)
-    return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+    return store.named(database, name, params).dicts()
 
 
 def _by_cell(rows: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from icl_local import resources, store
+from icl_local import store
 from icl_local.exceptions import ConfigError
 from icl_local.exchange.imports import METHOD
 from icl_local.files import PRIVATE, write_result
@@ -62,12 +62,13 @@ def export_responses(database: Path, out: Path, *, form: str, chosen: Selection)
     (model, method, language, ...) to a file, so ``out`` is a folder where more than one is selected.
     Raises ConfigError where nothing is selected, or several cells for one file.
     """
-    sql = resources.read_text("db", "queries/export_responses.sql")
+    name = "export_responses"
     if form == "parquet":
-        return _to_parquet(database, out, sql, chosen)
-    columns, rows = _rows(database, sql, chosen)
+        return _to_parquet(database, out, name, chosen)
+    found = store.named(database, name, chosen.parameters())
+    rows = found.dicts()
     if form == "csv":
-        return _to_csv(out, columns, rows)
+        return _to_csv(out, found)
     item = {"just-eval": _just_eval_output, "alpaca-eval": _alpaca_eval_output}[form]
     answered = [row for row in rows if row["finish_reason"] not in _NO_ANSWER]
     files = _write_items([(_cell(row), item(row)) for row in answered], out)
@@ -80,18 +81,20 @@ def export_judgments(database: Path, out: Path, *, form: str, chosen: Selection)
     just-eval takes one cell, judge and kind of verdict (multi, safety) to a file; ``out`` is a folder for more.
     Raises ConfigError as export_responses does, and for alpaca-eval, which has no such form.
     """
-    sql = resources.read_text("db", "queries/export_judgments.sql")
+    name = "export_judgments"
     if form == "parquet":
-        return _to_parquet(database, out, sql, chosen)
+        return _to_parquet(database, out, name, chosen)
     if form == "alpaca-eval":
         raise ConfigError("alpaca-eval has no form for scores; write just-eval, csv or parquet")
-    columns, rows = _rows(database, sql, chosen)
+    found = store.named(database, name, chosen.parameters())
+    rows = found.dicts()
     if form == "csv":
-        return _to_csv(out, columns, rows)
-    templates = dict(store.query(database, resources.read_text("db", "queries/judge_templates.sql")).rows)
+        return _to_csv(out, found)
+    templates = dict(store.named(database, "judge_templates").rows)
     items = []
     for _, aspects in itertools.groupby(rows, key=lambda row: row["judgment_id"]):
-        item, first = _just_eval_verdict(found := list(aspects), templates), found[0]
+        of_one = list(aspects)
+        item, first = _just_eval_verdict(of_one, templates), of_one[0]
         kind = (first["judge"], first["template"], f"repeat{first['repeat']}", item["eval_config"]["mode"])
         items.append(((*_cell(first), *map(str, kind)), item))
     return Exported(_write_items(items, out), len(items))
@@ -100,7 +103,7 @@ def export_judgments(database: Path, out: Path, *, form: str, chosen: Selection)
 def export_tables(database: Path, folder: Path) -> Exported:
     """Write every table that has a user's rows as ``folder``/<table>.parquet, which `icl merge` reads."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    template = resources.read_text("db", "queries/table_rows.sql")
+    template = store.sql_text("table_rows")
     files, count = [], 0
     for table in filled_tables(database):
         files.append(folder / f"{table}.parquet")
@@ -110,7 +113,7 @@ def export_tables(database: Path, folder: Path) -> Exported:
 
 def filled_tables(database: Path) -> list[str]:
     """Tables of schema raw that have rows worth taking elsewhere."""
-    rows = store.query(database, resources.read_text("db", "queries/filled_tables.sql")).rows
+    rows = store.named(database, "filled_tables").rows
     return [table for (table,) in rows if table not in OF_ONE_DATABASE]
 
 
@@ -200,24 +203,19 @@ def _write_items(items: Sequence[tuple[tuple[str, ...], Row]], out: Path) -> tup
     return tuple(files)
 
 
-def _rows(database: Path, sql: str, chosen: Selection) -> tuple[list[str], list[Row]]:
-    found = store.query(database, sql, chosen.parameters())
-    return found.columns, [dict(zip(found.columns, row, strict=True)) for row in found.rows]
-
-
-def _to_csv(out: Path, columns: Sequence[str], rows: Sequence[Row]) -> Exported:
-    _require(len(rows))
-    table = tables.Table("", tuple(columns), [tuple(row.values()) for row in rows])
+def _to_csv(out: Path, found: store.Rows) -> Exported:
+    _require(len(found.rows))
+    table = tables.Table("", tuple(found.columns), list(found.rows))
     write_result(out, tables.render(table, "csv"), mode=PRIVATE)
-    return Exported((out,), len(rows))
+    return Exported((out,), len(found.rows))
 
 
-def _to_parquet(database: Path, out: Path, sql: str, chosen: Selection) -> Exported:
+def _to_parquet(database: Path, out: Path, name: str, chosen: Selection) -> Exported:
     def literal(match: re.Match[str]) -> str:
         value = chosen.parameters()[int(match[1]) - 1]
         return "null" if value is None else "'" + value.replace("'", "''") + "'"
 
-    count = store.export_parquet(database, re.sub(r"\$(\d)", literal, sql), out)
+    count = store.export_parquet(database, re.sub(r"\$(\d)", literal, store.sql_text(name)), out)
     _require(count)
     return Exported((out,), count)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from icl_local import __version__, detect, resources, store
+from icl_local import __version__, detect, store
 from icl_local.exceptions import InputError
 from icl_local.identity import imported_response_key, key_of
 from icl_local.prompting import Item, Query, QuerySet, query_from_item
@@ -184,8 +184,7 @@ def _now_known(target: store.Store, found: Iterable[tuple[_Output, Query | None]
 def _known(target: store.Store, language: str, known: QuerySet | None) -> list[Query]:
     if known is not None:
         return [query for query in known.queries if query.language == language]
-    rows = target.rows(resources.read_text("db", "queries/known_queries.sql"), [language])
-    found = [dict(zip(rows.columns, row, strict=True)) for row in rows.rows]
+    found = target.named("known_queries", [language]).dicts()
     for row in found:
         for name in ("task", "topic"):
             row[name] = None if row[name] is None else tuple(row[name])

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from icl_local import resources, store
+from icl_local import store
 from icl_local.exceptions import ConfigError, InputError
 from icl_local.exchange.export import OF_ONE_DATABASE
 from icl_local.identity import sha256_text
@@ -65,7 +65,7 @@ def merge(target: store.Store, source: Path, *, on_progress: Progress | None = N
 
 def describe(database: Path, response_ids: Sequence[str]) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Columns and rows that tell a person which responses these are."""
-    found = store.query(database, resources.read_text("db", "queries/responses_by_id.sql"), [list(response_ids)])
+    found = store.named(database, "responses_by_id", [list(response_ids)])
     return found.columns, found.rows
 
 
@@ -166,9 +166,7 @@ class _Database:
         self.columns = ingest.columns(con)
 
     def tables(self) -> list[str]:
-        return [
-            table for (table,) in self.con.execute(resources.read_text("db", "queries/filled_tables.sql")).fetchall()
-        ]
+        return [table for (table,) in self.con.execute(store.sql_text("filled_tables")).fetchall()]
 
     def rows(self, table: str) -> Iterator[list[Row]]:
         return store.table_rows(self.con, table, self.columns[table], batch=_ROWS_A_READ)
@@ -180,7 +178,6 @@ class _ParquetFolder:
     def __init__(self, folder: Path, database: Path) -> None:
         self.folder = folder
         self.database = database
-        self.sql = resources.read_text("db", "queries/parquet_rows.sql")
 
     def tables(self) -> list[str]:
         return sorted(file.stem for file in self.folder.glob("*.parquet"))
@@ -189,14 +186,11 @@ class _ParquetFolder:
         file, offset = str(self.folder / f"{table}.parquet"), 0
         count = _ROWS_A_READ
         while count == _ROWS_A_READ:
-            found = store.query(self.database, self.sql, [file, _ROWS_A_READ, offset], unsafe=True)
+            found = store.named(self.database, "parquet_rows", [file, _ROWS_A_READ, offset], unsafe=True)
             count = len(found.rows)
             offset += count
             kinds = dict(zip(found.columns, found.types, strict=True))
-            yield [
-                {name: _value(cell, kinds[name]) for name, cell in zip(found.columns, row, strict=True)}
-                for row in found.rows
-            ]
+            yield [{name: _value(cell, kinds[name]) for name, cell in row.items()} for row in found.dicts()]
 
 
 def _value(cell: Any, kind: str) -> Any:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from icl_local import resources
 from icl_local.exceptions import JudgeError
 from icl_local.judging import ledger
 from icl_local.judging.api import ApiJudge, attempt_of
@@ -64,7 +63,7 @@ def submit(
     """
     with ledger.only_one(path, judge.judge_id), open_store(path) as target:
         _reconcile(target, judge)
-        plan = ledger.plan(target.rows, judge.judge_id, templates, repeats=repeats, selection=selection or Selection())
+        plan = ledger.plan(target.named, judge.judge_id, templates, repeats=repeats, selection=selection or Selection())
         progress = JudgeProgress(len(plan.tasks), Counter(), before=plan.ended.total(), in_batches=plan.in_batches)
         if not plan.tasks:
             return progress
@@ -86,8 +85,8 @@ def collect(path: Path, judge: ApiJudge) -> Collected:
     """Read every batch of this judge that has ended; what its files lack is missing again. Raises ApiError."""
     with ledger.only_one(path, judge.judge_id), open_store(path) as target:
         _reconcile(target, judge)
-        items = ledger.open_items(target.rows, judge.judge_id)
-        texts = dict(target.rows(resources.read_text("db", "queries/judge_templates.sql"), []).rows)
+        items = ledger.open_items(target.named, judge.judge_id)
+        texts = dict(target.named("judge_templates").rows)
         statuses: Counter[str] = Counter()
         running = []
         for batch_id in dict.fromkeys(item["batch_id"] for item in items):
@@ -190,7 +189,7 @@ def _line(judge: ApiJudge, task: Task) -> dict[str, object]:
 
 def _reconcile(target: Store, judge: ApiJudge) -> None:
     """Settle submissions that were noted but, for all this database knows, perhaps never sent."""
-    items = ledger.open_items(target.rows, judge.judge_id)
+    items = ledger.open_items(target.named, judge.judge_id)
     doubtful = Counter(item["submission_id"] for item in items if item["state"] == "prepared")
     if not doubtful:
         return

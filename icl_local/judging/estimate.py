@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from icl_local import resources, store
+from icl_local import store
 from icl_local.judging import ledger
-from icl_local.judging.ledger import JudgingPlan, Rows, Selection, Task
+from icl_local.judging.ledger import JudgingPlan, RunSql, Selection, Task
 from icl_local.judging.runner import Judge
 from icl_local.judging.template import Templates
 from icl_local.openai_client import Price
@@ -40,14 +40,12 @@ class Estimate:
 
 
 def estimate(
-    rows: Rows, judge_id: str, plan: JudgingPlan, price: Price | None, *, batch: bool = False
+    run_sql: RunSql, judge_id: str, plan: JudgingPlan, price: Price | None, *, batch: bool = False
 ) -> list[Estimate]:
     """One line a split and language, and a line ``all``."""
     measured = {
         sha: (characters / prompt_tokens, completion_tokens / n)
-        for sha, n, characters, prompt_tokens, completion_tokens in rows(
-            resources.read_text("db", "queries/judge_tokens.sql"), [judge_id]
-        ).rows
+        for sha, n, characters, prompt_tokens, completion_tokens in run_sql("judge_tokens", [judge_id]).rows
         if n >= _ENOUGH
     }
     groups: dict[tuple[str, str, str], list[Task]] = {}
@@ -95,6 +93,6 @@ def preview(
     batch: bool = False,
 ) -> tuple[JudgingPlan, list[Estimate]]:
     """What is missing and what it will take, from reading the database alone; nobody is asked."""
-    rows = functools.partial(store.query, path)
-    plan = ledger.plan(rows, judge.judge_id, templates, repeats=repeats, selection=selection or Selection())
-    return plan, estimate(rows, judge.judge_id, plan, price, batch=batch)
+    run_sql = functools.partial(store.named, path)
+    plan = ledger.plan(run_sql, judge.judge_id, templates, repeats=repeats, selection=selection or Selection())
+    return plan, estimate(run_sql, judge.judge_id, plan, price, batch=batch)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from icl_local import exchange, resources, store
+from icl_local import exchange, store
 from icl_local.exceptions import InputError
 from icl_local.identity import judgment_key, key_of
 from icl_local.judging.ledger import Attempt, Record, Task
@@ -88,7 +88,7 @@ def _is_judged(item: Item) -> bool:
 def _responses(target: store.Store, items: Sequence[Item]) -> list[str | None]:
     """The response each item judges, as far as the database has it."""
     texts = list({item.data["output_cand"] for item in items})
-    rows = target.rows(resources.read_text("db", "queries/responses_of_texts.sql"), [texts]).rows
+    rows = target.named("responses_of_texts", [texts]).rows
     said: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for response_id, model, instruction, text in rows:
         said.setdefault((instruction, text), []).append((model, response_id))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from icl_local import resources, store
+from icl_local import store
 from icl_local.exceptions import ConfigError, JudgeError
 from icl_local.identity import judgment_key
 from icl_local.judging.parse import REFUSED, Verdict, no_verdict
@@ -27,7 +27,7 @@ HTTP_ERROR, QUOTA = TRANSIENT = ingest.TRANSIENT
 REJECTED = "rejected"
 
 Record = tuple[str, dict[str, object]]
-Rows = Callable[[str, Sequence[object]], store.Rows]
+RunSql = Callable[[str, Sequence[object]], store.Rows]  # store.named of one database
 
 
 @dataclass(frozen=True)
@@ -125,17 +125,19 @@ def failed(task: Task, status: str, error: str | None) -> Verdict:
     return no_verdict(status, task.template.aspects, error)
 
 
-def plan(rows: Rows, judge_id: str, templates: Templates, *, repeats: int = 1, selection: Selection) -> JudgingPlan:
-    """Compare what ``selection`` asks for with what the database has; ``rows`` runs a query on it.
+def plan(
+    run_sql: RunSql, judge_id: str, templates: Templates, *, repeats: int = 1, selection: Selection
+) -> JudgingPlan:
+    """Compare what ``selection`` asks for with what the database has; ``run_sql`` runs a named query on it.
 
     Raises InputError where a response's split or language has no template.
     """
-    last = {key: (attempt, status) for key, attempt, status in rows(_sql("judge_attempts"), [judge_id]).rows}
-    submitted = {row["judgment_id"] for row in open_items(rows, judge_id)}
+    last = {key: (attempt, status) for key, attempt, status in run_sql("judge_attempts", [judge_id]).rows}
+    submitted = {row["judgment_id"] for row in open_items(run_sql, judge_id)}
     tasks: list[Task] = []
     ended: Counter[str] = Counter()
     in_batches = 0
-    responses = rows(_sql("judge_responses"), selection.parameters()).rows
+    responses = run_sql("judge_responses", selection.parameters()).rows
     if selection.shard is not None:
         responses = [row for row in responses if selection.shard.holds(row[0])]
     for repeat in range(repeats):
@@ -154,10 +156,9 @@ def plan(rows: Rows, judge_id: str, templates: Templates, *, repeats: int = 1, s
     return JudgingPlan(tuple(tasks[: selection.limit]), ended, in_batches)
 
 
-def open_items(rows: Rows, judge_id: str) -> list[dict[str, Any]]:
+def open_items(run_sql: RunSql, judge_id: str) -> list[dict[str, Any]]:
     """Judgments that were handed to the Batch API and not read back."""
-    found = rows(_sql("judge_open_items"), [judge_id])
-    return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+    return run_sql("judge_open_items", [judge_id]).dicts()
 
 
 @contextlib.contextmanager
@@ -174,7 +175,3 @@ def only_one(path: Path, judge_id: str) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def _sql(name: str) -> str:
-    return resources.read_text("db", f"queries/{name}.sql")

@@ -86,7 +86,7 @@ def judge_missing(
     cannot go on (what it said until then is kept), StoreError.
     """
     with ledger.only_one(path, judge.judge_id), open_store(path) as target:
-        plan = ledger.plan(target.rows, judge.judge_id, templates, repeats=repeats, selection=selection or Selection())
+        plan = ledger.plan(target.named, judge.judge_id, templates, repeats=repeats, selection=selection or Selection())
         progress = JudgeProgress(len(plan.tasks), Counter(), before=plan.ended.total(), in_batches=plan.in_batches)
         on_progress(progress)
         if plan.tasks:

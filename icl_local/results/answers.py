@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icl_local import resources, store
+from icl_local import store
 from icl_local.exceptions import ConfigError
 
 
@@ -50,13 +50,11 @@ def find(
     method: str | None = None,
 ) -> list[Asked]:
     """Every query of that id, one a data set, language and text. Raises ConfigError where there is none."""
-    sql = resources.read_text("db", "queries/answers.sql")
-    found = store.query(database, sql, [query_id, dataset, language, model, method])
-    if not found.rows:
+    rows = store.named(database, "answers", [query_id, dataset, language, model, method]).dicts()
+    if not rows:
         raise ConfigError(
             f"no query {query_id!r} like that in {database}; its ids: icl sql 'select distinct query_id from responses'"
         )
-    rows = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
     asked = []
     for _, group in itertools.groupby(rows, key=lambda row: (row["dataset"], row["language"], row["instruction"])):
         same = list(group)

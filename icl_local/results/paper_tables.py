@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from icl_local import resources, store
+from icl_local import store
 from icl_local.exceptions import UnknownName
 from icl_local.results.tables import Table
 
@@ -68,7 +68,7 @@ class Views:
 
     def asked(self, file: str, *parameters: object) -> list[Row]:
         """Every row of db/queries/<file>.sql."""
-        return self._run(resources.read_text("db", f"queries/{file}.sql"), parameters)[1]
+        return self._run(store.sql_text(file), parameters)[1]
 
     def choose(self, **variables: str | None) -> None:
         """Set the views' variables: origin, judge, reading."""

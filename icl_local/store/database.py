@@ -25,6 +25,7 @@ from typing import Any
 
 import duckdb
 
+from icl_local import resources
 from icl_local.exceptions import DiskFull, StoreError, StoreLocked
 from icl_local.files import draft_file
 from icl_local.store import ingest, schema, spool
@@ -63,6 +64,10 @@ class Rows:
     columns: list[str]
     types: list[str]
     rows: list[tuple[Any, ...]]
+
+    def dicts(self) -> list[dict[str, Any]]:
+        """Return each row by column name."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
 def now() -> str:
@@ -145,6 +150,10 @@ class Store:
         self.flush(wait_seconds=LOCK_WAIT_SECONDS)
         return query(self.path, sql, params)
 
+    def named(self, name: str, params: Sequence[object] = ()) -> Rows:
+        """Run db/queries/<name>.sql as ``rows`` does."""
+        return self.rows(sql_text(name), params)
+
     def _sync(self, *, wait_seconds: float, checkpoint: bool) -> int:
         with self._lock:
             self._flushed_at = time.monotonic()
@@ -203,6 +212,16 @@ def query(
         finally:
             if timer:
                 timer.cancel()
+
+
+def named(path: Path, name: str, params: Sequence[object] = (), *, unsafe: bool = False) -> Rows:
+    """Run db/queries/<name>.sql as ``query`` does."""
+    return query(path, sql_text(name), params, unsafe=unsafe)
+
+
+def sql_text(name: str) -> str:
+    """Return the text of db/queries/<name>.sql."""
+    return resources.read_text("db", f"queries/{name}.sql")
 
 
 def ids(path: Path, table: str, column: str) -> set[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from icl_local import detect, resources
+from icl_local import detect
 from icl_local.exceptions import InputError, StoreError, StoreLocked
 from icl_local.files import draft_file
 from icl_local.store import database, ingest, schema, spool
@@ -100,9 +100,8 @@ def _put_tombstones(target: database.Store, keys: Sequence[tuple[str, str]], *, 
 
 def redetect(path: Path, *, on_progress: Callable[[int, int], None] | None = None) -> int:
     """Find critical errors anew where an older detector found them, or none did; returns responses done."""
-    sql = resources.read_text("db", "queries/outdated_detections.sql")
     with database.Store(path) as target:
-        found = target.rows(sql, [detect.detector_version()]).rows
+        found = target.named("outdated_detections", [detect.detector_version()]).rows
         for start in range(0, len(found), _BATCH):
             batch = found[start : start + _BATCH]
             target.put(

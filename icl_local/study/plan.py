@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from icl_local import prompting, resources, store
+from icl_local import prompting, store
 from icl_local.engine import DEFAULT_PARALLEL, available_memory, kv_bytes_per_token
 from icl_local.exceptions import IclError
 from icl_local.judging import TOKENS_PER_ASPECT, TOKENS_PER_VERDICT, ApiJudge, open_judge, open_templates
@@ -143,10 +143,10 @@ class _Seen:
     def __init__(self, path: Path) -> None:
         self._path = path
         there = path.exists() or store.spool_folder(path).exists()
-        self._outputs = store.query(path, _sql("plan_outputs")).rows if there else []
-        self.speeds = store.query(path, _sql("plan_speed")).rows if there else []
+        self._outputs = store.named(path, "plan_outputs").rows if there else []
+        self.speeds = store.named(path, "plan_speed").rows if there else []
         self._have = store.ids(path, "responses", "response_id") if there else set()
-        self._progress = store.query(path, _sql("plan_done")).rows if there else []
+        self._progress = store.named(path, "plan_done").rows if there else []
 
     def new_tokens(self, label: str, one: Wanted) -> tuple[float, bool]:
         """Mean new tokens of the cell's own answers, else of its method and language, its method, a guess."""
@@ -326,7 +326,3 @@ def _flops() -> float:
         matrix @ matrix
         best = max(best, 2.0 * 768**3 / (time.perf_counter() - started))
     return float(best)
-
-
-def _sql(name: str) -> str:
-    return resources.read_text("db", f"queries/{name}.sql")

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from icl_local import dpo, prompting, resources, store
+from icl_local import dpo, prompting, store
 from icl_local.convert import convert, model_source
 from icl_local.dpo import data as dpo_data
 from icl_local.dpo import settings as dpo_settings
@@ -171,7 +171,7 @@ def grids(database: Path) -> list[tuple[str, list[str], list[tuple[object, ...]]
 
     A field says done/wanted, and judged where judgments are there.
     """
-    found = store.query(database, resources.read_text("db", "queries/study_grid.sql"))
+    found = store.named(database, "study_grid")
     studies: dict[str, dict[tuple[str, str], dict[str, str]]] = {}
     for study, model, dpo_, method, language, done, wanted, judged in found.rows:
         line = studies.setdefault(study, {}).setdefault((f"{model}{' DPO' if dpo_ else ''}", method), {})

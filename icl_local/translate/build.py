@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icl_local import resources, store
+from icl_local import store
 from icl_local.exceptions import ConfigError
 from icl_local.files import write_result
 from icl_local.identity import sha256_text
@@ -43,8 +43,7 @@ def build_set(path: Path, out: Path, *, language: str, dataset: str | None = Non
     A field ``translation`` says where each text comes from. ``unreviewed`` says what becomes of a query nobody decided
     on: refuse (raise ConfigError), leave-out, or machine (its best candidate, unless that is of no use).
     """
-    found = store.query(path, resources.read_text("db", "queries/translation_set.sql"), [language, dataset])
-    rows = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+    rows = store.named(path, "translation_set", [language, dataset]).dicts()
     if not rows:
         raise ConfigError(f"no candidates in {language!r} in {path}; make some with: icl translate run --to {language}")
     if len(datasets := sorted({row["dataset"] for row in rows})) > 1:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from icl_local import resources, store
+from icl_local import store
 from icl_local.exceptions import ConfigError, InputError, MissingExtra
 from icl_local.identity import key_of
 
@@ -51,8 +51,7 @@ def items(path: Path, *, language: str, dataset: str | None = None, decided: boo
 
     Raises ConfigError where there is no candidate in that language.
     """
-    sql = resources.read_text("db", "queries/translation_queue.sql")
-    everything = _items(store.query(path, sql, [language, dataset]))
+    everything = _items(store.named(path, "translation_queue", [language, dataset]))
     if not everything:
         raise ConfigError(f"no candidates in {language!r} in {path}; make some with: icl translate run --to {language}")
     return [item for item in everything if decided or item.status in ("open", "skipped")]
@@ -166,7 +165,7 @@ def score_missing(path: Path, *, on_progress: Callable[[int, int], None] | None 
 
     Raises MissingExtra where sacrebleu is not installed.
     """
-    rows = store.query(path, resources.read_text("db", "queries/translation_unscored.sql")).rows
+    rows = store.named(path, "translation_unscored").rows
     if not rows:
         return 0
     try:
@@ -190,13 +189,8 @@ def score_missing(path: Path, *, on_progress: Callable[[int, int], None] | None 
 
 
 def _items(found: store.Rows) -> list[Item]:
-    groups = itertools.groupby(_dicts(found), key=lambda row: (row["dataset"], row["query_id"]))
+    groups = itertools.groupby(found.dicts(), key=lambda row: (row["dataset"], row["query_id"]))
     return [_item(list(group)) for _, group in groups]
-
-
-def _dicts(found: store.Rows) -> Iterator[dict[str, Any]]:
-    for row in found.rows:
-        yield dict(zip(found.columns, row, strict=True))
 
 
 def _item(rows: Sequence[dict[str, Any]]) -> Item:

@@ -24,8 +24,8 @@ from icl_local.store import spool
 WRITER = """
 import sys
 from pathlib import Path
-from icl_local.errors import DiskFull
-from icl_local.spool import Spool
+from icl_local.exceptions import DiskFull
+from icl_local.store.spool import Spool
 journal = Spool(Path(sys.argv[1]))
 number = int(sys.argv[2])
 try:
@@ -263,7 +263,7 @@ def test_folding_keeps_damaged_lines_for_the_doctor(tmp_path: Path) -> None:
     assert [line.damaged for line in spool.lines(target)] == [True, False, False]
 
 
-@pytest.mark.parametrize("step", ["rename", "unlink"])
+@pytest.mark.parametrize("step", ["replace", "unlink"])
 def test_folding_killed_halfway_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     write(tmp_path, 1)
     write(tmp_path, 2)

@@ -98,7 +98,7 @@ def test_a_server_without_ranges_starts_over_and_the_file_is_right(fake: FakeHub
 def test_a_killed_download_is_resumed_by_the_next_process(fake: FakeHub, tmp_path: Path) -> None:
     fake.stall_after = (2 << 20) + 1000
     env = os.environ | {"HF_ENDPOINT": fake.hub_url, "HF_HUB_CACHE": str(tmp_path / "hf"), "PYTHONUNBUFFERED": "1"}
-    code = f"from icl_local import hub; hub.fetch({NAME!r}, on_progress=lambda what, done, total: print(done))"
+    code = f"from icl_local.weights import hub; hub.fetch({NAME!r}, on_progress=lambda what, done, total: print(done))"
     killed = subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True)
     assert killed.stdout is not None
     for line in killed.stdout:
