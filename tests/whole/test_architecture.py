@@ -1,0 +1,127 @@
+"""docs/architecture.md lists the rooms and the imports between them as the code has them.
+
+`python -m tests.whole.test_architecture --write` writes the generated part of the page again.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "icl_local"
+PAGE = ROOT / "docs" / "architecture.md"
+BEGIN, END = "<!-- generated: python -m tests.whole.test_architecture --write -->", "<!-- /generated -->"
+
+
+def floors() -> list[list[str]]:
+    """Return the rooms and ground files of each floor, the top floor first, from the layers in pyproject.toml."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    return [[room.strip() for room in layer.split("|")] for layer in layers]
+
+
+def rooms() -> list[str]:
+    """Return the folders and modules of icl_local by name."""
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    return sorted(folders | {path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__"})
+
+
+def files(room: str) -> list[Path]:
+    return sorted((PACKAGE / room).rglob("*.py")) if (PACKAGE / room).is_dir() else [PACKAGE / f"{room}.py"]
+
+
+def purpose(room: str) -> str:
+    """Return the first line of the docstring of a room or ground file."""
+    folder = PACKAGE / room / "__init__.py"
+    text = (folder if folder.exists() else PACKAGE / f"{room}.py").read_text("utf-8")
+    return (ast.get_docstring(ast.parse(text)) or "").split("\n")[0]
+
+
+def imported(path: Path) -> set[str]:
+    """Return the rooms that a file imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import hides its room"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        found |= {parts[1] for name in names if (parts := name.split("."))[0] == "icl_local" and len(parts) > 1}
+    return found & set(rooms())
+
+
+def arrows() -> dict[str, set[str]]:
+    """Return for each room the other rooms that it imports."""
+    return {room: set().union(*map(imported, files(room))) - {room} for room in rooms()}
+
+
+def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
+    found, waiting = set(), list(graph[start])
+    while waiting:
+        room = waiting.pop()
+        if room not in found:
+            found.add(room)
+            waiting += graph[room]
+    return found
+
+
+def needed(graph: dict[str, set[str]]) -> list[tuple[str, str]]:
+    """Return the arrows that do not follow from longer paths."""
+    return [
+        (room, to) for room in graph for to in sorted(graph[room])
+        if not any(to in reachable(graph, via) for via in graph[room] - {to})
+    ]  # fmt: skip
+
+
+def render() -> str:
+    """Return the generated part of the page: a table of the rooms and a graph."""
+    graph, levels = arrows(), floors()
+    lines = ["| floor | room | purpose | imports |", "|---|---|---|---|"]
+    for floor, names in zip(range(len(levels), 0, -1), levels, strict=True):
+        for room in names:
+            name = f"`{room}/`" if (PACKAGE / room).is_dir() else f"`{room}.py`"
+            lines.append(f"| {floor} | {name} | {purpose(room)} | {', '.join(sorted(graph[room])) or '-'} |")
+    ground = {room for room in graph if not (PACKAGE / room).is_dir()}
+    walked = {room: to - ground for room, to in graph.items() if room not in ground}
+    lines += ["", "```mermaid", "graph TD"]
+    lines += [f"    {room} --> {to}" for room, to in needed(walked)]
+    return "\n".join([*lines, "```"])
+
+
+def split_page() -> tuple[str, str, str]:
+    """Return the page before, inside and after the marks."""
+    before, _, rest = PAGE.read_text("utf-8").partition(f"{BEGIN}\n")
+    inside, _, after = rest.partition(f"\n{END}")
+    return before, inside, after
+
+
+def test_the_page_shows_the_rooms_and_imports_of_the_code() -> None:
+    assert split_page()[1] == render(), "run: python -m tests.whole.test_architecture --write"
+
+
+def test_every_room_has_a_floor_and_a_purpose() -> None:
+    assert sorted(room for floor in floors() for room in floor) == rooms()
+    assert all(purpose(room).endswith(".") for room in rooms())
+
+
+def test_imports_point_down() -> None:
+    floor_of = {room: floor for floor, names in enumerate(reversed(floors())) for room in names}
+    assert [(room, to) for room, found in arrows().items() for to in found if floor_of[to] >= floor_of[room]] == []
+
+
+def test_an_import_inside_a_function_is_an_arrow(tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text("import os\nfrom icl_local import store\n\ndef f():\n    from icl_local.engine import Worker\n")
+    assert imported(module) == {"store", "engine"}
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write"]:
+        sys.exit("usage: python -m tests.whole.test_architecture --write")
+    before, _, after = split_page()
+    PAGE.write_text(f"{before}{BEGIN}\n{render()}\n{END}{after}", "utf-8")
