@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from icl_local.engine import llama
+from icl_local import engine
 from icl_local.files import draft_file
 from icl_local.weights import cache_folder, registry
 
@@ -27,7 +27,7 @@ def build(shape: str, type_name: str, *, on_event: Callable[[str], None] = lambd
         if not full.exists():
             with draft_file(full, unique=False) as draft:
                 _write(draft, **SHAPES[shape])
-        llama.quantize(full, path, type_name)
+        engine.quantize(full, path, type_name)
     return path
 
 

@@ -11,6 +11,7 @@ import click
 from icl_local import __version__
 from icl_local.cli import console
 from icl_local.cli.options import db_option
+from icl_local.exceptions import EngineError
 
 
 @click.command("doctor")
@@ -58,11 +59,11 @@ def _installation() -> None:
 
 
 def _llama_cpp() -> list[tuple[str, str]]:
-    try:
-        from icl_local.engine.llama import system_info
+    from icl_local.engine import system_info
 
+    try:
         info = system_info()
-    except (ImportError, OSError, RuntimeError) as error:  # not built, or built for another machine
+    except EngineError as error:  # not built, or built for another machine
         return [("llama.cpp", f"does not load ({error}); run: pip install --force-reinstall llama-cpp-python")]
     return [(f"llama.cpp {name}", str(info[name])) for name in ("llama_build", "cpu_features", "gpu")]
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from icl_local import engine
 from icl_local.convert.checkpoint import Checkpoint
 from icl_local.convert.parity import (
     Check,
@@ -136,12 +137,10 @@ def convert(
         if type_name in WRITTEN_HERE:
             write(draft, type_name)
         else:
-            from icl_local.engine import llama
-
             if not base.is_file():
                 write(base, _base_type(out.parent, checkpoint))
             say(f"quantising to {type_name}")
-            llama.quantize(base, draft, type_name)
+            engine.quantize(base, draft, type_name)
             if reference is not None and reference.why_no_logits:
                 expected = next_tokens(base, reference.sample_ids)
         base.unlink(missing_ok=True)
@@ -178,8 +177,6 @@ def quantize(
     Raises ModelError for a damaged source, ConfigError for an unknown type, EngineError where llama.cpp refuses,
     ConversionError for an existing ``out`` or a result that is not the same model.
     """
-    from icl_local.engine import llama
-
     say = on_progress or (lambda _: None)
     type_name = type_name.lower()
     _check_type(type_name)
@@ -188,10 +185,10 @@ def quantize(
     parent = sha256_file(source)
     with _drafts(out) as (draft, _):
         say(f"quantising to {type_name}")
-        llama.quantize(source, draft, type_name, allow_requantize=allow_requantize)
+        engine.quantize(source, draft, type_name, allow_requantize=allow_requantize)
         say("comparing next tokens")
         read_info(draft)
-        token_ids = [token for ids in llama.tokenize(source, sample_texts(), add_special=False) for token in ids]
+        token_ids = [token for ids in engine.tokenize(source, sample_texts(), add_special=False) for token in ids]
         token_ids = token_ids[: min(256, info.context_length)]
         check = compare_next_tokens(draft, token_ids, next_tokens(source, token_ids))
         return _settle(
@@ -299,9 +296,7 @@ def _own_name(checkpoint: Checkpoint) -> str:
 def _check_type(type_name: str) -> None:
     if type_name in WRITTEN_HERE:
         return
-    from icl_local.engine import llama
-
-    if type_name not in (known := llama.file_types()):
+    if type_name not in (known := engine.file_types()):
         raise ConfigError(f"unknown type {type_name!r}; choose one of {', '.join([*WRITTEN_HERE, *sorted(known)])}")
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_local import resources
+from icl_local import engine, resources
 from icl_local.convert.checkpoint import Checkpoint, Shape, TensorPlan
 from icl_local.convert.tokenizer import Vocabulary, load_vocabulary
 from icl_local.exceptions import ConversionError, IclError, MissingExtra, ModelError
@@ -205,12 +205,10 @@ def header_fields(shape: Shape) -> dict[str, int | float]:
 
 def check_logits(path: Path, reference: Reference) -> Check:
     """Largest difference between llama.cpp's logits of an F32 file (F32 KV cache) and Transformers' in float32."""
-    from icl_local.engine import llama
-
     if reference.logits is None:
         return Check("logits", "skipped", f"{reference.why_no_logits}; the weights are the proof")
     try:
-        found = llama.prompt_logits(path, reference.sample_ids, kv_type="f32")
+        found = engine.prompt_logits(path, reference.sample_ids, kv_type="f32")
     except IclError as error:
         return Check("logits", "failed", str(error))
     difference = float(np.abs(found - reference.logits).max())
@@ -323,13 +321,11 @@ def _pairs(
 
 def _tokens(path: Path, reference: Reference) -> list[Check]:
     """Token ids, BOS and the chat template, llama.cpp against tokenizer.json."""
-    from icl_local.engine import llama
-
     tokenizer, texts = reference.tokenizer, sample_texts()
     chat, no_chat = _conversation(reference)
     try:
-        plain = llama.tokenize(path, [*texts, chat or ""], add_special=False)
-        with_bos = llama.tokenize(path, texts[:1], add_special=True)[0]
+        plain = engine.tokenize(path, [*texts, chat or ""], add_special=False)
+        with_bos = engine.tokenize(path, texts[:1], add_special=True)[0]
     except IclError as error:
         return [Check("tokens", "failed", str(error))]
     wanted = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in [*texts, chat or ""]]
@@ -341,7 +337,7 @@ def _tokens(path: Path, reference: Reference) -> list[Check]:
         detail += _differing(plain[at], wanted[at])
     checks = [Check("tokens", "failed" if wrong else "passed", detail, {"texts": len(texts), "differing": len(wrong)})]
     bos, encoded = reference.vocabulary.bos_id, tokenizer(texts[0])["input_ids"]
-    # llama.tokenize drops an EOS at the end on purpose, so only the beginning is compared.
+    # engine.tokenize drops an EOS at the end on purpose, so only the beginning is compared.
     counts = with_bos.count(bos) if bos is not None else 0, encoded.count(bos) if bos is not None else 0
     same = counts[0] == counts[1] <= 1 and with_bos[:2] == encoded[:2]
     checks.append(
@@ -379,18 +375,14 @@ def _differing(found: Sequence[int], wanted: Sequence[int]) -> str:
 
 def next_tokens(path: Path, token_ids: Sequence[int]) -> NDArray[np.int64]:
     """Greedy next token [n_positions] of every position. Raises EngineError."""
-    from icl_local.engine import llama
-
-    tokens: NDArray[np.int64] = llama.prompt_logits(path, token_ids, kv_type="f32").argmax(-1)
+    tokens: NDArray[np.int64] = engine.prompt_logits(path, token_ids, kv_type="f32").argmax(-1)
     return tokens
 
 
 def compare_next_tokens(path: Path, token_ids: Sequence[int], expected: NDArray[np.int64]) -> Check:
     """Return the share of positions whose greedy next token is the one of ``expected`` [n_positions]."""
-    from icl_local.engine import llama
-
     try:
-        found = llama.prompt_logits(path, token_ids, kv_type="f32")
+        found = engine.prompt_logits(path, token_ids, kv_type="f32")
     except IclError as error:
         return Check("next_token", "failed", str(error))
     if not np.isfinite(found).all():

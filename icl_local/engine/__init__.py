@@ -1,9 +1,10 @@
 """Exact, batched, prefix-sharing greedy decoding with llama.cpp in a worker process.
 
-The only room that imports llama_cpp.
+The only room that imports llama_cpp, and that only inside the worker process.
 """
 
 from icl_local.engine.exact import ProbeResult
+from icl_local.engine.file_tasks import file_types, prompt_logits, quantize, system_info, tokenize
 from icl_local.engine.plan import DEFAULT_PARALLEL, available_memory, default_kv_type, kv_bytes_per_token
 from icl_local.engine.protocol import Completion, DecodeProgress, EngineInfo, EngineOptions, Request, Stats
 from icl_local.engine.worker import Worker
@@ -20,5 +21,10 @@ __all__ = [
     "Worker",
     "available_memory",
     "default_kv_type",
+    "file_types",
     "kv_bytes_per_token",
+    "prompt_logits",
+    "quantize",
+    "system_info",
+    "tokenize",
 ]

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from icl_local.engine.batching import BatchToken, Interrupted
 from icl_local.engine.protocol import EngineInfo, EngineOptions
 from icl_local.exceptions import ConfigError, EngineError
-from icl_local.files import draft_file
 
 GGML_TYPES = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8}
 _FLASH_ATTN_DISABLED, _FLASH_ATTN_ENABLED = 0, 1
@@ -353,9 +352,10 @@ def file_types() -> dict[str, int]:
 
 
 def quantize(source: Path, target: Path, type_name: str, *, allow_requantize: bool = False, threads: int = 0) -> None:
-    """Write ``source`` in another type to ``target``; a temporary name until it is whole.
+    """Write ``source`` in another type to ``target``; a failure can leave a part of it.
 
-    Raises ConfigError for an unknown type, EngineError where llama.cpp refuses (requantising must be asked for).
+    Raises ConfigError for an unknown type, EngineError if llama.cpp refuses: a quantised source needs
+    ``allow_requantize``.
     """
     _backend()
     types = file_types()
@@ -365,10 +365,9 @@ def quantize(source: Path, target: Path, type_name: str, *, allow_requantize: bo
     params.ftype = types[type_name.lower()]
     params.allow_requantize = allow_requantize
     params.nthread = threads
-    with draft_file(target, unique=False) as draft:
-        status = llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(draft), ctypes.byref(params))
-        if status != 0:
-            raise EngineError(
-                f"llama.cpp could not quantise {source.name} to {type_name}: {last_log_line()};"
-                " a file that is quantised already needs --allow-requantize"
-            )
+    status = llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(params))
+    if status != 0:
+        raise EngineError(
+            f"llama.cpp could not quantise {source.name} to {type_name}: {last_log_line()};"
+            " a file that is quantised already needs --allow-requantize"
+        )

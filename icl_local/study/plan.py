@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from icl_local import prompting, store
-from icl_local.engine import DEFAULT_PARALLEL, available_memory, kv_bytes_per_token
+from icl_local.engine import DEFAULT_PARALLEL, available_memory, kv_bytes_per_token, tokenize
 from icl_local.exceptions import IclError
 from icl_local.judging import TOKENS_PER_ASPECT, TOKENS_PER_VERDICT, ApiJudge, open_judge, open_templates
 from icl_local.prompting import Query
@@ -213,8 +213,6 @@ def _queries(study: Study, language: str, shard: Shard | None) -> tuple[Sequence
 
 def _exact_tokens(study: Study, cells: Mapping[Wanted, Cell]) -> dict[Wanted, tuple[int, int]]:
     """(prompt tokens, tokens to prefill) of cells whose file is here; cells of one file read its vocabulary once."""
-    from icl_local.engine.llama import tokenize
-
     by_file: dict[Path, list[Wanted]] = {}
     for one, cell in cells.items():
         by_file.setdefault(cell.model.path, []).append(one)

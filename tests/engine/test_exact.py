@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from icl_local import store
+from icl_local import engine, store
 from icl_local.engine import exact, llama
 from icl_local.engine.batching import BatchToken
 from icl_local.engine.prefix_cache import PrefixCache
@@ -73,7 +73,7 @@ def agreeing_rows(path: Path, *, repack: bool) -> int:
 @pytest.mark.parametrize(("type_name", "expected"), [("q8_0", 1), ("f16", 2), ("q4_k_m", 8)])
 def test_rows_from_which_kernels_agree(embedded_model: Path, tmp_path: Path, type_name: str, expected: int) -> None:
     path = tmp_path / f"{type_name}.gguf"
-    llama.quantize(embedded_model, path, type_name, allow_requantize=True)
+    engine.quantize(embedded_model, path, type_name, allow_requantize=True)
     found = agreeing_rows(path, repack=True)
     assert found <= expected, "docs/exactness.md promises fewer rows"
 

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from icl_local import prompting
-from icl_local.engine import llama
+from icl_local import engine, prompting
 from icl_local.engine.protocol import EngineOptions, Request
 from icl_local.engine.worker import Worker
 from icl_local.exceptions import ConfigError, EngineError, ModelError
@@ -37,7 +36,7 @@ def tiny_worker(tiny_gguf: Path) -> Iterator[Worker]:
 @pytest.fixture(scope="session")
 def f32_model(embedded_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("f32") / "smollm2.f32.gguf"
-    llama.quantize(embedded_model, path, "f32", allow_requantize=True)
+    engine.quantize(embedded_model, path, "f32", allow_requantize=True)
     return path
 
 
@@ -132,7 +131,7 @@ def test_a_file_that_is_not_gguf_never_reaches_llama_cpp(tmp_path: Path) -> None
 
 
 def test_gpu_layers_without_a_gpu_build_is_a_told_error(tiny_gguf: Path) -> None:
-    if llama.system_info()["gpu"] == "true":
+    if engine.system_info()["gpu"] == "true":
         pytest.skip("this build offloads")
     with pytest.raises(ConfigError, match="GPU"):
         Worker(tiny_gguf, EngineOptions(gpu_layers=4))
@@ -140,16 +139,16 @@ def test_gpu_layers_without_a_gpu_build_is_a_told_error(tiny_gguf: Path) -> None
 
 def test_quantising_leaves_no_partial_file_behind(tiny_gguf: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="choose one of"):
-        llama.quantize(tiny_gguf, tmp_path / "x.gguf", "q99")
-    llama.quantize(tiny_gguf, tmp_path / "tiny.f16.gguf", "f16")
+        engine.quantize(tiny_gguf, tmp_path / "x.gguf", "q99")
+    engine.quantize(tiny_gguf, tmp_path / "tiny.f16.gguf", "f16")
     assert [p.name for p in tmp_path.iterdir()] == ["tiny.f16.gguf"]
 
 
 def test_prompt_logits_do_not_depend_on_the_chunk(tiny_gguf: Path) -> None:
-    (tokens,) = llama.tokenize(tiny_gguf, ["the answer " * 60])
-    whole = llama.prompt_logits(tiny_gguf, tokens)
+    (tokens,) = engine.tokenize(tiny_gguf, ["the answer " * 60])
+    whole = engine.prompt_logits(tiny_gguf, tokens)
     assert whole.shape[0] == len(tokens)
-    assert np.array_equal(whole[:20], llama.prompt_logits(tiny_gguf, tokens[:20]))
+    assert np.array_equal(whole[:20], engine.prompt_logits(tiny_gguf, tokens[:20]))
 
 
 def study_prompts() -> list[Request]:
@@ -175,7 +174,7 @@ def test_every_token_equals_transformers_in_fp32(f32_model: Path) -> None:
         together = {c.id: c for c in worker.generate(asked, parallel=8)}
     assert together == alone
     # The file's own tokenizer gives the ids: Transformers rebuilds one from GGUF without its split of digits.
-    prompts = llama.tokenize(f32_model, [request.prompt for request in asked])
+    prompts = engine.tokenize(f32_model, [request.prompt for request in asked])
     model = AutoModelForCausalLM.from_pretrained(f32_model.parent, gguf_file=f32_model.name, dtype=torch.float32)
     equal = 0
     for request, ids in zip(asked, prompts, strict=True):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from icl_local import store
-from icl_local.engine.llama import quantize
+from icl_local.engine import quantize
 from icl_local.engine.protocol import Completion, EngineOptions, Request
 from icl_local.exceptions import ClusterError, EngineError, ModelError
 from icl_local.identity import sha256_file

@@ -13,7 +13,7 @@ import pytest
 
 from icl_local import store, study
 from icl_local.cli import main
-from icl_local.engine.llama import tokenize
+from icl_local.engine import tokenize
 from icl_local.engine.protocol import EngineOptions
 from icl_local.exceptions import ConfigError, UnknownName
 from icl_local.exchange import merge

@@ -1,0 +1,77 @@
+"""Single tasks of llama.cpp on a GGUF file: tokenize texts, compute a prompt's logits, write another type.
+
+They run in one process for all callers, started at the first call: a file on which llama.cpp aborts ends that process
+and raises EngineError here, and the next task starts another. Models that generate have a process each (Worker).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from icl_local.child_process import ChildEnded, Message, SharedChild
+from icl_local.engine.worker import UNUSABLE_FILE, checked, start_process
+from icl_local.exceptions import EngineError
+from icl_local.files import draft_file
+
+_PROCESS = SharedChild(start_process)
+
+
+def tokenize(path: Path, texts: Sequence[str], *, add_special: bool = True) -> list[list[int]]:
+    """Return the token ids of each text by the file's own tokenizer; only its vocabulary is loaded.
+
+    With ``add_special`` BOS comes first where the file asks for it. Raises EngineError.
+    """
+    found: list[list[int]] = _ask("tokenize", path, texts=list(texts), add_special=add_special)["tokens"]
+    return found
+
+
+def prompt_logits(path: Path, token_ids: Sequence[int], *, kv_type: str = "f32") -> NDArray[np.float32]:
+    """Return the logits [n_tokens, n_vocab] of every position of one prompt. Raises EngineError."""
+    with tempfile.TemporaryDirectory(prefix="icl-logits-") as folder:
+        out = Path(folder) / "logits.npy"
+        _ask("prompt_logits", path, tokens=[int(token) for token in token_ids], kv_type=kv_type, out=str(out))
+        logits: NDArray[np.float32] = np.load(out)
+    return logits
+
+
+def quantize(source: Path, target: Path, type_name: str, *, allow_requantize: bool = False, threads: int = 0) -> None:
+    """Write ``source`` in another type to ``target``, whole or not at all.
+
+    Raises ConfigError for an unknown type, EngineError if llama.cpp refuses: a quantised source needs
+    ``allow_requantize``.
+    """
+    fields = {"type_name": type_name, "allow_requantize": allow_requantize, "threads": threads}
+    with draft_file(target, unique=False) as draft:
+        _ask("quantize", source, target=str(draft.absolute()), **fields)
+
+
+def file_types() -> list[str]:
+    """Return the lower-case names of the types that ``quantize`` can write."""
+    names: list[str] = _ask("file_types")["types"]
+    return names
+
+
+def system_info() -> dict[str, str]:
+    """Return facts about llama.cpp's build: llama_build, cpu_features, gpu (true | false), package, system.
+
+    Raises EngineError if it cannot be loaded.
+    """
+    facts: dict[str, str] = _ask("system_info")["info"]
+    return facts
+
+
+def _ask(task: str, path: Path | None = None, **fields: Any) -> Message:
+    if path is not None:
+        fields["path"] = str(path.absolute())  # the process keeps the working directory it was started in
+    try:
+        return checked(_PROCESS.ask({"do": task, **fields}))
+    except ChildEnded as ended:
+        name = "" if path is None else f" on {path.name}"
+        advice = "" if path is None else f"; {UNUSABLE_FILE}"
+        raise EngineError(f"llama.cpp ended ({ended.how}){name}: {ended.last_words}{advice}") from None

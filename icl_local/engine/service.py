@@ -1,0 +1,160 @@
+"""The worker process: commands in, results out, around one loaded model. See engine/worker.py for the parent's side.
+
+``python -m icl_local.engine [FLAG_FILE]`` reads one JSON command a line. A worker loads a model and generates; a
+process for single tasks on files (engine/file_tasks.py) gets no flag file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from icl_local.child_process import Message, serve
+from icl_local.engine.plan import choose_parallel, kv_bytes_per_token
+from icl_local.engine.protocol import EngineOptions, Request, request_from_json, to_json
+from icl_local.exceptions import EngineError, IclError
+from icl_local.weights import GgufInfo, read_info
+
+
+def main(flag_file: str | None = None) -> None:
+    """Serve commands from standard input until it closes."""
+    serve(_Service(flag_file).handle)
+
+
+class _Service:
+    """Commands by name: ``{"do": NAME, ...}`` calls ``_do_NAME`` with the other fields."""
+
+    def __init__(self, flag_file: str | None) -> None:
+        self._flag: mmap.mmap | None = None
+        if flag_file is not None:
+            with Path(flag_file).open("r+b") as file:
+                self._flag = mmap.mmap(file.fileno(), 2)
+        self._model: Any = None
+        self._info: GgufInfo | None = None
+        self._options = EngineOptions()
+        self._reply: Callable[[Message], None] = lambda message: None
+
+    def handle(self, command: Message, reply: Callable[[Message], None]) -> None:
+        """Run one command and send its result or its error."""
+        self._reply = reply
+        try:
+            getattr(self, "_do_" + command.pop("do"))(**command)
+        except IclError as error:
+            reply({"error": str(error), "kind": type(error).__name__})
+        except OSError as error:
+            reply({"error": str(error), "kind": EngineError.__name__})
+
+    def _do_load(self, path: str, options: dict[str, Any]) -> None:
+        self._path = Path(path)
+        self._info = read_info(self._path)
+        self._options = EngineOptions(**options)
+        self._load(self._options)
+        self._reply({"info": to_json(self._model.info(n_parallel=self._options.parallel or 0))})
+
+    def _load(self, options: EngineOptions) -> None:
+        import ctypes
+
+        from icl_local.engine.llama import LlamaModel
+        from icl_local.engine.prefix_cache import PrefixCache
+
+        if self._model is not None:
+            self._model.close()
+        assert self._flag is not None
+        address = ctypes.addressof(ctypes.c_char.from_buffer(self._flag))
+        self._model = LlamaModel(self._path, options, abort_flag=address)
+        info = self._model.info(n_parallel=0)
+        stat = self._path.stat()
+        scope = [str(self._path), stat.st_size, stat.st_mtime_ns, info.llama_build, info.cpu_features]
+        scope += [options.kv_type, options.flash_attn, options.kv_unified, info.repack, info.gpu_layers]
+        folder = Path(options.prefix_cache) if options.prefix_cache else None
+        self._cache = PrefixCache(json.dumps([*scope, options.n_ubatch]), folder)
+        self._loaded = options
+
+    def _do_count(self, texts: list[str]) -> None:
+        self._reply({"counts": [len(self._model.tokenize(text)) for text in texts]})
+
+    def _do_eog(self) -> None:
+        self._reply({"eog": [token for token in range(self._model.n_vocab) if self._model.is_eog(token)]})
+
+    def _do_forget(self) -> None:
+        self._cache.forget()
+        self._reply({"forgotten": True})
+
+    def _do_generate(self, requests: list[dict[str, Any]], overrides: dict[str, Any]) -> None:
+        from icl_local.detect import LoopWatch
+        from icl_local.engine.batching import Generation, Interrupted, Limits
+        from icl_local.engine.llama import repacks
+
+        assert self._info is not None
+        options = self._options.replace(**overrides)
+        if repacks(options) != repacks(self._loaded) or options.gpu_layers != self._loaded.gpu_layers:
+            self._load(options)
+        self._model.options = options
+        prompts = [request_from_json(request) for request in requests]
+        generation = Generation(
+            self._model,
+            prompts,
+            Limits(
+                parallel=options.parallel or self._parallel(prompts, options),
+                n_ubatch=options.n_ubatch,
+                min_rows=options.min_rows,
+                share_prefix=options.share_prefix,
+                trace=options.trace,
+            ),
+            prefix_cache=self._cache,
+            loop_watch=LoopWatch if options.stop_on_loop else None,
+            on_progress=lambda progress: self._reply({"progress": to_json(progress)}),
+            kv_bytes_per_token=kv_bytes_per_token(self._info, options.kv_type or "f16"),
+        )
+        with contextlib.suppress(Interrupted):
+            for completion in generation:
+                self._reply({"completion": to_json(completion)})
+        self._reply({"stats": {**to_json(generation.stats), "peak_rss_bytes": _peak_rss_bytes()}})
+
+    def _parallel(self, requests: list[Request], options: EngineOptions) -> int:
+        assert self._info is not None
+        longest = max((len(r.prompt.encode()) // 3 + r.max_tokens for r in requests), default=1)
+        need = min(longest, self._info.context_length)
+        return choose_parallel(self._info, n_ctx_seq=need, kv_type=options.kv_type or "f16", most=options.parallel_most)
+
+    def _do_system_info(self) -> None:
+        from icl_local.engine import llama
+
+        self._reply({"info": llama.system_info()})
+
+    def _do_file_types(self) -> None:
+        from icl_local.engine import llama
+
+        self._reply({"types": sorted(llama.file_types())})
+
+    def _do_tokenize(self, path: str, texts: list[str], add_special: bool) -> None:
+        from icl_local.engine import llama
+
+        self._reply({"tokens": llama.tokenize(Path(path), texts, add_special=add_special)})
+
+    def _do_prompt_logits(self, path: str, tokens: list[int], kv_type: str, out: str) -> None:
+        import numpy as np
+
+        from icl_local.engine import llama
+
+        np.save(out, llama.prompt_logits(Path(path), tokens, kv_type=kv_type))
+        self._reply({"written": True})
+
+    def _do_quantize(self, path: str, target: str, type_name: str, allow_requantize: bool, threads: int) -> None:
+        from icl_local.engine import llama
+
+        llama.quantize(Path(path), Path(target), type_name, allow_requantize=allow_requantize, threads=threads)
+        self._reply({"written": True})
+
+
+def _peak_rss_bytes() -> int:
+    """Return the largest resident memory of this process so far."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
