@@ -1,3 +1,131 @@
-"""icl-local: in-context learning against instruction tuning, measured on a laptop (arXiv 2503.01611)."""
+"""icl-local: in-context learning against instruction tuning, measured on a laptop (arXiv 2503.01611).
+
+The front door for scripts and notebooks; `icl` calls the same functions, so their defaults are its defaults::
+
+    import icl_local as icl
+
+    icl.run("study.duckdb", model="model.gguf", method=["zero-shot", "urial"], queries="samples")
+    icl.errors("study.duckdb")
+    icl.judge("study.duckdb", judge="openai:gpt-4o-mini")
+    icl.table("study.duckdb", 1)
+
+Importing it loads nothing heavy: each function imports what it needs. Every error raised on purpose is an
+``icl_local.exceptions.IclError``. ``progress`` is "auto" (bars in a terminal or notebook, a line a minute on stderr
+elsewhere), None (silent) or a callback. Paths are str or Path; most names are one str or a list. docs/python.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from icl_local.results import Drawing, Report, Table
 
 __version__ = "0.1.0"
+__all__ = ["__version__", "errors", "figure", "query", "report", "table"]
+
+Names = str | Sequence[str]
+Reading = Literal["strict", "just_eval"]
+
+
+def table(
+    db: str | Path = "icl.duckdb",
+    name: int | str = 1,
+    *,
+    versus_paper: bool = False,
+    published: bool = False,
+    judge: str | None = None,
+    reading: Reading = "strict",
+    whole: bool = False,
+) -> Table:
+    """Return one of the paper's tables from your rows: 1, 2, 3 (scores), 4, 6, 8 (critical errors in percent).
+
+    Further names: "sentences" (figures of the paper's text, recomputed), "audit" (slips in what was published).
+    ``versus_paper`` adds the printed values, ``published`` takes the paper's own cells. ``judge`` of None is the one
+    with most scores. ``reading``: N/A left out, or counted as 5 as just-eval does. ``whole``: every column, unrounded.
+    Raises ConfigError, UnknownName, StoreError.
+    """
+    from icl_local.results import build_tables
+
+    (found,) = build_tables(
+        Path(db), [str(name)], versus=versus_paper, published=published, judge=judge, reading=reading, whole=whole
+    )
+    return found
+
+
+def figure(
+    db: str | Path = "icl.duckdb", name: int | str = 4, *, published: bool = False, judge: str | None = None
+) -> Drawing:
+    """Draw one of the paper's figures: 2 (languages), 3 (DPO), 4 (critical errors), "size" (score against size).
+
+    A notebook shows it; ``save`` writes PNG and SVG. Raises MissingExtra, UnknownName, StoreError, and ConfigError
+    where the database has no rows for it.
+    """
+    from icl_local.results import draw_figure
+
+    return draw_figure(Path(db), str(name), published=published, judge=judge)
+
+
+def errors(
+    db: str | Path = "icl.duckdb",
+    *,
+    listed: bool = False,
+    error: Literal["infinite_loop", "infinite_loop_literal", "unintended_code"] | None = None,
+    model: Names = (),
+    method: Names = (),
+    lang: Names = (),
+    redetect: bool = False,
+) -> Table:
+    """Return the critical errors of every cell in percent, or with ``listed`` the responses that have one.
+
+    ``error`` selects one kind of a list. ``redetect`` first brings every response to the present detector.
+    """
+    from icl_local.results import error_table
+
+    return error_table(
+        Path(db), listed=listed, error=error, models=model, methods=method, languages=lang, redetect=redetect
+    )
+
+
+def query(
+    db: str | Path,
+    sql: str,
+    parameters: Sequence[object] = (),
+    *,
+    timeout: float | None = 60.0,
+    unsafe: bool = False,
+    limit: int | None = None,
+) -> Table:
+    """Return the rows of one ``select`` over the views, which cannot change the database or read other files.
+
+    ``timeout`` is in seconds, ``limit`` is a number of rows. ``unsafe`` allows other files and extensions. Raises
+    StoreError for SQL that is wrong, refused or too slow, and StoreLocked.
+    """
+    from icl_local import store
+    from icl_local.results import Table
+
+    found = store.query(Path(db), sql, parameters, timeout=timeout, unsafe=unsafe, limit=limit)
+    return Table("", tuple(found.columns), found.rows, types=tuple(found.types))
+
+
+def report(
+    db: str | Path = "icl.duckdb",
+    path: str | Path = "report.html",
+    *,
+    judge: str | None = None,
+    reading: Reading = "strict",
+    responses: int = 40_000,
+    max_mb: float = 50.0,
+) -> Report:
+    """Write tables, figures and responses as one HTML page that opens without a network.
+
+    At most ``responses`` responses are in it; texts beyond ``max_mb`` megabytes are left out. Raises ConfigError where
+    ``path`` cannot be written, UnknownName, StoreError.
+    """
+    from icl_local.results import write_report
+
+    return write_report(
+        Path(db), Path(path), judge=judge, reading=reading, max_responses=responses, max_bytes=int(max_mb * 1e6)
+    )

@@ -206,7 +206,8 @@ class Bars:
         self._progress.stop()
 
     def add(self, label: str, *, total: int | None, done: int = 0) -> int:
-        """Add a bar that waits; returns its number. ``total`` None: unknown."""
+        """Add a bar that waits, and draw from the first one on; returns its number. ``total`` None: unknown."""
+        self._progress.start()
         fields: dict[str, Any] = {"label": escape(label), "count": _count(done, total), "rate": "", "note": ""}
         return self._progress.add_task("", total=total, completed=done, start=False, **fields)
 
@@ -232,29 +233,36 @@ def _count(done: float, total: float | None) -> str:
     return f"{done:,.0f}" if total is None else f"{done:,.0f}/{total:,.0f}"
 
 
-@contextmanager
-def bytes_progress() -> Iterator[Callable[[str, int, int | None], None]]:
-    """Yield a callback (name, bytes done, bytes in all): a bar for each name on a terminal, a line each elsewhere."""
-    bars = Bars() if interactive() else None
-    tasks: dict[str, int] = {}
+class BytesBars:
+    """A callback (name, bytes done, bytes in all): a bar for each name, or a line each where ``bars`` is None."""
 
-    def on_bytes(name: str, done: int, total: int | None) -> None:
-        if bars is None:
-            if name not in tasks:
-                tasks[name] = 0
+    def __init__(self, bars: Bars | None) -> None:
+        self._bars = bars
+        self._tasks: dict[str, int] = {}
+
+    def __call__(self, name: str, done: int, total: int | None) -> None:
+        """Draw one name's bytes."""
+        new = name not in self._tasks
+        if self._bars is None:
+            self._tasks[name] = 0
+            if new:
                 say(name if total is None else f"{name}: {total / 1e6:,.0f} MB")
             return
-        if name not in tasks:
-            if not tasks:
-                bars.start()
-            tasks[name] = bars.add(name, total=total)
-            bars.begin(tasks[name])
+        if new:
+            self._tasks[name] = self._bars.add(name, total=total)
+            self._bars.begin(self._tasks[name])
+        task = self._tasks[name]
         of = "" if total is None else f"/{total / 1e6:,.1f}"
-        rate = f"{bars.speed(tasks[name]) / 1e6:.1f} MB/s"
-        bars.update(tasks[name], done=done, rate=rate, count=f"{done / 1e6:,.1f}{of} MB")
+        rate = f"{self._bars.speed(task) / 1e6:.1f} MB/s"
+        self._bars.update(task, done=done, rate=rate, count=f"{done / 1e6:,.1f}{of} MB")
 
+
+@contextmanager
+def bytes_progress() -> Iterator[BytesBars]:
+    """Yield a callback that draws downloads and checksums."""
+    bars = Bars() if interactive() else None
     try:
-        yield on_bytes
+        yield BytesBars(bars)
     finally:
         if bars is not None:
             bars.stop()

@@ -3,61 +3,47 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+import icl_local
 from icl_local.cli import console
-from icl_local.cli.options import db_option, format_option
+from icl_local.cli.options import db_option, format_option, only_options
 
-EXCERPT_CHARACTERS = 160
 ERRORS = ("infinite_loop", "infinite_loop_literal", "unintended_code")
+SHOWN = ("query_id", "model", "method", "language", "dpo", "error", "kind", "copies", "span")
+EXCERPT_CHARACTERS = 160
 
 
 @click.command("errors")
-@click.option("--list", "listed", is_flag=True, help="The offending responses instead of the table.")
-@click.option("--error", type=click.Choice(ERRORS), help="With --list: only this one.")
-@click.option("--model", help="Only this model, by the name `icl status` gives it.")
-@click.option("--method", help="Only this method.")
-@click.option("--lang", "language", help="Only this language.")
-@click.option("--redetect", is_flag=True, help="First bring every response to the present detector version.")
+@click.option("--list", "listed", is_flag=True, help="Show the responses that have an error, not the table.")
+@click.option("--error", type=click.Choice(ERRORS), help="Kind of error that --list shows.")
+@click.option("--redetect", is_flag=True, help="Run the present detector on every response first.")
+@only_options("model", "method", "lang", multiple=True)
 @format_option
 @db_option
-def command(
-    listed: bool,
-    error: str | None,
-    model: str | None,
-    method: str | None,
-    language: str | None,
-    redetect: bool,
-    output_format: str,
-    db: Path,
-) -> None:
-    """Critical errors in percent: loops under both readings, and code that nobody asked for.
+def command(output_format: str, db: Path, **options: Any) -> None:
+    """Show critical errors in percent: loops under both readings, and unintended code.
 
     loop is the default reading; literal is any sequence repeated more than 5 times, rules and table lines included.
     code is in percent of the n_code responses whose query has a known task, and counts where that is not coding.
 
     Example: icl errors --list --error infinite_loop --lang en
     """
-    from icl_local.store import named, upkeep
-
-    if redetect:
-        console.say(f"{upkeep.redetect(db):,} responses brought to the present detector")
-    if not listed:
-        rates = named(db, "error_table", [model, method, language])
-        console.print_rows(rates.columns, rates.rows, output_format=output_format, title="Critical errors, percent")
+    found = icl_local.errors(db, **options)
+    for note in found.notes:
+        console.say(note)
+    if not options["listed"] or output_format != "text":
+        title = None if options["listed"] else found.title
+        console.print_rows(found.columns, found.rows, output_format=output_format, title=title)
         return
-    found = named(db, "error_list", [model, method, language, error])
-    if output_format != "text":
-        console.print_rows(found.columns, found.rows, output_format=output_format)
-        return
-    shown = ("query_id", "model", "method", "language", "dpo", "error", "kind", "copies", "span", "where it is")
-    body = found.dicts()
-    console.print_rows(shown, [(*(row[name] for name in shown[:-1]), _excerpt(row)) for row in body])
-    console.say(f"{len(body):,} found; whole answers: icl show QUERY_ID")
+    rows = [(*(row[name] for name in SHOWN), _excerpt(row)) for row in found.dicts()]
+    console.print_rows((*SHOWN, "place in the text"), rows)
+    console.say(f"{len(rows):,} found; whole answers: icl show QUERY_ID")
 
 
-def _excerpt(row: dict[str, object]) -> str:
-    start = max(0, int(str(row["start_char"] or 0)) - 20)
+def _excerpt(row: dict[str, Any]) -> str:
+    start = max(0, int(row["start_char"] or 0) - 20)
     text = str(row["text"])[start : start + EXCERPT_CHARACTERS]
     return ("…" if start else "") + text.replace("\n", "⏎")

@@ -7,19 +7,16 @@ from pathlib import Path
 import click
 
 from icl_local.cli import console
-from icl_local.cli.options import db_option
+from icl_local.cli.options import db_option, judge_option, output_option
 
 NAMES = ("2", "3", "4", "size")
 
 
 @click.command("figures")
 @click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[2|3|4|size]...")
-@click.option(
-    "-o", "--output", "folder", type=click.Path(file_okay=False, path_type=Path), default=Path("figures"),
-    show_default=True, help="Folder for the files.",
-)  # fmt: skip
-@click.option("--published", is_flag=True, help="From the paper's own cells.")
-@click.option("--judge", help="The judge whose scores are shown; by default the one with most.")
+@output_option("folder", default="figures", folder=True)
+@click.option("--published", is_flag=True, help="Draw the paper's own cells.")
+@judge_option
 @db_option
 def command(names: tuple[str, ...], folder: Path, published: bool, judge: str | None, db: Path) -> None:
     """Draw 2 (languages), 3 (DPO), 4 (critical errors) and size (score against parameters), PNG and SVG each.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,28 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 FORMATS = ("text", "csv", "json", "markdown", "latex")
+_ONLY = {
+    "model": "Only this model, by the name that `icl status` shows.",
+    "method": "Only this method.",
+    "lang": "Only this language.",
+    "split": "Only this split.",
+    "dataset": "Only this query set.",
+}
+
+
+def defaults_of(function: Callable[..., Any]) -> Callable[[click.Command], click.Command]:
+    """Give each option of a command the default of the parameter of ``function`` that has its name."""
+    parameters = inspect.signature(function).parameters
+
+    def apply(command: click.Command) -> click.Command:
+        for option in command.params:
+            value = parameters[option.name].default if option.name in parameters else None
+            if isinstance(option, click.Option) and value not in (None, False, inspect.Parameter.empty):
+                option.default = str(value) if isinstance(value, Path) else value
+                option.show_default = value != () and not isinstance(value, bool)
+        return command
+
+    return apply
 
 
 def db_option(command: F) -> F:
@@ -34,7 +57,48 @@ def format_option(command: F) -> F:
         type=click.Choice(FORMATS),
         default="text",
         show_default=True,
-        help="How rows are written to stdout.",
+        help="Format of the rows on stdout.",
+    )(command)
+
+
+def output_option(name: str, *, default: str | None = None, folder: bool = False) -> Callable[[F], F]:
+    """``-o``, ``--output``: the file (or folder) to write, as parameter ``name``."""
+    return click.option(
+        "-o",
+        "--output",
+        name,
+        type=click.Path(dir_okay=folder, file_okay=not folder, path_type=Path),
+        default=default,
+        show_default=default is not None,
+        help="Folder for the files." if folder else "File to write.",
+    )
+
+
+def only_options(*names: str, multiple: bool = False) -> Callable[[F], F]:
+    """Options that select rows, such as ``--model``: one value each, or several with ``multiple``."""
+
+    def apply(command: F) -> F:
+        for name in reversed(names):
+            kind = click.Choice(["multi", "safety"]) if name == "split" else None
+            command = click.option(f"--{name}", type=kind, multiple=multiple, help=_ONLY[name])(command)
+        return command
+
+    return apply
+
+
+def judge_option(command: F) -> F:
+    """``--judge``: whose scores are shown."""
+    return click.option("--judge", help="Judge whose scores are used; by default the one with most.")(command)
+
+
+def reading_option(command: F) -> F:
+    """``--reading``: how N/A counts."""
+    return click.option(
+        "--reading",
+        type=click.Choice(["strict", "just_eval"]),
+        default="strict",
+        show_default=True,
+        help="N/A left out, or counted as 5 as just-eval does.",
     )(command)
 
 
@@ -44,8 +108,8 @@ class CommaList(click.ParamType):  # type: ignore[type-arg]
     name = "a,b,c"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
-        if isinstance(value, list):
-            return value
+        if isinstance(value, list | tuple):
+            return list(value)
         names = [part.strip() for part in str(value).split(",") if part.strip()]
         if not names:
             self.fail("give at least one name", param, ctx)
@@ -85,12 +149,18 @@ class AutoInt(click.ParamType):  # type: ignore[type-arg]
 
 
 def engine_options(command: F) -> F:
-    """``--parallel``, ``--gpu-layers``, ``--threads``: how fast, never what."""
+    """``--parallel``, ``--gpu-layers``, ``--threads``: they change the speed and not the text."""
     for option in reversed(
         [
-            click.option("--parallel", type=AutoInt(), default="auto", show_default=True, help="Sequences at once."),
             click.option(
-                "--gpu-layers", type=AutoInt(least=0), default="auto", show_default=True, help="Layers on the GPU."
+                "--parallel", type=AutoInt(), default="auto", show_default=True, help="Sequences decoded at once."
+            ),
+            click.option(
+                "--gpu-layers",
+                type=AutoInt(least=0),
+                default="auto",
+                show_default=True,
+                help="Model layers on the GPU.",
             ),
             click.option("--threads", type=int, help="CPU threads; the physical cores by default."),
         ]
@@ -123,7 +193,7 @@ def prompt_dir_option(command: F) -> F:
         "overlay",
         type=click.Path(file_okay=False, exists=True, path_type=Path),
         envvar="ICL_PROMPT_DIR",
-        help="Folder of prompt files that come first (ICL_PROMPT_DIR).",
+        help="Folder of prompt files that replace the built-in ones (ICL_PROMPT_DIR).",
     )(command)
 
 
@@ -146,12 +216,14 @@ class ShardType(click.ParamType):  # type: ignore[type-arg]
 
 def shard_option(command: F) -> F:
     """``--shard``: a part of the work, for several machines whose databases are merged."""
-    return click.option("--shard", type=ShardType(), help="Part i of n, for n machines; then icl merge.")(command)
+    return click.option(
+        "--shard", type=ShardType(), help="Part i of n, one for each of n machines; then icl db merge."
+    )(command)
 
 
 def backend_option(command: F) -> F:
     """``--backend``: a server instead of a file."""
-    return click.option("--backend", help="openai:MODEL@URL: a llama-server, Ollama or vLLM instead of a file.")(
+    return click.option("--backend", help="Server instead of a file, openai:MODEL@URL: llama-server, Ollama, vLLM.")(
         command
     )
 
@@ -159,7 +231,7 @@ def backend_option(command: F) -> F:
 def cluster_options(command: F) -> F:
     """``--cluster`` and ``--worker-cpus``: workers on the nodes of a Ray cluster."""
     command = click.option(
-        "--worker-cpus", type=click.IntRange(min=1), help="CPUs a worker on a cluster; a node's own by default."
+        "--worker-cpus", type=click.IntRange(min=1), help="CPUs of a worker on a cluster; all of its node by default."
     )(command)
     return click.option("--cluster", help="Ray cluster: auto, local, HOST:PORT or ray://HOST:PORT.")(command)
 

@@ -3,46 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+import icl_local
 from icl_local.cli import console
-from icl_local.cli.options import db_option
+from icl_local.cli.options import db_option, defaults_of, judge_option, output_option, reading_option
 
 
+@defaults_of(icl_local.report)
 @click.command("report")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("report.html"),
-    show_default=True,
-    help="File to write.",
-)
-@click.option("--judge", help="The judge whose scores are shown; by default the one with most.")
-@click.option(
-    "--reading",
-    type=click.Choice(["strict", "just_eval"]),
-    default="strict",
-    show_default=True,
-    help="N/A left out, or counted as 5 as just-eval does.",
-)
-@click.option(
-    "--responses", type=click.IntRange(min=0), default=40_000, show_default=True, help="At most so many responses."
-)
-@click.option(
-    "--max-mb", type=click.FloatRange(min=1), default=50, show_default=True, help="Texts beyond this are left out."
-)
+@output_option("path")
+@judge_option
+@reading_option
+@click.option("--responses", type=click.IntRange(min=0), help="Largest number of responses in the page.")
+@click.option("--max-mb", type=click.FloatRange(min=1), help="Size in MB; texts beyond it are left out.")
 @db_option
-def command(output: Path, judge: str | None, reading: str, responses: int, max_mb: float, db: Path) -> None:
+def command(path: Path, db: Path, **options: Any) -> None:
     """Write tables, figures and responses as one HTML page that opens without a network.
 
     Example: icl report -o report.html
     """
-    from icl_local.results import report
-
-    made = report.write(db, output, judge=judge, reading=reading, max_responses=responses, max_bytes=int(max_mb * 1e6))
+    made = icl_local.report(db, path, **options)
     console.say(f"{made.bytes / 1e6:.1f} MB, {made.responses:,} of {made.responses_stored:,} responses")
     if made.texts < made.responses:
-        console.say(f"the texts of {made.responses - made.texts:,} are left out to stay under {max_mb:g} MB (--max-mb)")
+        left_out = made.responses - made.texts
+        console.say(f"the texts of {left_out:,} are left out to stay under {options['max_mb']:g} MB (--max-mb)")
     click.echo(made.path)

@@ -1,4 +1,4 @@
-"""`icl sql`: ask the database, read-only."""
+"""`icl sql`: query the database, read-only."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ from pathlib import Path
 
 import click
 
+import icl_local
 from icl_local.cli import console
-from icl_local.cli.options import db_option, format_option
+from icl_local.cli.options import db_option, defaults_of, format_option
 
 TEXT_ROWS = 200
 
 
+@defaults_of(icl_local.query)
 @click.command("sql")
 @click.argument("query", required=False)
 @click.option("--schema", is_flag=True, help="List the views, their columns and what one row is.")
-@click.option("--limit", type=click.IntRange(min=1), help=f"At most so many rows; {TEXT_ROWS} for text.")
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=60, show_default=True, help="Seconds a query has."
-)
-@click.option(
-    "--unsafe", is_flag=True, help="Let the query read and write other files, attach databases, load extensions."
-)
+@click.option("--limit", type=click.IntRange(min=1), help=f"Largest number of rows; {TEXT_ROWS} for text.")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds that a query may take.")
+@click.option("--unsafe", is_flag=True, help="Allow other files, other databases and extensions.")
 @format_option
 @db_option
 def command(
@@ -45,12 +43,12 @@ def command(
         query = sys.stdin.read()
     if unsafe:
         console.say("unsafe: this query may read and write other files, attach databases and load extensions")
-    wanted = limit or (TEXT_ROWS if output_format == "text" else None)
-    found = store.query(db, query, timeout=timeout, unsafe=unsafe, limit=None if wanted is None else wanted + 1)
-    rows = found.rows[:wanted]
+    most = limit or (TEXT_ROWS if output_format == "text" else None)
+    found = icl_local.query(db, query, timeout=timeout, unsafe=unsafe, limit=None if most is None else most + 1)
+    rows = found.rows[:most]
     if output_format == "text":
         console.print_answer(found.columns, rows)
     else:
         console.print_rows(found.columns, rows, output_format=output_format)
     if len(found.rows) > len(rows):
-        console.say(f"only the first {wanted} rows; --limit gives more")
+        console.say(f"only the first {most} rows; --limit gives more")

@@ -3,53 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+import icl_local
 from icl_local.cli import console
-from icl_local.cli.options import db_option, format_option
+from icl_local.cli.options import db_option, defaults_of, format_option, judge_option, reading_option
 
 NAMES = ("1", "2", "3", "4", "6", "8", "sentences", "audit")
 
 
+@defaults_of(icl_local.table)
 @click.command("tables")
 @click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[1|2|3|4|6|8|sentences|audit]...")
-@click.option("--versus-paper", is_flag=True, help="Your figures beside the printed ones.")
-@click.option("--published", is_flag=True, help="The same views over the paper's own cells.")
-@click.option("--judge", help="The judge whose scores are shown; by default the one with most.")
-@click.option(
-    "--reading", type=click.Choice(["strict", "just_eval"]), default="strict", show_default=True,
-    help="N/A left out, or counted as 5 as just-eval does.",
-)  # fmt: skip
+@click.option("--versus-paper", "versus", is_flag=True, help="Show your figures beside the printed ones.")
+@click.option("--published", is_flag=True, help="Show the same views over the paper's own cells.")
+@judge_option
+@reading_option
 @format_option
 @db_option
-def command(
-    names: tuple[str, ...],
-    versus_paper: bool,
-    published: bool,
-    judge: str | None,
-    reading: str,
-    output_format: str,
-    db: Path,
-) -> None:
-    """The paper's tables, all of them without a number: 1, 2, 3 scores, 4, 6, 8 critical errors in percent.
+def command(names: tuple[str, ...], output_format: str, db: Path, **options: Any) -> None:
+    """Show the paper's tables, all of them without a number: 1, 2, 3 scores, 4, 6, 8 critical errors in percent.
 
     sentences recomputes what the text says in figures; audit lists the slips in what was published. csv and json
     hold every column of the view behind a table, unrounded; text, markdown and latex look as in the paper.
 
     Example: icl tables 1 3 --judge openai:gpt-4o --format latex
     """
-    from icl_local.results import paper_tables, render
+    from icl_local.results import build_tables, render
 
-    if versus_paper and published:
+    if options["versus"] and options["published"]:
         raise click.UsageError("--versus-paper shows your figures, --published the paper's: choose one")
-    chosen = names or (NAMES if published else NAMES[:6])
-    origin = "published" if published else "ours"
-    whole = output_format in ("csv", "json")
-    with paper_tables.opened(db, origin=origin, judge=judge, reading=reading) as views:
-        for place, name in enumerate(chosen):
-            found = paper_tables.build(views, name, origin=origin, versus=versus_paper, whole=whole)
-            if output_format == "text":
-                console.print_table(found)
-            else:
-                click.echo("\n" * (place > 0) + render(found, output_format), nl=False)
+    chosen = names or (NAMES if options["published"] else NAMES[:6])
+    for place, found in enumerate(build_tables(db, chosen, whole=output_format in ("csv", "json"), **options)):
+        if output_format == "text":
+            console.print_table(found)
+        else:
+            click.echo("\n" * (place > 0) + render(found, output_format), nl=False)

@@ -3,6 +3,21 @@
 Every number comes from a SQL view.
 """
 
-from icl_local.results.tables import inert, render
+from icl_local.results.critical_errors import error_table
+from icl_local.results.figures import Drawing, draw_figure
+from icl_local.results.paper_tables import build_tables
+from icl_local.results.report import Report
+from icl_local.results.report import write as write_report
+from icl_local.results.tables import Table, inert, render
 
-__all__ = ["inert", "render"]
+__all__ = [
+    "Drawing",
+    "Report",
+    "Table",
+    "build_tables",
+    "draw_figure",
+    "error_table",
+    "inert",
+    "render",
+    "write_report",
+]

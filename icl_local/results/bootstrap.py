@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from icl_local import identity, store
 from icl_local.results import paper_tables
+from icl_local.results.tables import Table
 
 _GRAIN = (
     "model",
@@ -44,6 +45,14 @@ def run(
         with store.Store(database) as target:
             target.put([("bootstraps", _row(found, samples=samples, seed=seed)) for found in histograms])
     return len(histograms)
+
+
+def intervals(database: Path, *, samples: int, seed: int) -> Table:
+    """Return the stored intervals of that many samples with that seed, one row for each mean."""
+    columns = ("model", "method", "language", "dpo", "judge", "metric", "mean", "se", "ci_low", "ci_high", "n")
+    with paper_tables.opened(database) as views:
+        rows = [row for row in views.rows("bootstrap_intervals") if (row["samples"], row["seed"]) == (samples, seed)]
+    return Table("", columns, [tuple(row[name] for name in columns) for row in rows])
 
 
 def resampled_means(

@@ -10,12 +10,13 @@ import io
 import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import quoteattr
 
 from icl_local.exceptions import ConfigError, MissingExtra, UnknownName
-from icl_local.results.paper_tables import Row, Views
+from icl_local.results.paper_tables import Row, Views, opened
 from icl_local.results.tables import inert
 
 if TYPE_CHECKING:
@@ -63,6 +64,34 @@ _STYLE = {
 }
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """One drawn figure, shown by a notebook; ``figure`` is matplotlib's."""
+
+    name: str
+    title: str
+    figure: Figure = field(repr=False)
+
+    def save(self, folder: str | Path, *, dpi: int = 200) -> list[Path]:
+        """Write PNG and SVG; returns their paths. Raises ConfigError where ``folder`` cannot be written."""
+        return _write(self.figure, self.name, Path(folder), dpi=dpi)
+
+    def _repr_svg_(self) -> str:
+        return inline_svg(self.figure, label=self.title)
+
+
+def draw_figure(database: Path, name: str, *, published: bool = False, judge: str | None = None) -> Drawing:
+    """Draw the named figure, a key of TITLES.
+
+    Raises MissingExtra, UnknownName, StoreError, and ConfigError where the database has no rows for it.
+    """
+    with opened(database, origin="published" if published else "ours", judge=judge) as views:
+        figure = draw(views, name)
+    if figure is None:
+        raise ConfigError(f"{TITLES[name]}: no rows for it in {database} yet")
+    return Drawing(name, TITLES[name], figure)
+
+
 def save(views: Views, folder: Path, *, names: Iterable[str] = tuple(TITLES), dpi: int = 200) -> list[Path]:
     """Write the named figures (keys of TITLES) as PNG and SVG; the paths written, none for a figure without data.
 
@@ -73,16 +102,20 @@ def save(views: Views, folder: Path, *, names: Iterable[str] = tuple(TITLES), dp
         figure = draw(views, name)
         if figure is None:
             continue
-        for suffix in ("png", "svg"):
-            path = folder / f"figure_{name}.{suffix}"
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                with _styled():
-                    figure.savefig(path, dpi=dpi, metadata={"Date": None} if suffix == "svg" else None)
-            except OSError as error:
-                raise ConfigError(f"cannot write {path}: {error.strerror}; choose another folder with -o") from error
-            written.append(path)
+        written += _write(figure, name, folder, dpi=dpi)
     return written
+
+
+def _write(figure: Figure, name: str, folder: Path, *, dpi: int) -> list[Path]:
+    paths = [folder / f"figure_{name}.{suffix}" for suffix in ("png", "svg")]
+    for path in paths:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with _styled():
+                figure.savefig(path, dpi=dpi, metadata={"Date": None} if path.suffix == ".svg" else None)
+        except OSError as error:
+            raise ConfigError(f"cannot write {path}: {error.strerror}; choose another folder with -o") from error
+    return paths
 
 
 def draw(views: Views, name: str) -> Figure | None:

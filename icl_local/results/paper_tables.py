@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from icl_local import store
-from icl_local.exceptions import UnknownName
+from icl_local.exceptions import ConfigError, UnknownName
 from icl_local.results.tables import Table
 
 TITLES = {
@@ -107,6 +107,31 @@ def opened(
                 raise UnknownName(f"no judge {judge} in {database}; it has {', '.join(known) or 'none, see icl judge'}")
         views.choose(origin=origin, judge=judge, reading=reading)
         yield views
+
+
+def build_tables(
+    database: Path,
+    names: Sequence[str],
+    *,
+    versus: bool = False,
+    published: bool = False,
+    judge: str | None = None,
+    reading: str = "strict",
+    whole: bool = False,
+) -> list[Table]:
+    """Return the named tables (keys of TITLES), read on one connection; see ``build``.
+
+    Raises UnknownName, StoreError, and ConfigError for ``versus`` with ``published``.
+    """
+    if versus and published:
+        raise ConfigError("your figures beside the paper's, or the paper's alone: choose one")
+    if unknown := [name for name in names if name not in TITLES]:
+        raise UnknownName(f"no table {unknown[0]}; there are {', '.join(TITLES)}")
+    if reading not in READINGS:
+        raise ConfigError(f"no reading {reading!r}; there are {', '.join(READINGS)}")
+    origin = "published" if published else "ours"
+    with opened(database, origin=origin, judge=judge, reading=reading) as views:
+        return [build(views, name, origin=origin, versus=versus, whole=whole) for name in names]
 
 
 def build(views: Views, name: str, *, origin: str = "ours", versus: bool = False, whole: bool = False) -> Table:

@@ -8,15 +8,26 @@ escaped. csv and json keep numbers as they are; markdown and LaTeX round them as
 from __future__ import annotations
 
 import csv
+import html
+import importlib
 import io
 import json
 import math
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from icl_local.exceptions import MissingExtra
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+    import pyarrow
 
 Cell = tuple[int, int]
 
+_ROWS_SHOWN = 50  # by repr and in a notebook
 _HARMLESS = {"\n", "\t"}
 _HOSTILE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 _FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
@@ -52,20 +63,84 @@ _LATEX = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """Rows with named columns; ``bold`` and ``marks`` are keyed by (row, column) index and never change a value.
 
-    ``groups`` are the rows before which a line is drawn; ``notes`` go under the table.
+    ``groups`` are the rows before which a line is drawn; ``notes`` go under the table; ``types`` are DuckDB types of
+    the columns of a query. A notebook shows it as HTML, and ``str`` is aligned text.
     """
 
     title: str
     columns: tuple[str, ...]
-    rows: list[tuple[object, ...]]
+    rows: list[tuple[Any, ...]]
     notes: tuple[str, ...] = ()
     bold: frozenset[Cell] = frozenset()
     marks: Mapping[Cell, str] = field(default_factory=dict)
     groups: frozenset[int] = frozenset()
+    types: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def dicts(self) -> list[dict[str, Any]]:
+        """Return the rows by column name."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+    def df(self) -> pandas.DataFrame:
+        """Return a pandas data frame. Raises MissingExtra."""
+        return _package("pandas").DataFrame(self.rows, columns=list(self.columns))
+
+    def pl(self) -> polars.DataFrame:
+        """Return a polars data frame. Raises MissingExtra."""
+        return _package("polars").DataFrame(
+            self.rows, schema=list(self.columns), orient="row", infer_schema_length=None
+        )
+
+    def arrow(self) -> pyarrow.Table:
+        """Return an Arrow table. Raises MissingExtra."""
+        columns = [list(column) for column in zip(*self.rows, strict=True)] or [[] for _ in self.columns]
+        return _package("pyarrow").table(columns, names=list(self.columns))
+
+    def __repr__(self) -> str:
+        texts = [self.columns, *self._shown_rows()]
+        widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+        right = numeric_columns(self)
+        lines = [
+            "  ".join(
+                text.rjust(width) if at_right else text.ljust(width)
+                for text, width, at_right in zip(row, widths, right, strict=True)
+            ).rstrip()
+            for row in texts
+        ]
+        return "\n".join([*([self.title] if self.title else []), *lines, *self._shown_notes()])
+
+    def _repr_html_(self) -> str:
+        parts = [f"<table><caption>{html.escape(inert(self.title))}</caption>", "<tr>"]
+        parts += [f"<th>{html.escape(inert(name))}</th>" for name in self.columns]
+        for y, row in enumerate(self._shown_rows()):
+            parts.append("</tr><tr>")
+            tags = ["b" if (y, x) in self.bold else "span" for x in range(len(row))]
+            parts += [f"<td><{tag}>{html.escape(text)}</{tag}></td>" for tag, text in zip(tags, row, strict=True)]
+        return "".join([*parts, "</tr></table>", *(f"<p>{html.escape(inert(n))}</p>" for n in self._shown_notes())])
+
+    def _shown_rows(self) -> list[tuple[str, ...]]:
+        """The first rows as text, on one line each, with their marks."""
+        return [
+            tuple(" ".join(shown(value).split()) + self.marks.get((y, x), "") for x, value in enumerate(row))
+            for y, row in enumerate(self.rows[:_ROWS_SHOWN])
+        ]
+
+    def _shown_notes(self) -> list[str]:
+        hidden = len(self.rows) - _ROWS_SHOWN
+        return [*([f"({hidden:,} more rows)"] if hidden > 0 else []), *self.notes]
+
+
+def _package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise MissingExtra("frames", name) from None
 
 
 def render(table: Table, output_format: str) -> str:

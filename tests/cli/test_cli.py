@@ -73,7 +73,6 @@ def test_messages_appear_above_the_bars_that_are_being_drawn(monkeypatch: pytest
     monkeypatch.setattr("sys.stderr", screen := Terminal())
     console.stderr.cache_clear()
     bars = console.Bars()
-    bars.start()
     for name in ("one", "two", "three"):
         bars.add(name, total=3)
     time.sleep(0.3)  # drawn at least once
