@@ -49,17 +49,22 @@ def command(max_tokens: int, db: Path) -> int:
     from icl_local.cli.progress import RunProgress
     from icl_local.judging import Selection, Templates, judge_missing, open_judge
     from icl_local.results import paper_tables
-    from icl_local.running import cells, run
+    from icl_local.running import run_models
 
     console.say(EXPLANATION)
-    sets = cells.load_queries(LANGUAGES, ["samples"])
-    planned = cells.plan_cells([MODEL], METHODS, sets)
     with RunProgress() as progress:
-        results = run.run(
-            db, planned, decoding=cells.Decoding(max_tokens=max_tokens), command="demo", on_event=progress.on_event
+        made = run_models(
+            db,
+            model=MODEL,
+            method=METHODS,
+            lang=LANGUAGES,
+            queries="samples",
+            max_tokens=max_tokens,
+            command="demo",
+            on_event=progress.on_event,
         )
     judge = open_judge(f"local:{MODEL}")
-    english = Selection(models=[planned[0].model.label], languages=["en"])
+    english = Selection(models=[made.cells[0].cell.model.label], languages=["en"])
     with JudgeBar(judge.name) as bar:
         judge_missing(db, judge, templates=Templates("rubric-first"), selection=english, on_progress=bar.show)
     for title, name, parameters in SUMMARIES:
@@ -68,4 +73,4 @@ def command(max_tokens: int, db: Path) -> int:
     with paper_tables.opened(db, judge=judge.name) as views:
         console.print_table(paper_tables.build(views, "1"))
     console.say(NEXT.format(db=db))
-    return run.exit_status(results)
+    return int(not made.done)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -236,13 +235,8 @@ def cluster_options(command: F) -> F:
     return click.option("--cluster", help="Ray cluster: auto, local, HOST:PORT or ray://HOST:PORT.")(command)
 
 
-@contextmanager
-def open_cluster(address: str | None, worker_cpus: int | None) -> Iterator[Any]:
-    """The cluster (icl_local.running.cluster.Cluster), None without an address."""
-    if address is None:
-        yield None
-        return
-    from icl_local.running import Cluster
+def open_cluster(address: str | None, worker_cpus: int | None) -> Any:
+    """Connect to a cluster for the time of a context (icl_local.running.open_cluster)."""
+    from icl_local import running
 
-    with Cluster(address, worker_cpus=worker_cpus) as cluster:
-        yield cluster
+    return running.open_cluster(address, worker_cpus=worker_cpus)

@@ -44,7 +44,7 @@ class Bar:
 
 
 class RunProgress:
-    """A context manager whose ``on_event`` is given to ``icl_local.running.run.run``."""
+    """A context manager whose ``on_event`` is given to ``icl_local.running.run_models``."""
 
     def __init__(self, *, interactive: bool | None = None) -> None:
         self._bars = console.Bars() if (console.interactive() if interactive is None else interactive) else None
@@ -70,7 +70,7 @@ class RunProgress:
             console.say(event.message)
             return
         if event.kind == "planned":
-            self._tasks[key] = self._bars.add(key, total=event.n_wanted, done=event.n_done)
+            self._tasks[key] = self._bars.add(key, total=event.n_queries, done=event.n_done)
             return
         if event.kind == "started":
             self._bars.begin(self._tasks[key])
@@ -93,6 +93,6 @@ class RunProgress:
         rate = f", {event.tokens_per_second:.0f} tok/s" if event.tokens_per_second else ""
         message = f": {event.message}" if event.message else ""
         console.say(
-            f"{event.cell.label}: {event.kind}, {event.n_done} of {event.n_wanted}{rate},"
+            f"{event.cell.label}: {event.kind}, {event.n_done} of {event.n_queries}{rate},"
             f" loops {event.n_loops}, code {event.n_code}{message}"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
@@ -15,13 +15,9 @@ from icl_local.cli.options import (
     db_option,
     decoding_options,
     engine_options,
-    open_cluster,
     prompt_dir_option,
     shard_option,
 )
-
-if TYPE_CHECKING:
-    from icl_local.running import Shard
 
 
 @click.command("run")
@@ -46,22 +42,13 @@ if TYPE_CHECKING:
 @db_option
 def command(
     models: list[str] | None,
-    backend: str | None,
-    dpo: bool,
     methods: list[str],
     languages: list[str],
     sources: tuple[str, ...],
-    dataset: str | None,
-    sample: int | None,
-    limit: int | None,
-    seed: int,
-    shard: Shard | None,
-    probe: bool,
-    cluster: str | None,
-    worker_cpus: int | None,
+    chat_date: str | None,
     overlay: Path | None,
     db: Path,
-    **settings: object,
+    **options: Any,
 ) -> int:
     """Generate what is missing: models x methods x languages.
 
@@ -72,39 +59,23 @@ def command(
     Example: icl run --backend openai:llama3@http://localhost:8080/v1 --method urial --queries samples
     """
     from icl_local.cli.progress import RunProgress
-    from icl_local.running import cells, open_server, run
+    from icl_local.running import run_models
 
-    decoding, options = cells.split_settings(settings)
-    server = None if backend is None else open_server(backend, parallel=options.parallel)
-    if not models and server is None:
+    if not models and options["backend"] is None:
         raise click.UsageError("give --model, or --backend for a server's model")
-    if server is not None:
-        console.say(f"{server.client.base_url} is {server.kind}; repetition penalty: {server.penalty.rule}")
-    sets = cells.load_queries(
-        languages, sources, dataset=dataset, sample=sample, limit=limit, seed=seed, shard=shard, overlay=overlay
-    )
-    with console.bytes_progress() as on_download:
-        planned = cells.plan_cells(
-            models or [server.client.model] if server else models or [],
-            methods,
-            sets,
-            dpo=dpo,
-            server=server,
-            overlay=overlay,
-            on_download=on_download,
-        )
-    with RunProgress() as progress, open_cluster(cluster, worker_cpus) as nodes:
-        results = run.run(
+    with console.bytes_progress() as on_download, RunProgress() as progress:
+        result = run_models(
             db,
-            planned,
-            decoding=decoding,
-            options=options,
-            probe=probe,
-            seed=seed,
-            overlay=overlay,
-            open_engines=nodes and nodes.engines,
+            model=models or (),
+            method=methods,
+            lang=languages,
+            queries=sources,
+            date=chat_date,
+            prompt_dir=overlay,
             on_event=progress.on_event,
+            on_note=console.say,
+            on_download=on_download,
+            **options,
         )
-    made = sum(result.n_new for result in results)
-    console.say(f"{made} new responses in {db}; next: icl errors --db {db}")
-    return run.exit_status(results)
+    console.say(f"{result.n_new} new responses in {db}; next: icl errors --db {db}")
+    return int(not result.done)

@@ -109,7 +109,7 @@ class Cluster:
         return len(self._actors)
 
     def engines(self, options: EngineOptions, writer: store.Store, probe: bool) -> ClusterEngines:
-        """What ``icl_local.running.run.run`` takes as ``open_engines``."""
+        """What ``icl_local.running.run_cells`` takes as ``open_engines``."""
         return ClusterEngines(self, options, writer, probe=probe)
 
     def worker(self, model: ResolvedModel, options: EngineOptions) -> ClusterGenerator:
@@ -254,6 +254,16 @@ class Cluster:
     def _kill(self, actor: _Actor) -> None:
         with contextlib.suppress(self._ray.exceptions.RayError, ValueError):
             self._ray.kill(actor.handle)
+
+
+@contextlib.contextmanager
+def open_cluster(address: str | None, *, worker_cpus: int | None = None) -> Iterator[Cluster | None]:
+    """Connect to the cluster at ``address`` for the time of the context; None without an address."""
+    if address is None:
+        yield None
+        return
+    with Cluster(address, worker_cpus=worker_cpus) as cluster:
+        yield cluster
 
 
 def _require_reachable(address: str) -> None:

@@ -29,7 +29,7 @@ from icl_local.judging import (
     open_templates,
 )
 from icl_local.prompting import QuerySet
-from icl_local.running import Cell, Shard, run
+from icl_local.running import Cell, CellResult, Event, OpenEngines, Shard, run_cells
 from icl_local.study.spec import JudgeSpec, Study, Training, Wanted
 from icl_local.weights import checksum, hub, registry
 
@@ -48,7 +48,7 @@ class Failure:
 class Outcome:
     """What a call of ``run_study`` did."""
 
-    cells: tuple[run.CellResult, ...]
+    cells: tuple[CellResult, ...]
     judged: Mapping[str, JudgeProgress]
     failures: tuple[Failure, ...]
 
@@ -103,9 +103,9 @@ def run_study(
     judge: bool = True,
     work: Path = Path("studies"),
     models_file: Path | None = None,
-    open_engines: run.OpenEngines | None = None,
+    open_engines: OpenEngines | None = None,
     open_worker: OpenWorker | None = None,
-    on_event: Callable[[run.Event], None] = lambda event: None,
+    on_event: Callable[[Event], None] = lambda event: None,
     on_note: Callable[[str], None] = lambda text: None,
     on_download: checksum.OnBytes | None = None,
 ) -> Outcome:
@@ -117,16 +117,16 @@ def run_study(
     """
     with store.Store(path) as writer:
         writer.put(_rows(study, models_file))
-    results: list[run.CellResult] = []
+    results: list[CellResult] = []
     failures: list[Failure] = []
 
-    def run_cells(wanted: Sequence[Wanted]) -> list[tuple[Wanted, tuple[str, ...]]]:
+    def make(wanted: Sequence[Wanted]) -> list[tuple[Wanted, tuple[str, ...]]]:
         ready, missing = prepare(
             study, wanted, shard=shard, fetch=True, models_file=models_file, on_download=on_download
         )
         if ready:
             results.extend(
-                run.run(
+                run_cells(
                     path,
                     [cell for _, cell in ready],
                     decoding=study.decoding,
@@ -140,7 +140,7 @@ def run_study(
             )
         return missing
 
-    missing = run_cells(study.cells)
+    missing = make(study.cells)
     trained = False
     for training in study.trainings:
         if not _is_here(f"{training.variant}-dpo", training.model, models_file):
@@ -152,7 +152,7 @@ def run_study(
             except IclError as error:
                 failures.append(Failure(f"DPO of {training.model} ({training.variant})", str(error)))
     if trained:
-        missing = run_cells([one for one, _ in missing])
+        missing = make([one for one, _ in missing])
     failures += [Failure(one.label, "; ".join(reasons)) for one, reasons in missing]
     failures += [Failure(r.cell.label, r.error or "failed") for r in results if r.status == "failed"]
     judged: dict[str, JudgeProgress] = {}

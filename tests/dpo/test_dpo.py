@@ -159,7 +159,7 @@ def test_chain_ends_in_table_8_with_its_lineage(
     assert (after.gate, before.gate) == ("passed", "passed")
     models = [str(after.path), str(before.path)]
     planned = cells.plan_cells(models, ["zero-shot", "urial"], cells.load_queries(["en"], ["samples"], limit=2))
-    run.run(db, planned, decoding=cells.Decoding(max_tokens=4), probe=False)
+    run.run_cells(db, planned, decoding=cells.Decoding(max_tokens=4), probe=False)
     rows = query(db, "select model, method, dpo, n from table_8 order by all").rows
     assert rows == [
         ("tiny", "urial", False, 2),
@@ -193,7 +193,7 @@ def test_embedded_model_goes_the_whole_way(embedded_model: Path, pairs_file: Pat
     assert made.gate == "passed"
     queries = cells.load_queries(["en"], ["samples"], limit=1)
     planned = cells.plan_cells([str(made.path)], ["zero-shot", "urial"], queries)
-    run.run(db, planned, decoding=cells.Decoding(max_tokens=16), probe=False)
+    run.run_cells(db, planned, decoding=cells.Decoding(max_tokens=16), probe=False)
     assert query(db, "select method, dpo from table_8 order by all").rows == [("urial", True), ("zero-shot", True)]
 
 

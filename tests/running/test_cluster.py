@@ -63,7 +63,7 @@ def texts(database: Path) -> dict[str, tuple[str, str]]:
 
 def test_a_killed_node_changes_no_row(nodes: Any, model: Path, tmp_path: Path) -> None:
     alone, many = tmp_path / "alone.duckdb", tmp_path / "many.duckdb"
-    run.run(alone, cells(model), decoding=DECODING, options=OPTIONS, probe=False)
+    run.run_cells(alone, cells(model), decoding=DECODING, options=OPTIONS, probe=False)
     made = 0
 
     def kill_one(event: run.Event) -> None:
@@ -74,7 +74,7 @@ def test_a_killed_node_changes_no_row(nodes: Any, model: Path, tmp_path: Path) -
 
     with Cluster(nodes.address, worker_cpus=1) as cluster:
         assert cluster.size == 3
-        results = run.run(
+        results = run.run_cells(
             many,
             cells(model),
             decoding=DECODING,

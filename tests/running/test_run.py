@@ -51,7 +51,7 @@ def make(
     **more: int,
 ) -> list[CellResult]:
     planned = cells.plan_cells([str(model)], methods, cells.load_queries(["en"], [str(query_file)]))
-    return run.run(
+    return run.run_cells(
         db,
         planned,
         decoding=cells.Decoding(max_tokens=more.pop("max_tokens", 12), **more),  # type: ignore[arg-type]
@@ -112,7 +112,7 @@ def test_a_cells_seconds_are_its_own_not_those_of_loading_and_probing(
 
     monkeypatch.setattr(run, "setting_for", observed)
     planned = cells.plan_cells([str(tiny_gguf)], ["zero-shot"], cells.load_queries(["en"], [str(query_file)]))
-    run.run(tmp_path / "x.duckdb", planned, decoding=cells.Decoding(max_tokens=4), on_event=told)
+    run.run_cells(tmp_path / "x.duckdb", planned, decoding=cells.Decoding(max_tokens=4), on_event=told)
     (seconds,) = store.query(tmp_path / "x.duckdb", "select wall_seconds from raw.run_cells").rows[0]
     assert 0 < seconds <= ended[0] - began[0]
 
@@ -127,7 +127,7 @@ def test_exactness_is_probed_once_and_recorded(tmp_path: Path, tiny_gguf: Path, 
     sets = cells.load_queries(["en"], [str(query_file)], limit=6)
     for method in ("zero-shot", "urial"):
         planned = cells.plan_cells([str(tiny_gguf)], [method], sets)
-        run.run(db, planned, decoding=cells.Decoding(max_tokens=8), on_event=note)
+        run.run_cells(db, planned, decoding=cells.Decoding(max_tokens=8), on_event=note)
     assert sum("probing" in text for text in notes) == 1
     exact = store.query(db, "select distinct exact from responses").rows
     assert exact == store.query(db, "select max(exact) from probes").rows == [(True,)]
@@ -211,9 +211,9 @@ def test_a_cell_that_fails_does_not_stop_the_others(
         return started
 
     monkeypatch.setattr(run, "Worker", worker)
-    results = run.run(tmp_path / "x.duckdb", planned, decoding=cells.Decoding(max_tokens=4), probe=False)
+    results = run.run_cells(tmp_path / "x.duckdb", planned, decoding=cells.Decoding(max_tokens=4), probe=False)
     assert {result.status for result in results} == {"failed", "done"}
-    assert run.exit_status(results) == 1
+    assert not run.RunResult(tmp_path, tuple(results)).done
     assert "SIGSEGV" in str(next(result.error for result in results if result.status == "failed"))
 
 

@@ -79,7 +79,7 @@ def serving(owner: str, answer: Answer = answered, models: tuple[str, ...] = ("m
 def generate(db: Path, url: str, *, methods: list[str], limit: int = 3, label: str = "m") -> list[run.CellResult]:
     server = open_server(f"openai:m@{url}")
     sets = load_queries(["en"], ["samples"], limit=limit)
-    return run.run(db, plan_cells([label], methods, sets, server=server), decoding=Decoding(max_tokens=9))
+    return run.run_cells(db, plan_cells([label], methods, sets, server=server), decoding=Decoding(max_tokens=9))
 
 
 def test_base_prompts_go_to_completions_and_queries_to_chat(tmp_path: Path) -> None:
