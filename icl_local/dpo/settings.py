@@ -16,7 +16,7 @@ from icl_local.exceptions import ConfigError
 
 PRESETS = ("paper", "trl-default")
 LOSSES = ("sigmoid", "hinge", "ipo", "robust", "sppo_hard", "apo_zero", "apo_down", "sigmoid_norm")
-# Share of the measured matrix product speed that a DPO step reaches; see docs/dpo.md for the runs it comes from.
+# Share of the measured matrix product speed that a DPO step reaches; docs/measurements.md has the runs it comes from.
 STEP_EFFICIENCY = 0.65
 
 

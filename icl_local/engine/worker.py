@@ -32,7 +32,7 @@ UNUSABLE_FILE = "the file is damaged or this version of llama.cpp does not suppo
 
 _STOP_SECONDS = 20.0
 # Threads that wait for each other spin; beside other programs that burns the time those need to get done. Short
-# spinning costs nothing on an idle machine and was 4 times as fast on a busy one (docs/performance.md).
+# spinning costs nothing on an idle machine and was 4 times as fast on a busy one (docs/measurements.md).
 _OPENMP = {"GOMP_SPINCOUNT": "10000"}
 
 

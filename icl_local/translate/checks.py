@@ -1,6 +1,6 @@
 """What is wrong with a translation as far as a program can tell: automatic checks of one candidate. Pure.
 
-A check that fires says that a person should look first, not that the candidate is bad; docs/translate.md holds each
+A check that fires says that a person should look first, not that the candidate is bad; docs/measurements.md has each
 one's precision and recall on planted faults.
 """
 

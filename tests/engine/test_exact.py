@@ -75,7 +75,7 @@ def test_rows_from_which_kernels_agree(embedded_model: Path, tmp_path: Path, typ
     path = tmp_path / f"{type_name}.gguf"
     engine.quantize(embedded_model, path, type_name, allow_requantize=True)
     found = agreeing_rows(path, repack=True)
-    assert found <= expected, "docs/exactness.md promises fewer rows"
+    assert found <= expected, "docs/measurements.md names fewer rows"
 
 
 def test_a_verdict_is_stored_and_found_again(tmp_path: Path, tiny_gguf: Path) -> None:

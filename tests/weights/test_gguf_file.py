@@ -381,4 +381,4 @@ def test_mutated_headers_are_refused_or_harmless_to_llama_cpp(tiny_gguf: Path, t
     n_loaded = int(done.stdout.split()[-1])
     assert n_loaded > 0
     told = f"{count} mutated headers: {count - len(accepted)} refused, {n_loaded} of the others loaded, no abort"
-    print(told)  # noqa: T201  the figure of docs/models.md
+    print(told)  # noqa: T201  a figure of docs/measurements.md
