@@ -26,7 +26,7 @@ from icl_local.exceptions import ConversionError, IclError, MissingExtra, ModelE
 from icl_local.weights import read_info
 
 MAX_POSITIONS = 512  # of the sample texts whose logits are compared
-LOGIT_TOLERANCE = 1e-3  # largest difference, in standard deviations of the logits; docs/measurements.md has the values seen
+LOGIT_TOLERANCE = 1e-3  # in standard deviations of the logits; docs/measurements.md has the values seen
 MIN_NEXT_TOKEN_AGREEMENT = (
     0.2  # below that the file is a wreck; Q4_0 of a 135M model keeps 0.55 on texts it hardly knows
 )

@@ -22,7 +22,7 @@ from icl_local.study.spec import JudgeSpec, Study, Wanted
 from icl_local.study.study import prepare, printed_name, variant_of
 from icl_local.weights import ResolvedModel, registry
 
-# Guesses, used where neither files nor earlier rows say better; docs/studies.md and docs/measurements.md say where they come from.
+# Guesses, used where neither files nor earlier rows say better; docs/measurements.md has their sources.
 CHARACTERS_PER_TOKEN = {"en": 4.0}
 OTHER_CHARACTERS_PER_TOKEN = 3.2
 QUERY_CHARACTERS = 113
