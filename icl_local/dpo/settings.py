@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from icl_local import toml_file
 from icl_local.convert import Checkpoint, Shape
 from icl_local.exceptions import ConfigError
 
@@ -80,7 +79,7 @@ def parameters(preset: str | None = None, file: Path | None = None, **changes: A
 
     The file's keys are the fields of Parameters. Raises ConfigError on an unknown key or a value out of range.
     """
-    given = _from_toml(file) if file else {}
+    given = toml_file.check(Parameters, toml_file.load(file), str(file)) if file else {}
     given |= {key: value for key, value in changes.items() if value is not None}
     name = preset or given.pop("preset", None) or PRESETS[0]
     given.pop("preset", None)
@@ -96,22 +95,6 @@ def parameters(preset: str | None = None, file: Path | None = None, **changes: A
     if made.loss_type not in LOSSES:
         raise ConfigError(f"unknown loss_type {made.loss_type!r}; choose one of {', '.join(LOSSES)}")
     return made
-
-
-def _from_toml(path: Path) -> dict[str, Any]:
-    try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read as TOML: {error}") from error
-    fields = {field.name: field for field in dataclasses.fields(Parameters)}
-    for key, value in given.items():
-        if key not in fields:
-            raise ConfigError(f"{path}: unknown DPO parameter {key!r}; there are: {', '.join(fields)}")
-        wanted = str(fields[key].type).removesuffix(" | None")
-        fits = type(value).__name__ == wanted or (wanted == "float" and type(value) is int)
-        if not fits:
-            raise ConfigError(f"{path}: {key} must be of type {wanted}, it is {value!r}")
-    return given
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import datetime
 import re
 import threading
-import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-from icl_local import resources
+from icl_local import resources, toml_file
 from icl_local.exceptions import ConfigError
 
 _SNAPSHOT = re.compile(r"-(\d{4}-\d{2}-\d{2})$")
@@ -33,6 +32,25 @@ class Price:
         """Cost of these tokens; cached input is counted at the full price, so the sum is an upper bound."""
         cost = (prompt_tokens * self.input + completion_tokens * self.output) / _PER
         return cost * self.batch_factor if batch else cost
+
+
+@dataclass(frozen=True)
+class _Entry:
+    input: float
+    output: float
+    shutdown: datetime.date | None = None
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The form of a price table: prices by model name, and what holds for all of them."""
+
+    models: Mapping[str, _Entry]
+    as_of: datetime.date = field(default_factory=datetime.date.today)
+    batch_factor: float = 1.0
+    hosts: tuple[str, ...] = ()
+    source: str = ""
+    currency: str = "USD"
 
 
 class Budget:
@@ -64,48 +82,22 @@ def find_price(model: str, base_url: str, *, prices_file: Path | None = None) ->
 
     Raises ConfigError on a file that is not in the form of models/prices.toml.
     """
-    built_in = _read(resources.read_text("models", "prices.toml"), "models/prices.toml")
-    tables = [built_in] if urlsplit(base_url).hostname in built_in["hosts"] else []
+    file = "models/prices.toml"
+    built_in = _read(toml_file.parse(resources.read_text("models", "prices.toml"), file), file)
+    tables = [built_in] if urlsplit(base_url).hostname in built_in.hosts else []
     if prices_file is not None:
-        try:
-            text = prices_file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot read the price table {prices_file}: {error}") from error
-        tables.insert(0, _read(text, str(prices_file)))
+        tables.insert(0, _read(toml_file.load(prices_file), str(prices_file)))
     for name in (model, _SNAPSHOT.sub("", model)):
         for table in tables:
-            if name in table["models"]:
-                return _price(name, table)
+            if name in table.models:
+                entry = table.models[name]
+                return Price(name, entry.input, entry.output, table.batch_factor, table.as_of, entry.shutdown)
     return None
 
 
-def _price(name: str, table: dict[str, Any]) -> Price:
-    entry = table["models"][name]
-    return Price(
-        model=name,
-        input=float(entry["input"]),
-        output=float(entry["output"]),
-        batch_factor=float(table["batch_factor"]),
-        as_of=table["as_of"],
-        shutdown=entry.get("shutdown"),
-    )
-
-
-def _read(text: str, where: str) -> dict[str, Any]:
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{where}: {error}") from error
-    models = table.get("models")
-    if not isinstance(models, dict) or not all(_is_entry(entry) for entry in models.values()):
-        raise ConfigError(f'{where}: each model needs [models."NAME"] with the numbers input and output (USD per 1M)')
-    if not isinstance(table.setdefault("as_of", datetime.date.today()), datetime.date):
-        raise ConfigError(f"{where}: as_of must be a date such as 2026-11-06")
-    table.setdefault("batch_factor", 1.0)
+def _read(data: dict[str, object], file: str) -> _Table:
+    table = toml_file.build(_Table, data, file)
+    for name, entry in table.models.items():
+        if min(entry.input, entry.output) < 0:
+            raise ConfigError(f"{file}: [models.{name}]: input and output are USD per million tokens, from 0 on")
     return table
-
-
-def _is_entry(entry: Any) -> bool:
-    return isinstance(entry, dict) and all(
-        isinstance(entry.get(key), int | float) and entry[key] >= 0 for key in ("input", "output")
-    )

@@ -8,13 +8,12 @@ overlay) comes first, so a language or a method is added by files alone; docs/pr
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icl_local import resources
+from icl_local import resources, toml_file
 from icl_local.exceptions import InputError, ModelError, UnknownName
 from icl_local.identity import key_of, sha256_text
 from icl_local.prompting.chat_template import chat_text
@@ -56,7 +55,7 @@ class Method:
 
     name: str
     kind: str
-    description: str = ""
+    description: str
     prefix: str | None = None
     block: str = "query_block.txt"
     system: str | None = None
@@ -110,25 +109,18 @@ def methods(overlay: Path | None = None) -> dict[str, Method]:
 def language_spec(code: str, *, overlay: Path | None = None) -> LanguageSpec:
     """One language. Raises UnknownName, listing those there are, and InputError."""
     file, data = _toml("languages", code, overlay)
-    name, own_name, query_heading, answer_heading = (
-        _text(data, key, file) for key in ("name", "own_name", "query_heading", "answer_heading")
-    )
-    stops = data.pop("stops", None)
-    if not isinstance(stops, list) or not stops or not all(isinstance(stop, str) and stop for stop in stops):
-        raise InputError(f'{file}: `stops` must be a list of texts, for example ["# Query", "#Query"]')
-    _refuse_rest(data, file)
-    return LanguageSpec(code, name, own_name, query_heading, answer_heading, tuple(stops))
+    return toml_file.build(LanguageSpec, data, file, error=InputError, code=code)
 
 
 def method_spec(name: str, *, overlay: Path | None = None) -> Method:
     """One method. Raises UnknownName, listing those there are, and InputError."""
     file, data = _toml("methods", name, overlay)
-    kind, description = _text(data, "kind", file), _text(data, "description", file)
-    if kind not in (COMPLETION, CHAT):
-        raise InputError(f'{file}: `kind` is {kind!r}; write "{COMPLETION}" or "{CHAT}"')
-    texts = {key: _text(data, key, file) for key in TEXTS_OF_KIND[kind] if key in data}
-    _refuse_rest(data, file)
-    return Method(name, kind, description, **texts)
+    method = toml_file.build(Method, data, file, error=InputError, name=name)
+    if method.kind not in TEXTS_OF_KIND:
+        raise InputError(f'{file}: kind is {method.kind!r}; write "{COMPLETION}" or "{CHAT}"')
+    if wrong := {"prefix", "block", "system"} & data.keys() - set(TEXTS_OF_KIND[method.kind]):
+        raise InputError(f"{file}: a {method.kind} method does not read {min(wrong)!r}; remove it")
+    return method
 
 
 def build(
@@ -233,18 +225,7 @@ def _toml(folder: str, name: str, overlay: Path | None) -> tuple[str, dict[str, 
         )
     file = f"{folder}/{name}.toml"
     try:
-        return file, tomllib.loads(resources.read_text("prompts", file, overlay=overlay))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: is no TOML: {error}") from error
-
-
-def _text(data: dict[str, Any], key: str, file: str) -> str:
-    value = data.pop(key, None)
-    if not isinstance(value, str) or not value:
-        raise InputError(f"{file}: `{key}` must be a text")
-    return value
-
-
-def _refuse_rest(data: Mapping[str, Any], file: str) -> None:
-    if data:
-        raise InputError(f"{file}: has {', '.join(map(repr, data))}, which nothing reads")
+        text = resources.read_text("prompts", file, overlay=overlay)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: is not UTF-8: {error}") from error
+    return file, toml_file.parse(text, file, error=InputError)

@@ -37,6 +37,8 @@ class Decoding:
             raise ConfigError(f"--max-tokens must be at least 1, not {self.max_tokens}")
         if not self.repetition_penalty > 0:
             raise ConfigError(f"--repetition-penalty must be above 0, not {self.repetition_penalty:g}")
+        if self.kv_type not in (None, "f16", "f32"):
+            raise ConfigError(f"--kv-type must be f16 or f32, not {self.kv_type!r}")
 
     def row(self, method: Method, model: Model) -> dict[str, object]:
         """Row of raw.settings for one method and model. Raises ConfigError for what a server cannot be asked."""

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from icl_local import prompting, resources
+from icl_local import prompting, resources, toml_file
 from icl_local.exceptions import ConfigError, UnknownName
 from icl_local.prompting import JUST_EVAL, SAMPLES, QuerySet
 from icl_local.running import Decoding, Shard, load_queries
 from icl_local.weights import hub
-
-_TABLES = {
-    "cells": {"models": list, "methods": list, "languages": list, "dpo": bool},
-    "dpo": {"model": str, "variant": str, "dataset": str, "type": str, "preset": str, "config": str, "limit": int},
-    "judges": {"judge": str, "variant": str, "repeats": int},
-}
-_KEYS = {"title": str, "dataset": str, "n_queries": int, "sample": int, "limit": int, "seed": int}
 
 
 @dataclass(frozen=True)
@@ -57,6 +49,33 @@ class JudgeSpec:
     judge: str
     variant: str = "published"
     repeats: int = 1
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """A [[cells]] table: every combination of its lists is a cell."""
+
+    models: tuple[str, ...]
+    methods: tuple[str, ...]
+    languages: tuple[str, ...]
+    dpo: bool = False
+
+
+@dataclass(frozen=True)
+class _File:
+    """The form of a study file."""
+
+    cells: tuple[_Cells, ...]
+    title: str = ""
+    queries: Mapping[str, str] = field(default_factory=dict)
+    dataset: str | None = None
+    n_queries: int | None = None
+    sample: int | None = None
+    limit: int | None = None
+    seed: int = 0
+    decoding: Decoding = field(default_factory=Decoding)
+    dpo: tuple[Training, ...] = ()
+    judges: tuple[JudgeSpec, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,75 +134,34 @@ def load_study(name: str, *, queries: Mapping[str, str] | None = None, **changes
     """
     folder = Path()
     if name in names():
-        text, where = resources.read_text("models", f"studies/{name}.toml"), f"models/studies/{name}.toml"
+        file = f"models/studies/{name}.toml"
+        data = toml_file.parse(resources.read_text("models", f"studies/{name}.toml"), file)
     elif name.endswith(".toml"):
-        where, folder = name, Path(name).parent
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{name}: cannot be read ({error})") from error
+        file, folder = name, Path(name).parent
+        data = toml_file.load(Path(name))
         name = Path(name).stem
     else:
         raise UnknownName(f"no study is called {name!r}; there are {', '.join(names())}, or give a .toml file")
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{where}: not valid TOML: {error}") from error
-    study = _parse(data, name, where, folder)
+    study = _read(data, name, file, folder)
     given = {language: str(Path(file).resolve()) if file not in (SAMPLES, JUST_EVAL) else file
              for language, file in (queries or {}).items()}  # fmt: skip
     kept = {key: value for key, value in changes.items() if value is not None}
     return Study(**{**vars(study), "queries": {**study.queries, **given}, **kept})
 
 
-def _parse(data: dict[str, Any], name: str, where: str, folder: Path) -> Study:
-    for key, value in data.items():
-        kind = _KEYS.get(key) or (list if key in _TABLES else dict if key in ("queries", "decoding") else None)
-        if kind is None:
-            there_are = ", ".join([*_KEYS, "queries", "decoding", *_TABLES])
-            raise ConfigError(f"{where}: unknown key {key!r}; there are {there_are}")
-        if not isinstance(value, kind):
-            raise ConfigError(f"{where}: {key} must be a {kind.__name__}, it is {value!r}")
-    tables = {key: [_entry(entry, key, where) for entry in data.get(key, [])] for key in _TABLES}
+def _read(data: dict[str, Any], name: str, file: str, folder: Path) -> Study:
+    given = toml_file.build(_File, data, file)
     cells = tuple(
         dict.fromkeys(
-            Wanted(model, method, language, entry.get("dpo", False))
-            for entry in tables["cells"]
-            for model in entry["models"]
-            for method in entry["methods"]
-            for language in entry["languages"]
+            Wanted(model, method, language, entry.dpo)
+            for entry in given.cells
+            for model in entry.models
+            for method in entry.methods
+            for language in entry.languages
         )
     )
-    if not cells:
-        raise ConfigError(f"{where}: has no [[cells]] with models, methods and languages")
     known = prompting.methods()
     if unknown := {one.method for one in cells} - known.keys():
-        raise ConfigError(f"{where}: no method {min(unknown)!r}; there are {', '.join(known)}")
-    decoding = data.get("decoding", {})
-    if odd := decoding.keys() - {f.name for f in fields(Decoding)}:
-        raise ConfigError(f"{where}: [decoding] has the unknown key {min(odd)!r}")
-    return Study(
-        name=name,
-        cells=cells,
-        queries=data.get("queries", {}),
-        decoding=Decoding(**decoding),
-        trainings=tuple(Training(**entry) for entry in tables["dpo"]),
-        judges=tuple(JudgeSpec(**entry) for entry in tables["judges"]),
-        folder=folder,
-        **{key: data[key] for key in _KEYS if key in data},
-    )
-
-
-def _entry(entry: object, table: str, where: str) -> dict[str, Any]:
-    keys = _TABLES[table]
-    if not isinstance(entry, dict):
-        raise ConfigError(f"{where}: {table} must be tables, each begun with [[{table}]]")
-    for key, value in entry.items():
-        if key not in keys:
-            raise ConfigError(f"{where}: [[{table}]] has the unknown key {key!r}; there are {', '.join(keys)}")
-        if not isinstance(value, keys[key]):
-            raise ConfigError(f"{where}: [[{table}]] {key} must be a {keys[key].__name__}, it is {value!r}")
-    needed = {"cells": ("models", "methods", "languages"), "dpo": ("model", "dataset"), "judges": ("judge",)}[table]
-    if lacking := [key for key in needed if key not in entry]:
-        raise ConfigError(f"{where}: [[{table}]] lacks {', '.join(lacking)}")
-    return entry
+        raise ConfigError(f"{file}: no method {min(unknown)!r}; there are {', '.join(known)}")
+    fields = {key: value for key, value in vars(given).items() if key not in ("cells", "dpo")}
+    return Study(name=name, cells=cells, trainings=given.dpo, folder=folder, **fields)

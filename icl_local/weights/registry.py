@@ -10,11 +10,11 @@ import difflib
 import importlib.util
 import json
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from icl_local import toml_file
 from icl_local.exceptions import ConfigError, MissingExtra, ModelError, UnknownName
 from icl_local.files import PRIVATE, write_file
 from icl_local.identity import key_of
@@ -27,8 +27,7 @@ VARIANTS = ("base", "instruct", "base-dpo", "instruct-dpo")
 DPO_DATASET = "trl-lib/ultrafeedback_binarized"
 SMALL_PARAMETERS = 2_000_000_000  # the paper's border between its small and medium models
 EMBEDDED = "embedded:"
-_SPEC_KEYS = {"label", "parameters"}
-_VARIANT_KEYS = {"gguf": str, "stands_in": bool, "checkpoint": str, "trained_from": str, "also": list}
+_FAMILY_KEYS = {"label": str, "parameters": int, **dict.fromkeys(VARIANTS, dict)}
 
 
 @dataclass(frozen=True)
@@ -304,55 +303,37 @@ def _resolved(
     return ResolvedModel(path, info, digest, label, variant, dpo, registry_name, source)
 
 
-def _tables(text: str, where: str) -> dict[str, dict[str, object]]:
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{where}: not valid TOML: {error}") from error
-    for name, table in tables.items():
-        if not isinstance(table, dict):
-            raise ConfigError(f"{where}: {name!r} is not a table; an entry begins with [{name}]")
-    return tables
+def _tables(text: str, file: str) -> dict[str, dict[str, object]]:
+    return toml_file.check(dict.fromkeys(tables := toml_file.parse(text, file), dict), tables, file)
 
 
-def _parse(text: str, where: str, folder: Path, known: Mapping[str, FamilySpec] | None = None) -> dict[str, FamilySpec]:
-    """Entries of one file; one that is in ``known`` keeps what the file does not say."""
+def _parse(text: str, file: str, folder: Path, known: Mapping[str, FamilySpec] | None = None) -> dict[str, FamilySpec]:
+    """Return the entries of one file; an entry that is in ``known`` keeps what the file does not say."""
     families = {}
-    for name, table in _tables(text, where).items():
-        unknown = set(table) - _SPEC_KEYS - set(VARIANTS)
-        if unknown:
-            raise ConfigError(f"{where}: [{name}] has the unknown key {min(unknown)!r}")
+    for name, table in _tables(text, file).items():
+        given = toml_file.check(_FAMILY_KEYS, table, f"{file}: [{name}]")
         base = (known or {}).get(name) or FamilySpec(name, name)
         variants = dict(base.variants)
         for variant in VARIANTS:
-            if variant in table:
+            if variant in given:
                 kept = variants.get(variant, VariantSpec())
-                variants[variant] = _variant(table[variant], f"{where}: [{name}.{variant}]", folder, kept)
-        label, parameters = table.get("label", base.label), table.get("parameters", base.parameters)
-        if not isinstance(label, str) or not label:
-            raise ConfigError(f"{where}: [{name}] label must be a text")
-        if parameters is not None and (not isinstance(parameters, int) or parameters <= 0):
-            raise ConfigError(f"{where}: [{name}] parameters must be a number of weights")
-        origin = "built in" if known is None else where
+                variants[variant] = _variant(given[variant], f"{file}: [{name}.{variant}]", folder, kept)
+        label, parameters = given.get("label", base.label), given.get("parameters", base.parameters)
+        if not label:
+            raise ConfigError(f"{file}: [{name}]: label must be a text")
+        if parameters is not None and parameters <= 0:
+            raise ConfigError(f"{file}: [{name}]: parameters must be a number of weights")
+        origin = "built in" if known is None else file
         families[name] = FamilySpec(name, label, parameters, variants, origin)
     return families
 
 
-def _variant(table: object, where: str, folder: Path, kept: VariantSpec) -> VariantSpec:
-    """``kept`` with what the table says; a file of the user's own stands in for nothing unless it says so."""
-    if not isinstance(table, dict):
-        raise ConfigError(f"{where} must be a table with gguf = ...")
-    for key, value in table.items():
-        if key not in _VARIANT_KEYS:
-            raise ConfigError(f"{where} has the unknown key {key!r}")
-        if not isinstance(value, _VARIANT_KEYS[key]):
-            raise ConfigError(f"{where} {key} is {value!r}, not a {_VARIANT_KEYS[key].__name__}")
-    given = {"stands_in": False, **table}
+def _variant(table: dict[str, object], file: str, folder: Path, kept: VariantSpec) -> VariantSpec:
+    """Return ``kept`` with what the table says; a user's own file does not stand in for another unless it says so."""
+    given = {"stands_in": False, **toml_file.check(VariantSpec, table, file)}
     gguf = given.get("gguf")
     if gguf is not None and not gguf.startswith(("hf:", EMBEDDED)):
         given["gguf"] = str(folder / Path(gguf).expanduser())
-    if "also" in given:
-        given["also"] = tuple(map(str, given["also"]))
     return replace(kept, **given)
 
 

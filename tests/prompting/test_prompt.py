@@ -174,14 +174,18 @@ class TestFilesOfOnesOwn:
     @pytest.mark.parametrize(
         ("name", "text", "message"),
         [
-            ("languages/xx.toml", "\nname = x\n", r"languages/xx\.toml: is no TOML: .*line 2"),
-            ("languages/xx.toml", 'name = "X"', r"languages/xx\.toml: `own_name` must be a text"),
+            ("languages/xx.toml", "\nname = x\n", r"languages/xx\.toml: not valid TOML: .*line 2"),
+            ("languages/xx.toml", 'name = "X"', r"languages/xx\.toml: own_name is missing; it must be a text"),
             (
                 "methods/xx.toml",
                 'kind = "magic"\ndescription = "x"',
-                '`kind` is \'magic\'; write "completion" or "chat"',
+                'kind is \'magic\'; write "completion" or "chat"',
             ),
-            ("methods/xx.toml", 'kind = "chat"\ndescription = "x"\nprefix = "y"', "has 'prefix', which nothing reads"),
+            (
+                "methods/xx.toml",
+                'kind = "chat"\ndescription = "x"\nprefix = "y"',
+                "a chat method does not read 'prefix'",
+            ),
             (
                 "methods/xx.toml",
                 'kind = "completion"\ndescription = "x"\nblock = "y"',
@@ -204,7 +208,7 @@ class TestFilesOfOnesOwn:
         (tmp_path / "languages" / "xx.toml").write_text(
             f'name="X"\nown_name="X"\nquery_heading="Q"\nanswer_heading="A"\nstops={stops}'
         )
-        with pytest.raises(InputError, match="`stops` must be a list of texts"):
+        with pytest.raises(InputError, match=r"stops .*must be a list of texts"):
             prompting.languages(tmp_path)
 
 

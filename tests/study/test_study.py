@@ -92,13 +92,13 @@ def test_the_papers_study_is_its_29_cells() -> None:
     "text, told",
     [
         ("cells = 3", "cells must be a list"),
-        ("[[cells]]\nmodels = ['a']\nmethods = ['urial']", "lacks languages"),
+        ("[[cells]]\nmodels = ['a']\nmethods = ['urial']", "languages is missing"),
         ("[[cells]]\nmodels = ['a']\nmethods = ['urla']\nlanguages = ['en']", "no method 'urla'"),
         ("color = 'red'", "unknown key 'color'"),
         ("[[cells]]\nmodel = ['a']", "unknown key 'model'"),
-        ("[decoding]\ntemperature = 1", "has no"),
+        ("[decoding]\ntemperature = 1", r"\[decoding\]: unknown key 'temperature'"),
         ("title = ", "not valid TOML"),
-        ("[[judges]]\njudge = 3", "must be a str"),
+        ("[[judges]]\njudge = 3", "judge must be a text"),
     ],
 )
 def test_a_wrong_file_names_the_file_and_the_key(tmp_path: Path, text: str, told: str) -> None:

@@ -174,13 +174,13 @@ def test_what_cannot_be_added_is_told_and_nothing_is_written(
     ("text", "said"),
     [
         ("[x", "not valid TOML"),
-        ("x = 1", "is not a table"),
+        ("x = 1", "x must be a table"),
         ('[x]\nlable = "X"', "unknown key 'lable'"),
         ("[x]\nlabel = 3", "label must be a text"),
         ("[x]\nparameters = -1", "parameters must be a number"),
         ("[x.base]\nfile = 'y.gguf'", "unknown key 'file'"),
-        ("[x.base]\ngguf = 7", "gguf is 7, not a str"),
-        ("[x.base]\nalso = 'hf:a/b/c'", "also is 'hf:a/b/c', not a list"),
+        ("[x.base]\ngguf = 7", "gguf must be a text, not 7"),
+        ("[x.base]\nalso = 'hf:a/b/c'", "also must be a list of texts, not 'hf:a/b/c'"),
     ],
 )
 def test_a_registry_file_that_cannot_be_used_is_named_with_its_fault(own_folders: Path, text: str, said: str) -> None:
