@@ -1,11 +1,12 @@
-"""The command line: one file a command, each loaded only when it is called.
+"""The command line: one file for each command, loaded only when the command is called.
 
-``icl --help`` imports click and nothing heavier. A told error (IclError) is one line on stderr and exit 1;
+``icl --help`` imports click and nothing heavier. An expected error (IclError) is one line on stderr and exit 1;
 usage errors exit 2; Ctrl-C exits 130 with everything so far kept.
 """
 
 from __future__ import annotations
 
+import copy
 import importlib
 import os
 import sys
@@ -17,57 +18,94 @@ import click
 from icl_local import __version__
 from icl_local.exceptions import IclError
 
-# command -> module of icl_local.cli that holds it, and the line shown by `icl --help`
-COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("demo", "The whole way on a small embedded model, in minutes."),
-    "run": ("run", "Generate what is missing: models x methods x languages."),
-    "show": ("show", "One query: its prompts and answers side by side."),
-    "judge": ("judge", "Score stored responses with an LLM judge."),
-    "status": ("status", "What is done and what is missing."),
-    "tables": ("tables", "The paper's tables from your rows."),
-    "figures": ("figures", "The paper's figures from your rows, PNG and SVG."),
-    "bootstrap": ("bootstrap", "Seeded bootstrap intervals of every score mean."),
-    "errors": ("errors", "Infinite loops and unintended code."),
-    "sql": ("sql", "Ask the database, read-only."),
-    "report": ("report", "One HTML page with tables, figures and responses."),
-    "snapshot": ("snapshot", "A consistent copy of the database."),
-    "study": ("study", "A whole matrix of cells, planned before it runs."),
-    "models": ("models", "Models this machine can run."),
-    "data": ("data", "Query sets: list, fetch, build, check."),
-    "import": ("import_", "Read other tools' outputs and judgments."),
-    "export": ("export", "Write responses and judgments for other tools."),
-    "merge": ("merge", "Bring the rows of another database into this one."),
-    "forget": ("forget", "Remove rows by a condition, for good."),
-    "translate": ("translate", "Query sets in other languages."),
-    "dpo": ("dpo", "Train a base model with DPO."),
-    "convert": ("convert", "A Hugging Face checkpoint to GGUF, with proof."),
-    "quantize": ("quantize", "A GGUF file in another type."),
-    "probe": ("probe", "Which fast settings change nothing on this machine."),
-    "bench": ("bench", "Speed against what you would use instead."),
-    "doctor": ("doctor", "What is installed, what is missing, what is damaged."),
+Commands = dict[str, tuple[str, str]]  # command -> module of icl_local.cli that holds it, and its line of help
+
+GROUPS: dict[str, Commands] = {
+    "Start": {
+        "demo": ("demo", "Run every step on a small embedded model, in minutes."),
+    },
+    "Run": {
+        "run": ("run", "Generate the missing responses: models x methods x languages."),
+        "judge": ("judge", "Score stored responses with an LLM judge."),
+        "study": ("study", "Plan and run a whole matrix of models, methods and languages."),
+    },
+    "Read": {
+        "status": ("status", "Show what is done and what is missing."),
+        "show": ("show", "Show one query with its prompts and answers side by side."),
+        "errors": ("errors", "Show infinite loops and unintended code."),
+        "tables": ("tables", "Show the paper's tables from your rows."),
+        "figures": ("figures", "Draw the paper's figures from your rows, PNG and SVG."),
+        "bootstrap": ("bootstrap", "Compute seeded bootstrap intervals of every score mean."),
+        "report": ("report", "Write one HTML page with tables, figures and responses."),
+        "sql": ("sql", "Query the database, read-only."),
+    },
+    "Models": {
+        "models": ("models", "List, describe, register and fetch models."),
+        "dpo": ("dpo", "Train a base model with DPO."),
+        "convert": ("convert", "Convert a Hugging Face checkpoint to GGUF, with proof."),
+        "quantize": ("quantize", "Write a GGUF file in another type."),
+    },
+    "Data": {
+        "data": ("data", "List, fetch, build and check query sets."),
+        "translate": ("translate", "Translate query sets and review the translations."),
+        "import": ("import_", "Read other tools' outputs and judgments."),
+        "export": ("export", "Write responses and judgments for other tools."),
+    },
+    "Care": {
+        "db": ("db", "Copy, merge, clean and check the database."),
+        "machine": ("machine", "Find exact settings of this machine and measure its speed."),
+    },
 }
+COMMANDS: Commands = {name: spec for commands in GROUPS.values() for name, spec in commands.items()}
+MOVED = {
+    **dict.fromkeys(("snapshot", "merge", "forget", "doctor"), "db"),
+    **dict.fromkeys(("probe", "bench"), "machine"),
+}  # command of version 0.1 -> the group it belongs to now
 
 
 class LazyGroup(click.Group):
-    """A group that lists its commands from COMMANDS and imports one only to run it or show its help."""
+    """A group that imports a command's module only to run the command or show its help."""
+
+    def __init__(self, *args: Any, groups: dict[str, Commands], moved: dict[str, str] | None = None, **rest: Any):
+        super().__init__(*args, **rest)
+        self.groups = groups
+        self.moved = moved or {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [name for commands in self.groups.values() for name in commands]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"icl_local.cli.{COMMANDS[cmd_name][0]}")
-        command: click.Command = module.command
-        return command
+        for commands in self.groups.values():
+            if cmd_name in commands:
+                module = importlib.import_module(f"icl_local.cli.{commands[cmd_name][0]}")
+                command: click.Command = module.command
+                return command
+        return _moved(cmd_name, self.moved[cmd_name]) if cmd_name in self.moved else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+        width = max(map(len, self.list_commands(ctx)))
+        for title, commands in self.groups.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), line) for name, (_, line) in commands.items()])
+
+
+def _moved(name: str, group: str) -> click.Command:
+    """Return the command of an old name; it prints the new name on stderr and does the same."""
+    command = copy.copy(importlib.import_module(f"icl_local.cli.{name}").command)
+    run = command.callback
+
+    def callback(*args: Any, **options: Any) -> Any:
+        click.echo(f"note: this command is now `icl {group} {name}`; the old name goes with the next version", err=True)
+        return run(*args, **options)
+
+    command.callback, command.hidden = callback, True
+    return command  # type: ignore[no-any-return]
 
 
 @click.group(
     cls=LazyGroup,
+    groups=GROUPS,
+    moved=MOVED,
     context_settings={"auto_envvar_prefix": "ICL", "help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(__version__, prog_name="icl")
@@ -107,5 +145,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def one_line(message: str) -> str:
-    """The message with control characters and line breaks made harmless."""
+    """Return the message on one line, without control characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in message).split())

@@ -1,4 +1,4 @@
-"""`icl bench`: speed against what a user would pick instead."""
+"""`icl machine bench`: speed against what a user would pick instead."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ CONTENDERS = ["create_completion", "server", "transformers fp32", "transformers 
 @click.option("--queries", "source", default="samples", show_default=True, help="FILE or `samples`.")
 @click.option("--limit", type=int, default=64, show_default=True, help="Queries.")
 @click.option("--max-tokens", type=int, default=64, show_default=True, help="New tokens a query.")
-@click.option("--at-once", "parallels", type=SizeList(), default="1,8,16,32", show_default=True)
+@click.option(
+    "--at-once", "parallels", type=SizeList(), default="1,8,16,32", show_default=True, help="Batch sizes, one by one."
+)
 @click.option("--contenders", type=CommaList(), default=",".join(CONTENDERS), help="Peers, by name; `none` for none.")
 @click.option("--server", "servers", multiple=True, help="Base URL of an OpenAI-compatible server that is up.")
 @click.option(
@@ -62,7 +64,7 @@ def command(
 
     Rates are generated tokens over all seconds, the shared prefix included; only ratios mean something.
 
-    Example: icl bench --limit 16 --max-tokens 32
+    Example: icl machine bench --limit 16 --max-tokens 32
     """
     from icl_local import bench, store
     from icl_local.bench import model as random_model

@@ -1,4 +1,4 @@
-"""`icl doctor`: what is installed, what is missing, what is damaged."""
+"""`icl db doctor`: what is installed, what is missing, what is damaged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def command(context: click.Context, repair: bool, db: Path) -> None:
 
     Exit status 1 where something in the database is lost or out of step.
 
-    Example: icl doctor --db icl.duckdb
+    Example: icl db doctor --db icl.duckdb
     """
     from icl_local import store
     from icl_local.store import upkeep
@@ -39,7 +39,7 @@ def command(context: click.Context, repair: bool, db: Path) -> None:
     for finding in findings:
         console.say(finding.message, style="red" if finding.damage else "")
     damaged = any(finding.damage for finding in findings)
-    remedy = "what is left cannot be repaired" if repair else f"try: icl doctor --repair --db {db}"
+    remedy = "what is left cannot be repaired" if repair else f"try: icl db doctor --repair --db {db}"
     console.say(f"{db} needs attention; {remedy}" if damaged else f"{db} is whole")
     context.exit(1 if damaged else 0)
 

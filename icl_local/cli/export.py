@@ -19,7 +19,7 @@ FORMATS = ("just-eval", "alpaca-eval", "csv", "parquet", "every-eval-ever")
     type=click.Choice(["responses", "judgments", "all"]),
     default="responses",
     show_default=True,
-    help="all: every table, as a folder of Parquet files that `icl merge` reads.",
+    help="all: every table, as a folder of Parquet files that `icl db merge` reads.",
 )
 @click.option("--organization", default="unknown", help="Who ran it, for every-eval-ever.")
 @click.option("--model", help="Only this model, by the name `icl status` gives it.")

@@ -1,4 +1,4 @@
-"""`icl forget`: remove responses for good."""
+"""`icl db forget`: remove responses for good."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def command(condition: str | None, allow_again: bool, yes: bool, db: Path, **cho
 
     For good: a rebuild, a merge or a run does not bring them back, unless --allow-again is called.
 
-    Example: icl forget --model "Llama3.2 1B" --where "created_at < '2026-11-01'"
+    Example: icl db forget --model "Llama3.2 1B" --where "created_at < '2026-11-01'"
     """
     from icl_local.store import upkeep
 

@@ -1,4 +1,4 @@
-"""`icl merge`: the rows of another database."""
+"""`icl db merge`: the rows of another database."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def command(other: Path, db: Path) -> None:
 
     Where both have a response and its texts differ, this database's own stays and is listed.
 
-    Example: icl merge laptop2.duckdb --db icl.duckdb
+    Example: icl db merge laptop2.duckdb --db icl.duckdb
     """
     from icl_local.exchange import merge
     from icl_local.store import Store

@@ -1,4 +1,4 @@
-"""`icl probe`: which fast settings change nothing on this machine."""
+"""`icl machine probe`: which fast settings change nothing on this machine."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def command(
     Prompts are decoded one at a time without sharing their prefix, then in batches of several sizes, in another
     order, and stopped and resumed; logits are compared bit by bit. `icl run` uses the result that is stored.
 
-    Example: icl probe --model model.gguf
+    Example: icl machine probe --model model.gguf
     """
     from icl_local.engine import EngineOptions
     from icl_local.running import probe

@@ -1,4 +1,4 @@
-"""`icl snapshot`: a consistent copy of the database."""
+"""`icl db snapshot`: a consistent copy of the database."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from icl_local.cli.options import db_option
 def command(output: Path, force: bool, db: Path) -> None:
     """A consistent copy of the database, also while a run goes on; whole or not at all.
 
-    Example: icl snapshot -o results-2026-11-21.duckdb
+    Example: icl db snapshot -o results-2026-11-21.duckdb
     """
     from icl_local.store import upkeep
 

@@ -101,7 +101,7 @@ def export_judgments(database: Path, out: Path, *, form: str, chosen: Selection)
 
 
 def export_tables(database: Path, folder: Path) -> Exported:
-    """Write every table that has a user's rows as ``folder``/<table>.parquet, which `icl merge` reads."""
+    """Write every table that has a user's rows as ``folder``/<table>.parquet, which `icl db merge` reads."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     template = store.sql_text("table_rows")
     files, count = [], 0

@@ -93,7 +93,9 @@ def start_renderer() -> ChildProcess:
     try:
         return ChildProcess("icl_local.prompting", environment=environment)
     except ChildEnded as error:
-        raise ModelError(f"the process that renders chat templates does not start ({error}); run: icl doctor") from None
+        raise ModelError(
+            f"the process that renders chat templates does not start ({error}); run: icl db doctor"
+        ) from None
 
 
 _RENDERER = SharedChild(start_renderer)

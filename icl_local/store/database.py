@@ -414,7 +414,7 @@ def _told(error: duckdb.Error, path: Path) -> StoreError:
     if any(sign in message for sign in ("No space left", "File too large", "Disk quota")):
         return DiskFull(f"no space left for {path}; free some")
     if "replaying WAL" in message:
-        return _Behind(f"the log of {path} is damaged; run: icl doctor --repair --db {path}")
+        return _Behind(f"the log of {path} is damaged; run: icl db doctor --repair --db {path}")
     if "'pytz' failed to import" in message:
         return StoreError("a timestamp with time zone cannot be read here; cast it in the query: ...::timestamp")
     if "not a valid DuckDB database" in message or "Is a directory" in message:
@@ -422,7 +422,7 @@ def _told(error: duckdb.Error, path: Path) -> StoreError:
     if "database file with version number" in message:
         return StoreError(f"{path} was written by a newer DuckDB; run: pip install -U duckdb")
     if any(sign in message for sign in ("Corrupt", "Could not read enough bytes", "database has been invalidated")):
-        return StoreError(f"{path} is damaged; its rows are in the spool, run: icl doctor --repair --db {path}")
+        return StoreError(f"{path} is damaged; its rows are in the spool, run: icl db doctor --repair --db {path}")
     return StoreError(" ".join(message.split("\n\nLINE ", 1)[0].split()))
 
 

@@ -18,7 +18,7 @@ _BATCH = 500
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing `icl doctor` saw in a database; ``damage`` where something is lost or out of step."""
+    """One thing `icl db doctor` saw in a database; ``damage`` where something is lost or out of step."""
 
     message: str
     damage: bool

@@ -47,7 +47,7 @@ def test_the_command_times_a_random_model_of_a_known_shape(tmp_path: Path, monke
     asked += ["--contenders", "create_completion", "--format", "json", "--db", str(tmp_path / "x.duckdb")]
     files = {}
     for _ in range(2):
-        result = CliRunner().invoke(icl, ["bench", *asked])
+        result = CliRunner().invoke(icl, ["machine", "bench", *asked])
         assert result.exit_code == 0, result.output
         told = {(row["contender"], row["at once"]): row for row in json.loads(result.stdout)}
         assert {("icl-local", 1), ("icl-local", 2), ("create_completion", 1)} <= set(told)

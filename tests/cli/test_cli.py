@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import io
+import json
 import re
 import subprocess
 import sys
@@ -14,19 +15,98 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from icl_local.cli import COMMANDS, console, icl, one_line, progress
+from icl_local.cli import COMMANDS, GROUPS, MOVED, console, icl, main, one_line, progress
 
+BEFORE = json.loads((Path(__file__).parent / "commands_before_the_move.json").read_text())
 HEAVY = ("llama_cpp", "duckdb", "torch", "transformers", "matplotlib", "openai", "numpy", "rich", "ray")
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
+def find(name: str) -> click.Command:
+    """Return the command of a name with spaces, such as ``db snapshot``."""
+    found: click.Command = icl
+    for part in name.split():
+        assert isinstance(found, click.Group)
+        inner = found.get_command(click.Context(found), part)
+        assert inner is not None, name
+        found = inner
+    return found
+
+
+def every_command(group: click.Group = icl, prefix: str = "") -> list[str]:
+    """Return the names of all commands in all groups, hidden ones left out."""
+    names = []
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            names += every_command(command, f"{prefix}{name} ")
+        else:
+            names.append(f"{prefix}{name}")
+    return names
+
+
+@pytest.mark.parametrize("name", every_command())
 def test_every_command_has_help_with_an_example(name: str) -> None:
-    result = CliRunner().invoke(icl, [name, "--help"])
+    result = CliRunner().invoke(icl, [*name.split(), "--help"])
     assert result.exit_code == 0, result.output
-    command = icl.get_command(click.Context(icl), name)
-    assert command is not None
-    if not isinstance(command, click.Group):
-        assert f"icl {name}" in result.output.split("Example", 1)[1]
+    assert f"icl {name}" in result.output.split("Example", 1)[1]
+
+
+@pytest.mark.parametrize("name", every_command())
+def test_every_option_has_a_line_of_help(name: str) -> None:
+    for option in find(name).params:
+        if isinstance(option, click.Option):
+            assert option.help, f"{name}: {option.name}"
+            assert option.help.split()[0] not in ("Of", "Whose", "What", "How"), f"{name}: {option.name}"
+
+
+def test_a_group_of_the_help_has_at_most_eight_commands() -> None:
+    assert list(GROUPS) == ["Start", "Run", "Read", "Models", "Data", "Care"]
+    assert all(1 <= len(commands) <= 8 for commands in GROUPS.values())
+    shown = CliRunner().invoke(icl, ["--help"]).output
+    assert [line for line in shown.splitlines() if line.rstrip(":") in GROUPS] == [f"{name}:" for name in GROUPS]
+    assert not any(f"  {name} " in shown for name in MOVED)
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_every_command_and_option_of_before_still_parses(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list was made from the command line before commands were grouped: name, option, a value for it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FILE").write_text("")
+    (tmp_path / "FOLDER").mkdir()
+    command, before = find(name), BEFORE[name]
+    values = before["options"]
+    required = {option: values[option] for option in before["required"]}
+    for option, value in values.items():
+        given = [part for pair in {**required, option: value}.items() for part in pair if part is not None]
+        context = command.make_context(name, [*given, *before["arguments"]])
+        assert context.args == []
+    assert CliRunner().invoke(icl, [*name.split(), "--help"]).exit_code == 0
+    assert CliRunner().invoke(icl, [*name.split(), "--no-such-option"]).exit_code == 2
+
+
+@pytest.mark.parametrize("name", [name for name in BEFORE if BEFORE[name]["status_without_arguments"] is not None])
+def test_every_exit_status_of_before_is_kept(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ICL_DB", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        main(name.split())
+    assert (ended.value.code or 0) == BEFORE[name]["status_without_arguments"]
+    noted = f"icl {MOVED[name]} {name}" in capsys.readouterr().err if name in MOVED else False
+    assert noted == (name == "doctor")  # the other old names end before they run, by a usage error
+
+
+def test_an_old_name_does_the_same_and_notes_the_new_one(tmp_path: Path) -> None:
+    db = str(tmp_path / "x.duckdb")
+    old = CliRunner().invoke(icl, ["forget", "--where", "true", "--yes", "--db", db])
+    new = CliRunner().invoke(icl, ["db", "forget", "--where", "true", "--yes", "--db", db])
+    assert (type(old.exception), str(old.exception)) == (type(new.exception), str(new.exception))
+    assert "note: this command is now `icl db forget`" in old.stderr
+    assert new.stderr == old.stdout == new.stdout == ""
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -50,7 +130,14 @@ def test_an_error_message_cannot_move_the_cursor() -> None:
 def test_the_readme_lists_every_command() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     listed = readme.split("<!-- commands -->")[1].split("<!-- /commands -->")[0].strip().splitlines()
-    assert listed == [f"| `icl {name}` | {line} |" for name, (_, line) in COMMANDS.items()]
+    rows = []
+    for title, commands in GROUPS.items():
+        for name, (_, line) in commands.items():
+            command = find(name)
+            inner = command.list_commands(click.Context(command)) if isinstance(command, click.Group) else []
+            first = title if name == next(iter(commands)) else ""
+            rows.append(f"| {first} | `icl {name}` {', '.join(inner)} | {line} |".replace("  ", " "))
+    assert listed == rows
 
 
 def test_every_package_is_installed() -> None:
@@ -115,7 +202,7 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(capsys: pytest.Captu
 
 
 @pytest.mark.parametrize("sizes", ["a", "0", "2,x"])
-@pytest.mark.parametrize("command", [["probe", "--model", "m.gguf"], ["bench"]])
+@pytest.mark.parametrize("command", [["machine", "probe", "--model", "m.gguf"], ["machine", "bench"]])
 def test_batch_sizes_are_whole_numbers(command: list[str], sizes: str) -> None:
     result = CliRunner().invoke(icl, [*command, "--at-once", sizes])
     assert result.exit_code == 2

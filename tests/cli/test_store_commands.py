@@ -213,16 +213,16 @@ def test_errors_redetect_renews_every_row(icl: Run, db: Path) -> None:
 
 def test_snapshot_writes_a_copy_and_does_not_overwrite(icl: Run, made: Path, tmp_path: Path) -> None:
     out = tmp_path / "copy.duckdb"
-    assert icl("snapshot", "-o", out, "--db", made)[0] == 0
+    assert icl("db", "snapshot", "-o", out, "--db", made)[0] == 0
     assert count(out, "responses") == 4
-    code, _, err = icl("snapshot", "-o", out, "--db", made)
+    code, _, err = icl("db", "snapshot", "-o", out, "--db", made)
     assert code == 1
     assert "--force" in err
-    assert icl("snapshot", "-o", out, "--force", "--db", made)[0] == 0
+    assert icl("db", "snapshot", "-o", out, "--force", "--db", made)[0] == 0
 
 
 def test_forget_asks_and_keeps_everything_at_a_no(icl: Run, db: Path) -> None:
-    code, _, err = icl("forget", "--method", "urial", "--db", db, stdin="n\n")
+    code, _, err = icl("db", "forget", "--method", "urial", "--db", db, stdin="n\n")
     assert code == 0
     assert "Remove 4 responses" in err
     assert "nothing was removed" in err
@@ -230,21 +230,21 @@ def test_forget_asks_and_keeps_everything_at_a_no(icl: Run, db: Path) -> None:
 
 
 def test_forget_removes_what_meets_every_condition(icl: Run, db: Path) -> None:
-    code, _, err = icl("forget", "--query", 2, "--where", "text = 'plain' -- or 1", "--yes", "--db", db)
+    code, _, err = icl("db", "forget", "--query", 2, "--where", "text = 'plain' -- or 1", "--yes", "--db", db)
     assert code == 0
     assert "2 responses removed" in err
     assert query(db, "select query_id from responses").rows == [("1",), ("1",)]
-    assert "no response is like that" in icl("forget", "--lang", "fr", "--yes", "--db", db)[2]
-    assert "2 rows may be made again" in icl("forget", "--allow-again", "--db", db)[2]
+    assert "no response is like that" in icl("db", "forget", "--lang", "fr", "--yes", "--db", db)[2]
+    assert "2 rows may be made again" in icl("db", "forget", "--allow-again", "--db", db)[2]
 
 
 def test_forget_needs_a_condition(icl: Run, db: Path) -> None:
-    assert icl("forget", "--yes", "--db", db)[0] == 2
+    assert icl("db", "forget", "--yes", "--db", db)[0] == 2
 
 
 @pytest.mark.parametrize("broken", ["colour = 1", "1 = 1) or (1 = 1", "true); delete from raw.responses; --"])
 def test_a_broken_condition_does_not_widen_the_others(icl: Run, db: Path, broken: str) -> None:
-    code, _, err = icl("forget", "--where", broken, "--model", "nobody", "--yes", "--db", db)
+    code, _, err = icl("db", "forget", "--where", broken, "--model", "nobody", "--yes", "--db", db)
     assert "no response is like that" in err if code == 0 else err.startswith("error: ")
     assert count(db, "responses") == 4
 
@@ -255,7 +255,7 @@ def test_a_broken_condition_does_not_widen_the_others(icl: Run, db: Path, broken
 def test_doctor_finds_a_whole_database_whole(icl: Run, tmp_path: Path, made: Path) -> None:
     shutil.copytree(made.parent, tmp_path, dirs_exist_ok=True)
     icl("errors", "--redetect", "--db", tmp_path / "x.duckdb")  # one answer was never scanned for code
-    code, out, err = icl("doctor", "--db", tmp_path / "x.duckdb")
+    code, out, err = icl("db", "doctor", "--db", tmp_path / "x.duckdb")
     assert code == 0
     assert "is whole" in err
     assert "cpu_features" in out
@@ -263,7 +263,7 @@ def test_doctor_finds_a_whole_database_whole(icl: Run, tmp_path: Path, made: Pat
 
 
 def test_doctor_without_a_database_tells_of_the_installation(icl: Run, tmp_path: Path) -> None:
-    code, out, err = icl("doctor", "--db", tmp_path / "x.duckdb")
+    code, out, err = icl("db", "doctor", "--db", tmp_path / "x.duckdb")
     assert code == 0
     assert "Packages" in out
     assert "no database" in err
@@ -273,10 +273,10 @@ def test_doctor_without_a_database_tells_of_the_installation(icl: Run, tmp_path:
 def test_doctor_repairs_a_truncated_database_and_says_what_it_kept(icl: Run, tmp_path: Path) -> None:
     db = fill(tmp_path / "x.duckdb", 1, 2)
     os.truncate(db, 5000)
-    code, _, err = icl("doctor", "--db", db)
+    code, _, err = icl("db", "doctor", "--db", db)
     assert code == 1
-    assert "icl doctor --repair" in err
-    code, out, err = icl("doctor", "--repair", "--db", db)
+    assert "icl db doctor --repair" in err
+    code, out, err = icl("db", "doctor", "--repair", "--db", db)
     assert "responses" in out
     assert "the old file is kept as" in err
     assert "not restored: what only the old file held" in err
@@ -292,9 +292,9 @@ def test_every_missing_extra_comes_with_its_command(monkeypatch: pytest.MonkeyPa
     assert missing["dpo"] == "pip install 'icl-local[dpo]'"
 
 
-@pytest.mark.parametrize("command", ["sql", "status", "errors", "snapshot", "forget", "doctor"])
+@pytest.mark.parametrize("command", ["sql", "status", "errors", "db snapshot", "db forget", "db doctor"])
 def test_help_has_a_line_that_can_be_pasted(icl: Run, command: str) -> None:
-    code, out, _ = icl(command, "--help")
+    code, out, _ = icl(*command.split(), "--help")
     assert code == 0
     assert f"Example: icl {command}" in out
     assert "--db" in out

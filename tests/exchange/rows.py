@@ -113,6 +113,6 @@ def verdict(response_id: str, metric_scores: Mapping[str, float | None]) -> list
 
 
 def command(name: str, *arguments: object, db: Path) -> Result:
-    result = CliRunner().invoke(icl, [name, *map(str, arguments), "--db", str(db)], catch_exceptions=False)
+    result = CliRunner().invoke(icl, [*name.split(), *map(str, arguments), "--db", str(db)], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result

@@ -129,7 +129,7 @@ class TestMerge:
 
     def test_the_command_lists_what_differs(self, both: tuple[Path, Path]) -> None:
         mine, other = both
-        told = command("merge", other, db=mine)
+        told = command("db merge", other, db=mine)
         assert "1 responses differ" in told.stderr
         assert "Tiny 1B" in told.stdout
 

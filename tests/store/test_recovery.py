@@ -77,7 +77,7 @@ def test_a_clock_set_back_changes_nothing(copy: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("size", [0, 100, 20_000])
 def test_a_truncated_database_is_told_and_rebuilt_from_the_spool(copy: Path, size: int) -> None:
     os.truncate(copy, size)
-    with pytest.raises(StoreError, match=r"damaged.*icl doctor --repair|not a DuckDB database"):
+    with pytest.raises(StoreError, match=r"damaged.*icl db doctor --repair|not a DuckDB database"):
         query(copy, "select * from main.responses")
     rebuilt = upkeep.rebuild(copy)
     assert rebuilt.rows["responses"] == 3

@@ -233,7 +233,7 @@ def test_a_study_shared_as_parquet_is_the_same_study(
         sql = f"select count(*) from {view}"
         assert store.query(db, sql).rows == store.query(whole[0], sql).rows
     capsys.readouterr()
-    assert exit_code("merge", str(whole[0]), "--db", str(db)) == 0
+    assert exit_code("db", "merge", str(whole[0]), "--db", str(db)) == 0
     assert "responses" not in capsys.readouterr().out
 
 

@@ -160,7 +160,7 @@ def work(request: pytest.FixtureRequest, tiny_gguf: Path, tmp_path: Path, server
                 once=True,
             )
         case "snapshot":
-            return Work(("snapshot", "-o", "copy.duckdb", "--force"), answered, makes=("copy.duckdb",))
+            return Work(("db", "snapshot", "-o", "copy.duckdb", "--force"), answered, makes=("copy.duckdb",))
         case "migrate":
             return Work(("status",), behind_its_spool)
         case _:

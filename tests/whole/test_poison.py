@@ -202,7 +202,7 @@ def test_what_holds_answers_is_its_owners_alone(poisoned: Path, tmp_path: Path) 
     call("export", "--format", "alpaca-eval", "-o", tmp_path / "a.json", "--db", poisoned)
     call("export", "--format", "parquet", "-o", tmp_path / "x.parquet", "--db", poisoned)
     call("export", "--format", "parquet", "--what", "all", "-o", tmp_path / "all", "--db", poisoned)
-    call("snapshot", "-o", tmp_path / "x.duckdb", "--db", poisoned)
+    call("db", "snapshot", "-o", tmp_path / "x.duckdb", "--db", poisoned)
     call("report", "-o", tmp_path / "x.html", "--db", poisoned)
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert len(files) > 10
