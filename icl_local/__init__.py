@@ -16,18 +16,68 @@ elsewhere), None (silent) or a callback. Paths are str or Path; most names are o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from icl_local.results import Drawing, Report, Table
+    from icl_local.running import Event, RunResult
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "errors", "figure", "query", "report", "table"]
+__all__ = ["__version__", "errors", "figure", "query", "report", "run", "table"]
 
 Names = str | Sequence[str]
+Paths = str | Path | Sequence[str | Path]
 Reading = Literal["strict", "just_eval"]
+
+
+def run(
+    db: str | Path = "icl.duckdb",
+    *,
+    model: Paths = (),
+    backend: str | None = None,
+    dpo: bool = False,
+    method: Names = "zero-shot",
+    lang: Names = "en",
+    queries: Paths | Mapping[str, str | Path] = (),
+    dataset: str | None = None,
+    sample: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    shard: str | None = None,
+    probe: bool = True,
+    max_tokens: int = 1024,
+    repetition_penalty: float = 1.1,
+    kv_type: Literal["f16", "f32"] | None = None,
+    date: str | None = None,
+    stop_on_loop: bool = False,
+    parallel: int | None = None,
+    gpu_layers: int | None = None,
+    threads: int | None = None,
+    cluster: str | None = None,
+    worker_cpus: int | None = None,
+    prompt_dir: str | Path | None = None,
+    command: str = "run",
+    progress: Literal["auto"] | Callable[[Event], None] | None = "auto",
+) -> RunResult:
+    """Generate every missing response of ``model`` x ``method`` x ``lang`` and store it in ``db``.
+
+    ``model``: GGUF files, registry names or hf:owner/repo/file references. ``backend``: openai:MODEL@URL, a server
+    instead of a file. ``queries``: a FILE, LANG=FILE or "samples", or a mapping language -> file. ``sample`` draws
+    queries over split and task with ``seed``; ``limit`` takes the first. ``shard``: "i/n", part i of n. ``parallel``,
+    ``gpu_layers`` and ``threads`` of None are chosen from the file and this machine. ``command`` is recorded with the
+    run.
+
+    A run that was killed resumes where it stopped. A cell in which the model fails ends as ``failed`` and does not stop
+    the others. Raises ConfigError, InputError, ModelError, HubError, ApiError, ClusterError, StoreError.
+    """
+    options = dict(locals())
+    from icl_local.running import run_models
+
+    with _progress(options.pop("progress"), "RunProgress") as callbacks:
+        return run_models(options.pop("db"), **options, **callbacks)
 
 
 def table(
@@ -129,3 +179,15 @@ def report(
     return write_report(
         Path(db), Path(path), judge=judge, reading=reading, max_responses=responses, max_bytes=int(max_mb * 1e6)
     )
+
+
+@contextmanager
+def _progress(progress: Any, kind: str) -> Iterator[dict[str, Any]]:
+    """Yield the callbacks of a library call: those of a class of icl_local.cli.progress, the user's own, or none."""
+    if progress == "auto":
+        from icl_local.cli import progress as displays
+
+        with getattr(displays, kind)() as display:
+            yield display.callbacks()
+    else:
+        yield {} if progress is None else {"on_event" if kind == "RunProgress" else "on_progress": progress}

@@ -28,7 +28,9 @@ CONTENDERS = ["create_completion", "server", "transformers fp32", "transformers 
 @click.command("bench")
 @click.option("--model", default="smollm2-135m", show_default=True, help="GGUF file or registry name.")
 @click.option("--shape", type=click.Choice(["1b"]), help="Random weights of Llama 3.2 1B's shape, built on the spot.")
-@click.option("--type", "type_name", default="q4_0", show_default=True, help="Of --shape: q4_0, q8_0, q4_k_m.")
+@click.option(
+    "--type", "type_name", default="q4_0", show_default=True, help="GGUF type of --shape: q4_0, q8_0, q4_k_m."
+)
 @click.option("--queries", "source", default="samples", show_default=True, help="FILE or `samples`.")
 @click.option("--limit", type=int, default=64, show_default=True, help="Queries.")
 @click.option("--max-tokens", type=int, default=64, show_default=True, help="New tokens a query.")

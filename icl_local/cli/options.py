@@ -169,15 +169,13 @@ def engine_options(command: F) -> F:
 
 
 def decoding_options(command: F) -> F:
-    """What of the decoding changes the text; the study's values by default."""
+    """Decoding settings that change the text; the study's values by default."""
     for option in reversed(
         [
-            click.option("--max-tokens", type=int, default=1024, show_default=True, help="Limit of an answer."),
-            click.option(
-                "--repetition-penalty", type=float, default=1.1, show_default=True, help="As Transformers applies it."
-            ),
+            click.option("--max-tokens", type=int, help="Largest number of new tokens of an answer."),
+            click.option("--repetition-penalty", type=float, help="Repetition penalty, as Transformers applies it."),
             click.option("--kv-type", type=click.Choice(["f16", "f32"]), help="KV cache; f32 for F32 files, else f16."),
-            click.option("--date", "chat_date", help="Date (YYYY-MM-DD) for chat templates that print today's."),
+            click.option("--date", help="Date (YYYY-MM-DD) for chat templates that print today's."),
             click.option("--stop-on-loop", is_flag=True, help="End an answer once it loops; recorded as such."),
         ]
     ):

@@ -67,6 +67,10 @@ class CellResult:
     stats: Stats | None
     error: str | None = None
 
+    def __repr__(self) -> str:
+        error = f": {self.error}" if self.error else ""
+        return f"<{self.cell.label}: {self.status}, {self.n_new} new of {self.n_queries}{error}>"
+
 
 @dataclass(frozen=True)
 class RunResult:
