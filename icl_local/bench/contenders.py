@@ -24,7 +24,7 @@ def create_completion_loop(job: dict[str, Any]) -> dict[str, float]:
     """``Llama.create_completion`` once a prompt; the object keeps the KV cache of the prefix between calls."""
     import llama_cpp
 
-    _never_end()
+    _prepare_binding()
     started = time.perf_counter()
     llama = llama_cpp.Llama(
         model_path=job["model"],
@@ -46,16 +46,29 @@ def serve() -> None:
     """llama-cpp-python's OpenAI server in this process, with the arguments after ``serve``."""
     import runpy
 
-    _never_end()
+    _prepare_binding()
     sys.argv = ["llama_cpp.server", *sys.argv[2:]]
     runpy.run_module("llama_cpp.server", run_name="__main__")
 
 
-def _never_end() -> None:
-    """Let no token end a generation, at no cost; llama-cpp-python would apply a logit bias in Python."""
+def _prepare_binding() -> None:
+    """Let no token end a generation, at no cost (llama-cpp-python would apply a logit bias in Python), and choose the
+    kernels that the engine chooses.
+    """
     import llama_cpp.llama_cpp as binding
 
+    from icl_local.engine.llama import repacks
+    from icl_local.engine.protocol import EngineOptions
+
+    defaults, repack = binding.llama_model_default_params, repacks(EngineOptions())
+
+    def model_params() -> Any:
+        params = defaults()
+        params.use_extra_bufts = repack
+        return params
+
     binding.llama_vocab_is_eog = lambda vocab, token: False
+    binding.llama_model_default_params = model_params
 
 
 def transformers_generate(job: dict[str, Any], dtype: str) -> dict[str, float]:

@@ -28,7 +28,7 @@ from icl_local.detect.critical_errors import (
 )
 from icl_local.resources import read_text
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 LITERAL_LOOP = re.compile(r"(.+?)\1{5,}", re.DOTALL)
 
 

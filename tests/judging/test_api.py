@@ -337,9 +337,9 @@ def test_concurrency_grows_until_the_server_pushes_back():
 JUDGE_IN_A_PROCESS = """
 import sys
 from pathlib import Path
-from icl_local.judge.api import ApiJudge
-from icl_local.judge.runner import judge_missing
-from icl_local.judge.template import Templates
+from icl_local.judging.api import ApiJudge
+from icl_local.judging.runner import judge_missing
+from icl_local.judging.template import Templates
 from icl_local.openai_client import ApiClient
 
 api = ApiClient("faulty-1", base_url=sys.argv[2], backoff=0.01, concurrency=int(sys.argv[3]))

@@ -131,7 +131,7 @@ def llama_server(embedded_model: Path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(embedded_model), "--host", "127.0.0.1"]
+    command = [sys.executable, "-m", "tests.llama_server", "--model", str(embedded_model), "--host", "127.0.0.1"]
     command += ["--port", str(port), "--n_ctx", "2048", "--model_alias", "smollm2", "--verbose", "false"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}/v1"
