@@ -82,6 +82,7 @@ def render() -> str:
     """Return the generated part of the page: a table of the rooms and a graph."""
     graph, levels = arrows(), floors()
     lines = ["| floor | room | purpose | imports |", "|---|---|---|---|"]
+    lines.append(f"| - | `__init__.py` | The front door. | {', '.join(sorted(imported(PACKAGE / '__init__.py')))} |")
     for floor, names in zip(range(len(levels), 0, -1), levels, strict=True):
         for room in names:
             name = f"`{room}/`" if (PACKAGE / room).is_dir() else f"`{room}.py`"
