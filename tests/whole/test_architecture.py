@@ -79,19 +79,23 @@ def needed(graph: dict[str, set[str]]) -> list[tuple[str, str]]:
 
 
 def render() -> str:
-    """Return the generated part of the page: a table of the rooms and a graph."""
+    """Return the generated part of the page: a table of the rooms and a graph; imports of ground files are left out."""
     graph, levels = arrows(), floors()
+    ground = {room for room in graph if not (PACKAGE / room).is_dir()}
     lines = ["| floor | room | purpose | imports |", "|---|---|---|---|"]
-    lines.append(f"| - | `__init__.py` | The front door. | {', '.join(sorted(imported(PACKAGE / '__init__.py')))} |")
+    lines.append(f"| - | `__init__.py` | The front door. | {listed(imported(PACKAGE / '__init__.py') - ground)} |")
     for floor, names in zip(range(len(levels), 0, -1), levels, strict=True):
         for room in names:
-            name = f"`{room}/`" if (PACKAGE / room).is_dir() else f"`{room}.py`"
-            lines.append(f"| {floor} | {name} | {purpose(room)} | {', '.join(sorted(graph[room])) or '-'} |")
-    ground = {room for room in graph if not (PACKAGE / room).is_dir()}
+            name = f"`{room}.py`" if room in ground else f"`{room}/`"
+            lines.append(f"| {floor} | {name} | {purpose(room)} | {listed(graph[room] - ground)} |")
     walked = {room: to - ground for room, to in graph.items() if room not in ground}
     lines += ["", "```mermaid", "graph TD"]
     lines += [f"    {room} --> {to}" for room, to in needed(walked)]
     return "\n".join([*lines, "```"])
+
+
+def listed(names: set[str]) -> str:
+    return ", ".join(sorted(names)) or "-"
 
 
 def split_page() -> tuple[str, str, str]:
