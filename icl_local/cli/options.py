@@ -28,7 +28,8 @@ def defaults_of(function: Callable[..., Any]) -> Callable[[click.Command], click
     def apply(command: click.Command) -> click.Command:
         for option in command.params:
             value = parameters[option.name].default if option.name in parameters else None
-            if isinstance(option, click.Option) and value not in (None, False, inspect.Parameter.empty):
+            given = value is not None and value is not False and value is not inspect.Parameter.empty
+            if isinstance(option, click.Option) and given:
                 option.default = str(value) if isinstance(value, Path) else value
                 option.show_default = value != () and not isinstance(value, bool)
         return command
