@@ -1,4 +1,4 @@
-"""The one reader of installed data files: prompts/, models/ and db/ of the source tree, installed as packages.
+"""The one reader of installed data files: prompts/, models/, db/ and scripts/contenders/, installed as packages.
 
 User folders come first where a caller passes them, so a file of the same name replaces the built-in one.
 """
@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
-PACKAGES = {"prompts": "icl_local.prompts", "models": "icl_local.models", "db": "icl_local.db"}
-
 
 def read_text(folder: str, name: str, *, overlay: Path | None = None) -> str:
     """Text of the data file ``name`` (may hold ``/``) in ``folder`` (prompts, models or db), UTF-8.
@@ -19,13 +17,18 @@ def read_text(folder: str, name: str, *, overlay: Path | None = None) -> str:
     """
     if overlay is not None and (overlay / name).is_file():
         return (overlay / name).read_text(encoding="utf-8")
-    return resources.files(PACKAGES[folder]).joinpath(name).read_text(encoding="utf-8")
+    return resources.files(f"icl_local.{folder}").joinpath(name).read_text(encoding="utf-8")
+
+
+def path(folder: str, name: str) -> Path:
+    """Return the path of a data file that another process reads; the package is installed as plain files."""
+    return Path(str(resources.files(f"icl_local.{folder}").joinpath(name)))
 
 
 def names(folder: str, under: str = "", *, suffix: str = "", overlay: Path | None = None) -> list[str]:
     """Sorted file names directly in ``folder``/``under`` that end in ``suffix``, a user's overlay joined in."""
     found: set[str] = set()
-    root = resources.files(PACKAGES[folder]).joinpath(under) if under else resources.files(PACKAGES[folder])
+    root = resources.files(f"icl_local.{folder}").joinpath(under) if under else resources.files(f"icl_local.{folder}")
     entries: Iterable[str] = (entry.name for entry in root.iterdir() if entry.is_file()) if root.is_dir() else ()
     found.update(entries)
     if overlay is not None and (overlay / under).is_dir():

@@ -1,7 +1,7 @@
-"""The benchmark: the same work done by this engine and by what a user would pick instead, in one run.
+"""The benchmark: the same work by this engine and by what a user would pick instead, in one run.
 
-The work is URIAL prompts over N queries, M new tokens each, end of generation ignored. Peers run in processes of
-their own, one after the other (bench_contenders.py). Only ratios within one run mean something on a shared machine.
+The work is URIAL prompts over N queries, M new tokens each, end of generation ignored. The contenders run one after
+the other in processes of their own (scripts/contenders). On a shared machine only ratios within one run are meaningful.
 """
 
 from __future__ import annotations
@@ -17,23 +17,29 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from icl_local import prompting, store
+from icl_local import engine, prompting, resources, store
 from icl_local.engine import EngineOptions, Request, Worker, exact
 from icl_local.exceptions import EngineError
+from icl_local.files import draft_file
 from icl_local.identity import key_of
-from icl_local.prompting import Query
-from icl_local.weights import read_info
+from icl_local.prompting import SAMPLES, Query, queries
+from icl_local.weights import cache_folder, read_info, registry
 
 ENGINE = "icl-local"
+LOOP = "create_completion"  # llama-cpp-python's loop over prompts, which rates are compared with
+CONTENDERS = (LOOP, "server", "transformers fp32", "transformers bf16")
+SHAPES = {  # Llama 3.2 1B, from its published configuration
+    "1b": {"layers": 16, "embd": 2048, "heads": 32, "kv_heads": 8, "ff": 8192, "vocab": 128256}
+}
 _SERVER_START_SECONDS = 120
 
 
 @dataclass(frozen=True)
 class Result:
-    """One contender: ``seconds`` for all prompts and tokens, prefix included, load and warm-up apart.
+    """One contender: ``seconds`` for all prompts and tokens, prefix included, without loading and warm-up.
 
-    ``decode_rate`` is tokens a second once all prompts are in; ``outside_share`` the part of the time not spent in
-    llama_decode. Both are None where a contender does not tell.
+    ``decode_rate``: tokens a second after all prompts are processed. ``outside_share``: share of the time outside
+    llama_decode. Both are None if a contender does not report them.
     """
 
     contender: str
@@ -54,13 +60,108 @@ class Result:
         return self.new_tokens / self.seconds if self.seconds else 0.0
 
 
+@dataclass(frozen=True)
+class Benchmark:
+    """All results for one model file. ``rows`` are for people, with the rate also as a multiple of the loop's."""
+
+    model: Path
+    results: tuple[Result, ...]
+
+    columns = (
+        "contender", "at once", "tokens/s", "x loop", "seconds", "load s", "warm-up s", "decode tokens/s",
+        "outside decode %", "MB", "error",
+    )  # fmt: skip
+
+    def rows(self) -> list[tuple[object, ...]]:
+        """Return one row a contender, with the fields of ``columns``."""
+        loop = next((r.tokens_per_second for r in self.results if r.contender == LOOP), 0.0)
+        return [
+            (
+                r.contender,
+                r.parallel,
+                r.tokens_per_second or None,
+                r.tokens_per_second / loop if loop and r.tokens_per_second else None,
+                r.seconds or None,
+                r.load_seconds or None,
+                r.warmup_seconds or None,
+                r.decode_rate,
+                None if r.outside_share is None else 100 * r.outside_share,
+                None if r.peak_rss_bytes is None else r.peak_rss_bytes // 10**6,
+                r.error,
+            )
+            for r in self.results
+        ]
+
+
 def run(
+    db: Path,
+    *,
+    model: str = "smollm2-135m",
+    shape: str | None = None,
+    type_name: str = "q4_0",
+    source: str = SAMPLES,
+    limit: int = 64,
+    max_tokens: int = 64,
+    parallels: Sequence[int] = (1, 8, 16, 32),
+    contenders: Sequence[str] = CONTENDERS,
+    servers: Sequence[str] = (),
+    batched_bench: Path | None = None,
+    parallel: int | None = None,
+    gpu_layers: int | None = None,
+    threads: int | None = None,
+    on_event: Callable[[str], None] = lambda text: None,
+) -> Benchmark:
+    """Time a GGUF file or registry name, or with ``shape`` a random model of that shape, and store the results.
+
+    ``source``: a file of queries or ``samples``. The contender ``none`` stands for no contender. Raises UnknownName,
+    ModelError, InputError, StoreError.
+    """
+    if shape is not None:
+        path = random_model(shape, type_name, on_event=on_event)
+    else:
+        path = registry.resolve(model, method_kind="completion").path
+    found = queries.samples("en") if source == SAMPLES else queries.load_file(Path(source), language="en")
+    results = compare(
+        path,
+        found.queries[:limit],
+        max_tokens=max_tokens,
+        parallels=parallels,
+        contenders=[name for name in contenders if name != "none"],
+        servers=servers,
+        batched_bench=batched_bench,
+        options=EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads),
+        on_event=on_event,
+    )
+    rows = database_rows(
+        results, model=path.name, quantization=read_info(path).quantization, n_queries=len(found.queries[:limit])
+    )
+    with store.Store(db) as writer:
+        writer.put([("benchmarks", row) for row in rows])
+    return Benchmark(path, tuple(results))
+
+
+def random_model(shape: str, type_name: str, *, on_event: Callable[[str], None] = lambda text: None) -> Path:
+    """Return a file of random weights, built once in the cache folder; building needs about 3 GB of memory."""
+    folder = cache_folder() / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    path, full = (folder / f"random-{shape}.{name}.gguf" for name in (type_name, "f16"))
+    if not path.exists():
+        on_event(f"building {path.name}, once")
+        if not full.exists():
+            tokenizer = registry.resolve("smollm2-135m", method_kind="completion").path
+            with draft_file(full, unique=False) as draft:
+                _script("random_model", {"path": str(draft), "tokenizer": str(tokenizer), "shape": SHAPES[shape]})
+        engine.quantize(full, path, type_name)
+    return path
+
+
+def compare(
     model: Path,
     queries: Sequence[Query],
     *,
     max_tokens: int = 64,
     parallels: Sequence[int] = (1, 4, 8, 16, 32),
-    contenders: Sequence[str] = ("create_completion", "server", "transformers fp32", "transformers bf16"),
+    contenders: Sequence[str] = CONTENDERS,
     servers: Sequence[str] = (),
     batched_bench: Path | None = None,
     concurrencies: Sequence[int] = (1, 4),
@@ -68,11 +169,11 @@ def run(
     settings: dict[str, Any] | None = None,
     on_event: Callable[[str], None] = lambda text: None,
 ) -> list[Result]:
-    """All results; a contender that is missing or fails has its ``error`` and no rate.
+    """Return all results; a contender that is missing or fails has its ``error`` and no rate.
 
-    ``servers`` are base URLs of servers that are up; ``batched_bench`` is a llama-batched-bench program, which decodes
-    the mean prompt shared by ``parallels`` sequences without picking tokens: a limit. ``settings`` are the engine's
-    (from a probe), the first candidate for the file's type by default.
+    ``servers`` are base URLs of servers that are running; ``batched_bench`` is a llama-batched-bench program, which
+    decodes the mean prompt shared by ``parallels`` sequences without picking tokens: a limit. ``settings`` are the
+    engine's (from a probe), by default the first candidate for the file's type.
     """
     info = read_info(model)
     prompts = [prompting.build(query, method="urial", language=query.language).text for query in queries]
@@ -105,8 +206,10 @@ def run(
     return found
 
 
-def rows(results: Sequence[Result], *, model: str, quantization: str, n_queries: int) -> list[dict[str, object]]:
-    """Rows of raw.benchmarks: one run of the benchmark shares a benchmark_id."""
+def database_rows(
+    results: Sequence[Result], *, model: str, quantization: str, n_queries: int
+) -> list[dict[str, object]]:
+    """Return rows of raw.benchmarks: one run of the benchmark shares a benchmark_id."""
     created_at = store.now()
     benchmark_id = key_of(kind="benchmark", model=model, created_at=created_at)
     return [
@@ -129,7 +232,7 @@ def rows(results: Sequence[Result], *, model: str, quantization: str, n_queries:
 
 
 def _limits(worker: Worker, settings: dict[str, Any], on_event: Callable[[str], None]) -> Iterator[Result]:
-    """What this build can do at most: prompt processing over some hundred tokens, and one sequence alone."""
+    """Time what this build can do at most: prompt processing over some hundred tokens, and one sequence alone."""
     on_event("limits of this build")
     text = " ".join(exact.WORDS * 12)
     list(worker.generate([Request("w", text[:200], 1, ignore_eog=True)], **settings))
@@ -174,46 +277,45 @@ def _batched_bench(program: Path, model: Path, prompt: int, new: int, parallel: 
     command += [word for name, value in sizes.items() for word in (f"-{name}", str(value))]
     try:
         done = subprocess.run(command, capture_output=True, text=True)
-        told = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
+        printed = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
     except (OSError, StopIteration) as error:
         return Result(program.name, parallel, 0, 0, 0.0, error=str(error) or f"{program.name} wrote no result")
-    return Result(program.name, parallel, prompt, new * parallel, told["t"], decode_rate=told["speed_tg"])
+    return Result(program.name, parallel, prompt, new * parallel, printed["t"], decode_rate=printed["speed_tg"])
 
 
 def _child(contender: str, parallel: int, job: dict[str, Any]) -> Result:
-    done = subprocess.run(
-        [sys.executable, "-m", "icl_local.bench.contenders"], input=json.dumps(job), capture_output=True, text=True
-    )
+    try:
+        printed = _script("contender", job)
+    except EngineError as error:
+        return Result(contender, parallel, 0, 0, 0.0, error=str(error))
+    return Result(contender, parallel, **json.loads(printed.strip().splitlines()[-1]))
+
+
+def _script(name: str, job: dict[str, Any]) -> str:
+    """Run a program of scripts/contenders with ``job`` on stdin; raises EngineError with the last line of stderr."""
+    command = [sys.executable, str(resources.path("contenders", f"{name}.py"))]
+    done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True)
     if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        return Result(contender, parallel, 0, 0, 0.0, error=lines[-1])
-    return Result(contender, parallel, **json.loads(done.stdout.strip().splitlines()[-1]))
+        raise EngineError((done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1])
+    return done.stdout
 
 
 def _server(contender: str, job: dict[str, Any], base_url: str | None, concurrency: int) -> Result:
     if base_url is None:
         missing = "not installed; run: pip install 'llama-cpp-python[server]'"
         return Result(contender, concurrency, 0, 0, 0.0, error=missing)
-    asked = {**job, "contender": "server", "base_url": base_url, "concurrency": concurrency}
-    return _child(contender, concurrency, asked)
+    job = {**job, "contender": "server", "base_url": base_url, "concurrency": concurrency}
+    return _child(contender, concurrency, job)
 
 
 @contextlib.contextmanager
 def _own_server(job: dict[str, Any]) -> Iterator[str | None]:
-    """llama-cpp-python's server on loopback with the same file and threads; None where it is not installed."""
+    """Run llama-cpp-python's server on loopback with the same file and threads; yield None if it is not installed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "icl_local.bench.contenders",
-        "serve",
-        "--model",
-        job["model"],
-        "--host",
-        "127.0.0.1",
-    ]
+    command = [sys.executable, str(resources.path("contenders", "contender.py")), "serve"]
+    command += ["--model", job["model"], "--host", "127.0.0.1"]
     command += ["--port", str(port), "--n_ctx", str(job["n_ctx"])]
     command += ["--n_threads", str(job["threads"]), "--n_threads_batch", str(job["threads"])]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

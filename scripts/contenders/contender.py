@@ -1,11 +1,10 @@
-"""What a user would pick instead, each run in a process of its own: ``python -m icl_local.bench.contenders``.
+"""What a user would pick instead of this engine, each run in a process of its own by `icl bench`.
 
-Reads one JSON object on standard input (contender, model, prompts, max_tokens, threads, base_url, concurrency) and
-prints one: load_seconds, warmup_seconds, seconds, new_tokens, prompt_tokens. Every contender decodes greedily with a
-repetition penalty of 1.1 in its own reading, a fixed number of tokens (end of generation ignored), on the same
-threads, and reuses the common prefix wherever it can do so. With ``serve`` as first argument it is llama-cpp-python's
-own server, the other arguments being that server's. The one module beside engine/llama.py that imports llama_cpp: here
-the package itself is what is measured.
+Reads one JSON object from stdin (contender, model, prompts, max_tokens, threads, base_url, concurrency) and prints one:
+load_seconds, warmup_seconds, seconds, new_tokens, prompt_tokens. Every contender decodes greedily with its own reading
+of a repetition penalty of 1.1, a fixed number of tokens (end of generation ignored), on the same threads, and reuses
+the common prefix if it can. With ``serve`` as first argument it is llama-cpp-python's own server, which takes the
+other arguments. It imports nothing of icl_local: the libraries themselves are measured.
 """
 
 from __future__ import annotations
@@ -52,23 +51,19 @@ def serve() -> None:
 
 
 def _prepare_binding() -> None:
-    """Let no token end a generation, at no cost (llama-cpp-python would apply a logit bias in Python), and choose the
-    kernels that the engine chooses.
-    """
+    """Let no token end a generation, without a logit bias in Python; and use no AMX kernels, as the engine does."""
     import llama_cpp.llama_cpp as binding
 
-    from icl_local.engine.llama import repacks
-    from icl_local.engine.protocol import EngineOptions
-
-    defaults, repack = binding.llama_model_default_params, repacks(EngineOptions())
-
-    def model_params() -> Any:
-        params = defaults()
-        params.use_extra_bufts = repack
-        return params
-
     binding.llama_vocab_is_eog = lambda vocab, token: False
-    binding.llama_model_default_params = model_params
+    if b"AMX_INT8 = 1" in binding.llama_print_system_info():  # see repacks in icl_local/engine/llama.py
+        defaults = binding.llama_model_default_params
+
+        def without_amx() -> Any:
+            parameters = defaults()
+            parameters.use_extra_bufts = False
+            return parameters
+
+        binding.llama_model_default_params = without_amx
 
 
 def transformers_generate(job: dict[str, Any], dtype: str) -> dict[str, float]:

@@ -1,41 +1,21 @@
-"""A random-weight GGUF of a known shape for the benchmark: speed does not depend on the values.
+"""Write an F16 GGUF file of a given shape with random weights, for `icl bench --shape`.
 
-Tokenizer and chat template come from the embedded model; ids beyond its vocabulary are filled with unused ones.
+Speed does not depend on the values. The tokenizer comes from another file; ids beyond its vocabulary are unused ones.
+Reads one JSON object from stdin: shape (layers, embd, heads, kv_heads, ff, vocab), tokenizer and path (files).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+import json
+import sys
 
-from icl_local import engine
-from icl_local.files import draft_file
-from icl_local.weights import cache_folder, registry
-
-# Llama 3.2 1B, from its published configuration
-SHAPES = {"1b": {"layers": 16, "embd": 2048, "heads": 32, "kv_heads": 8, "ff": 8192, "vocab": 128256}}
+import gguf
+import numpy as np
 
 
-def build(shape: str, type_name: str, *, on_event: Callable[[str], None] = lambda text: None) -> Path:
-    """The file, made once and kept in the cache folder; about 3 GB are needed while it is made."""
-    folder = cache_folder() / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"random-{shape}.{type_name}.gguf"
-    if not path.exists():
-        on_event(f"building {path.name}, once")
-        full = folder / f"random-{shape}.f16.gguf"
-        if not full.exists():
-            with draft_file(full, unique=False) as draft:
-                _write(draft, **SHAPES[shape])
-        engine.quantize(full, path, type_name)
-    return path
-
-
-def _write(path: Path, *, layers: int, embd: int, heads: int, kv_heads: int, ff: int, vocab: int) -> None:
-    import gguf
-    import numpy as np
-
-    source = gguf.GGUFReader(registry.resolve("smollm2-135m", method_kind="completion").path)
+def write(path: str, tokenizer: str, *, layers: int, embd: int, heads: int, kv_heads: int, ff: int, vocab: int) -> None:
+    """Write the file at ``path``; the seed is fixed."""
+    source = gguf.GGUFReader(tokenizer)
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     writer.add_context_length(131072)
@@ -87,3 +67,8 @@ def _write(path: Path, *, layers: int, embd: int, heads: int, kv_heads: int, ff:
         else:
             writer.write_tensor_data((rng.standard_normal(shape, dtype=np.float32) * 0.02).astype(np.float16))
     writer.close()
+
+
+if __name__ == "__main__":
+    job = json.load(sys.stdin)
+    write(job["path"], job["tokenizer"], **job["shape"])

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from icl_local import bench, store
-from icl_local.bench import model
+from icl_local.bench.bench import SHAPES
 from icl_local.cli import icl
 from icl_local.engine.protocol import EngineOptions, Request
 from icl_local.engine.worker import Worker
@@ -18,41 +18,41 @@ from icl_local.weights.gguf_file import read_info
 
 
 def test_contenders_generate_the_same_number_of_tokens(tmp_path: Path, tiny_gguf: Path) -> None:
-    asked = queries.samples("en").queries[:3]
-    results = bench.run(
-        tiny_gguf, asked, max_tokens=6, parallels=(1, 2), contenders=("create_completion", "server"), concurrencies=(2,)
+    some = queries.samples("en").queries[:3]
+    results = bench.compare(
+        tiny_gguf, some, max_tokens=6, parallels=(1, 2), contenders=("create_completion", "server"), concurrencies=(2,)
     )
-    told = {(r.contender, r.parallel): r for r in results if not r.contender.startswith("limit")}
-    assert set(told) == {
+    found = {(r.contender, r.parallel): r for r in results if not r.contender.startswith("limit")}
+    assert set(found) == {
         ("icl-local", 1),
         ("icl-local", 2),
         ("create_completion", 1),
         ("server (llama-cpp-python)", 2),
     }
     assert {r.error for r in results} == {None}
-    assert {r.new_tokens for r in told.values()} <= {18, 21}  # llama-cpp-python counts one more a prompt
-    assert told["icl-local", 2].new_tokens == 18
+    assert {r.new_tokens for r in found.values()} <= {18, 21}  # llama-cpp-python counts one more a prompt
+    assert found["icl-local", 2].new_tokens == 18
     assert all(r.tokens_per_second > 0 for r in results)
     with store.Store(tmp_path / "x.duckdb") as writer:
-        rows = bench.rows(results, model="tiny.gguf", quantization="F32", n_queries=3)
+        rows = bench.database_rows(results, model="tiny.gguf", quantization="F32", n_queries=3)
         writer.put([("benchmarks", row) for row in rows])
     assert store.query(tmp_path / "x.duckdb", "select count(*) from raw.benchmarks").rows == [(6,)]
 
 
 def test_the_command_times_a_random_model_of_a_known_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"layers": 2, "embd": 64, "heads": 4, "kv_heads": 2, "ff": 128, "vocab": 49_280}
-    monkeypatch.setitem(model.SHAPES, "1b", small)
+    monkeypatch.setitem(SHAPES, "1b", small)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    asked = ["--shape", "1b", "--type", "q8_0", "--limit", "2", "--max-tokens", "3", "--at-once", "1,2"]
-    asked += ["--contenders", "create_completion", "--format", "json", "--db", str(tmp_path / "x.duckdb")]
+    arguments = ["--shape", "1b", "--type", "q8_0", "--limit", "2", "--max-tokens", "3", "--at-once", "1,2"]
+    arguments += ["--contenders", "create_completion", "--format", "json", "--db", str(tmp_path / "x.duckdb")]
     files = {}
     for _ in range(2):
-        result = CliRunner().invoke(icl, ["machine", "bench", *asked])
+        result = CliRunner().invoke(icl, ["machine", "bench", *arguments])
         assert result.exit_code == 0, result.output
-        told = {(row["contender"], row["at once"]): row for row in json.loads(result.stdout)}
-        assert {("icl-local", 1), ("icl-local", 2), ("create_completion", 1)} <= set(told)
-        assert all(row["error"] is None and row["tokens/s"] > 0 for row in told.values())
-        assert told["create_completion", 1]["x loop"] == pytest.approx(1)
+        found = {(row["contender"], row["at once"]): row for row in json.loads(result.stdout)}
+        assert {("icl-local", 1), ("icl-local", 2), ("create_completion", 1)} <= set(found)
+        assert all(row["error"] is None and row["tokens/s"] > 0 for row in found.values())
+        assert found["create_completion", 1]["x loop"] == pytest.approx(1)
         built = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "icl-local" / "bench").iterdir()}
         assert files in ({}, built)  # made once
         files = built
@@ -62,8 +62,8 @@ def test_the_command_times_a_random_model_of_a_known_shape(tmp_path: Path, monke
     assert (info.quantization, info.parameters) == ("Q8_0", 49_280 * 64 + 64 + 2 * block)
 
 
-def test_a_contender_that_fails_is_told_and_has_no_rate(tiny_gguf: Path) -> None:
-    result = bench.run(
+def test_a_contender_that_fails_has_its_error_and_no_rate(tiny_gguf: Path) -> None:
+    result = bench.compare(
         tiny_gguf, queries.samples("en").queries[:1], max_tokens=2, parallels=(), contenders=(),
         servers=("http://127.0.0.1:9/v1",), concurrencies=(1,),
     )[-1]  # fmt: skip
@@ -82,12 +82,12 @@ def test_llama_batched_bench_is_a_limit_beside_the_others(
     tmp_path: Path, tiny_gguf: Path, printed: str, rate: float | None, error: str | None
 ) -> None:
     program = tmp_path / "llama-batched-bench"
-    program.write_text(f"#!/bin/sh\necho \"$@\" >'{tmp_path}/asked'\necho '{printed}'\n")
+    program.write_text(f"#!/bin/sh\necho \"$@\" >'{tmp_path}/arguments'\necho '{printed}'\n")
     program.chmod(0o755)
-    asked = queries.samples("en").queries[:2]
-    result = bench.run(tiny_gguf, asked, max_tokens=3, parallels=(2,), contenders=(), batched_bench=program)[-1]
+    some = queries.samples("en").queries[:2]
+    result = bench.compare(tiny_gguf, some, max_tokens=3, parallels=(2,), contenders=(), batched_bench=program)[-1]
     assert (result.contender, result.parallel, result.decode_rate, result.error) == (program.name, 2, rate, error)
-    assert "-ntg 3 -npl 2" in (tmp_path / "asked").read_text()
+    assert "-ntg 3 -npl 2" in (tmp_path / "arguments").read_text()
 
 
 def resident_bytes(pid: int) -> int:

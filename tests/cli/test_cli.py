@@ -142,7 +142,7 @@ def test_every_package_is_installed() -> None:
     config.read(root / "setup.cfg")
     listed = set(config["options"]["packages"].split())
     found = {".".join(p.parent.relative_to(root).parts) for p in (root / "icl_local").rglob("__init__.py")}
-    assert listed == found | {"icl_local.prompts", "icl_local.models", "icl_local.db"}
+    assert listed == found | {"icl_local.prompts", "icl_local.models", "icl_local.db", "icl_local.contenders"}
 
 
 def test_messages_appear_above_the_bars_that_are_being_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
