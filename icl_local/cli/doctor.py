@@ -1,4 +1,4 @@
-"""`icl db doctor`: what is installed, what is missing, what is damaged."""
+"""`icl db doctor`: check the installation and the database."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from icl_local.exceptions import EngineError
 @db_option
 @click.pass_context
 def command(context: click.Context, repair: bool, db: Path) -> None:
-    """What is installed and how it was built, what is missing, and whether the database is whole.
+    """Show what is installed, how it was built and what is missing, and check the database.
 
-    Exit status 1 where something in the database is lost or out of step.
+    Exit status 1 if something in the database is lost or out of step.
 
     Example: icl db doctor --db icl.duckdb
     """
@@ -39,7 +39,7 @@ def command(context: click.Context, repair: bool, db: Path) -> None:
     for finding in findings:
         console.say(finding.message, style="red" if finding.damage else "")
     damaged = any(finding.damage for finding in findings)
-    remedy = "what is left cannot be repaired" if repair else f"try: icl db doctor --repair --db {db}"
+    remedy = "the rest cannot be repaired" if repair else f"try: icl db doctor --repair --db {db}"
     console.say(f"{db} needs attention; {remedy}" if damaged else f"{db} is whole")
     context.exit(1 if damaged else 0)
 
@@ -74,9 +74,9 @@ def _repair(db: Path) -> None:
     done = upkeep.rebuild(db)
     console.print_rows(("table", "rows"), list(done.rows.items()), title="Rebuilt from the spool")
     if done.adopted:
-        console.say(f"{done.adopted:,} rows that only the old file held were taken over")
+        console.say(f"{done.adopted:,} rows that only the old file had were taken over")
     for sentence in done.not_restored:
         console.say(f"not restored: {sentence}", style="red")
     if done.kept_aside:
-        console.say(f"the old file is kept as {done.kept_aside}; delete it when you are content")
+        console.say(f"the old file is kept as {done.kept_aside}; delete it when you no longer need it")
     sys.stdout.flush()

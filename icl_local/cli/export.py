@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from icl_local.cli import console
-from icl_local.cli.options import db_option
+from icl_local.cli.options import db_option, only_options
 
 FORMATS = ("just-eval", "alpaca-eval", "csv", "parquet", "every-eval-ever")
 
@@ -21,21 +21,20 @@ FORMATS = ("just-eval", "alpaca-eval", "csv", "parquet", "every-eval-ever")
     show_default=True,
     help="all: every table, as a folder of Parquet files that `icl db merge` reads.",
 )
-@click.option("--organization", default="unknown", help="Who ran it, for every-eval-ever.")
-@click.option("--model", help="Only this model, by the name `icl status` gives it.")
-@click.option("--method", help="Only this method.")
-@click.option("--lang", "language", help="Only this language.")
-@click.option("--split", type=click.Choice(["multi", "safety"]), help="Only this split.")
-@click.option("--dataset", help="Only this query set.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="A file; a folder: one file a cell.")
+@click.option("--organization", default="unknown", help="Organization that ran it, for every-eval-ever.")
+@only_options("model", "method", "lang", "split", "dataset")
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="File, or folder with a file a cell.")
 @db_option
-def command(form: str, what: str, organization: str, out: Path, db: Path, **chosen: str | None) -> None:
+def command(
+    form: str, what: str, organization: str, out: Path, db: Path, lang: str | None, **chosen: str | None
+) -> None:
     """Write responses and judgments for other tools.
 
     Example: icl export --format just-eval --model "Llama3.1 8B" --method urial --lang es -o outputs.json
     """
     from icl_local.exchange import every_eval_ever, export
 
+    chosen["language"] = lang
     if form == "every-eval-ever":
         if what != "responses" or chosen["split"]:
             raise click.UsageError("every-eval-ever holds results, not rows; leave --what and --split out")

@@ -7,26 +7,22 @@ from pathlib import Path
 import click
 
 from icl_local.cli import console
-from icl_local.cli.options import db_option
-
-# option -> column of view responses
-COLUMNS = ("model", "method", "language", "quantization", "dataset", "query_id", "finish_reason", "run_id")
+from icl_local.cli.options import db_option, only_options
 
 
 @click.command("forget")
-@click.option("--where", "condition", help="SQL over the columns of view responses.")
-@click.option("--model", help="This model, by the name `icl status` gives it.")
-@click.option("--method", help="This method.")
-@click.option("--lang", "language", help="This language.")
-@click.option("--quantization", help="This GGUF type.")
-@click.option("--dataset", help="This query set.")
-@click.option("--query", "query_id", help="This query.")
-@click.option("--finish-reason", help="Responses that ended so.")
-@click.option("--run", "run_id", help="Responses of this run.")
-@click.option("--allow-again", is_flag=True, help="Instead: let all that was forgotten be made again by a run.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--where", "condition", help="SQL condition over the columns of view responses.")
+@only_options("model", "method", "lang", "dataset")
+@click.option("--quantization", help="Only this GGUF type.")
+@click.option("--query", "query_id", help="Only this query.")
+@click.option("--finish-reason", help="Only responses with this finish_reason.")
+@click.option("--run", "run_id", help="Only responses of this run.")
+@click.option("--allow-again", is_flag=True, help="Instead let runs make again all that was forgotten.")
+@click.option("--yes", is_flag=True, help="Remove without a question.")
 @db_option
-def command(condition: str | None, allow_again: bool, yes: bool, db: Path, **chosen: str | None) -> None:
+def command(
+    condition: str | None, lang: str | None, allow_again: bool, yes: bool, db: Path, **columns: str | None
+) -> None:
     """Remove responses with their errors, judgments and scores; every condition given must hold.
 
     For good: a rebuild, a merge or a run does not bring them back, unless --allow-again is called.
@@ -38,13 +34,13 @@ def command(condition: str | None, allow_again: bool, yes: bool, db: Path, **cho
     if allow_again:
         console.say(f"{upkeep.allow_again(db):,} rows may be made again")
         return
-    equal = {column: chosen[column] for column in COLUMNS if chosen[column] is not None}
+    equal = {column: value for column, value in {**columns, "language": lang}.items() if value is not None}
     if condition is None and not equal:
-        raise click.UsageError("say which: --model, --method, --lang, ... or --where")
+        raise click.UsageError("select responses with --model, --method, --lang, ... or --where")
     found = upkeep.matching(db, condition=condition, equal=equal)
     if not found:
         console.say("no response is like that; nothing was removed")
-    elif yes or click.confirm(f"Remove {len(found):,} responses and what was judged of them, for good?", err=True):
+    elif yes or click.confirm(f"Remove {len(found):,} responses with their judgments, for good?", err=True):
         console.say(f"{upkeep.forget(db, found):,} responses removed")
     else:
         console.say("nothing was removed")

@@ -14,17 +14,17 @@ from icl_local.cli.options import db_option
 @click.argument("file", type=click.Path(exists=True, path_type=Path))
 @click.option("--model", help="Model of the outputs; each item's `generator` by default.")
 @click.option("--method", default="imported", show_default=True, help="Name of the method that made them.")
-@click.option("--lang", "--language", "language", help="Their language; each item's own, else en.")
+@click.option("--lang", "--language", "language", help="Language of the outputs; each item's own by default, else en.")
 @click.option(
     "--queries",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The queries they answer, with tasks.",
+    help="File of the queries that they answer, with tasks.",
 )
 @db_option
 def command(file: Path, model: str | None, method: str, language: str | None, queries: Path | None, db: Path) -> None:
     """Read other tools' outputs and judgments: just-eval's and AlpacaEval's JSON, or `icl export`'s Parquet folder.
 
-    Outputs get the same error tables as your own. They are matched to known queries by their text.
+    Outputs get the same error tables as your own responses. They are matched to known queries by their text.
 
     Example: icl import outputs/Mistral-7B.json --queries queries.en.jsonl
     """

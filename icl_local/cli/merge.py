@@ -14,9 +14,9 @@ from icl_local.cli.options import db_option
 @click.argument("other", type=click.Path(exists=True, path_type=Path))
 @db_option
 def command(other: Path, db: Path) -> None:
-    """Bring the rows of OTHER into this database: a database, a spool folder, or a folder of `icl export --what all`.
+    """Add the rows of OTHER to this database: a database, a spool folder, or a folder of `icl export --what all`.
 
-    Where both have a response and its texts differ, this database's own stays and is listed.
+    If both have a response and its texts differ, this database keeps its own and lists it.
 
     Example: icl db merge laptop2.duckdb --db icl.duckdb
     """
@@ -27,6 +27,6 @@ def command(other: Path, db: Path) -> None:
         done = merge.merge(target, other)
     console.print_rows(("table", "new rows"), list(done.added.items()))
     if done.differing:
-        console.say(f"{len(done.differing):,} responses differ from those of {other}; kept are these:", style="yellow")
+        console.say(f"{len(done.differing):,} responses differ from those of {other}; these are kept:", style="yellow")
         columns, rows = merge.describe(db, done.differing)
         console.print_rows(columns, rows)

@@ -11,13 +11,11 @@ from icl_local.cli.options import db_option
 
 
 @click.command("snapshot")
-@click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The file to write."
-)
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="File to write.")
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @db_option
 def command(output: Path, force: bool, db: Path) -> None:
-    """A consistent copy of the database, also while a run goes on; whole or not at all.
+    """Write a consistent copy of the database, whole or not at all; a run may go on meanwhile.
 
     Example: icl db snapshot -o results-2026-11-21.duckdb
     """

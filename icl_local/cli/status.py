@@ -1,4 +1,4 @@
-"""`icl status`: what is done, what is missing, how fast it went."""
+"""`icl status`: done and missing responses, and the speed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from icl_local.cli.options import db_option, format_option
 @format_option
 @db_option
 def command(output_format: str, db: Path) -> None:
-    """What is done and what is missing, cell by cell, and how fast it went.
+    """Show done and missing responses, cell by cell, and the speed.
 
     Rows that a killed run left in the spool are brought in first. long: prompts that did not fit the context.
     Other formats than text hold the cells only; every column is in the views progress and throughput.

@@ -18,9 +18,11 @@ from icl_local.exceptions import ConfigError, InputError, UnknownName
 from icl_local.identity import key_of, sha256_file, sha256_text
 from icl_local.prompting import json_items
 from icl_local.prompting.json_items import Item
+from icl_local.weights import hub
 
 JUST_EVAL = "just-eval"
 SAMPLES = "samples"
+LISTED = ("dataset", "language", "queries", "safety", "where")  # columns of list_sets
 
 # how Just-Eval's source_id begins, up to which id: the set is known by this whatever a file is called
 _JUST_EVAL_SOURCES = {
@@ -258,3 +260,22 @@ def _is_just_eval(item: Item) -> bool:
         return False
     begin = next((begin for end, begin in _JUST_EVAL_SOURCES.items() if int(number) < end), None)
     return begin is not None and source_id.startswith(begin)
+
+
+def list_sets() -> list[tuple[object, ...]]:
+    """Return a row (see LISTED) for each query set on this machine, and for those to be had elsewhere."""
+    shipped = [name.removesuffix(".jsonl") for name in resources.names("prompts", "samples", suffix=".jsonl")]
+    rows = [_listed(samples(language), "ships with icl-local: icl run --queries samples") for language in shipped]
+    fetched = hub.cached_just_eval()
+    if fetched is not None:
+        rows.append(_listed(load_file(fetched, language="en"), str(fetched)))
+    else:
+        rows.append((JUST_EVAL, "en", None, None, "not here; icl data pull just-eval"))
+    rows.append((JUST_EVAL, "other", None, None, "published nowhere; see icl translate --help"))
+    return rows
+
+
+def _listed(query_set: QuerySet, place: str) -> tuple[object, ...]:
+    languages = ", ".join(sorted({query.language for query in query_set.queries}))
+    n_safety = sum(query.split == "safety" for query in query_set.queries)
+    return query_set.dataset, languages, len(query_set.queries), n_safety, place

@@ -1,4 +1,4 @@
-"""One query and all that was answered to it."""
+"""One query with all of its answers."""
 
 from __future__ import annotations
 
@@ -26,10 +26,24 @@ class Answer:
     prompt: str | None
     text: str
 
+    @property
+    def title(self) -> str:
+        """Model, GGUF type and method."""
+        return " · ".join([self.model + (" DPO" if self.dpo else ""), self.quantization, self.method])
+
+    @property
+    def subtitle(self) -> str:
+        """How it ended, its length in tokens, its critical errors."""
+        tokens = "" if self.new_tokens is None else f"{self.new_tokens} tokens"
+        return " · ".join(part for part in (self.finish_reason, tokens, *self.errors) if part)
+
+
+COLUMNS = ("dataset", "query_id", "language", *Answer.__dataclass_fields__)
+
 
 @dataclass(frozen=True)
-class Asked:
-    """A query in one language and its answers by method, model, quantization."""
+class AnsweredQuery:
+    """A query in one language and its answers by method, model, quantization. ``task`` None: unknown."""
 
     dataset: str
     query_id: str
@@ -38,6 +52,16 @@ class Asked:
     task: tuple[str, ...] | None
     instruction: str
     answers: tuple[Answer, ...]
+
+    @property
+    def title(self) -> str:
+        """Data set, id, language, split and task."""
+        task = "unknown" if self.task is None else ", ".join(self.task) or "none"
+        return f"{self.dataset} {self.query_id} · {self.language} · {self.split} · task {task}"
+
+    def rows(self) -> list[tuple[object, ...]]:
+        """Return a row under COLUMNS for each answer."""
+        return [(self.dataset, self.query_id, self.language, *vars(answer).values()) for answer in self.answers]
 
 
 def find(
@@ -48,19 +72,19 @@ def find(
     language: str | None = None,
     model: str | None = None,
     method: str | None = None,
-) -> list[Asked]:
-    """Every query of that id, one a data set, language and text. Raises ConfigError where there is none."""
+) -> list[AnsweredQuery]:
+    """Return every query of that id, one for each data set, language and text. Raises ConfigError if there is none."""
     rows = store.named(database, "answers", [query_id, dataset, language, model, method]).dicts()
     if not rows:
         raise ConfigError(
             f"no query {query_id!r} like that in {database}; its ids: icl sql 'select distinct query_id from responses'"
         )
-    asked = []
+    found = []
     for _, group in itertools.groupby(rows, key=lambda row: (row["dataset"], row["language"], row["instruction"])):
         same = list(group)
         first = same[0]
-        asked.append(
-            Asked(
+        found.append(
+            AnsweredQuery(
                 dataset=first["dataset"],
                 query_id=first["query_id"],
                 language=first["language"],
@@ -70,20 +94,11 @@ def find(
                 answers=tuple(_answer(row) for row in same if row["response_id"] is not None),
             )
         )
-    return asked
+    return found
 
 
 def _answer(row: dict[str, Any]) -> Answer:
     head, tail = row["head"], row["tail"]
-    return Answer(
-        model=row["model"],
-        quantization=row["quantization"],
-        dpo=row["dpo"],
-        method=row["method"],
-        settings_id=row["settings_id"],
-        finish_reason=row["finish_reason"],
-        new_tokens=row["new_tokens"],
-        errors=tuple(row["errors"] or ()),
-        prompt=head if tail is None else f"{head}{row['instruction']}{tail}",
-        text=row["text"],
-    )
+    prompt = head if tail is None else f"{head}{row['instruction']}{tail}"
+    columns = {name: row[name] for name in Answer.__dataclass_fields__ if name not in ("errors", "prompt")}
+    return Answer(**columns, errors=tuple(row["errors"] or ()), prompt=prompt)

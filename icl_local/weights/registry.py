@@ -209,6 +209,16 @@ def state(spec: VariantSpec) -> str:
     return "not installed" if spec.gguf.startswith(EMBEDDED) else "missing"
 
 
+def hub_sources(name: str) -> list[str]:
+    """Return the hf: references of a registry entry, or ``name`` if it is one. Raises ConfigError if there is none."""
+    family = load_registry().get(name)
+    sources = [name] if family is None else [spec.gguf for spec in family.variants.values() if spec.gguf]
+    remote = [source for source in sources if source.startswith("hf:")]
+    if not remote:
+        raise ConfigError(f"{name} names no file of the hub; see: icl models show {name}")
+    return remote
+
+
 def add(
     name: str,
     *,

@@ -1,0 +1,61 @@
+"""Descriptions of model files and registry entries, as rows of texts for a table."""
+
+from __future__ import annotations
+
+from icl_local.weights import registry
+from icl_local.weights.gguf_file import GgufInfo, read_info
+from icl_local.weights.registry import FamilySpec, ResolvedModel
+
+
+def family_rows(family: FamilySpec, *, metadata: bool = False) -> list[tuple[str, str, str]]:
+    """Return (variant, property, value) of every variant; a file that serves two is described once."""
+    rows: list[tuple[str, str, str]] = []
+    described = set()
+    for variant, spec in family.variants.items():
+        path = registry.local_path(spec)
+        found = [("state", registry.state(spec))]
+        if path in described:
+            found.append(("file", str(path)))
+        elif path is not None:
+            described.add(path)
+            found += file_rows(read_info(path), metadata=metadata)
+        elif spec.gguf is None:
+            found.append(("make it", family.recipe(variant)))
+        elif spec.gguf.startswith("hf:"):
+            found.append(("fetch it", f"icl models pull {family.name}"))
+        if spec.stands_in:
+            found.append(("stands in", "an instruct file, used as base too"))
+        found += [("made by others, not checked here", reference) for reference in spec.also]
+        rows += [(variant, *pair) for pair in found]
+    return rows
+
+
+def model_rows(model: ResolvedModel, *, metadata: bool = False) -> list[tuple[str, str]]:
+    """Return (property, value) of a model's file, its checksum and its source."""
+    return [*file_rows(model.info, metadata=metadata), ("sha256", model.sha256), ("source", model.source)]
+
+
+def file_rows(info: GgufInfo, *, metadata: bool = False) -> list[tuple[str, str]]:
+    """Return (property, value) of a GGUF file; with ``metadata`` also every key of its header."""
+    template = f"yes, {len(info.chat_template)} characters" if info.chat_template else "none (a base model)"
+    heads = f"{info.head_count}, {info.head_count_kv} for keys and values, of {info.head_dim}"
+    rows = [
+        ("file", str(info.path)),
+        ("name", info.name or ""),
+        ("architecture", info.architecture),
+        ("quantization", info.quantization),
+        ("size", f"{info.bytes / 1e9:.2f} GB"),
+        ("parameters", f"{info.parameters:,}"),
+        ("context length", f"{info.context_length:,} tokens"),
+        ("vocabulary", f"{info.vocab_size:,} tokens ({info.tokenizer_model})"),
+        ("layers", f"{info.block_count} of width {info.embedding_length}"),
+        ("attention heads", heads),
+        ("chat template", template),
+        ("BOS", f"{info.bos_token}, put first" if info.add_bos else "not put first"),
+        ("EOS", info.eos_token or ""),
+    ]
+    if training := info.metadata.get("icl.training_run_id"):
+        rows.append(("DPO-trained", str(training)))
+    if metadata:
+        rows += [(key, str(value)) for key, value in info.metadata.items()]
+    return rows
