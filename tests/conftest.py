@@ -3,18 +3,67 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from icl_local.store.database import Store
-from tests import synthetic
+from icl_local.store import database
+from tests import shared, synthetic
 from tests.tiny_model import build_tiny_gguf
 
 # A suite started in the background inherits an ignored SIGINT, and so would every command that it interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+_MAKE_DATABASES = ("tests/store/", "tests/whole/")  # their subject is how a database comes into being
+
+# Files in this order before all others, so that no core waits for a long one at the end.
+_SLOWEST = (
+    "dpo/test_dpo.py",
+    "convert/test_convert.py",
+    "results/test_report.py",
+    "engine/test_worker.py",
+    "translate/test_translate.py",
+    "study/test_study.py",
+    "running/test_run.py",
+    "running/test_cluster.py",
+    "whole/test_kill.py",
+    "whole/test_poison.py",
+    "bench/test_bench.py",
+    "cli/test_demo.py",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the folder of tests/shared.py; give each of several processes one core, so that their threads do not wait
+    for each other.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if not worker:
+        os.environ[shared.FOLDER] = tempfile.mkdtemp(prefix="icl-tests-")
+    elif hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(os.environ.pop(shared.FOLDER))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {f"tests/{name}": rank for rank, name in enumerate(_SLOWEST)}
+    items.sort(key=lambda item: ranks.get(item.nodeid.partition("::")[0], len(ranks)))
+
+
+@pytest.fixture(autouse=True)
+def _new_databases_are_copies(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not request.node.nodeid.startswith(_MAKE_DATABASES):
+        monkeypatch.setattr(database, "_create", shared.copy_empty_database)
 
 
 @pytest.fixture(scope="session")
@@ -56,10 +105,8 @@ def one_torch_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database without rows, made once, to be copied; whoever changes it takes that back."""
-    path = tmp_path_factory.mktemp("empty") / "empty.duckdb"
-    Store(path).close()
-    return path
+    """A database without rows, to be copied; whoever changes it takes that back."""
+    return Path(shutil.copy(shared.empty_database(), tmp_path_factory.mktemp("empty")))
 
 
 @pytest.fixture(scope="session")

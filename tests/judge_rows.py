@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import tempfile
 from pathlib import Path
 
 from icl_local.identity import key_of
 from icl_local.store.database import Store, now
+from tests.shared import copy_empty_database
 
 WORDS = ["river", "stone", "cloud", "field", "light", "winter", "garden", "letter", "music", "harbour"]
 
@@ -59,18 +58,9 @@ def response_rows(
     return rows
 
 
-@functools.cache
-def _empty() -> bytes:
-    """An empty database, made once: its views take half a second."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "empty.duckdb"
-        Store(path).close()
-        return path.read_bytes()
-
-
 def database(path: Path, *cells: list[tuple[str, dict[str, object]]]) -> Path:
     """A database at ``path`` with these rows."""
-    path.write_bytes(_empty())
+    copy_empty_database(path)
     with Store(path) as store:
         for rows in cells:
             store.put(rows)

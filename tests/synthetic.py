@@ -8,9 +8,7 @@ real ones have: N/A, a missing aspect, an answer without verdict.
 from __future__ import annotations
 
 import argparse
-import atexit
 import functools
-import tempfile
 from pathlib import Path
 
 import duckdb
@@ -262,9 +260,14 @@ def build(path: Path, *, queries: int = 1000, words: int = 60, seed: int = 1, co
 @functools.cache
 def made(queries: int = 1000, words: int = 60, complicated: bool = False) -> Path:
     """``build``, once a test session; for reading only."""
-    folder = tempfile.TemporaryDirectory(prefix="icl-synthetic-")
-    atexit.register(folder.cleanup)
-    return build(Path(folder.name) / "study.duckdb", queries=queries, words=words, complicated=complicated)
+    from tests import shared
+
+    name = f"study-{queries}-{words}" + "-complicated" * complicated
+
+    def build_in(folder: Path) -> None:
+        build(folder / "study.duckdb", queries=queries, words=words, complicated=complicated)
+
+    return shared.built_once(name, build_in) / "study.duckdb"
 
 
 def study() -> Path:

@@ -9,13 +9,14 @@ import pytest
 
 from icl_local import store
 from icl_local.store import database
+from tests import shared
 from tests.store.rows import fill
 
 
 @pytest.fixture
-def quick(empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """New databases are copies of ``empty_database``, for tests that make several and are about what comes after."""
-    monkeypatch.setattr(database, "_create", lambda path: shutil.copy(empty_database, path))
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """New databases are copies, for tests that make several and are about what comes after."""
+    monkeypatch.setattr(database, "_create", shared.copy_empty_database)
 
 
 @pytest.fixture
