@@ -48,22 +48,21 @@ def command(max_tokens: int, db: Path) -> int:
     Example: icl demo --db demo.duckdb
     """
     from icl_local import store
-    from icl_local.cli.judge import JudgeBar
-    from icl_local.judging import Selection, Templates, judge_missing, open_judge
+    from icl_local.cli.progress import JudgeBar
+    from icl_local.judging import judge
     from icl_local.results import paper_tables
 
     console.say(EXPLANATION)
     made = icl_local.run(
         db, model=MODEL, method=METHODS, lang=LANGUAGES, queries="samples", max_tokens=max_tokens, command="demo"
     )
-    judge = open_judge(f"local:{MODEL}")
-    english = Selection(models=[made.cells[0].cell.model.label], languages=["en"])
-    with JudgeBar(judge.name) as bar:
-        judge_missing(db, judge, templates=Templates("rubric-first"), selection=english, on_progress=bar.show)
+    with JudgeBar() as bar:
+        label = made.cells[0].cell.model.label
+        judged = judge(db, judge=f"local:{MODEL}", variant="rubric-first", model=label, lang="en", **bar.callbacks())
     for title, name, parameters in SUMMARIES:
         found = store.named(db, name, parameters)
         console.print_rows(found.columns, found.rows, title=title)
-    with paper_tables.opened(db, judge=judge.name) as views:
+    with paper_tables.opened(db, judge=judged.judge) as views:
         console.print_table(paper_tables.build(views, "1"))
     console.say(NEXT.format(db=db))
     return int(not made.done)

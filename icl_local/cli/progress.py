@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from icl_local.cli import console
 
 if TYPE_CHECKING:
+    from icl_local.judging import Collected, JudgeProgress
     from icl_local.running import Event
 
 LINE_SECONDS = 60.0
@@ -60,6 +61,32 @@ class Bar(Display):
             self._task = self.bars.add(self.label, total=total, done=done)
             self.bars.begin(self._task)
         self.bars.update(self._task, done=done, rate=rate, note=note)
+
+
+class JudgeBar(Bar):
+    """The bar of one judge; prints the last counts at the end."""
+
+    _last: JudgeProgress | None = None
+
+    def callbacks(self) -> dict[str, Any]:
+        """Return the callbacks of ``judging.judge``."""
+        return {"on_progress": self.on_progress, "on_collected": self.on_collected, "on_download": self.on_download}
+
+    def on_progress(self, progress: JudgeProgress) -> None:
+        """Draw the counts."""
+        self._last, self.label = progress, progress.judge
+        cost = None if progress.cost_usd is None else f"${progress.cost_usd:.4f}"
+        self.show(done=progress.ended, total=progress.requested, rate=cost, note=progress.statuses_in_words)
+
+    def on_collected(self, collected: Collected) -> None:
+        """Print what the Batch API gave back."""
+        for line in collected.lines:
+            console.say(line)
+
+    def __exit__(self, *exc: object) -> None:
+        super().__exit__(*exc)
+        if self._last is not None:
+            console.say(str(self._last))
 
 
 class RunProgress(Display):

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 from icl_local.exceptions import JudgeError
 from icl_local.judging import ledger
 from icl_local.judging.api import ApiJudge, attempt_of
-from icl_local.judging.ledger import Attempt, Record, Selection, Task
+from icl_local.judging.ledger import Attempt, Record, Scope, Task
 from icl_local.judging.runner import JudgeProgress, context_records, open_store
-from icl_local.judging.template import Template, Templates
+from icl_local.judging.template import Template
 from icl_local.openai_client import ApiClient, ApiReply, Budget, is_transient
 from icl_local.store import Store, now
 
@@ -45,14 +45,18 @@ class Collected:
     statuses: Counter[str]
     running: tuple[tuple[str, str, int, int], ...] = ()
 
+    @property
+    def lines(self) -> list[str]:
+        """Return the counts, and each running batch, as lines of text."""
+        running = [f"{name}: {state}, {done} of {total}" for name, state, done, total in self.running]
+        return [f"collected: {ledger.in_words(self.statuses)}", *running]
+
 
 def submit(
     path: Path,
     judge: ApiJudge,
+    scope: Scope,
     *,
-    templates: Templates,
-    repeats: int = 1,
-    selection: Selection | None = None,
     max_cost: float | None = None,
     on_progress: Callable[[JudgeProgress], None] = lambda progress: None,
 ) -> JudgeProgress:
@@ -63,15 +67,17 @@ def submit(
     """
     with ledger.only_one(path, judge.judge_id), open_store(path) as target:
         _reconcile(target, judge)
-        plan = ledger.plan(target.named, judge.judge_id, templates, repeats=repeats, selection=selection or Selection())
-        progress = JudgeProgress(len(plan.tasks), Counter(), before=plan.ended.total(), in_batches=plan.in_batches)
+        plan = ledger.plan(target.named, judge.judge_id, scope)
+        progress = JudgeProgress.of(judge, plan)
+        on_progress(progress)
         if not plan.tasks:
             return progress
         target.put(context_records(judge, plan.tasks))
         for attempts in judge.attempts(plan.tasks[:1]):
             target.put([one.record(judge.judge_id) for one in attempts])
             progress = progress.plus(attempts)
-        if progress.missing == progress.wanted:
+            on_progress(progress)
+        if progress.missing == progress.requested:
             raise JudgeError(f"no answer from {judge.client.base_url} to a first judgment; nothing was submitted")
         budget = None if max_cost is None else Budget(max_cost - (progress.cost_usd or 0.0))
         for tasks in _affordable_chunks(judge, plan.tasks[1:], budget):

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from icl_local import store
-from icl_local.exceptions import ConfigError, JudgeError
+from icl_local.exceptions import JudgeError
 from icl_local.identity import judgment_key
 from icl_local.judging.parse import REFUSED, Verdict, no_verdict
-from icl_local.judging.template import SPLITS, Template, Templates
+from icl_local.judging.template import Template, Templates
 from icl_local.running import Shard
-from icl_local.store import ingest
+from icl_local.store import Selection, ingest
 
 HTTP_ERROR, QUOTA = TRANSIENT = ingest.TRANSIENT
 REJECTED = "rejected"
@@ -31,26 +31,17 @@ RunSql = Callable[[str, Sequence[object]], store.Rows]  # store.named of one dat
 
 
 @dataclass(frozen=True)
-class Selection:
-    """Which responses are judged: those with a listed model, method, language and split; an empty list takes all.
+class Scope:
+    """Which judgments are requested: ``repeats`` verdicts on each selected response, with the prompts in ``templates``.
 
     ``limit`` takes the first judgments that are missing, ``shard`` a part of the responses, by their keys.
     """
 
-    models: Sequence[str] = ()
-    methods: Sequence[str] = ()
-    languages: Sequence[str] = ()
-    splits: Sequence[str] = ()
+    templates: Templates
+    repeats: int = 1
+    selection: Selection = field(default_factory=Selection)
     limit: int | None = None
     shard: Shard | None = None
-
-    def __post_init__(self) -> None:
-        if unknown := set(self.splits) - set(SPLITS):
-            raise ConfigError(f"no split {min(unknown)!r}; there are {', '.join(SPLITS)}")
-
-    def parameters(self) -> list[object]:
-        """Parameters of db/queries/judge_responses.sql."""
-        return [list(self.models), list(self.methods), list(self.languages), list(self.splits)]
 
 
 @dataclass(frozen=True)
@@ -125,10 +116,8 @@ def failed(task: Task, status: str, error: str | None) -> Verdict:
     return no_verdict(status, task.template.aspects, error)
 
 
-def plan(
-    run_sql: RunSql, judge_id: str, templates: Templates, *, repeats: int = 1, selection: Selection
-) -> JudgingPlan:
-    """Compare what ``selection`` asks for with what the database has; ``run_sql`` runs a named query on it.
+def plan(run_sql: RunSql, judge_id: str, scope: Scope) -> JudgingPlan:
+    """Compare the judgments in ``scope`` with those in the database; ``run_sql`` runs a named query on it.
 
     Raises InputError where a response's split or language has no template.
     """
@@ -137,12 +126,12 @@ def plan(
     tasks: list[Task] = []
     ended: Counter[str] = Counter()
     in_batches = 0
-    responses = run_sql("judge_responses", selection.parameters()).rows
-    if selection.shard is not None:
-        responses = [row for row in responses if selection.shard.holds(row[0])]
-    for repeat in range(repeats):
+    responses = run_sql("judge_responses", scope.selection.parameters()).rows
+    if scope.shard is not None:
+        responses = [row for row in responses if scope.shard.holds(row[0])]
+    for repeat in range(scope.repeats):
         for response_id, split, language, instruction, text in responses:
-            template = templates.get(split=split or "multi", language=language)
+            template = scope.templates.get(split=split or "multi", language=language)
             key = judgment_key(
                 response_id=response_id, judge_id=judge_id, template_sha256=template.sha256, repeat=repeat
             )
@@ -153,7 +142,7 @@ def plan(
                 ended[status] += 1
             else:
                 tasks.append(Task(key, attempt + 1, response_id, template, repeat, split, language, instruction, text))
-    return JudgingPlan(tuple(tasks[: selection.limit]), ended, in_batches)
+    return JudgingPlan(tuple(tasks[: scope.limit]), ended, in_batches)
 
 
 def open_items(run_sql: RunSql, judge_id: str) -> list[dict[str, Any]]:
@@ -175,3 +164,8 @@ def only_one(path: Path, judge_id: str) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def in_words(statuses: Mapping[str, int]) -> str:
+    """Return counts by status as text, such as ``5 ok, 1 refused``."""
+    return ", ".join(f"{count:,} {status}" for status, count in sorted(statuses.items())) or "nothing"

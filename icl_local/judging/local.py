@@ -26,7 +26,7 @@ class LocalJudge:
     """A GGUF file as judge, greedy and without a repetition penalty, which would wear out the form's own words.
 
     ``reason_chars`` bounds each reason; it is part of the judge's identity, as are the weights and the KV type.
-    ``open_worker`` is a process here unless it is set to a cluster's.
+    ``open_worker`` starts the engine: a process on this machine, unless it is a cluster's.
     """
 
     def __init__(
@@ -35,10 +35,11 @@ class LocalJudge:
         *,
         options: EngineOptions | None = None,
         reason_chars: int = REASON_CHARS,
+        open_worker: OpenWorker | None = None,
         on_progress: Callable[[DecodeProgress], None] | None = None,
     ) -> None:
         self.model = model
-        self.open_worker: OpenWorker = lambda model, options: Worker(model.path, options)
+        self.open_worker = open_worker or (lambda model, options: Worker(model.path, options))
         self._options = options or EngineOptions()
         self._reason_chars = reason_chars
         self._on_progress = on_progress

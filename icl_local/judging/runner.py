@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from icl_local.judging import ledger
-from icl_local.judging.ledger import Attempt, Selection, Task
-from icl_local.judging.template import Templates
+from icl_local.judging.ledger import Attempt, JudgingPlan, Scope, Task
 from icl_local.store import Store
 
 FLUSH_ROWS, FLUSH_SECONDS = 5000, 15.0  # DuckDB follows the spool at leisure: a flush takes tenths of a second
@@ -20,8 +19,12 @@ class Judge(Protocol):
     """What makes verdicts: an API or a local model."""
 
     @property
+    def name(self) -> str:
+        """Return the name that is stored and shown."""
+
+    @property
     def judge_id(self) -> str:
-        """Key of its row."""
+        """Return the key of its row."""
 
     def row(self) -> dict[str, object]:
         """Row of raw.judges."""
@@ -32,12 +35,13 @@ class Judge(Protocol):
 
 @dataclass(frozen=True)
 class JudgeProgress:
-    """Counts of one run: judgments wanted and ended (by status), attempts, tokens and USD so far.
+    """Counts of one run of a judge: judgments requested and ended (by status), attempts, tokens and USD so far.
 
     ``before`` counts what was there already, ``in_batches`` what a Batch API still has.
     """
 
-    wanted: int
+    judge: str
+    requested: int
     statuses: Counter[str]
     attempts: int = 0
     prompt_tokens: int = 0
@@ -45,6 +49,11 @@ class JudgeProgress:
     cost_usd: float | None = None
     before: int = 0
     in_batches: int = 0
+
+    @classmethod
+    def of(cls, judge: Judge, plan: JudgingPlan) -> JudgeProgress:
+        """Return the counts before the first attempt."""
+        return cls(judge.name, len(plan.tasks), Counter(), before=plan.ended.total(), in_batches=plan.in_batches)
 
     @property
     def ended(self) -> int:
@@ -54,30 +63,41 @@ class JudgeProgress:
     @property
     def missing(self) -> int:
         """Judgments that the next run has to try again."""
-        return self.wanted - sum(count for status, count in self.statuses.items() if status not in ledger.TRANSIENT)
+        return self.requested - sum(count for status, count in self.statuses.items() if status not in ledger.TRANSIENT)
+
+    @property
+    def statuses_in_words(self) -> str:
+        """Return the ended judgments as text, such as ``5 ok, 1 refused``."""
+        return ledger.in_words(self.statuses)
 
     def plus(self, attempts: Sequence[Attempt]) -> JudgeProgress:
-        """These counts with some more attempts."""
+        """Return these counts with some more attempts."""
         costs = [cost for one in attempts if isinstance(cost := one.columns.get("cost_usd"), float)]
-        return JudgeProgress(
-            self.wanted,
-            self.statuses + Counter(one.verdict.status for one in attempts if one.final),
-            self.attempts + len(attempts),
-            self.prompt_tokens + sum(_count(one.columns.get("prompt_tokens")) for one in attempts),
-            self.completion_tokens + sum(_count(one.columns.get("completion_tokens")) for one in attempts),
-            (self.cost_usd or 0.0) + sum(costs) if costs else self.cost_usd,
-            self.before,
-            self.in_batches,
+        return replace(
+            self,
+            statuses=self.statuses + Counter(one.verdict.status for one in attempts if one.final),
+            attempts=self.attempts + len(attempts),
+            prompt_tokens=self.prompt_tokens + sum(_count(one.columns.get("prompt_tokens")) for one in attempts),
+            completion_tokens=self.completion_tokens
+            + sum(_count(one.columns.get("completion_tokens")) for one in attempts),
+            cost_usd=(self.cost_usd or 0.0) + sum(costs) if costs else self.cost_usd,
+        )
+
+    def __str__(self) -> str:
+        cost = "" if self.cost_usd is None else f", ${self.cost_usd:.4f}"
+        tokens = f"{self.prompt_tokens} + {self.completion_tokens} tokens"
+        batches = f"; {self.in_batches} with the Batch API" if self.in_batches else ""
+        return (
+            f"{self.requested} judgments were missing, {self.before} were there: {self.statuses_in_words} "
+            f"({self.attempts} attempts, {tokens}{cost}){batches}"
         )
 
 
 def judge_missing(
     path: Path,
     judge: Judge,
+    scope: Scope,
     *,
-    templates: Templates,
-    repeats: int = 1,
-    selection: Selection | None = None,
     on_progress: Callable[[JudgeProgress], None] = lambda progress: None,
 ) -> JudgeProgress:
     """Make every judgment of ``judge`` that ``path`` lacks; killed anywhere, the same call goes on from there.
@@ -86,8 +106,8 @@ def judge_missing(
     cannot go on (what it said until then is kept), StoreError.
     """
     with ledger.only_one(path, judge.judge_id), open_store(path) as target:
-        plan = ledger.plan(target.named, judge.judge_id, templates, repeats=repeats, selection=selection or Selection())
-        progress = JudgeProgress(len(plan.tasks), Counter(), before=plan.ended.total(), in_batches=plan.in_batches)
+        plan = ledger.plan(target.named, judge.judge_id, scope)
+        progress = JudgeProgress.of(judge, plan)
         on_progress(progress)
         if plan.tasks:
             target.put(context_records(judge, plan.tasks))

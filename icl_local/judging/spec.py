@@ -7,7 +7,7 @@ from pathlib import Path
 from icl_local.engine import EngineOptions
 from icl_local.exceptions import ConfigError, JudgeError
 from icl_local.judging.api import MAX_TOKENS, ApiJudge
-from icl_local.judging.local import LocalJudge
+from icl_local.judging.local import LocalJudge, OpenWorker
 from icl_local.openai_client import ApiClient, Budget, find_price
 from icl_local.weights import OnBytes, registry
 
@@ -25,6 +25,7 @@ def open_judge(
     gpu_layers: int | None = None,
     threads: int | None = None,
     needs_key: bool = True,
+    open_worker: OpenWorker | None = None,
     on_download: OnBytes | None = None,
 ) -> ApiJudge | LocalJudge:
     """The judge called ``name``; parallel, gpu_layers and threads are a local judge's, the others an API judge's.
@@ -36,7 +37,8 @@ def open_judge(
     kind, _, what = name.partition(":")
     if kind == "local" and what:
         model = registry.resolve(what, method_kind="chat", on_progress=on_download)
-        return LocalJudge(model, options=EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads))
+        options = EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads)
+        return LocalJudge(model, options=options, open_worker=open_worker)
     model_name, _, url = what.partition("@http")
     if kind != "openai" or not model_name:
         raise ConfigError(f"no judge {name!r}; write openai:MODEL, local:FILE.gguf or local:smollm2-135m")

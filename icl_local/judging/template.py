@@ -20,7 +20,6 @@ from icl_local import resources
 from icl_local.exceptions import ConfigError, InputError
 from icl_local.identity import sha256_text
 
-SPLITS = ("multi", "safety")
 VARIANTS = ("published", "rubric-first")
 LANGUAGE_ASPECT = "language_consistency"
 METRICS = {LANGUAGE_ASPECT: "language"}  # aspect in a verdict -> metric, where they differ

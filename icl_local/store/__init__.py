@@ -21,11 +21,15 @@ from icl_local.store.database import (
     tables,
     writer,
 )
+from icl_local.store.selection import SPLITS, Names, Selection
 
 __all__ = [
     "LOCK_WAIT_SECONDS",
+    "SPLITS",
     "Connection",
+    "Names",
     "Rows",
+    "Selection",
     "Store",
     "export_parquet",
     "ids",

@@ -21,9 +21,8 @@ from icl_local.exceptions import ConfigError, IclError, StoreError
 from icl_local.identity import key_of
 from icl_local.judging import (
     JudgeProgress,
-    LocalJudge,
     OpenWorker,
-    Selection,
+    Scope,
     judge_missing,
     open_judge,
     open_templates,
@@ -289,14 +288,10 @@ def _judge(
     open_worker: OpenWorker | None,
 ) -> JudgeProgress:
     how = {name: getattr(options, name) for name in ("parallel", "gpu_layers", "threads")} if options else {}
-    judge = open_judge(spec.judge, **how)
-    if open_worker is not None and isinstance(judge, LocalJudge):
-        judge.open_worker = open_worker
-    selection = Selection(
-        models=sorted({printed_name(one.model, models_file) for one in study.cells}),
-        methods=sorted({one.method for one in study.cells}),
-        languages=sorted({one.language for one in study.cells}),
-        shard=shard,
+    selection = store.Selection(
+        model=sorted({printed_name(one.model, models_file) for one in study.cells}),
+        method=sorted({one.method for one in study.cells}),
+        language=sorted({one.language for one in study.cells}),
     )
-    templates = open_templates(spec.variant)
-    return judge_missing(path, judge, templates=templates, repeats=spec.repeats, selection=selection)
+    scope = Scope(open_templates(spec.variant), spec.repeats, selection, shard=shard)
+    return judge_missing(path, open_judge(spec.judge, open_worker=open_worker, **how), scope)

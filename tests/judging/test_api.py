@@ -21,7 +21,7 @@ from openai.types.chat import ChatCompletion
 from icl_local import store
 from icl_local.exceptions import ApiError, JudgeError
 from icl_local.judging.api import ApiJudge
-from icl_local.judging.ledger import Selection
+from icl_local.judging.ledger import Scope
 from icl_local.judging.runner import JudgeProgress, judge_missing
 from icl_local.judging.template import Templates
 from icl_local.openai_client import ApiClient, ApiReply, ApiRequest
@@ -49,7 +49,7 @@ def client(server: FaultyServer, **changes) -> ApiClient:
 
 
 def judge_all(path: Path, server: FaultyServer, **changes) -> JudgeProgress:
-    return judge_missing(path, ApiJudge(client(server, **changes)), templates=Templates())
+    return judge_missing(path, ApiJudge(client(server, **changes)), Scope(Templates()))
 
 
 def ask(server: FaultyServer, n: int = 3, **changes) -> list[ApiReply]:
@@ -126,7 +126,7 @@ def test_terminal_verdicts_are_not_asked_for_again(tmp_path):
         again = judge_all(path, server)
         assert sum(server.actions.values()) == 6
     assert first.statuses == {"ok": 1, "parse_error": 1, "refused": 2, "truncated": 1, "rejected": 1}
-    assert (again.wanted, again.before) == (0, 6)
+    assert (again.requested, again.before) == (0, 6)
 
 
 @pytest.mark.parametrize(
@@ -259,9 +259,9 @@ def test_a_key_appears_nowhere(tmp_path, caplog):
         url = server.url.replace("://", "://user:pass-word-1@")
         judge = ApiJudge(client(server, base_url=url))
         with pytest.raises(ApiError) as error:
-            judge_missing(path, judge, templates=Templates())
+            judge_missing(path, judge, Scope(Templates()))
         told.append(str(error.value))
-        judge_missing(path, judge, templates=Templates())
+        judge_missing(path, judge, Scope(Templates()))
     everything = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
     everything += (caplog.text + "".join(told)).encode()
     assert b"headers were" in everything
@@ -297,7 +297,7 @@ def test_two_judges_score_the_same_responses_side_by_side(tmp_path):
     with FaultyServer() as server:
         for model in ("one", "two"):
             api = ApiClient(model, base_url=server.url, api_key=KEY)
-            judge_missing(path, ApiJudge(api), templates=Templates(), repeats=2)
+            judge_missing(path, ApiJudge(api), Scope(Templates(), repeats=2))
     found = store.query(path, "select judge, repeat, count(*) from scores group by all order by all").rows
     assert found == [("openai:one", 0, 15), ("openai:one", 1, 15), ("openai:two", 0, 15), ("openai:two", 1, 15)]
 
@@ -338,12 +338,13 @@ JUDGE_IN_A_PROCESS = """
 import sys
 from pathlib import Path
 from icl_local.judging.api import ApiJudge
+from icl_local.judging.ledger import Scope
 from icl_local.judging.runner import judge_missing
 from icl_local.judging.template import Templates
 from icl_local.openai_client import ApiClient
 
 api = ApiClient("faulty-1", base_url=sys.argv[2], backoff=0.01, concurrency=int(sys.argv[3]))
-print(judge_missing(Path(sys.argv[1]), ApiJudge(api), templates=Templates()).missing)
+print(judge_missing(Path(sys.argv[1]), ApiJudge(api), Scope(Templates())).missing)
 """
 
 
@@ -396,8 +397,7 @@ def rate(path: Path, url: str, *, concurrency: int, limit: int) -> float:
     judge_missing(
         path,
         ApiJudge(api),
-        templates=Templates(),
-        selection=Selection(limit=limit),
+        Scope(Templates(), limit=limit),
         on_progress=lambda progress: seen.append((time.monotonic(), progress.ended)),
     )
     (start, before), (end, after) = next(one for one in seen if one[1]), seen[-1]

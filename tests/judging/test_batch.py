@@ -13,6 +13,7 @@ from icl_local import store
 from icl_local.exceptions import ApiError, JudgeError
 from icl_local.judging import batch
 from icl_local.judging.api import ApiJudge
+from icl_local.judging.ledger import Scope
 from icl_local.judging.template import Templates
 from icl_local.openai_client import ApiClient
 from icl_local.openai_client.prices import Price
@@ -34,7 +35,7 @@ def judge(server: FaultyServer) -> ApiJudge:
 
 
 def submit(path: Path, server: FaultyServer, **changes):
-    return batch.submit(path, judge(server), templates=Templates(), **changes)
+    return batch.submit(path, judge(server), Scope(Templates()), **changes)
 
 
 def statuses(path: Path) -> dict[str, int]:
@@ -45,7 +46,7 @@ def test_a_batch_goes_out_and_comes_back_through_separate_calls(tmp_path):
     path = database(tmp_path / "t.duckdb", response_rows(12), response_rows(4, split="safety"))
     with FaultyServer(batch_polls=1) as server:
         sent = submit(path, server)
-        assert (sent.wanted, sent.in_batches) == (16, 15)
+        assert (sent.requested, sent.in_batches) == (16, 15)
         first = batch.collect(path, judge(server))
         assert [state for _, state, _, _ in first.running] == ["in_progress"]
         second = batch.collect(path, judge(server))
@@ -64,7 +65,7 @@ def test_what_a_batch_has_is_not_asked_for_again(tmp_path):
     with FaultyServer() as server:
         submit(path, server)
         again = submit(path, server)
-        assert (again.wanted, again.in_batches) == (0, 4)
+        assert (again.requested, again.in_batches) == (0, 4)
         assert len(server.batches) == 1
 
 
@@ -100,7 +101,7 @@ def test_a_submission_whose_batch_was_created_unheard_is_found_again(tmp_path, m
                 submit(path, server)
         assert len(server.batches) == 1
         again = submit(path, server)
-        assert (again.wanted, len(server.batches)) == (0, 1)
+        assert (again.requested, len(server.batches)) == (0, 1)
         assert batch.collect(path, judge(server)).statuses == {"ok": 3}
 
 

@@ -22,7 +22,7 @@ from icl_local.engine.protocol import EngineOptions, Request
 from icl_local.engine.worker import Worker
 from icl_local.judging.api import ApiJudge
 from icl_local.judging.grammar import grammar_of
-from icl_local.judging.ledger import Task
+from icl_local.judging.ledger import Scope, Task
 from icl_local.judging.local import LocalJudge
 from icl_local.judging.runner import judge_missing
 from icl_local.judging.template import Templates, verdict_schema
@@ -57,8 +57,8 @@ def test_a_random_model_gives_only_verdicts_that_parse(tmp_path, tiny_gguf, shor
     path = database(tmp_path / "t.duckdb", response_rows(12), response_rows(6, language="fr"))
     model = registry.resolve(str(tiny_gguf), method_kind="chat")
     judge = LocalJudge(model, options=EngineOptions(parallel=8), reason_chars=12)
-    progress = judge_missing(path, judge, templates=short)
-    assert progress.wanted == 18
+    progress = judge_missing(path, judge, Scope(short))
+    assert progress.requested == 18
     assert set(progress.statuses) <= {"ok", "not_applicable"}
     assert progress.missing == 0
     rows = store.query(path, "select raw_reply, structured, finish_reason from judgments").rows
@@ -72,7 +72,7 @@ def test_a_random_model_gives_only_verdicts_that_parse(tmp_path, tiny_gguf, shor
         "group by 1 order by 1",
     ).rows
     assert metrics == [("en", ["clarity", "depth"]), ("fr", ["clarity", "language"])]
-    assert judge_missing(path, judge, templates=short).wanted == 0
+    assert judge_missing(path, judge, Scope(short)).requested == 0
 
 
 def test_the_longest_verdict_fits_into_the_token_limit():
@@ -101,7 +101,7 @@ def test_a_prompt_too_long_for_the_judge_is_rejected_and_told(tmp_path, tiny_ggu
     rows[-1][1]["text"] = "word " * 1000
     path = database(tmp_path / "t.duckdb", rows)
     judge = LocalJudge(registry.resolve(str(tiny_gguf), method_kind="chat"), reason_chars=8)
-    progress = judge_missing(path, judge, templates=short)
+    progress = judge_missing(path, judge, Scope(short))
     assert progress.statuses["rejected"] == 1
     assert progress.missing == 0
     told = store.query(path, "select error from judgments where status = 'rejected'").rows[0][0]
@@ -111,7 +111,7 @@ def test_a_prompt_too_long_for_the_judge_is_rejected_and_told(tmp_path, tiny_ggu
 def test_the_embedded_judge_scores_responses(tmp_path):
     path = database(tmp_path / "t.duckdb", response_rows(1, split="safety"))
     judge = LocalJudge(registry.resolve(EMBEDDED, method_kind="chat"), reason_chars=40)
-    progress = judge_missing(path, judge, templates=Templates("rubric-first"))
+    progress = judge_missing(path, judge, Scope(Templates("rubric-first")))
     assert progress.missing == 0
     row = store.query(path, "select distinct judge, template from scores").rows
     assert row == [("local:smollm2-135m", "safety.rubric-first")]
@@ -156,7 +156,7 @@ def test_llama_cpp_s_own_server_is_a_judge_like_any_other(tmp_path, llama_server
     monkeypatch.setenv("OPENAI_BASE_URL", llama_server)
     path = database(tmp_path / "t.duckdb", response_rows(1, split="safety"))
     judge = ApiJudge(ApiClient("smollm2", max_attempts=1), max_tokens=60)
-    progress = judge_missing(path, judge, templates=Templates())
+    progress = judge_missing(path, judge, Scope(Templates()))
     assert progress.missing == 0
     row = store.query(
         path, "select http_status, structured, response_model, prompt_tokens, raw_reply from judgments"
@@ -170,7 +170,7 @@ def test_llama_cpp_s_own_server_is_a_judge_like_any_other(tmp_path, llama_server
 def test_two_hundred_responses_give_two_hundred_verdicts(tmp_path):
     path = database(tmp_path / "t.duckdb", response_rows(160), response_rows(40, split="safety"))
     judge = LocalJudge(registry.resolve(EMBEDDED, method_kind="chat"))
-    progress = judge_missing(path, judge, templates=Templates("rubric-first"))
+    progress = judge_missing(path, judge, Scope(Templates("rubric-first")))
     assert progress.statuses["ok"] + progress.statuses["not_applicable"] == 200
 
 
