@@ -14,6 +14,7 @@ import pytest
 
 from icl_local.store import database
 from tests import shared, synthetic
+from tests.damaged_gguf import Edit
 from tests.tiny_model import build_tiny_gguf
 
 # A suite started in the background inherits an ignored SIGINT, and so would every command that it interrupts.
@@ -81,6 +82,21 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tiny") / "tiny.gguf"
     build_tiny_gguf(path)
     return path
+
+
+@pytest.fixture
+def edit(tiny_gguf: Path, tmp_path: Path) -> Edit:
+    """Write a copy of the tiny model with some bytes replaced: (position, new bytes) ..."""
+
+    def write(*changes: tuple[int, bytes]) -> Path:
+        data = bytearray(tiny_gguf.read_bytes())
+        for at, new in changes:
+            data[at : at + len(new)] = new
+        path = tmp_path / "edited.gguf"
+        path.write_bytes(data)
+        return path
+
+    return write
 
 
 @pytest.fixture(scope="session")

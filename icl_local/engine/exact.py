@@ -1,9 +1,9 @@
-"""Probes on this machine, for this file, that batching changes nothing; the word is probed, not proven.
+"""The exactness probe: does batching change nothing for this file on this machine? It is probed, not proven.
 
 A candidate setting is exact when every logit of every generated token is the same, bit for bit, as when its prompts
 are decoded one at a time without prefix sharing: in batches of several sizes, with the prefix shared, in another
-order, and stopped in the middle and resumed. docs/exactness.md tells which kernels of llama.cpp keep their sums
-independent of the batch, and which do not.
+order, and stopped in the middle and resumed. docs/exactness.md lists the kernels of llama.cpp whose sums
+are independent of the batch.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from icl_local.engine.protocol import Completion, EngineInfo, Request
 from icl_local.engine.worker import Worker
+from icl_local.exceptions import EngineError
 from icl_local.identity import key_of
 
 SIZES = (2, 8, 16)
@@ -27,8 +28,8 @@ GOOD_ENOUGH = 0.95  # the smallest batch within 5 % of the best rate is chosen: 
 _QUICK_RATE = 4  # times the words of the compared prompts
 _RATE_TOKENS = 8
 
-# What to try, the usually fastest first. K-quants are repacked into blocks of rows whose kernels differ for few and
-# many rows, so they are tried without repacking first. Eight rows: from there on all kernels seen here agree.
+# The candidates, the usually fastest first. K-quants are repacked into blocks of rows whose kernels differ for few and
+# many rows, so they are tried without repacking first. With eight rows or more all kernels seen so far agree.
 _REPACKED = {"kv_unified": False, "flash_attn": False, "min_rows": 2, "repack": True}
 _NOT_REPACKED, _EIGHT_ROWS = {**_REPACKED, "repack": False}, {**_REPACKED, "min_rows": 8}
 _K_QUANTS = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ")
@@ -43,7 +44,7 @@ WORDS = (
 
 @dataclass(frozen=True)
 class Difference:
-    """The first place where a batch differed from one at a time."""
+    """The first token at which a batch differed from one at a time."""
 
     case: str
     prompt: int
@@ -53,10 +54,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What the probe found for one candidate: ``settings`` are EngineOptions fields.
+    """The findings of the probe for one candidate: ``settings`` are EngineOptions fields.
 
-    ``tokens_per_second``: generated tokens over the decode time at ``parallel``, the batch size to use here; 0 where
-    it was not measured. ``rates``: the same by batch size. ``n_prompts`` x ``n_tokens`` were compared in each case.
+    ``tokens_per_second``: generated tokens over the decode time at ``parallel``, the batch size to use here; 0 if it
+    was not measured. ``rates``: the same by batch size. ``n_prompts`` x ``n_tokens`` were compared in each case.
+    ``failure``: the error if llama.cpp cannot run with these settings here, such as the end of its process.
     """
 
     settings: Mapping[str, Any]
@@ -65,6 +67,7 @@ class ProbeResult:
     n_tokens: int
     cases: tuple[str, ...]
     difference: Difference | None = None
+    failure: str | None = None
     rates: Mapping[int, float] = field(default_factory=dict)
 
     @property
@@ -78,38 +81,53 @@ class ProbeResult:
         """The rate at ``parallel``."""
         return self.rates.get(self.parallel, 0.0)
 
+    @property
+    def outcome(self) -> str:
+        """The result as text: exact, not usable and why, or the first difference."""
+        if self.failure is not None:
+            return f"not usable ({self.failure})"
+        return "exact" if self.exact else f"not exact ({describe_difference(self.difference)})"
+
     def row(self, *, gguf_sha256: str, info: EngineInfo, created_at: str) -> dict[str, object]:
-        """Row of raw.probes; its key is file, build, CPU features and settings."""
-        where = {"gguf_sha256": gguf_sha256, **environment(info)}
+        """Return the row of raw.probes; its key is file, build, CPU features and settings."""
+        key = {"gguf_sha256": gguf_sha256, **environment(info)}
         differs = None if self.difference is None else vars(self.difference)
         return {
-            "probe_id": key_of(kind="probe", **where, settings=dict(self.settings), n=self.n_prompts * self.n_tokens),
-            **where,
+            "probe_id": key_of(kind="probe", **key, settings=dict(self.settings), n=self.n_prompts * self.n_tokens),
+            **key,
             "settings": dict(self.settings),
             "exact": self.exact,
             "n_prompts": self.n_prompts,
             "n_tokens": self.n_tokens,
             "tokens_per_second": self.tokens_per_second,
             "parallel": self.parallel,
-            "detail": {"cases": list(self.cases), "difference": differs, "rates": dict(self.rates)},
+            "detail": {
+                "cases": list(self.cases),
+                "difference": differs,
+                "rates": dict(self.rates),
+                "failure": self.failure,
+            },
             "created_at": created_at,
         }
 
 
 def environment(info: EngineInfo) -> dict[str, str]:
-    """What a result holds for, beside the file: build, and CPU features with where the layers run."""
-    where = f"{info.cpu_features} threads={info.n_threads} gpu_layers={info.gpu_layers} kv={info.kv_type}"
-    return {"llama_build": info.llama_build, "cpu_features": where}
+    """Return what else a result depends on: the build, and CPU features with the layers' place."""
+    features = f"{info.cpu_features} threads={info.n_threads} gpu_layers={info.gpu_layers} kv={info.kv_type}"
+    return {"llama_build": info.llama_build, "cpu_features": features}
 
 
 def candidates(quantization: str) -> list[dict[str, Any]]:
-    """Settings worth trying for a file of this type, the usually fastest first."""
+    """Return the settings worth trying for a file of this type, the usually fastest first."""
     first = [_NOT_REPACKED, _REPACKED] if quantization.startswith(_K_QUANTS) else [_REPACKED, _NOT_REPACKED]
     return [dict(settings) for settings in (*first, _EIGHT_ROWS, {**_EIGHT_ROWS, "repack": False})]
 
 
 def probe_prompts(n: int, *, prefix_words: int) -> list[str]:
-    """``n`` prompts of unlike lengths that share a prefix of ``prefix_words`` words; the same on every machine."""
+    """Return ``n`` prompts of different lengths that share a prefix of ``prefix_words`` words.
+
+    They are the same on every machine.
+    """
     rng = random.Random(20250301)
     prefix = " ".join(rng.choice(WORDS) for _ in range(prefix_words))
     return [f"{prefix}. Number {i}: {' '.join(rng.choice(WORDS) for _ in range(3 + 5 * i % 23))}" for i in range(n)]
@@ -128,22 +146,26 @@ def probe(
     first_only: bool = False,
     on_event: Callable[[str], None] = lambda text: None,
 ) -> list[ProbeResult]:
-    """A result for every candidate, or with ``first_only`` up to the first exact one.
+    """Return a result for every candidate, or with ``first_only`` up to the first exact one.
 
-    Rates are measured for exact candidates only, on a shared prefix of ``rate_words`` words, fewer where the context is
-    shorter. ``prompts`` should share a prefix and differ in length.
+    Rates are measured for exact candidates only, on a shared prefix of ``rate_words`` words, fewer if the context is
+    shorter. ``prompts`` should share a prefix and differ in length. A candidate with which the worker's process ends
+    is not usable; the next one gets a new process.
     """
     found: list[ProbeResult] = []
     for candidate in settings or candidates(quantization):
         if any(result.exact and _more_rows(candidate, result.settings) for result in found):
             continue  # more rows than needed only cost time
         on_event(f"trying {describe(candidate)}: {len(prompts)} prompts x {n_tokens} tokens")
-        result = _judge(worker, candidate, prompts, n_tokens, sizes)
-        if result.exact:
-            rates = {size: _rate(worker, candidate, size, rate_words) for size in rate_sizes}
-            result = ProbeResult(**{**vars(result), "rates": rates})
-        outcome = "exact" if result.exact else f"not exact ({describe_difference(result.difference)})"
-        on_event(f"{describe(candidate)}: {outcome}")
+        try:
+            result = _compare(worker, candidate, prompts, n_tokens, sizes)
+            if result.exact:
+                rates = {size: _rate(worker, candidate, size, rate_words) for size in rate_sizes}
+                result = replace(result, rates=rates)
+        except EngineError as error:
+            result = ProbeResult(candidate, False, len(prompts), n_tokens, (), failure=str(error))
+            worker.restart()
+        on_event(f"{describe(candidate)}: {result.outcome}")
         found.append(result)
         if first_only and result.exact:
             break
@@ -151,7 +173,7 @@ def probe(
 
 
 def best(results: Sequence[ProbeResult]) -> ProbeResult | None:
-    """The fastest exact result, or None."""
+    """Return the fastest exact result, or None."""
     exact = [result for result in results if result.exact]
     return max(exact, key=lambda result: result.tokens_per_second, default=None)
 
@@ -159,13 +181,11 @@ def best(results: Sequence[ProbeResult]) -> ProbeResult | None:
 def quick_probe(
     worker: Worker, *, quantization: str, seconds: float = 45.0, on_event: Callable[[str], None] = lambda text: None
 ) -> list[ProbeResult]:
-    """A probe cut to about ``seconds`` by a first timing of this file; says how long before it starts.
+    """Run a probe cut to about ``seconds`` by a first timing of this file; ``on_event`` gets the estimate first.
 
     Six prompts that share 160 words, 12 tokens each; less on a slow machine, never less than two prompts.
     """
-    started = time.perf_counter()
-    (timed,) = worker.generate([Request("t", " ".join(WORDS * 3), 4, ignore_eog=True)], parallel=1)
-    per_token = (time.perf_counter() - started) / (timed.prompt_tokens + timed.new_tokens)
+    per_token = _seconds_per_token(worker, quantization)
     n_prompts, words, n_tokens = 6, 160, 12
     while per_token * _quick_tokens(n_prompts, words, n_tokens) > seconds and (n_prompts, words) != (2, 40):
         n_prompts, words, n_tokens = max(2, n_prompts - 1), max(40, words - 30), max(6, n_tokens - 1)
@@ -184,8 +204,26 @@ def quick_probe(
     )
 
 
+def _seconds_per_token(worker: Worker, quantization: str) -> float:
+    """Time a short request with the worker's own options, or the first candidate that llama.cpp can run here."""
+    failure: EngineError | None = None
+    for candidate in [{}, *candidates(quantization)]:
+        started = time.perf_counter()
+        try:
+            (timed,) = worker.generate(
+                [Request("t", " ".join(WORDS * 3), 4, ignore_eog=True)], **{**candidate, "parallel": 1}
+            )
+        except EngineError as error:
+            failure = error
+            worker.restart()
+        else:
+            return (time.perf_counter() - started) / (timed.prompt_tokens + timed.new_tokens)
+    assert failure is not None
+    raise failure
+
+
 def describe(settings: Mapping[str, Any]) -> str:
-    """Settings as a person reads them."""
+    """Return settings as text."""
     kv = "one unified KV buffer" if settings.get("kv_unified") else "a KV stream each"
     flash = "flash attention" if settings.get("flash_attn") else "no flash attention"
     weights = "repacked" if settings.get("repack") else "plain"
@@ -199,7 +237,7 @@ def _quick_tokens(n_prompts: int, words: int, n_tokens: int) -> float:
     return alone + together + rates
 
 
-def _judge(
+def _compare(
     worker: Worker, candidate: Mapping[str, Any], prompts: Sequence[str], n_tokens: int, sizes: Sequence[int]
 ) -> ProbeResult:
     requests = [Request(str(i), prompt, n_tokens, ignore_eog=True) for i, prompt in enumerate(prompts)]
@@ -218,7 +256,7 @@ def _judge(
 
 
 def _cases(requests: Sequence[Request], sizes: Sequence[int]) -> Iterator[tuple[str, list[list[Request]], int]]:
-    """What is compared with one at a time: (name, generate calls, batch size)."""
+    """Yield the cases that are compared with one at a time: (name, generate calls, batch size)."""
     rng = random.Random(1)
     for size in sizes:
         yield f"{size} at a time, prefix shared", [list(requests)], size
@@ -242,20 +280,20 @@ def _difference(case: str, alone: Completion, together: Completion) -> Differenc
 
 
 def describe_difference(difference: Difference | None) -> str:
-    """A difference as a person reads it."""
+    """Return a difference as text."""
     if difference is None:
         return "no difference"
-    what = "another text" if difference.text_differs else "other logits, the same text"
-    return f"{what}: {difference.case}, prompt {difference.prompt}, from token {difference.token}"
+    kind = "another text" if difference.text_differs else "other logits, the same text"
+    return f"{kind}: {difference.case}, prompt {difference.prompt}, from token {difference.token}"
 
 
 def _more_rows(candidate: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
-    """Whether the candidate differs from what is known in padding to more rows, and in nothing else."""
+    """Return whether the candidate pads to more rows than the known settings, and differs in nothing else."""
     return candidate["min_rows"] > known["min_rows"] and {**candidate, "min_rows": known["min_rows"]} == known
 
 
 def _rate(worker: Worker, candidate: Mapping[str, Any], size: int, words: int) -> float:
-    """Generated tokens a second of decoding at one batch size, over a few steps."""
+    """Return the generated tokens per second of decoding at one batch size, over a few steps."""
     prompts = _rate_prompts(size, words)
     while words and max(worker.count_tokens(prompts)) + _RATE_TOKENS >= worker.info.n_ctx_train:
         words //= 2
@@ -267,6 +305,6 @@ def _rate(worker: Worker, candidate: Mapping[str, Any], size: int, words: int) -
 
 
 def _rate_prompts(n: int, words: int) -> list[str]:
-    """Prompts that differ in their last words only: what is timed is decoding."""
+    """Return prompts that differ in their last words only, so that decoding is timed."""
     prefix = probe_prompts(1, prefix_words=words)[0].partition(". Number")[0]
     return [f"{prefix}. Number {i} of them." for i in range(n)]

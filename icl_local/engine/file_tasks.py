@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icl_local.child_process import ChildEnded, Message, SharedChild
-from icl_local.engine.worker import UNUSABLE_FILE, checked, start_process
-from icl_local.exceptions import EngineError
+from icl_local.engine.protocol import UNUSABLE_FILE
+from icl_local.engine.worker import checked, ended_error, start_process
 from icl_local.files import draft_file
 
 _PROCESS = SharedChild(start_process)
@@ -72,6 +72,4 @@ def _ask(task: str, path: Path | None = None, **fields: Any) -> Message:
     try:
         return checked(_PROCESS.ask({"do": task, **fields}))
     except ChildEnded as ended:
-        name = "" if path is None else f" on {path.name}"
-        advice = "" if path is None else f"; {UNUSABLE_FILE}"
-        raise EngineError(f"llama.cpp ended ({ended.how}){name}: {ended.last_words}{advice}") from None
+        raise ended_error(ended, path, "reinstall llama-cpp-python" if path is None else UNUSABLE_FILE) from None

@@ -18,24 +18,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icl_local.engine.batching import BatchToken, Interrupted
-from icl_local.engine.protocol import EngineInfo, EngineOptions
+from icl_local.engine.protocol import UNUSABLE_FILE, EngineInfo, EngineOptions
 from icl_local.exceptions import ConfigError, EngineError
 
 GGML_TYPES = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8}
 _FLASH_ATTN_DISABLED, _FLASH_ATTN_ENABLED = 0, 1
 _GRAMMAR_CANDIDATES = 64
-_LOG_LINES = 40
+_ERRORS_KEPT = 100
+_LOG_ERROR = 4  # GGML_LOG_LEVEL_ERROR of ggml.h
 
-_log: list[str] = []
+_errors: list[str] = []
 _backend_ready = False
 
 
-def _keep_log(_level: int, text: bytes, _user: Any) -> None:
-    _log.append(text.decode("utf-8", "replace"))
-    del _log[:-_LOG_LINES]
+def _keep_errors(level: int, text: bytes, _user: Any) -> None:
+    if level == _LOG_ERROR and len(_errors) < _ERRORS_KEPT:
+        _errors.append(" ".join(text.decode("utf-8", "replace").split()))
 
 
-_log_callback = llama_cpp.llama_log_callback(_keep_log)  # ctypes keeps no reference of its own
+_log_callback = llama_cpp.llama_log_callback(_keep_errors)  # ctypes keeps no reference of its own
 
 
 def _backend() -> None:
@@ -46,11 +47,11 @@ def _backend() -> None:
         _backend_ready = True
 
 
-def last_log_line() -> str:
-    """The newest line of llama.cpp's log that says something failed, or the newest line."""
-    lines = [line.strip() for line in "".join(_log).splitlines() if line.strip()]
-    telling = [line for line in lines if any(word in line.lower() for word in ("error", "fail", "invalid", "missing"))]
-    return (telling or lines or ["no message"])[-1]
+def _reason() -> str:
+    """Return the first error that llama.cpp logged since the last call: later ones only say that something failed."""
+    first = next((line for line in _errors if line), "no message")
+    _errors.clear()
+    return first.rpartition("error loading model: ")[2]
 
 
 def system_info() -> dict[str, str]:
@@ -98,9 +99,10 @@ class LlamaModel:
         params.n_gpu_layers = self.gpu_layers
         params.use_extra_bufts = repacks(options)
         params.vocab_only = vocab_only
+        _errors.clear()
         self._model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
         if not self._model:
-            raise EngineError(f"llama.cpp cannot load {path.name}: {last_log_line()}; try another file")
+            raise EngineError(f"llama.cpp cannot load {path.name}: {_reason()}; {UNUSABLE_FILE}")
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
         self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
         self.n_ctx_train: int = llama_cpp.llama_model_n_ctx_train(self._model)
@@ -177,7 +179,7 @@ class LlamaModel:
         self._context = llama_cpp.llama_init_from_model(self._model, params)
         if not self._context:
             raise EngineError(
-                f"no context of {n_sequences} x {n_ctx_seq} tokens for {self._path.name}: {last_log_line()};"
+                f"no context of {n_sequences} x {n_ctx_seq} tokens for {self._path.name}: {_reason()};"
                 " use a smaller --parallel or --max-tokens"
             )
         self._memory = llama_cpp.llama_get_memory(self._context)
@@ -230,7 +232,7 @@ class LlamaModel:
         if status == 2:
             raise Interrupted
         if status != 0:
-            raise EngineError(f"llama.cpp could not decode a batch (status {status}): {last_log_line()}")
+            raise EngineError(f"llama.cpp could not decode a batch (status {status}): {_reason()}")
 
     def logits(self, row: int) -> NDArray[np.float32]:
         """Logits [n_vocab] of batch row ``row``: llama.cpp's own memory, valid until the next decode."""
@@ -269,7 +271,7 @@ class LlamaGrammar:
     def __init__(self, vocab: Any, text: str) -> None:
         self._sampler = llama_cpp.llama_sampler_init_grammar(vocab, text.encode(), b"root")
         if not self._sampler:
-            raise ConfigError(f"llama.cpp does not accept the grammar: {last_log_line()}")
+            raise ConfigError(f"llama.cpp does not accept the grammar: {_reason()}")
 
     def pick(self, logits: NDArray[np.float32]) -> int:
         """The allowed id with the largest logit: the best few are tried first, then the whole vocabulary."""
@@ -368,6 +370,6 @@ def quantize(source: Path, target: Path, type_name: str, *, allow_requantize: bo
     status = llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(params))
     if status != 0:
         raise EngineError(
-            f"llama.cpp could not quantise {source.name} to {type_name}: {last_log_line()};"
+            f"llama.cpp could not quantise {source.name} to {type_name}: {_reason()};"
             " a file that is quantised already needs --allow-requantize"
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+UNUSABLE_FILE = "the file is damaged or this version of llama.cpp does not support it; fetch or convert it again"
+
 
 @dataclass(frozen=True)
 class Request:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from icl_local.child_process import ChildEnded, ChildProcess, Message, environment_without_secrets
 from icl_local.engine.plan import default_kv_type
 from icl_local.engine.protocol import (
+    UNUSABLE_FILE,
     Completion,
     DecodeProgress,
     EngineInfo,
@@ -28,17 +30,20 @@ from icl_local.engine.protocol import (
 from icl_local.exceptions import ConfigError, EngineError, IclError
 from icl_local.weights import read_info
 
-UNUSABLE_FILE = "the file is damaged or this version of llama.cpp does not support it; fetch or convert it again"
-
 _STOP_SECONDS = 20.0
-# Threads that wait for each other spin; beside other programs that burns the time those need to get done. Short
-# spinning costs nothing on an idle machine and was 4 times as fast on a busy one (docs/measurements.md).
-_OPENMP = {"GOMP_SPINCOUNT": "10000"}
+_SOURCE_FOLDER = re.compile(r"\S*/(?=[\w.-]+:\d+: )")
+_ENVIRONMENT = {
+    # Threads that wait for each other spin, which takes CPU time from other programs. Short spinning costs nothing on
+    # an idle machine and was 4 times as fast on a busy one (docs/measurements.md).
+    "GOMP_SPINCOUNT": "10000",
+    # An abort would start a debugger to print a backtrace; two threads that abort at once then wait without end.
+    "GGML_NO_BACKTRACE": "1",
+}
 
 
 def start_process(*arguments: str) -> ChildProcess:
     """Start a process that serves engine/service.py's commands; it gets no keys. Raises ChildEnded."""
-    return ChildProcess("icl_local.engine", *arguments, environment=_OPENMP | environment_without_secrets())
+    return ChildProcess("icl_local.engine", *arguments, environment=_ENVIRONMENT | environment_without_secrets())
 
 
 def checked(message: Message) -> Message:
@@ -46,6 +51,13 @@ def checked(message: Message) -> Message:
     if "error" in message:
         raise (ConfigError if message["kind"] == "ConfigError" else EngineError)(message["error"])
     return message
+
+
+def ended_error(ended: ChildEnded, model: Path | None, advice: str) -> EngineError:
+    """Return the error that describes the end of a process: with its last words, without the build's source folders."""
+    reason = _SOURCE_FOLDER.sub("", ended.last_words)
+    name = "" if model is None else f" on {model.name}"
+    return EngineError(f"llama.cpp ended ({ended.how}){name}: {reason}; {advice}")
 
 
 class Worker:
@@ -81,7 +93,7 @@ class Worker:
             raise self._ended(ended) from None
         self._send({"do": "load", "path": str(self._model), "options": to_json(self.options)})
         self.info = EngineInfo(**self._receive()["info"])
-        self._advice = "what was finished is kept, the same command goes on"
+        self._advice = f"what was finished is kept: run the same command again; if it ends here again, {UNUSABLE_FILE}"
 
     def __enter__(self) -> Worker:
         return self
@@ -188,4 +200,4 @@ class Worker:
             raise self._ended(ended) from None
 
     def _ended(self, ended: ChildEnded) -> EngineError:
-        return EngineError(f"llama.cpp ended ({ended.how}) on {self._model.name}: {ended.last_words}; {self._advice}")
+        return ended_error(ended, self._model, self._advice)

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from icl_local import engine, prompting
@@ -135,20 +134,6 @@ def test_gpu_layers_without_a_gpu_build_is_a_told_error(tiny_gguf: Path) -> None
         pytest.skip("this build offloads")
     with pytest.raises(ConfigError, match="GPU"):
         Worker(tiny_gguf, EngineOptions(gpu_layers=4))
-
-
-def test_quantising_leaves_no_partial_file_behind(tiny_gguf: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="choose one of"):
-        engine.quantize(tiny_gguf, tmp_path / "x.gguf", "q99")
-    engine.quantize(tiny_gguf, tmp_path / "tiny.f16.gguf", "f16")
-    assert [p.name for p in tmp_path.iterdir()] == ["tiny.f16.gguf"]
-
-
-def test_prompt_logits_do_not_depend_on_the_chunk(tiny_gguf: Path) -> None:
-    (tokens,) = engine.tokenize(tiny_gguf, ["the answer " * 60])
-    whole = engine.prompt_logits(tiny_gguf, tokens)
-    assert whole.shape[0] == len(tokens)
-    assert np.array_equal(whole[:20], engine.prompt_logits(tiny_gguf, tokens[:20]))
 
 
 def study_prompts() -> list[Request]:

@@ -1,13 +1,10 @@
-"""Headers that llama.cpp must not see: each is refused with a ModelError that names the file and what is wrong."""
+"""GGUF headers: what they state, and files that are refused with a ModelError that names the file and what is wrong."""
 
 from __future__ import annotations
 
-import random
+import math
 import struct
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import gguf
@@ -17,65 +14,11 @@ import pytest
 from icl_local.exceptions import ModelError
 from icl_local.weights.gguf_file import read_info
 from icl_local.weights.gguf_header import LongArray
+from tests.damaged_gguf import Edit, header_bytes, rename, tensor_entry, value_at
 from tests.tiny_model import CHAT_TEMPLATE, build_tiny_gguf
 
-# Loads each file and decodes a few tokens, as a run would; an abort inside llama.cpp ends it with a signal.
-LOAD_ALL = """
-import sys, llama_cpp as ll
-silent = ll.llama_log_callback(lambda *args: None)
-ll.llama_log_set(silent, None)
-ll.llama_backend_init()
-loaded = 0
-for line in sys.stdin:
-    params = ll.llama_model_default_params()
-    model = ll.llama_model_load_from_file(line.strip().encode(), params)
-    if not model:
-        continue
-    options = ll.llama_context_default_params()
-    options.n_ctx, options.n_threads = 64, 1
-    context = ll.llama_init_from_model(model, options)
-    if context:
-        vocab = ll.llama_model_get_vocab(model)
-        tokens = (ll.llama_token * 64)()
-        count = ll.llama_tokenize(vocab, b"the cat", 7, tokens, 64, True, True)
-        if 0 < count <= 32:
-            ll.llama_decode(context, ll.llama_batch_get_one(tokens, count))
-        ll.llama_free(context)
-        loaded += 1
-    ll.llama_model_free(model)
-print(loaded)
-"""
 
-
-def value_at(data: bytes, key: str) -> int:
-    """Where the value of ``key`` begins: after its name and its four bytes of type."""
-    name = struct.pack("<Q", len(key)) + key.encode()
-    return data.index(name) + len(name) + 4
-
-
-def header_bytes(path: Path) -> int:
-    """Length of the header, which ends with the last tensor's entry."""
-    data = path.read_bytes()
-    name = gguf.GGUFReader(path).tensors[-1].name.encode()
-    return data.index(name) + len(name) + 4 + 2 * 8 + 4 + 8
-
-
-@pytest.fixture
-def edit(tiny_gguf: Path, tmp_path: Path):
-    """Write a copy of the tiny model with some bytes replaced."""
-
-    def write(*changes: tuple[int, bytes]) -> Path:
-        data = bytearray(tiny_gguf.read_bytes())
-        for at, new in changes:
-            data[at : at + len(new)] = new
-        path = tmp_path / "edited.gguf"
-        path.write_bytes(data)
-        return path
-
-    return write
-
-
-def test_tells_what_the_file_is(tiny_gguf: Path) -> None:
+def test_states_what_the_file_is(tiny_gguf: Path) -> None:
     info = read_info(tiny_gguf)
     assert (info.architecture, info.name, info.quantization) == ("llama", "tiny", "F32")
     assert (info.block_count, info.embedding_length, info.head_count, info.head_count_kv) == (2, 64, 4, 2)
@@ -134,7 +77,7 @@ def test_refuses_what_is_not_a_gguf_file(tmp_path: Path, begin: bytes, said: str
     assert said in str(refused.value)
 
 
-def test_a_missing_file_a_folder_and_an_impossible_name_are_told(tmp_path: Path) -> None:
+def test_a_missing_file_a_folder_and_an_impossible_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such file"):
         read_info(tmp_path / "absent.gguf")
     with pytest.raises(ModelError, match="not a file"):
@@ -151,7 +94,7 @@ def test_truncated_weights_are_counted(tiny_gguf: Path, tmp_path: Path) -> None:
         read_info(path)
 
 
-def test_every_cut_inside_the_header_is_told(tiny_gguf: Path, tmp_path: Path) -> None:
+def test_every_cut_inside_the_header_is_noticed(tiny_gguf: Path, tmp_path: Path) -> None:
     data = tiny_gguf.read_bytes()
     path = tmp_path / "cut.gguf"
     for length in range(4, header_bytes(tiny_gguf), 97):
@@ -163,39 +106,18 @@ def test_every_cut_inside_the_header_is_told(tiny_gguf: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("llama.block_count", 0, "block_count is 0"),
-        ("llama.block_count", 3, "'blk.2.attn_norm.weight' is missing"),
-        ("llama.block_count", 600, "block_count is 600"),
-        ("llama.embedding_length", 63, "do not divide"),
-        ("llama.embedding_length", 128, "differ"),
-        ("llama.attention.head_count", 0, "do not divide"),
-        ("llama.attention.head_count", 5, "do not divide"),
-        ("llama.attention.head_count_kv", 3, "do not divide"),
-        ("llama.attention.head_count_kv", 4, "'blk.0.attn_k.weight' has shape (64, 32)"),
-        ("llama.rope.dimension_count", 8, "differ"),
-        ("llama.feed_forward_length", 0, "feed_forward_length"),
-        ("llama.feed_forward_length", 64, "'blk.0.ffn_gate.weight' has shape"),
-        ("llama.context_length", 0, "context_length is 0"),
+        ("llama.block_count", struct.pack("<I", 0), "block_count is 0"),
+        ("llama.block_count", struct.pack("<I", 600), "block_count is 600"),
+        ("llama.context_length", struct.pack("<I", 0), "context_length is 0"),
+        ("llama.attention.head_count", struct.pack("<I", 1 << 31), "head_count is 2147483648"),
+        ("llama.attention.layer_norm_rms_epsilon", struct.pack("<f", math.nan), "layer_norm_rms_epsilon is nan"),
+        ("llama.rope.freq_base", struct.pack("<f", math.inf), "freq_base is inf"),
     ],
 )
-def test_numbers_that_do_not_fit_are_named(tiny_gguf: Path, edit, key: str, value: int, said: str) -> None:
-    path = edit((value_at(tiny_gguf.read_bytes(), key), struct.pack("<I", value)))
+def test_numbers_that_no_model_has_are_named(tiny_gguf: Path, edit: Edit, key: str, value: bytes, said: str) -> None:
     with pytest.raises(ModelError) as refused:
-        read_info(path)
+        read_info(edit((value_at(tiny_gguf.read_bytes(), key), value)))
     assert said in str(refused.value)
-
-
-@pytest.mark.parametrize("value", [float("nan"), -1.0, float("inf")])
-def test_a_norm_epsilon_that_would_abort_is_refused(tiny_gguf: Path, edit, value: float) -> None:
-    at = value_at(tiny_gguf.read_bytes(), "llama.attention.layer_norm_rms_epsilon")
-    with pytest.raises(ModelError, match="layer_norm_rms_epsilon"):
-        read_info(edit((at, struct.pack("<f", value))))
-
-
-def rename(data: bytes, old: str, new: str) -> tuple[int, bytes]:
-    """A change of name of the same length, so that nothing else moves."""
-    assert len(old) == len(new)
-    return data.index(struct.pack("<Q", len(old)) + old.encode()) + 8, new.encode()
 
 
 @pytest.mark.parametrize(
@@ -203,46 +125,25 @@ def rename(data: bytes, old: str, new: str) -> tuple[int, bytes]:
     [
         ("tokenizer.ggml.model", "tokenizer.ggml.mod3l", "no tokenizer"),
         ("tokenizer.ggml.tokens", "tokenizer.ggml.t0kens", "no tokenizer"),
-        ("tokenizer.ggml.merges", "tokenizer.ggml.merg3s", "no merges"),
         ("general.architecture", "general.architectur3", "'general.architecture' is missing"),
         ("llama.embedding_length", "llama.embedding_l3ngth", "'llama.embedding_length' is missing"),
         ("llama.rope.freq_base", "llama.context_length", "is there twice"),
-        ("blk.1.attn_q.weight", "blk.0.attn_q.weight", "'blk.0.attn_q.weight' is there twice"),
-        ("output_norm.weight", "output_norn.weight", "'output_norm.weight' is missing"),
-        ("llama.rope.dimension_count", "llama.nextn_predict_layers", "nextn_predict_layers is 16"),
     ],
 )
-def test_missing_and_doubled_names_are_told(tiny_gguf: Path, edit, old: str, new: str, said: str) -> None:
+def test_missing_and_doubled_names_are_named(tiny_gguf: Path, edit: Edit, old: str, new: str, said: str) -> None:
     path = edit(rename(tiny_gguf.read_bytes(), old, new))
     with pytest.raises(ModelError) as refused:
         read_info(path)
     assert said in str(refused.value)
 
 
-def test_a_token_that_is_there_twice_is_refused_because_llama_cpp_aborts(tiny_gguf: Path, edit) -> None:
-    data = tiny_gguf.read_bytes()
-    first = data.index(struct.pack("<Q", 1) + b"A") + 8
-    with pytest.raises(ModelError, match="token 'B' is in the vocabulary twice"):
-        read_info(edit((first, b"B")))
-    longer = data.index(struct.pack("<Q", 2) + b"th") + 8
-    with pytest.raises(ModelError, match="token 't' is in the vocabulary twice"):  # read up to the NUL
-        read_info(edit((longer, b"t\0")))
-
-
-def test_tensor_entries_that_lie_are_refused(tiny_gguf: Path, edit) -> None:
-    data = tiny_gguf.read_bytes()
-    name = b"blk.0.attn_q.weight"
-    entry = data.index(name) + len(name)
-    kind, offset = entry + 4 + 16, entry + 4 + 16 + 4
+def test_tensor_entries_that_cannot_be_true_are_refused(tiny_gguf: Path, edit: Edit) -> None:
+    entry = tensor_entry(tiny_gguf.read_bytes(), "blk.0.attn_q.weight")
     for change, said in [
         ((entry, struct.pack("<I", 9)), "9 dimensions"),
-        ((entry + 4, struct.pack("<Q", 1 << 61)), "has shape"),
-        ((entry + 4, struct.pack("<Q", 0)), "has shape"),
-        ((entry + 12, struct.pack("<Q", 32)), "is said to lie at"),
-        ((kind, struct.pack("<I", 31)), "has type 31, which the gguf package does not know"),
-        ((kind, struct.pack("<I", 26)), "is of type I32"),
-        ((kind, struct.pack("<I", 2)), "is said to lie at"),
-        ((offset, struct.pack("<Q", 1 << 40)), "is said to lie at"),
+        ((entry + 4, struct.pack("<Q", 1 << 61)), "truncated"),
+        ((entry + 20, struct.pack("<I", 31)), "has type 31, which the gguf package does not know"),
+        ((entry + 24, struct.pack("<Q", 1 << 40)), "truncated"),
     ]:
         with pytest.raises(ModelError) as refused:
             read_info(edit(change))
@@ -269,12 +170,12 @@ def test_a_file_without_tensors_is_refused(tmp_path: Path) -> None:
         read_info(tmp_path / "vocab.gguf")
 
 
-def test_the_type_is_that_of_most_weights_where_the_file_does_not_say(tiny_gguf: Path, edit) -> None:
+def test_the_type_is_that_of_most_weights_where_the_file_does_not_say(tiny_gguf: Path, edit: Edit) -> None:
     path = edit(rename(tiny_gguf.read_bytes(), "general.file_type", "general.file_typo"))
     assert read_info(path).quantization == "F32"
 
 
-def test_another_architecture_gets_the_common_checks(tiny_gguf: Path, tmp_path: Path) -> None:
+def test_another_architecture_is_read_too(tiny_gguf: Path, tmp_path: Path) -> None:
     path = tmp_path / "other.gguf"
     path.write_bytes(tiny_gguf.read_bytes().replace(b"llama", b"qwen2"))
     info = read_info(path)
@@ -339,46 +240,3 @@ def test_a_large_vocabulary_is_read_quickly(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"general\.architecture"):
         read_info(path)
     assert time.process_time() - begun < 0.6
-
-
-def mutants(path: Path, folder: Path, *, count: int, seed: int) -> Iterator[Path]:
-    """Copies with one to four header bytes changed, or cut, or with a 64-bit number written over the header."""
-    rng = random.Random(seed)
-    data, end = path.read_bytes(), header_bytes(path)
-    for index in range(count):
-        mutant = bytearray(data)
-        for _ in range(rng.randint(1, 4)):
-            at = rng.randrange(4, end)
-            if rng.random() < 0.2:
-                mutant[at : at + 8] = rng.choice([0, 1, 255, 1 << 31, 1 << 63, (1 << 64) - 1]).to_bytes(8, "little")
-            else:
-                mutant[at] = rng.choice([0, 1, 0x7F, 0x80, 0xFF, mutant[at] ^ (1 << rng.randrange(8))])
-        if rng.random() < 0.1:
-            del mutant[rng.randrange(4, len(mutant)) :]
-        target = folder / f"{index}.gguf"
-        target.write_bytes(mutant)
-        yield target
-
-
-@pytest.mark.parametrize("count", [200, pytest.param(12_000, marks=pytest.mark.soak)])
-def test_mutated_headers_are_refused_or_harmless_to_llama_cpp(tiny_gguf: Path, tmp_path: Path, count: int) -> None:
-    accepted = []
-    for path in mutants(tiny_gguf, tmp_path, count=count, seed=count):
-        try:
-            read_info(path)
-            accepted.append(path)
-        except ModelError:
-            path.unlink()
-    assert 0.05 < len(accepted) / count < 0.95  # the mutations reach both outcomes
-    done = subprocess.run(
-        [sys.executable, "-c", LOAD_ALL],
-        input="\n".join(map(str, accepted)),
-        text=True,
-        capture_output=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, f"llama.cpp ended with {done.returncode}: {done.stderr[-500:]}"
-    n_loaded = int(done.stdout.split()[-1])
-    assert n_loaded > 0
-    told = f"{count} mutated headers: {count - len(accepted)} refused, {n_loaded} of the others loaded, no abort"
-    print(told)  # noqa: T201  a figure of docs/measurements.md

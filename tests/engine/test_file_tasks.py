@@ -1,0 +1,157 @@
+"""Single tasks of llama.cpp on a file, and damaged files: each ends in a one-line error, never the caller's process."""
+
+from __future__ import annotations
+
+import math
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from icl_local import engine
+from icl_local.engine import Request, Worker, file_tasks
+from icl_local.exceptions import ConfigError, EngineError, IclError
+from icl_local.weights import read_info
+from tests.damaged_gguf import Edit, mutants, rename, tensor_entry, value_at
+
+
+def test_the_engine_is_imported_without_llama_cpp() -> None:
+    script = "import sys, icl_local.engine; assert 'llama_cpp' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_quantising_leaves_no_partial_file_behind(tiny_gguf: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="choose one of"):
+        engine.quantize(tiny_gguf, tmp_path / "x.gguf", "q99")
+    engine.quantize(tiny_gguf, tmp_path / "tiny.f16.gguf", "f16")
+    assert [p.name for p in tmp_path.iterdir()] == ["tiny.f16.gguf"]
+
+
+def test_prompt_logits_do_not_depend_on_the_chunk(tiny_gguf: Path) -> None:
+    (tokens,) = engine.tokenize(tiny_gguf, ["the answer " * 60])
+    whole = engine.prompt_logits(tiny_gguf, tokens)
+    assert whole.shape[0] == len(tokens)
+    assert np.array_equal(whole[:20], engine.prompt_logits(tiny_gguf, tokens[:20]))
+
+
+def test_tasks_of_one_caller_share_a_process(tiny_gguf: Path) -> None:
+    assert engine.tokenize(tiny_gguf, ["a"]) == engine.tokenize(tiny_gguf, ["a"])
+    first = file_tasks._PROCESS.pid
+    assert set(engine.system_info()) == {"package", "llama_build", "cpu_features", "system", "gpu"}
+    assert {"q4_k_m", "q8_0", "f16"} <= set(engine.file_types())
+    assert file_tasks._PROCESS.pid == first
+
+
+def test_relative_paths_mean_the_callers_folder(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.tokenize(tiny_gguf, ["a"])
+    monkeypatch.chdir(tiny_gguf.parent)
+    assert engine.tokenize(Path(tiny_gguf.name), ["a"]) == engine.tokenize(tiny_gguf, ["a"])
+
+
+def use(path: Path) -> None:
+    """What commands do with a file: read its header, tokenize, decode."""
+    read_info(path)
+    (tokens,) = engine.tokenize(path, ["the cat"])
+    engine.prompt_logits(path, tokens)
+
+
+NUMBERS = [
+    ("llama.block_count", struct.pack("<I", 3), "tensor 'blk.2.attn_norm.weight' not found"),
+    ("llama.embedding_length", struct.pack("<I", 63), "invalid n_rot: 16, expected 15"),
+    ("llama.embedding_length", struct.pack("<I", 128), "invalid n_rot: 16, expected 32"),
+    ("llama.attention.head_count", struct.pack("<I", 0), "'blk.0.attn_q.weight' has wrong shape"),
+    ("llama.attention.head_count", struct.pack("<I", 5), "invalid n_rot"),
+    ("llama.attention.head_count_kv", struct.pack("<I", 3), "'blk.0.attn_k.weight' has wrong shape"),
+    ("llama.attention.head_count_kv", struct.pack("<I", 4), "'blk.0.attn_k.weight' has wrong shape"),
+    ("llama.rope.dimension_count", struct.pack("<I", 8), "invalid n_rot: 8, expected 16"),
+    ("llama.feed_forward_length", struct.pack("<I", 0), "'blk.0.ffn_gate.weight' has wrong shape"),
+    ("llama.feed_forward_length", struct.pack("<I", 64), "'blk.0.ffn_gate.weight' has wrong shape"),
+    ("llama.attention.layer_norm_rms_epsilon", struct.pack("<f", -1.0), "ended (SIGABRT)"),
+    ("llama.attention.layer_norm_rms_epsilon", struct.pack("<f", math.nan), "epsilon is nan"),
+    ("llama.attention.layer_norm_rms_epsilon", struct.pack("<f", math.inf), "epsilon is inf"),
+]
+NAMES = [
+    ("tokenizer.ggml.merges", "tokenizer.ggml.merg3s", "cannot find tokenizer merges"),
+    ("blk.1.attn_q.weight", "blk.0.attn_q.weight", "duplicate tensor name 'blk.0.attn_q.weight'"),
+    ("output_norm.weight", "output_norn.weight", "tensor 'output_norm.weight' not found"),
+    ("llama.rope.dimension_count", "llama.nextn_predict_layers", "ended (SIGABRT)"),
+]
+
+
+def refusal(path: Path) -> str:
+    """The error of using the file: one line that names it."""
+    with pytest.raises(IclError) as refused:
+        use(path)
+    said = str(refused.value)
+    assert path.name in said
+    assert "\n" not in said
+    return said
+
+
+@pytest.mark.parametrize(("key", "value", "said"), NUMBERS)
+def test_numbers_that_do_not_fit_are_errors(tiny_gguf: Path, edit: Edit, key: str, value: bytes, said: str) -> None:
+    assert said in refusal(edit((value_at(tiny_gguf.read_bytes(), key), value)))
+
+
+@pytest.mark.parametrize(("old", "new", "said"), NAMES)
+def test_missing_and_doubled_names_are_errors(tiny_gguf: Path, edit: Edit, old: str, new: str, said: str) -> None:
+    assert said in refusal(edit(rename(tiny_gguf.read_bytes(), old, new)))
+
+
+@pytest.mark.parametrize(("token", "new"), [(b"A", b"B"), (b"th", b"t\0")])  # a token is read up to its NUL
+def test_a_token_that_is_there_twice_ends_the_process_and_is_an_error(
+    tiny_gguf: Path, edit: Edit, token: bytes, new: bytes
+) -> None:
+    at = tiny_gguf.read_bytes().index(struct.pack("<Q", len(token)) + token) + 8
+    said = refusal(edit((at, new)))
+    assert "llama.cpp ended (SIGABRT) on edited.gguf: llama-vocab.cpp:" in said
+    assert "the file is damaged or this version of llama.cpp does not support it" in said
+    use(tiny_gguf)
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "said"),
+    [
+        (4, struct.pack("<Q", 0), "has offset"),
+        (12, struct.pack("<Q", 32), "has offset"),
+        (20, struct.pack("<I", 26), "llama.cpp ended"),
+        (20, struct.pack("<I", 2), "has offset"),
+        (24, struct.pack("<Q", 0), "has offset 0"),
+    ],
+)
+def test_tensor_entries_that_do_not_fit_are_errors(
+    tiny_gguf: Path, edit: Edit, at: int, value: bytes, said: str
+) -> None:
+    assert said in refusal(edit((tensor_entry(tiny_gguf.read_bytes(), "blk.0.attn_q.weight") + at, value)))
+
+
+def test_a_worker_gives_the_same_errors(tiny_gguf: Path, edit: Edit) -> None:
+    data = tiny_gguf.read_bytes()
+    with pytest.raises(EngineError, match=r"SIGABRT.* the file is damaged"):
+        Worker(edit(rename(data, "llama.rope.dimension_count", "llama.nextn_predict_layers")))
+    at = value_at(data, "llama.attention.layer_norm_rms_epsilon")
+    with (
+        Worker(edit((at, struct.pack("<f", -1.0)))) as worker,
+        pytest.raises(EngineError, match=r"SIGABRT.*GGML_ASSERT\(eps"),
+    ):
+        list(worker.generate([Request("a", "Say it", 4)]))
+
+
+@pytest.mark.parametrize("count", [200, pytest.param(12_000, marks=pytest.mark.soak)])
+def test_mutated_headers_are_errors_or_harmless(tiny_gguf: Path, tmp_path: Path, count: int) -> None:
+    outcomes = {"used": 0, "refused": 0, "refused by llama.cpp": 0, "process ended": 0}
+    for path in mutants(tiny_gguf, tmp_path, count=count, seed=count):
+        try:
+            use(path)
+            outcomes["used"] += 1
+        except EngineError as error:
+            outcomes["process ended" if "ended" in str(error) else "refused by llama.cpp"] += 1
+        except IclError:
+            outcomes["refused"] += 1
+        path.unlink()
+    assert 0.05 < outcomes["used"] / count < 0.95  # the mutations reach both
+    assert outcomes["refused by llama.cpp"] > 0
+    print(f"{count} mutated headers: {outcomes}")  # noqa: T201  a figure of docs/measurements.md
