@@ -178,6 +178,11 @@ def best(results: Sequence[ProbeResult]) -> ProbeResult | None:
     return max(exact, key=lambda result: result.tokens_per_second, default=None)
 
 
+def fast_settings(failed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the fastest settings that need not be exact; without repacking if a repacked candidate failed."""
+    return {**FAST, "repack": not any(settings.get("repack") for settings in failed)}
+
+
 def quick_probe(
     worker: Worker, *, quantization: str, seconds: float = 45.0, on_event: Callable[[str], None] = lambda text: None
 ) -> list[ProbeResult]:

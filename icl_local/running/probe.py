@@ -31,21 +31,24 @@ def setting_for(
     Where nothing tried is exact the fast setting comes back with ``exact`` False, and ``on_note`` says so.
     """
     stored = writer.rows(
-        "select settings, exact, parallel from probes where gguf_sha256 = ? and llama_build = ? and cpu_features = ?"
+        "select settings, exact, parallel, detail ->> 'failure' from probes"
+        " where gguf_sha256 = ? and llama_build = ? and cpu_features = ?"
         " order by exact desc, n_prompts * n_tokens desc, tokens_per_second desc",
         [model.sha256, *exact.environment(worker.info).values()],
     ).rows
     if stored:
         settings, is_exact, parallel = json.loads(stored[0][0]), bool(stored[0][1]), stored[0][2]
+        failed = [json.loads(row[0]) for row in stored if row[3] is not None]
     else:
         results = exact.quick_probe(worker, quantization=model.info.quantization, on_event=on_note)
         keep(writer, model, worker, results)
         chosen = exact.best(results)
         is_exact = chosen is not None
         settings, parallel = (chosen.settings, chosen.parallel) if chosen else ({}, 0)
+        failed = [result.settings for result in results if result.failure is not None]
     if not is_exact:
         on_note("no setting tried here keeps batches exact for this file: running the fast one, exact = false")
-        return Setting(exact.FAST, False)
+        return Setting(exact.fast_settings(failed), False)
     return Setting({**settings, "parallel_most": parallel or DEFAULT_PARALLEL}, True)
 
 
@@ -95,7 +98,7 @@ def probe_model(
 def line(result: ProbeResult) -> tuple[object, ...]:
     """One result as a person reads it: settings, exact, what was compared, fastest batch, its rate, difference."""
     compared = f"{result.n_prompts} x {result.n_tokens} tokens, {len(result.cases)} cases"
-    difference = exact.describe_difference(result.difference) if result.difference else None
+    difference = exact.describe_difference(result.difference) if result.difference else result.failure
     return (
         exact.describe(result.settings),
         "yes" if result.exact else "no",

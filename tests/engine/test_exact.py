@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,9 +12,11 @@ from icl_local import engine, store
 from icl_local.engine import exact, llama
 from icl_local.engine.batching import BatchToken
 from icl_local.engine.prefix_cache import PrefixCache
-from icl_local.engine.protocol import EngineOptions, Request
+from icl_local.engine.protocol import Completion, EngineInfo, EngineOptions, Request, Stats
 from icl_local.engine.worker import Worker
+from icl_local.exceptions import EngineError
 from icl_local.running import probe
+from icl_local.weights import registry
 
 PROMPTS = exact.probe_prompts(5, prefix_words=60)
 
@@ -25,7 +28,7 @@ def embedded_worker(embedded_model: Path) -> Iterator[Worker]:
 
 
 def test_the_embedded_file_is_exact_in_streams(embedded_worker: Worker) -> None:
-    (verdict,) = exact.probe(
+    (result,) = exact.probe(
         embedded_worker,
         quantization="Q4_1",
         prompts=PROMPTS,
@@ -34,25 +37,82 @@ def test_the_embedded_file_is_exact_in_streams(embedded_worker: Worker) -> None:
         rate_sizes=(2,),
         first_only=True,
     )
-    assert verdict.exact, verdict
-    assert len(verdict.cases) == 4
-    assert verdict.parallel == 2
+    assert result.exact, result
+    assert len(result.cases) == 4
+    assert result.parallel == 2
 
 
 def test_the_probe_says_no_to_one_unified_buffer(embedded_worker: Worker) -> None:
-    (verdict,) = exact.probe(
+    (result,) = exact.probe(
         embedded_worker, quantization="Q4_1", prompts=PROMPTS, n_tokens=16, sizes=(4,), settings=[probe.UNIFIED]
     )
-    assert not verdict.exact
-    assert verdict.difference is not None
-    assert verdict.rates == {}
+    assert not result.exact
+    assert result.difference is not None
+    assert result.rates == {}
 
 
 def test_f32_weights_are_exact_with_two_rows(tiny_gguf: Path) -> None:
     with Worker(tiny_gguf) as worker:
-        verdicts = exact.quick_probe(worker, quantization="F32")
-    assert [verdict.exact for verdict in verdicts] == [True]
-    assert verdicts[0].settings["min_rows"] == 2
+        results = exact.quick_probe(worker, quantization="F32")
+    assert [result.exact for result in results] == [True]
+    assert results[0].settings["min_rows"] == 2
+
+
+class FragileWorker:
+    """Generates nothing but digests; ends in the settings that ``ends`` picks, and is then gone until restarted."""
+
+    def __init__(self, ends: Callable[[dict[str, Any]], bool], *, exact: bool = True) -> None:
+        self.info = EngineInfo("build", "features", "false", 9, 4096, 0, 1, 0, "f16", True)
+        self.stats = Stats(n_done=1, new_tokens=9, decode_seconds=1.0)
+        self.restarts = 0
+        self._ends, self._exact, self._gone = ends, exact, False
+
+    def generate(self, requests: Sequence[Request], **settings: Any) -> Iterator[Completion]:
+        self._gone = self._gone or self._ends(settings)
+        if self._gone:
+            raise EngineError("llama.cpp ended (SIGSEGV) on fragile.gguf: no message")
+        digest = "same" if self._exact else str(settings["parallel"])
+        for request in requests:
+            yield Completion(request.id, "", "length", 1, 1, tokens=(1,), digests=(digest,))
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [1 for _ in texts]
+
+    def restart(self) -> None:
+        self._gone, self.restarts = False, self.restarts + 1
+
+
+def test_a_candidate_that_ends_the_process_is_not_usable_and_the_next_gets_a_new_one() -> None:
+    worker, said = FragileWorker(lambda settings: bool(settings.get("repack"))), list[str]()
+    results = exact.probe(worker, quantization="Q8_0", prompts=PROMPTS, n_tokens=1, on_event=said.append)  # type: ignore[arg-type]
+    assert [(result.settings["repack"], result.exact) for result in results] == [
+        (True, False),
+        (False, True),
+        (True, False),
+    ]
+    assert worker.restarts == 2
+    assert results[0].failure == "llama.cpp ended (SIGSEGV) on fragile.gguf: no message"
+    assert (
+        results[0].row(gguf_sha256="x", info=worker.info, created_at="now")["detail"]["failure"] == results[0].failure
+    )  # type: ignore[index]
+    assert f"{exact.describe(results[0].settings)}: not usable ({results[0].failure})" in said
+    assert exact.best(results) is results[1]
+
+
+def test_a_quick_probe_is_timed_in_settings_that_run_here() -> None:
+    worker = FragileWorker(lambda settings: settings.get("repack") is not False)
+    results = exact.quick_probe(worker, quantization="Q8_0")  # type: ignore[arg-type]
+    assert [(result.settings["repack"], result.exact) for result in results] == [(True, False), (False, True)]
+
+
+def test_a_run_avoids_repacking_where_that_ended_the_process(tmp_path: Path, tiny_gguf: Path) -> None:
+    worker = FragileWorker(lambda settings: bool(settings.get("repack")), exact=False)
+    model = registry.resolve(str(tiny_gguf), method_kind="completion")
+    with store.Store(tmp_path / "x.duckdb") as writer:
+        for _ in range(2):  # probed, then found in the database
+            setting = probe.setting_for(writer, model, worker, on_note=lambda text: None)  # type: ignore[arg-type]
+            assert setting == probe.Setting({**exact.FAST, "repack": False}, False)
+    assert worker.restarts == 2
 
 
 def agreeing_rows(path: Path, *, repack: bool) -> int:
@@ -78,12 +138,12 @@ def test_rows_from_which_kernels_agree(embedded_model: Path, tmp_path: Path, typ
     assert found <= expected, "docs/measurements.md names fewer rows"
 
 
-def test_a_verdict_is_stored_and_found_again(tmp_path: Path, tiny_gguf: Path) -> None:
+def test_a_result_is_stored_and_found_again(tmp_path: Path, tiny_gguf: Path) -> None:
     db = tmp_path / "x.duckdb"
-    verdicts = probe.probe_model(db, str(tiny_gguf), n_prompts=4, n_tokens=6, prefix_words=20, also_unified=True)
+    results = probe.probe_model(db, str(tiny_gguf), n_prompts=4, n_tokens=6, prefix_words=20, also_unified=True)
     stored = store.query(db, "select exact, n_prompts, n_tokens, file_name from probes order by exact desc").rows
     assert stored[0] == (True, 4, 6, "tiny.gguf")
-    assert len(stored) == len(verdicts) == 3  # two rows are enough here, so eight are not tried
+    assert len(stored) == len(results) == 3  # two rows are enough here, so eight are not tried
 
 
 def test_a_prefix_on_disk_gives_the_same_bits(tmp_path: Path, tiny_gguf: Path) -> None:
