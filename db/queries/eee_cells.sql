@@ -1,4 +1,4 @@
--- $1 to $4: model, method, language, data set; NULL takes all. One row a cell, with what made it, for Every Eval Ever.
+-- $1 to $5: models, methods, languages, splits, query sets; NULL takes all. One row a cell, with what made it, for Every Eval Ever.
 select
     responses.model,
     responses.variant,
@@ -28,10 +28,11 @@ inner join raw.models as models on models.model_id = kept.model_id
 left join raw.settings as settings on settings.settings_id = responses.settings_id
 left join raw.runs as runs on runs.run_id = responses.run_id
 left join raw.prompts as prompts on prompts.prompt_id = responses.prompt_id
-where ($1 is null or responses.model = $1)
-    and ($2 is null or responses.method = $2)
-    and ($3 is null or responses.language = $3)
-    and ($4 is null or responses.dataset = $4)
+where ($1::varchar[] is null or responses.model = any($1))
+    and ($2::varchar[] is null or responses.method = any($2))
+    and ($3::varchar[] is null or responses.language = any($3))
+    and ($4::varchar[] is null or responses.split = any($4))
+    and ($5::varchar[] is null or responses.dataset = any($5))
 group by
     responses.model, responses.variant, responses.dpo, responses.quantization,
     responses.method, responses.language, responses.settings_id

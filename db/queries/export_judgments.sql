@@ -1,4 +1,4 @@
--- $1 to $5: model, method, language, split, data set; NULL takes all. One row an aspect of a verdict that stands.
+-- $1 to $5: models, methods, languages, splits, query sets; NULL takes all. One row an aspect of a verdict that stands.
 select
     responses.model,
     responses.quantization,
@@ -30,11 +30,11 @@ inner join raw.judges as judges on judges.judge_id = scores.judge_id
 inner join raw.judgments as judgments
     on judgments.judgment_id = scores.judgment_id and judgments.attempt = scores.attempt
 where
-    ($1::varchar is null or responses.model = $1)
-    and ($2::varchar is null or responses.method = $2)
-    and ($3::varchar is null or responses.language = $3)
-    and ($4::varchar is null or responses.split = $4)
-    and ($5::varchar is null or responses.dataset = $5)
+    ($1::varchar[] is null or responses.model = any($1))
+    and ($2::varchar[] is null or responses.method = any($2))
+    and ($3::varchar[] is null or responses.language = any($3))
+    and ($4::varchar[] is null or responses.split = any($4))
+    and ($5::varchar[] is null or responses.dataset = any($5))
 order by
     responses.model, responses.quantization, responses.dpo, responses.method, responses.language,
     responses.settings_id, responses.dataset, scores.judge, scores.template, scores.repeat, responses.split,

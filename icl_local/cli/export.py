@@ -33,19 +33,20 @@ def command(
     Example: icl export --format just-eval --model "Llama3.1 8B" --method urial --lang es -o outputs.json
     """
     from icl_local.exchange import every_eval_ever, export
+    from icl_local.store import Selection
 
     chosen["language"] = lang
     if form == "every-eval-ever":
         if what != "responses" or chosen["split"]:
             raise click.UsageError("every-eval-ever holds results, not rows; leave --what and --split out")
-        done = every_eval_ever.export_records(db, out, chosen=export.Selection(**chosen), organization=organization)
+        done = every_eval_ever.export_records(db, out, chosen=Selection(**chosen), organization=organization)
     elif what == "all":
         if form != "parquet" or any(chosen.values()):
             raise click.UsageError("--what all writes every row as --format parquet; leave the other options out")
         done = export.export_tables(db, out)
     else:
         write = export.export_responses if what == "responses" else export.export_judgments
-        done = write(db, out, form=form, chosen=export.Selection(**chosen))
+        done = write(db, out, form=form, chosen=Selection(**chosen))
     console.say(f"{done.rows:,} rows to {', '.join(map(str, done.files[:3]))}{', ...' if len(done.files) > 3 else ''}")
     if done.left_out:
         console.say(f"{done.left_out:,} responses without an answer (prompt too long, error) are left out")

@@ -18,10 +18,11 @@ from typing import Any
 
 from icl_local import __version__, store
 from icl_local.exceptions import ConfigError
-from icl_local.exchange.export import Exported, Selection
+from icl_local.exchange.export import Exported
 from icl_local.files import PRIVATE, write_result
 from icl_local.identity import key_of
 from icl_local.prompting import JUST_EVAL
+from icl_local.store import Selection
 from icl_local.weights import registry
 
 SCHEMA_VERSION = "0.2.1"
@@ -43,7 +44,7 @@ def export_records(
 
     The same results get the same UUID. Raises ConfigError where nothing is selected.
     """
-    cells = _rows(database, "eee_cells", [chosen.model, chosen.method, chosen.language, chosen.dataset])
+    cells = _rows(database, "eee_cells", chosen.parameters())
     scores, errors = _by_cell(_rows(database, "eee_scores")), _by_cell(_rows(database, "eee_errors"))
     if not cells:
         raise ConfigError("nothing like that is in the database; `icl status` shows what is")

@@ -20,7 +20,7 @@ from icl_local.exceptions import ConfigError
 from icl_local.exchange.imports import METHOD
 from icl_local.files import PRIVATE, write_result
 from icl_local.results import tables
-from icl_local.store import schema
+from icl_local.store import Selection, schema
 
 Row = dict[str, Any]
 
@@ -38,21 +38,6 @@ class Exported:
     files: tuple[Path, ...]
     rows: int
     left_out: int = 0
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which responses; None takes all."""
-
-    model: str | None = None
-    method: str | None = None
-    language: str | None = None
-    split: str | None = None
-    dataset: str | None = None
-
-    def parameters(self) -> list[str | None]:
-        """Parameters $1 to $5 of db/queries/export_*.sql."""
-        return [self.model, self.method, self.language, self.split, self.dataset]
 
 
 def export_responses(database: Path, out: Path, *, form: str, chosen: Selection) -> Exported:
@@ -211,11 +196,7 @@ def _to_csv(out: Path, found: store.Rows) -> Exported:
 
 
 def _to_parquet(database: Path, out: Path, name: str, chosen: Selection) -> Exported:
-    def literal(match: re.Match[str]) -> str:
-        value = chosen.parameters()[int(match[1]) - 1]
-        return "null" if value is None else "'" + value.replace("'", "''") + "'"
-
-    count = store.export_parquet(database, re.sub(r"\$(\d)", literal, store.sql_text(name)), out)
+    count = store.export_parquet(database, store.sql_text(name), out, chosen.parameters())
     _require(count)
     return Exported((out,), count)
 

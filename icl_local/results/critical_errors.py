@@ -26,14 +26,10 @@ def error_table(
     of a loop. ``redetect`` first brings every response to the present detector; a note says how many that were.
     """
     notes = (f"{upkeep.redetect(database):,} responses brought to the present detector",) if redetect else ()
-    parameters: list[object] = [_listed(names) for names in (models, methods, languages)]
+    parameters = store.Selection(models, methods, languages).parameters()[:3]
     if listed:
         found = store.named(database, "error_list", [*parameters, error])
     else:
         found = store.named(database, "error_table", parameters)
     title = "Critical errors" if listed else "Critical errors, percent"
     return Table(title, tuple(found.columns), found.rows, notes, types=tuple(found.types))
-
-
-def _listed(names: str | Sequence[str]) -> list[str] | None:
-    return [names] if isinstance(names, str) else list(names) or None

@@ -267,12 +267,13 @@ def table_rows(
         ]
 
 
-def export_parquet(path: Path, sql: str, out: Path) -> int:
+def export_parquet(path: Path, sql: str, out: Path, params: Sequence[object] = ()) -> int:
     """Write the rows of a ``select`` to a Parquet file, whole or not at all; returns how many."""
     with draft_file(out) as draft, reader(path, unsafe=True) as con:
-        _only_reads(con, sql)
+        _only_reads(con, sql, params)
         target = str(draft).replace("'", "''")
-        written = con.execute(f"copy ({sql.rstrip().rstrip(';')}\n) to '{target}' (format parquet)").fetchone()
+        copy = f"copy ({sql.rstrip().rstrip(';')}\n) to '{target}' (format parquet)"
+        written = con.execute(copy, list(params)).fetchone()
     return int(written[0]) if written else 0
 
 

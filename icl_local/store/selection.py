@@ -25,16 +25,16 @@ class Selection:
     dataset: Names = None
 
     def __post_init__(self) -> None:
-        if unknown := set(_listed(self.split)) - set(SPLITS):
+        if unknown := set(_listed(self.split) or ()) - set(SPLITS):
             raise ConfigError(f"no split {min(unknown)!r}; there are {', '.join(SPLITS)}")
 
     def __bool__(self) -> bool:
         return any(self.parameters())
 
-    def parameters(self) -> list[list[str]]:
-        """Return the query parameters $1 to $5, in the order of the fields; an empty list takes all."""
+    def parameters(self) -> list[list[str] | None]:
+        """Return the parameters $1 to $5 of a query, in the order of the fields; None (NULL) takes all."""
         return [_listed(getattr(self, field.name)) for field in fields(self)]
 
 
-def _listed(names: Names) -> list[str]:
-    return [names] if isinstance(names, str) else list(names or ())
+def _listed(names: Names) -> list[str] | None:
+    return [names] if isinstance(names, str) else list(names or ()) or None

@@ -13,7 +13,7 @@ from icl_local import store
 from icl_local.cli import main
 from icl_local.exceptions import ConfigError
 from icl_local.exchange import every_eval_ever
-from icl_local.exchange.export import Selection
+from icl_local.store import Selection
 from tests import synthetic
 
 # What of the schema concerns records like ours: required keys, closed objects, types and ranges.
