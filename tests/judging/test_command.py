@@ -16,13 +16,14 @@ from icl_local.exceptions import ConfigError
 from icl_local.openai_client.prices import Budget, find_price
 from tests.faulty_server import FaultyServer
 from tests.judge_rows import database, response_rows
+from tests.shared import FOLDER
 
 OPENAI = "https://api.openai.com/v1"
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith(("OPENAI_", "ICL_"))]:
+    for name in [name for name in os.environ if name.startswith(("OPENAI_", "ICL_")) and name != FOLDER]:
         monkeypatch.delenv(name)
 
 
