@@ -18,11 +18,10 @@ from icl_local import prompting
 from icl_local.engine import Completion, DecodeProgress, EngineInfo, EngineOptions, Request, Stats
 from icl_local.exceptions import ApiError, ConfigError, EngineError
 from icl_local.identity import key_of
-from icl_local.openai_client import ApiClient, ApiReply, ApiRequest
+from icl_local.openai_client import ApiClient, ApiReply, ApiRequest, ServerAddress
 from icl_local.prompting import Method, Prompt, Query
 from icl_local.weights import registry
 
-_SPEC = re.compile(r"openai:(?P<model>.+?)(?:@(?P<url>https?://\S+))?")
 _TOO_LONG = re.compile(r"context[_ ](length|size|window)|maximum context|too long|exceed_context", re.IGNORECASE)
 
 
@@ -210,16 +209,11 @@ class ServerGenerator:
 
 
 def open_server(spec: str, *, parallel: int | None = None, timeout: float = 600.0) -> Server:
-    """The server in ``openai:MODEL[@URL]``, asked which models it has; OPENAI_BASE_URL where no URL is given.
+    """Open the server in ``openai:MODEL[@URL]`` and list its models; OPENAI_BASE_URL where no URL is given.
 
     Raises ConfigError for another form, ApiError where nobody answers or the model is not there.
     """
-    match = _SPEC.fullmatch(spec)
-    if match is None:
-        raise ConfigError(
-            f"--backend must be openai:MODEL@URL, such as openai:llama3@http://localhost:8080/v1: {spec!r}"
-        )
-    client = ApiClient(match["model"], base_url=match["url"], concurrency=parallel, timeout=timeout)
+    client = ServerAddress.parse(spec, option="--backend").open(concurrency=parallel, timeout=timeout)
     listed = client.call(lambda api: list(api.models.list()), max_attempts=1)
     owners = {model.id: str(getattr(model, "owned_by", "")) for model in listed}
     if client.model not in owners and len(owners) > 1:

@@ -95,14 +95,19 @@ class ApiEngine:
 class LocalEngine:
     """An instruct GGUF file, greedy and without a repetition penalty, which would wear out a source's own words.
 
-    ``open_worker`` is a process here unless it is set to a cluster's.
+    ``open_worker`` starts the engine: a process on this machine, unless it is a cluster's.
     """
 
     def __init__(
-        self, model: ResolvedModel, prompt: TranslationPrompt, *, options: EngineOptions | None = None
+        self,
+        model: ResolvedModel,
+        prompt: TranslationPrompt,
+        *,
+        options: EngineOptions | None = None,
+        open_worker: OpenWorker | None = None,
     ) -> None:
         self.model = model
-        self.open_worker: OpenWorker = lambda model, options: Worker(model.path, options)
+        self.open_worker = open_worker or (lambda model, options: Worker(model.path, options))
         self._prompt = prompt
         self._options = (options or EngineOptions()).replace(stop_on_loop=True)
 

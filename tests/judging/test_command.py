@@ -115,7 +115,7 @@ def test_a_batch_is_submitted_and_collected_by_two_commands(path, capsys, monkey
 @pytest.mark.parametrize(
     "arguments, status, told",
     [
-        (["--judge", "gpt-4"], 1, "no judge 'gpt-4'"),
+        (["--judge", "gpt-4"], 1, "--judge cannot be 'gpt-4'; write openai:MODEL"),
         (["--judge", "openai:gpt-6-luna"], 1, "OPENAI_API_KEY is not set"),
         (["--judge", "openai:m@http://127.0.0.1:9/v1", "--max-cost", "1"], 1, "no price is stated for m"),
         (["--judge", "openai:m@http://127.0.0.1:9/v1", "--batch", "--max-cost", "1"], 1, "no price is stated"),

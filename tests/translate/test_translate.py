@@ -290,11 +290,11 @@ def test_what_a_model_wraps_around_a_translation_goes(reply: str, source: str, t
 
 
 def test_engines_are_named_or_refused() -> None:
-    with pytest.raises(ConfigError, match="no engine 'google'"):
+    with pytest.raises(ConfigError, match="--engine cannot be 'google'; write openai:MODEL"):
         open_engine("google", source="en", target="es")
     with pytest.raises(UnknownName, match=r"languages/xx\.toml"):
         open_engine("openai:m", source="en", target="xx")
     with FaultyServer() as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENAI_BASE_URL", server.url)
-        with pytest.raises(TranslationError, match="no price is stated"):
+        with pytest.raises(ConfigError, match="no price is stated"):
             open_engine("openai:m", source="en", target="es", budget=Budget(1.0))
