@@ -8,7 +8,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -158,9 +157,10 @@ def test_messages_appear_above_the_bars_that_are_being_drawn(monkeypatch: pytest
     bars = console.Bars()
     for name in ("one", "two", "three"):
         bars.add(name, total=3)
-    time.sleep(0.3)  # drawn at least once
-    before = len(screen.getvalue())
-    console.say("a message")
+    with bars._progress.live._lock:  # nothing is drawn in between
+        bars._progress.refresh()
+        before = len(screen.getvalue())
+        console.say("a message")
     bars.stop()
     console.stderr.cache_clear()
     moved, _, _ = screen.getvalue()[before:].partition("a message")

@@ -7,9 +7,9 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -27,6 +27,7 @@ from icl_local.detect.critical_errors import (
     find_loops,
 )
 from icl_local.resources import read_text
+from tests.counting import calls
 
 DATA = Path(__file__).parents[1] / "data"
 LITERAL_LOOP = re.compile(r"(.+?)\1{5,}", re.DOTALL)
@@ -142,14 +143,33 @@ def test_any_character_can_repeat(text: str) -> None:
     assert watch.append(text) == (loop is not None)
 
 
-def processor_seconds(run: Callable[[], object]) -> float:
-    """Best of three, of this process alone."""
-    times = []
-    for _ in range(3):
-        start = time.process_time()
-        run()
-        times.append(time.process_time() - start)
-    return min(times)
+def comparisons(text: str) -> int:
+    """Count the periods, blocks and characters that finding the loops of ``text`` compares."""
+    count = 0
+    agree, same_blocks, candidates = loops._agree, loops._Periods._same_blocks, loops._Periods._candidates
+
+    def counted_agree(one: Any, other: Any) -> int:
+        nonlocal count
+        found = agree(one, other)
+        count += found + 1
+        return found
+
+    def counted_same_blocks(self: Any, j: Any, p: Any) -> Any:
+        nonlocal count
+        count += len(j)
+        return same_blocks(self, j, p)
+
+    def counted_candidates(self: Any, periods: Any, *rest: Any) -> Any:
+        nonlocal count
+        count += len(periods)
+        return candidates(self, periods, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loops, "_agree", counted_agree)
+        patch.setattr(loops._Periods, "_same_blocks", counted_same_blocks)
+        patch.setattr(loops._Periods, "_candidates", counted_candidates)
+        find_loops(text)
+    return count
 
 
 def words(count: int) -> str:
@@ -161,27 +181,27 @@ def words(count: int) -> str:
     return " ".join(out)
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        words,
-        lambda n: "ab" * n + words(n),
-        lambda n: "-" * (5 * n),
-        lambda n: "".join("-" * (60 + i % 37) + "x" for i in range(n // 12)),
-        lambda n: "".join(str(i % 89 + 10) * 5 + "|" for i in range(n // 2)),
-        lambda n: (("ab" * 4 + "c") * 5 + "d") * (n // 9),
-    ],
-    ids=["prose", "loop then prose", "rule", "rules", "five copies", "nested"],
-)
-def test_sixteen_times_the_text_takes_far_less_than_256_times_as_long(make: Callable[[int], str]) -> None:
-    small, large = make(4_000), make(64_000)  # what memory caches hold makes about 60 of 16
-    assert processor_seconds(lambda: find_loops(large)) < 160 * processor_seconds(lambda: find_loops(small))
+LONG_TEXTS: dict[str, Callable[[int], str]] = {
+    "prose": words,
+    "loop then prose": lambda n: "ab" * n + words(n),
+    "rule": lambda n: "-" * (5 * n),
+    "rules": lambda n: "".join("-" * (60 + i % 37) + "x" for i in range(n // 12)),
+    "five copies": lambda n: "".join(str(i % 89 + 10) * 5 + "|" for i in range(n // 2)),
+    "nested": lambda n: (("ab" * 4 + "c") * 5 + "d") * (n // 9),
+}
 
 
-def test_loops_are_found_far_faster_than_by_the_regular_expression() -> None:
-    texts = [row["text"][:1500] for row in labelled("labelled_loops.jsonl") if row["loop"] == "no"][:8]
-    regex = processor_seconds(lambda: [LITERAL_LOOP.search(text) for text in texts])
-    assert 5 * processor_seconds(lambda: [find_loops(text) for text in texts]) < regex
+@pytest.mark.parametrize("kind", LONG_TEXTS)
+def test_sixteen_times_the_text_needs_about_sixteen_times_the_comparisons(kind: str) -> None:
+    make = LONG_TEXTS[kind]
+    assert comparisons(make(64_000)) < 24 * comparisons(make(4_000))
+
+
+def test_prose_needs_fewer_comparisons_than_it_has_characters() -> None:
+    """The regular expression tries every period at every place."""
+    for row in labelled("labelled_loops.jsonl"):
+        if row["loop"] == "no":
+            assert comparisons(row["text"][:1500]) < 2_000, row["id"]
 
 
 PYTHON = "def area(radius):\n    return 3.14159 * radius ** 2\n"
@@ -266,29 +286,30 @@ HOSTILE_LINES = [
 ]
 
 
-def test_hostile_lines_take_no_exponential_time() -> None:
-    def lines(length: int) -> list[str]:
-        return [(piece * length)[:length] for piece in HOSTILE_LINES]
-
-    def match_all(texts: list[str]) -> None:
-        for rule in code._patterns().rules:
-            for text in texts:
-                for start in (*rule.first, *rule.has):
-                    rule.line.match(start + " " + text)
-                    rule.line.match(start + text)
-
-    match_all(lines(10))
-    assert processor_seconds(lambda: match_all(lines(400))) < 64 * processor_seconds(lambda: match_all(lines(100)))
+def match_hostile_lines(length: int) -> list[bool]:
+    """Match every rule of code with every hostile line of ``length`` characters, behind each of the rule's starts."""
+    texts = [(piece * length)[:length] for piece in HOSTILE_LINES]
+    return [
+        rule.line.match(start + space + text) is not None
+        for rule in code._patterns().rules
+        for text in texts
+        for start in (*rule.first, *rule.has)
+        for space in (" ", "")
+    ]
 
 
-def test_long_hostile_texts_take_time_by_their_length() -> None:
-    def texts(length: int) -> list[str]:
-        return [piece * length for piece in ("def f(\n", "``` x\n", "{;=(<$ ", "a = b(\n", "```\n```\n", "x\n")]
+def test_hostile_lines_come_to_an_end_whatever_their_length() -> None:
+    """A pattern that backtracks exponentially would not."""
+    assert match_hostile_lines(400) == match_hostile_lines(100)
 
-    small, large = texts(2_000), texts(8_000)
-    assert processor_seconds(lambda: list(map(find_code, large))) < 10 * processor_seconds(
-        lambda: list(map(find_code, small))
-    )
+
+def hostile_texts(length: int) -> list[str]:
+    return [piece * length for piece in ("def f(\n", "``` x\n", "{;=(<$ ", "a = b(\n", "```\n```\n", "x\n")]
+
+
+def test_long_hostile_texts_need_steps_by_their_length() -> None:
+    small, large = hostile_texts(2_000), hostile_texts(8_000)
+    assert calls(lambda: list(map(find_code, large))) < 5 * calls(lambda: list(map(find_code, small)))
 
 
 def test_patterns_change_only_with_their_version() -> None:

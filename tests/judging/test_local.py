@@ -10,8 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import llama_cpp
@@ -133,21 +131,13 @@ def llama_server(embedded_model: Path):
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "tests.llama_server", "--model", str(embedded_model), "--host", "127.0.0.1"]
     command += ["--port", str(port), "--n_ctx", "2048", "--model_alias", "smollm2", "--verbose", "false"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}/v1"
-    try:
-        deadline = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < deadline:
-            try:
-                urllib.request.urlopen(f"{url}/models", timeout=5).read()
-                break
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.2)
-        assert process.poll() is None, "the server ended before it listened"
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            assert any("running on" in line for line in process.stderr), "the server ended before it listened"
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            process.terminate()
 
 
 def test_llama_cpp_s_own_server_is_a_judge_like_any_other(tmp_path, llama_server, monkeypatch):

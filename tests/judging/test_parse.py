@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from icl_local.judging.parse import Verdict, parse_verdict
+from tests.counting import calls
 
 ASPECTS = ("helpfulness", "clarity", "factuality", "depth", "engagement", "language_consistency")
 PAIR = ("helpfulness", "clarity")
@@ -195,10 +195,10 @@ def test_another_aspect_s_score_is_not_taken_for_the_one_asked():
     assert scores(parse_verdict(f"Sure: {GOOD}", ("safety",))) == [None]
 
 
-@pytest.mark.parametrize(
-    "text", ["{" * 200_000, "[" * 200_000, '{"a":' * 50_000, '"' * 100_000, '{"a": "' + '"x' * 100_000]
-)
-def test_hostile_nesting_is_refused_quickly(text):
-    started = time.process_time()
+HOSTILE = ["{" * 200_000, "[" * 200_000, '{"a":' * 50_000, '"' * 100_000, '{"a": "' + '"x' * 100_000]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_nesting_is_refused_in_a_few_steps_a_character(text):
     assert scores(parse_verdict(text, PAIR)) == [None, None]
-    assert time.process_time() - started < 5
+    assert calls(lambda: parse_verdict(text, PAIR)) < 5 * len(text)

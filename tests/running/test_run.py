@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -20,6 +21,7 @@ from icl_local.exceptions import ConfigError, InputError, ModelError, UnknownNam
 from icl_local.running import cells, run
 from icl_local.running.run import CellResult, Event
 from icl_local.store import spool
+from tests import acknowledging
 
 ICL = [sys.executable, "-m", "icl_local.cli"]
 TEXTS = "select response_id, text, raw_text, finish_reason, prompt_tokens, new_tokens from responses order by all"
@@ -98,23 +100,23 @@ def test_settings_that_change_the_text_make_new_rows(tmp_path: Path, tiny_gguf: 
 def test_a_cells_seconds_are_its_own_not_those_of_loading_and_probing(
     tmp_path: Path, tiny_gguf: Path, query_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    began, ended = [], []
-    probed = run.setting_for
+    seconds_of_probing = 1e6
+    now, probed = [0.0], run.setting_for
 
-    def observed(*arguments: Any, **more: Any) -> Any:
-        found = probed(*arguments, **more)
-        began.append(time.perf_counter())
-        return found
+    def advance() -> float:
+        now[0] += 1
+        return now[0]
 
-    def told(event: Event) -> None:
-        if event.kind == "done":
-            ended.append(time.perf_counter())
+    def slow(*arguments: Any, **more: Any) -> Any:
+        now[0] += seconds_of_probing
+        return probed(*arguments, **more)
 
-    monkeypatch.setattr(run, "setting_for", observed)
+    monkeypatch.setattr(run, "time", Mock(wraps=time, perf_counter=advance))
+    monkeypatch.setattr(run, "setting_for", slow)
     planned = cells.plan_cells([str(tiny_gguf)], ["zero-shot"], cells.load_queries(["en"], [str(query_file)]))
-    run.run_cells(tmp_path / "x.duckdb", planned, decoding=cells.Decoding(max_tokens=4), on_event=told)
+    run.run_cells(tmp_path / "x.duckdb", planned, decoding=cells.Decoding(max_tokens=4))
     (seconds,) = store.query(tmp_path / "x.duckdb", "select wall_seconds from raw.run_cells").rows[0]
-    assert 0 < seconds <= ended[0] - began[0]
+    assert 0 < seconds < seconds_of_probing
 
 
 def test_exactness_is_probed_once_and_recorded(tmp_path: Path, tiny_gguf: Path, query_file: Path) -> None:
@@ -148,12 +150,9 @@ def test_a_run_killed_several_times_ends_as_one_never_killed(tmp_path: Path, tin
     arguments += ["--max-tokens", "150", "--parallel", "2", "--no-probe", "--db"]
     between = 0
     for round_number in range(4):
-        process = subprocess.Popen([*ICL, *arguments, str(killed)], stderr=subprocess.DEVNULL)
-        goal = acknowledged(killed) + 2 + round_number
-        while process.poll() is None and acknowledged(killed) < goal:
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        with acknowledging.start(*arguments, str(killed)) as process:
+            acknowledging.wait_for(process, "responses", 2 + round_number)
+            process.send_signal(signal.SIGKILL)
         between += 0 < acknowledged(killed) < 24
     assert between >= 3
     assert icl(*arguments, str(killed)).returncode == 0
@@ -167,11 +166,10 @@ def test_ctrl_c_keeps_everything_and_exits_130(tmp_path: Path, tiny_gguf: Path) 
     db, asked = tmp_path / "x.duckdb", tmp_path / "many.jsonl"
     asked.write_text("".join(json.dumps({"id": i, "instruction": f"Count to {i}"}) + "\n" for i in range(2000)))
     arguments = ["run", "--model", str(tiny_gguf), "--queries", str(asked), "--max-tokens", "200", "--db", str(db)]
-    process = subprocess.Popen([*ICL, *arguments, "--parallel", "1", "--no-probe"], stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and acknowledged(db) < 2:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    with acknowledging.start(*arguments, "--parallel", "1", "--no-probe") as process:
+        acknowledging.wait_for(process, "responses", 2)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate()
     assert process.returncode == 130
     assert "same command resumes" in told
     kept = acknowledged(db)
@@ -182,12 +180,11 @@ def test_ctrl_c_keeps_everything_and_exits_130(tmp_path: Path, tiny_gguf: Path) 
 def test_readers_open_the_database_while_a_run_goes_on(tmp_path: Path, tiny_gguf: Path, query_file: Path) -> None:
     db = tmp_path / "x.duckdb"
     arguments = ["run", "--model", str(tiny_gguf), "--queries", str(query_file), "--max-tokens", "300", "--db", str(db)]
-    process = subprocess.Popen([*ICL, *arguments, "--parallel", "2", "--no-probe"], stderr=subprocess.DEVNULL)
-    while process.poll() is None and not db.exists():
-        time.sleep(0.005)
     seen = []
-    while process.poll() is None:
-        seen.append(store.query(db, "select count(*) from responses").rows[0][0])
+    with acknowledging.start(*arguments, "--parallel", "2", "--no-probe") as process:
+        acknowledging.wait_for(process, "runs", 1)
+        while process.poll() is None:
+            seen.append(store.query(db, "select count(*) from responses").rows[0][0])
     assert process.returncode == 0
     assert seen == sorted(seen)
     assert len(seen) >= 2

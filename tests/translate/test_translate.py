@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +28,7 @@ from icl_local.translate.opus import OpusEngine
 from icl_local.translate.runner import Source, TranslateProgress, load_sources, translate_missing
 from icl_local.translate.spec import open_engine
 from icl_local.weights import registry
+from tests import acknowledging
 from tests.faulty_server import FaultyServer
 from tests.tiny_marian import build_tiny_marian
 
@@ -128,18 +128,18 @@ def spooled(db: Path) -> list[str]:
 
 def test_a_killed_run_loses_no_candidate_and_makes_none_twice(tmp_path: Path) -> None:
     db = tmp_path / "t.duckdb"
-    with FaultyServer(latency=0.15) as server:
+    with FaultyServer(latency=0.05) as server:
         environment = {**os.environ, "OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "none", "ICL_DB": str(db)}
-        command = [sys.executable, "-c", "from icl_local.cli import main; main()", "translate", "run", "--to", "es,fr"]
-        command += ["--engine", "openai:faulty-1", "--queries", "samples", "--concurrency", "1"]
+        arguments = ["translate", "run", "--to", "es,fr", "--engine", "openai:faulty-1", "--queries", "samples"]
+        arguments += ["--concurrency", "1"]
+        command = [sys.executable, "-m", "icl_local.cli", *arguments]
         before: list[Any] = []
-        for kill_after in (2, 8):
-            process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-            while len(acknowledged := spooled(db)) < kill_after:
-                assert process.poll() is None
-                time.sleep(0.01)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+        for more in (2, 6):
+            with acknowledging.start(*arguments, environment=environment) as process:
+                acknowledging.wait_for(process, "translations", more)
+                acknowledged = spooled(db)
+                process.send_signal(signal.SIGKILL)
+            assert len(acknowledged) >= len(before) + more
             rows = stored(db, "translation_id")
             assert {*before, *acknowledged} <= {key for (key,) in rows}
             before = [key for (key,) in rows]
