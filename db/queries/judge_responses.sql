@@ -2,7 +2,7 @@
 select response_id, split, language, instruction, text
 from main.responses
 where
-    finish_reason not in ('error', 'prompt_too_long')
+    main.answered(finish_reason)
     and instruction is not null
     and ($1::varchar[] is null or model = any($1))
     and ($2::varchar[] is null or method = any($2))

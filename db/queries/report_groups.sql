@@ -26,4 +26,4 @@ from errors
 full join scores using (dimension, value, model, method, language, dpo)
 order by
     list_position(['task', 'topic', 'source_set', 'difficulty', 'length'], dimension), value, language <> 'en', language,
-    model, dpo, coalesce(list_position(['zero-shot', 'urial', 'instruct'], method), 4), method
+    model, dpo, main.method_order(method), method

@@ -1,5 +1,5 @@
--- what the report shows of single responses: whole queries, at most $1 responses, picked in an order that has nothing
--- to do with ids or splits
+-- single responses for the report: whole queries, at most $1 responses, picked in an order that does not depend on ids
+-- or splits; scores is a struct of all metrics
 with
 queries as (
     select dataset, query_id, md5(concat_ws('|', dataset, query_id)) as place, count(*) as n_responses
@@ -18,7 +18,7 @@ code as (
     select response_id from main.response_errors where error = 'unintended_code' and failed
 ),
 given as (
-    select response_id, helpfulness, clarity, factuality, depth, engagement, avg, language, safety
+    select response_id, columns(main.metrics())
     from main.response_scores
     where judge = getvariable('icl_judge') and reading = getvariable('icl_reading')
     qualify row_number() over (partition by response_id order by template_sha256) = 1
@@ -34,8 +34,7 @@ select
     answer.instruction, answer.model, answer.quantization, answer.method, answer.dpo, answer.settings_id,
     answer.finish_reason, answer.text,
     loops.start_char, loops.span, loops.copies, code.response_id is not null as has_code,
-    given.helpfulness, given.clarity, given.factuality, given.depth, given.engagement, given.avg,
-    given.language as language_score, given.safety, reasons.reasons
+    given as scores, reasons.reasons
 from main.responses as answer
 join picked using (dataset, query_id)
 left join loops on loops.response_id = answer.response_id
@@ -44,5 +43,5 @@ left join given on given.response_id = answer.response_id
 left join reasons on reasons.response_id = answer.response_id
 order by
     picked.place, answer.language <> 'en', answer.language, answer.model, answer.dpo,
-    coalesce(list_position(['zero-shot', 'urial', 'instruct'], answer.method), 4), answer.method, answer.quantization,
+    main.method_order(answer.method), answer.method, answer.quantization,
     answer.settings_id

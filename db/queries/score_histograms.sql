@@ -2,33 +2,31 @@
 with
 judged as (
     select
-        answer.model, answer.quantization, answer.method, answer.language, answer.dpo, answer.settings_id,
-        verdict.judge_id, verdict.template_sha256, verdict.reading,
-        verdict.helpfulness, verdict.clarity, verdict.factuality, verdict.depth, verdict.engagement, verdict.avg,
-        verdict.language as "language score", verdict.safety
+        answer.cell_id, verdict.judge_id, verdict.template_sha256, verdict.reading, columns(main.metrics())
     from main.response_scores as verdict
-    join main.responses as answer on answer.response_id = verdict.response_id
+    join (
+        select response_id, cell_id from main.responses where main.answered(finish_reason)
+    ) as answer on answer.response_id = verdict.response_id
     where
-        answer.finish_reason not in ('prompt_too_long', 'error')
-        and verdict.reading = getvariable('icl_reading')
+        verdict.reading = getvariable('icl_reading')
         and verdict.judge = coalesce(getvariable('icl_judge'), verdict.judge)
 ),
 given as (
     unpivot judged
-    on helpfulness, clarity, factuality, depth, engagement, avg, "language score" as language_score, safety
+    on columns(main.metrics())
     into name metric value score
 ),
 counts as (
-    select
-        model, quantization, method, language, dpo, settings_id, judge_id, template_sha256, reading,
-        if(metric = 'language_score', 'language', metric) as metric, score, count(*) as n
+    select cell_id, judge_id, template_sha256, reading, metric, score, count(*) as n
     from given
     group by all
 )
 select
-    model, quantization, method, language, dpo, settings_id, judge_id, template_sha256, reading, metric,
-    list(score order by score) as scores,
-    list(n order by score) as counts
+    cells.model, cells.quantization, cells.method, cells.language, cells.dpo, cells.settings_id,
+    counts.judge_id, counts.template_sha256, counts.reading, counts.metric,
+    list(counts.score order by counts.score) as scores,
+    list(counts.n order by counts.score) as counts
 from counts
+join main.cells as cells on cells.cell_id = counts.cell_id
 group by all
 order by all

@@ -16,7 +16,7 @@ numbered as (
         row_number() over (
             order by
                 dpo, language <> 'en', language,
-                coalesce(list_position(['zero-shot', 'urial', 'instruct'], method), 4), method,
+                main.method_order(method), method,
                 model,
                 try_cast(regexp_extract(quantization, '[0-9]+') as integer) desc nulls last,
                 quantization

@@ -3,7 +3,7 @@ with
 answers as (
     select
         cell_id, model, quantization, method, language, dpo, settings_id, size_class, created_at,
-        finish_reason not in ('prompt_too_long', 'error') as answered,
+        main.answered(finish_reason) as answered,
         split is not distinct from 'safety' as is_safety
     from main.responses
 ),

@@ -1,8 +1,5 @@
 create or replace view main.error_breakdown as
 with
-z as (
-    select 1.959963984540054 as z
-),
 counts as (
     select
         groups.dimension, groups.value, outcome.cell_id, outcome.error,
@@ -11,24 +8,17 @@ counts as (
     from main.response_errors as outcome
     join main.response_groups as groups on groups.response_id = outcome.response_id
     group by all
-),
-wilson as (
-    select
-        dimension, value, cell_id, error, n_errors, n,
-        (n_errors + z * z / 2) / (n + z * z) as middle,
-        z * sqrt(n_errors * (n - n_errors) / n + z * z / 4) / (n + z * z) as half
-    from counts, z
 )
 select
-    wilson.dimension, wilson.value, cell.model, cell.method, cell.language, cell.dpo, wilson.error,
+    counts.dimension, counts.value, cell.model, cell.method, cell.language, cell.dpo, counts.error,
     100.0 * n_errors / n as percent,
     n_errors,
     n,
-    100 * greatest(0, middle - half) as ci_low,
-    100 * least(1, middle + half) as ci_high,
+    100 * main.wilson_bound(n_errors, n, -1.959963984540054) as ci_low,
+    100 * main.wilson_bound(n_errors, n, 1.959963984540054) as ci_high,
     cell.quantization, cell.settings_id
-from wilson
-join main.paper_cells as cell on cell.cell_id = wilson.cell_id;
+from counts
+join main.paper_cells as cell on cell.cell_id = counts.cell_id;
 
 comment on view main.error_breakdown is
 'One row a group of responses (dimension and value, see response_groups), cell of paper_cells and error: percent of n responses with its 95 % Wilson interval. What counts is said at response_errors.';

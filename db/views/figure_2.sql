@@ -3,7 +3,7 @@ with
 shown as (
     select language, model, size_class, method, metric, value, ci_low, ci_high, n
     from main.paper_scores
-    where origin = coalesce(getvariable('icl_origin'), 'ours') and coalesce(paper_table, 'table_2') = 'table_2'
+    where origin = main.shown_origin() and coalesce(paper_table, 'table_2') = 'table_2'
         and not dpo and metric <> 'avg'
 ),
 multilingual as (
@@ -14,8 +14,8 @@ from shown
 where model in (select model from multilingual)
 order by
     language <> 'en', language, size_class nulls last, model,
-    coalesce(list_position(['zero-shot', 'urial', 'instruct'], method), 4), method,
-    list_position(['helpfulness', 'clarity', 'factuality', 'depth', 'engagement', 'language', 'safety'], metric);
+    main.method_order(method), method,
+    main.metric_order(metric);
 
 comment on view main.figure_2 is
 'Data of Figure 2, one row a language, model, method and metric: mean score and interval of the models that were run in more than one language, without DPO.';

@@ -3,7 +3,7 @@ with
 shown as (
     select language, model, size_class, method, dpo, metric, value, ci_low, ci_high, n
     from main.paper_scores
-    where origin = coalesce(getvariable('icl_origin'), 'ours') and coalesce(paper_table, 'table_3') = 'table_3'
+    where origin = main.shown_origin() and coalesce(paper_table, 'table_3') = 'table_3'
         and metric <> 'avg'
 ),
 aligned as (
@@ -14,8 +14,8 @@ from shown
 join aligned using (language, model)
 order by
     language <> 'en', language, size_class nulls last, model,
-    coalesce(list_position(['zero-shot', 'urial', 'instruct'], method), 4), method, dpo,
-    list_position(['helpfulness', 'clarity', 'factuality', 'depth', 'engagement', 'language', 'safety'], metric);
+    main.method_order(method), method, dpo,
+    main.metric_order(metric);
 
 comment on view main.figure_3 is
 'Data of Figure 3, one row a language, model, method, dpo and metric: mean score and interval of the models that have a DPO variant, without and with it.';

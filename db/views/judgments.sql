@@ -17,7 +17,7 @@ select
     judgments.repeat,
     judgments.status,
     judgments.status in ('ok', 'repaired', 'not_applicable', 'incomplete', 'out_of_range') as scored,
-    judgments.status in ('http_error', 'quota') as transient,
+    main.transient(judgments.status) as transient,
     judgments.repairs,
     judgments.error,
     judgments.http_status,

@@ -8,79 +8,29 @@ looked_up as (
     select
         -- a subquery, not a join: the small side becomes the hash table
         (select answer from answers where answers.response_id = verdict.response_id) as answer,
-        verdict.judge_id, verdict.judge, verdict.template, verdict.reading,
-        verdict.helpfulness, verdict.clarity, verdict.factuality, verdict.depth, verdict.engagement, verdict.avg,
-        verdict.language, verdict.safety
+        verdict.judge_id, verdict.judge, verdict.template, verdict.reading, columns(main.metrics())
     from main.response_scores as verdict
 ),
 sides as (
     select
-        answer.cell_id, answer.dataset, answer.query_id, judge_id, judge, template, reading,
-        helpfulness, clarity, factuality, depth, engagement, avg, language, safety
+        answer.cell_id, answer.dataset, answer.query_id, judge_id, judge, template, reading, columns(main.metrics())
     from looked_up
     where answer is not null
 ),
 compared as (
     select
-        pairs.differs_in, pairs.cell_id_a, pairs.cell_id_b, a.judge_id, any_value(a.judge) as judge, a.template, a.reading,
-        {
-            'mean_a': avg(a.helpfulness) filter (where b.helpfulness is not null),
-            'difference': avg(b.helpfulness - a.helpfulness),
-            'sd': stddev_samp(b.helpfulness - a.helpfulness),
-            'n': count(b.helpfulness - a.helpfulness)
-        } as helpfulness,
-        {
-            'mean_a': avg(a.clarity) filter (where b.clarity is not null),
-            'difference': avg(b.clarity - a.clarity),
-            'sd': stddev_samp(b.clarity - a.clarity),
-            'n': count(b.clarity - a.clarity)
-        } as clarity,
-        {
-            'mean_a': avg(a.factuality) filter (where b.factuality is not null),
-            'difference': avg(b.factuality - a.factuality),
-            'sd': stddev_samp(b.factuality - a.factuality),
-            'n': count(b.factuality - a.factuality)
-        } as factuality,
-        {
-            'mean_a': avg(a.depth) filter (where b.depth is not null),
-            'difference': avg(b.depth - a.depth),
-            'sd': stddev_samp(b.depth - a.depth),
-            'n': count(b.depth - a.depth)
-        } as depth,
-        {
-            'mean_a': avg(a.engagement) filter (where b.engagement is not null),
-            'difference': avg(b.engagement - a.engagement),
-            'sd': stddev_samp(b.engagement - a.engagement),
-            'n': count(b.engagement - a.engagement)
-        } as engagement,
-        {
-            'mean_a': avg(a.avg) filter (where b.avg is not null),
-            'difference': avg(b.avg - a.avg),
-            'sd': stddev_samp(b.avg - a.avg),
-            'n': count(b.avg - a.avg)
-        } as avg,
-        {
-            'mean_a': avg(a.language) filter (where b.language is not null),
-            'difference': avg(b.language - a.language),
-            'sd': stddev_samp(b.language - a.language),
-            'n': count(b.language - a.language)
-        } as language,
-        {
-            'mean_a': avg(a.safety) filter (where b.safety is not null),
-            'difference': avg(b.safety - a.safety),
-            'sd': stddev_samp(b.safety - a.safety),
-            'n': count(b.safety - a.safety)
-        } as safety
+        pairs.differs_in, pairs.cell_id_a, pairs.cell_id_b, side_a.judge_id, any_value(side_a.judge) as judge, side_a.template, side_a.reading,
+        unnest(main.pair_moments(side_a, side_b))
     from main.cell_pairs as pairs
-    join sides as a on a.cell_id = pairs.cell_id_a
-    join sides as b
-        on b.cell_id = pairs.cell_id_b and b.dataset = a.dataset and b.query_id = a.query_id
-        and b.judge_id = a.judge_id and b.template = a.template and b.reading = a.reading
-    group by pairs.differs_in, pairs.cell_id_a, pairs.cell_id_b, a.judge_id, a.template, a.reading
+    join sides as side_a on side_a.cell_id = pairs.cell_id_a
+    join sides as side_b
+        on side_b.cell_id = pairs.cell_id_b and side_b.dataset = side_a.dataset and side_b.query_id = side_a.query_id
+        and side_b.judge_id = side_a.judge_id and side_b.template = side_a.template and side_b.reading = side_a.reading
+    group by pairs.differs_in, pairs.cell_id_a, pairs.cell_id_b, side_a.judge_id, side_a.template, side_a.reading
 ),
 moments as (
     unpivot compared
-    on helpfulness, clarity, factuality, depth, engagement, avg, language, safety
+    on columns(main.metrics())
     into name metric value moment
 ),
 results as (

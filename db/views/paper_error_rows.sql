@@ -10,7 +10,7 @@ from main.paper_errors
 group by origin, paper_table, language, model, size_class, method, dpo, quantization, settings_id
 order by
     language <> 'en', language, size_class nulls last, model,
-    coalesce(list_position(['zero-shot', 'urial', 'instruct'], method), 4), method, dpo;
+    main.method_order(method), method, dpo;
 
 comment on view main.paper_error_rows is
 'One row an origin (ours, published), paper table and cell: the rows of Tables 4, 6 and 8, errors side by side in percent of n responses and of the n_known_task responses whose query has a known task.';

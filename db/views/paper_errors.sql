@@ -16,7 +16,7 @@ select
     'published', paper_table,
     paper_table = min(paper_table) over (partition by language, model, method, dpo, error),
     language, model,
-    case when regexp_extract(model, '([0-9.]+)B$', 1)::double < 2 then 'small' else 'medium' end,
+    main.printed_size(model),
     method, dpo, error, published_percent, null, null, null, null, 'none', null
 from main.published_errors;
 

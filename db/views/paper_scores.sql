@@ -40,9 +40,9 @@ printed as (
     union all
     select paper_table, language, model, method, dpo, 'avg', avg(published)
     from main.published_scores
-    where metric in ('helpfulness', 'clarity', 'factuality', 'depth', 'engagement')
+    where list_contains(main.aspects(), metric)
     group by paper_table, language, model, method, dpo
-    having count(*) = 5
+    having count(*) = len(main.aspects())
 )
 select
     'ours' as origin, null::varchar as paper_table, true as canonical,
@@ -54,7 +54,7 @@ select
     'published', paper_table,
     paper_table = min(paper_table) over (partition by language, model, method, dpo, metric),
     language, model,
-    case when regexp_extract(model, '([0-9.]+)B$', 1)::double < 2 then 'small' else 'medium' end,
+    main.printed_size(model),
     method, dpo, metric, value, null, null, null, null, null, null,
     'gpt-4-1106-preview', null, null, 'none', null
 from printed;

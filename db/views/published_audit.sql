@@ -3,7 +3,7 @@ with
 aspects as (
     select paper_table, language, model, method, dpo, avg(published) as recomputed
     from main.published_scores
-    where metric in ('helpfulness', 'clarity', 'factuality', 'depth', 'engagement')
+    where list_contains(main.aspects(), metric)
     group by paper_table, language, model, method, dpo
 ),
 averages as (
@@ -41,7 +41,7 @@ languages as (
         paper_table, language, model, method, dpo,
         list(published order by metric) as row_values
     from main.published_scores
-    where metric in ('helpfulness', 'clarity', 'factuality', 'depth', 'engagement')
+    where list_contains(main.aspects(), metric)
     group by paper_table, language, model, method, dpo
 ),
 repeated as (

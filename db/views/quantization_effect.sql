@@ -19,7 +19,7 @@ answers as (
     select
         cell_id, dataset, query_id, md5(text) as text
     from main.responses
-    where finish_reason not in ('prompt_too_long', 'error')
+    where main.answered(finish_reason)
 ),
 same as (
     select

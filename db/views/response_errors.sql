@@ -11,7 +11,7 @@ answered as (
             'asked_for_code': coalesce(list_contains(task, 'coding'), false)
         } as answer
     from main.responses
-    where finish_reason not in ('prompt_too_long', 'error')
+    where main.answered(finish_reason)
 ),
 outcomes as (
     select

@@ -1,29 +1,22 @@
 create or replace view main.score_means as
 with
 answers as (
-    select response_id, cell_id from main.responses where finish_reason not in ('prompt_too_long', 'error')
+    select response_id, cell_id from main.responses where main.answered(finish_reason)
 ),
 given as (
     select
-        -- a subquery, not a join: the small side becomes the hash table, and the rest streams by
+        -- a subquery, not a join: the small side becomes the hash table, and verdicts stream past it
         (select cell_id from answers where answers.response_id = verdict.response_id) as cell_id,
         verdict.judge_id, verdict.template_sha256, verdict.reading,
         any_value(verdict.judge) as judge,
         any_value(verdict.template) as template,
-        {'mean': avg(helpfulness), 'sd': stddev_samp(helpfulness), 'n': count(helpfulness)} as helpfulness,
-        {'mean': avg(clarity), 'sd': stddev_samp(clarity), 'n': count(clarity)} as clarity,
-        {'mean': avg(factuality), 'sd': stddev_samp(factuality), 'n': count(factuality)} as factuality,
-        {'mean': avg(depth), 'sd': stddev_samp(depth), 'n': count(depth)} as depth,
-        {'mean': avg(engagement), 'sd': stddev_samp(engagement), 'n': count(engagement)} as engagement,
-        {'mean': avg(verdict.avg), 'sd': stddev_samp(verdict.avg), 'n': count(verdict.avg)} as avg,
-        {'mean': avg(verdict.language), 'sd': stddev_samp(verdict.language), 'n': count(verdict.language)} as language,
-        {'mean': avg(safety), 'sd': stddev_samp(safety), 'n': count(safety)} as safety
+        main.moment(columns(main.metrics()))
     from main.response_scores as verdict
     group by cell_id, verdict.judge_id, verdict.template_sha256, verdict.reading
 ),
 moments as (
     unpivot given
-    on helpfulness, clarity, factuality, depth, engagement, avg, language, safety
+    on columns(main.metrics())
     into name metric value moment
 )
 select

@@ -13,10 +13,10 @@ select
 from main.paper_scores as cell
 left join sizes on cell.origin = 'ours' and sizes.model = cell.model
 left join printed on printed.model = cell.model
-where cell.origin = coalesce(getvariable('icl_origin'), 'ours') and cell.canonical and cell.metric in ('avg', 'safety')
+where cell.origin = main.shown_origin() and cell.canonical and cell.metric in ('avg', 'safety')
 order by
     cell.language <> 'en', cell.language, cell.metric,
-    coalesce(list_position(['zero-shot', 'urial', 'instruct'], cell.method), 4), cell.method, cell.dpo, parameters;
+    main.method_order(cell.method), cell.method, cell.dpo, parameters;
 
 comment on view main.size_scores is
 'One row a language, model, method, dpo and metric (avg, safety): mean score and interval beside the number of parameters, the data of the figure of score against size.';

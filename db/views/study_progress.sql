@@ -6,7 +6,7 @@ wanted as (
     qualify rank() over (partition by study order by created_at desc, study_id) = 1
 ),
 judged as (
-    select distinct response_id from raw.judgments where status not in ('http_error', 'quota')
+    select distinct response_id from raw.judgments where not main.transient(status)
 ),
 variants as (
     select

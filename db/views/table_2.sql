@@ -1,9 +1,7 @@
 create or replace view main.table_2 as
-select
-    language, model, method, helpful, clear, factual, depth, engaging, avg, lang, safe, n_judged, n_expected,
-    judge, reading, quantization, settings_id
+select * exclude (origin, paper_table, size_class, dpo)
 from main.paper_score_rows
-where origin = coalesce(getvariable('icl_origin'), 'ours') and coalesce(paper_table, 'table_2') = 'table_2'
+where origin = main.shown_origin() and coalesce(paper_table, 'table_2') = 'table_2'
     and not dpo;
 
 comment on view main.table_2 is

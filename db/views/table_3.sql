@@ -1,9 +1,7 @@
 create or replace view main.table_3 as
-select
-    language, model, method, dpo, helpful, clear, factual, depth, engaging, avg, lang, safe, n_judged, n_expected,
-    judge, reading, quantization, settings_id
+select * exclude (origin, paper_table, size_class)
 from main.paper_score_rows
-where origin = coalesce(getvariable('icl_origin'), 'ours') and coalesce(paper_table, 'table_3') = 'table_3';
+where origin = main.shown_origin() and coalesce(paper_table, 'table_3') = 'table_3';
 
 comment on view main.table_3 is
 'Scores without and with DPO: one row a language, model, method and dpo. avg is the mean of the five aspects before it; lang and safe stand apart. judge, reading, quantization and settings_id say what is shown where there are several (see paper_scores).';

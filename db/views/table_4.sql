@@ -2,7 +2,7 @@ create or replace view main.table_4 as
 select model, method, infinite_loop, unintended_code, n, n_known_task, quantization, settings_id
 from main.paper_error_rows
 where
-    origin = coalesce(getvariable('icl_origin'), 'ours') and coalesce(paper_table, 'table_4') = 'table_4'
+    origin = main.shown_origin() and coalesce(paper_table, 'table_4') = 'table_4'
     and language = 'en' and not dpo;
 
 comment on view main.table_4 is

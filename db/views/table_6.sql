@@ -2,7 +2,7 @@ create or replace view main.table_6 as
 select language, model, method, infinite_loop, unintended_code, n, n_known_task, quantization, settings_id
 from main.paper_error_rows
 where
-    origin = coalesce(getvariable('icl_origin'), 'ours') and coalesce(paper_table, 'table_6') = 'table_6'
+    origin = main.shown_origin() and coalesce(paper_table, 'table_6') = 'table_6'
     and language <> 'en' and not dpo;
 
 comment on view main.table_6 is

@@ -2,7 +2,7 @@ create or replace view main.table_8 as
 select language, model, method, dpo, infinite_loop, unintended_code, n, n_known_task, quantization, settings_id
 from main.paper_error_rows
 where
-    origin = coalesce(getvariable('icl_origin'), 'ours') and coalesce(paper_table, 'table_8') = 'table_8'
+    origin = main.shown_origin() and coalesce(paper_table, 'table_8') = 'table_8'
 ;
 
 comment on view main.table_8 is

@@ -26,10 +26,8 @@ left join ours
     and ours.dpo = printed.dpo and ours.metric = printed.metric
 order by
     printed.paper_table, printed.language <> 'en', printed.language, printed.model,
-    coalesce(list_position(['zero-shot', 'urial', 'instruct'], printed.method), 4), printed.method, printed.dpo,
-    list_position(
-        ['helpfulness', 'clarity', 'factuality', 'depth', 'engagement', 'avg', 'language', 'safety'], printed.metric
-    ),
+    main.method_order(printed.method), printed.method, printed.dpo,
+    main.metric_order(printed.metric),
     printed.metric;
 
 comment on view main.versus_paper is

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import quoteattr
 
 from icl_local.exceptions import ConfigError, MissingExtra, UnknownName
-from icl_local.results.paper_tables import Row, Views, opened
+from icl_local.results.paper_tables import SCORES, Row, Views, opened
 from icl_local.results.tables import inert
 
 if TYPE_CHECKING:
@@ -36,15 +36,7 @@ _MORE_COLOURS = ("#CC79A7", "#56B4E9", "#D55E00", "#000000")
 _ERROR_COLOURS = {"infinite_loop": "#D55E00", "unintended_code": "#56B4E9"}
 _ERROR_NAMES = {"infinite_loop": "infinite loop", "unintended_code": "unintended code"}
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_AXIS_NAMES = {
-    "helpfulness": "helpful",
-    "clarity": "clear",
-    "factuality": "factual",
-    "depth": "depth",
-    "engagement": "engaging",
-    "language": "language",
-    "safety": "safe",
-}
+_AXIS_NAMES = {metric: name for name, metric in SCORES.items() if metric != "avg"} | {"language": "language"}
 _METRIC_TITLES = {"avg": "five-aspect mean", "safety": "safety"}
 _LANGUAGES = {"en": "English", "es": "Spanish", "fr": "French"}
 _STYLE = {

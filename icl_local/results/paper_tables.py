@@ -33,7 +33,7 @@ READINGS = ("strict", "just_eval")
 
 _ID_SHOWN = 6  # characters of a settings_id, as in `icl status`; csv and json have all
 _KEYS = ("language", "model", "method", "dpo")
-_SCORES = {
+SCORES = {
     "helpful": "helpfulness",
     "clear": "clarity",
     "factual": "factuality",
@@ -160,7 +160,7 @@ def _arranged(views: Views, name: str, *, origin: str) -> Table:
         aligned = {(row["language"], row["model"]) for row in rows if row["dpo"]}
         kept = [row for row in rows if (row["language"], row["model"]) in aligned]
         rows, left_out = kept, len(rows) - len(kept)
-    wanted = _ERRORS if name in ERROR_TABLES else _SCORES
+    wanted = _ERRORS if name in ERROR_TABLES else SCORES
     metrics = {column: metric for column, metric in wanted.items() if any(row[column] is not None for row in rows)}
     keys = [key for key in _KEYS if rows and key in rows[0]]
     columns = [*keys, *metrics]
@@ -204,7 +204,7 @@ def _arranged_versus(views: Views, name: str) -> Table:
     for row in views.rows("versus_paper"):
         if row["paper_table"] == f"table_{name}":
             cells.setdefault(tuple(row[key] for key in _KEYS), {})[row["metric"]] = row
-    wanted = _ERRORS if name in ERROR_TABLES else _SCORES
+    wanted = _ERRORS if name in ERROR_TABLES else SCORES
     present = {metric for found in cells.values() for metric in found}
     metrics = {column: metric for column, metric in wanted.items() if metric in present}
     keys = [key for x, key in enumerate(_KEYS) if key in ("model", "method") or len({cell[x] for cell in cells}) > 1]

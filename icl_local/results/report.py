@@ -31,7 +31,6 @@ MAX_BYTES = 50_000_000
 
 _CHUNK_CHARACTERS = 400_000  # of texts unpacked together
 _PREVIEW_CHARACTERS = 110
-_METRICS = ("helpfulness", "clarity", "factuality", "depth", "engagement", "avg", "language", "safety")
 _LOOP, _CODE = 1, 2  # bits of a response's errors, as page.js reads them
 _SLACK_BYTES = 1_024  # for the line that says what is left out
 
@@ -240,8 +239,11 @@ def _index(rows: Sequence[Row], chunks: Sequence[Sequence[int]]) -> dict[str, An
         cells.setdefault(_cell(row), len(cells))
         queries.setdefault(_query(row), len(queries))
         finishes.setdefault(row["finish_reason"], len(finishes))
-    metrics = {metric: "language_score" if metric == "language" else metric for metric in _METRICS}
-    given = {metric: column for metric, column in metrics.items() if any(row[column] is not None for row in rows)}
+    scores = {
+        metric: values
+        for metric in paper_tables.SCORES.values()
+        if any(values := [_score(row, metric) for row in rows]) or metric in ("avg", "safety")
+    }
     names = [
         f"{model}{' DPO' if dpo else ''}{f' {quantization}' if len(types[model]) > 1 else ''}"
         for model, dpo, quantization, *_ in cells
@@ -257,15 +259,14 @@ def _index(rows: Sequence[Row], chunks: Sequence[Sequence[int]]) -> dict[str, An
             for query in queries
         ],
         "finishes": list(finishes),
-        "metrics": list(given),
+        "metrics": [metric for metric, values in scores.items() if any(values)],
         "cell": [cells[_cell(row)] for row in rows],
         "query": [queries[_query(row)] for row in rows],
         "finish": [finishes[row["finish_reason"]] for row in rows],
         "errors": [_LOOP * (row["copies"] is not None) + _CODE * row["has_code"] for row in rows],
         "length": [len(row["text"]) for row in rows],
         "preview": [" ".join(row["text"][: 2 * _PREVIEW_CHARACTERS].split())[:_PREVIEW_CHARACTERS] for row in rows],
-        "scores": {metric: [_rounded(row[column]) for row in rows] for metric, column in given.items()}
-        | {metric: [None] * len(rows) for metric in ("avg", "safety") if metric not in given},
+        "scores": scores,
         "chunk": chunk,
         "at": at,
         "chunks": list(chunks),
@@ -279,6 +280,10 @@ def _cell(row: Row) -> tuple[Any, ...]:
 def _query(row: Row) -> tuple[Any, ...]:
     named = tuple(row[name] for name in ("dataset", "query_id", "language", "split", "difficulty", "instruction"))
     return (*named, tuple(row["task"] or ()))
+
+
+def _score(row: Row, metric: str) -> object:
+    return _rounded(row["scores"][metric]) if row["scores"] else None
 
 
 def _rounded(value: object) -> object:

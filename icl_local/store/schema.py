@@ -1,6 +1,6 @@
-"""What a database is made of, read from db/: numbered migrations, views in order, published figures.
+"""The contents of db/: numbered migrations, macros, views in order, published figures.
 
-``upgrade`` brings an open database to it; everything else is pure.
+``upgrade`` brings an open database to this version; all other functions only read files.
 """
 
 from __future__ import annotations
@@ -62,6 +62,12 @@ def migrations() -> tuple[Migration, ...]:
 
 
 @functools.cache
+def macros() -> tuple[str, ...]:
+    """Return the statements of db/macros: the vocabulary that the views share, bound when a view is read."""
+    return tuple(resources.read_text("db", f"macros/{name}") for name in resources.names("db", "macros", suffix=".sql"))
+
+
+@functools.cache
 def views() -> tuple[View, ...]:
     """All views, each after the ones it reads from."""
     found = [
@@ -104,8 +110,8 @@ def published() -> dict[str, list[dict[str, str]]]:
 
 @functools.cache
 def fingerprint() -> str:
-    """Hash of the views and the published figures; a database that holds another one gets them anew."""
-    texts = [view.sql for view in views()]
+    """Return a hash of macros, views and published figures; where a database has another one, they are made again."""
+    texts = [*macros(), *(view.sql for view in views())]
     texts += [resources.read_text("db", f"published/{name}") for name in (*_PUBLISHED, "model_names.csv")]
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
@@ -116,7 +122,7 @@ def outdated(con: ingest.Connection, path: Path) -> bool:
 
 
 def upgrade(con: ingest.Connection, path: Path) -> None:
-    """Run the migrations that are missing; make views and published figures anew where theirs differ."""
+    """Run the missing migrations; make macros, views and published figures again where theirs differ."""
     number = _number(con, path)
     if number == 0:
         con.execute("create schema if not exists raw")
@@ -130,8 +136,8 @@ def upgrade(con: ingest.Connection, path: Path) -> None:
         return
     known = ingest.columns(con)
     con.begin()
-    for view in views():
-        con.execute(view.sql)
+    for sql in (*macros(), *(view.sql for view in views())):
+        con.execute(sql)
     for table, rows in published().items():
         con.execute(f"delete from raw.{table}")
         ingest.insert_rows(con, table, known[table], rows)
