@@ -18,25 +18,19 @@ def study() -> Path:
     return synthetic.made(queries=10, complicated=True)
 
 
-def test_every_view_reads_through_a_plain_client(study):
-    with duckdb.connect(str(study), read_only=True) as con:
-        for view in schema.views():
-            con.execute(f"select * from main.{view.name}").fetchall()
-
-
 def test_every_view_of_an_attached_database_uses_its_own_macros(study):
+    read = ("table_1", "figure_2", "cell_pairs", "verdicts")
     with duckdb.connect() as con:
         con.execute("create macro main.method_order(method) as error('not this one')")
         con.execute("create macro main.metrics() as ['nonsense']")
         con.execute(f"attach '{study}' as x (read_only)")
-        attached = {
-            view.name: sorted(map(repr, con.execute(f"select * from x.main.{view.name}").fetchall()))
-            for view in schema.views()
-        }
+        for view in schema.views():
+            con.execute(f"describe select * from x.main.{view.name}")
+        attached = {name: con.execute(f"select * from x.main.{name}").fetchall() for name in read}
     with duckdb.connect(str(study), read_only=True) as con:
-        for name in ("table_1", "figure_2", "cell_pairs", "verdicts", "error_rates"):
-            direct = sorted(map(repr, con.execute(f"select * from main.{name}").fetchall()))
-            assert len(attached[name]) == len(direct) > 0
+        for name, rows in attached.items():
+            assert sorted(map(str, rows)) == sorted(map(str, con.execute(f"from main.{name}").fetchall()))
+            assert rows
 
 
 def test_macros_and_python_agree(study):
