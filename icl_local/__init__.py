@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from icl_local.judging import JudgeProgress, JudgeResult
     from icl_local.results import Drawing, Report, Table
     from icl_local.running import Event, RunResult
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "errors", "figure", "query", "report", "run", "table"]
+__all__ = ["__version__", "errors", "figure", "judge", "query", "report", "run", "table"]
 
 Names = str | Sequence[str]
 Paths = str | Path | Sequence[str | Path]
@@ -78,6 +79,57 @@ def run(
 
     with _progress(options.pop("progress"), "RunProgress") as callbacks:
         return run_models(options.pop("db"), **options, **callbacks)
+
+
+def judge(
+    db: str | Path = "icl.duckdb",
+    *,
+    judge: str,
+    plan: bool = False,
+    batch: bool = False,
+    collect: bool = False,
+    wait: bool = False,
+    poll: float = 60.0,
+    max_cost: float | None = None,
+    prices: str | Path | None = None,
+    repeat: int = 1,
+    variant: str = "published",
+    template: Names = (),
+    model: Names = (),
+    method: Names = (),
+    lang: Names = (),
+    split: Names = (),
+    limit: int | None = None,
+    concurrency: int | None = None,
+    timeout: float = 300.0,
+    max_tokens: int = 1024,
+    reasoning_effort: str | None = None,
+    shard: str | None = None,
+    parallel: int | None = None,
+    gpu_layers: int | None = None,
+    threads: int | None = None,
+    cluster: str | None = None,
+    worker_cpus: int | None = None,
+    prompt_dir: str | Path | None = None,
+    progress: Literal["auto"] | Callable[[JudgeProgress], None] | None = "auto",
+) -> JudgeResult:
+    """Score every stored response that ``judge`` has not scored yet.
+
+    ``judge``: openai:MODEL[@URL], local:FILE.gguf or local:NAME. ``plan`` only estimates tokens and price. ``batch``
+    uses the Batch API: ``collect`` reads what is finished, ``wait`` looks every ``poll`` seconds until all is.
+    ``max_cost``: USD that the call may not pass. ``repeat``: verdicts for each response. ``variant``: published or
+    rubric-first, the order of the prompt; ``template``: just-eval=PATH. ``model``, ``method``, ``lang`` and ``split``
+    select responses, ``limit`` takes the first missing judgments. ``timeout``: seconds for one request; ``max_tokens``:
+    tokens of an API judge's verdict.
+
+    Every attempt is stored; the same call again retries those that failed. Raises ConfigError, InputError, ApiError,
+    JudgeError, ModelError, ClusterError, StoreError.
+    """
+    options = dict(locals())
+    from icl_local import judging
+
+    with _progress(options.pop("progress"), "JudgeBar") as callbacks:
+        return judging.judge(options.pop("db"), **options, **callbacks)
 
 
 def table(

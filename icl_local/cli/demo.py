@@ -48,21 +48,16 @@ def command(max_tokens: int, db: Path) -> int:
     Example: icl demo --db demo.duckdb
     """
     from icl_local import store
-    from icl_local.cli.progress import JudgeBar
-    from icl_local.judging import judge
-    from icl_local.results import paper_tables
 
     console.say(EXPLANATION)
     made = icl_local.run(
         db, model=MODEL, method=METHODS, lang=LANGUAGES, queries="samples", max_tokens=max_tokens, command="demo"
     )
-    with JudgeBar() as bar:
-        label = made.cells[0].cell.model.label
-        judged = judge(db, judge=f"local:{MODEL}", variant="rubric-first", model=label, lang="en", **bar.callbacks())
+    label = made.cells[0].cell.model.label
+    judged = icl_local.judge(db, judge=f"local:{MODEL}", variant="rubric-first", model=label, lang="en")
     for title, name, parameters in SUMMARIES:
         found = store.named(db, name, parameters)
         console.print_rows(found.columns, found.rows, title=title)
-    with paper_tables.opened(db, judge=judged.judge) as views:
-        console.print_table(paper_tables.build(views, "1"))
+    console.print_table(icl_local.table(db, 1, judge=judged.judge))
     console.say(NEXT.format(db=db))
     return int(not made.done)

@@ -7,12 +7,14 @@ from typing import Any
 
 import click
 
+import icl_local
 from icl_local.cli import console
 from icl_local.cli.options import (
     AutoInt,
     CommaList,
     cluster_options,
     db_option,
+    defaults_of,
     engine_options,
     format_option,
     prompt_dir_option,
@@ -22,26 +24,27 @@ from icl_local.cli.options import (
 _FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
 
 
+@defaults_of(icl_local.judge)
 @click.command("judge")
 @click.option("--judge", required=True, help="openai:MODEL[@URL], local:FILE.gguf or local:smollm2-135m.")
 @click.option("--plan", is_flag=True, help="Only show what is missing, its tokens and its price.")
 @click.option("--batch", is_flag=True, help="Use the Batch API: half the price, within a day.")
 @click.option("--collect", is_flag=True, help="With --batch: only read the finished batches.")
 @click.option("--wait", is_flag=True, help="With --batch: look again until all are finished.")
-@click.option("--poll", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Seconds between looks.")
+@click.option("--poll", type=click.FloatRange(min=1), help="Seconds between looks.")
 @click.option("--max-cost", type=click.FloatRange(min=0), help="Most this command may cost, in USD.")
 @click.option("--prices", type=_FILE, help="Price table, read before the built-in one.")
-@click.option("--repeat", type=click.IntRange(min=1), default=1, show_default=True, help="Verdicts for each response.")
-@click.option("--variant", default="published", show_default=True, help="published or rubric-first (for local judges).")
+@click.option("--repeat", type=click.IntRange(min=1), help="Verdicts for each response.")
+@click.option("--variant", help="published or rubric-first (for local judges).")
 @click.option("--template", multiple=True, help="just-eval=PATH: prompts from its clone or judgments.")
-@click.option("--model", type=CommaList(), default=None, help="Only responses of these models.")
-@click.option("--method", type=CommaList(), default=None, help="Only these methods.")
-@click.option("--lang", type=CommaList(), default=None, help="Only these languages.")
-@click.option("--split", type=CommaList(), default=None, help="Only multi or safety.")
+@click.option("--model", type=CommaList(), help="Only responses of these models.")
+@click.option("--method", type=CommaList(), help="Only these methods.")
+@click.option("--lang", type=CommaList(), help="Only these languages.")
+@click.option("--split", type=CommaList(), help="Only multi or safety.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N missing judgments.")
 @click.option("--concurrency", type=AutoInt(), default="auto", show_default=True, help="Requests at the same time.")
-@click.option("--timeout", type=click.FloatRange(min=1), default=300.0, show_default=True, help="Seconds a request.")
-@click.option("--max-tokens", type=int, default=1024, show_default=True, help="Tokens of an API judge's verdict.")
+@click.option("--timeout", type=click.FloatRange(min=1), help="Seconds a request.")
+@click.option("--max-tokens", type=int, help="Tokens of an API judge's verdict.")
 @click.option("--reasoning-effort", help="For an API judge that reasons, such as none or low.")
 @shard_option
 @engine_options
@@ -49,9 +52,7 @@ _FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
 @prompt_dir_option
 @format_option
 @db_option
-def command(
-    judge: str, plan: bool, batch: bool, overlay: Path | None, output_format: str, db: Path, **options: Any
-) -> None:
+def command(output_format: str, db: Path, **options: Any) -> None:
     """Score stored responses with an LLM judge.
 
     Existing judgments are kept. The same command again retries those that failed. An API judge reads
@@ -61,22 +62,16 @@ def command(
 
     Example: icl judge --judge openai:gpt-6-luna --lang en --plan
     """
-    from icl_local import judging
-    from icl_local.cli.progress import JudgeBar
-
-    if (options["collect"] or options["wait"]) and not batch:
+    if (options["collect"] or options["wait"]) and not options["batch"]:
         raise click.UsageError("--collect and --wait belong to --batch")
-    if batch and not plan and judge.startswith("local:"):
+    if options["batch"] and not options["plan"] and options["judge"].startswith("local:"):
         raise click.UsageError("--batch is for openai: judges")
-    with JudgeBar() as bar:
-        result = judging.judge(
-            db, judge=judge, plan=plan, batch=batch, prompt_dir=overlay, **options, **bar.callbacks()
-        )
+    result = icl_local.judge(db, **options)
     if (preview := result.preview) is not None:
         console.print_rows(preview.columns, preview.rows, output_format=output_format, title=result.judge)
         for line in preview.lines:
             console.say(line)
-    elif batch and result.collected is None:
+    elif options["batch"] and result.collected is None:
         console.say("the same command with --collect reads the verdicts later")
     elif result.progress is not None and result.progress.missing:
         console.say("the same command retries the judgments that failed")

@@ -188,7 +188,6 @@ def prompt_dir_option(command: F) -> F:
     """``--prompt-dir``: prompt files that come before the built-in ones."""
     return click.option(
         "--prompt-dir",
-        "overlay",
         type=click.Path(file_okay=False, exists=True, path_type=Path),
         envvar="ICL_PROMPT_DIR",
         help="Folder of prompt files that replace the built-in ones (ICL_PROMPT_DIR).",

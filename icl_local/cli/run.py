@@ -41,7 +41,7 @@ from icl_local.cli.options import (
 @cluster_options
 @prompt_dir_option
 @db_option
-def command(overlay: Path | None, db: Path, **options: Any) -> int:
+def command(db: Path, **options: Any) -> int:
     """Generate the missing responses: models x methods x languages.
 
     A run that was killed resumes where it stopped: give the same command again.
@@ -52,6 +52,6 @@ def command(overlay: Path | None, db: Path, **options: Any) -> int:
     """
     if not options["model"] and options["backend"] is None:
         raise click.UsageError("give --model, or --backend for a server's model")
-    made = icl_local.run(db, prompt_dir=overlay, **options)
+    made = icl_local.run(db, **options)
     console.say(f"{made.n_new} new responses in {db}; next: icl errors --db {db}")
     return int(not made.done)

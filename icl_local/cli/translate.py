@@ -72,7 +72,7 @@ def run(
     prices: Path | None,
     cluster: str | None,
     worker_cpus: int | None,
-    overlay: Path | None,
+    prompt_dir: Path | None,
     db: Path,
     **engine: Any,
 ) -> int:
@@ -86,7 +86,7 @@ def run(
     from icl_local.openai_client import Budget
     from icl_local.translate import LocalEngine, load_sources, open_engine, translate_missing
 
-    sources = load_sources(name, language=source, dataset=dataset, overlay=overlay)[:limit]
+    sources = load_sources(name, language=source, dataset=dataset, overlay=prompt_dir)[:limit]
     budget = None if max_cost is None else Budget(max_cost)
     failed = 0
     for target in targets:
@@ -96,7 +96,7 @@ def run(
                     engine_name,
                     source=source,
                     target=target,
-                    overlay=overlay,
+                    overlay=prompt_dir,
                     concurrency=concurrency,
                     budget=budget,
                     prices_file=prices,
@@ -107,7 +107,7 @@ def run(
                 if nodes is not None and isinstance(opened, LocalEngine):
                     opened.open_worker = nodes.worker
                 progress = translate_missing(
-                    db, opened, sources, language=target, overlay=overlay, on_progress=bar.show
+                    db, opened, sources, language=target, overlay=prompt_dir, on_progress=bar.show
                 )
             console.say(f"{bar.label}: {_told(progress)}")
             failed += progress.failed

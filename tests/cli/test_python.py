@@ -78,7 +78,7 @@ def test_a_frame_of_no_rows_has_its_columns(study: Path) -> None:
 
 
 def test_a_query_becomes_a_polars_frame(study: Path) -> None:
-    pytest.importorskip("polars")
+    pytest.importorskip("polars")  # the extra frames, which the suite installs
     assert icl.query(study, "select 1 as x, null as y union all select 2, 'a' order by x").pl().shape == (2, 2)
 
 
@@ -158,3 +158,31 @@ def test_every_function_of_the_front_door_is_documented() -> None:
         function = getattr(icl, name)
         assert function.__doc__
         assert all(p.annotation is not inspect.Parameter.empty for p in inspect.signature(function).parameters.values())
+
+
+USER_SCRIPT = """\
+import icl_local as icl
+
+made = icl.run("study.duckdb", model="smollm2-135m", method=["zero-shot", "urial"], queries={"en": "samples"}, limit=2)
+judged = icl.judge("study.duckdb", judge="local:smollm2-135m", progress=None)
+columns: tuple[str, ...] = icl.table("study.duckdb", 1).columns
+n: int = made.n_new + icl.report("study.duckdb", "r.html").responses
+"""
+WRONG_SCRIPT = (
+    'import icl_local as icl\n\nicl.run("study.duckdb", max_tokens="many")\nicl.table("x", reading="loose")\n'
+)
+
+
+def test_a_users_script_passes_mypy_strict(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    root = Path(__file__).parents[2]
+    assert (root / "icl_local" / "py.typed").exists()
+    assert "icl_local = py.typed" in (root / "setup.cfg").read_text()
+    (tmp_path / "right.py").write_text(USER_SCRIPT)
+    (tmp_path / "wrong.py").write_text(WRONG_SCRIPT)
+    command = [sys.executable, "-m", "mypy", "--strict", str(tmp_path / "right.py"), str(tmp_path / "wrong.py")]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert [line.split(": error: ")[0].rsplit("/")[-1] for line in done.stdout.splitlines() if "error:" in line] == [
+        "wrong.py:3",
+        "wrong.py:4",
+    ], done.stdout + done.stderr
