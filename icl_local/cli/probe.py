@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from icl_local.cli import console
 from icl_local.cli.options import SizeList, db_option, engine_options, format_option
-
-COLUMNS = ["settings", "exact", "compared", "fastest batch", "tokens/s", "first difference"]
 
 
 @click.command("probe")
@@ -24,19 +23,7 @@ COLUMNS = ["settings", "exact", "compared", "fastest batch", "tokens/s", "first 
 @engine_options
 @format_option
 @db_option
-def command(
-    model: str,
-    n_prompts: int,
-    n_tokens: int,
-    prefix_words: int,
-    sizes: list[int],
-    first: bool,
-    quick: bool,
-    also_unified: bool,
-    output_format: str,
-    db: Path,
-    **engine: int | None,
-) -> int:
+def command(output_format: str, db: Path, **options: Any) -> int:
     """Probe whether batching changes anything for this file on this machine.
 
     Prompts are decoded one at a time without sharing their prefix, then in batches of several sizes, in another
@@ -44,21 +31,8 @@ def command(
 
     Example: icl machine probe --model model.gguf
     """
-    from icl_local.engine import EngineOptions
     from icl_local.running import probe
 
-    results = probe.probe_model(
-        db,
-        model,
-        options=EngineOptions(**engine),  # type: ignore[arg-type]
-        quick=quick,
-        n_prompts=n_prompts,
-        n_tokens=n_tokens,
-        prefix_words=prefix_words,
-        sizes=sizes,
-        first_only=first,
-        also_unified=also_unified,
-        on_event=console.say,
-    )
-    console.print_rows(COLUMNS, [probe.line(result) for result in results], output_format=output_format)
+    results = probe.probe_model(db, on_event=console.say, **options)
+    console.print_rows(probe.COLUMNS, [probe.row(result) for result in results], output_format=output_format)
     return 0 if any(result.exact for result in results) else 1

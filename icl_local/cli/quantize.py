@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,10 +14,10 @@ from icl_local.cli.options import db_option
 @click.command("quantize")
 @click.argument("source", type=click.Path(dir_okay=False, exists=True, path_type=Path))
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="GGUF file to write.")
-@click.option("--type", "type_name", required=True, help="q8_0, q4_k_m ...")
-@click.option("--allow-requantize", is_flag=True, help="Take a quantised file as source, at some loss.")
+@click.option("--type", "type_name", required=True, help="GGUF type: q8_0, q4_k_m ...")
+@click.option("--allow-requantize", is_flag=True, help="Accept a quantised file as source, at some loss.")
 @db_option
-def command(source: Path, out: Path, type_name: str, allow_requantize: bool, db: Path) -> None:
+def command(source: Path, out: Path, db: Path, **options: Any) -> None:
     """Write a GGUF file in another type and compare its greedy next tokens with the source's.
 
     Example: icl quantize model.F16.gguf --out model.Q4_K_M.gguf --type q4_k_m
@@ -24,9 +25,7 @@ def command(source: Path, out: Path, type_name: str, allow_requantize: bool, db:
     from icl_local import convert, store
 
     with store.Store(db) as rows:
-        made = convert.quantize(
-            source, out, type_name=type_name, allow_requantize=allow_requantize, store=rows, on_progress=console.say
-        )
+        made = convert.quantize(source, out, store=rows, on_progress=console.say, **options)
     for check in made.gate_result.checks if made.gate_result else ():
         console.say(f"{check.name}: {check.detail}")
     click.echo(made.path)

@@ -4,7 +4,18 @@ A converted or quantized file passes a parity gate before it is used.
 """
 
 from icl_local.convert.checkpoint import TOKENIZER_FILES, Checkpoint, Shape, read_json
-from icl_local.convert.convert import convert, quantize
-from icl_local.convert.model_source import ModelSource
+from icl_local.convert.convert import Conversion, convert, convert_model, quantize
+from icl_local.convert.model_source import ModelSource, locate
 
-__all__ = ["TOKENIZER_FILES", "Checkpoint", "ModelSource", "Shape", "convert", "quantize", "read_json"]
+__all__ = [
+    "TOKENIZER_FILES",
+    "Checkpoint",
+    "Conversion",
+    "ModelSource",
+    "Shape",
+    "convert",
+    "convert_model",
+    "locate",
+    "quantize",
+    "read_json",
+]

@@ -1,8 +1,8 @@
-"""A Hugging Face Llama checkpoint as a GGUF file, and GGUF files in other types.
+"""Write a Hugging Face Llama checkpoint as a GGUF file, and GGUF files in other types.
 
-Tensors are streamed block by block from the mapped checkpoint, so memory does not grow with the model. A file
-appears under its name only when it is whole and has passed the parity gate (parity.py); one that failed stays
-beside it as ``.rejected``. 16- and 32-bit types are written here, all others by llama.cpp from such a file.
+Tensors are streamed in blocks from the mapped checkpoint, so memory does not grow with the model. A file gets its name
+only when it is whole and has passed the parity gate (parity.py); a file that failed is kept beside it as ``.rejected``.
+Types of 16 and 32 bits are written here, all others by llama.cpp from such a file.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 
 from icl_local import engine
 from icl_local.convert.checkpoint import Checkpoint
+from icl_local.convert.model_source import locate
 from icl_local.convert.parity import (
     Check,
     GateResult,
@@ -41,12 +42,12 @@ WRITTEN_HERE = ("f32", "f16", "bf16")
 _ALIGNMENT = 32
 _BYTES_PER_WEIGHT = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 1.07}
 
-Progress = Callable[[str], None]
+OnProgress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """A written file with the gate's result (None: the gate was not run) and where it came from."""
+    """A written file, its source, and the gate's result (None: the gate was not run)."""
 
     path: Path
     conversion_id: str
@@ -60,11 +61,11 @@ class Conversion:
 
     @property
     def gate(self) -> str:
-        """passed, failed or skipped."""
+        """Return passed, failed or skipped."""
         return "skipped" if self.gate_result is None else "passed" if self.gate_result.passed else "failed"
 
     def row(self) -> dict[str, object]:
-        """The row of raw.conversions; a refused file has no sha256 there, so that nothing can refer to it."""
+        """Return the row of raw.conversions; a refused file has no sha256 there, so that nothing can refer to it."""
         return {
             "conversion_id": self.conversion_id,
             "source_sha256": self.source_sha256,
@@ -79,6 +80,38 @@ class Conversion:
         }
 
 
+def convert_model(
+    db: Path,
+    source: str,
+    out: Path,
+    *,
+    name: str | None = None,
+    gate_memory: float | None = None,
+    on_progress: OnProgress | None = None,
+    **options: Any,
+) -> Conversion:
+    """Convert a folder or a repository of the hub and store the result, as `icl convert` does.
+
+    ``name``: by default that of the training run or of the source; ``gate_memory`` in GB; ``options`` are those of
+    ``convert``, whose errors it raises, and those of ``locate``.
+    """
+    found = locate(source, on_progress=on_progress)
+    if name is None and not (found.folder / "training.json").is_file():
+        name = found.name
+    memory_bytes = None if gate_memory is None else int(gate_memory * 1e9)
+    with Store(db) as rows:
+        return convert(
+            found.folder,
+            out,
+            name=name,
+            source=found.source,
+            memory_bytes=memory_bytes,
+            store=rows,
+            on_progress=on_progress,
+            **options,
+        )
+
+
 def convert(
     folder: Path,
     out: Path,
@@ -90,16 +123,16 @@ def convert(
     run_gate: bool = True,
     memory_bytes: int | None = None,
     store: Store | None = None,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Conversion:
     """Write the checkpoint (or LoRA adapter with its base) in ``folder`` to ``out`` and prove that it is the same.
 
-    ``name`` is written as general.name (default: what the checkpoint says of itself), ``source`` is what the
-    database says it came from (default: the folder's name), ``dpo`` marks a checkpoint trained elsewhere;
-    ``memory_bytes`` is what the gate may take for float32 logits (default: most of what is free).
+    ``name`` is written as general.name (default: the name in the checkpoint), ``source`` is the origin in the database
+    (default: the folder's name), ``dpo`` marks a checkpoint trained elsewhere; ``memory_bytes`` is the limit of the
+    gate's float32 logits (default: most of the free memory).
 
-    Raises ConversionError for what cannot be converted, for an existing ``out`` and where the gate fails (the file
-    is then kept as ``<out>.rejected`` and the gate's result stored), DiskFull, and MissingExtra where the gate lacks
+    Raises ConversionError for a checkpoint that cannot be converted, for an existing ``out`` and if the gate fails (the
+    file is then kept as ``<out>.rejected`` and the gate's result stored), DiskFull, and MissingExtra if the gate lacks
     Transformers.
     """
     say = on_progress or (lambda _: None)
@@ -170,7 +203,7 @@ def quantize(
     type_name: str,
     allow_requantize: bool = False,
     store: Store | None = None,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Conversion:
     """Write the GGUF file ``source`` in another type; and compare the greedy next tokens of both files.
 
@@ -209,14 +242,14 @@ def quantize(
 
 
 def conversion_key(*, source_sha256: str, type_name: str, parent_gguf_sha256: str | None = None) -> str:
-    """conversion_id: what was converted (or the file that was quantised) and into which type."""
+    """Return the conversion_id: a key of the source (or the file that was quantised) and the type."""
     return key_of(kind="conversion", source=source_sha256, type=type_name, parent=parent_gguf_sha256)
 
 
 def _settle(draft: Path, made: Conversion, store: Store | None) -> Conversion:
-    """Store the result, give the draft its name (or ``.rejected``), and refuse what failed.
+    """Store the result, rename the draft (to ``.rejected`` if the gate failed), and raise if it failed.
 
-    In this order: a file under its final name has its row, whenever the process is killed.
+    In this order a file under its final name has its row, even if the process is killed.
     """
     rejected = made.path.with_name(made.path.name + ".rejected")
     if store is not None:
@@ -232,7 +265,7 @@ def _settle(draft: Path, made: Conversion, store: Store | None) -> Conversion:
 def _write(
     path: Path, checkpoint: Checkpoint, vocabulary: Vocabulary, kind: str, *, facts: dict[str, str], dpo: bool
 ) -> None:
-    """One GGUF file of F32, F16 or BF16 matrices and F32 vectors. Raises ConversionError on a value not finite."""
+    """Write a GGUF file of F32, F16 or BF16 matrices and F32 vectors. Raises ConversionError for a value not finite."""
     import gguf
     from gguf.quants import quantize as cast
 
@@ -289,8 +322,8 @@ def _add_field(writer: Any, key: str, value: Any) -> None:
 
 
 def _own_name(checkpoint: Checkpoint) -> str:
-    said = str(checkpoint.config.get("_name_or_path") or "").rstrip("/").rsplit("/", 1)[-1]
-    return said or checkpoint.folder.resolve().name
+    name = str(checkpoint.config.get("_name_or_path") or "").rstrip("/").rsplit("/", 1)[-1]
+    return name or checkpoint.folder.resolve().name
 
 
 def _check_type(type_name: str) -> None:
@@ -308,13 +341,13 @@ def _check_target(out: Path) -> None:
 
 
 def _base_type(folder: Path, checkpoint: Checkpoint) -> str:
-    """What to quantise from: F32 where the disk has room, because llama.cpp unpacks 16-bit tensors in memory."""
+    """Return the type to quantise from: F32 if the disk has room, as llama.cpp unpacks 16-bit tensors in memory."""
     room = shutil.disk_usage(folder).free > checkpoint.parameters * 2 * _BYTES_PER_WEIGHT["f32"]
     return "f32" if room else checkpoint.dtype.lower()
 
 
 def _check_space(folder: Path, checkpoint: Checkpoint, type_name: str, *, wide: bool) -> None:
-    """Refuse before hours of writing what cannot fit: the file, and the file it is made from or compared with."""
+    """Raise DiskFull if the file and the file it is made from or compared with do not fit."""
     per_weight = _BYTES_PER_WEIGHT.get(type_name, 0.75)
     if wide:
         per_weight += 4.0
@@ -327,7 +360,7 @@ def _check_space(folder: Path, checkpoint: Checkpoint, type_name: str, *, wide: 
 
 @contextmanager
 def _drafts(out: Path) -> Iterator[tuple[Path, Path]]:
-    """Two hidden names beside ``out``, for the file and the one it is made from; gone afterwards, come what may."""
+    """Yield two hidden names beside ``out``, for the file and the one it is made from; remove both afterwards."""
     draft, base = (out.with_name(f".{out.name}.{part}.partial") for part in ("draft", "base"))
     try:
         yield draft, base

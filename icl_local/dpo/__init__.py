@@ -1,9 +1,6 @@
-"""Preference training of a base model with TRL, as the study ran it.
+"""Preference training (DPO) of a base model on TRL, resumable, the paper's run as default."""
 
-Data, settings, trainer, and the plan of what a run costs.
-"""
-
-from icl_local.dpo.dpo import Step, TrainingRun, plan_training, set_threads, train
+from icl_local.dpo.dpo import Step, TrainingInputs, TrainingRun, plan_training, prepare, train
 from icl_local.dpo.settings import TrainingPlan
 
-__all__ = ["Step", "TrainingPlan", "TrainingRun", "plan_training", "set_threads", "train"]
+__all__ = ["Step", "TrainingInputs", "TrainingPlan", "TrainingRun", "plan_training", "prepare", "train"]

@@ -1,12 +1,13 @@
-"""Preference pairs for DPO: reading them, and turning them into tokens the way TRL 0.13 to 0.15 did.
+"""Preference pairs for DPO: read them, and turn them into tokens as TRL 0.13 to 0.15 did.
 
 A pair is a prompt with a chosen and a rejected answer, as text or as chat messages. Published sets come from the
-hub, others from a JSON Lines or Parquet file with columns chosen, rejected and (optionally) prompt.
+hub, others from a JSON, JSON Lines or Parquet file with columns chosen, rejected and (optionally) prompt.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from icl_local.exceptions import HubError, InputError, MissingExtra, TrainingError
+from icl_local.prompting import json_items
 
 # The published sets and the split that TRL's script trains on. Both have a few pairs with the same answer twice,
 # which have no gradient and were left in.
 HUB_SPLITS = {"trl-lib/ultrafeedback_binarized": "train", "HuggingFaceH4/ultrafeedback_binarized": "train_prefs"}
-# What TRL's script of that time gave to a base model without a chat template.
+# The chat template that TRL's script of that time gave to a base model without one.
 SIMPLE_CHAT_TEMPLATE = (
     "{% for message in messages %}{{ message['role'].capitalize() + ': ' + message['content'] + '\n\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
@@ -30,7 +32,7 @@ Side = str | list[dict[str, str]]
 
 @dataclass(frozen=True)
 class Pair:
-    """One preference; the three are all texts, or all lists of messages with role and content."""
+    """One preference; all three fields are texts, or all are lists of messages with role and content."""
 
     prompt: Side
     chosen: Side
@@ -39,7 +41,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Preferences:
-    """A set of pairs; ``sha256`` is over the pairs in order, whatever file they came in."""
+    """A set of pairs; ``sha256`` is over the pairs in order, not over the file."""
 
     name: str
     sha256: str
@@ -49,10 +51,10 @@ class Preferences:
 def load_preferences(
     source: str, *, split: str | None = None, limit: int | None = None, identical: str | None = None
 ) -> Preferences:
-    """The pairs of a hub data set, a .jsonl or a .parquet file; at most ``limit`` of them, from the start.
+    """Read the pairs of a hub data set, a .json, .jsonl or .parquet file; at most ``limit`` of them, from the start.
 
-    ``identical``: what to do with pairs whose two answers are the same: error, keep or drop (default: keep for the
-    published sets, error for others). Raises InputError naming file and row, HubError, MissingExtra.
+    ``identical``: error, keep or drop for pairs whose two answers are the same (default: keep for the published sets,
+    error for others). Raises InputError with file and row, HubError, MissingExtra.
     """
     path = Path(source)
     if path.suffix.lower() in (".jsonl", ".json", ".parquet"):
@@ -62,13 +64,13 @@ def load_preferences(
         rows, name = _hub_rows(source, split or HUB_SPLITS.get(source, "train")), source
     mode = identical or ("keep" if source in HUB_SPLITS else "error")
     pairs: list[Pair] = []
-    for where, row in rows:
+    for place, row in rows:
         if limit is not None and len(pairs) >= limit:
             break
-        pair = _pair(row, where=where)
+        pair = _pair(row, place)
         if pair.chosen == pair.rejected:
             if mode == "error":
-                raise InputError(f"{where}: chosen and rejected are the same; fix it, or pass --identical drop")
+                raise InputError(f"{place}: chosen and rejected are the same; fix it, or pass --identical drop")
             if mode == "drop":
                 continue
         pairs.append(pair)
@@ -82,10 +84,11 @@ def load_preferences(
 
 
 def paper_tokens(pair: Pair, tokenizer: Any, *, max_prompt_length: int | None) -> dict[str, list[int]]:
-    """prompt_ids, chosen_ids, rejected_ids as TRL 0.13 to 0.15 made them.
+    """Return prompt_ids, chosen_ids and rejected_ids as TRL 0.13 to 0.15 did.
 
-    Prompt and answers are rendered by the chat template (SIMPLE_CHAT_TEMPLATE without one) and tokenised apart; no
-    BOS beyond what a template writes; EOS ends each answer; a long prompt keeps its end. Raises TrainingError.
+    Prompt and answers are rendered by the chat template (SIMPLE_CHAT_TEMPLATE without one) and tokenised separately;
+    no BOS is added to what the template writes; EOS ends each answer; a long prompt keeps its end. Raises
+    TrainingError.
     """
     prompt, chosen, rejected = _texts(pair, tokenizer)
     ids = {
@@ -100,24 +103,23 @@ def paper_tokens(pair: Pair, tokenizer: Any, *, max_prompt_length: int | None) -
 
 
 def token_dataset(rows: Iterable[Mapping[str, list[int]]], *, n_chunk: int = 1000) -> Any:
-    """A datasets.Dataset of token lists, packed chunk by chunk so that Python's lists never hold the whole set."""
+    """Return a datasets.Dataset of token lists, packed in chunks so that Python's lists never hold the whole set."""
     import pyarrow as pa
     from datasets import Dataset
 
-    tables = [
-        pa.table({key: pa.array([row[key] for row in chunk], pa.list_(pa.int32())) for key in chunk[0]})
-        for chunk in _chunks(rows, n_chunk)
-    ]
+    tables, remaining = [], iter(rows)
+    while chunk := list(itertools.islice(remaining, n_chunk)):
+        tables.append(pa.table({key: pa.array([row[key] for row in chunk], pa.list_(pa.int32())) for key in chunk[0]}))
     return Dataset(pa.concat_tables(tables))
 
 
 @dataclass(frozen=True)
 class PaperCollator:
-    """Batches [2 * n_pairs, n_tokens], chosen first, padded on the right.
+    """Makes batches [2 * n_pairs, n_tokens], chosen first, padded on the right.
 
-    TRL of that time cut the padded batch and not each row: with keep_end, a row shorter than the longest loses
-    tokens at its start as well. ``cut_rows`` cuts each row for itself instead, which reference log-probabilities
-    computed beforehand need, since they know nothing of a row's neighbours.
+    TRL of that time truncated the padded batch, not each row: with keep_end, a row shorter than the longest loses
+    tokens at its start as well. ``cut_rows`` truncates each row by itself, which reference log-probabilities computed
+    beforehand need, because they do not depend on the other rows.
     """
 
     pad_token_id: int
@@ -152,7 +154,7 @@ class PaperCollator:
 
 
 def is_conversational(pair: Pair) -> bool:
-    """Whether the pair is made of messages."""
+    """Return whether the pair is made of messages."""
     return not isinstance(pair.chosen, str)
 
 
@@ -172,25 +174,25 @@ def _texts(pair: Pair, tokenizer: Any) -> tuple[str, str, str]:
     both = [render(pair.prompt + answer) for answer in (pair.chosen, pair.rejected)]
     if not all(text.startswith(prompt) for text in both):
         raise TrainingError(
-            "the chat template renders a conversation differently once it has its answer; "
+            "the chat template renders a prompt differently when the answer follows; "
             "give the pairs as texts (prompt, chosen, rejected) instead"
         )
     return prompt, both[0][len(prompt) :], both[1][len(prompt) :]
 
 
-def _pair(row: Mapping[str, Any], *, where: str) -> Pair:
+def _pair(row: Mapping[str, Any], place: str) -> Pair:
     for key in ("chosen", "rejected"):
         if row.get(key) is None:
-            raise InputError(f"{where}: no column {key!r}; there are: {', '.join(sorted(row)) or 'none'}")
-    chosen, rejected, prompt = _side(row["chosen"], where), _side(row["rejected"], where), row.get("prompt")
+            raise InputError(f"{place}: no column {key!r}; there are: {', '.join(sorted(row)) or 'none'}")
+    chosen, rejected, prompt = _side(row["chosen"], place), _side(row["rejected"], place), row.get("prompt")
     if isinstance(chosen, str) != isinstance(rejected, str):
-        raise InputError(f"{where}: chosen and rejected must both be texts or both be messages")
-    # A text beside conversations repeats their first message; TRL's script needed that column dropped.
+        raise InputError(f"{place}: chosen and rejected must both be texts or both be messages")
+    # A text prompt beside conversations repeats their first message; TRL's script required that column to be dropped.
     prompt = None if isinstance(prompt, str) and not isinstance(chosen, str) else prompt
     if prompt is not None:
-        side = _side(prompt, where)
+        side = _side(prompt, place)
         if isinstance(side, str) != isinstance(chosen, str):
-            raise InputError(f"{where}: prompt and chosen must both be texts or both be messages")
+            raise InputError(f"{place}: prompt and chosen must both be texts or both be messages")
         return Pair(side, chosen, rejected)
     shared = 0
     for a, b in zip(chosen[:-1], rejected[:-1], strict=False):
@@ -200,11 +202,11 @@ def _pair(row: Mapping[str, Any], *, where: str) -> Pair:
     if shared and isinstance(chosen, str) and chosen[shared - 1] == " ":
         shared -= 1  # the space before a word belongs to it
     if not shared and not isinstance(chosen, str):
-        raise InputError(f"{where}: no prompt, and the two conversations do not begin with the same message")
+        raise InputError(f"{place}: no prompt, and the two conversations do not begin with the same message")
     return Pair(chosen[:shared], chosen[shared:], rejected[shared:])
 
 
-def _side(value: Any, where: str) -> Side:
+def _side(value: Any, place: str) -> Side:
     if isinstance(value, str):
         return value
     messages = list(value) if isinstance(value, list | tuple) else []
@@ -212,35 +214,16 @@ def _side(value: Any, where: str) -> Side:
         isinstance(m, Mapping) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str)
         for m in messages
     ):
-        raise InputError(f"{where}: expected a text or a list of messages with role and content")
+        raise InputError(f"{place}: expected a text or a list of messages with role and content")
     return [{"role": m["role"], "content": m["content"]} for m in messages]
 
 
 def _file_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if not path.is_file():
         raise InputError(f"{path} does not exist; name a .jsonl or .parquet file, or a data set of the hub")
-    return _parquet_rows(path) if path.suffix.lower() == ".parquet" else _json_rows(path)
-
-
-def _json_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(_lines(file, path), start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise InputError(f"{path.name} line {number} is no JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise InputError(f"{path.name} line {number} is no JSON object (one pair a line is expected)")
-            yield f"{path.name} line {number}", row
-
-
-def _lines(file: Iterable[str], path: Path) -> Iterator[str]:
-    try:
-        yield from file
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path.name} is not UTF-8: {error}") from error
+    if path.suffix.lower() == ".parquet":
+        return _parquet_rows(path)
+    return ((item.place, item.data) for item in json_items.read_file(path))
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -265,17 +248,6 @@ def _hub_rows(name: str, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         raise MissingExtra("dpo", "datasets") from None
     try:
         data = load_dataset(name, split=split)
-    except Exception as error:  # datasets raises many kinds, and all of them mean the same here
+    except Exception as error:  # datasets raises exceptions of many types
         raise HubError(f"data set {name} (split {split}) cannot be loaded: {error}") from error
     return ((f"{name} row {number}", row) for number, row in enumerate(data, start=1))
-
-
-def _chunks(rows: Iterable[Mapping[str, list[int]]], size: int) -> Iterator[list[Mapping[str, list[int]]]]:
-    chunk: list[Mapping[str, list[int]]] = []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk

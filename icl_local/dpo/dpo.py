@@ -1,9 +1,9 @@
-"""Direct Preference Optimization of a base model on TRL, the paper's run as the default.
+"""Direct Preference Optimization of a base model on TRL; the paper's run is the default.
 
 Preset ``paper`` is TRL's DPO script of early 2025 (TRL 0.13 to 0.15) with the paper's settings: tokenisation,
-truncation and chat form of that time come from dpo_data.py, the loss and the loop from today's TRL. Preset
-``trl-default`` is today's trainer as it comes. A run is named by what goes into it; the same command goes on from
-its last whole checkpoint, with bit-identical results, and is done when the model lies in the output folder.
+truncation and chat form of that time come from data.py, the loss and the loop from today's TRL. Preset ``trl-default``
+is today's trainer without changes. The key of a run is a hash of its base, data and parameters; the same call resumes
+from the last whole checkpoint, with bit-identical results, and is done when the model is in the output folder.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
-from icl_local.convert import TOKENIZER_FILES, Checkpoint, ModelSource, read_json
-from icl_local.dpo.data import Preferences, paper_tokens
-from icl_local.dpo.settings import Parameters, TrainingPlan, estimate
+from icl_local.convert import TOKENIZER_FILES, Checkpoint, ModelSource, locate, read_json
+from icl_local.dpo.data import Preferences, load_preferences, paper_tokens
+from icl_local.dpo.settings import Parameters, TrainingPlan, estimate, parameters
 from icl_local.dpo.trainer import check_preset, load_tokenizer, make_trainer, quiet
 from icl_local.exceptions import DiskFull, MissingExtra, TrainingError
 from icl_local.files import NO_SPACE, write_file
@@ -32,12 +32,19 @@ RECORD = "training.json"
 _STATE_FILE = "trainer_state.json"  # the last file Transformers writes into a checkpoint
 _PLAN_SAMPLE = 200  # pairs whose length is measured
 
-Progress = Callable[[str], None]
+
+class TrainingInputs(NamedTuple):
+    """What decides the result of a run, and its folder."""
+
+    base: ModelSource
+    preferences: Preferences
+    out: Path
+    settings: Parameters
 
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer step as it happened. Rewards are beta times log-ratios, seconds are wall time."""
+    """One finished optimizer step. Rewards are beta times log-ratios, seconds are wall time."""
 
     step: int
     total_steps: int
@@ -55,7 +62,7 @@ class Step:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What a call of ``train`` left: status ``done`` (the model is in ``folder``) or ``stopped`` (call again)."""
+    """The result of ``train``: status ``done`` (the model is in ``folder``) or ``stopped`` (call again)."""
 
     training_run_id: str
     folder: Path
@@ -65,8 +72,39 @@ class TrainingRun:
     checkpoint_sha256: str | None
 
 
+def prepare(
+    *,
+    base: str,
+    dataset: str,
+    out: Path,
+    preset: str | None = None,
+    config: Path | None = None,
+    split: str | None = None,
+    limit: int | None = None,
+    identical: str | None = None,
+    threads: int | None = None,
+    on_progress: Callable[[str], None] | None = None,
+    **changes: Any,
+) -> TrainingInputs:
+    """Read parameters and preferences and locate the base, as `icl dpo` does; pass the result to ``train``.
+
+    ``base``: a checkpoint folder, owner/name of the hub, or a .gguf file, which is unpacked into out/base. ``changes``
+    are fields of Parameters. ``threads``: CPU threads of torch. Raises ConfigError, InputError, ConversionError,
+    HubError, MissingExtra.
+    """
+    settings = parameters(preset, config, **changes)
+    preferences = load_preferences(dataset, split=split, limit=limit, identical=identical)
+    found = locate(base, work=out / "base", on_progress=on_progress)
+    if threads:
+        _require_extra()
+        import torch
+
+        torch.set_num_threads(threads)  # more than the free cores makes every step slower
+    return TrainingInputs(found, preferences, out, settings)
+
+
 def plan_training(base: ModelSource, preferences: Preferences, out: Path, settings: Parameters) -> TrainingPlan:
-    """Memory, disk and time of a run on this machine, before anything is loaded or written. Raises TrainingError."""
+    """Estimate memory, disk and time of a run on this machine; nothing is loaded or written. Raises TrainingError."""
     _require_extra()
     checkpoint = Checkpoint(base.folder)
     tokenizer = load_tokenizer(checkpoint.tokenizer_folder)
@@ -89,15 +127,15 @@ def train(
     should_stop: Callable[[], bool] | None = None,
     store: Store | None = None,
     on_step: Callable[[Step], None] | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Callable[[str], None] | None = None,
 ) -> TrainingRun:
-    """Train the Llama checkpoint ``base`` on the pairs; the trained checkpoint ends up in ``out``.
+    """Train the Llama checkpoint ``base`` on the pairs and write the trained checkpoint into ``out``.
 
-    A checkpoint is written every ``save_every`` steps, after step ``stop_after`` and when ``should_stop`` says so;
-    the last two end the call. Only checkpoints of this very run are gone on from. LoRA adapters are merged into the
+    A checkpoint is written every ``save_every`` steps, after step ``stop_after`` and when ``should_stop`` returns
+    True; the last two end the call. A run resumes from its own checkpoints only. LoRA adapters are merged into the
     result; the adapter itself is kept in out/adapter.
 
-    Raises TrainingError for what cannot be trained, a loss that is not a number and a folder of another run,
+    Raises TrainingError for a base that cannot be trained, a loss that is not a number and a folder of another run,
     DiskFull, MissingExtra.
     """
     say = on_progress or (lambda _: None)
@@ -127,7 +165,7 @@ def train(
         store.put([("training_runs", {**row, "status": "started"})])
     say("loading the model and the pairs")
     watch = _Watch(run_id, store, on_step, stop_after, should_stop)
-    with quiet(), _told(out):
+    with quiet(), _errors(out):
         trainer = make_trainer(
             checkpoint.model_folder,
             tokenizer,
@@ -140,10 +178,10 @@ def train(
         last = _last_checkpoint(out / "checkpoints")
         step, total = _steps(last) if last else (0, 1)
         if step < total:
-            say(f"going on from {last.name}" if last else "training")
+            say(f"resuming from {last.name}" if last else "training")
             trainer.train(resume_from_checkpoint=str(last) if last else None)
             step, total = trainer.state.global_step, trainer.state.max_steps
-        else:  # killed behind its last step, where Trainer would train one more
+        else:  # killed after its last step: Trainer would train one more
             trainer._load_from_checkpoint(str(last))
         if step < total:
             return TrainingRun(run_id, out, "stopped", step, total, None)
@@ -160,14 +198,6 @@ def _done(row: Mapping[str, Any], out: Path, steps: int, store: Store | None) ->
     return TrainingRun(str(row["training_run_id"]), out, "done", steps, steps, digest)
 
 
-def set_threads(n_threads: int) -> None:
-    """CPU threads of torch; more than the free cores makes every step slower."""
-    _require_extra()
-    import torch
-
-    torch.set_num_threads(n_threads)
-
-
 def _require_extra() -> None:
     for package in ("torch", "transformers", "trl", "datasets", "accelerate", "peft"):
         try:
@@ -177,7 +207,7 @@ def _require_extra() -> None:
 
 
 def _claim(out: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Make ``out`` this run's folder and return its record, or refuse one that belongs to something else."""
+    """Make ``out`` this run's folder and return its record. Raises TrainingError for a folder of something else."""
     if (out / RECORD).is_file():
         found = read_json(out / RECORD)
         if found.get("training_run_id") != record["training_run_id"]:
@@ -185,20 +215,20 @@ def _claim(out: Path, record: Mapping[str, Any]) -> dict[str, Any]:
         return found
     # model_source unpacks a GGUF base into out/base before the run begins
     if out.exists() and (not out.is_dir() or any(path.name != "base" for path in out.iterdir())):
-        raise TrainingError(f"{out} exists and is no training run of icl; choose another --out")
+        raise TrainingError(f"{out} exists and is not a training run of icl; choose another --out")
     made = {**record, "started_at": now()}
-    with _told(out):
+    with _errors(out):
         out.mkdir(parents=True, exist_ok=True)
-        _write_json(out / RECORD, made)
+        write_file(out / RECORD, _as_json(made))
     return made
 
 
-def _write_json(path: Path, data: Mapping[str, Any]) -> None:
-    write_file(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+def _as_json(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
 
 def _last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint; ones that were cut short are removed."""
+    """Return the newest whole checkpoint; remove incomplete ones."""
     found: list[tuple[int, Path]] = []
     for path in folder.glob("checkpoint-*"):
         try:
@@ -209,36 +239,30 @@ def _last_checkpoint(folder: Path) -> Path | None:
 
 
 def _steps(checkpoint: Path) -> tuple[int, int]:
-    """Steps that a checkpoint has behind it, and those of the whole run."""
+    """Return the number of steps of a checkpoint, and of the whole run."""
     state = json.loads((checkpoint / _STATE_FILE).read_text())
     return int(state["global_step"]), int(state["max_steps"])
 
 
+@dataclass
 class _Watch:
-    """What happens between steps: rows for the database, progress, and whether to stop."""
+    """Between steps: store rows, report progress, decide whether to stop."""
 
-    def __init__(
-        self,
-        run_id: str,
-        store: Store | None,
-        on_step: Callable[[Step], None] | None,
-        stop_after: int | None,
-        should_stop: Callable[[], bool] | None,
-    ) -> None:
-        self._run_id = run_id
-        self._store = store
-        self._on_step = on_step
-        self._stop_after = stop_after
-        self._should_stop = should_stop
-        self._began = time.monotonic()
-        self._tokens = 0
+    run_id: str
+    store: Store | None
+    on_step: Callable[[Step], None] | None
+    stop_after: int | None
+    should_stop: Callable[[], bool] | None
+    _began: float = 0.0
+    _tokens: int = 0
 
     def begin(self) -> None:
         self._began = time.monotonic()
 
     def wants_stop(self, step: int) -> bool:
-        wanted = self._stop_after is not None and step >= self._stop_after
-        return wanted or (self._should_stop is not None and self._should_stop())
+        if self.stop_after is not None and step >= self.stop_after:
+            return True
+        return self.should_stop is not None and self.should_stop()
 
     def log(self, logs: dict[str, float], *, step: int, total: int) -> None:
         tokens = int(logs["num_tokens"])  # of this process so far
@@ -261,28 +285,28 @@ class _Watch:
             raise TrainingError(
                 f"the loss is {made.loss} at step {step} (gradient norm {made.grad_norm}); use a lower learning rate"
             )
-        if self._store is not None:
+        if self.store is not None:
             row = {key: value for key, value in asdict(made).items() if key != "total_steps"}
-            self._store.put([("training_steps", {"training_run_id": self._run_id, **row})])
-        if self._on_step is not None:
-            self._on_step(made)
+            self.store.put([("training_steps", {"training_run_id": self.run_id, **row})])
+        if self.on_step is not None:
+            self.on_step(made)
 
 
 def _finish(trainer: Any, base: Checkpoint, out: Path, record: Mapping[str, Any]) -> None:
-    """The trained model into ``out``: everything under a hidden name first, config.json last."""
+    """Write the trained model into ``out``: everything under a hidden name first, config.json last."""
     draft = out / ".model.partial"
     shutil.rmtree(draft, ignore_errors=True)
     model = trainer.accelerator.unwrap_model(trainer.model)
     if hasattr(model, "merge_and_unload"):
         model.save_pretrained(draft / "adapter")
         model = model.merge_and_unload()
-    model.config.pad_token_id = base.config.get("pad_token_id")  # the trainer had set the tokenizer's
+    model.config.pad_token_id = base.config.get("pad_token_id")  # the trainer has set the tokenizer's
     model.save_pretrained(draft, safe_serialization=True)
-    # The tokenizer has not been trained, and Transformers would write another one: the base's own files stay valid.
+    # The tokenizer is not trained, and Transformers would write another one: the base's own files are kept.
     for name in TOKENIZER_FILES:
         if (base.tokenizer_folder / name).is_file():
             shutil.copyfile(base.tokenizer_folder / name, draft / name)
-    _write_json(draft / RECORD, record)
+    (draft / RECORD).write_text(_as_json(record), encoding="utf-8")
     for path in sorted(draft.iterdir(), key=lambda p: p.name == "config.json"):
         if path.is_dir():
             shutil.rmtree(out / path.name, ignore_errors=True)
@@ -291,19 +315,19 @@ def _finish(trainer: Any, base: Checkpoint, out: Path, record: Mapping[str, Any]
 
 
 @contextmanager
-def _told(out: Path) -> Iterator[None]:
-    """Disk trouble and torch's complaints as errors of ours; what was half written is removed."""
+def _errors(out: Path) -> Iterator[None]:
+    """Raise exceptions of the disk and of torch as IclErrors; remove incomplete files."""
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
-        _refuse(error, out)
+        _raise(error, out)
     except Exception as error:
         if type(error).__name__ != "SafetensorError":  # imported only with the extra
             raise
-        _refuse(error, out)
+        _raise(error, out)
 
 
-def _refuse(error: Exception, out: Path) -> NoReturn:
+def _raise(error: Exception, out: Path) -> NoReturn:
     # torch and safetensors report a full disk as text only
     words = ("No space left", "File too large", "PytorchStreamWriter failed", "unexpected pos")
     full = getattr(error, "errno", None) in NO_SPACE or any(word in str(error) for word in words)

@@ -1,4 +1,4 @@
-"""What a DPO run is told, and what it will cost: parameters with their presets, memory, disk and hours beforehand."""
+"""Parameters of a DPO run with their presets, and an estimate of its memory, disk and hours before it starts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STEP_EFFICIENCY = 0.65
 
 @dataclass(frozen=True)
 class Parameters:
-    """What decides the result, beside base and data. Lengths in tokens; batch_size in pairs on one device."""
+    """Parameters that change the result. Lengths in tokens; batch_size in pairs on one device."""
 
     preset: str = "paper"
     learning_rate: float = 5e-7
@@ -50,16 +50,16 @@ class Parameters:
 
     @property
     def method(self) -> str:
-        """full or lora."""
+        """Return full or lora."""
         return "full" if self.lora_rank is None else "lora"
 
     @property
     def has_reference_model(self) -> bool:
-        """Whether a second copy of the weights stays in memory: LoRA switches its adapter off instead."""
+        """Return whether a second copy of the weights stays in memory: LoRA switches its adapter off instead."""
         return self.method == "full" and not self.precompute_reference
 
 
-_TRL_DEFAULT: Mapping[str, Any] = {  # DPOConfig of TRL 1.16, but bf16 only where it is asked for
+_TRL_DEFAULT: Mapping[str, Any] = {  # DPOConfig of TRL 1.16, but bf16 only on request
     "learning_rate": 1e-6,
     "epochs": 3.0,
     "batch_size": 8,
@@ -75,9 +75,9 @@ _AT_LEAST = {
 
 
 def parameters(preset: str | None = None, file: Path | None = None, **changes: Any) -> Parameters:
-    """A preset (paper by default) with what a TOML ``file`` and then ``changes`` say; a None changes nothing.
+    """Return a preset (paper by default) with the values of a TOML ``file`` and then of ``changes``, except None.
 
-    The file's keys are the fields of Parameters. Raises ConfigError on an unknown key or a value out of range.
+    The file's keys are the fields of Parameters. Raises ConfigError for an unknown key or a value out of range.
     """
     given = toml_file.check(Parameters, toml_file.load(file), str(file)) if file else {}
     given |= {key: value for key, value in changes.items() if value is not None}
@@ -99,7 +99,7 @@ def parameters(preset: str | None = None, file: Path | None = None, **changes: A
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """Cost of a run: bytes, steps and seconds. ``memory`` names its parts; figures are estimates, rounded up."""
+    """The estimated cost of a run: bytes, steps and seconds; ``memory`` by part."""
 
     device: str
     n_parameters: int
@@ -116,8 +116,26 @@ class TrainingPlan:
 
     @property
     def memory_bytes(self) -> int:
-        """Sum of the parts."""
+        """Return the sum of the parts."""
         return sum(self.memory.values())
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return what is estimated and the estimate, for people."""
+        advice = "; too much: try --lora-rank or --precompute-reference"
+        fits = self.memory_bytes <= self.available_bytes
+        memory = f"{self.memory_bytes / 1e9:.1f} GB of {self.available_bytes / 1e9:.1f} GB{'' if fits else advice}"
+        long = self.seconds > 7200
+        return [
+            ("device", self.device),
+            ("weights", f"{self.n_parameters:,}, {self.n_trained:,} trained"),
+            ("pairs", f"{self.n_pairs:,} of {self.mean_tokens:.0f} tokens (both answers)"),
+            ("steps", f"{self.n_steps:,}"),
+            *((f"memory: {name}", f"{size / 1e9:.1f} GB") for name, size in self.memory.items() if size),
+            ("memory in all", memory),
+            ("disk", f"{self.disk_bytes / 1e9:.1f} GB of {self.free_disk_bytes / 1e9:.1f} GB"),
+            ("speed", f"{self.flops_per_second / 1e9:.0f} GFLOP/s measured"),
+            ("time", f"{self.seconds / 3600:.1f} hours" if long else f"{self.seconds / 60:.0f} minutes"),
+        ]
 
 
 def estimate(
@@ -160,7 +178,7 @@ def estimate(
 
 
 def lora_parameters(shape: Shape, rank: int) -> int:
-    """Weights of a LoRA adapter on all linear layers but the head."""
+    """Return the number of weights of a LoRA adapter on all linear layers but the head."""
     q, kv = shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
     hidden, ff = shape.hidden_size, shape.intermediate_size
     sides = [(hidden, q), (hidden, kv), (hidden, kv), (q, hidden), (hidden, ff), (hidden, ff), (ff, hidden)]
@@ -172,7 +190,7 @@ def _pairs_a_step(settings: Parameters) -> int:
 
 
 def _memory(shape: Shape, total: int, trained: int, settings: Parameters) -> dict[str, int]:
-    """Bytes in float32: weights, reference, gradients, Adam's two moments, activations of the longest batch."""
+    """Return bytes in float32: weights, reference, gradients, Adam's two moments, activations of the longest batch."""
     tokens = 2 * settings.batch_size * settings.max_length
     layer = tokens * (8 * shape.hidden_size + 4 * shape.intermediate_size) * 4
     kept = tokens * shape.hidden_size * 4 * shape.n_layers + layer
@@ -198,7 +216,7 @@ def _available(device: str) -> int:
 
 
 def _matmul_flops(shape: Shape, *, device: str, bf16: bool) -> float:
-    """Operations a second of a product as large as the model's feed-forward layer, 512 tokens at once."""
+    """Return operations per second of a product as large as the model's feed-forward layer, for 512 tokens."""
     import torch
 
     kind = torch.bfloat16 if bf16 else torch.float32

@@ -1,4 +1,4 @@
-"""TRL's DPO trainer, set up: with tokens and batches of our own for preset ``paper``, as it comes otherwise."""
+"""Set up TRL's DPO trainer: with this package's tokens and batches for preset ``paper``, unchanged otherwise."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from icl_local.exceptions import TrainingError
 
 
 class Watcher(Protocol):
-    """What the trainer tells between steps."""
+    """Receives what happens between steps."""
 
     def begin(self) -> None:
-        """A step begins."""
+        """Note that a step begins."""
 
     def wants_stop(self, step: int) -> bool:
-        """Whether to save a checkpoint and end after ``step``."""
+        """Return whether to save a checkpoint and end after ``step``."""
 
     def log(self, logs: dict[str, float], *, step: int, total: int) -> None:
-        """Transformers' metrics of a finished step."""
+        """Receive Transformers' metrics of a finished step."""
 
 
 def load_model(folder: Path) -> Any:
-    """The checkpoint in float32: weights from safetensors only, no code from the folder."""
+    """Load the checkpoint in float32: weights from safetensors only, no code from the folder."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -38,7 +38,7 @@ def load_model(folder: Path) -> Any:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """tokenizer.json as it is, EOS for padding where there is no pad token. Raises TrainingError without an EOS."""
+    """Load tokenizer.json as it is, with EOS for padding if there is no pad token. Raises TrainingError without EOS."""
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
@@ -50,7 +50,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def check_preset(tokenizer: Any, pairs: Sequence[Pair], settings: Parameters, *, name: str) -> None:
-    """Raise TrainingError where today's TRL could not render the pairs."""
+    """Raise TrainingError if today's TRL cannot render the pairs."""
     needs_template = settings.preset != "paper" and any(is_conversational(pair) for pair in pairs)
     if needs_template and not tokenizer.chat_template:
         raise TrainingError(
@@ -69,7 +69,7 @@ def make_trainer(
     watcher: Watcher,
     save_every: int,
 ) -> Any:
-    """A trainer ready to train; its checkpoints go to ``checkpoints``."""
+    """Return a trainer that writes its checkpoints to ``checkpoints``."""
     from datasets import Dataset, disable_progress_bars
     from peft import LoraConfig
     from transformers import PrinterCallback, Trainer, TrainerCallback
@@ -136,7 +136,7 @@ def make_trainer(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the FutureWarnings that TRL and Transformers give each other, and us for the paper's truncation."""
+    """Suppress the FutureWarnings of TRL and Transformers, the one for the paper's truncation among them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield

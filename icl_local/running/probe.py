@@ -1,4 +1,4 @@
-"""The exactness probe against the store: results kept by file, build and machine, looked up before a run."""
+"""Exactness probes in the store: results by file, build and machine, which a run looks up."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNIFIED = {"kv_unified": True, "flash_attn": False, "min_rows": 2, "repack": Tru
 
 @dataclass(frozen=True)
 class Setting:
-    """How a file is decoded here: EngineOptions fields, and whether they were probed exact (None: nobody looked)."""
+    """EngineOptions fields for a file on this machine, and whether a probe found them exact (None: not probed)."""
 
     overrides: Mapping[str, Any]
     exact: bool | None
@@ -26,16 +26,11 @@ class Setting:
 def setting_for(
     writer: store.Store, model: ResolvedModel, worker: Worker, *, on_note: Callable[[str], None]
 ) -> Setting:
-    """The stored setting for a loaded file, or one from a quick probe, which is then stored.
+    """Return the stored setting for a loaded file, or one from a quick probe, which is then stored.
 
-    Where nothing tried is exact the fast setting comes back with ``exact`` False, and ``on_note`` says so.
+    If no setting is exact, the fast one is returned with ``exact`` False, and ``on_note`` says so.
     """
-    stored = writer.rows(
-        "select settings, exact, parallel, detail ->> 'failure' from probes"
-        " where gguf_sha256 = ? and llama_build = ? and cpu_features = ?"
-        " order by exact desc, n_prompts * n_tokens desc, tokens_per_second desc",
-        [model.sha256, *exact.environment(worker.info).values()],
-    ).rows
+    stored = writer.named("probed_settings", [model.sha256, *exact.environment(worker.info).values()]).rows
     if stored:
         settings, is_exact, parallel = json.loads(stored[0][0]), bool(stored[0][1]), stored[0][2]
         failed = [json.loads(row[0]) for row in stored if row[3] is not None]
@@ -53,7 +48,7 @@ def setting_for(
 
 
 def keep(writer: store.Store, model: ResolvedModel, worker: Worker, results: list[ProbeResult]) -> None:
-    """Store results with the file they are about."""
+    """Store the results of a file, and the file's row."""
     now = store.now()
     rows = [result.row(gguf_sha256=model.sha256, info=worker.info, created_at=now) for result in results]
     writer.put([("gguf_files", model.file_row()), *(("probes", row) for row in rows)])
@@ -61,49 +56,53 @@ def keep(writer: store.Store, model: ResolvedModel, worker: Worker, results: lis
 
 def probe_model(
     path: Path,
-    name: str,
+    model: str,
     *,
-    options: EngineOptions | None = None,
+    parallel: int | None = None,
+    gpu_layers: int | None = None,
+    threads: int | None = None,
     quick: bool = False,
     n_prompts: int = 64,
     n_tokens: int = 64,
     prefix_words: int = 400,
     sizes: Sequence[int] = exact.SIZES,
-    first_only: bool = False,
+    first: bool = False,
     also_unified: bool = False,
     on_event: Callable[[str], None] = lambda text: None,
 ) -> list[ProbeResult]:
-    """Probe a file thoroughly, or quickly, and store what was found. Raises ModelError, UnknownName, StoreError."""
-    model = registry.resolve(name, method_kind="completion")
-    with store.Store(path) as writer, Worker(model.path, options) as worker:
+    """Probe a file thoroughly, or quickly, and store the results. Raises ModelError, UnknownName, StoreError."""
+    options = EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads)
+    file = registry.resolve(model, method_kind="completion")
+    with store.Store(path) as writer, Worker(file.path, options) as worker:
         if quick:
-            results = exact.quick_probe(worker, quantization=model.info.quantization, on_event=on_event)
+            results = exact.quick_probe(worker, quantization=file.info.quantization, on_event=on_event)
         else:
-            tried = exact.candidates(model.info.quantization) + ([UNIFIED] if also_unified else [])
+            tried = exact.candidates(file.info.quantization) + ([UNIFIED] if also_unified else [])
             prompts = exact.probe_prompts(n_prompts, prefix_words=prefix_words)
             results = exact.probe(
                 worker,
-                quantization=model.info.quantization,
+                quantization=file.info.quantization,
                 prompts=prompts,
                 n_tokens=n_tokens,
                 sizes=sizes,
                 settings=tried,
-                first_only=first_only,
+                first_only=first,
                 on_event=on_event,
             )
-        keep(writer, model, worker, results)
+        keep(writer, file, worker, results)
     return results
 
 
-def line(result: ProbeResult) -> tuple[object, ...]:
-    """One result as a person reads it: settings, exact, what was compared, fastest batch, its rate, difference."""
-    compared = f"{result.n_prompts} x {result.n_tokens} tokens, {len(result.cases)} cases"
-    difference = exact.describe_difference(result.difference) if result.difference else result.failure
+COLUMNS = ("settings", "exact", "compared", "fastest batch", "tokens/s", "first difference")
+
+
+def row(result: ProbeResult) -> tuple[object, ...]:
+    """Return one result with the fields of ``COLUMNS``, for people."""
     return (
         exact.describe(result.settings),
         "yes" if result.exact else "no",
-        compared,
+        f"{result.n_prompts} x {result.n_tokens} tokens, {len(result.cases)} cases",
         result.parallel or None,
         result.tokens_per_second or None,
-        difference,
+        exact.describe_difference(result.difference) if result.difference else result.failure,
     )

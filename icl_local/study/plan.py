@@ -1,16 +1,18 @@
-"""What a study will take, said before it runs: tokens, hours, memory, disk, the judge's money, and what is missing.
+"""The cost of a study before it runs: tokens, hours, memory, disk, the judge's price, and what is missing.
 
-No weights are loaded. Tokens are exact where a model's file is here (only its vocabulary is read), each shared prefix
-counted once; everything else is an estimate, from this database's own rows where there are some, and marked as such.
+No weights are loaded. Tokens are exact if a model's file is here (only its vocabulary is read), each shared prefix
+counted once; everything else is an estimate, from this database's own rows if there are some, and marked as such.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from icl_local import prompting, store
 from icl_local.engine import DEFAULT_PARALLEL, available_memory, kv_bytes_per_token, tokenize
@@ -18,7 +20,7 @@ from icl_local.exceptions import IclError
 from icl_local.judging import TOKENS_PER_ASPECT, TOKENS_PER_VERDICT, ApiJudge, open_judge, open_templates
 from icl_local.prompting import Query
 from icl_local.running import Cell, CellPlan, Shard
-from icl_local.study.spec import JudgeSpec, Study, Wanted
+from icl_local.study.spec import JudgeSpec, Study, StudyCell
 from icl_local.study.study import prepare, printed_name, variant_of
 from icl_local.weights import ResolvedModel, registry
 
@@ -37,11 +39,14 @@ _LINES = 3  # before the query, that are tokenised with each query again
 
 @dataclass(frozen=True)
 class CellEstimate:
-    """One cell. ``prompt_tokens`` of the model's tokenizer; ``prefilled_tokens`` with the shared prefix once; what is
-    still to be made: ``new_tokens``, ``seconds``. ``basis`` says what is exact, seen or guessed; ``missing`` why it
-    cannot run yet."""
+    """The cost of one cell.
 
-    wanted: Wanted
+    ``prompt_tokens`` are of the model's tokenizer, ``prefilled_tokens`` count the shared prefix once; ``new_tokens``
+    and ``seconds`` are of the responses still to be made. ``exact_tokens``: counted, not guessed; ``seen_outputs``:
+    ``new_tokens`` come from stored responses. ``missing``: why the cell cannot run yet.
+    """
+
+    cell: StudyCell
     n_queries: int
     n_done: int
     prompt_tokens: int
@@ -54,10 +59,26 @@ class CellEstimate:
     seen_outputs: bool
     missing: str | None
 
+    def row(self) -> tuple[object, ...]:
+        """Return the fields of ``StudyPlan.columns``."""
+        return (
+            f"{self.cell.model}{' DPO' if self.cell.dpo else ''}",
+            self.cell.method,
+            self.cell.language,
+            self.n_queries,
+            self.n_done,
+            f"{'' if self.exact_tokens else '~'}{self.prompt_tokens:,}",
+            f"{'' if self.exact_tokens else '~'}{self.prefilled_tokens:,}",
+            f"{'≈' if self.seen_outputs else '~'}{self.new_tokens:,}",
+            round(self.seconds / 3600, 2),
+            round(self.memory_bytes / 1e9, 1),
+            "missing" if self.missing else "ready",
+        )
+
 
 @dataclass(frozen=True)
 class JudgeEstimate:
-    """One judge over all answers of the study that it has not judged; ``usd`` None where no price is stated."""
+    """One judge over all responses of the study that it has not judged; ``usd`` None without a stated price."""
 
     judge: str
     judgments: int
@@ -66,10 +87,17 @@ class JudgeEstimate:
     usd: float | None
     note: str = ""
 
+    @property
+    def line(self) -> str:
+        """Return the estimate in one line."""
+        price = "" if self.usd is None else f", ${self.usd:.2f}"
+        tokens = f"~{self.prompt_tokens:,} + ~{self.completion_tokens:,} tokens"
+        return f"judge {self.judge}: {self.judgments:,} judgments, {tokens}{price} ({self.note})"
+
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """The whole; ``speed`` says where hours come from, ``to_make`` the commands that make what is missing."""
+    """The whole study; ``speed`` says where hours come from, ``to_make`` has the commands that make what is missing."""
 
     cells: tuple[CellEstimate, ...]
     judges: tuple[JudgeEstimate, ...]
@@ -78,10 +106,44 @@ class StudyPlan:
     available_memory: int
     to_make: tuple[str, ...]
 
+    columns = ("model", "method", "lang", "queries", "done", "prompt", "prefill", "new", "hours", "GB", "state")
+
     @property
     def seconds(self) -> float:
-        """Of all cells, one after the other on this machine."""
+        """Return the seconds of all cells, one after the other on this machine."""
         return sum(cell.seconds for cell in self.cells)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Return the memory of the largest cell."""
+        return max(cell.memory_bytes for cell in self.cells)
+
+    def rows(self) -> list[tuple[object, ...]]:
+        """Return a row a cell with the fields of ``columns``, and one of sums."""
+        counts = [(cell.prompt_tokens, cell.prefilled_tokens, cell.new_tokens) for cell in self.cells]
+        sums = (
+            "all",
+            f"{len(self.cells)} cells",
+            "",
+            sum(cell.n_queries for cell in self.cells),
+            sum(cell.n_done for cell in self.cells),
+            *(f"{sum(column):,}" for column in zip(*counts, strict=True)),
+            round(self.seconds / 3600, 2),
+            round(self.memory_bytes / 1e9, 1),
+            f"{sum(not cell.missing for cell in self.cells)} ready",
+        )
+        return [*(cell.row() for cell in self.cells), sums]
+
+    def notes(self) -> list[str]:
+        """Return the lines below the table: judges, where the numbers come from, memory, disk."""
+        fits = "" if self.memory_bytes <= self.available_memory else "; too much here: take a smaller quantization"
+        return [
+            *(judge.line for judge in self.judges),
+            "~ a guess, ≈ from responses in this database; tokens without a mark are the file's own tokenizer's",
+            f"hours: {self.speed}",
+            f"memory: {self.memory_bytes / 1e9:.1f} GB at most of {self.available_memory / 1e9:.1f} GB free{fits}",
+            f"disk: about {self.disk_bytes / 1e9:.1f} GB, files to get or make included",
+        ]
 
 
 def plan_study(
@@ -92,45 +154,45 @@ def plan_study(
     models_file: Path | None = None,
     parallel: int | None = None,
 ) -> StudyPlan:
-    """The plan of ``study`` for the database ``path``, which need not exist. Raises StoreError."""
+    """Return the plan of ``study`` for the database ``path``, which need not exist. Raises StoreError."""
     ready, missing = prepare(study, study.cells, shard=shard, models_file=models_file)
-    reasons = dict(missing)
-    cells = dict(ready)
+    reasons, cells = dict(missing), dict(ready)
     seen = _Seen(path)
-    speed = _Speed(seen)
+    speed = _Speed(seen.speeds)
     sets = {language: _queries(study, language, shard) for language in {one.language for one in study.cells}}
     tokens = _exact_tokens(study, cells)
     estimates = []
     for one in study.cells:
         queries, total = sets[one.language]
+        label = printed_name(one.model, models_file)
         prompt, prefilled = tokens.get(one) or _guessed_tokens(one, queries, total)
-        n_done = seen.done(study, one, cells.get(one), shard, models_file)
-        share = 1 - min(1.0, n_done / total)
-        mean_new, was_seen = seen.new_tokens(printed_name(one.model, models_file), one)
-        new = round(min(mean_new, study.decoding.max_tokens) * total * share)
+        n_done = seen.n_done(study, one, label, cells.get(one), shard)
+        left = 1 - min(1.0, n_done / total)
+        mean_new = seen.new_tokens(label, one)
+        new = round(min(mean_new or ANSWER_TOKENS, study.decoding.max_tokens) * total * left)
         weights, file_bytes, memory = _size(one, cells.get(one), study, prompt / total, models_file, parallel)
         estimates.append(
             CellEstimate(
-                wanted=one,
+                cell=one,
                 n_queries=total,
                 n_done=n_done,
                 prompt_tokens=prompt,
                 prefilled_tokens=prefilled,
                 new_tokens=new,
-                seconds=speed.seconds(cells.get(one), weights, round(prefilled * share), new),
+                seconds=speed.seconds(cells.get(one), weights, round(prefilled * left), new),
                 memory_bytes=memory,
                 file_bytes=file_bytes,
                 exact_tokens=one in tokens,
-                seen_outputs=was_seen,
+                seen_outputs=mean_new is not None,
                 missing="; ".join(reasons.get(one, ())) or None,
             )
         )
-    n_missing = sum(cell.n_queries - min(cell.n_done, cell.n_queries) for cell in estimates)
-    files = {(cell.wanted.model, variant_of(cell.wanted)): cell.file_bytes for cell in estimates if cell.missing}
+    n_missing = sum(estimate.n_queries - min(estimate.n_done, estimate.n_queries) for estimate in estimates)
+    files = {(one.cell.model, variant_of(one.cell)): one.file_bytes for one in estimates if one.missing}
     return StudyPlan(
         cells=tuple(estimates),
         judges=tuple(_judge(spec, estimates, sets) for spec in study.judges),
-        speed=speed.told,
+        speed=speed.source,
         disk_bytes=n_missing * BYTES_A_RESPONSE + sum(files.values()),
         available_memory=available_memory(),
         to_make=_to_make(study, reasons, models_file),
@@ -138,71 +200,68 @@ def plan_study(
 
 
 class _Seen:
-    """What the database has; nothing where there is none."""
+    """The rows of the database that estimates use; none if there is no database."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        there = path.exists() or store.spool_folder(path).exists()
-        self._outputs = store.named(path, "plan_outputs").rows if there else []
-        self.speeds = store.named(path, "plan_speed").rows if there else []
-        self._have = store.ids(path, "responses", "response_id") if there else set()
-        self._progress = store.named(path, "plan_done").rows if there else []
+        exists = path.exists() or store.spool_folder(path).exists()
+        self._outputs = store.named(path, "plan_outputs").dicts() if exists else []
+        self.speeds = store.named(path, "plan_speed").rows if exists else []
+        self._have = store.ids(path, "responses", "response_id") if exists else set()
+        self._progress = store.named(path, "plan_done").dicts() if exists else []
 
-    def new_tokens(self, label: str, one: Wanted) -> tuple[float, bool]:
-        """Mean new tokens of the cell's own answers, else of its method and language, its method, a guess."""
-        key = (label, one.method, one.language, one.dpo)
-        for n_parts in (4, 3, 2, 1):
-            wanted = {4: key, 3: key[:3], 2: key[1:3], 1: key[1:2]}[n_parts]
-            rows = [
-                (n, mean)
-                for *names, n, mean in self._outputs
-                if wanted == {4: tuple(names), 3: tuple(names[:3]), 2: tuple(names[1:3]), 1: tuple(names[1:2])}[n_parts]
-            ]
+    def new_tokens(self, label: str, one: StudyCell) -> float | None:
+        """Return the mean new tokens of the cell's own responses, else of its method and language, or its method."""
+        cell = {"model": label, "method": one.method, "language": one.language, "dpo": one.dpo}
+        for names in (("model", "method", "language", "dpo"), ("model", "method", "language"), ("method", "language"),
+                      ("method",)):  # fmt: skip
+            rows = [row for row in self._outputs if all(row[name] == cell[name] for name in names)]
             if rows:
-                return sum(n * mean for n, mean in rows) / sum(n for n, _ in rows), True
-        return ANSWER_TOKENS, False
+                return float(sum(row["n"] * row["new_tokens"] for row in rows) / sum(row["n"] for row in rows))
+        return None
 
-    def done(self, study: Study, one: Wanted, cell: Cell | None, shard: Shard | None, models_file: Path | None) -> int:
-        """Answers there are: by key where the file is here, else by name."""
-        if not self._have:
-            return 0
-        if cell is not None:
+    def n_done(self, study: Study, one: StudyCell, label: str, cell: Cell | None, shard: Shard | None) -> int:
+        """Return the number of stored responses: by key if the file is here, else by name."""
+        if cell is not None and self._have:
             return len(CellPlan(cell, study.decoding, None).keys & self._have)
-        label = printed_name(one.model, models_file)
-        key = (label, one.method, one.language, one.dpo)
         counts = [
-            n for *names, dataset, n in self._progress if tuple(names) == key and study.dataset in (None, dataset)
+            row["n"]
+            for row in self._progress
+            if (row["model"], row["method"], row["language"], row["dpo"]) == (label, one.method, one.language, one.dpo)
+            and study.dataset in (None, row["dataset"])
         ]
-        return max(counts, default=0) // (shard.of if shard else 1)
+        return int(max(counts, default=0)) // (shard.of if shard else 1)
 
 
 class _Speed:
-    """Weights times tokens per second: of this database's own runs, else from timing a matrix product."""
+    """Weights times tokens per second, from this database's own runs or from timing a matrix product.
 
-    def __init__(self, seen: _Seen) -> None:
-        self._by_file = {sha: (prefill, new) for sha, _, prefill, new in seen.speeds if prefill and new}
-        rates = [(parameters * prefill, parameters * new) for _, parameters, prefill, new in seen.speeds
+    ``rows``: SHA-256, number of weights, and tokens per second of prefill and of decoding, a file each.
+    """
+
+    def __init__(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        self._by_file = {sha: (prefill, new) for sha, _, prefill, new in rows if prefill and new}
+        rates = [(parameters * prefill, parameters * new) for _, parameters, prefill, new in rows
                  if parameters and prefill and new]  # fmt: skip
         if rates:
             self._prefill = statistics.median(rate for rate, _ in rates)
             self._new = statistics.median(rate for _, rate in rates)
-            self.told = f"measured in this database's runs of {len(rates)} files, scaled by the number of weights"
+            self.source = f"measured in this database's runs of {len(rates)} files, scaled by the number of weights"
         else:
             flops = _flops()
             self._prefill, self._new = flops * PREFILL_PER_FLOP, flops * NEW_PER_FLOP
-            self.told = (
+            self.source = (
                 f"a guess from a matrix product timed just now ({flops / 1e9:.0f} GFLOP/s), good to a factor of 3"
             )
 
     def seconds(self, cell: Cell | None, weights: int, prefill_tokens: int, new_tokens: int) -> float:
-        """Of a cell on this machine."""
+        """Return the seconds of a cell on this machine."""
         known = self._by_file.get(cell.gguf_sha256 or "") if cell else None
         prefill, new = known or (self._prefill / max(1, weights), self._new / max(1, weights))
         return float(prefill_tokens / prefill + new_tokens / new)
 
 
 def _queries(study: Study, language: str, shard: Shard | None) -> tuple[Sequence[Query], int]:
-    """The queries that are here, and how many there will be."""
+    """Return the queries that are here, and how many there will be."""
     try:
         found = study.query_set(language, shard=shard).queries
         return found, len(found)
@@ -211,19 +270,19 @@ def _queries(study: Study, language: str, shard: Shard | None) -> tuple[Sequence
         return (), max(1, expected // (shard.of if shard else 1))
 
 
-def _exact_tokens(study: Study, cells: Mapping[Wanted, Cell]) -> dict[Wanted, tuple[int, int]]:
-    """(prompt tokens, tokens to prefill) of cells whose file is here; cells of one file read its vocabulary once."""
-    by_file: dict[Path, list[Wanted]] = {}
+def _exact_tokens(study: Study, cells: Mapping[StudyCell, Cell]) -> dict[StudyCell, tuple[int, int]]:
+    """Return (prompt tokens, tokens to prefill) of cells whose file is here; each file's vocabulary is read once."""
+    by_file: dict[Path, list[StudyCell]] = {}
     for one, cell in cells.items():
         by_file.setdefault(cell.model.path, []).append(one)
     tokens = {}
-    for path, wanted in by_file.items():
+    for path, of_file in by_file.items():
         texts: list[str] = []
         shapes = []
-        for one in wanted:
+        for one in of_file:
             prompts = [prompt.text for _, prompt in CellPlan(cells[one], study.decoding, None).by_key.values()]
-            # A tokenizer splits at line ends, so what stands before the lines next to the query is tokenised only once.
-            start = _common(prompts)
+            # A tokenizer splits at line ends, so the text before the lines next to the query is tokenised only once.
+            start = len(os.path.commonprefix(prompts))  # noqa: RUF071  (of strings, not of paths)
             for _ in range(_LINES):
                 start = max(0, prompts[0].rfind("\n", 0, start))
             shapes.append((one, len(texts), len(prompts)))
@@ -236,31 +295,30 @@ def _exact_tokens(study: Study, cells: Mapping[Wanted, Cell]) -> dict[Wanted, tu
     return tokens
 
 
-def _common(prompts: Sequence[str]) -> int:
-    """Length of the prefix that all prompts share, in characters."""
-    first, last = min(prompts), max(prompts)
-    return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-
-
-def _guessed_tokens(one: Wanted, queries: Sequence[Query], total: int) -> tuple[int, int]:
+def _guessed_tokens(one: StudyCell, queries: Sequence[Query], total: int) -> tuple[int, int]:
     a_token = CHARACTERS_PER_TOKEN.get(one.language, OTHER_CHARACTERS_PER_TOKEN)
-    asked = sum(len(query.instruction) for query in queries) or QUERY_CHARACTERS * total
+    characters = sum(len(query.instruction) for query in queries) or QUERY_CHARACTERS * total
     method = prompting.method_spec(one.method)
     if method.kind == prompting.CHAT:
-        tokens = round(asked / a_token) + CHAT_FRAME_TOKENS * total
+        tokens = round(characters / a_token) + CHAT_FRAME_TOKENS * total
         return tokens, tokens
-    probe = Query("plan", "0", one.language, "", "multi")
-    prompt = prompting.build(probe, method=one.method, language=one.language)
+    sample = Query("plan", "0", one.language, "", "multi")
+    prompt = prompting.build(sample, method=one.method, language=one.language)
     block = len(prompt.head) - (prompt.head.rfind("\n#") + 1) if "\n#" in prompt.head else len(prompt.head)
-    own = round((asked + total * (block + len(prompt.tail or ""))) / a_token)
+    own = round((characters + total * (block + len(prompt.tail or ""))) / a_token)
     prefix = round((len(prompt.head) - block) / a_token)
     return total * prefix + own, prefix + own
 
 
 def _size(
-    one: Wanted, cell: Cell | None, study: Study, prompt_tokens: float, models_file: Path | None, parallel: int | None
+    one: StudyCell,
+    cell: Cell | None,
+    study: Study,
+    prompt_tokens: float,
+    models_file: Path | None,
+    parallel: int | None,
 ) -> tuple[int, int, int]:
-    """(weights, bytes of the file, bytes of memory); without the file a Q8_0 one is assumed, its KV cache left out."""
+    """Return (weights, bytes of the file, bytes of memory); without the file that of a Q8_0 one without a KV cache."""
     if cell is not None and isinstance(cell.model, ResolvedModel):
         info = cell.model.info
         kv = kv_bytes_per_token(info) * round(prompt_tokens + study.decoding.max_tokens)
@@ -274,19 +332,19 @@ def _size(
 def _judge(
     spec: JudgeSpec, cells: Sequence[CellEstimate], sets: Mapping[str, tuple[Sequence[Query], int]]
 ) -> JudgeEstimate:
-    """All answers of the study: those there are and those to come."""
+    """Estimate one judge for all responses of the study, stored and to come."""
     templates = open_templates(spec.variant)
     judgments = prompt_tokens = completion_tokens = 0
     for cell in cells:
-        queries, total = sets[cell.wanted.language]
-        asked = sum(len(query.instruction) for query in queries) / len(queries) if queries else QUERY_CHARACTERS
+        queries, total = sets[cell.cell.language]
+        query_length = sum(len(query.instruction) for query in queries) / len(queries) if queries else QUERY_CHARACTERS
         left = max(1, cell.n_queries - cell.n_done)
         answer = 4 * (cell.new_tokens / left if cell.new_tokens else ANSWER_TOKENS)
         n_safety = sum(query.split == "safety" for query in queries) if queries else total // 5
         for split, n in (("multi", total - n_safety), ("safety", n_safety)):
-            template = templates.get(split=split, language=cell.wanted.language)
+            template = templates.get(split=split, language=cell.cell.language)
             judgments += n * spec.repeats
-            prompt_tokens += round(n * spec.repeats * (len(template.text) + asked + answer) / 4)
+            prompt_tokens += round(n * spec.repeats * (len(template.text) + query_length + answer) / 4)
             completion_tokens += n * spec.repeats * (TOKENS_PER_VERDICT + TOKENS_PER_ASPECT * len(template.aspects))
     try:
         judge = open_judge(spec.judge, needs_key=False) if spec.judge.startswith("openai:") else None
@@ -301,19 +359,19 @@ def _judge(
     return JudgeEstimate(spec.judge, judgments, prompt_tokens, completion_tokens, usd, note)
 
 
-def _to_make(study: Study, reasons: Mapping[Wanted, tuple[str, ...]], models_file: Path | None) -> tuple[str, ...]:
-    """Each reason once, in the order of the cells; what a DPO step of the study makes is said so."""
+def _to_make(study: Study, reasons: Mapping[StudyCell, tuple[str, ...]], models_file: Path | None) -> tuple[str, ...]:
+    """Return each reason once, in the order of the cells, or the DPO step of the study that makes the model."""
     steps = {(training.model, f"{training.variant}-dpo") for training in study.trainings}
-    told = []
+    found: list[str] = []
     for one, why in reasons.items():
         by_step = (one.model, variant_of(one)) in steps
         made = f"{one.model} ({variant_of(one)}) is made by the study's own DPO step"
-        told += [made if by_step and "no file for" in reason else reason for reason in why]
-    return tuple(dict.fromkeys(told))
+        found += [made if by_step and "no file for" in reason else reason for reason in why]
+    return tuple(dict.fromkeys(found))
 
 
 def _flops() -> float:
-    """float32 operations per second of this machine's matrix products, the best of about half a second."""
+    """Return float32 operations per second of this machine's matrix products, the best within half a second."""
     import numpy as np
 
     matrix = np.ones((768, 768), dtype=np.float32)

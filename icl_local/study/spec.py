@@ -1,11 +1,11 @@
-"""What a study asks for, from a TOML file: cells, query files, decoding, DPO steps, judges (form: docs/studies.md)."""
+"""Study files: cells, query files, decoding, DPO steps and judges in TOML (form: docs/studies.md)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from icl_local import prompting, resources, toml_file
 from icl_local.exceptions import ConfigError, UnknownName
@@ -15,7 +15,7 @@ from icl_local.weights import hub
 
 
 @dataclass(frozen=True)
-class Wanted:
+class StudyCell:
     """A cell by its names; ``model`` as in --model."""
 
     model: str
@@ -25,7 +25,7 @@ class Wanted:
 
     @property
     def label(self) -> str:
-        """What a person reads."""
+        """Return model, method and language for people."""
         return f"{self.model}{' DPO' if self.dpo else ''} · {self.method} · {self.language}"
 
 
@@ -44,7 +44,7 @@ class Training:
 
 @dataclass(frozen=True)
 class JudgeSpec:
-    """A judge as in --judge, its prompt variant, verdicts a response."""
+    """A judge as in --judge, its prompt variant, and verdicts a response."""
 
     judge: str
     variant: str = "published"
@@ -52,39 +52,12 @@ class JudgeSpec:
 
 
 @dataclass(frozen=True)
-class _Cells:
-    """A [[cells]] table: every combination of its lists is a cell."""
-
-    models: tuple[str, ...]
-    methods: tuple[str, ...]
-    languages: tuple[str, ...]
-    dpo: bool = False
-
-
-@dataclass(frozen=True)
-class _File:
-    """The form of a study file."""
-
-    cells: tuple[_Cells, ...]
-    title: str = ""
-    queries: Mapping[str, str] = field(default_factory=dict)
-    dataset: str | None = None
-    n_queries: int | None = None
-    sample: int | None = None
-    limit: int | None = None
-    seed: int = 0
-    decoding: Decoding = field(default_factory=Decoding)
-    dpo: tuple[Training, ...] = ()
-    judges: tuple[JudgeSpec, ...] = ()
-
-
-@dataclass(frozen=True)
 class Study:
-    """What a file asks for. ``n_queries`` is expected of a language whose queries are not here yet."""
+    """The content of a study file. ``n_queries`` is expected of a language whose queries are not here yet."""
 
     name: str
-    cells: tuple[Wanted, ...]
-    queries: Mapping[str, str]
+    cells: tuple[StudyCell, ...]
+    queries: Mapping[str, str] = field(default_factory=dict)
     title: str = ""
     dataset: str | None = None
     n_queries: int | None = None
@@ -97,7 +70,7 @@ class Study:
     folder: Path = Path()
 
     def query_set(self, language: str, *, shard: Shard | None = None, fetch: bool = False) -> QuerySet:
-        """The queries of a language; ``fetch`` downloads Just-Eval where need be. Raises ConfigError, InputError."""
+        """Return the queries of a language; ``fetch`` downloads Just-Eval if needed. Raises ConfigError, InputError."""
         source = self.queries.get(language)
         if source is None:
             raise ConfigError(f"no queries in {language!r}: give them with --queries {language}=FILE")
@@ -122,15 +95,34 @@ class Study:
         return found
 
 
+@dataclass(frozen=True)
+class _Cells:
+    """A [[cells]] table: every combination of its lists is a cell."""
+
+    models: tuple[str, ...]
+    methods: tuple[str, ...]
+    languages: tuple[str, ...]
+    dpo: bool = False
+
+    def combinations(self) -> list[StudyCell]:
+        return [
+            StudyCell(model, method, language, self.dpo)
+            for model in self.models
+            for method in self.methods
+            for language in self.languages
+        ]
+
+
 def names() -> list[str]:
-    """Built-in studies."""
+    """Return the names of the built-in studies."""
     return [name.removesuffix(".toml") for name in resources.names("models", "studies", suffix=".toml")]
 
 
 def load_study(name: str, *, queries: Mapping[str, str] | None = None, **changes: Any) -> Study:
-    """The built-in study ``name``, or a .toml file; ``queries`` (language -> file) and ``changes`` override it.
+    """Return the built-in study ``name`` or that of a .toml file; ``queries`` (language -> file) and ``changes``
+    override it.
 
-    Raises UnknownName, ConfigError naming file and key.
+    Raises UnknownName, and ConfigError with file and key.
     """
     folder = Path()
     if name in names():
@@ -142,26 +134,21 @@ def load_study(name: str, *, queries: Mapping[str, str] | None = None, **changes
         name = Path(name).stem
     else:
         raise UnknownName(f"no study is called {name!r}; there are {', '.join(names())}, or give a .toml file")
-    study = _read(data, name, file, folder)
-    given = {language: str(Path(file).resolve()) if file not in (SAMPLES, JUST_EVAL) else file
-             for language, file in (queries or {}).items()}  # fmt: skip
-    kept = {key: value for key, value in changes.items() if value is not None}
-    return Study(**{**vars(study), "queries": {**study.queries, **given}, **kept})
+    fields = _read(data, file)
+    given = {language: str(Path(path).resolve()) if path not in (SAMPLES, JUST_EVAL) else path
+             for language, path in (queries or {}).items()}  # fmt: skip
+    fields |= {key: value for key, value in changes.items() if value is not None}
+    return Study(name=name, folder=folder, **{**fields, "queries": {**fields.get("queries", {}), **given}})
 
 
-def _read(data: dict[str, Any], name: str, file: str, folder: Path) -> Study:
-    given = toml_file.build(_File, data, file)
-    cells = tuple(
-        dict.fromkeys(
-            Wanted(model, method, language, entry.dpo)
-            for entry in given.cells
-            for model in entry.models
-            for method in entry.methods
-            for language in entry.languages
-        )
-    )
+def _read(data: dict[str, Any], file: str) -> dict[str, Any]:
+    """Return the fields of a study that its file gives, with every combination of [[cells]] once."""
+    form = {key: hint for key, hint in get_type_hints(Study).items() if key not in ("name", "folder", "trainings")}
+    fields = toml_file.check({**form, "cells": tuple[_Cells, ...], "dpo": tuple[Training, ...]}, data, file)
+    cells = dict.fromkeys(cell for group in fields.get("cells", ()) for cell in group.combinations())
+    if not cells:
+        raise ConfigError(f"{file}: has no [[cells]] with models, methods and languages")
     known = prompting.methods()
-    if unknown := {one.method for one in cells} - known.keys():
+    if unknown := {cell.method for cell in cells} - known.keys():
         raise ConfigError(f"{file}: no method {min(unknown)!r}; there are {', '.join(known)}")
-    fields = {key: value for key, value in vars(given).items() if key not in ("cells", "dpo")}
-    return Study(name=name, cells=cells, trainings=given.dpo, folder=folder, **fields)
+    return {"trainings": fields.pop("dpo", ()), **fields, "cells": tuple(cells)}

@@ -1,7 +1,7 @@
-"""Run a study: cells, DPO steps and judges of one file, resumable like any run.
+"""Run a study: cells, DPO steps and judges of one file; the same call resumes it.
 
-Cells whose model, queries or prompts are missing are told and left out; the others run, file by file, each loaded
-once. What a study asks for is written down with its rows, so that ``icl status`` shows what is missing.
+Cells whose model, queries or prompts are missing are reported and left out; the others run file by file, so that each
+file is loaded once. The study's cells are stored with its rows, so that ``icl status`` shows what is missing.
 """
 
 from __future__ import annotations
@@ -13,24 +13,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from icl_local import dpo, prompting, store
-from icl_local.convert import convert, model_source
-from icl_local.dpo import data as dpo_data
-from icl_local.dpo import settings as dpo_settings
+from icl_local.convert import convert
 from icl_local.engine import EngineOptions
 from icl_local.exceptions import ConfigError, IclError, StoreError
 from icl_local.identity import key_of
-from icl_local.judging import (
-    JudgeProgress,
-    OpenWorker,
-    Scope,
-    judge_missing,
-    open_judge,
-    open_templates,
-)
+from icl_local.judging import JudgeProgress, Scope, judge_missing, open_judge, open_templates
 from icl_local.prompting import QuerySet
-from icl_local.running import Cell, CellResult, Event, OpenEngines, Shard, run_cells
-from icl_local.study.spec import JudgeSpec, Study, Training, Wanted
-from icl_local.weights import checksum, hub, registry
+from icl_local.running import Cell, CellResult, Cluster, Event, Shard, open_cluster, run_cells
+from icl_local.study.spec import JudgeSpec, Study, StudyCell, Training
+from icl_local.weights import OnBytes, hub, registry
 
 T = TypeVar("T")
 
@@ -45,7 +36,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a call of ``run_study`` did."""
+    """The results of one call of ``run_study``."""
 
     cells: tuple[CellResult, ...]
     judged: Mapping[str, JudgeProgress]
@@ -53,38 +44,37 @@ class Outcome:
 
     @property
     def n_new(self) -> int:
-        """Responses made."""
+        """Number of responses generated."""
         return sum(result.n_new for result in self.cells)
 
 
 def prepare(
     study: Study,
-    wanted: Sequence[Wanted],
+    cells: Sequence[StudyCell],
     *,
     shard: Shard | None = None,
     fetch: bool = False,
     models_file: Path | None = None,
-    on_download: checksum.OnBytes | None = None,
-) -> tuple[list[tuple[Wanted, Cell]], list[tuple[Wanted, tuple[str, ...]]]]:
-    """The cells that can run now, file by file, and for the others what is missing.
+    on_download: OnBytes | None = None,
+) -> tuple[list[tuple[StudyCell, Cell]], list[tuple[StudyCell, tuple[str, ...]]]]:
+    """Return the cells that can run now, sorted by file, and for the others what is missing.
 
-    With ``fetch`` files and Just-Eval are downloaded; without, what would have to be is missing.
+    With ``fetch`` files and Just-Eval are downloaded; without it a file that is to be downloaded is missing.
     """
-    ready: list[tuple[Wanted, Cell]] = []
-    missing: list[tuple[Wanted, tuple[str, ...]]] = []
+    ready: list[tuple[StudyCell, Cell]] = []
+    missing: list[tuple[StudyCell, tuple[str, ...]]] = []
     sets: dict[str, QuerySet | IclError] = {}
-    for one in wanted:
-        reasons: list[str] = []
+    for one in cells:
         model = _attempt(partial(_model, one, fetch, models_file, on_download))
         if one.language not in sets:
             sets[one.language] = _attempt(partial(study.query_set, one.language, shard=shard, fetch=fetch))
         found = sets[one.language]
-        reasons += [str(error) for error in (model, found) if isinstance(error, IclError)]
+        reasons = [str(error) for error in (model, found) if isinstance(error, IclError)]
         if not isinstance(model, IclError) and not isinstance(found, IclError):
             try:
                 prompting.language_spec(one.language)
-                cell = Cell(model, prompting.method_spec(one.method), one.language, found, found.queries)
-                ready.append((one, cell))
+                method = prompting.method_spec(one.method)
+                ready.append((one, Cell(model, method, one.language, found, found.queries)))
             except IclError as error:
                 reasons.append(str(error))
         if reasons:
@@ -101,27 +91,27 @@ def run_study(
     probe: bool = True,
     judge: bool = True,
     work: Path = Path("studies"),
+    cluster: str | None = None,
+    worker_cpus: int | None = None,
     models_file: Path | None = None,
-    open_engines: OpenEngines | None = None,
-    open_worker: OpenWorker | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
     on_note: Callable[[str], None] = lambda text: None,
-    on_download: checksum.OnBytes | None = None,
+    on_download: OnBytes | None = None,
 ) -> Outcome:
-    """Everything of ``study`` that ``path`` lacks: cells whose files are here, DPO steps, their cells, judgments.
+    """Make everything of ``study`` that ``path`` lacks: responses, DPO models and their responses, judgments.
 
-    What fails is told in the outcome and does not stop the rest. ``work`` is the folder of trained models,
-    ``open_engines`` and ``open_worker`` are a cluster's. Raises
-    StoreError and KeyboardInterrupt, after which the same call goes on.
+    A part that fails is in the outcome's failures and does not stop the rest. ``work`` is the folder of trained models.
+    Raises ClusterError, StoreError and KeyboardInterrupt; the same call resumes.
     """
     with store.Store(path) as writer:
         writer.put(_rows(study, models_file))
     results: list[CellResult] = []
     failures: list[Failure] = []
+    judged: dict[str, JudgeProgress] = {}
 
-    def make(wanted: Sequence[Wanted]) -> list[tuple[Wanted, tuple[str, ...]]]:
+    def make(cells: Sequence[StudyCell]) -> list[tuple[StudyCell, tuple[str, ...]]]:
         ready, missing = prepare(
-            study, wanted, shard=shard, fetch=True, models_file=models_file, on_download=on_download
+            study, cells, shard=shard, fetch=True, models_file=models_file, on_download=on_download
         )
         if ready:
             results.extend(
@@ -133,62 +123,70 @@ def run_study(
                     command=f"study {study.name}",
                     probe=probe,
                     seed=study.seed,
-                    open_engines=open_engines,
+                    open_engines=None if nodes is None else nodes.engines,
                     on_event=on_event,
                 )
             )
         return missing
 
-    missing = make(study.cells)
-    trained = False
-    for training in study.trainings:
-        if not _is_here(f"{training.variant}-dpo", training.model, models_file):
-            try:
-                _train(path, training, work, models_file, on_note)
-                trained = True
-            except StoreError:
-                raise
-            except IclError as error:
-                failures.append(Failure(f"DPO of {training.model} ({training.variant})", str(error)))
-    if trained:
-        missing = make([one for one, _ in missing])
-    failures += [Failure(one.label, "; ".join(reasons)) for one, reasons in missing]
-    failures += [Failure(r.cell.label, r.error or "failed") for r in results if r.status == "failed"]
-    judged: dict[str, JudgeProgress] = {}
-    for spec in study.judges if judge else ():
+    def attempt(what: str, step: Callable[[], T]) -> T | None:
         try:
-            judged[spec.judge] = _judge(path, study, spec, options, shard, models_file, open_worker)
+            return step()
         except StoreError:
             raise
         except IclError as error:
-            failures.append(Failure(f"judge {spec.judge}", str(error)))
+            failures.append(Failure(what, str(error)))
+            return None
+
+    with open_cluster(cluster, worker_cpus=worker_cpus) as nodes:
+        missing = make(study.cells)
+        trained = [
+            attempt(f"DPO of {one.model} ({one.variant})", partial(_train, path, one, work, models_file, on_note))
+            for one in study.trainings
+            if not _is_here(f"{one.variant}-dpo", one.model, models_file)
+        ]
+        if any(trained):
+            missing = make([one for one, _ in missing])
+        failures += [Failure(one.label, "; ".join(reasons)) for one, reasons in missing]
+        failures += [Failure(r.cell.label, r.error or "failed") for r in results if r.status == "failed"]
+        for spec in study.judges if judge else ():
+            progress = attempt(
+                f"judge {spec.judge}", partial(_judge, path, study, spec, options, shard, models_file, nodes)
+            )
+            if progress is not None:
+                judged[spec.judge] = progress
     return Outcome(tuple(results), judged, tuple(failures))
 
 
 def grids(database: Path) -> list[tuple[str, list[str], list[tuple[object, ...]]]]:
-    """Of every study in the database: its name, columns and rows, models and methods down, languages across.
+    """Return the name, columns and rows of every study in the database: models and methods down, languages across.
 
-    A field says done/wanted, and judged where judgments are there.
+    A value says done/requested, and the number judged if there are judgments.
     """
-    found = store.named(database, "study_grid")
     studies: dict[str, dict[tuple[str, str], dict[str, str]]] = {}
-    for study, model, dpo_, method, language, done, wanted, judged in found.rows:
-        line = studies.setdefault(study, {}).setdefault((f"{model}{' DPO' if dpo_ else ''}", method), {})
-        line[language] = f"{done}/{wanted}" + (f" judged {judged}" if judged else "")
-    grids = []
-    for study, lines in studies.items():
-        languages = list(dict.fromkeys(language for line in lines.values() for language in line))
+    for study, model, is_dpo, method, language, done, n_queries, judged in store.named(database, "study_grid").rows:
+        values = studies.setdefault(study, {}).setdefault((f"{model}{' DPO' if is_dpo else ''}", method), {})
+        values[language] = f"{done}/{n_queries}" + (f" judged {judged}" if judged else "")
+    found = []
+    for study, by_row in studies.items():
+        languages = list(dict.fromkeys(language for values in by_row.values() for language in values))
         rows: list[tuple[object, ...]] = [
-            (*names, *(line.get(language, "") for language in languages)) for names, line in lines.items()
+            (*names, *(values.get(language, "") for language in languages)) for names, values in by_row.items()
         ]
-        grids.append((study, ["model", "method", *languages], rows))
-    return grids
+        found.append((study, ["model", "method", *languages], rows))
+    return found
 
 
 def printed_name(model: str, models_file: Path | None = None) -> str:
-    """The label a cell's rows carry, also where its file is not here."""
+    """Return the label of a cell's rows, also for a model whose file is not here."""
     family = registry.load_registry(models_file).get(model)
     return family.label if family else Path(model).stem
+
+
+def variant_of(one: StudyCell) -> str:
+    """Return the variant of a family that the cell runs: base, instruct, base-dpo or instruct-dpo."""
+    base = "instruct" if prompting.method_spec(one.method).kind == prompting.CHAT else "base"
+    return f"{base}-dpo" if one.dpo else base
 
 
 def _attempt(get: Callable[[], T]) -> T | IclError:
@@ -199,7 +197,7 @@ def _attempt(get: Callable[[], T]) -> T | IclError:
 
 
 def _model(
-    one: Wanted, fetch: bool, models_file: Path | None, on_download: checksum.OnBytes | None
+    one: StudyCell, fetch: bool, models_file: Path | None, on_download: OnBytes | None
 ) -> registry.ResolvedModel:
     if not fetch:
         _require_file(one, models_file)
@@ -207,19 +205,13 @@ def _model(
     return registry.resolve(one.model, method_kind=kind, dpo=one.dpo, models_file=models_file, on_progress=on_download)
 
 
-def variant_of(one: Wanted) -> str:
-    """base, instruct, base-dpo or instruct-dpo: what of a family the cell runs."""
-    base = "instruct" if prompting.method_spec(one.method).kind == prompting.CHAT else "base"
-    return f"{base}-dpo" if one.dpo else base
-
-
 def _is_here(variant: str, model: str, models_file: Path | None) -> bool:
     family = registry.load_registry(models_file).get(model)
     return family is not None and variant in family.variants and registry.state(family.variants[variant]) == "here"
 
 
-def _require_file(one: Wanted, models_file: Path | None) -> None:
-    """For a plan: what would have to be fetched is missing, and nothing is fetched. Raises ConfigError."""
+def _require_file(one: StudyCell, models_file: Path | None) -> None:
+    """Raise ConfigError if the cell's file would have to be downloaded."""
     family = registry.load_registry(models_file).get(one.model)
     variant = family.variants.get(variant_of(one)) if family else None
     if variant is not None and registry.state(variant) == "to fetch":
@@ -229,7 +221,7 @@ def _require_file(one: Wanted, models_file: Path | None) -> None:
 
 
 def _rows(study: Study, models_file: Path | None) -> list[tuple[str, dict[str, object]]]:
-    """Rows of raw.study_cells: what `icl status` compares with."""
+    """Return rows of raw.study_cells, which `icl status` compares with the responses."""
     created_at = store.now()
     cells: list[dict[str, object]] = []
     for one in study.cells:
@@ -249,33 +241,36 @@ def _rows(study: Study, models_file: Path | None) -> list[tuple[str, dict[str, o
 
 def _train(
     path: Path, training: Training, work: Path, models_file: Path | None, on_note: Callable[[str], None]
-) -> None:
-    """Train, convert and register the DPO variant of a family; each step goes on where it was stopped."""
+) -> Path:
+    """Train, convert and register the DPO variant of a family; each step resumes where it was stopped."""
     family = registry.load_registry(models_file).get(training.model)
-    wanted = f"{training.variant}-dpo"
-    if family is None or wanted not in family.variants:
-        raise ConfigError(f"{training.model} has no variant {wanted} in the registry; add one with icl models add")
-    base = family.variants[wanted].trained_from
+    variant = f"{training.variant}-dpo"
+    if family is None or variant not in family.variants:
+        raise ConfigError(f"{training.model} has no variant {variant} in the registry; add one with icl models add")
+    base = family.variants[variant].trained_from
     if base is None:
-        raise ConfigError(f"the registry does not say what {training.model} ({wanted}) is trained from (trained_from)")
-    out = work / f"{training.model}-{wanted}"
-    settings = dpo_settings.parameters(training.preset, Path(training.config) if training.config else None)
-    preferences = dpo_data.load_preferences(training.dataset, limit=training.limit)
-    source = model_source.locate(base, work=out / "base", on_progress=on_note)
+        raise ConfigError(f"the registry does not say what {training.model} ({variant}) is trained from (trained_from)")
+    out = work / f"{training.model}-{variant}"
+    inputs = dpo.prepare(
+        base=base,
+        dataset=training.dataset,
+        out=out,
+        preset=training.preset,
+        config=Path(training.config) if training.config else None,
+        limit=training.limit,
+        on_progress=on_note,
+    )
     gguf = out.with_name(out.name + ".gguf")
     with store.Store(path) as rows:
         made = dpo.train(
-            source,
-            preferences,
-            out,
-            settings,
+            *inputs,
             store=rows,
             on_progress=on_note,
             on_step=lambda step: on_note(f"step {step.step} of {step.total_steps}: loss {step.loss:.4f}"),
         )
         if not gguf.is_file():
             convert(made.folder, gguf, type_name=training.type, name=family.label, store=rows, on_progress=on_note)
-    registry.add(training.model, files={wanted: str(gguf)}, models_file=models_file)
+    return registry.add(training.model, files={variant: str(gguf)}, models_file=models_file)
 
 
 def _judge(
@@ -285,13 +280,14 @@ def _judge(
     options: EngineOptions | None,
     shard: Shard | None,
     models_file: Path | None,
-    open_worker: OpenWorker | None,
+    nodes: Cluster | None,
 ) -> JudgeProgress:
-    how = {name: getattr(options, name) for name in ("parallel", "gpu_layers", "threads")} if options else {}
+    settings = {name: getattr(options, name) for name in ("parallel", "gpu_layers", "threads")} if options else {}
+    judge = open_judge(spec.judge, open_worker=None if nodes is None else nodes.worker, **settings)
     selection = store.Selection(
         model=sorted({printed_name(one.model, models_file) for one in study.cells}),
         method=sorted({one.method for one in study.cells}),
         language=sorted({one.language for one in study.cells}),
     )
     scope = Scope(open_templates(spec.variant), spec.repeats, selection, shard=shard)
-    return judge_missing(path, open_judge(spec.judge, open_worker=open_worker, **how), scope)
+    return judge_missing(path, judge, scope)

@@ -359,17 +359,17 @@ def test_texts_without_prompt_share_their_beginning(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"prompt": "a", "chosen": "b"}', r"line 1: no column 'rejected'; there are: chosen, prompt"),
+        ('{"prompt": "a", "chosen": "b"}', r":1: no column 'rejected'; there are: chosen, prompt"),
         ("", "holds no preference pairs"),
-        ('{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"chosen": "b", "rejected": "b"}', "line 2: chosen and rej"),
-        ("not json", "line 1 is no JSON"),
+        ('{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"chosen": "b", "rejected": "b"}', ":2: chosen and rej"),
+        ("not json", ":1: broken JSON"),
         ('{"chosen": [{"role": "user"}], "rejected": "c"}', "role and content"),
         ('{"chosen": [1], "rejected": [2]}', "role and content"),
         ('{"prompt": "a", "chosen": "b", "rejected": [{"role": "user", "content": "c"}]}', "both be texts"),
-        ("[1, 2]", "no JSON object"),
+        ("[1, 2]", "holds int where an object"),
     ],
 )
-def test_bad_preference_files_are_told_with_their_line(tmp_path: Path, text: str, message: str) -> None:
+def test_an_error_in_a_preference_file_names_the_line(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "p.jsonl").write_text(text)
     with pytest.raises(InputError, match=message):
         load_preferences(str(tmp_path / "p.jsonl"))

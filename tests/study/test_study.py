@@ -20,7 +20,7 @@ from icl_local.running.cells import CellPlan
 from icl_local.running.run import Event
 from icl_local.running.shard import Shard
 from icl_local.study.plan import plan_study
-from icl_local.study.spec import Wanted, load_study, names
+from icl_local.study.spec import StudyCell, load_study, names
 from icl_local.weights import registry
 from tests.counting import calls
 from tests.faulty_server import FaultyServer
@@ -80,7 +80,7 @@ def test_the_papers_study_is_its_29_cells() -> None:
     medium = [c for c in paper.cells if c.model in ("llama-3.1-8b", "eurollm-9b")]
     assert len(medium) == 18
     assert len([c for c in paper.cells if c.dpo]) == 5
-    assert Wanted("llama-3.2-1b", "instruct", "en", dpo=True) not in paper.cells
+    assert StudyCell("llama-3.2-1b", "instruct", "en", dpo=True) not in paper.cells
     assert {(t.model, t.variant) for t in paper.trainings} == {
         ("llama-3.2-1b", "base"), ("eurollm-1.7b", "base"), ("eurollm-1.7b", "instruct"),
     }  # fmt: skip
@@ -149,7 +149,7 @@ def test_planned_tokens_are_those_of_the_tokenizer(tiny_gguf: Path, tmp_path: Pa
         for one, cell in ready:
             prompts = [prompt.text for _, prompt in CellPlan(cell, wanted.decoding, None).by_key.values()]
             exact = [len(ids) for ids in tokenize(model, prompts)]
-            (planned,) = (estimate for estimate in plan.cells if estimate.wanted == one)
+            (planned,) = (estimate for estimate in plan.cells if estimate.cell == one)
             assert planned.prompt_tokens == sum(exact)
             assert planned.prefilled_tokens <= planned.prompt_tokens
             if one.method == "urial":
