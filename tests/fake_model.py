@@ -39,6 +39,9 @@ class FakeModel:
     def piece(self, token: int) -> bytes:
         return b"" if token == EOG else bytes([token])
 
+    def token_text(self, token: int) -> str:
+        return "<end>" if token == EOG else chr(token)
+
     def is_eog(self, token: int) -> bool:
         return token == EOG
 

@@ -2,7 +2,7 @@
 -- reading of a loop.
 select
     response_id, model, quantization, method, language, dpo, query_id, error, coalesce(kind, '') as kind, start_char,
-    copies, span, reaches_end, unit, text
+    copies, span, reaches_end, unit, text, raw_text
 from main.critical_errors
 where
     ($1::varchar[] is null or model = any($1))

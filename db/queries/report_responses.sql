@@ -33,8 +33,9 @@ select
     answer.response_id, answer.dataset, answer.query_id, answer.language, answer.split, answer.task, answer.difficulty,
     answer.instruction, answer.model, answer.quantization, answer.method, answer.dpo, answer.settings_id,
     answer.finish_reason, answer.text,
-    loops.start_char, loops.span, loops.copies, code.response_id is not null as has_code,
-    given as scores, reasons.reasons
+    -- in the text shown, which a loop after the closed answer is not in
+    loops.start_char + 1 - greatest(1, strpos(answer.raw_text, answer.text)) as start_char, loops.span, loops.copies,
+    code.response_id is not null as has_code, given as scores, reasons.reasons
 from main.responses as answer
 join picked using (dataset, query_id)
 left join loops on loops.response_id = answer.response_id

@@ -270,8 +270,10 @@ async function answer(i, chosen) {
     const [start, span, copies] = stored.loop;
     const [before, loop, after] = pieces(stored.text, start, span);
     const marked = make("mark", loop, "loop");
-    const jump = make("button", `repeated ${copies.toFixed(1)} times, show`);
+    const where = loop ? "show" : "after the closed answer, in the raw text";
+    const jump = make("button", `repeated ${copies.toFixed(1)} times, ${where}`);
     jump.type = "button";
+    jump.disabled = !loop;
     jump.addEventListener("click", () => marked.scrollIntoView({ block: "center" }));
     text.append(before, marked, after);
     errors.append(jump);

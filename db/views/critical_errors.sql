@@ -3,7 +3,7 @@ with
 response as (
     select
         response_id, model, quantization, method, language, dpo, settings_id, dataset, query_id, task, finish_reason,
-        text
+        text, raw_text
     from main.responses
 ),
 error as (
@@ -32,9 +32,10 @@ select
     error.reaches_end,
     error.kind,
     error.detector_version,
-    response.text
+    response.text,
+    response.raw_text
 from error
 inner join response on response.response_id = error.response_id;
 
 comment on view main.critical_errors is
-'One row a response and error found in it, with where and what; lengths in characters. counted is false for code that the query asked for, NULL for code where the task is unknown.';
+'One row a response and error found in it, with where and what; lengths in characters, start_char in raw_text. counted is false for code that the query asked for, NULL for code where the task is unknown.';

@@ -4,7 +4,7 @@ response as (
     select
         response_id, model_id, gguf_sha256, query_key, settings_id, run_id, method, language, text, raw_text,
         finish_reason, prompt_tokens, new_tokens, tokens_saved, exact, text_language, prompt_id, prompt_sha256,
-        source, created_at
+        source, created_at, answer_rule, end_token
     from raw.responses
 ),
 model as (
@@ -51,7 +51,9 @@ told as (
         response.prompt_sha256,
         response.tokens_saved,
         response.text_language,
-        response.source
+        response.source,
+        response.answer_rule,
+        response.end_token
     from response
     left join model on model.model_id = response.model_id
     left join file on file.gguf_sha256 = response.gguf_sha256

@@ -45,5 +45,5 @@ def command(output_format: str, db: Path, **options: Any) -> None:
 
 def _excerpt(row: dict[str, Any]) -> str:
     start = max(0, int(row["start_char"] or 0) - 20)
-    text = str(row["text"])[start : start + EXCERPT_CHARACTERS]
+    text = str(row["raw_text"])[start : start + EXCERPT_CHARACTERS]
     return ("…" if start else "") + text.replace("\n", "⏎")

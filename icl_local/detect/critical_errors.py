@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+from icl_local.detect.answer import Answer
 from icl_local.detect.code import Code, find_code, patterns_version
 from icl_local.detect.loops import Loop, LoopWatch, find_literal_loop, find_loop, find_loops
 
@@ -24,7 +25,7 @@ __all__ = [
     "identify_language",
 ]
 
-_ALGORITHM = "1"  # raise it with every change of what the code finds; the patterns have a version of their own
+_ALGORITHM = "2"  # raise it with every change of what the code finds; the patterns have a version of their own
 
 _LANGUAGE_CHARS = 5_000  # of a text, which settle its language
 _MIN_LETTERS = 10
@@ -32,10 +33,14 @@ _MIN_LETTERS = 10
 _LOOK_ALIKES = frozenset(("an", "ext", "gcf", "gcr", "lij", "oc", "pcm", "vec", "wa"))
 
 
-def critical_error_rows(response_id: str, text: str) -> list[dict[str, object]]:
-    """The three rows of raw.critical_errors for a response, the errors that were not found included."""
-    literal, loop = find_loops(text)
-    code = find_code(text)
+def critical_error_rows(response_id: str, answer: Answer) -> list[dict[str, object]]:
+    """Return the three rows of raw.critical_errors for a response, the errors that were not found included.
+
+    Code is looked for in the answer, loops in all that was generated before the stop: a model that goes on for ever
+    after its answer does so too. ``start_char`` counts from the start of the raw text.
+    """
+    literal, loop = find_loops(answer.generated)
+    code = find_code(answer.text)
     version = detector_version()
 
     def row(error: str, found: bool, **seen: object) -> dict[str, object]:
@@ -49,7 +54,7 @@ def critical_error_rows(response_id: str, text: str) -> list[dict[str, object]]:
         return row(
             error,
             True,
-            start_char=loop.start,
+            start_char=answer.first + loop.start,
             unit=loop.unit,
             copies=loop.copies,
             span=loop.span,
@@ -61,7 +66,7 @@ def critical_error_rows(response_id: str, text: str) -> list[dict[str, object]]:
         loop_row("infinite_loop_literal", literal),
         row("unintended_code", False)
         if code is None
-        else row("unintended_code", True, start_char=code.start, unit=code.evidence, kind=code.kind),
+        else row("unintended_code", True, start_char=answer.start + code.start, unit=code.evidence, kind=code.kind),
     ]
 
 

@@ -14,6 +14,7 @@ when every sequence has a KV stream of its own:
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from icl_local.detect import stop_pattern
 from icl_local.engine.penalty import Seen, greedy
 from icl_local.engine.protocol import Completion, DecodeProgress, Request, Stats
 
@@ -63,6 +65,7 @@ class Model(Protocol):
 
     def tokenize(self, text: str) -> list[int]: ...
     def piece(self, token: int) -> bytes: ...
+    def token_text(self, token: int) -> str: ...
     def is_eog(self, token: int) -> bool: ...
     def open(self, *, n_sequences: int, n_ctx_seq: int) -> None: ...
     def decode(self, rows: Sequence[BatchToken]) -> None: ...
@@ -111,7 +114,7 @@ class Slot:
     output: bytearray = field(default_factory=bytearray)
     tokens: list[int] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
-    stops: tuple[bytes, ...] = ()
+    stop: re.Pattern[bytes] | None = None
     grammar: Grammar | None = None
     watch: LoopWatch | None = None
     watched: int = 0
@@ -287,7 +290,7 @@ class Generation:
             seen=Seen(prompt),
             limit=min(request.max_tokens, self._model.n_ctx_train - len(prompt)),
             past=len(self._prefix),
-            stops=tuple(s.encode() for s in request.stops),
+            stop=stop_pattern(request.stops) if request.stops else None,
             grammar=self._model.grammar(request.grammar) if request.grammar else None,
             watch=self._loop_watch() if self._loop_watch else None,
         )
@@ -383,10 +386,11 @@ class Generation:
         """Why the sequence ends with its newest token, or None while it goes on."""
         if not sequence.request.ignore_eog and self._model.is_eog(sequence.pending):
             return "eog"
-        if sequence.stops:
-            longest = max(map(len, sequence.stops))
-            tail = bytes(sequence.output[-longest - len(self._model.piece(sequence.pending)) :])
-            if any(stop in tail for stop in sequence.stops):
+        if sequence.stop is not None:
+            newest = len(sequence.output) - len(self._model.piece(sequence.pending))
+            longest = max(map(len, sequence.request.stops)) * 4  # bytes of a character at most
+            line = sequence.output.rfind(b"\n", 0, newest) + 1
+            if sequence.stop.search(sequence.output, min(line, max(0, newest - longest))):
                 return "stop"
         if sequence.watch is not None:
             text = sequence.output.decode("utf-8", "ignore")
@@ -437,7 +441,8 @@ class Generation:
             prompt_tokens=len(sequence.prompt),
             new_tokens=len(sequence.tokens),
             tokens_saved=saved,
-            tokens=tuple(sequence.tokens) if self._limits.trace else (),
+            tokens=tuple(sequence.tokens),
+            end_token=self._model.token_text(sequence.pending) if reason == "eog" else None,
             digests=tuple(sequence.digests),
         )
 

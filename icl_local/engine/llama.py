@@ -211,6 +211,11 @@ class LlamaModel:
             found = self._pieces[token] = buffer.raw[:count]
         return found
 
+    def token_text(self, token: int) -> str:
+        """Return the text of a token as the vocabulary spells it, such as ``<|im_end|>``."""
+        text: bytes = llama_cpp.llama_vocab_get_text(self._vocab, token)
+        return text.decode("utf-8", "replace")
+
     def is_eog(self, token: int) -> bool:
         """Whether the token ends a generation (EOS, EOT, <|im_end|> ...)."""
         found = self._eog.get(token)

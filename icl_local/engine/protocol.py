@@ -31,8 +31,9 @@ class Completion:
 
     ``raw_text``: all generated tokens, control tokens as nothing, a torn last character as U+FFFD; a stop string is
     still in it. ``finish_reason``: stop | eog | length | prompt_too_long | stopped_on_loop. ``tokens_saved`` counts
-    what stop-on-loop left of the token limit. With ``EngineOptions.trace``: the token ids, and for each the BLAKE2b
-    digest (16 hex digits) of the raw logits it was picked from.
+    what stop-on-loop left of the token limit. ``tokens``: the generated ids, the end token included; empty from a
+    server. ``end_token``: the text of the token that ended it (eog only). With ``EngineOptions.trace`` ``digests``
+    holds for each token the BLAKE2b digest (16 hex digits) of the raw logits it was picked from.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Completion:
     new_tokens: int
     tokens_saved: int = 0
     tokens: tuple[int, ...] = ()
+    end_token: str | None = None
     digests: tuple[str, ...] = ()
 
 

@@ -84,7 +84,7 @@ def import_outputs(
             rows["model", one.model_id] = ("models", one.model_row())
             response = one.row(response_id, asked, run_id=run_id, method=method, source=source)
             rows["response", response_id] = ("responses", response)
-            for error in detect.critical_error_rows(response_id, one.text):
+            for error in detect.critical_error_rows(response_id, detect.find_answer(one.text)):
                 rows[f"{error['error']}", response_id] = ("critical_errors", error)
         target.put(list(rows.values()))
         if on_progress:

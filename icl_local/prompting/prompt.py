@@ -7,27 +7,22 @@ overlay) comes first, so a language or a method is added by files alone; docs/pr
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from icl_local import resources, toml_file
+from icl_local.detect import Answer, find_answer
 from icl_local.exceptions import InputError, ModelError, UnknownName
 from icl_local.identity import key_of, sha256_text
 from icl_local.prompting.chat_template import chat_text
 from icl_local.prompting.queries import Query
 from icl_local.weights import GgufInfo
 
-FENCE = "```"
 COMPLETION, CHAT = "completion", "chat"
 
 # which texts a method of a kind may name
 TEXTS_OF_KIND = {COMPLETION: ("prefix", "block"), CHAT: ("system",)}
-
-# ```python on a line of its own, code below it
-_OPENS_CODE = re.compile(r"```[\w+#.-]+[ \t]*\n")
 
 # stands for the query while a chat template is rendered; from Unicode's private use area, so no query holds it
 _PLACEHOLDER = "\ue0c1query\ue0c2"
@@ -83,6 +78,10 @@ class Prompt:
     def sha256(self) -> str:
         """64 hex digits of ``text``."""
         return sha256_text(self.text)
+
+    def answer(self, raw_text: str) -> Answer:
+        """Return the answer in what a model wrote after this prompt; a chat model's is the whole text."""
+        return find_answer(raw_text, stops=self.stops, prompt_tail=self.tail)
 
     def row(self) -> dict[str, object]:
         """Row of raw.prompts."""
@@ -143,26 +142,6 @@ def build(
         return Prompt(head + query.instruction + tail, head, tail, spec.stops, method, language)
     text, head, tail_or_none = _chat(query.instruction, how, language, info, chat_date, overlay)
     return Prompt(text, head, tail_or_none, (), method, language)
-
-
-def clean(raw_text: str, *, method_kind: str, stops: Sequence[str]) -> str:
-    """The answer in ``raw_text``; a chat model's is untouched.
-
-    A base model's ends before the first stop string. The prompt left a fence open, so where the fences in it do not
-    pair up, the one at the end is the prompt's and goes, or else a bare one at the start (one that only names a
-    language opens code that was cut off: it stays); then outer white space goes. Never adds text; clean twice is
-    clean once.
-    """
-    if method_kind == CHAT:
-        return raw_text
-    ends = [end for stop in stops if (end := raw_text.find(stop)) >= 0]
-    text = raw_text[: min(ends, default=None)].strip()
-    if text.count(FENCE) % 2:
-        if text.endswith(FENCE):
-            text = text.removesuffix(FENCE)
-        elif not _OPENS_CODE.match(text):
-            text = text.removeprefix(FENCE)
-    return text.strip()
 
 
 def _completion(method: Method, language: LanguageSpec, overlay: Path | None) -> tuple[str, str]:

@@ -9,6 +9,9 @@ from icl_local import store
 from icl_local.results.tables import Table
 from icl_local.store import upkeep
 
+# ended by a stop, but the last line is not the query heading
+_CUT_SHORT = r"finish_reason = 'stop' and quantization <> 'none' and not regexp_matches(raw_text, '(^|\n)# ?[^#\n]*$')"
+
 
 def error_table(
     database: Path,
@@ -23,9 +26,9 @@ def error_table(
     """Return the error rates of every cell in percent, or with ``listed`` one row for each error of a response.
 
     An empty list takes all. ``error`` selects one kind of the list; None takes those that count by the default reading
-    of a loop. ``redetect`` first brings every response to the present detector; a note says how many that were.
+    of a loop. ``redetect`` first brings every response to the present detector; notes say how many that were.
     """
-    notes = (f"{upkeep.redetect(database):,} responses brought to the present detector",) if redetect else ()
+    notes = _notes(upkeep.redetect(database)) if redetect else ()
     parameters = store.Selection(models, methods, languages).parameters()[:3]
     if listed:
         found = store.named(database, "error_list", [*parameters, error])
@@ -33,3 +36,17 @@ def error_table(
         found = store.named(database, "error_table", parameters)
     title = "Critical errors" if listed else "Critical errors, percent"
     return Table(title, tuple(found.columns), found.rows, notes, types=tuple(found.types))
+
+
+def _notes(done: upkeep.Redetected) -> tuple[str, ...]:
+    notes = [f"{done.done:,} responses brought to the present detector"]
+    if done.recut:
+        notes.append(f"{done.recut:,} texts now end where the answer is closed")
+    if done.judged:
+        notes.append(f"{done.judged:,} texts stay, because a judge has read them (docs/detection.md)")
+    if done.cut_short:
+        notes.append(
+            f"{done.cut_short:,} answers were cut at a heading that is not a stop; to make them again: "
+            f'icl forget --where "{_CUT_SHORT}"; icl forget --allow-again; then the same icl run'
+        )
+    return tuple(notes)

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from icl_local import __version__, prompting, store
-from icl_local.detect import critical_error_rows, identify_language
+from icl_local import __version__, store
+from icl_local.detect import ANSWER_RULE, critical_error_rows, identify_language
 from icl_local.engine import (
     Completion,
     DecodeProgress,
@@ -372,8 +372,8 @@ def _response_rows(
     """Rows of one response and its critical errors; and whether it loops, and holds unintended code (0 or 1)."""
     cell = plan.cell
     query, prompt = plan.by_key[completion.id]
-    text = prompting.clean(completion.raw_text, method_kind=cell.method.kind, stops=prompt.stops)
-    errors = critical_error_rows(completion.id, text)
+    answer = prompt.answer(completion.raw_text)
+    errors = critical_error_rows(completion.id, answer)
     row = {
         "response_id": completion.id,
         "model_id": cell.model.model_id,
@@ -385,14 +385,17 @@ def _response_rows(
         "run_id": cell_row["run_id"],
         "method": cell.method.name,
         "language": cell.language,
-        "text": text,
+        "text": answer.text,
         "raw_text": completion.raw_text,
         "finish_reason": completion.finish_reason,
         "prompt_tokens": completion.prompt_tokens,
         "new_tokens": completion.new_tokens,
         "tokens_saved": completion.tokens_saved,
         "exact": cell_row["exact"],
-        "text_language": identify_language(text),
+        "text_language": identify_language(answer.text),
+        "answer_rule": ANSWER_RULE,
+        "tokens": list(completion.tokens) or None,
+        "end_token": completion.end_token,
         "created_at": store.now(),
     }
     found = {str(e["error"]) for e in errors if e["found"]}

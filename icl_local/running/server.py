@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_local import prompting
+from icl_local.detect import server_stops
 from icl_local.engine import Completion, DecodeProgress, EngineInfo, EngineOptions, Request, Stats
 from icl_local.exceptions import ApiError, ConfigError, EngineError
 from icl_local.identity import key_of
@@ -180,7 +181,7 @@ class ServerGenerator:
                 messages=({"role": "user", "content": request.prompt},) if chat else (),
                 prompt=None if chat else request.prompt,
                 max_tokens=request.max_tokens,
-                stops=request.stops,
+                stops=tuple(server_stops(request.stops)),
                 extra=penalty.body(request.repetition_penalty),
                 may_be_empty=True,
             )

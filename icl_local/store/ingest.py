@@ -29,13 +29,13 @@ RANK = {
     "critical_errors": "try_cast(string_split({row}.detector_version, '.') as integer[])",
     "judgments": f"{{row}}.status not in {TRANSIENT}",
     "queries": "{row}.task is not null",
-    "responses": "{row}.finish_reason <> 'error'",
+    "responses": "100 * ({row}.finish_reason <> 'error')::integer + coalesce({row}.answer_rule, 1)",
     "run_cells": "{row}.status <> 'started'",
     "tombstones": "{row}.created_at",
     "training_runs": "{row}.status <> 'started'",
 }
 
-_AS_THEY_ARE = {"BOOLEAN", "INTEGER", "BIGINT", "TIMESTAMP"}
+_AS_THEY_ARE = {"BOOLEAN", "INTEGER", "INTEGER[]", "BIGINT", "TIMESTAMP"}
 
 
 class Connection(Protocol):

@@ -64,13 +64,30 @@ def test_the_shared_prefix_is_decoded_once() -> None:
 
 
 def test_a_stop_string_split_over_tokens_ends_the_answer() -> None:
-    text = b"abc# Query and more"
+    text = b"abc # Query: c\n## Query: d\n# Queries\n# Query: more"
 
     def script(sequence: list[int]) -> int:
         return text[(len(sequence) - len(PREFIX) - 1) % len(text)]
 
     done = complete([Request("a", PREFIX + "q", 100, ("# Query", "#Query"))], model=FakeModel(script=script))["a"]
-    assert (done.finish_reason, done.raw_text) == ("stop", "abc# Query")
+    assert (done.finish_reason, done.raw_text) == ("stop", "abc # Query: c\n## Query: d\n# Queries\n# Query:")
+    assert (done.tokens, done.end_token) == (tuple(done.raw_text.encode()), None)
+
+
+def test_a_plain_stop_ends_the_answer_wherever_it_stands() -> None:
+    text = b"one\ntwo\nA: "
+
+    def script(sequence: list[int]) -> int:
+        return text[(len(sequence) - len(PREFIX) - 1) % len(text)]
+
+    for stop in ("e\ntwo\nA", "A:"):
+        done = complete([Request("a", PREFIX + "q", 100, (stop,))], model=FakeModel(script=script))["a"]
+        assert (done.finish_reason, done.raw_text) == ("stop", "one\ntwo\nA:"[: 9 + (stop == "A:")])
+
+
+def test_the_token_that_ended_an_answer_is_named() -> None:
+    done = complete([Request("a", PREFIX + "q", 5)], model=FakeModel(script=lambda sequence: EOG))["a"]
+    assert (done.finish_reason, done.raw_text, done.tokens, done.end_token) == ("eog", "", (EOG,), "<end>")
 
 
 def test_characters_of_several_bytes_are_never_torn_but_at_the_limit() -> None:

@@ -34,10 +34,7 @@ def test_the_prompts_have_its_headings_and_end_at_its_stop_strings(overlay: Path
     for method in ("zero-shot", "urial"):
         prompt = prompting.build(first, method=method, language="pt", overlay=overlay)
         assert prompt.text.endswith(f"# Pergunta:\n```{first.instruction}```\n\n# Resposta:\n```\n")
-        text = prompting.clean(
-            "Com cuidado.\n```\n\n# Pergunta:\n```E agora?", method_kind="completion", stops=prompt.stops
-        )
-        assert text == "Com cuidado."
+        assert prompt.answer("Com cuidado.\n```\n\n# Pergunta:\n```E agora?").text == "Com cuidado."
     assert prompting.build(first, method="urial", language="pt", overlay=overlay).text.count("# Resposta:\n") == 4
 
 

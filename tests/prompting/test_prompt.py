@@ -7,12 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from icl_local import prompting
 from icl_local.exceptions import ConfigError, InputError, ModelError, UnknownName
-from icl_local.prompting.prompt import CHAT, COMPLETION, Prompt, clean
+from icl_local.prompting.prompt import CHAT, COMPLETION, Prompt
 from icl_local.prompting.queries import Query, samples
 from icl_local.weights.gguf_file import GgufInfo, read_info
 from tests.tiny_model import LLAMA_CHAT_TEMPLATE
@@ -153,7 +151,7 @@ class TestFilesOfOnesOwn:
             "# Pergunta:\n```Por quê?```\n\n# Resposta:\n```\n"
         )
         assert prompt.stops == ("# Pergunta", "#Pergunta")
-        assert clean("Olá!\n```\n\n# Pergunta:\n```x", method_kind=COMPLETION, stops=prompt.stops) == "Olá!"
+        assert prompt.answer("Olá!\n```\n\n# Pergunta:\n```x").text == "Olá!"
         assert list(prompting.languages(portuguese)) == ["en", "es", "fr", "pt"]
         assert prompting.languages(portuguese)["pt"].own_name == "português"
 
@@ -212,51 +210,9 @@ class TestFilesOfOnesOwn:
             prompting.languages(tmp_path)
 
 
-class TestClean:
-    @pytest.mark.parametrize(
-        ("raw", "answer"),
-        [
-            ("Four.\n```\n\n# Query:\n```What is", "Four."),
-            ("Four.\n```\n\n#Query:", "Four."),
-            ("Four.\n```", "Four."),
-            ("Four.", "Four."),
-            ("```\nFour.", "Four."),
-            ("```Four.\n# Query", "Four."),
-            ("  \n Four.\u00a0\n", "Four."),
-            ("Use:\n```python\nx = 1\n```\nDone.\n```\n\n# Query", "Use:\n```python\nx = 1\n```\nDone."),
-            ("```python\nx = 1\n```", "```python\nx = 1\n```"),
-            ("```python\nx = 1\n```\n```\n# Query", "```python\nx = 1\n```"),
-            ("```python\nx = 1", "```python\nx = 1"),
-            ("```\nFour.\n```", "```\nFour.\n```"),
-            ("Say ```x``` here", "Say ```x``` here"),
-            ("cut off in ```python\nx = 1", "cut off in ```python\nx = 1"),
-            ("a\n# Query b\n#Query c", "a"),
-            ("# Query", ""),
-            ("```", ""),
-            ("", ""),
-        ],
-    )
-    def test_a_base_models_answer(self, raw: str, answer: str) -> None:
-        assert clean(raw, method_kind=COMPLETION, stops=ENGLISH) == answer
-
-    @pytest.mark.parametrize("raw", ["```\n# Query: x\n```", "  x \n", ""])
-    def test_a_chat_models_answer_is_untouched(self, raw: str) -> None:
-        assert clean(raw, method_kind=CHAT, stops=ENGLISH) == raw
-
-    texts = st.lists(
-        st.sampled_from(["```", "`", "# Query", "#Query", "a", "python", "\n", " ", "é"]), max_size=14
-    ).map("".join)
-
-    @given(texts)
-    @settings(max_examples=400, deadline=None)
-    def test_takes_away_and_never_adds_and_is_done_once(self, raw: str) -> None:
-        answer = clean(raw, method_kind=COMPLETION, stops=ENGLISH)
-        before_stop = raw[: min((raw.find(stop) for stop in ENGLISH if stop in raw), default=len(raw))]
-        assert answer in before_stop
-        assert answer == answer.strip()
-        assert len(before_stop.strip()) - len(answer) <= 3 + before_stop.count("\n") + before_stop.count(" ")
-        assert clean(answer, method_kind=COMPLETION, stops=ENGLISH) == answer
-        assert before_stop.count("```") - answer.count("```") in ((0, 1) if before_stop.count("```") % 2 else (0,))
+def test_the_answer_to_a_base_prompt_ends_where_the_prompts_fence_closes() -> None:
+    for method in ("zero-shot", "urial"):
+        assert build(method=method).answer("Four.\n```\n\nTotal = 5").text == "Four."
 
 
 class TestChatPrompts:

@@ -274,12 +274,34 @@ def test_detections_are_brought_to_the_present_detector(copy: Path) -> None:
     with Store(copy) as target:
         target.put([("responses", response(4, text="round and round we go; " * 20))])
     progress: list[tuple[int, int]] = []
-    assert upkeep.redetect(copy, on_progress=lambda done, of: progress.append((done, of))) == 4
+    assert upkeep.redetect(copy, on_progress=lambda done, of: progress.append((done, of))).done == 4
     assert progress == [(4, 4)]
     found = query(copy, "select response_id from raw.critical_errors where found and error = 'infinite_loop'").rows
     assert found == [("4",)]
     assert query(copy, "select count(distinct detector_version) from raw.critical_errors").rows == [(1,)]
-    assert upkeep.redetect(copy) == 0
+    assert upkeep.redetect(copy).done == 0
+
+
+def test_redetect_cuts_old_answers_by_todays_rule_but_not_those_a_judge_has_read(copy: Path) -> None:
+    tail = "```\n\n# Answer:\n```\n"
+    prompt = {"prompt_id": "p", "method": "urial", "language": "en", "head": "# Query:\n```", "tail": tail,
+              "stops": ["# Query", "#Query"]}  # fmt: skip
+    settings = {"settings_id": "s", "backend": "llama.cpp"}
+    raw_text = "Paris.\n```\n\nTotal = 5 apples\n\n# Query"
+    old = {"prompt_id": "p", "settings_id": "s", "raw_text": raw_text, "text": "Paris.\n```\n\nTotal = 5 apples"}
+    heading = {**old, "raw_text": "Yes.\n\n## Query", "text": "Yes.\n\n#"}
+    with Store(copy) as target:
+        target.put([("prompts", prompt), ("settings", settings)])
+        target.put([("responses", response(key, **old)) for key in ("unread", "read")])
+        target.put([("responses", response("cut", **heading))])
+        target.put(judged("read"))
+    assert upkeep.redetect(copy) == upkeep.Redetected(done=6, recut=2, judged=1, cut_short=1)
+    texts = "select response_id, text, answer_rule from raw.responses where prompt_id = 'p' order by 1"
+    expected = [("cut", "Yes.\n\n## Query", 2), ("read", old["text"], None), ("unread", "Paris.", 2)]
+    assert query(copy, texts, unsafe=True).rows == expected
+    assert query(copy, "select count(*) from raw.critical_errors where found", unsafe=True).rows == [(0,)]
+    upkeep.rebuild(copy)
+    assert query(copy, texts, unsafe=True).rows == expected
 
 
 # -------------------------------------------------------------------------------------------- copies, exports
