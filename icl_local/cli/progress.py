@@ -14,6 +14,7 @@ from icl_local.cli import console
 if TYPE_CHECKING:
     from icl_local.judging import Collected, JudgeProgress
     from icl_local.running import Event
+    from icl_local.translate import TranslateProgress
 
 LINE_SECONDS = 60.0
 
@@ -63,30 +64,44 @@ class Bar(Display):
         self.bars.update(self._task, done=done, rate=rate, note=note)
 
 
-class JudgeBar(Bar):
-    """The bar of one judge; prints the last counts at the end."""
+class CountsBar(Bar):
+    """A bar that follows the counts of a judge or of translation engines, and prints the last ones of each label."""
 
-    _last: JudgeProgress | None = None
+    _last: JudgeProgress | TranslateProgress | None = None
+
+    def on_progress(self, progress: JudgeProgress | TranslateProgress) -> None:
+        """Draw the counts."""
+        if progress.label != self.label:
+            self._print_last()
+            self.label, self._task = progress.label, None
+        self._last = progress
+        cost = None if progress.cost_usd is None else f"${progress.cost_usd:.4f}"
+        self.show(done=progress.done, total=progress.requested, rate=cost, note=progress.note)
 
     def callbacks(self) -> dict[str, Any]:
-        """Return the callbacks of ``judging.judge``."""
-        return {"on_progress": self.on_progress, "on_collected": self.on_collected, "on_download": self.on_download}
-
-    def on_progress(self, progress: JudgeProgress) -> None:
-        """Draw the counts."""
-        self._last, self.label = progress, progress.judge
-        cost = None if progress.cost_usd is None else f"${progress.cost_usd:.4f}"
-        self.show(done=progress.ended, total=progress.requested, rate=cost, note=progress.statuses_in_words)
-
-    def on_collected(self, collected: Collected) -> None:
-        """Print what the Batch API gave back."""
-        for line in collected.lines:
-            console.say(line)
+        """Return the callbacks of ``translate.translate_queries``."""
+        return {"on_progress": self.on_progress, "on_download": self.on_download}
 
     def __exit__(self, *exc: object) -> None:
         super().__exit__(*exc)
+        self._print_last()
+
+    def _print_last(self) -> None:
         if self._last is not None:
-            console.say(str(self._last))
+            console.say(f"{self.label}: {self._last}")
+
+
+class JudgeBar(CountsBar):
+    """The bar of one judge."""
+
+    def callbacks(self) -> dict[str, Any]:
+        """Return the callbacks of ``judging.judge``."""
+        return {**super().callbacks(), "on_collected": self.on_collected}
+
+    def on_collected(self, collected: Collected) -> None:
+        """Print the results of a look at the Batch API."""
+        for line in collected.lines:
+            console.say(line)
 
 
 class RunProgress(Display):

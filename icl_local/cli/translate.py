@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +16,15 @@ from icl_local.cli.options import (
     db_option,
     engine_options,
     format_option,
-    open_cluster,
     prompt_dir_option,
 )
 
 if TYPE_CHECKING:
-    from icl_local.translate import Item, Review, TranslateProgress
+    from icl_local.translate import Item, Review
 
-LINE_SECONDS = 60.0
 KEYS = "[1-9] accept that one, [e] or e2 edit in $EDITOR, [s] skip, [u] undo, [q] quit"
 _FILE = click.Path(dir_okay=False, path_type=Path)
+_EXISTING = click.Path(dir_okay=False, exists=True, path_type=Path)
 
 
 def _language_option(command: Any) -> Any:
@@ -47,74 +44,35 @@ def command() -> None:
 
 
 @command.command("run")
-@click.option("--to", "targets", type=CommaList(), required=True, help="Languages to translate into.")
-@click.option("--engine", "engines", type=CommaList(), required=True, help="opus[:FOLDER], openai:MODEL, local:GGUF.")
-@click.option("--queries", "name", default="just-eval", show_default=True, help="FILE, samples or just-eval.")
+@click.option("--to", type=CommaList(), required=True, help="Languages to translate into.")
+@click.option("--engine", type=CommaList(), required=True, help="opus[:FOLDER], openai:MODEL, local:GGUF.")
+@click.option("--queries", default="just-eval", show_default=True, help="FILE, samples or just-eval.")
 @click.option("--from", "source", default="en", show_default=True, help="Language of the queries.")
-@click.option("--dataset", help="Name of the query set, where the file's own is not wanted.")
-@click.option("--limit", type=click.IntRange(min=1), help="The first N queries.")
-@click.option("--concurrency", type=AutoInt(), default="auto", show_default=True, help="Requests under way at once.")
-@click.option("--max-cost", type=click.FloatRange(min=0), help="USD that this command may not pass.")
-@click.option("--prices", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="Price table of yours.")
+@click.option("--dataset", help="Name of the query set instead of the file's own.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N queries.")
+@click.option("--concurrency", type=AutoInt(), default="auto", show_default=True, help="Requests at the same time.")
+@click.option("--max-cost", type=click.FloatRange(min=0), help="Most this command may cost, in USD.")
+@click.option("--prices", type=_EXISTING, help="Price table, read before the built-in one.")
 @engine_options
 @cluster_options
 @prompt_dir_option
 @db_option
-def run(
-    targets: list[str],
-    engines: list[str],
-    name: str,
-    source: str,
-    dataset: str | None,
-    limit: int | None,
-    concurrency: int | None,
-    max_cost: float | None,
-    prices: Path | None,
-    cluster: str | None,
-    worker_cpus: int | None,
-    prompt_dir: Path | None,
-    db: Path,
-    **engine: Any,
-) -> int:
-    """Make every candidate that is missing; a killed run goes on where it stopped.
+def run(db: Path, **options: Any) -> int:
+    """Make the missing candidates; give the same command again to resume a run that was killed.
 
     Example: icl translate run --to es,fr --engine opus
 
     Example: icl translate run --to pt --engine local:model.gguf --queries samples --prompt-dir my-prompts
     """
-    from icl_local.engine import EngineOptions
-    from icl_local.openai_client import Budget
-    from icl_local.translate import LocalEngine, load_sources, open_engine, translate_missing
+    from icl_local.cli.progress import CountsBar
+    from icl_local.translate import translate_queries
 
-    sources = load_sources(name, language=source, dataset=dataset, overlay=prompt_dir)[:limit]
-    budget = None if max_cost is None else Budget(max_cost)
-    failed = 0
-    for target in targets:
-        for engine_name in engines:
-            with console.bytes_progress() as on_download:
-                opened = open_engine(
-                    engine_name,
-                    source=source,
-                    target=target,
-                    overlay=prompt_dir,
-                    concurrency=concurrency,
-                    budget=budget,
-                    prices_file=prices,
-                    options=EngineOptions(**engine),
-                    on_download=on_download,
-                )
-            with _Bar(f"{opened.name} {source}-{target}") as bar, open_cluster(cluster, worker_cpus) as nodes:
-                if nodes is not None and isinstance(opened, LocalEngine):
-                    opened.open_worker = nodes.worker
-                progress = translate_missing(
-                    db, opened, sources, language=target, overlay=prompt_dir, on_progress=bar.show
-                )
-            console.say(f"{bar.label}: {_told(progress)}")
-            failed += progress.failed
-    if failed:
-        console.say("the same command tries again what failed on the way")
-    console.say(f"next: icl translate review --lang {targets[0]} --db {db}")
-    return 1 if failed else 0
+    with CountsBar() as bar:
+        result = translate_queries(db, **options, **bar.callbacks())
+    if result.failed:
+        console.say("the same command retries the candidates that failed")
+    console.say(f"next: icl translate review --lang {options['to'][0]} --db {db}")
+    return 1 if result.failed else 0
 
 
 @command.command("review")
@@ -132,12 +90,18 @@ def review(language: str, reviewer: str | None, dataset: str | None, again: bool
     """
     from icl_local.translate import Review
 
-    with Review(db, language=language, reviewer=_who(reviewer), dataset=dataset, decided=again) as sitting:
-        while (item := sitting.current) is not None:
-            _show(item, sitting)
-            if not _one_key(sitting, item):
+    shown = None
+    with Review(db, language=language, reviewer=_who(reviewer), dataset=dataset, decided=again) as session:
+        while (item := session.current) is not None:
+            if item is not shown:
+                _show(item, session)
+                shown = item
+            key = click.prompt(KEYS, default="1" if not item.candidates[0].flags else None, err=True).strip().lower()
+            if key == "q":
                 break
-    console.say(f"{sitting.done} decided, {sitting.left} left; next: icl data build --lang {language} --db {db}")
+            if message := session.press(key, edit=lambda text: click.edit(text, extension=".txt")):
+                console.say(message)
+    console.say(f"{session.done} decided, {session.left} left; next: icl data build --lang {language} --db {db}")
 
 
 @command.command("export")
@@ -159,7 +123,7 @@ def export(language: str, out: Path, dataset: str | None, again: bool, db: Path)
 
 
 @command.command("import")
-@click.argument("file", type=click.Path(dir_okay=False, exists=True, path_type=Path))
+@click.argument("file", type=_EXISTING)
 @_reviewer_option
 @db_option
 def import_(file: Path, reviewer: str | None, db: Path) -> None:
@@ -186,14 +150,9 @@ def status(engines: bool, dataset: str | None, output_format: str, db: Path) -> 
 
     Example: icl translate status --engines
     """
-    from icl_local import store
-    from icl_local.translate import score_missing
+    from icl_local.translate import review_status
 
-    if engines:
-        score_missing(db)
-        found = store.named(db, "translation_engines", [dataset])
-    else:
-        found = store.named(db, "translation_status", [dataset])
+    found = review_status(db, dataset=dataset, engines=engines)
     console.print_rows(found.columns, found.rows, output_format=output_format)
 
 
@@ -204,81 +163,11 @@ def _who(reviewer: str | None) -> str:
         raise click.UsageError("say who you are with --reviewer") from None
 
 
-def _show(item: Item, sitting: Review) -> None:
-    console.say(f"\n{item.dataset} {item.query_id} ({item.status}), {sitting.left} left", style="bold")
+def _show(item: Item, session: Review) -> None:
+    console.say(f"\n{item.dataset} {item.query_id} ({item.status}), {session.left} left", style="bold")
     panels = [(f"source, {item.query_id}", item.source_text, "")]
     if item.final_text is not None:
         panels.append(("final", item.final_text, str(item.reviewer)))
     for number, candidate in enumerate(item.candidates, 1):
         panels.append((f"{number}: {candidate.engine}", candidate.text, ", ".join(candidate.flags)))
     console.print_panels(panels)
-
-
-def _one_key(sitting: Review, item: Item) -> bool:
-    """Ask until something was decided; False to stop."""
-    from icl_local.exceptions import ConfigError
-
-    while True:
-        key = click.prompt(KEYS, default="1" if not item.candidates[0].flags else None, err=True).strip().lower()
-        try:
-            if key == "q":
-                return False
-            if key == "s":
-                sitting.skip()
-            elif key == "u":
-                if not sitting.undo():
-                    console.say("nothing to undo in this sitting")
-                    continue
-            elif key.isdecimal():
-                sitting.accept(int(key))
-            elif key.startswith("e") and (key[1:] or "1").isdecimal():
-                number = int(key[1:] or "1")
-                edited = click.edit(sitting.candidate(number).text, extension=".txt")
-                if edited is None:
-                    console.say("not saved, nothing changed")
-                    continue
-                sitting.edit(edited.rstrip("\n"), number)
-            else:
-                console.say(f"{key!r} is no key here")
-                continue
-        except ConfigError as error:
-            console.say(str(error))
-            continue
-        return True
-
-
-def _told(progress: TranslateProgress) -> str:
-    cost = "" if progress.cost_usd is None else f", ${progress.cost_usd:.4f}"
-    failed = f", {progress.failed} failed on the way" if progress.failed else ""
-    return f"{progress.made} new, {progress.flagged} of them flagged, {progress.before} were there{failed}{cost}"
-
-
-class _Bar:
-    """One bar on a terminal, a line a minute elsewhere."""
-
-    def __init__(self, label: str) -> None:
-        self.label = label
-        self._bars = console.Bars() if sys.stderr.isatty() else None
-        self._task: int | None = None
-        self._said_at = time.monotonic()
-
-    def __enter__(self) -> _Bar:
-        if self._bars is not None:
-            self._bars.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._bars is not None:
-            self._bars.stop()
-
-    def show(self, progress: TranslateProgress) -> None:
-        """Draw the counts."""
-        done = progress.before + progress.made + progress.failed
-        if self._bars is not None:
-            if self._task is None:
-                self._task = self._bars.add(self.label, total=progress.wanted, done=done)
-                self._bars.begin(self._task)
-            self._bars.update(self._task, done=done, note=f"{progress.flagged} flagged")
-        elif time.monotonic() - self._said_at >= LINE_SECONDS:
-            self._said_at = time.monotonic()
-            console.say(f"{self.label}: {done} of {progress.wanted}, {progress.flagged} flagged")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from icl_local.judging.ledger import Scope
 from icl_local.judging.runner import JudgeProgress, judge_missing
 from icl_local.judging.spec import open_judge
 from icl_local.judging.template import open_templates
-from icl_local.running import Cluster, Shard
+from icl_local.running import Shard, open_cluster
 from icl_local.store import Names, Selection
 from icl_local.weights import OnBytes
 
@@ -84,7 +83,7 @@ def judge(
     """
     path, overlay = Path(db), Path(prompt_dir) if prompt_dir else None
     now = not plan and not batch
-    with nullcontext() if cluster is None or not now else Cluster(cluster, worker_cpus=worker_cpus) as nodes:
+    with open_cluster(cluster if now else None, worker_cpus=worker_cpus) as nodes:
         opened = open_judge(
             judge,
             concurrency=concurrency,

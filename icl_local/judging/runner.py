@@ -35,12 +35,12 @@ class Judge(Protocol):
 
 @dataclass(frozen=True)
 class JudgeProgress:
-    """Counts of one run of a judge: judgments requested and ended (by status), attempts, tokens and USD so far.
+    """Counts of one run of a judge (``label``): judgments requested and done (by status), attempts, tokens, USD.
 
     ``before`` counts what was there already, ``in_batches`` what a Batch API still has.
     """
 
-    judge: str
+    label: str
     requested: int
     statuses: Counter[str]
     attempts: int = 0
@@ -56,7 +56,7 @@ class JudgeProgress:
         return cls(judge.name, len(plan.tasks), Counter(), before=plan.ended.total(), in_batches=plan.in_batches)
 
     @property
-    def ended(self) -> int:
+    def done(self) -> int:
         """Judgments that nothing more happens to in this run."""
         return sum(self.statuses.values())
 
@@ -66,8 +66,8 @@ class JudgeProgress:
         return self.requested - sum(count for status, count in self.statuses.items() if status not in ledger.TRANSIENT)
 
     @property
-    def statuses_in_words(self) -> str:
-        """Return the ended judgments as text, such as ``5 ok, 1 refused``."""
+    def note(self) -> str:
+        """Return the ended judgments by status as text, such as ``5 ok, 1 refused``."""
         return ledger.in_words(self.statuses)
 
     def plus(self, attempts: Sequence[Attempt]) -> JudgeProgress:
@@ -88,7 +88,7 @@ class JudgeProgress:
         tokens = f"{self.prompt_tokens} + {self.completion_tokens} tokens"
         batches = f"; {self.in_batches} with the Batch API" if self.in_batches else ""
         return (
-            f"{self.requested} judgments were missing, {self.before} were there: {self.statuses_in_words} "
+            f"{self.requested} judgments were missing, {self.before} were there: {self.note} "
             f"({self.attempts} attempts, {tokens}{cost}){batches}"
         )
 

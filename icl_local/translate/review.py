@@ -106,6 +106,30 @@ class Review:
         """Leave the query for later."""
         self._decide(SKIP, self.candidate(1))
 
+    def press(self, key: str, *, edit: Callable[[str], str | None]) -> str | None:
+        """Act on a key: a number accepts that candidate, e or e2 edits one with ``edit``, s skips, u takes back.
+
+        Returns a message where nothing was decided, else None.
+        """
+        try:
+            if key == "s":
+                self.skip()
+            elif key == "u":
+                return None if self.undo() else "nothing to undo in this session"
+            elif key.isdecimal():
+                self.accept(int(key))
+            elif key.startswith("e") and (key[1:] or "1").isdecimal():
+                number = int(key[1:] or "1")
+                edited = edit(self.candidate(number).text)
+                if edited is None:
+                    return "not saved, nothing changed"
+                self.edit(edited.rstrip("\n"), number)
+            else:
+                return f"{key!r} is not a key here"
+        except ConfigError as error:
+            return str(error)
+        return None
+
     def undo(self) -> bool:
         """Take the last decision of this sitting back; False where there is none."""
         if not self._done:
@@ -158,6 +182,16 @@ def review_row(
         "created_at": store.now(),
     }
     return {"review_id": key_of(kind="review", **row), **row}
+
+
+def review_status(path: Path, *, dataset: str | None = None, engines: bool = False) -> store.Rows:
+    """Return the state of the review by language, or with ``engines`` the quality of each engine's candidates.
+
+    ``dataset`` of None takes every query set. Raises MissingExtra as ``score_missing``.
+    """
+    if engines:
+        score_missing(path)
+    return store.named(path, "translation_engines" if engines else "translation_status", [dataset])
 
 
 def score_missing(path: Path, *, on_progress: Callable[[int, int], None] | None = None) -> int:

@@ -28,17 +28,33 @@ class Source:
 
 @dataclass(frozen=True)
 class TranslateProgress:
-    """Counts of one engine and language: ``before`` were there, ``made`` are new, ``failed`` are to be tried again.
+    """Counts of one engine and language (``label``): ``before`` existed, ``made`` are new, ``failed`` need a retry.
 
-    ``flagged`` counts the new ones that a check found something on.
+    ``requested`` is the number of candidates, ``flagged`` the number of new ones on which a check fired.
     """
 
-    wanted: int
+    label: str
+    requested: int
     before: int
     made: int = 0
     flagged: int = 0
     failed: int = 0
     cost_usd: float | None = None
+
+    @property
+    def done(self) -> int:
+        """Return the candidates that exist or failed."""
+        return self.before + self.made + self.failed
+
+    @property
+    def note(self) -> str:
+        """Return the number of flagged candidates as text."""
+        return f"{self.flagged} flagged"
+
+    def __str__(self) -> str:
+        cost = "" if self.cost_usd is None else f", ${self.cost_usd:.4f}"
+        failed = f", {self.failed} failed" if self.failed else ""
+        return f"{self.made} new, {self.flagged} of them flagged, {self.before} existed{failed}{cost}"
 
 
 def load_sources(
@@ -98,7 +114,8 @@ def translate_missing(
     have = store.ids(path, "translations", "translation_id")
     keyed = {translation_key(source.query, engine, language): source for source in sources}
     jobs = [Job(key, source.query.instruction) for key, source in keyed.items() if key not in have]
-    progress = TranslateProgress(len(keyed), len(keyed) - len(jobs))
+    label = f"{engine.name} {sources[0].query.language}-{language}" if sources else engine.name
+    progress = TranslateProgress(label, len(keyed), len(keyed) - len(jobs))
     on_progress(progress)
     if not jobs:
         return progress

@@ -421,7 +421,7 @@ def rate(path: Path, url: str, *, concurrency: int, limit: int) -> float:
         path,
         ApiJudge(api),
         Scope(Templates(), limit=limit),
-        on_progress=lambda progress: seen.append((time.monotonic(), progress.ended)),
+        on_progress=lambda progress: seen.append((time.monotonic(), progress.done)),
     )
     (start, before), (end, after) = next(one for one in seen if one[1]), seen[-1]
     return (after - before) / (end - start)

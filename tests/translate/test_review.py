@@ -294,7 +294,7 @@ def test_the_terminal_accepts_edits_skips_undoes_and_stops(
     assert code == 0, err
     assert "How old is {name}?" in out
     assert "no candidate 9" in err
-    assert "'z' is no key" in err
+    assert "'z' is not a key" in err
     assert "3 decided, 1 left" in err
     assert sorted(status for status, _ in states(db).values()) == ["accepted", "edited", "open", "skipped"]
     assert states(db)["10"] == ("edited", "Escribe mucho.")

@@ -72,7 +72,7 @@ def test_every_candidate_is_a_row_with_its_source_its_settings_and_what_the_chec
     db, sources = tmp_path / "t.duckdb", samples()
     seen: list[TranslateProgress] = []
     progress = translate_missing(db, Fake(), sources, language="es", on_progress=seen.append)
-    assert (progress.wanted, progress.made, progress.before, progress.failed) == (12, 12, 0, 0)
+    assert (progress.requested, progress.made, progress.before, progress.failed) == (12, 12, 0, 0)
     assert [one.made for one in seen] == list(range(13))
     rows = query(db, "from translation_candidates order by query_id")
     first = dict(zip(rows.columns, rows.rows[0], strict=True))
