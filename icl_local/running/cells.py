@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from icl_local import prompting
-from icl_local.engine import EngineOptions, Request, default_kv_type
+from icl_local.engine import Request, default_kv_type
 from icl_local.exceptions import ConfigError
 from icl_local.identity import response_key, settings_key
 from icl_local.prompting import Method, Prompt, Query, QuerySet, queries
@@ -168,13 +167,6 @@ def _in_language(path: Path, language: str, *, tagged_only: bool, dataset: str |
     if not chosen:
         raise ConfigError(f"{path} holds no queries in {language!r}; give some with --queries {language}=FILE")
     return QuerySet(whole.dataset, whole.source, whole.sha256, chosen)
-
-
-def split_settings(settings: Mapping[str, Any]) -> tuple[Decoding, EngineOptions]:
-    """Options of a command, by name, as what changes the text and what only changes the speed."""
-    decoding = {field.name for field in fields(Decoding)}
-    rest = {name: value for name, value in settings.items() if name not in decoding}
-    return Decoding(**{name: settings[name] for name in decoding & settings.keys()}), EngineOptions(**rest)
 
 
 class CellPlan:

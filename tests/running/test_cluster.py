@@ -9,28 +9,17 @@ from typing import Any
 import pytest
 
 from icl_local import store
-from icl_local.engine import quantize
-from icl_local.engine.protocol import Completion, EngineOptions, Request
-from icl_local.exceptions import ClusterError, EngineError, ModelError
-from icl_local.identity import sha256_file
+from icl_local.engine.protocol import Completion, Request
+from icl_local.exceptions import ClusterError, EngineError
 from icl_local.judging.local import LocalJudge
 from icl_local.prompting.queries import Query, QuerySet
 from icl_local.running import run
 from icl_local.running.cells import Cell, Decoding, plan_cells
 from icl_local.running.cluster import Cluster, _Shares
-from icl_local.running.cluster_node import Load, NodeWorker
 from icl_local.weights.registry import resolve
+from tests.running.conftest import OPTIONS
 
-OPTIONS = EngineOptions(parallel=4, threads=1, repack=True)
 DECODING = Decoding(max_tokens=12)
-
-
-@pytest.fixture(scope="module")
-def model(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Q8_0, for which batches change nothing."""
-    path = tmp_path_factory.mktemp("q8") / "tiny-q8.gguf"
-    quantize(tiny_gguf, path, "q8_0")
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -104,30 +93,6 @@ def test_no_cluster_is_told_with_how_to_start_one() -> None:
     pytest.importorskip("ray")
     with pytest.raises(ClusterError, match="ray start --head"), Cluster("127.0.0.1:1"):
         pass
-
-
-def test_another_file_under_the_same_path_is_refused(model: Path) -> None:
-    node = NodeWorker()
-    with pytest.raises(ModelError, match="another file"):
-        node.load(Load(model, "0" * 64, "file", OPTIONS))
-    with pytest.raises(ModelError, match="no /nowhere"):
-        node.load(Load(Path("/nowhere/x.gguf"), "0" * 64, "file", OPTIONS))
-
-
-def test_a_node_hands_over_what_it_finished_and_then_says_it_is_done(model: Path) -> None:
-    node = NodeWorker()
-    node.load(Load(model, sha256_file(model), "file", OPTIONS))
-    node.start([Request(str(i), f"Say {i}", 4) for i in range(6)], {})
-    found: list[Completion] = []
-    over = False
-    while not over:
-        answer = node.poll()
-        found += answer.completions
-        over = answer.over
-    node.unload()
-    assert answer.error is None
-    assert sorted(c.id for c in found) == [str(i) for i in range(6)]
-    assert answer.stats.n_done == 6
 
 
 def test_shares_shrink_and_never_give_a_finished_request_again() -> None:

@@ -17,30 +17,13 @@ import pytest
 
 from icl_local import store
 from icl_local.engine.protocol import EngineOptions
-from icl_local.exceptions import ConfigError, InputError, ModelError, UnknownName
 from icl_local.running import cells, run
-from icl_local.running.run import CellResult, Event
+from icl_local.running.run import CellResult
 from icl_local.store import spool
 from tests import acknowledging
 
 ICL = [sys.executable, "-m", "icl_local.cli"]
 TEXTS = "select response_id, text, raw_text, finish_reason, prompt_tokens, new_tokens from responses order by all"
-
-
-@pytest.fixture
-def query_file(tmp_path: Path) -> Path:
-    path = tmp_path / "queries.jsonl"
-    items = [
-        {
-            "id": i,
-            "instruction": f"Tell number {i} of {'many ' * (i % 5)}things",
-            "task": ["writing"],
-            "category": "regular",
-        }
-        for i in range(24)
-    ]
-    path.write_text("".join(json.dumps(item) + "\n" for item in items))
-    return path
 
 
 def make(
@@ -117,22 +100,6 @@ def test_a_cells_seconds_are_its_own_not_those_of_loading_and_probing(
     run.run_cells(tmp_path / "x.duckdb", planned, decoding=cells.Decoding(max_tokens=4))
     (seconds,) = store.query(tmp_path / "x.duckdb", "select wall_seconds from raw.run_cells").rows[0]
     assert 0 < seconds < seconds_of_probing
-
-
-def test_exactness_is_probed_once_and_recorded(tmp_path: Path, tiny_gguf: Path, query_file: Path) -> None:
-    db, notes = tmp_path / "x.duckdb", []
-
-    def note(event: Event) -> None:
-        if event.kind == "note":
-            notes.append(event.message)
-
-    sets = cells.load_queries(["en"], [str(query_file)], limit=6)
-    for method in ("zero-shot", "urial"):
-        planned = cells.plan_cells([str(tiny_gguf)], [method], sets)
-        run.run_cells(db, planned, decoding=cells.Decoding(max_tokens=8), on_event=note)
-    assert sum("probing" in text for text in notes) == 1
-    exact = store.query(db, "select distinct exact from responses").rows
-    assert exact == store.query(db, "select max(exact) from probes").rows == [(True,)]
 
 
 def icl(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -212,26 +179,6 @@ def test_a_cell_that_fails_does_not_stop_the_others(
     assert {result.status for result in results} == {"failed", "done"}
     assert not run.RunResult(tmp_path, tuple(results)).done
     assert "SIGSEGV" in str(next(result.error for result in results if result.status == "failed"))
-
-
-def test_queries_without_a_language_are_english_only(tmp_path: Path, query_file: Path) -> None:
-    assert cells.load_queries(["en"], [str(query_file)])[0].queries[0].language == "en"
-    with pytest.raises(InputError, match="names no language"):
-        cells.load_queries(["es"], [str(query_file)])
-    with pytest.raises(ConfigError, match="no queries in 'es'"):
-        cells.load_queries(["en", "es"], [f"en={query_file}"])
-    assert [s.queries[0].language for s in cells.load_queries(["en", "es"], [str(query_file), f"es={query_file}"])] == [
-        "en",
-        "es",
-    ]
-
-
-def test_names_nobody_defined_are_told(tiny_gguf: Path, query_file: Path, tmp_path: Path) -> None:
-    sets = cells.load_queries(["en"], [str(query_file)])
-    with pytest.raises(UnknownName, match="no method"):
-        cells.plan_cells([str(tiny_gguf)], ["one-shot"], sets)
-    with pytest.raises((UnknownName, ModelError)):
-        cells.plan_cells([str(tmp_path / "missing.gguf")], ["zero-shot"], sets)
 
 
 def test_a_told_error_is_one_line_and_exit_status_1(tmp_path: Path, query_file: Path) -> None:

@@ -12,56 +12,14 @@ import pytest
 
 from icl_local import store, study
 from icl_local.cli import main
-from icl_local.engine import tokenize
-from icl_local.engine.protocol import EngineOptions
-from icl_local.exceptions import ConfigError, UnknownName
 from icl_local.exchange import merge
-from icl_local.running.cells import CellPlan
 from icl_local.running.run import Event
 from icl_local.running.shard import Shard
-from icl_local.study.plan import plan_study
-from icl_local.study.spec import StudyCell, load_study, names
-from icl_local.weights import registry
-from tests.counting import calls
+from icl_local.study.spec import load_study
 from tests.faulty_server import FaultyServer
+from tests.study.conftest import OPTIONS
 from tests.tiny_checkpoint import build_checkpoint
 from tests.tiny_model import build_tiny_gguf
-
-OPTIONS = EngineOptions(parallel=4, threads=1)
-
-
-@pytest.fixture(scope="module")
-def tiny_study(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two models, one of them missing, two methods, two languages of six queries each."""
-    folder = tmp_path_factory.mktemp("study")
-    for language in ("en", "es"):
-        items = [{"id": i, "instruction": f"{language} {i}: tell a tale", "task": ["writing"]} for i in range(6)]
-        (folder / f"q.{language}.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
-    path = folder / "mine.toml"
-    path.write_text(
-        f"""
-title = "Mine"
-[queries]
-en = "q.en.jsonl"
-es = "q.es.jsonl"
-[decoding]
-max_tokens = 6
-[[cells]]
-models = ["{tiny_gguf}", "nowhere.gguf"]
-methods = ["zero-shot", "instruct"]
-languages = ["en", "es"]
-[[judges]]
-judge = "local:nowhere.gguf"
-"""
-    )
-    return path
-
-
-@pytest.fixture(scope="module")
-def whole(tiny_study: Path) -> tuple[Path, study.Outcome]:
-    """The database of the study run at one go, and what came of it."""
-    db = tiny_study.with_name("whole.duckdb")
-    return db, study.run_study(db, load_study(str(tiny_study)), options=OPTIONS, probe=False)
 
 
 def exit_code(*arguments: str) -> int:
@@ -72,89 +30,6 @@ def exit_code(*arguments: str) -> int:
 
 def texts(database: Path) -> dict[str, str]:
     return dict(store.query(database, "select response_id, raw_text from responses").rows)
-
-
-def test_the_papers_study_is_its_29_cells() -> None:
-    paper = load_study("paper")
-    assert len(paper.cells) == 29
-    medium = [c for c in paper.cells if c.model in ("llama-3.1-8b", "eurollm-9b")]
-    assert len(medium) == 18
-    assert len([c for c in paper.cells if c.dpo]) == 5
-    assert StudyCell("llama-3.2-1b", "instruct", "en", dpo=True) not in paper.cells
-    assert {(t.model, t.variant) for t in paper.trainings} == {
-        ("llama-3.2-1b", "base"), ("eurollm-1.7b", "base"), ("eurollm-1.7b", "instruct"),
-    }  # fmt: skip
-    assert all(one.model in registry.load_registry() for one in paper.cells)
-    assert names() == ["demo", "paper"]
-
-
-@pytest.mark.parametrize(
-    "text, told",
-    [
-        ("cells = 3", "cells must be a list"),
-        ("[[cells]]\nmodels = ['a']\nmethods = ['urial']", "languages is missing"),
-        ("[[cells]]\nmodels = ['a']\nmethods = ['urla']\nlanguages = ['en']", "no method 'urla'"),
-        ("color = 'red'", "unknown key 'color'"),
-        ("[[cells]]\nmodel = ['a']", "unknown key 'model'"),
-        ("[decoding]\ntemperature = 1", r"\[decoding\]: unknown key 'temperature'"),
-        ("title = ", "not valid TOML"),
-        ("[[judges]]\njudge = 3", "judge must be a text"),
-    ],
-)
-def test_a_wrong_file_names_the_file_and_the_key(tmp_path: Path, text: str, told: str) -> None:
-    path = tmp_path / "s.toml"
-    path.write_text(text)
-    with pytest.raises(ConfigError, match=told) as error:
-        load_study(str(path))
-    assert "s.toml" in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_an_unknown_study_lists_those_there_are() -> None:
-    with pytest.raises(UnknownName, match="demo, paper"):
-        load_study("papre")
-
-
-def test_the_papers_plan_needs_no_file_and_says_what_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in ("HF_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.chdir(tmp_path)
-    codes: list[int] = []
-    assert calls(lambda: codes.append(exit_code("study", "paper", "--plan", "--format", "csv"))) < 3_000_000
-    assert codes == [0]
-    printed = capsys.readouterr()
-    assert len(printed.out.splitlines()) == 1 + 29 + 1
-    assert "29000" in printed.out
-    assert "icl convert meta-llama/Llama-3.1-8B" in printed.err
-    assert "made by the study's own DPO step" in printed.err
-    assert "--queries es=FILE" in printed.err
-    assert "$" in printed.err
-    assert not list(tmp_path.glob("*.duckdb*"))
-
-
-def test_planned_tokens_are_those_of_the_tokenizer(tiny_gguf: Path, tmp_path: Path, embedded_model: Path) -> None:
-    for model in (tiny_gguf, embedded_model):
-        path = tmp_path / "s.toml"
-        path.write_text(
-            f"[queries]\nen='samples'\nfr='samples'\n[[cells]]\nmodels=['{model}']\n"
-            "methods=['zero-shot','urial','instruct']\nlanguages=['en','fr']\n"
-        )
-        wanted = load_study(str(path))
-        plan = plan_study(tmp_path / "none.duckdb", wanted)
-        ready, missing = study.prepare(wanted, wanted.cells)
-        assert not missing
-        for one, cell in ready:
-            prompts = [prompt.text for _, prompt in CellPlan(cell, wanted.decoding, None).by_key.values()]
-            exact = [len(ids) for ids in tokenize(model, prompts)]
-            (planned,) = (estimate for estimate in plan.cells if estimate.cell == one)
-            assert planned.prompt_tokens == sum(exact)
-            assert planned.prefilled_tokens <= planned.prompt_tokens
-            if one.method == "urial":
-                assert planned.prefilled_tokens < max(exact) + sum(exact) * 0.2
-        assert not (tmp_path / "none.duckdb").exists()
 
 
 def test_a_missing_model_or_judge_does_not_stop_the_others(tiny_study: Path, whole: tuple[Path, study.Outcome]) -> None:
@@ -170,19 +45,6 @@ def test_a_missing_model_or_judge_does_not_stop_the_others(tiny_study: Path, who
     assert (name, columns) == ("mine", ["model", "method", "en", "es"])
     assert ("tiny", "zero-shot", "6/6", "6/6") in rows
     assert ("nowhere", "instruct", "0/6", "0/6") in rows
-
-
-def test_a_plan_counts_what_is_done_and_expects_what_was_seen(
-    tiny_study: Path, whole: tuple[Path, study.Outcome], tmp_path: Path
-) -> None:
-    wanted = load_study(str(tiny_study))
-    before = plan_study(tmp_path / "none.duckdb", wanted)
-    assert [cell.n_done for cell in before.cells] == [0] * 8
-    assert "guess" in before.speed
-    after = plan_study(whole[0], wanted)
-    assert sorted(cell.n_done for cell in after.cells) == [0] * 4 + [6] * 4
-    assert all(cell.new_tokens == 0 and cell.seconds == 0 for cell in after.cells if cell.n_done)
-    assert "measured" in after.speed
 
 
 def test_two_shards_merged_are_the_whole_study(
@@ -201,23 +63,6 @@ def test_two_shards_merged_are_the_whole_study(
     assert texts(first) == texts(whole[0])
     ((_, _, rows),) = study.grids(first)
     assert ("tiny", "instruct", "6/6", "6/6") in rows
-
-
-@pytest.mark.parametrize("text", ["0/2", "3/2", "a/b", "1", "-1/2"])
-def test_an_impossible_shard_is_told(text: str) -> None:
-    with pytest.raises(ConfigError, match="i from 1 to n"):
-        Shard.parse(text)
-
-
-def test_shards_part_the_work() -> None:
-    items = list(range(11))
-    parts = [Shard(i, 3).take(items) for i in (1, 2, 3)]
-    assert sorted(item for part in parts for item in part) == items
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    keys = [f"{i * 2654435761 % 2**32:08x}" for i in range(300)]
-    held = [[key for key in keys if Shard(i, 3).holds(key)] for i in (1, 2, 3)]
-    assert sorted(key for part in held for key in part) == sorted(keys)
-    assert min(map(len, held)) > 60
 
 
 def test_a_study_shared_as_parquet_is_the_same_study(

@@ -1,0 +1,31 @@
+"""GGUF files unpacked into checkpoints again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+from icl_local.convert.convert import convert
+from icl_local.convert.model_source import unpack_gguf
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+
+def metadata(path: Path, key: str) -> Any:
+    field = gguf.GGUFReader(path).fields.get(key)
+    return None if field is None else field.contents()
+
+
+def test_gguf_unpacks_into_a_checkpoint_that_converts_back(tiny_gguf: Path, tmp_path: Path) -> None:
+    unpack_gguf(tiny_gguf, tmp_path / "unpacked")
+    made = convert(tmp_path / "unpacked", tmp_path / "again.gguf", type_name="f32")
+    assert made.gate == "passed"
+    before, after = ({t.name: t.data for t in gguf.GGUFReader(p).tensors} for p in (tiny_gguf, made.path))
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    for key in ("tokens", "merges", "pre", "bos_token_id", "eos_token_id"):
+        assert metadata(made.path, f"tokenizer.ggml.{key}") == metadata(tiny_gguf, f"tokenizer.ggml.{key}")

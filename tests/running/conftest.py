@@ -1,0 +1,36 @@
+"""Queries and a model file for runs of tiny models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from icl_local.engine import EngineOptions, quantize
+
+OPTIONS = EngineOptions(parallel=4, threads=1, repack=True)
+
+
+@pytest.fixture
+def query_file(tmp_path: Path) -> Path:
+    path = tmp_path / "queries.jsonl"
+    items = [
+        {
+            "id": i,
+            "instruction": f"Tell number {i} of {'many ' * (i % 5)}things",
+            "task": ["writing"],
+            "category": "regular",
+        }
+        for i in range(24)
+    ]
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    return path
+
+
+@pytest.fixture(scope="session")
+def model(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Q8_0, for which batches change nothing."""
+    path = tmp_path_factory.mktemp("q8") / "tiny-q8.gguf"
+    quantize(tiny_gguf, path, "q8_0")
+    return path

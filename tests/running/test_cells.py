@@ -1,0 +1,104 @@
+"""Cells: decoding settings, queries of a language, prompts and keys."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icl_local.exceptions import ConfigError, InputError, ModelError, UnknownName
+from icl_local.running import CellPlan, Decoding, Shard, load_queries, plan_cells
+
+
+def test_queries_without_a_language_are_english_only(tmp_path: Path, query_file: Path) -> None:
+    assert load_queries(["en"], [str(query_file)])[0].queries[0].language == "en"
+    with pytest.raises(InputError, match="names no language"):
+        load_queries(["es"], [str(query_file)])
+    with pytest.raises(ConfigError, match="no queries in 'es'"):
+        load_queries(["en", "es"], [f"en={query_file}"])
+    assert [s.queries[0].language for s in load_queries(["en", "es"], [str(query_file), f"es={query_file}"])] == [
+        "en",
+        "es",
+    ]
+
+
+def test_unknown_names_are_errors(tiny_gguf: Path, query_file: Path, tmp_path: Path) -> None:
+    sets = load_queries(["en"], [str(query_file)])
+    with pytest.raises(UnknownName, match="no method"):
+        plan_cells([str(tiny_gguf)], ["one-shot"], sets)
+    with pytest.raises((UnknownName, ModelError)):
+        plan_cells([str(tmp_path / "missing.gguf")], ["zero-shot"], sets)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_tokens": 0}, "--max-tokens must be at least 1, not 0"),
+        ({"repetition_penalty": 0.0}, "--repetition-penalty must be above 0, not 0"),
+        ({"repetition_penalty": float("nan")}, "--repetition-penalty must be above 0"),
+        ({"kv_type": "q8_0"}, "--kv-type must be f16 or f32, not 'q8_0'"),
+    ],
+)
+def test_decoding_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Decoding(**settings)
+
+
+def planned(
+    model: Path, query_file: Path, decoding: Decoding, *, method: str = "zero-shot", limit: int = 3
+) -> CellPlan:
+    (cell,) = plan_cells([str(model)], [method], load_queries(["en"], [str(query_file)], limit=limit))
+    return CellPlan(cell, decoding, None)
+
+
+def test_a_key_is_known_before_the_response_and_says_what_the_text_depends_on(
+    tiny_gguf: Path, query_file: Path
+) -> None:
+    plan = planned(tiny_gguf, query_file, Decoding())
+    assert plan.keys == planned(tiny_gguf, query_file, Decoding()).keys
+    for other in (Decoding(max_tokens=7), Decoding(repetition_penalty=1.2), Decoding(kv_type="f16")):
+        assert not plan.keys & planned(tiny_gguf, query_file, other).keys
+    assert not plan.keys & planned(tiny_gguf, query_file, Decoding(), method="urial").keys
+    assert plan.keys < planned(tiny_gguf, query_file, Decoding(), limit=5).keys
+
+
+def test_only_missing_responses_are_requested_with_the_cells_settings(tiny_gguf: Path, query_file: Path) -> None:
+    plan = planned(tiny_gguf, query_file, Decoding(max_tokens=5, repetition_penalty=1.3), method="urial")
+    have = {next(iter(plan.keys))}
+    requests = plan.requests(have)
+    assert {request.id for request in requests} == plan.keys - have
+    assert {(r.max_tokens, r.repetition_penalty) for r in requests} == {(5, 1.3)}
+    assert all(request.stops == ("# Query", "#Query") for request in requests)
+
+
+def test_a_cells_rows_name_each_prompt_frame_and_file_once(tiny_gguf: Path, query_file: Path) -> None:
+    rows = planned(tiny_gguf, query_file, Decoding()).rows()
+    assert Counter(table for table, _ in rows) == {
+        "models": 1, "gguf_files": 1, "datasets": 1, "settings": 1, "queries": 3, "prompts": 1,
+    }  # fmt: skip
+
+
+def test_cells_of_one_file_are_side_by_side(tiny_gguf: Path, query_file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "a copy.gguf"
+    other.write_bytes(tiny_gguf.read_bytes())
+    sets = load_queries(["en"], [str(query_file)])
+    labels = [cell.label for cell in plan_cells([str(tiny_gguf), str(other)], ["zero-shot", "instruct"], sets)]
+    assert sorted(labels) == [
+        "a copy · instruct · en", "a copy · zero-shot · en", "tiny · instruct · en", "tiny · zero-shot · en",
+    ]  # fmt: skip
+    assert [label.split(" ·")[0] for label in labels] in (["tiny"] * 2 + ["a copy"] * 2, ["a copy"] * 2 + ["tiny"] * 2)
+
+
+def test_sample_limit_and_shard_select_queries_in_that_order(query_file: Path) -> None:
+    def ids(**selection: Any) -> list[str]:
+        (found,) = load_queries(["en"], [str(query_file)], **selection)
+        return [query.query_id for query in found.queries]
+
+    assert ids(limit=4) == ["0", "1", "2", "3"]
+    assert ids(limit=4, shard=Shard(2, 2)) == ["1", "3"]
+    assert ids(sample=6, seed=1) == ids(sample=6, seed=1) != ids(sample=6, seed=2)
+    assert ids(sample=6, seed=1, limit=2) == ids(sample=6, seed=1)[:2]
+    with pytest.raises(ConfigError, match="fewer parts"):
+        ids(limit=1, shard=Shard(2, 2))

@@ -1,0 +1,37 @@
+"""A node of a cluster without Ray: its file, and what it hands over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from icl_local.engine.protocol import Completion, Request
+from icl_local.exceptions import ModelError
+from icl_local.identity import sha256_file
+from icl_local.running.cluster_node import Load, NodeWorker
+from tests.running.conftest import OPTIONS
+
+
+def test_another_file_under_the_same_path_is_refused(model: Path) -> None:
+    node = NodeWorker()
+    with pytest.raises(ModelError, match="another file"):
+        node.load(Load(model, "0" * 64, "file", OPTIONS))
+    with pytest.raises(ModelError, match="no /nowhere"):
+        node.load(Load(Path("/nowhere/x.gguf"), "0" * 64, "file", OPTIONS))
+
+
+def test_a_node_hands_over_what_it_finished_and_then_says_it_is_done(model: Path) -> None:
+    node = NodeWorker()
+    node.load(Load(model, sha256_file(model), "file", OPTIONS))
+    node.start([Request(str(i), f"Say {i}", 4) for i in range(6)], {})
+    found: list[Completion] = []
+    over = False
+    while not over:
+        answer = node.poll()
+        found += answer.completions
+        over = answer.over
+    node.unload()
+    assert answer.error is None
+    assert sorted(c.id for c in found) == [str(i) for i in range(6)]
+    assert answer.stats.n_done == 6
