@@ -36,7 +36,8 @@ class GgufInfo:
 
     ``quantization`` is the file's main type as llama.cpp names it (Q4_K_M, F16). ``head_count`` and
     ``head_count_kv`` are the largest over the layers, 0 for a model without attention; ``head_dim`` is a key's
-    length. ``metadata`` holds every key; long arrays are only counted (``LongArray``).
+    length. ``vocab_sha256`` is a digest of the tokenizer: model, pre-tokenizer, token texts, merges, scores, space
+    prefix. ``metadata`` holds every key; long arrays are only counted (``LongArray``).
     """
 
     path: Path
@@ -57,6 +58,7 @@ class GgufInfo:
     bos_token: str | None
     eos_token: str | None
     bytes: int
+    vocab_sha256: str
     metadata: Mapping[str, object]
 
 
@@ -127,6 +129,7 @@ class _Facts:
             bos_token=bos,
             eos_token=self._special_token("eos_token_id", DEFAULT_EOS.get(tokenizer_model)),
             bytes=self._size,
+            vocab_sha256=self._header.vocab_sha256,
             metadata=self._metadata,
         )
 

@@ -8,6 +8,8 @@ of the values is gguf_file.py's business.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import mmap
 import struct
 from array import array
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from icl_local.exceptions import ModelError
+from icl_local.identity import sha256_text
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -33,6 +36,9 @@ MAX_DIMENSIONS = 4
 KEPT_NUMBERS = 1024  # longer arrays of numbers are counted, not kept
 
 TOKENS_KEY = "tokenizer.ggml.tokens"
+# With the same values of these a text becomes the same token ids, special tokens and chat template aside.
+VOCABULARY_ARRAYS = (TOKENS_KEY, "tokenizer.ggml.merges", "tokenizer.ggml.scores")
+VOCABULARY_VALUES = ("tokenizer.ggml.model", "tokenizer.ggml.pre", "tokenizer.ggml.add_space_prefix")
 
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _TYPE_NAMES = {
@@ -81,6 +87,7 @@ class Header:
     metadata: Mapping[str, object]
     tensors: tuple[TensorEntry, ...]
     n_tokens: int
+    vocab_sha256: str
     data_start: int
 
 
@@ -93,6 +100,7 @@ class HeaderReader:
         self._size = size
         self._at = 0
         self._tokens = array("Q")  # the position of each token's length
+        self._arrays: dict[str, str] = {}  # digests of VOCABULARY_ARRAYS
 
     def fail(self, message: str) -> NoReturn:
         raise ModelError(f"{self._path}: {message}")
@@ -111,7 +119,9 @@ class HeaderReader:
         if not isinstance(alignment, int) or alignment <= 0:
             self.fail(f"not a usable GGUF file: general.alignment is {alignment!r}")
         data_start = -(-self._at // alignment) * alignment
-        return Header(metadata, tensors, len(self._tokens), data_start)
+        vocabulary = {key: metadata.get(key) for key in VOCABULARY_VALUES} | self._arrays
+        digest = sha256_text(json.dumps(vocabulary, sort_keys=True, default=str))
+        return Header(metadata, tensors, len(self._tokens), digest, data_start)
 
     def token(self, index: object) -> str | None:
         """Return the text of token ``index``, None if there is no such token."""
@@ -178,7 +188,11 @@ class HeaderReader:
             return self._text(f"the value of {key!r}", MAX_STRING_BYTES)
         if kind != _ARRAY:
             self.fail(f"not a usable GGUF file: key {key!r} has the unknown type {kind}")
-        return self._array(key)
+        start = self._at
+        value = self._array(key)
+        if key in VOCABULARY_ARRAYS:
+            self._arrays[key] = hashlib.sha256(self._data[start : self._at]).hexdigest()
+        return value
 
     def _array(self, key: str) -> object:
         kind, length = self._u32(), self._u64()

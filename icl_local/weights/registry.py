@@ -124,6 +124,7 @@ class ResolvedModel:
             "add_bos": self.info.add_bos,
             "has_chat_template": self.info.chat_template is not None,
             "conversion_id": self.info.metadata.get("icl.conversion_id"),
+            "vocab_sha256": self.info.vocab_sha256,
         }
 
 

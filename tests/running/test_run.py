@@ -72,6 +72,22 @@ def test_the_number_of_parallel_sequences_changes_no_response(
     assert texts[0] == texts[1] == texts[2]
 
 
+def test_every_response_holds_its_tokens_and_the_one_that_ended_it(
+    tmp_path: Path, embedded_model: Path, query_file: Path
+) -> None:
+    db = tmp_path / "x.duckdb"
+    planned = cells.plan_cells([str(embedded_model)], ["zero-shot"], cells.load_queries(["en"], [str(query_file)]))
+    run.run_cells(db, planned[:1], decoding=cells.Decoding(max_tokens=24), probe=False)
+    sql = "select finish_reason, new_tokens, tokens, end_token from raw.responses"
+    found = store.query(db, sql, unsafe=True).rows
+    assert len(found) == 24
+    assert {reason for reason, *_ in found} >= {"eog", "length"}
+    for reason, new_tokens, tokens, end_token in found:
+        assert len(tokens) == new_tokens
+        assert end_token == ("<|im_end|>" if reason == "eog" else None)
+        assert (tokens[-1] == 2) is (reason == "eog")
+
+
 def test_settings_that_change_the_text_make_new_rows(tmp_path: Path, tiny_gguf: Path, query_file: Path) -> None:
     db = tmp_path / "x.duckdb"
     make(db, tiny_gguf, query_file, max_tokens=4)

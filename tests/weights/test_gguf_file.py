@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
 from pathlib import Path
 
@@ -225,6 +226,19 @@ def test_bos_comes_first_where_llama_cpp_would_put_it(
         return
     info = read_info(path)
     assert (info.add_bos, info.bos_token) == expected
+
+
+def test_files_of_one_tokenizer_have_one_digest_of_it(tiny_gguf: Path, tmp_path: Path) -> None:
+    tokenizer = read_info(tiny_gguf).vocab_sha256
+    assert re.fullmatch("[0-9a-f]{64}", tokenizer)
+    other = tmp_path / "other.gguf"
+    build_tiny_gguf(other, seed=1, n_layers=1, chat_template=None)
+    assert read_info(other).vocab_sha256 == tokenizer
+    for old, new in ((b"an", b"aX"), (b"a n", b"a o"), (b"smollm", b"llama3")):  # a token, a merge, the pre-tokenizer
+        length = len(old).to_bytes(8, "little")
+        assert length + old in tiny_gguf.read_bytes()
+        other.write_bytes(tiny_gguf.read_bytes().replace(length + old, length + new))
+        assert read_info(other).vocab_sha256 != tokenizer
 
 
 def large_vocabulary(path: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -95,9 +96,11 @@ def test_rows_hold_the_columns_of_their_tables_and_no_folder(tiny_gguf: Path) ->
 
     model = registry.resolve(str(tiny_gguf), method_kind="chat")
     sql = read_text("db", "migrations/0001_init.sql")
+    added = re.findall(r"alter table raw.(\w+) add column (\w+)", read_text("db", "migrations/0002_evidence.sql"))
     for table, row in (("models", model.model_row()), ("gguf_files", model.file_row())):
         body = sql.split(f"create table raw.{table} (")[1].split("\n);")[0]
-        assert list(row) == [line.split()[0] for line in body.splitlines() if line.strip()]
+        columns = [line.split()[0] for line in body.splitlines() if line.strip()]
+        assert list(row) == columns + [column for altered, column in added if altered == table]
         assert str(tiny_gguf.parent) not in str(row)
 
 
