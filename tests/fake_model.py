@@ -50,31 +50,31 @@ class FakeModel:
         self.n_ctx_seq = n_ctx_seq
         self._sequences = [[] for _ in range(n_sequences)]
 
-    def decode(self, rows: Sequence[BatchToken]) -> None:
+    def decode(self, batch: Sequence[BatchToken]) -> None:
         if self._interrupt_after is not None and len(self.batches) >= self._interrupt_after:
             raise Interrupted
-        self.batches.append(list(rows))
-        ids = [row.sequence for row in rows]
-        assert ids == sorted(ids), "rows must ascend by sequence"
+        self.batches.append(list(batch))
+        ids = [token.sequence for token in batch]
+        assert ids == sorted(ids), "tokens must ascend by sequence"
         assert sorted(set(ids)) == list(range(min(ids), max(ids) + 1)), "sequences must have no gaps"
-        assert len(rows) >= self.min_rows, "a batch must have the least number of rows"
-        wanted = sum(row.logits for row in rows)
-        assert wanted == 0 or wanted >= self.min_rows, "a batch must want logits of the least number of rows"
+        assert len(batch) >= self.min_rows, "a batch must have the least number of tokens"
+        requested = sum(token.logits for token in batch)
+        assert requested == 0 or requested >= self.min_rows, "a batch must request the least number of logits"
         lengths = {ids.count(number) for number in ids}
         assert len(lengths) == 1, "chunks must have one length"
         self._logits = {}
-        for number, row in enumerate(rows):
-            sequence = self._sequences[row.sequence]
-            assert row.position == len(sequence), "positions must go on where the sequence ends"
-            assert row.position < self.n_ctx_seq
-            sequence.append(row.token)
-            if row.logits:
+        for index, token in enumerate(batch):
+            sequence = self._sequences[token.sequence]
+            assert token.position == len(sequence), "positions must go on where the sequence ends"
+            assert token.position < self.n_ctx_seq
+            sequence.append(token.token)
+            if token.logits:
                 logits = np.zeros(256, dtype=np.float32)
                 logits[self._script(sequence)] = 1e6
-                self._logits[number] = logits
+                self._logits[index] = logits
 
-    def logits(self, row: int) -> NDArray[np.float32]:
-        return self._logits[row]
+    def logits(self, index: int) -> NDArray[np.float32]:
+        return self._logits[index]
 
     def copy_sequence(self, source: int, target: int) -> None:
         self._sequences[target] = list(self._sequences[source])

@@ -1,13 +1,13 @@
-"""Which tokens go into the next batch: continuous batching over sequences that share a prompt prefix.
+"""Continuous batching over sequences that share a prompt prefix: the choice of the tokens of the next batch.
 
-Pure scheduling over a ``Model`` (engine/llama.py, or a fake in tests). The rules follow how llama.cpp splits a batch
-when every sequence has a KV stream of its own:
+Pure scheduling over a ``Model`` (engine/llama.py, or a fake in tests). The rules follow from how llama.cpp splits a
+batch when every sequence has its own KV stream:
 
-- active sequences are 0..k-1 without gaps, rows ascend by sequence id: any gap would split the batch in two;
-- prompts are decoded in steps of their own, chunks of equal length side by side;
+- active sequences are 0..k-1 without gaps, tokens ascend by sequence id: any gap would split the batch in two;
+- prompts are decoded in separate steps, chunks of equal length side by side;
 - the common prefix is decoded once, copied to every sequence, and kept there by cutting a finished sequence back;
-- a batch never has fewer than ``min_rows`` rows, nor asks for fewer logits, since some kernels sum differently for
-  few rows and the last layer sees only rows whose logits are wanted;
+- a batch never has fewer than ``min_rows`` tokens, nor requests fewer logits: some kernels sum differently for few
+  rows, and the last layer computes only the rows whose logits are requested;
 - when the queue is empty the last active sequence moves into a gap.
 """
 
@@ -33,7 +33,7 @@ PROGRESS_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class BatchToken:
-    """One token of a batch: its sequence, its position there, and whether its logits are wanted."""
+    """One token of a batch: its sequence, its position there, and whether its logits are requested."""
 
     token: int
     sequence: int
@@ -45,21 +45,21 @@ class Grammar(Protocol):
     """A constraint on the next token."""
 
     def pick(self, logits: NDArray[np.float32]) -> int:
-        """The allowed id with the largest logit."""
+        """Return the allowed id with the largest logit."""
 
     def accept(self, token: int) -> None:
         """Advance by ``token``."""
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Free its memory."""
 
 
 class Interrupted(Exception):
-    """A decode was aborted on request; nothing of the step counts."""
+    """A decode was aborted on request; its step does not count."""
 
 
 class Model(Protocol):
-    """What scheduling needs of a model with an open context."""
+    """The part of a model with an open context that scheduling uses."""
 
     n_ctx_train: int
 
@@ -68,8 +68,8 @@ class Model(Protocol):
     def token_text(self, token: int) -> str: ...
     def is_eog(self, token: int) -> bool: ...
     def open(self, *, n_sequences: int, n_ctx_seq: int) -> None: ...
-    def decode(self, rows: Sequence[BatchToken]) -> None: ...
-    def logits(self, row: int) -> NDArray[np.float32]: ...
+    def decode(self, batch: Sequence[BatchToken]) -> None: ...
+    def logits(self, index: int) -> NDArray[np.float32]: ...
     def copy_sequence(self, source: int, target: int) -> None: ...
     def cut_sequence(self, sequence: int, length: int) -> None: ...
     def save_sequence(self, sequence: int) -> bytes: ...
@@ -78,21 +78,21 @@ class Model(Protocol):
 
 
 class PrefixCache(Protocol):
-    """Where decoded prefixes are kept between calls; keys are token sequences."""
+    """Decoded prefixes, kept between calls; keys are token sequences."""
 
     def get(self, tokens: Sequence[int]) -> bytes | None: ...
     def put(self, tokens: Sequence[int], state: bytes) -> None: ...
 
 
 class LoopWatch(Protocol):
-    """Tells while text grows that its end has become an infinite loop."""
+    """Finds an infinite loop while the text grows; ``append`` returns whether there is one."""
 
     def append(self, text: str) -> bool: ...
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of one generate call: sequences decoded together, context tokens and rows per step."""
+    """Bounds of one generate call: sequences decoded together, most and fewest tokens of a step."""
 
     parallel: int
     n_ubatch: int = 512
@@ -121,7 +121,7 @@ class Slot:
 
 
 def common_prefix(prompts: Sequence[list[int]]) -> list[int]:
-    """Longest common token prefix that leaves every prompt two tokens; empty for fewer than two prompts.
+    """Return the longest common token prefix that leaves every prompt two tokens; empty for fewer than two prompts.
 
     Two, because attention over a chunk of one token runs another kernel than over a chunk of several.
     """
@@ -137,10 +137,10 @@ def common_prefix(prompts: Sequence[list[int]]) -> list[int]:
 
 
 def prefill_steps(remaining: Sequence[tuple[int, int]], *, n_ubatch: int) -> Iterator[list[tuple[int, int]]]:
-    """Steps that decode ``remaining`` [(sequence, tokens left)], ascending by sequence.
+    """Yield the steps that decode ``remaining`` [(sequence, tokens left)], ascending by sequence.
 
-    Yields [(sequence, tokens)] a step: a run of neighbouring sequences with chunks of one length, at most
-    ``n_ubatch`` rows. No chunk has one token unless the whole prompt has: see ``common_prefix``.
+    A step is [(sequence, tokens)]: a run of neighbouring sequences with chunks of one length, at most ``n_ubatch``
+    tokens. No chunk has one token unless the whole prompt has: see ``common_prefix``.
     """
     left = dict(remaining)
     while left:
@@ -159,16 +159,16 @@ def prefill_steps(remaining: Sequence[tuple[int, int]], *, n_ubatch: int) -> Ite
 
 
 def _chunk(left: Sequence[int], most: int) -> int:
-    """Largest common chunk of at least two tokens that leaves nobody exactly one; 0 where there is none."""
+    """Return the largest common chunk of two tokens or more that leaves no sequence exactly one; 0 if there is none."""
     if len(left) == 1 and left[0] == 1:
         return 1
     return next((n for n in range(min(most, *left), 1, -1) if all(x - n != 1 for x in left)), 0)
 
 
 class Generation:
-    """One generate call: iterate for completions, then read ``stats``.
+    """One generate call: iterate for completions, then read ``stats``, its sums.
 
-    Raises Interrupted when the model's decode was aborted; completions yielded before that stand.
+    Raises Interrupted when the model's decode was aborted; completions yielded before that stay valid.
     """
 
     def __init__(
@@ -191,45 +191,21 @@ class Generation:
         self._kv_bytes_per_token = kv_bytes_per_token
         self._active: list[Slot] = []
         self._prefix: list[int] = []
-        self._wanted = self._n_sequences = self._kept = 0
+        self._parallel = self._n_sequences = self._kept = 0
         self._progress_at = 0.0
-        self._done = self._steps = self._prompt_tokens = self._prefilled = self._new = 0
-        self._prefill_seconds = self._decode_seconds = self._wall_seconds = 0.0
-        self._prefix_source = "none"
-        self._n_ctx_seq = 0
-        self._interrupted = False
-
-    @property
-    def stats(self) -> Stats:
-        """Sums so far."""
-        spent = self._prefill_seconds + self._decode_seconds
-        return Stats(
-            n_done=self._done,
-            prompt_tokens=self._prompt_tokens,
-            prefilled_tokens=self._prefilled,
-            new_tokens=self._new,
-            steps=self._steps,
-            wall_seconds=self._wall_seconds,
-            prefill_seconds=self._prefill_seconds,
-            decode_seconds=self._decode_seconds,
-            other_seconds=self._wall_seconds - spent,
-            prefix_tokens=len(self._prefix),
-            prefix_source=self._prefix_source,
-            n_parallel=min(self._limits.parallel, max(1, len(self._requests))),
-            n_ctx_seq=self._n_ctx_seq,
-            kv_bytes=self._kv_bytes,
-            interrupted=self._interrupted,
-        )
+        self.stats = Stats(n_parallel=min(limits.parallel, max(1, len(requests))), prefix_source="none")
 
     def __iter__(self) -> Iterator[Completion]:
         started = time.perf_counter()
         try:
             yield from self._run()
         except Interrupted:
-            self._interrupted = True
+            self.stats.interrupted = True
             raise
         finally:
-            self._wall_seconds = time.perf_counter() - started
+            stats = self.stats
+            stats.wall_seconds = time.perf_counter() - started
+            stats.other_seconds = stats.wall_seconds - stats.prefill_seconds - stats.decode_seconds
             for sequence in self._active:
                 if sequence.grammar is not None:
                     sequence.grammar.close()
@@ -248,16 +224,19 @@ class Generation:
         fitting.sort(key=lambda pair: -len(pair[1]))
         queue = deque(fitting)
         needed = max(min(self._model.n_ctx_train, len(t) + r.max_tokens) for r, t in fitting)
-        self._wanted = min(self._limits.parallel, len(fitting))
-        self._n_sequences = max(self._wanted, self._limits.min_rows)
-        self._n_ctx_seq = -(-(needed + self._limits.min_rows) // 256) * 256
-        self._model.open(n_sequences=self._n_sequences, n_ctx_seq=self._n_ctx_seq)
+        self._parallel = min(self._limits.parallel, len(fitting))
+        self._n_sequences = max(self._parallel, self._limits.min_rows)
+        n_ctx_seq = -(-(needed + self._limits.min_rows) // 256) * 256
+        self.stats.n_ctx_seq = n_ctx_seq
+        self.stats.kv_bytes = self._kv_bytes_per_token * n_ctx_seq * self._n_sequences
+        self._model.open(n_sequences=self._n_sequences, n_ctx_seq=n_ctx_seq)
         if self._limits.share_prefix:
             self._prefix = common_prefix([tokens for _, tokens in fitting])
+            self.stats.prefix_tokens = len(self._prefix)
             self._decode_prefix()
-        while len(self._active) < self._wanted:
+        while len(self._active) < self._parallel:
             self._active.append(self._start(*queue.popleft()))
-        self._prefill(range(self._wanted))
+        self._prefill(range(self._parallel))
         yield from self._collect(queue)
         while self._active:
             self._step()
@@ -268,18 +247,18 @@ class Generation:
             return
         state = self._cache.get(self._prefix) if self._cache is not None else None
         if state is not None and self._model.load_sequence(0, state):
-            self._prefix_source = "cache"
+            self.stats.prefix_source = "cache"
         else:
-            rows = [BatchToken(token, 0, position) for position, token in enumerate(self._prefix)]
+            tokens = [BatchToken(token, 0, position) for position, token in enumerate(self._prefix)]
             position = 0
-            for step in prefill_steps([(0, len(rows))], n_ubatch=self._limits.n_ubatch):
+            for step in prefill_steps([(0, len(tokens))], n_ubatch=self._limits.n_ubatch):
                 count = step[0][1]
-                self._decode(rows[position : position + count], prefill=True)
+                self._decode(tokens[position : position + count], prefill=True)
                 position += count
-            self._prefix_source = "decoded"
+            self.stats.prefix_source = "decoded"
             if self._cache is not None:
                 self._cache.put(self._prefix, self._model.save_sequence(0))
-        for sequence in range(1, self._wanted):
+        for sequence in range(1, self._parallel):
             self._model.copy_sequence(0, sequence)
         self._kept = len(self._prefix)
 
@@ -296,19 +275,19 @@ class Generation:
         )
 
     def _prefill(self, fresh: Sequence[int]) -> None:
-        """Decode the prompts of the fresh sequences past the prefix; each gets its first token."""
+        """Decode the prompts of the fresh sequences past the prefix, and pick the first token of each."""
         remaining = [(s, len(self._active[s].prompt) - self._active[s].past) for s in fresh]
         for step in prefill_steps(remaining, n_ubatch=self._limits.n_ubatch):
-            rows: list[BatchToken] = []
+            batch: list[BatchToken] = []
             last: dict[int, int] = {}
             for number, count in step:
                 sequence = self._active[number]
                 for position in range(sequence.past, sequence.past + count):
                     final = position == len(sequence.prompt) - 1
                     if final:
-                        last[number] = len(rows)
-                    rows.append(BatchToken(sequence.prompt[position], number, position, final))
-            offset = self._decode(rows, prefill=True)
+                        last[number] = len(batch)
+                    batch.append(BatchToken(sequence.prompt[position], number, position, final))
+            offset = self._decode(batch, prefill=True)
             for number, count in step:
                 self._active[number].past += count
                 if number in last:
@@ -316,59 +295,59 @@ class Generation:
 
     def _step(self) -> None:
         """Decode one token of every active sequence and pick the next."""
-        rows = [BatchToken(s.pending, number, s.past, True) for number, s in enumerate(self._active)]
-        offset = self._decode(rows, prefill=False)
+        batch = [BatchToken(s.pending, number, s.past, True) for number, s in enumerate(self._active)]
+        offset = self._decode(batch, prefill=False)
         for number, sequence in enumerate(self._active):
             sequence.past += 1
             self._pick(sequence, offset + number)
         self._report()
 
-    def _decode(self, rows: list[BatchToken], *, prefill: bool) -> int:
-        """Decode the rows, padded to ``min_rows``; returns the index the first of them has in the batch."""
-        before, after = self._padding(rows)
-        batch = [*before, *rows, *after]
-        if any(row.logits for row in batch):  # the last layer and the output projection see these rows alone
+    def _decode(self, tokens: list[BatchToken], *, prefill: bool) -> int:
+        """Decode the tokens, padded to ``min_rows``; return the index of the first of them in the batch."""
+        before, after = self._padding(tokens)
+        batch = [*before, *tokens, *after]
+        if any(token.logits for token in batch):  # the last layer and the output projection compute these rows only
             for i in range(len(batch) - 1, -1, -1):
-                if sum(row.logits for row in batch) >= self._limits.min_rows:
+                if sum(token.logits for token in batch) >= self._limits.min_rows:
                     break
                 batch[i] = replace(batch[i], logits=True)
         started = time.perf_counter()
         self._model.decode(batch)
-        for sequence in {row.sequence for row in (*before, *after)}:
+        for sequence in {token.sequence for token in (*before, *after)}:
             self._model.cut_sequence(sequence, self._past(sequence))
         spent = time.perf_counter() - started
         if prefill:
-            self._prefill_seconds += spent
-            self._prefilled += len(rows)
+            self.stats.prefill_seconds += spent
+            self.stats.prefilled_tokens += len(tokens)
         else:
-            self._decode_seconds += spent
-            self._steps += 1
+            self.stats.decode_seconds += spent
+            self.stats.steps += 1
         return len(before)
 
-    def _padding(self, rows: Sequence[BatchToken]) -> tuple[list[BatchToken], list[BatchToken]]:
-        """Throw-away rows before and after: as many tokens as the step's own, each in a neighbouring sequence.
+    def _padding(self, tokens: Sequence[BatchToken]) -> tuple[list[BatchToken], list[BatchToken]]:
+        """Return throw-away tokens before and after: as many as the step's own, each in a neighbouring sequence.
 
-        They follow what a neighbour holds and are cut off again, which leaves its cells as they were.
+        They follow the neighbour's last token and are cut off again, which leaves its KV cells unchanged.
         """
-        first, last = rows[0].sequence, rows[-1].sequence
-        count = len(rows) // (last - first + 1)
-        lacking = -(-(self._limits.min_rows - len(rows)) // count)
+        first, last = tokens[0].sequence, tokens[-1].sequence
+        count = len(tokens) // (last - first + 1)
+        lacking = -(-(self._limits.min_rows - len(tokens)) // count)
         neighbours = [*range(last + 1, self._n_sequences), *range(first - 1, -1, -1)][: max(0, lacking)]
         padding = [
-            BatchToken(rows[0].token, sequence, self._past(sequence) + i)
+            BatchToken(tokens[0].token, sequence, self._past(sequence) + i)
             for sequence in sorted(neighbours)
             for i in range(count)
         ]
-        return [row for row in padding if row.sequence < first], [row for row in padding if row.sequence > last]
+        return [one for one in padding if one.sequence < first], [one for one in padding if one.sequence > last]
 
     def _past(self, sequence: int) -> int:
-        """Tokens a sequence holds between two steps."""
+        """Return the number of tokens a sequence holds between two steps."""
         if sequence < len(self._active):
             return self._active[sequence].past
-        return self._kept if sequence < self._wanted else 0
+        return self._kept if sequence < self._parallel else 0
 
-    def _pick(self, sequence: Slot, row: int) -> None:
-        logits = self._model.logits(row)
+    def _pick(self, sequence: Slot, index: int) -> None:
+        logits = self._model.logits(index)
         if self._limits.trace:
             sequence.digests.append(hashlib.blake2b(logits.tobytes(), digest_size=8).hexdigest())
         if sequence.grammar is not None:
@@ -380,10 +359,10 @@ class Generation:
         sequence.pending = token
         sequence.tokens.append(token)
         sequence.output += self._model.piece(token)
-        self._new += 1
+        self.stats.new_tokens += 1
 
     def _reason(self, sequence: Slot) -> str | None:
-        """Why the sequence ends with its newest token, or None while it goes on."""
+        """Return the reason for which the sequence ends with its newest token, or None while it goes on."""
         if not sequence.request.ignore_eog and self._model.is_eog(sequence.pending):
             return "eog"
         if sequence.stop is not None:
@@ -400,7 +379,7 @@ class Generation:
         return "length" if len(sequence.tokens) >= sequence.limit else None
 
     def _collect(self, queue: deque[tuple[Request, list[int]]]) -> Iterator[Completion]:
-        """Yield what has ended; refill its sequence from the queue, or close the gap it leaves."""
+        """Yield the completions that have ended; refill their sequences from the queue, or close the gaps."""
         refilled: list[int] | None = None
         while refilled is None or refilled:
             refilled = []
@@ -421,7 +400,7 @@ class Generation:
             self._prefill(refilled)
 
     def _close_gap(self, number: int) -> None:
-        """Move the last active sequence to ``number``, whose own has ended."""
+        """Move the last active sequence to ``number``, which has ended."""
         moved = self._active.pop()
         last = len(self._active)
         if number < last:
@@ -447,8 +426,8 @@ class Generation:
         )
 
     def _finished(self, completion: Completion) -> Completion:
-        self._done += 1
-        self._prompt_tokens += completion.prompt_tokens
+        self.stats.n_done += 1
+        self.stats.prompt_tokens += completion.prompt_tokens
         self._report(force=True)
         return completion
 
@@ -458,8 +437,5 @@ class Generation:
         now = time.perf_counter()
         if force or now - self._progress_at >= PROGRESS_SECONDS:
             self._progress_at = now
-            self._on_progress(DecodeProgress(self._done, len(self._active), self._new, self._kv_bytes))
-
-    @property
-    def _kv_bytes(self) -> int:
-        return self._kv_bytes_per_token * self._n_ctx_seq * self._n_sequences
+            stats = self.stats
+            self._on_progress(DecodeProgress(stats.n_done, len(self._active), stats.new_tokens, stats.kv_bytes))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_local.child_process import ChildEnded, Message, SharedChild
+from icl_local.child_process import ChildEnded, SharedChild
 from icl_local.engine.protocol import UNUSABLE_FILE
 from icl_local.engine.worker import checked, ended_error, start_process
 from icl_local.files import draft_file
@@ -25,9 +25,9 @@ _PROCESS = SharedChild(start_process)
 def tokenize(path: Path, texts: Sequence[str], *, add_special: bool = True) -> list[list[int]]:
     """Return the token ids of each text by the file's own tokenizer; only its vocabulary is loaded.
 
-    With ``add_special`` BOS comes first where the file asks for it. Raises EngineError.
+    With ``add_special`` BOS comes first if the file asks for it. Raises EngineError.
     """
-    found: list[list[int]] = _ask("tokenize", path, texts=list(texts), add_special=add_special)["tokens"]
+    found: list[list[int]] = _run("tokenize", path, texts=list(texts), add_special=add_special)
     return found
 
 
@@ -35,7 +35,7 @@ def prompt_logits(path: Path, token_ids: Sequence[int], *, kv_type: str = "f32")
     """Return the logits [n_tokens, n_vocab] of every position of one prompt. Raises EngineError."""
     with tempfile.TemporaryDirectory(prefix="icl-logits-") as folder:
         out = Path(folder) / "logits.npy"
-        _ask("prompt_logits", path, tokens=[int(token) for token in token_ids], kv_type=kv_type, out=str(out))
+        _run("write_prompt_logits", path, token_ids=list(map(int, token_ids)), kv_type=kv_type, out=str(out))
         logits: NDArray[np.float32] = np.load(out)
     return logits
 
@@ -46,15 +46,14 @@ def quantize(source: Path, target: Path, type_name: str, *, allow_requantize: bo
     Raises ConfigError for an unknown type, EngineError if llama.cpp refuses: a quantised source needs
     ``allow_requantize``.
     """
-    fields = {"type_name": type_name, "allow_requantize": allow_requantize, "threads": threads}
+    options = {"type_name": type_name, "allow_requantize": allow_requantize, "threads": threads}
     with draft_file(target, unique=False) as draft:
-        _ask("quantize", source, target=str(draft.absolute()), **fields)
+        _run("quantize", source, target=str(draft.absolute()), **options)
 
 
 def file_types() -> list[str]:
     """Return the lower-case names of the types that ``quantize`` can write."""
-    names: list[str] = _ask("file_types")["types"]
-    return names
+    return sorted(_run("file_types"))
 
 
 def system_info() -> dict[str, str]:
@@ -62,14 +61,14 @@ def system_info() -> dict[str, str]:
 
     Raises EngineError if it cannot be loaded.
     """
-    facts: dict[str, str] = _ask("system_info")["info"]
+    facts: dict[str, str] = _run("system_info")
     return facts
 
 
-def _ask(task: str, path: Path | None = None, **fields: Any) -> Message:
+def _run(name: str, path: Path | None = None, **arguments: Any) -> Any:
     if path is not None:
-        fields["path"] = str(path.absolute())  # the process keeps the working directory it was started in
+        arguments["path"] = str(path.absolute())  # the process keeps the working directory it was started in
     try:
-        return checked(_PROCESS.ask({"do": task, **fields}))
+        return checked(_PROCESS.ask({"do": "task", "name": name, **arguments}))["result"]
     except ChildEnded as ended:
         raise ended_error(ended, path, "reinstall llama-cpp-python" if path is None else UNUSABLE_FILE) from None

@@ -1,7 +1,7 @@
 """llama.cpp's objects and the only importer of llama_cpp: model, context, grammar, quantisation, build facts.
 
-Meant to live in the worker process (engine/worker.py): llama.cpp aborts the process on some damaged files. Nothing
-here decides what to decode; that is engine/batching.py.
+Runs in the worker process (engine/service.py), because llama.cpp aborts its process on some damaged files.
+engine/batching.py decides what to decode.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def _keep_errors(level: int, text: bytes, _user: Any) -> None:
         _errors.append(" ".join(text.decode("utf-8", "replace").split()))
 
 
-_log_callback = llama_cpp.llama_log_callback(_keep_errors)  # ctypes keeps no reference of its own
+_log_callback = llama_cpp.llama_log_callback(_keep_errors)  # ctypes does not keep a reference
 
 
 def _backend() -> None:
@@ -48,14 +48,13 @@ def _backend() -> None:
 
 
 def _reason() -> str:
-    """Return the first error that llama.cpp logged since the last call: later ones only say that something failed."""
+    """Return the first error logged since ``_errors`` was cleared: later ones only say that something failed."""
     first = next((line for line in _errors if line), "no message")
-    _errors.clear()
     return first.rpartition("error loading model: ")[2]
 
 
 def system_info() -> dict[str, str]:
-    """Build facts: llama_build, cpu_features (the ones switched on), gpu (true | false), package version."""
+    """Return build facts: llama_build, cpu_features (those that are on), gpu (true | false), package, system."""
     _backend()
     raw: str = llama_cpp.llama_print_system_info().decode()
     features = [part.split("=")[0].strip() for part in raw.replace("CPU :", "|").split("|") if "= 1" in part]
@@ -72,17 +71,17 @@ def system_info() -> dict[str, str]:
 def repacks(options: EngineOptions) -> bool:
     """Return whether weights are repacked: by default yes, never with AMX.
 
-    ``use_extra_bufts`` selects llama.cpp's AMX kernels where the CPU reports AMX. They end the process (SIGSEGV on
-    ``ldtilecfg``) on virtual machines that report AMX without giving its tiles.
+    ``use_extra_bufts`` selects llama.cpp's AMX kernels if the CPU reports AMX. They end the process (SIGSEGV on
+    ``ldtilecfg``) on virtual machines that report AMX without its tiles.
     """
     return options.repack is not False and "AMX_INT8" not in system_info()["cpu_features"].split()
 
 
 class LlamaModel:
-    """A loaded GGUF file with, once ``open`` was called, a context of several sequences.
+    """A loaded GGUF file with, after ``open``, a context of several sequences.
 
     ``abort_flag``: address of two bytes; as soon as the first is not NUL, a decode under way stops (CPU only).
-    Raises EngineError where llama.cpp refuses the file or a context does not fit into memory.
+    Raises EngineError if llama.cpp refuses the file or a context does not fit into memory.
     """
 
     def __init__(self, path: Path, options: EngineOptions, *, abort_flag: int = 0, vocab_only: bool = False) -> None:
@@ -115,17 +114,17 @@ class LlamaModel:
         return self.options.kv_type or "f16"
 
     @staticmethod
-    def _gpu_layers(wanted: int | None) -> int:
+    def _gpu_layers(requested: int | None) -> int:
         if not llama_cpp.llama_supports_gpu_offload():
-            if wanted:
+            if requested:
                 raise ConfigError(
                     "this build of llama.cpp has no GPU support; rebuild it (README) or drop --gpu-layers"
                 )
             return 0
-        return -1 if wanted is None else wanted
+        return -1 if requested is None else requested
 
     def info(self, *, n_parallel: int) -> EngineInfo:
-        """What was loaded and chosen."""
+        """Return the facts about the loaded file, the build and the chosen options."""
         system = system_info()
         return EngineInfo(
             llama_build=system["llama_build"],
@@ -156,7 +155,7 @@ class LlamaModel:
             self._context = None
 
     def open(self, *, n_sequences: int, n_ctx_seq: int) -> None:
-        """An empty context of ``n_sequences`` with room for ``n_ctx_seq`` tokens each (a multiple of 256)."""
+        """Make an empty context of ``n_sequences`` with room for ``n_ctx_seq`` tokens each (a multiple of 256)."""
         self._close_context()
         options = self.options
         if self.kv_type not in GGML_TYPES:
@@ -176,6 +175,7 @@ class LlamaModel:
             libc = ctypes.CDLL(None)
             params.abort_callback = ctypes.cast(libc.strlen, llama_cpp.ggml_abort_callback)
             params.abort_callback_data = self._abort_flag
+        _errors.clear()
         self._context = llama_cpp.llama_init_from_model(self._model, params)
         if not self._context:
             raise EngineError(
@@ -187,7 +187,7 @@ class LlamaModel:
         self._n_batch: int = params.n_batch
 
     def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
-        """Token ids; BOS is added where the file asks for it, special tokens in the text are recognised."""
+        """Return token ids; BOS is added if the file asks for it, special tokens in the text are recognised."""
         data = text.encode("utf-8", "replace")
         size = len(data) + 16
         buffer = (llama_cpp.llama_token * size)()
@@ -200,7 +200,7 @@ class LlamaModel:
         return tokens
 
     def piece(self, token: int) -> bytes:
-        """UTF-8 bytes of a token, possibly a part of a character; nothing for control tokens."""
+        """Return the UTF-8 bytes of a token, possibly a part of a character; nothing for control tokens."""
         found = self._pieces.get(token)
         if found is None:
             buffer = ctypes.create_string_buffer(512)
@@ -217,31 +217,32 @@ class LlamaModel:
         return text.decode("utf-8", "replace")
 
     def is_eog(self, token: int) -> bool:
-        """Whether the token ends a generation (EOS, EOT, <|im_end|> ...)."""
+        """Return whether the token ends a generation (EOS, EOT, <|im_end|> ...)."""
         found = self._eog.get(token)
         if found is None:
             found = self._eog[token] = bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
         return found
 
-    def decode(self, rows: Sequence[BatchToken]) -> None:
-        """Run the rows as one batch. Raises Interrupted when aborted, EngineError when llama.cpp refuses."""
-        batch = self._batch
-        batch.n_tokens = len(rows)
-        for i, row in enumerate(rows):
-            batch.token[i] = row.token
-            batch.pos[i] = row.position
-            batch.n_seq_id[i] = 1
-            batch.seq_id[i][0] = row.sequence
-            batch.logits[i] = row.logits
-        status = llama_cpp.llama_decode(self._context, batch)
+    def decode(self, batch: Sequence[BatchToken]) -> None:
+        """Run the tokens as one batch. Raises Interrupted when aborted, EngineError when llama.cpp refuses."""
+        memory = self._batch
+        memory.n_tokens = len(batch)
+        for i, token in enumerate(batch):
+            memory.token[i] = token.token
+            memory.pos[i] = token.position
+            memory.n_seq_id[i] = 1
+            memory.seq_id[i][0] = token.sequence
+            memory.logits[i] = token.logits
+        _errors.clear()
+        status = llama_cpp.llama_decode(self._context, memory)
         if status == 2:
             raise Interrupted
         if status != 0:
             raise EngineError(f"llama.cpp could not decode a batch (status {status}): {_reason()}")
 
-    def logits(self, row: int) -> NDArray[np.float32]:
-        """Logits [n_vocab] of batch row ``row``: llama.cpp's own memory, valid until the next decode."""
-        pointer = llama_cpp.llama_get_logits_ith(self._context, row)
+    def logits(self, index: int) -> NDArray[np.float32]:
+        """Return the logits [n_vocab] of batch token ``index``: llama.cpp's memory, valid until the next decode."""
+        pointer = llama_cpp.llama_get_logits_ith(self._context, index)
         return np.ctypeslib.as_array(pointer, shape=(self.n_vocab,))
 
     def copy_sequence(self, source: int, target: int) -> None:
@@ -254,19 +255,19 @@ class LlamaModel:
         llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1)
 
     def save_sequence(self, sequence: int) -> bytes:
-        """The KV state of a sequence."""
+        """Return the KV state of a sequence."""
         size = llama_cpp.llama_state_seq_get_size(self._context, sequence)
         buffer = (ctypes.c_uint8 * size)()
         written = llama_cpp.llama_state_seq_get_data(self._context, buffer, size, sequence)
         return bytes(memoryview(buffer)[:written])
 
     def load_sequence(self, sequence: int, state: bytes) -> bool:
-        """Restore what ``save_sequence`` gave; False where llama.cpp does not take it."""
+        """Restore a state of ``save_sequence``; return False if llama.cpp refuses it."""
         buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
         return bool(llama_cpp.llama_state_seq_set_data(self._context, buffer, len(state), sequence))
 
     def grammar(self, text: str) -> LlamaGrammar:
-        """A fresh constraint; raises ConfigError where the grammar does not parse."""
+        """Return a new constraint; raises ConfigError if the grammar does not parse."""
         return LlamaGrammar(self._vocab, text)
 
 
@@ -279,7 +280,7 @@ class LlamaGrammar:
             raise ConfigError(f"llama.cpp does not accept the grammar: {_reason()}")
 
     def pick(self, logits: NDArray[np.float32]) -> int:
-        """The allowed id with the largest logit: the best few are tried first, then the whole vocabulary."""
+        """Return the allowed id with the largest logit: the best few are tried first, then the whole vocabulary."""
         count = min(_GRAMMAR_CANDIDATES, len(logits))
         best = np.argpartition(logits, -count)[-count:]
         best = best[np.lexsort((best, -logits[best]))]
@@ -311,7 +312,7 @@ class LlamaGrammar:
 
 
 def physical_cores() -> int:
-    """Cores this process may use; hyper-threads share units that matrix products saturate, so they count half."""
+    """Return the cores this process may use, hyper-threads as half: they share units that matrix products saturate."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         siblings = Path("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list").read_text()
@@ -321,9 +322,19 @@ def physical_cores() -> int:
     return max(1, math.ceil(usable / per_core))
 
 
-def prompt_logits(path: Path, token_ids: Sequence[int], *, kv_type: str = "f32") -> NDArray[np.float32]:
-    """Logits [n_tokens, n_vocab] of every position of one prompt, decoded in one context."""
-    model = LlamaModel(path, EngineOptions(kv_type=kv_type, repack=False))  # repacked weights are a copy in memory
+def tokenize(path: str, texts: Sequence[str], add_special: bool) -> list[list[int]]:
+    """Return the token ids of each text; only the vocabulary of the file is loaded."""
+    model = LlamaModel(Path(path), EngineOptions(), vocab_only=True)
+    try:
+        return [model.tokenize(text, add_special=add_special) for text in texts]
+    finally:
+        model.close()
+
+
+def write_prompt_logits(path: str, token_ids: Sequence[int], kv_type: str, out: str) -> None:
+    """Write the logits [n_tokens, n_vocab] of every position of one prompt to the .npy file ``out``."""
+    # not repacked: repacked weights are a second copy in memory
+    model = LlamaModel(Path(path), EngineOptions(kv_type=kv_type, repack=False))
     try:
         model.open(n_sequences=1, n_ctx_seq=-(-len(token_ids) // 256) * 256)
         result = np.empty((len(token_ids), model.n_vocab), dtype=np.float32)
@@ -332,36 +343,27 @@ def prompt_logits(path: Path, token_ids: Sequence[int], *, kv_type: str = "f32")
             model.decode([BatchToken(token, 0, start + i, True) for i, token in enumerate(chunk)])
             for i in range(len(chunk)):
                 result[start + i] = model.logits(i)
-        return result
     finally:
         model.close()
-
-
-def tokenize(path: Path, texts: Sequence[str], *, add_special: bool = True) -> list[list[int]]:
-    """Token ids of each text by the file's own tokenizer; only the vocabulary is loaded."""
-    model = LlamaModel(path, EngineOptions(), vocab_only=True)
-    try:
-        return [model.tokenize(text, add_special=add_special) for text in texts]
-    finally:
-        model.close()
+    np.save(out, result)
 
 
 def file_types() -> dict[str, int]:
-    """GGUF file types that can be written here, by lower-case name; the ones that need an imatrix left out."""
+    """Return the GGUF file types that can be written here by lower-case name, without those that need an imatrix."""
     prefix = "LLAMA_FTYPE_"
-    found = {}
-    for name in dir(llama_cpp):
-        if name.startswith(prefix):
-            short = name.removeprefix(prefix).removeprefix("MOSTLY_").removeprefix("ALL_").lower()
-            found[short] = int(getattr(llama_cpp, name))
     needs_imatrix = ("iq1", "iq2", "q2_k_s", "iq3_xxs")
-    return {n: v for n, v in found.items() if n != "guessed" and not n.startswith(needs_imatrix)}
+    found = {}
+    for constant in dir(llama_cpp):
+        name = constant.removeprefix(prefix).removeprefix("MOSTLY_").removeprefix("ALL_").lower()
+        if constant.startswith(prefix) and name != "guessed" and not name.startswith(needs_imatrix):
+            found[name] = int(getattr(llama_cpp, constant))
+    return found
 
 
-def quantize(source: Path, target: Path, type_name: str, *, allow_requantize: bool = False, threads: int = 0) -> None:
-    """Write ``source`` in another type to ``target``; a failure can leave a part of it.
+def quantize(path: str, target: str, type_name: str, allow_requantize: bool, threads: int) -> None:
+    """Write the file in another type to ``target``; a failure can leave a part of it.
 
-    Raises ConfigError for an unknown type, EngineError if llama.cpp refuses: a quantised source needs
+    Raises ConfigError for an unknown type, EngineError if llama.cpp refuses: a quantised file needs
     ``allow_requantize``.
     """
     _backend()
@@ -372,9 +374,15 @@ def quantize(source: Path, target: Path, type_name: str, *, allow_requantize: bo
     params.ftype = types[type_name.lower()]
     params.allow_requantize = allow_requantize
     params.nthread = threads
-    status = llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(params))
-    if status != 0:
+    _errors.clear()
+    if llama_cpp.llama_model_quantize(os.fsencode(path), os.fsencode(target), ctypes.byref(params)) != 0:
         raise EngineError(
-            f"llama.cpp could not quantise {source.name} to {type_name}: {_reason()};"
+            f"llama.cpp could not quantise {Path(path).name} to {type_name}: {_reason()};"
             " a file that is quantised already needs --allow-requantize"
         )
+
+
+# what engine/file_tasks.py calls by name; arguments and results have a JSON form
+TASKS: dict[str, Callable[..., object]] = {
+    function.__name__: function for function in (tokenize, write_prompt_logits, file_types, quantize, system_info)
+}

@@ -103,7 +103,7 @@ class DecodeProgress:
     kv_bytes: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class Stats:
     """Sums over a generate call. Seconds are wall clock; ``prefilled_tokens`` counts a shared prefix once.
 

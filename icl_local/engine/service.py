@@ -122,34 +122,10 @@ class _Service:
         need = min(longest, self._info.context_length)
         return choose_parallel(self._info, n_ctx_seq=need, kv_type=options.kv_type or "f16", most=options.parallel_most)
 
-    def _do_system_info(self) -> None:
+    def _do_task(self, name: str, **arguments: Any) -> None:
         from icl_local.engine import llama
 
-        self._reply({"info": llama.system_info()})
-
-    def _do_file_types(self) -> None:
-        from icl_local.engine import llama
-
-        self._reply({"types": sorted(llama.file_types())})
-
-    def _do_tokenize(self, path: str, texts: list[str], add_special: bool) -> None:
-        from icl_local.engine import llama
-
-        self._reply({"tokens": llama.tokenize(Path(path), texts, add_special=add_special)})
-
-    def _do_prompt_logits(self, path: str, tokens: list[int], kv_type: str, out: str) -> None:
-        import numpy as np
-
-        from icl_local.engine import llama
-
-        np.save(out, llama.prompt_logits(Path(path), tokens, kv_type=kv_type))
-        self._reply({"written": True})
-
-    def _do_quantize(self, path: str, target: str, type_name: str, allow_requantize: bool, threads: int) -> None:
-        from icl_local.engine import llama
-
-        llama.quantize(Path(path), Path(target), type_name, allow_requantize=allow_requantize, threads=threads)
-        self._reply({"written": True})
+        self._reply({"result": llama.TASKS[name](**arguments)})
 
 
 def _peak_rss_bytes() -> int:
