@@ -94,7 +94,7 @@ class ChildProcess:
 
     @contextlib.contextmanager
     def time_limit(self, seconds: float | None) -> Iterator[None]:
-        """Kill the process where the block takes longer; what waits for it then raises ChildEnded."""
+        """Kill the process if the block takes longer; ``receive`` then raises ChildEnded."""
         if seconds is None:
             yield
             return
@@ -151,13 +151,13 @@ class SharedChild:
 
     @property
     def pid(self) -> int | None:
-        """Process id; None where no process runs."""
+        """Process id; None if no process runs."""
         return self._child.pid if self._child is not None and self._child.alive else None
 
     def ask(self, message: Mapping[str, Any], *, seconds: float | None = None) -> Message:
         """Send one message and return its reply; callers from several threads wait for each other.
 
-        Raises ChildEnded, with ``timed_out`` where the reply took longer than ``seconds``.
+        Raises ChildEnded, with ``timed_out`` if the reply took longer than ``seconds``.
         """
         with self._lock:
             if self._child is None or not self._child.alive:
@@ -182,7 +182,7 @@ class SharedChild:
 def serve(handle: Callable[[Message, Callable[[Message], None]], None]) -> NoReturn:
     """Call ``handle(message, reply)`` for every message until standard input closes; then end the process.
 
-    A thread reads, so that the process ends in the middle of a call too: nobody waits for its result any more.
+    A thread reads, so that the process ends during a call too: its result is of no use any more.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     out = os.fdopen(os.dup(1), "wb")

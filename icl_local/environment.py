@@ -1,4 +1,4 @@
-"""What is installed, and what an extra lacks; read from the package's own metadata."""
+"""Installed dependencies and incomplete extras, read from the package's own metadata."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _DEVELOPERS = {"test", "dev"}
 
 @dataclass(frozen=True)
 class Package:
-    """One dependency: ``extra`` None for the base install, ``version`` None where it is not installed."""
+    """One dependency: ``extra`` None for the base install, ``version`` None if it is not installed."""
 
     name: str
-    wanted: str
+    required: str
     extra: str | None
     version: str | None
 
 
 def packages() -> list[Package]:
-    """Dependencies of the base install and of the extras users choose, in the order setup.cfg has them."""
+    """Return the dependencies of the base install and of the extras for users, in setup.cfg's order."""
     found = []
     for requirement in metadata.requires("icl-local") or []:
         match = _REQUIREMENT.match(requirement)
@@ -31,7 +31,7 @@ def packages() -> list[Package]:
 
 
 def missing_extras() -> dict[str, str]:
-    """Extras with a package missing -> the command that installs them."""
+    """Return extras with a missing package -> the command that installs them."""
     lacking = dict.fromkeys(p.extra for p in packages() if p.extra is not None and p.version is None)
     return {extra: f"pip install 'icl-local[{extra}]'" for extra in lacking if extra is not None}
 

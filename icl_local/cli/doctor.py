@@ -51,7 +51,7 @@ def _installation() -> None:
     console.print_rows(("part", "what"), [*facts, *_llama_cpp()], title="This machine")
     console.print_rows(
         ("package", "wanted", "installed", "for"),
-        [(one.name, one.wanted, one.version or "missing", one.extra or "everything") for one in environment.packages()],
+        [(one.name, one.required, one.version or "missing", one.extra or "all") for one in environment.packages()],
         title="Packages",
     )
     for extra, remedy in environment.missing_extras().items():

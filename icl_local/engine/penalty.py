@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 
 class Seen:
-    """The distinct token ids of a prompt and its output so far, kept as one int array that grows in place."""
+    """The distinct token ids of a prompt and its output so far, in one int array that grows in place."""
 
     def __init__(self, tokens: Iterable[int]) -> None:
         distinct = dict.fromkeys(tokens)
@@ -50,6 +50,6 @@ def penalise(logits: NDArray[np.float32], seen: NDArray[np.int64], penalty: floa
 
 
 def greedy(logits: NDArray[np.float32], seen: NDArray[np.int64], penalty: float) -> int:
-    """The id of the largest penalised logit, the lowest id on a tie; ``logits`` [n_vocab] is changed in place."""
+    """Return the id of the largest penalised logit, the lowest on a tie; ``logits`` [n_vocab] changes in place."""
     penalise(logits, seen, penalty)
     return int(logits.argmax())

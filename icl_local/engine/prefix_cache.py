@@ -1,8 +1,8 @@
 """Decoded prompt prefixes, kept in memory across cells and on disk across runs.
 
 A prefix state is llama.cpp's KV state of one sequence: restoring it gives the same bits as decoding the prefix. The
-folder is bounded; the least recently used file goes first. A file is named by a hash over the weights, the build, the
-settings and the tokens, and holds its own SHA-256, so a torn or foreign file is a miss, never a wrong state.
+folder is bounded; the least recently used file is deleted first. A file is named by a hash over the weights, the build,
+the settings and the tokens, and holds its own SHA-256: a torn or foreign file is a miss, never a wrong state.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MEMORY_BYTES = 1 << 30
 
 
 class PrefixCache:
-    """States by token sequence for one loaded model; ``scope`` is what else the state depends on."""
+    """States by token sequence for one loaded model; ``scope`` names everything else that a state depends on."""
 
     def __init__(self, scope: str, folder: Path | None = None) -> None:
         self._scope = scope
@@ -30,7 +30,7 @@ class PrefixCache:
         self._memory: OrderedDict[str, bytes] = OrderedDict()
 
     def get(self, tokens: Sequence[int]) -> bytes | None:
-        """The state decoded for exactly these tokens, or None."""
+        """Return the state decoded for exactly these tokens, or None."""
         key = self._key(tokens)
         if key in self._memory:
             self._memory.move_to_end(key)
@@ -50,7 +50,7 @@ class PrefixCache:
         return state
 
     def put(self, tokens: Sequence[int], state: bytes) -> None:
-        """Keep a state; a folder that cannot be written is passed over, since the state can be made again."""
+        """Keep a state; if the folder cannot be written, in memory only, since the state can be made again."""
         key = self._key(tokens)
         self._remember(key, state)
         if self._folder is None or len(tokens) < MIN_DISK_TOKENS:
@@ -63,7 +63,7 @@ class PrefixCache:
             return
 
     def forget(self) -> None:
-        """Drop what is kept in memory."""
+        """Drop the states in memory."""
         self._memory.clear()
 
     def _remember(self, key: str, state: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What goes into the engine and what comes out: plain values, each with a JSON form for the worker's pipe."""
+"""Requests, results and options of the engine: plain values, each with a JSON form for the worker's pipe."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ UNUSABLE_FILE = "the file is damaged or this version of llama.cpp does not suppo
 class Request:
     """One prompt to complete greedily.
 
-    ``prompt`` is the whole text; the tokenizer adds BOS where the file asks for it. ``repetition_penalty`` follows
+    ``prompt`` is the whole text; the tokenizer adds BOS if the file asks for it. ``repetition_penalty`` follows
     Transformers' rule (engine/penalty.py). ``grammar`` is GBNF with a rule ``root``; the reply is then constrained.
     """
 
@@ -27,13 +27,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """What came of one request.
+    """The result of one request.
 
     ``raw_text``: all generated tokens, control tokens as nothing, a torn last character as U+FFFD; a stop string is
-    still in it. ``finish_reason``: stop | eog | length | prompt_too_long | stopped_on_loop. ``tokens_saved`` counts
-    what stop-on-loop left of the token limit. ``tokens``: the generated ids, the end token included; empty from a
-    server. ``end_token``: the text of the token that ended it (eog only). With ``EngineOptions.trace`` ``digests``
-    holds for each token the BLAKE2b digest (16 hex digits) of the raw logits it was picked from.
+    still in it. ``finish_reason``: stop | eog | length | prompt_too_long | stopped_on_loop. ``tokens_saved``: the rest
+    of the token limit that stop-on-loop left. ``tokens``: the generated ids, with the end token; empty from a server.
+    ``end_token``: the text of the token that ended it (eog only). With ``EngineOptions.trace`` ``digests`` holds for
+    each token the BLAKE2b digest (16 hex digits) of the raw logits it was picked from.
     """
 
     id: str
@@ -49,11 +49,12 @@ class Completion:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How llama.cpp is driven. None means chosen from the file, the memory and the cores of this machine.
+    """Settings of llama.cpp. None means chosen from the file, the memory and the cores of this machine.
 
-    ``kv_unified=False`` gives each sequence a KV stream of its own, ``flash_attn=False`` and ``min_rows`` (rows a
-    batch has at least) keep sums independent of who shares the batch: see engine/exact.py. ``repack`` is llama.cpp's
-    weight repacking, ``kv_type`` f32 | f16. ``parallel`` None: what memory holds, at most ``parallel_most``.
+    ``kv_unified=False`` gives each sequence its own KV stream; ``flash_attn=False`` and ``min_rows`` (the least
+    number of tokens of a batch) keep sums independent of the other sequences: see engine/exact.py. ``repack`` is
+    llama.cpp's weight repacking, ``kv_type`` f32 | f16. ``parallel`` None: as many as memory holds, at most
+    ``parallel_most``.
     """
 
     parallel: int | None = None
@@ -72,13 +73,13 @@ class EngineOptions:
     prefix_cache: str | None = None
 
     def replace(self, **changes: Any) -> EngineOptions:
-        """A copy with some fields changed."""
+        """Return a copy with some fields changed."""
         return EngineOptions(**{**asdict(self), **changes})
 
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What was loaded, with what build, and what was chosen for the options left open."""
+    """The loaded file, the build, and the values chosen for options that were None."""
 
     llama_build: str
     cpu_features: str
@@ -130,15 +131,15 @@ class Stats:
 
 
 def to_json(value: Request | Completion | EngineOptions | EngineInfo | DecodeProgress | Stats) -> dict[str, Any]:
-    """The value's fields as a JSON object."""
+    """Return the value's fields as a JSON object."""
     return asdict(value)
 
 
 def request_from_json(data: dict[str, Any]) -> Request:
-    """A Request back from its JSON object."""
+    """Return the Request of a JSON object."""
     return Request(**{**data, "stops": tuple(data["stops"])})
 
 
 def completion_from_json(data: dict[str, Any]) -> Completion:
-    """A Completion back from its JSON object."""
+    """Return the Completion of a JSON object."""
     return Completion(**{**data, "tokens": tuple(data["tokens"]), "digests": tuple(data["digests"])})

@@ -1,6 +1,6 @@
-"""What a model file is and where it comes from.
+"""Model files and their sources: the registry, the Hugging Face hub, checksums and GGUF headers.
 
-The registry, the Hugging Face hub, checksums and GGUF headers.
+No llama.cpp and no weights are loaded here.
 """
 
 from icl_local.weights.checksum import OnBytes, cache_folder, sha256_of

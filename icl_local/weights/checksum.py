@@ -1,7 +1,7 @@
-"""SHA-256 of large files, remembered, so that 5 GB of weights are not read again for every command.
+"""SHA-256 of large files, remembered so that 5 GB of weights are not read again for every command.
 
 A digest is remembered under the file's path with its size, modification time and inode, in one small JSON file of
-the user's cache folder. Where that folder cannot be written, every call reads the file: slower, never wrong.
+the user's cache folder. If that folder cannot be written, every call reads the file: slower, never wrong.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from pathlib import Path
 from icl_local.files import PRIVATE, write_file
 from icl_local.identity import sha256_file
 
-# (what is being done, bytes done, bytes in all or None where unknown)
+# callback: (description, bytes done, total bytes or None if unknown)
 OnBytes = Callable[[str, int, int | None], None]
 
 # A file changed again within its clock's resolution would keep its time: fresh files are not remembered (git's rule).
 _SETTLED_SECONDS = 2.0
-_WORTH_TELLING = 2**26  # bytes; less is read in a blink
+_SLOW_BYTES = 2**26  # less is read too fast for progress to be useful
 
 
 def cache_folder() -> Path:
-    """Where this program keeps what it can make again: $XDG_CACHE_HOME/icl-local, ~/.cache/icl-local by default."""
+    """Return the folder for files that can be made again: $XDG_CACHE_HOME/icl-local, default ~/.cache/icl-local."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "icl-local"
 
 
 def sha256_of(path: Path, *, on_progress: OnBytes | None = None) -> str:
-    """64 hex digits over the file's bytes, read only where the file is new or has changed. Raises OSError."""
+    """Return 64 hex digits over the file's bytes, read only if the file is new or has changed. Raises OSError."""
     path = path.resolve()
     stat = path.stat()
     known = _load().get(str(path))
     if known is not None and known[:-1] == _marks(stat):
         return str(known[-1])
-    slow = on_progress if stat.st_size >= _WORTH_TELLING else None
+    slow = on_progress if stat.st_size >= _SLOW_BYTES else None
     if slow is not None:
         slow(f"checksum of {path.name}", 0, stat.st_size)
     digest = sha256_file(path)
@@ -47,7 +47,7 @@ def sha256_of(path: Path, *, on_progress: OnBytes | None = None) -> str:
 
 
 def remember(path: Path, digest: str) -> None:
-    """Note a digest that the caller has just computed over the file as it lies there."""
+    """Store a digest that the caller has just computed over the file."""
     path = path.resolve()
     entries = {name: entry for name, entry in _load().items() if os.path.exists(name)}
     entries[str(path)] = [*_marks(path.stat()), digest]
@@ -64,7 +64,7 @@ def _marks(stat: os.stat_result) -> list[int | str]:
 
 
 def _load() -> dict[str, list[int | str]]:
-    """The remembered entries, path -> [size, mtime_ns, inode, digest]; a damaged file counts as an empty one."""
+    """Return the entries, path -> [size, mtime_ns, inode, digest]; a damaged file counts as an empty one."""
     try:
         entries = json.loads((cache_folder() / "checksums.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,12 +1,12 @@
 """Files from the Hugging Face hub: pinned to a commit, resumed after a kill, checked before they are used.
 
-``hf:owner/repo/file.gguf[@revision]`` names a file. The revision is resolved to a commit, which is what gets recorded;
-the bytes are compared with the checksum the hub publishes (SHA-256 for LFS and Xet files, git's SHA-1 for small ones).
-The file ends up in huggingface_hub's own cache, where every other tool finds it.
+``hf:owner/repo/file.gguf[@revision]`` names a file. The revision is resolved to a commit, which is recorded; the bytes
+are compared with the checksum that the hub publishes (SHA-256 for LFS and Xet files, git's SHA-1 for small ones). The
+file is stored in huggingface_hub's own cache, where every other tool finds it.
 
-The transfer itself is done here: hf_hub_download (2.4) throws a partial file away when its process ends and compares
-sizes only, which costs gigabytes after each Ctrl-C. The partial file is kept beside its final place, continued with a
-Range request, and renamed once its checksum is right.
+The transfer is done here: hf_hub_download (2.4) deletes a partial file when its process ends and compares sizes only,
+which costs gigabytes after each Ctrl-C. Here the partial file stays beside its final place, continues with a Range
+request, and is renamed once its checksum is right.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 from icl_local.exceptions import DiskFull, HubError, IclError
@@ -57,11 +57,11 @@ class HubFile:
 
     @property
     def source(self) -> str:
-        """What is recorded of it: hf:owner/repo/file@commit."""
+        """The recorded source: hf:owner/repo/file@commit."""
         return f"hf:{self.repo}/{self.filename}@{self.commit}"
 
     def copy_to(self, target: Path) -> None:
-        """Copy the file out of the cache; one that is there with other contents stays. Raises HubError."""
+        """Copy the file out of the cache; an existing file with other contents stays. Raises HubError."""
         try:
             if target.exists():
                 if sha256_file(target) != sha256_file(self.path):
@@ -83,12 +83,12 @@ class HubFolder:
 
     @property
     def source(self) -> str:
-        """What is recorded of it: hf:owner/repo@commit."""
+        """The recorded source: hf:owner/repo@commit."""
         return f"hf:{self.repo}@{self.commit}"
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _Target:
     repo: str
     filename: str
     revision: str | None
@@ -99,35 +99,45 @@ class _Wanted:
         return f"hf:{self.repo}{file}" + (f"@{self.revision}" if self.revision else "")
 
     @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments by which huggingface_hub's functions find the file."""
+        return {
+            "repo_id": self.repo,
+            "filename": self.filename,
+            "revision": self.revision,
+            "repo_type": self.repo_type,
+        }
+
+    @property
     def page(self) -> str:
         return f"https://huggingface.co/{'datasets/' if self.repo_type == 'dataset' else ''}{self.repo}"
 
 
 def fetch(reference: str, *, on_progress: OnBytes | None = None) -> HubFile:
-    """The model file that ``hf:owner/repo/file.gguf[@revision]`` names. Raises HubError or DiskFull."""
+    """Return the model file that ``hf:owner/repo/file.gguf[@revision]`` names. Raises HubError or DiskFull."""
     return _fetch(_parse(reference), on_progress)
 
 
 def fetch_dataset_file(
     repo: str, filename: str, *, revision: str | None = None, on_progress: OnBytes | None = None
 ) -> HubFile:
-    """One file of a dataset repository, with the same guarantees. Raises HubError or DiskFull."""
-    return _fetch(_Wanted(repo, filename, revision, "dataset"), on_progress)
+    """Return one file of a dataset repository, with the same guarantees. Raises HubError or DiskFull."""
+    return _fetch(_Target(repo, filename, revision, "dataset"), on_progress)
 
 
 def fetch_folder(
     repo: str, patterns: Sequence[str], *, revision: str | None = None, on_progress: OnBytes | None = None
 ) -> HubFolder:
-    """The files of a model repository whose names match one of ``patterns`` (fnmatch), such as a checkpoint's.
+    """Return the files of a model repository whose names match one of ``patterns`` (fnmatch), such as a checkpoint's.
 
-    Same guarantees, file by file. Raises HubError (also where nothing matches) or DiskFull.
+    Same guarantees, file by file. Raises HubError (also if nothing matches) or DiskFull.
     """
     from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined]
 
-    wanted = _Wanted(repo, "", revision, "model")
-    with _told(wanted):
-        commit = _commit(wanted)
+    target = _Target(repo, "", revision, "model")
+    with _hub_errors(target):
+        commit = _commit(target)
         try:
             names = HfApi(endpoint=constants.ENDPOINT).list_repo_files(repo, revision=commit)
         except (HTTPError, OfflineModeIsEnabled) as error:
@@ -138,72 +148,66 @@ def fetch_folder(
             return HubFolder(Path(kept), repo, commit)
     names = [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
     if not names:
-        raise HubError(f"{wanted}: the repository has no file like {', '.join(patterns)}; see {wanted.page}/tree/main")
-    files = [_fetch(_Wanted(repo, name, commit, "model"), on_progress) for name in names]
+        raise HubError(f"{target}: the repository has no file like {', '.join(patterns)}; see {target.page}/tree/main")
+    files = [_fetch(_Target(repo, name, commit, "model"), on_progress) for name in names]
     folder = files[0].path.parents[names[0].count("/")]
     return HubFolder(folder, repo, commit)
 
 
 def fetch_just_eval(*, on_progress: OnBytes | None = None) -> HubFile:
-    """The 1,000 queries of Just-Eval-Instruct, JSON lines. Raises HubError or DiskFull."""
+    """Return the 1,000 queries of Just-Eval-Instruct, JSON lines. Raises HubError or DiskFull."""
     return fetch_dataset_file(JUST_EVAL_REPO, JUST_EVAL_FILE, on_progress=on_progress)
 
 
 def cached(reference: str) -> Path | None:
-    """Where the model file ``reference`` lies in the cache, None where it is not; asks no server."""
+    """Return the path of the model file ``reference`` in the cache, None if it is not there; asks no server."""
     return _in_cache(_parse(reference))
 
 
 def cached_just_eval() -> Path | None:
-    """Where Just-Eval-Instruct lies in the cache, None where it is not; asks no server."""
-    return _in_cache(_Wanted(JUST_EVAL_REPO, JUST_EVAL_FILE, None, "dataset"))
+    """Return the path of Just-Eval-Instruct in the cache, None if it is not there; asks no server."""
+    return _in_cache(_Target(JUST_EVAL_REPO, JUST_EVAL_FILE, None, "dataset"))
 
 
-def _parse(reference: str) -> _Wanted:
+def _parse(reference: str) -> _Target:
     match = _REFERENCE.fullmatch(reference)
     if match is None or ".." in match["file"].split("/"):
         raise HubError(f"{reference!r} is not hf:owner/repo/file.gguf or hf:owner/repo/file.gguf@revision")
-    return _Wanted(match["repo"], match["file"], match["revision"], "model")
+    return _Target(match["repo"], match["file"], match["revision"], "model")
 
 
-def _in_cache(wanted: _Wanted) -> Path | None:
+def _in_cache(target: _Target) -> Path | None:
     from huggingface_hub import constants, try_to_load_from_cache
 
-    found = try_to_load_from_cache(
-        wanted.repo,
-        wanted.filename,
-        cache_dir=constants.HF_HUB_CACHE,
-        revision=wanted.revision,
-        repo_type=wanted.repo_type,
-    )
+    found = try_to_load_from_cache(**target.arguments, cache_dir=constants.HF_HUB_CACHE)
     return Path(found) if isinstance(found, str) else None
 
 
-def _fetch(wanted: _Wanted, on_progress: OnBytes | None) -> HubFile:
-    with _told(wanted):
-        commit = _commit(wanted)
-        pinned = _Wanted(wanted.repo, wanted.filename, commit, wanted.repo_type)
+def _fetch(target: _Target, on_progress: OnBytes | None) -> HubFile:
+    with _hub_errors(target):
+        commit = _commit(target)
+        pinned = _Target(target.repo, target.filename, commit, target.repo_type)
         path = _in_cache(pinned)
         if path is not None:
-            return HubFile(path, wanted.repo, wanted.filename, commit, _verified_cached(path, pinned, on_progress))
+            return HubFile(path, target.repo, target.filename, commit, _verified_cached(path, pinned, on_progress))
         return _download(pinned, on_progress)
 
 
-def _commit(wanted: _Wanted) -> str:
-    """The commit that the wanted revision is now, or was when the hub was last reached."""
+def _commit(target: _Target) -> str:
+    """Return the commit of the target's revision now, or when the hub was last reached."""
     from huggingface_hub import HfApi, constants
 
     api = HfApi(endpoint=constants.ENDPOINT)
     commit = api.resolve_revision(
-        wanted.repo, repo_type=wanted.repo_type, revision=wanted.revision, cache_dir=constants.HF_HUB_CACHE
+        target.repo, repo_type=target.repo_type, revision=target.revision, cache_dir=constants.HF_HUB_CACHE
     ).resolved
     if not _COMMIT.fullmatch(commit):
-        raise HubError(f"{wanted}: the server names {commit!r} as its commit; check HF_ENDPOINT")
+        raise HubError(f"{target}: the server names {commit!r} as its commit; check HF_ENDPOINT")
     return commit
 
 
-def _verified_cached(path: Path, wanted: _Wanted, on_progress: OnBytes | None) -> str | None:
-    """SHA-256 of a file found in the cache, after comparing it with the checksum its blob is named by."""
+def _verified_cached(path: Path, target: _Target, on_progress: OnBytes | None) -> str | None:
+    """Return the SHA-256 of a cached file, after comparing it with the checksum that names its blob."""
     blob = path.resolve()
     if blob.parent.name != "blobs" or len(blob.name) != 64:
         return None
@@ -212,45 +216,34 @@ def _verified_cached(path: Path, wanted: _Wanted, on_progress: OnBytes | None) -
         aside = blob.with_name(blob.name + ".damaged")
         os.replace(blob, aside)
         path.unlink(missing_ok=True)
-        raise HubError(f"{wanted}: the cached copy is damaged; it was set aside as {aside}; run again to fetch it anew")
+        raise HubError(
+            f"{target}: the cached copy is damaged; it was set aside as {aside}; run again to fetch it again"
+        )
     return digest
 
 
-def _download(wanted: _Wanted, on_progress: OnBytes | None) -> HubFile:
+def _download(target: _Target, on_progress: OnBytes | None) -> HubFile:
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.file_download import repo_folder_name
 
-    url = hf_hub_url(
-        wanted.repo,
-        wanted.filename,
-        repo_type=wanted.repo_type,
-        revision=wanted.revision,
-        endpoint=constants.ENDPOINT,
-    )
+    url = hf_hub_url(**target.arguments, endpoint=constants.ENDPOINT)
     metadata = get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
     etag = metadata.etag or ""
     if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", etag) or metadata.size is None:
-        raise HubError(f"{wanted}: the server publishes no checksum or size for it; check HF_ENDPOINT")
-    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=wanted.repo, repo_type=wanted.repo_type)
+        raise HubError(f"{target}: the server publishes no checksum or size for it; check HF_ENDPOINT")
+    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=target.repo, repo_type=target.repo_type)
     blob = folder / "blobs" / etag
     blob.parent.mkdir(parents=True, exist_ok=True)
-    digest = _transfer(url, blob, metadata, wanted, on_progress)
-    # The blob is in its place: this only links it under its commit, and sees that its name is a safe one.
-    path = hf_hub_download(
-        wanted.repo,
-        wanted.filename,
-        repo_type=wanted.repo_type,
-        revision=wanted.revision,
-        cache_dir=constants.HF_HUB_CACHE,
-        endpoint=constants.ENDPOINT,
-    )
-    return HubFile(Path(path), wanted.repo, wanted.filename, wanted.revision or "", digest)
+    digest = _transfer(url, blob, metadata, target, on_progress)
+    # The blob is in its place: this only links it under its commit, and checks that its name is safe.
+    path = hf_hub_download(**target.arguments, cache_dir=constants.HF_HUB_CACHE, endpoint=constants.ENDPOINT)
+    return HubFile(Path(path), target.repo, target.filename, target.revision or "", digest)
 
 
 def _transfer(
-    url: str, blob: Path, metadata: HfFileMetadata, wanted: _Wanted, on_progress: OnBytes | None
+    url: str, blob: Path, metadata: HfFileMetadata, target: _Target, on_progress: OnBytes | None
 ) -> str | None:
-    """Bring the bytes to ``blob``, its SHA-256 in return (None for git's checksums)."""
+    """Bring the bytes to ``blob`` and return its SHA-256 (None for git's checksums)."""
     assert metadata.size is not None
     partial = blob.with_name(blob.name + ".icl-partial")
     with partial.open("ab") as file:
@@ -259,16 +252,16 @@ def _transfer(
         if blob.exists():
             partial.unlink(missing_ok=True)
             return blob.name if len(blob.name) == 64 else None
-        _check_space(wanted, partial.parent, metadata.size - file.tell())
-        _receive(url, file, metadata.size, wanted, on_progress)
+        _check_space(target, partial.parent, metadata.size - file.tell())
+        _receive(url, file, metadata.size, target, on_progress)
         file.flush()
         os.fsync(file.fileno())
         if on_progress is not None:
-            on_progress(f"checksum of {Path(wanted.filename).name}", 0, metadata.size)
+            on_progress(f"checksum of {Path(target.filename).name}", 0, metadata.size)
         if _checksum(partial, blob.name, metadata.size) != blob.name:
             partial.unlink()
             raise HubError(
-                f"{wanted}: the bytes received do not match the hub's checksum and were removed; run again, and "
+                f"{target}: the bytes received do not match the hub's checksum and were removed; run again, and "
                 "suspect a proxy or mirror (HF_ENDPOINT) if it repeats"
             )
         os.replace(partial, blob)
@@ -278,14 +271,14 @@ def _transfer(
     return blob.name
 
 
-def _receive(url: str, file: BinaryIO, size: int, wanted: _Wanted, on_progress: OnBytes | None) -> None:
-    """Append to ``file`` until it has ``size`` bytes; a broken transfer goes on where it stopped."""
+def _receive(url: str, file: BinaryIO, size: int, target: _Target, on_progress: OnBytes | None) -> None:
+    """Append to ``file`` until it has ``size`` bytes; a broken transfer continues where it stopped."""
     from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
 
     failures = 0
     while (at := file.tell()) < size:
         try:
-            _stream(url, file, size, wanted, on_progress)
+            _stream(url, file, size, target, on_progress)
         except HTTPError as error:
             if isinstance(error, HfHubHTTPError) and not _transient(error.response.status_code):
                 raise
@@ -296,10 +289,10 @@ def _receive(url: str, file: BinaryIO, size: int, wanted: _Wanted, on_progress: 
         else:
             failures = 0 if file.tell() > at else failures + 1
             if failures >= _ATTEMPTS:
-                raise HubError(f"{wanted}: the server sends nothing after byte {at:,} of {size:,}; run again later")
+                raise HubError(f"{target}: the server sends nothing after byte {at:,} of {size:,}; run again later")
 
 
-def _stream(url: str, file: BinaryIO, size: int, wanted: _Wanted, on_progress: OnBytes | None) -> None:
+def _stream(url: str, file: BinaryIO, size: int, target: _Target, on_progress: OnBytes | None) -> None:
     from huggingface_hub import constants, get_session
     from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
@@ -314,14 +307,14 @@ def _stream(url: str, file: BinaryIO, size: int, wanted: _Wanted, on_progress: O
             _empty(file)
             return
         hf_raise_for_status(response)
-        if response.status_code != 206:  # the server sends the whole file whatever was asked for
+        if response.status_code != 206:  # the server ignored the Range header and sends the whole file
             _empty(file)
         for chunk in response.iter_bytes(_CHUNK_BYTES):
             file.write(chunk)
             if on_progress is not None:
-                on_progress(Path(wanted.filename).name, file.tell(), size)
+                on_progress(Path(target.filename).name, file.tell(), size)
             if file.tell() > size:
-                return  # more than was announced: the checksum will say no
+                return  # more than was announced: the checksum will not match
 
 
 def _empty(file: BinaryIO) -> None:
@@ -334,7 +327,7 @@ def _transient(status: int) -> bool:
 
 
 def _checksum(path: Path, expected: str, size: int) -> str:
-    """SHA-256, or git's SHA-1 of a blob, whichever ``expected`` is by its length."""
+    """Return the SHA-256, or git's SHA-1 of a blob, whichever ``expected`` is by its length."""
     with path.open("rb") as file:
         if len(expected) == 64:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -344,27 +337,27 @@ def _checksum(path: Path, expected: str, size: int) -> str:
         return digest.hexdigest()
 
 
-def _check_space(wanted: _Wanted, folder: Path, needed: int) -> None:
+def _check_space(target: _Target, folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed + _SPARE_BYTES > free:
         raise DiskFull(
-            f"{wanted} needs {needed / 1e9:.1f} GB more in {folder}, {free / 1e9:.1f} GB are free; "
+            f"{target} needs {needed / 1e9:.1f} GB more in {folder}, {free / 1e9:.1f} GB are free; "
             "free some, or set HF_HOME to another disk"
         )
 
 
 @contextlib.contextmanager
-def _told(wanted: _Wanted) -> Iterator[None]:
-    """Turns whatever huggingface_hub and its HTTP library raise into one line that says what to do.
+def _hub_errors(target: _Target) -> Iterator[None]:
+    """Turn every exception of huggingface_hub and its HTTP library into one line with the next step.
 
-    None of their own texts is repeated: they hold signed URLs.
+    Their own texts are not repeated: they hold signed URLs.
     """
     from huggingface_hub import constants, errors
 
     host = urlsplit(constants.ENDPOINT).hostname or "the hub"
     unknown = (
-        f"{wanted}: there is no such repository, or it is private; check the name at {wanted.page}, and set HF_TOKEN "
-        "where it is private"
+        f"{target}: there is no such repository, or it is private; check the name at {target.page}, and set HF_TOKEN "
+        "if it is private"
     )
     try:
         yield
@@ -372,12 +365,12 @@ def _told(wanted: _Wanted) -> Iterator[None]:
         raise
     except errors.GatedRepoError as error:
         raise HubError(
-            f"{wanted}: access is gated; accept its licence at {wanted.page} and set HF_TOKEN to that account's token"
+            f"{target}: access is gated; accept its licence at {target.page} and set HF_TOKEN to that account's token"
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise HubError(f"{wanted}: there is no such revision; see {wanted.page}/commits") from error
+        raise HubError(f"{target}: there is no such revision; see {target.page}/commits") from error
     except errors.RemoteEntryNotFoundError as error:
-        raise HubError(f"{wanted}: the repository has no such file; see {wanted.page}/tree/main") from error
+        raise HubError(f"{target}: the repository has no such file; see {target.page}/tree/main") from error
     except errors.RepositoryNotFoundError as error:
         raise HubError(unknown) from error
     except errors.HfHubHTTPError as error:
@@ -386,24 +379,24 @@ def _told(wanted: _Wanted) -> Iterator[None]:
             raise HubError(unknown) from error
         if status in (401, 403):
             raise HubError(
-                f"{wanted}: {host} refuses access (HTTP {status}); accept the licence at {wanted.page} and set "
+                f"{target}: {host} refuses access (HTTP {status}); accept the licence at {target.page} and set "
                 "HF_TOKEN to a valid token of that account"
             ) from error
-        raise HubError(f"{wanted}: {host} answers HTTP {status}; run again later") from error
+        raise HubError(f"{target}: {host} answers HTTP {status}; run again later") from error
     except (errors.OfflineModeIsEnabled, errors.RevisionResolutionError, errors.LocalEntryNotFoundError) as error:
         offline = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else f"{host} cannot be reached"
         raise HubError(
-            f"{wanted}: {offline} and the file is not in the cache; connect and run again, or copy the file here and "
+            f"{target}: {offline} and the file is not in the cache; connect and run again, or copy the file here and "
             "name its path"
         ) from error
     except errors.HTTPError as error:  # type: ignore[attr-defined]
         raise HubError(
-            f"{wanted}: the connection to {host} failed ({type(error).__name__}); run again, it goes on from there"
+            f"{target}: the connection to {host} failed ({type(error).__name__}); run again to continue"
         ) from error
     except errors.HFValidationError as error:
-        raise HubError(f"{wanted}: {wanted.repo!r} is no repository name; it is owner/repo") from error
+        raise HubError(f"{target}: {target.repo!r} is not a repository name such as owner/repo") from error
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise DiskFull(f"{wanted}: no space left in {constants.HF_HUB_CACHE}; free some and run again") from error
+            raise DiskFull(f"{target}: no space left in {constants.HF_HUB_CACHE}; free some and run again") from error
         reason = error.strerror or type(error).__name__
-        raise HubError(f"{wanted}: cannot be stored in {constants.HF_HUB_CACHE} ({reason})") from error
+        raise HubError(f"{target}: cannot be stored in {constants.HF_HUB_CACHE} ({reason})") from error

@@ -94,11 +94,11 @@ class ResolvedModel:
 
     @property
     def model_id(self) -> str:
-        """Key of the model, whatever file it comes in: label, variant and dpo."""
+        """Key of the model in any file: label, variant and dpo."""
         return key_of(kind="model", label=self.label, variant=self.variant, dpo=self.dpo)
 
     def model_row(self) -> dict[str, object]:
-        """Row of raw.models."""
+        """Return the row of raw.models."""
         return {
             "model_id": self.model_id,
             "label": self.label,
@@ -110,7 +110,7 @@ class ResolvedModel:
         }
 
     def file_row(self) -> dict[str, object]:
-        """Row of raw.gguf_files; no folder of the user's is in it."""
+        """Return the row of raw.gguf_files, without the user's folders."""
         return {
             "gguf_sha256": self.sha256,
             "file_name": self.path.name,
@@ -129,16 +129,16 @@ class ResolvedModel:
 
 
 def user_models_file() -> Path:
-    """The user's registry: ICL_MODELS_FILE, else models.toml in the user's configuration folder."""
+    """Return the user's registry: ICL_MODELS_FILE, else models.toml in the user's configuration folder."""
     if given := os.environ.get("ICL_MODELS_FILE"):
         return Path(given)
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "icl-local" / "models.toml"
 
 
 def load_registry(user_file: Path | None = None) -> dict[str, FamilySpec]:
-    """All entries by name: the built-in ones, each overridden by what ``user_file`` says of it.
+    """Return all entries by name: the built-in ones, each overridden by its entry in ``user_file``.
 
-    Raises ConfigError where a file cannot be read or holds an unknown key.
+    Raises ConfigError if a file cannot be read or holds an unknown key.
     """
     families = _parse(read_text("models", "registry.toml"), "models/registry.toml", Path())
     path = user_file or user_models_file()
@@ -161,7 +161,7 @@ def resolve(
     models_file: Path | None = None,
     on_progress: OnBytes | None = None,
 ) -> ResolvedModel:
-    """The model that ``name`` means for a method of kind ``completion`` (its base) or ``chat`` (its instruct variant).
+    """Return the model of ``name`` for a method of kind ``completion`` (its base) or ``chat`` (its instruct variant).
 
     ``name`` is hf:owner/repo/file.gguf[@revision], a registry name, or a path. Raises UnknownName, ConfigError (no such
     variant, or no file yet: the message says how to make one), ModelError, HubError.
@@ -171,8 +171,7 @@ def resolve(
     if name in families:
         model = _from_family(families[name], variant, dpo, on_progress)
     elif name.startswith("hf:") or name.endswith(".gguf") or os.sep in name or Path(name).is_file():
-        path, source, sha256 = _file(name, on_progress)
-        model = _resolved(path, source, sha256, path.stem, variant, dpo, None, on_progress)
+        model = _open(name, None, variant, dpo, None, on_progress)
     else:
         close = difflib.get_close_matches(name, families, n=1)
         raise UnknownName(
@@ -190,7 +189,7 @@ def resolve(
 
 
 def local_path(spec: VariantSpec) -> Path | None:
-    """Where the variant's file lies on this disk, None where it is not here; asks no server."""
+    """Return the path of the variant's file on this disk, None if it is not here; asks no server."""
     if spec.gguf is None:
         return None
     if spec.gguf.startswith("hf:"):
@@ -200,7 +199,7 @@ def local_path(spec: VariantSpec) -> Path | None:
 
 
 def state(spec: VariantSpec) -> str:
-    """here | to fetch | to make | not installed (the embedded one) | missing (a path without a file)."""
+    """Return here | to fetch | to make | not installed (the embedded one) | missing (a path without a file)."""
     if local_path(spec) is not None:
         return "here"
     if spec.gguf is None:
@@ -227,9 +226,9 @@ def add(
     label: str | None = None,
     models_file: Path | None = None,
 ) -> Path:
-    """Write ``files`` (variant -> path or hf: reference) under ``name`` into the user's registry; its path in return.
+    """Write ``files`` (variant -> path or hf: reference) under ``name`` into the user's registry; return its path.
 
-    Files are checked before they are written down, other entries are kept. Raises ConfigError or ModelError.
+    Files are checked first; other entries are kept. Raises ConfigError or ModelError.
     """
     path = models_file or user_models_file()
     if not name or name != name.strip() or any(c in name for c in "/\\:,") or name.endswith(".gguf"):
@@ -239,14 +238,14 @@ def add(
     written = {}
     for variant, given in files.items():
         if variant not in VARIANTS:
-            raise ConfigError(f"{variant!r} is no variant; there are {', '.join(VARIANTS)}")
+            raise ConfigError(f"{variant!r} is not a variant; there are {', '.join(VARIANTS)}")
         if not given.startswith("hf:"):
             info = read_info(Path(given).expanduser())
             if variant.startswith("instruct") and info.chat_template is None:
                 raise ModelError(f"{given}: holds no chat template, so it cannot be the {variant} file of {name}")
             given = str(info.path.resolve())
         written[variant] = {"gguf": given}
-    load_registry(path)  # what is there must be readable before it is written again
+    load_registry(path)  # an unreadable registry is not overwritten
     tables = _tables(path.read_text(encoding="utf-8"), str(path)) if path.exists() else {}
     entry = {**tables.get(name, {}), **written}
     if label is not None:
@@ -257,23 +256,22 @@ def add(
 
 
 def _from_family(family: FamilySpec, variant: str, dpo: bool, on_progress: OnBytes | None) -> ResolvedModel:
-    wanted = f"{variant}-dpo" if dpo else variant
-    spec = family.variants.get(wanted)
+    name = f"{variant}-dpo" if dpo else variant
+    spec = family.variants.get(name)
     if spec is None:
         raise ConfigError(
-            f"{family.name} has no {wanted} variant, only {', '.join(family.variants)}; add one with: "
-            f"icl models add {family.name} --{wanted} FILE.gguf"
+            f"{family.name} has no {name} variant, only {', '.join(family.variants)}; add one with: "
+            f"icl models add {family.name} --{name} FILE.gguf"
         )
     if spec.gguf is None:
         also = f"; or use one made by others: --model {spec.also[0]}" if spec.also else ""
-        raise ConfigError(f"no file for {family.name} ({wanted}) yet; make it: {family.recipe(wanted)}{also}")
-    path, source, sha256 = _file(spec.gguf, on_progress)
-    model = _resolved(path, source, sha256, family.label, variant, dpo, family.name, on_progress)
+        raise ConfigError(f"no file for {family.name} ({name}) yet; make it: {family.recipe(name)}{also}")
+    model = _open(spec.gguf, family.label, variant, dpo, family.name, on_progress)
     return replace(model, also_base=spec.stands_in)
 
 
 def _file(reference: str, on_progress: OnBytes | None) -> tuple[Path, str, str | None]:
-    """(path, what is recorded as its source, SHA-256 where it is known already)."""
+    """Return (path, recorded source, SHA-256 if it is known already)."""
     if reference.startswith("hf:"):
         fetched = hub.fetch(reference, on_progress=on_progress)
         return fetched.path, fetched.source, fetched.sha256
@@ -286,32 +284,31 @@ def _file(reference: str, on_progress: OnBytes | None) -> tuple[Path, str, str |
 
 
 def _embedded(reference: str) -> Path | None:
-    """The .gguf file in an installed package's folder; the package is found and not imported."""
+    """Return the .gguf file in an installed package's folder; the package is found and not imported."""
     try:
         spec = importlib.util.find_spec(reference.removeprefix(EMBEDDED))
-    except (ImportError, ValueError):  # a parent package is missing, or it is no name
+    except (ImportError, ValueError):  # a parent package is missing, or it is not a name
         return None
     folders = spec.submodule_search_locations if spec is not None else None
     return next((file for folder in folders or () for file in sorted(Path(folder).glob("*.gguf"))), None)
 
 
-def _resolved(
-    path: Path,
-    source: str,
-    sha256: str | None,
-    label: str,
+def _open(
+    reference: str,
+    label: str | None,
     variant: str,
     dpo: bool,
     registry_name: str | None,
     on_progress: OnBytes | None,
 ) -> ResolvedModel:
+    path, source, sha256 = _file(reference, on_progress)
     info = read_info(path)
     try:
         digest = sha256 or sha256_of(path, on_progress=on_progress)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
-    dpo = dpo or info.metadata.get("icl.dpo") is True  # what `icl convert` writes into a trained model
-    return ResolvedModel(path, info, digest, label, variant, dpo, registry_name, source)
+    dpo = dpo or info.metadata.get("icl.dpo") is True  # `icl convert` writes it into a trained model
+    return ResolvedModel(path, info, digest, label or path.stem, variant, dpo, registry_name, source)
 
 
 def _tables(text: str, file: str) -> dict[str, dict[str, object]]:
@@ -349,7 +346,7 @@ def _variant(table: dict[str, object], file: str, folder: Path, kept: VariantSpe
 
 
 def _toml(tables: Mapping[str, Mapping[str, object]]) -> str:
-    """The user's entries as TOML; JSON's strings, numbers, lists and booleans are TOML's too."""
+    """Return the user's entries as TOML; JSON's strings, numbers, lists and booleans are valid TOML."""
     lines = ["# Models of this user, for icl --model NAME. Written by `icl models add`, which keeps no comments."]
     for name, table in tables.items():
         lines += ["", f"[{_key(name)}]"]

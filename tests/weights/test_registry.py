@@ -163,7 +163,7 @@ def test_what_cannot_be_added_is_told_and_nothing_is_written(
         ("a/b", {"base": str(base_file)}, ConfigError, "cannot be a model's name"),
         ("x.gguf", {"base": str(base_file)}, ConfigError, "cannot be a model's name"),
         ("x", {}, ConfigError, "give at least one file"),
-        ("x", {"bass": str(base_file)}, ConfigError, "is no variant"),
+        ("x", {"bass": str(base_file)}, ConfigError, "is not a variant"),
         ("x", {"base": str(broken)}, ModelError, "not a GGUF file"),
         ("x", {"base": str(tmp_path / "absent.gguf")}, ModelError, "no such file"),
         ("x", {"instruct": str(base_file)}, ModelError, "no chat template"),
@@ -226,7 +226,7 @@ def settled(path: Path) -> Path:
 
 
 def test_a_checksum_is_computed_once_and_again_after_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checksum, "_WORTH_TELLING", 1)
+    monkeypatch.setattr(checksum, "_SLOW_BYTES", 1)
     path = tmp_path / "weights"
     path.write_bytes(b"one")
     settled(path)
