@@ -28,7 +28,7 @@ SMALL = 200  # smaller files are kept by git itself: served by the hub without r
 
 @dataclass
 class FakeHub:
-    """What the two servers serve, how they fail, and what they were asked."""
+    """What the two servers serve, how they fail, and the requests they received."""
 
     commits: dict[str, str] = field(default_factory=lambda: {"main": FIRST})
     files: dict[tuple[str, str], bytes] = field(default_factory=lambda: {(FIRST, FILE): WEIGHTS})
@@ -38,13 +38,13 @@ class FakeHub:
     stall_after: int | None = None  # the CDN stops sending and waits for `go_on`
     ignores_range: bool = False
     go_on: threading.Event = field(default_factory=threading.Event)
-    asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     hub_url: str = ""
     cdn_url: str = ""
 
     def ranges(self) -> list[str | None]:
         """The Range header of every request to the CDN, in order."""
-        return [headers.get("Range") for server, _, headers in self.asked if server == "cdn"]
+        return [headers.get("Range") for server, _, headers in self.requests if server == "cdn"]
 
 
 def handler(state: FakeHub, server: str) -> type[BaseHTTPRequestHandler]:
@@ -66,7 +66,7 @@ def handler(state: FakeHub, server: str) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             path = unquote(urlsplit(self.path).path)
-            state.asked.append((server, f"{self.command} {path}", dict(self.headers)))
+            state.requests.append((server, f"{self.command} {path}", dict(self.headers)))
             if server == "cdn":
                 self.send_weights(path)
             elif match := re.fullmatch(r"/api/(?:models|datasets)/([^/]+/[^/]+)(?:/revision/(.+))?", path):

@@ -1,7 +1,7 @@
 """Code in a text: fenced blocks and bare lines, by the patterns of prompts/detection/code.toml. Pure.
 
-A text is read line by line. What is code is in the data file, with its own version; this module only knows how a rule
-is tried and how a fence is read.
+A text is read line by line. The data file, with its own version, defines code; this module only applies its rules and
+reads fences.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Code:
 
 
 def find_code(text: str, *, include: Collection[str] = ()) -> Code | None:
-    """The first fenced block or line of code in ``text``; ``include`` adds kinds that are off by default: latex.
+    """Return the first fenced block or line of code in ``text``; ``include`` adds kinds that are off by default: latex.
 
     Code in single backquotes within a sentence is a mention, not code; a fence around prose is not code either.
     """
@@ -49,13 +49,13 @@ def find_code(text: str, *, include: Collection[str] = ()) -> Code | None:
 
 
 def patterns_version() -> str:
-    """The version that the data file gives itself."""
+    """Return the version of the data file."""
     return _patterns().version
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """A pattern for lines of one kind, and what must be in a line for it to be tried: its first token, or a string."""
+    """A pattern for lines of one kind, tried on lines with a given first token or a given string."""
 
     kind: str
     strong: bool
@@ -107,7 +107,7 @@ def _patterns() -> _Patterns:
 
 
 class _LineScan:
-    """Finds lines of the default kinds and of the optional kinds asked for."""
+    """Finds lines of the default kinds and of the included optional kinds."""
 
     def __init__(self, include: frozenset[str]) -> None:
         self._patterns = _patterns()
@@ -121,9 +121,9 @@ class _LineScan:
                     self._by_string.setdefault(string, []).append(rule)
 
     def first(self, text: str) -> tuple[int, str] | None:
-        """Where the first code begins, and its kind: a strong line, or the first of enough weak ones.
+        """Return the start of the first code, and its kind: a strong line, or the first of enough weak ones.
 
-        Of two kinds that begin at one line, the one that comes first in the data file.
+        Of two kinds that begin on one line, the one that comes first in the data file.
         """
         found: list[tuple[int, str]] = []
         weak: dict[str, dict[int, set[str]]] = {}  # by kind and start: the patterns that the line fits
@@ -139,7 +139,7 @@ class _LineScan:
         return min(found, key=lambda hit: (hit[0], order.index(hit[1])), default=None)
 
     def _groups(self, kind: str, lines: dict[int, set[str]]) -> Iterator[int]:
-        """Starts of enough weak lines close together that fit two patterns or more: one alone may be a refrain."""
+        """Yield the starts of enough weak lines close together that fit two patterns or more: one may be a refrain."""
         enough = self._patterns.enough[kind]
         starts = sorted(lines)
         for i in range(len(starts) - enough + 1):
@@ -149,7 +149,7 @@ class _LineScan:
                 yield starts[i]
 
     def _lines_to_try(self, text: str) -> Iterator[tuple[int, str, list[_Rule]]]:
-        """(start in the text, line without outer blanks, rules that may fit); some lines come more than once."""
+        """Yield (start in the text, line without outer blanks, rules that may fit); some lines come more than once."""
         longest = self._patterns.line_chars
         start = 0
         for whole in text.split("\n"):
@@ -174,7 +174,7 @@ def _line_scan(include: frozenset[str]) -> _LineScan:
 
 
 def _first_fence(text: str, scan: _LineScan) -> int | None:
-    """Where the first fence begins whose tag names a language or whose lines look like code; a last one may be open."""
+    """Return the start of the first fence with a language tag or with lines of code; the last one may be open."""
     patterns = _patterns()
     opening: re.Match[str] | None = None
 

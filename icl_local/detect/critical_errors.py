@@ -1,6 +1,6 @@
-"""Critical errors of a response, as stored: infinite loops, unintended code; and the language a text is written in.
+"""Critical errors of a response, as stored: infinite loops, unintended code; and the language of a text.
 
-Nothing here knows the query: whether code was unintended is for the views, which know the task. Pure.
+The query is not known here: the views, which know the task, decide whether code was unintended. Pure.
 """
 
 from __future__ import annotations
@@ -9,44 +9,31 @@ import functools
 from collections.abc import Callable
 
 from icl_local.detect.answer import Answer
-from icl_local.detect.code import Code, find_code, patterns_version
-from icl_local.detect.loops import Loop, LoopWatch, find_literal_loop, find_loop, find_loops
+from icl_local.detect.code import find_code, patterns_version
+from icl_local.detect.loops import Loop, find_loops
 
-__all__ = [
-    "Code",
-    "Loop",
-    "LoopWatch",
-    "critical_error_rows",
-    "detector_version",
-    "find_code",
-    "find_literal_loop",
-    "find_loop",
-    "find_loops",
-    "identify_language",
-]
+_ALGORITHM = "2"  # raise it when the algorithm finds other things; the patterns have their own version
 
-_ALGORITHM = "2"  # raise it with every change of what the code finds; the patterns have a version of their own
-
-_LANGUAGE_CHARS = 5_000  # of a text, which settle its language
+_LANGUAGE_CHARS = 5_000  # of a text, enough to identify its language
 _MIN_LETTERS = 10
-# So close to Spanish, French or English that short answers in these would be taken for them.
+# Languages so close to Spanish, French or English that short answers in these would be mistaken for them.
 _LOOK_ALIKES = frozenset(("an", "ext", "gcf", "gcr", "lij", "oc", "pcm", "vec", "wa"))
 
 
 def critical_error_rows(response_id: str, answer: Answer) -> list[dict[str, object]]:
-    """Return the three rows of raw.critical_errors for a response, the errors that were not found included.
+    """Return the three rows of raw.critical_errors for a response, with the errors that were not found.
 
-    Code is looked for in the answer, loops in all that was generated before the stop: a model that goes on for ever
-    after its answer does so too. ``start_char`` counts from the start of the raw text.
+    Code is searched in the answer, loops in all that was generated before the stop: a model that repeats itself
+    without end after its answer loops too. ``start_char`` counts from the start of the raw text.
     """
     literal, loop = find_loops(answer.generated)
     code = find_code(answer.text)
     version = detector_version()
 
     def row(error: str, found: bool, **seen: object) -> dict[str, object]:
-        nothing = dict.fromkeys(("start_char", "unit", "copies", "span", "reaches_end", "kind"))
-        told = {"response_id": response_id, "error": error, "found": found, "detector_version": version}
-        return told | nothing | seen
+        empty = dict.fromkeys(("start_char", "unit", "copies", "span", "reaches_end", "kind"))
+        key = {"response_id": response_id, "error": error, "found": found, "detector_version": version}
+        return key | empty | seen
 
     def loop_row(error: str, loop: Loop | None) -> dict[str, object]:
         if loop is None:
@@ -71,9 +58,9 @@ def critical_error_rows(response_id: str, answer: Answer) -> list[dict[str, obje
 
 
 def identify_language(text: str) -> str | None:
-    """ISO 639 code of the language that most of ``text`` is in, by py3langid (extra ``langid``), without a judge.
+    """Return the ISO 639 code of the main language of ``text``, by py3langid (extra ``langid``), without a judge.
 
-    None where the extra is not installed, where the text has fewer than 10 letters, or where it is no language.
+    None if the extra is not installed, if the text has fewer than 10 letters, or if it is not in a language.
     """
     identifier = _language_identifier()
     head = text[:_LANGUAGE_CHARS].encode("utf-8", "replace").decode("utf-8")
@@ -95,12 +82,5 @@ def _language_identifier() -> Callable[[str], str] | None:
 
 
 def detector_version() -> str:
-    """Version of the algorithms and of the code patterns, such as "1.1": rows of two versions are not comparable."""
+    """Return the version of algorithms and code patterns, such as "1.1"; rows of two versions are not comparable."""
     return f"{_ALGORITHM}.{patterns_version()}"
-
-
-def __getattr__(name: str) -> str:
-    """DETECTOR_VERSION, read on demand so that importing this module reads no file."""
-    if name == "DETECTOR_VERSION":
-        return detector_version()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

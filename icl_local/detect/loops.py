@@ -2,10 +2,10 @@
 than 5 times"). Pure.
 
 The literal reading takes any unit: what the regular expression ``(.+?)\\1{5,}`` with DOTALL finds first. The default
-reading wants a letter or digit in the unit and a run of 50 characters or more, so that rules, table lines and
+reading needs a letter or digit in the unit and a run of 50 characters or more, so that rules, table lines and
 indentation stay out. Both are exact: a run of six copies of a unit of p characters holds two equal neighbouring
-blocks of p at some multiple of 4 p, so a probe at each of those, n/4 ln n probes over all p, misses nothing. Probes
-compare fingerprints (a polynomial hash modulo a prime); what they let through is measured character by character.
+blocks of p at some multiple of 4 p, so a sample at each of those, n/4 ln n samples over all p, misses nothing. Samples
+compare fingerprints (a polynomial hash modulo a prime); what passes is measured character by character.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MIN_SPAN = 50  # characters
 
 _STRIDE = MIN_COPIES - 2  # a run of 6 copies holds a whole pair of blocks at a multiple of this many periods
 _SHORT = 8  # periods up to this are searched directly; beyond, six copies always span 50 characters
-_PROBES = 1 << 18  # probes made at once, which bounds the memory
+_SAMPLES = 1 << 18  # samples taken at once, which bounds the memory
 _PRIME = 2**31 - 1
 _BASE = 1_103_515_245
 
@@ -38,17 +38,17 @@ class Loop:
 
 
 def find_literal_loop(text: str) -> Loop | None:
-    """The leftmost run of six or more copies, of the shortest unit there: what ``(.+?)\\1{5,}`` (DOTALL) finds."""
+    """Return the leftmost run of six or more copies, of the shortest unit: the match of ``(.+?)\\1{5,}`` (DOTALL)."""
     return _Periods(text).first_run(min_span=0, wordy=False)
 
 
 def find_loop(text: str) -> Loop | None:
-    """The leftmost run of six or more copies that spans 50 characters and whose unit has a letter or digit."""
+    """Return the leftmost run of six or more copies that spans 50 characters and whose unit has a letter or digit."""
     return find_loops(text)[1]
 
 
 def find_loops(text: str) -> tuple[Loop | None, Loop | None]:
-    """``(find_literal_loop(text), find_loop(text))`` for little more than the price of one."""
+    """Return ``(find_literal_loop(text), find_loop(text))`` for little more than the cost of one."""
     periods = _Periods(text)
     literal = periods.first_run(min_span=0, wordy=False)
     if literal is None or (literal.span >= MIN_SPAN and any(map(str.isalnum, literal.unit))):
@@ -66,7 +66,7 @@ class _Periods:
         self._powers: NDArray[np.int64] | None = None
 
     def first_run(self, *, min_span: int, wordy: bool) -> Loop | None:
-        """The leftmost qualifying run, the shortest period among those that start there."""
+        """Return the leftmost qualifying run, the shortest period among those that start there."""
         words = None
         if wordy:
             words = np.zeros(len(self.text) + 1, dtype=np.int64)
@@ -79,7 +79,7 @@ class _Periods:
         return Loop(start, unit, (end - start) / period, end - start, end == len(self.text))
 
     def _short_run(self, min_span: int, words: NDArray[np.int64] | None) -> Loop | None:
-        """Over the periods up to ``_SHORT``: every stretch of equal pairs, measured."""
+        """Search the periods up to ``_SHORT``: measure every stretch of equal pairs."""
         best: Loop | None = None
         n = len(self.codes)
         for period in range(1, min(_SHORT, n // MIN_COPIES) + 1):
@@ -95,11 +95,11 @@ class _Periods:
         return best
 
     def _long_run(self, best: Loop | None, words: NDArray[np.int64] | None) -> Loop | None:
-        """Over the longer periods: probe, then widen what can still be a run that starts before ``best``."""
+        """Search the longer periods: sample, then widen each place that can be a run that starts before ``best``."""
         n = len(self.codes)
         low, top = _SHORT + 1, n // MIN_COPIES
         while low <= top:
-            high = min(top + 1, int(low * math.exp(min(30.0, 4 * _PROBES / n))) + 1)
+            high = min(top + 1, int(low * math.exp(min(30.0, 4 * _SAMPLES / n))) + 1)
             starts, periods = self._candidates(np.arange(low, high), n if best is None else best.start, words)
             for j, period in zip(starts.tolist(), periods.tolist(), strict=True):
                 if best is not None and j >= best.start:
@@ -116,7 +116,7 @@ class _Periods:
     def _candidates(
         self, periods: NDArray[np.int64], before: int, words: NDArray[np.int64] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Probes (position, period), by period, whose fingerprints look like five equal pairs of blocks in a row."""
+        """Return samples (position, period), by period, whose fingerprints match five equal pairs in a row."""
         codes = self.codes
         steps = np.minimum(len(codes) - 2 * periods, before + _STRIDE * periods - 1) // (_STRIDE * periods) + 1
         p = np.repeat(periods, steps)
@@ -140,7 +140,7 @@ class _Periods:
         return j[keep], p[keep]
 
     def _same_blocks(self, j: NDArray[np.int64], p: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether codes[j : j + p] and codes[j + p : j + 2 p] have one fingerprint; False outside the text."""
+        """Return whether codes[j : j + p] and codes[j + p : j + 2 p] have one fingerprint; False outside the text."""
         if self._sums is None or self._powers is None:
             self._powers = _powers(len(self.codes))
             self._sums = np.zeros(len(self.codes) + 1, dtype=np.int64)
@@ -154,7 +154,7 @@ class _Periods:
 
 
 def _powers(n: int) -> NDArray[np.int64]:
-    """_BASE ** i mod _PRIME for i < n; every product stays below 2**62."""
+    """Return _BASE ** i mod _PRIME for i < n; every product stays below 2**62."""
     powers = np.ones(n, dtype=np.int64)
     done = 1
     while done < n:
@@ -165,7 +165,7 @@ def _powers(n: int) -> NDArray[np.int64]:
 
 
 def _agree(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> int:
-    """How many leading items of two arrays of equal length agree; looks little further than that."""
+    """Return the number of leading items in which two arrays of equal length agree; reads little further than that."""
     done, size = 0, 64
     while done < len(one):
         breaks = np.flatnonzero(one[done : done + size] != other[done : done + size])
@@ -218,6 +218,6 @@ class LoopWatch:
 
 
 def _needed(size: int) -> NDArray[np.int32]:
-    """By period - 1: how many characters must repeat the one a period before for the run to be a loop."""
+    """Return, by period - 1, how many characters must repeat the one a period before for the run to be a loop."""
     periods = np.arange(1, size + 1, dtype=np.int32)
     return np.maximum((MIN_COPIES - 1) * periods, MIN_SPAN - periods)

@@ -1,4 +1,4 @@
-"""What a model is asked: query sets, methods, languages, prompts and chat templates.
+"""Prompts for a model: query sets, methods, languages and chat templates.
 
 A prompt is built here from a query and the files in prompts/.
 """

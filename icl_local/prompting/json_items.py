@@ -1,6 +1,6 @@
-"""The JSON objects of a file that people exchange, each with the line it begins on, so that errors can name it.
+"""Read the JSON objects of a file, each with the line on which it begins, so that errors can name it.
 
-Read are a JSON list, JSON Lines, and an object whose ``data`` is the list; UTF-8, with or without BOM and CRLF.
+Forms: a JSON list, JSON Lines, and an object whose ``data`` is the list; UTF-8, with or without BOM and CRLF.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SPACE = " \t\n\r"
 
 @dataclass(frozen=True)
 class Item:
-    """One object of ``file`` and the line it begins on, counted from 1."""
+    """One object of ``file`` and the line on which it begins, counted from 1."""
 
     file: str
     line: int
@@ -31,16 +31,16 @@ class Item:
         return f"{self.file}:{self.line}"
 
     def text(self, name: str) -> str:
-        """A required text field; raises InputError where it is missing, no text, or holds what no database keeps."""
+        """Return a required text field; raises InputError if it is missing, not a text, or cannot be stored."""
         value = self.data.get(name)
         if not isinstance(value, str):
-            raise InputError(f"{self.place}: the field `{name}` is {'missing' if value is None else 'no text'}")
+            raise InputError(f"{self.place}: the field `{name}` is {'missing' if value is None else 'not a text'}")
         if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
             raise InputError(f"{self.place}: `{name}` holds a NUL or half of a surrogate pair; remove it")
         return value
 
     def id(self) -> str:
-        """``id`` as text; raises InputError where it is missing, empty, or neither text nor a whole number."""
+        """Return ``id`` as text; raises InputError if it is missing, empty, or neither text nor a whole number."""
         value = self.data.get("id")
         if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
             shown = "no id" if value is None else f"the id {value!r}"
@@ -49,7 +49,7 @@ class Item:
 
 
 def read_file(path: Path) -> list[Item]:
-    """All objects of ``path``. Raises InputError naming file and line: unreadable, not UTF-8, broken, not objects."""
+    """Return all objects of ``path``. Raises InputError, with file and line: unreadable, not UTF-8, broken, other."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -60,7 +60,7 @@ def read_file(path: Path) -> list[Item]:
 
 
 def parse(text: str, file: str) -> list[Item]:
-    """All objects of ``text``; ``file`` is what errors call it."""
+    """Return all objects of ``text``; ``file`` is its name in errors."""
     items = []
     line = counted = 0
     try:
@@ -78,7 +78,7 @@ def parse(text: str, file: str) -> list[Item]:
 
 
 def _is_json_lines(text: str) -> bool:
-    """Whether the first line is an object of its own: one laid out over lines breaks after ``{``, ``[`` or ``,``."""
+    """Return whether the first line is a whole object: one on several lines breaks after ``{``, ``[`` or ``,``."""
     first = text.lstrip(_SPACE).split("\n", 1)[0].rstrip(_SPACE)
     if not first.startswith("{") or first.endswith(("{", "[", ",")):
         return False
@@ -89,9 +89,9 @@ def _is_json_lines(text: str) -> bool:
 
 
 def _json_lines(text: str) -> Iterator[tuple[int, object]]:
-    """(position, value) of every line that is not blank."""
+    """Yield (position, value) of every line that is not blank."""
     position = 0
-    for line in text.split("\n"):  # not splitlines(): U+2028 may stand unescaped in a JSON string
+    for line in text.split("\n"):  # not splitlines(): U+2028 may be unescaped in a JSON string
         if line.strip(_SPACE):
             try:
                 yield position, json.loads(line)
@@ -101,10 +101,10 @@ def _json_lines(text: str) -> Iterator[tuple[int, object]]:
 
 
 def _document(text: str) -> Iterator[tuple[int, object]]:
-    """(position, value) of every element of the list that the whole text is, or holds under ``data``."""
+    """Yield (position, value) of every element of the list that is the whole text, or its ``data``."""
     if not text.strip(_SPACE):
         return
-    whole = json.loads(text)  # all syntax errors are told here: the walk below reads valid JSON only
+    whole = json.loads(text)  # all syntax errors are raised here: the walk below reads valid JSON only
     position = _after_space(text, 0)
     if isinstance(whole, dict) and isinstance(whole.get("data"), list):
         position = _position_of_data(text, position)
@@ -120,7 +120,7 @@ def _document(text: str) -> Iterator[tuple[int, object]]:
 
 
 def _position_of_data(text: str, start: int) -> int:
-    """Where the value of the object's last member ``data`` begins (the last one counts, as in json.loads)."""
+    """Return the position of the value of the object's last member ``data`` (the last one counts, as in json.loads)."""
     found = -1
     position = _after_space(text, start + 1)
     while text[position] != "}":

@@ -1,4 +1,4 @@
-"""Method x language -> the prompt of a query, where its answer stops, and what of the raw text is the answer.
+"""Build the prompt of a query from method and language, and cut the answer out of the raw text.
 
 Everything comes from data files: ``prompts/languages/<code>.toml`` (headings and stop strings), ``prompts/methods/
 <name>.toml`` (kind and text before the query) and the texts they name. A user's folder of the same layout (the
@@ -21,16 +21,16 @@ from icl_local.weights import GgufInfo
 
 COMPLETION, CHAT = "completion", "chat"
 
-# which texts a method of a kind may name
+# the texts that a method of a kind may name
 TEXTS_OF_KIND = {COMPLETION: ("prefix", "block"), CHAT: ("system",)}
 
-# stands for the query while a chat template is rendered; from Unicode's private use area, so no query holds it
+# replaces the query while a chat template is rendered; from Unicode's private use area, so no query holds it
 _PLACEHOLDER = "\ue0c1query\ue0c2"
 
 
 @dataclass(frozen=True)
 class LanguageSpec:
-    """What a language needs: its names, the two headings of a query block, the strings an answer stops at."""
+    """A language: its names, the two headings of a query block, the strings at which an answer stops."""
 
     code: str
     name: str
@@ -42,7 +42,7 @@ class LanguageSpec:
 
 @dataclass(frozen=True)
 class Method:
-    """How a query becomes a prompt.
+    """The rule by which a query becomes a prompt.
 
     ``kind``: completion (raw text for a base model) or chat (the file's own template). ``prefix`` names the text before
     the query block, ``block`` the query block, ``system`` a chat's system message; ``{language}`` in a name is filled.
@@ -58,7 +58,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Prompt:
-    """The whole ``text`` for one query: ``head`` + query + ``tail``, or ``head`` alone where ``tail`` is None."""
+    """The whole ``text`` for one query: ``head`` + query + ``tail``, or ``head`` alone if ``tail`` is None."""
 
     text: str
     head: str
@@ -69,7 +69,7 @@ class Prompt:
 
     @property
     def prompt_id(self) -> str:
-        """Key of method, language, head, tail and stops: one for all queries of a cell where tail is not None."""
+        """Key of method, language, head, tail and stops: the same for all queries of a cell if tail is not None."""
         return key_of(
             kind="prompt", method=self.method, language=self.language, head=self.head, tail=self.tail, stops=self.stops
         )
@@ -84,7 +84,7 @@ class Prompt:
         return find_answer(raw_text, stops=self.stops, prompt_tail=self.tail)
 
     def row(self) -> dict[str, object]:
-        """Row of raw.prompts."""
+        """Return the row of raw.prompts."""
         return {
             "prompt_id": self.prompt_id,
             "method": self.method,
@@ -96,23 +96,23 @@ class Prompt:
 
 
 def languages(overlay: Path | None = None) -> dict[str, LanguageSpec]:
-    """Every language there is a file for, by code. Raises InputError for a file that cannot be used."""
+    """Return every language that has a file, by code. Raises InputError for a file that cannot be used."""
     return {code: language_spec(code, overlay=overlay) for code in _names("languages", overlay)}
 
 
 def methods(overlay: Path | None = None) -> dict[str, Method]:
-    """Every method there is a file for, by name. Raises InputError for a file that cannot be used."""
+    """Return every method that has a file, by name. Raises InputError for a file that cannot be used."""
     return {name: method_spec(name, overlay=overlay) for name in _names("methods", overlay)}
 
 
 def language_spec(code: str, *, overlay: Path | None = None) -> LanguageSpec:
-    """One language. Raises UnknownName, listing those there are, and InputError."""
+    """Return one language. Raises UnknownName, which lists the known ones, and InputError."""
     file, data = _toml("languages", code, overlay)
     return toml_file.build(LanguageSpec, data, file, error=InputError, code=code)
 
 
 def method_spec(name: str, *, overlay: Path | None = None) -> Method:
-    """One method. Raises UnknownName, listing those there are, and InputError."""
+    """Return one method. Raises UnknownName, which lists the known ones, and InputError."""
     file, data = _toml("methods", name, overlay)
     method = toml_file.build(Method, data, file, error=InputError, name=name)
     if method.kind not in TEXTS_OF_KIND:
@@ -131,9 +131,9 @@ def build(
     chat_date: str | None = None,
     overlay: Path | None = None,
 ) -> Prompt:
-    """The prompt of ``query`` by ``method`` in ``language``; ``chat_date`` is YYYY-MM-DD, CHAT_DATE by default.
+    """Return the prompt of ``query`` by ``method`` in ``language``; ``chat_date`` is YYYY-MM-DD, CHAT_DATE by default.
 
-    A chat method renders ``info``'s own template, a completion method never looks at it.
+    A chat method renders ``info``'s own template, a completion method does not use it.
     Raises UnknownName for the names, InputError for prompt files, ModelError for the template.
     """
     how, spec = method_spec(method, overlay=overlay), language_spec(language, overlay=overlay)
@@ -145,7 +145,7 @@ def build(
 
 
 def _completion(method: Method, language: LanguageSpec, overlay: Path | None) -> tuple[str, str]:
-    """Text before and after the query."""
+    """Return the text before and after the query."""
     block = _prompt_text(method, method.block, language.code, overlay)
     for heading in ("query_heading", "answer_heading"):
         block = block.replace(f"{{{heading}}}", getattr(language, heading))
@@ -160,7 +160,10 @@ def _completion(method: Method, language: LanguageSpec, overlay: Path | None) ->
 def _chat(
     instruction: str, method: Method, language: str, info: GgufInfo | None, date: str | None, overlay: Path | None
 ) -> tuple[str, str, str | None]:
-    """The text, and what stands before and after the query; the whole and None where the template changes the query."""
+    """Return the text, its part before the query and its part after it.
+
+    If the template changes the query: the text, the text again, and None.
+    """
     if info is None or info.chat_template is None:
         which = "this model" if info is None else info.path.name
         raise ModelError(f"{which} holds no chat template, which {method.name} needs; use an instruct model's file")

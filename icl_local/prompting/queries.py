@@ -24,7 +24,7 @@ JUST_EVAL = "just-eval"
 SAMPLES = "samples"
 LISTED = ("dataset", "language", "queries", "safety", "where")  # columns of list_sets
 
-# how Just-Eval's source_id begins, up to which id: the set is known by this whatever a file is called
+# the beginning of Just-Eval's source_id for ids below a number: it identifies the set under any file name
 _JUST_EVAL_SOURCES = {
     420: "alpaca_eval-",
     720: "lima-",
@@ -51,7 +51,7 @@ class Query:
 
     @property
     def key(self) -> str:
-        """query_key: data set, id, language and text."""
+        """query_key: a key of data set, id, language and text."""
         return key_of(
             kind="query",
             dataset=self.dataset,
@@ -61,7 +61,7 @@ class Query:
         )
 
     def row(self) -> dict[str, object]:
-        """Row of raw.queries."""
+        """Return the row of raw.queries."""
         return {
             "query_key": self.key,
             "dataset": self.dataset,
@@ -86,7 +86,7 @@ class QuerySet:
     queries: tuple[Query, ...]
 
     def row(self) -> dict[str, object]:
-        """Row of raw.datasets."""
+        """Return the row of raw.datasets."""
         created_at = datetime.now(UTC).isoformat(timespec="microseconds")
         return {"dataset": self.dataset, "source": self.source, "sha256": self.sha256, "created_at": created_at}
 
@@ -94,13 +94,12 @@ class QuerySet:
 def load_file(
     path: Path, *, language: str | None = None, untagged: str | None = None, dataset: str | None = None
 ) -> QuerySet:
-    """A query set from ``path``.
+    """Return the query set of ``path``.
 
-    ``language`` picks the items of that language; items that name none are in it, or in ``untagged``, which picks
-    nothing. ``dataset`` overrides the name, which is just-eval or samples where the items are theirs, else the
-    file's stem.
-    Raises InputError naming file and line: no language, none in the wanted language, a missing or odd field, an id
-    that comes twice.
+    ``language`` selects the items of that language. Items that name no language are in ``language``, or else in
+    ``untagged``, which selects nothing. ``dataset`` overrides the name, which is just-eval or samples if the items are
+    theirs, else the file's stem. Raises InputError with file and line: no language, no item in ``language``, a missing
+    or unusable field, an id that occurs twice.
     """
     items = json_items.read_file(path)
     digest = sha256_file(path)
@@ -110,7 +109,7 @@ def load_file(
 
 
 def samples(language: str, *, overlay: Path | None = None) -> QuerySet:
-    """The project's own twelve queries in ``language``, the same ids in every language. Raises UnknownName."""
+    """Return the project's own twelve queries in ``language``, the same ids in every language. Raises UnknownName."""
     files = resources.names("prompts", "samples", suffix=".jsonl", overlay=overlay)
     known = [name.removesuffix(".jsonl") for name in files]
     if language not in known:
@@ -124,11 +123,11 @@ def samples(language: str, *, overlay: Path | None = None) -> QuerySet:
 
 
 def sample(queries: Sequence[Query], n: int, seed: int = 0) -> list[Query]:
-    """``n`` ids drawn in proportion from every split and, within it, every first task; in the order of ``queries``.
+    """Draw ``n`` ids in proportion from every split and, within it, every first task; in the order of ``queries``.
 
     With several languages at once, ``n`` counts ids, and only ids that every language has are drawn; one language at a
-    time gives the same ids where splits and tasks agree. Every split has at least one id where ``n`` allows. The
-    draw depends on seed and ids alone, not on the order or the text.
+    time gives the same ids if splits and tasks agree. Every split has at least one id if ``n`` allows. The draw
+    depends on seed and ids alone, not on the order or the text.
     """
     if n < 1:
         raise ConfigError(f"a sample needs at least 1 query, not {n}")
@@ -152,7 +151,7 @@ def sample(queries: Sequence[Query], n: int, seed: int = 0) -> list[Query]:
 
 
 def _apportion(sizes: Mapping[str, int], n: int, seed: int, *, at_least: int = 0) -> dict[str, int]:
-    """``n`` places shared in proportion to ``sizes`` by largest remainder, never more than a size."""
+    """Share ``n`` places in proportion to ``sizes`` by largest remainder, never more than a size."""
     total = sum(sizes.values())
     if n >= total:
         return dict(sizes)
@@ -162,7 +161,7 @@ def _apportion(sizes: Mapping[str, int], n: int, seed: int, *, at_least: int = 0
     neediest = sorted(sizes, key=lambda name: (places[name] - exact[name], _draw(seed, name)))
     for name in neediest[: max(0, n - sum(places.values()))]:
         places[name] += 1
-    while sum(places.values()) > n:  # what a small stratum got as its minimum comes from the one most over its share
+    while sum(places.values()) > n:  # the minimum of a small stratum is taken from the one most over its share
         places[max((s for s in neediest if places[s] > floor), key=lambda s: places[s] - exact[s])] -= 1
     return places
 
@@ -173,7 +172,7 @@ def _draw(seed: int, *parts: str) -> str:
 
 def _query_set(
     items: Sequence[Item],
-    where: str,
+    file: str,
     *,
     source: str,
     sha256: str | None,
@@ -182,7 +181,7 @@ def _query_set(
     dataset: str | None,
 ) -> QuerySet:
     if not items:
-        raise InputError(f"{where}: holds no queries")
+        raise InputError(f"{file}: holds no queries")
     name = dataset or _known_set(items) or _stem(source, items, language)
     lines: dict[tuple[str, str], int] = {}
     queries: list[Query] = []
@@ -193,17 +192,17 @@ def _query_set(
             raise InputError(f"{item.place}: id {query.query_id!r} was there on line {lines[identity]} already")
         lines[identity] = item.line
         queries.append(query)
-    wanted = tuple(query for query in queries if language in (None, query.language))
-    if not wanted:
+    selected = tuple(query for query in queries if language in (None, query.language))
+    if not selected:
         others = ", ".join(sorted({query.language for query in queries}))
-        raise InputError(f"{where}: holds no queries in {language!r} (only {others}); give a file in that language")
-    return QuerySet(name, source, sha256, wanted)
+        raise InputError(f"{file}: holds no queries in {language!r} (only {others}); give a file in that language")
+    return QuerySet(name, source, sha256, selected)
 
 
 def query_from_item(item: Item, *, dataset: str, language: str | None) -> Query:
-    """One item as a Query; ``language`` is what items without a ``language`` are in.
+    """Return one item as a Query; ``language`` is the language of items that name none.
 
-    Raises InputError naming file and line.
+    Raises InputError with file and line.
     """
     data = item.data
     instruction = item.text("instruction")
@@ -247,7 +246,7 @@ def _known_set(items: Sequence[Item]) -> str | None:
 
 
 def _stem(source: str, items: Sequence[Item], language: str | None) -> str:
-    """``queries`` for queries.jsonl and for queries.es.jsonl in Spanish, so that a set's languages pair up."""
+    """Return ``queries`` for queries.jsonl and for queries.es.jsonl in Spanish, so that a set's languages pair up."""
     stem = Path(source).stem
     for code in {language, items[0].data.get("language")}:
         stem = stem.removesuffix(f".{code}").removesuffix(f"-{code}").removesuffix(f"_{code}") or stem

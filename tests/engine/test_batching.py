@@ -116,7 +116,7 @@ def test_many_answers_that_end_at_once_need_no_deep_recursion() -> None:
     assert {c.finish_reason for c in done.values()} == {"eog"}
 
 
-def test_a_prompt_that_does_not_fit_is_told_and_the_others_go_on() -> None:
+def test_a_prompt_that_does_not_fit_is_reported_and_the_others_go_on() -> None:
     requests = [*queries(3), Request("long", "y" * 600, 10)]
     done = complete(requests, model=FakeModel(n_ctx_train=512))
     assert done["long"].finish_reason == "prompt_too_long"
@@ -138,7 +138,7 @@ def test_a_decode_that_is_interrupted_keeps_what_was_finished() -> None:
     assert 0 < generation.stats.n_done < 50
 
 
-def test_a_loop_ends_the_answer_when_asked() -> None:
+def test_a_loop_ends_the_answer_on_request() -> None:
     class Watch:
         def __init__(self) -> None:
             self.text = ""

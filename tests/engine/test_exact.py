@@ -1,4 +1,4 @@
-"""The exactness probe: it says yes where batches change nothing, and no where they do."""
+"""The exactness probe: exact where batches change nothing, not exact where they do, and not usable."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 from icl_local import engine, store
 from icl_local.engine import exact, llama
 from icl_local.engine.batching import BatchToken
-from icl_local.engine.prefix_cache import PrefixCache
 from icl_local.engine.protocol import Completion, EngineInfo, EngineOptions, Request, Stats
 from icl_local.engine.worker import Worker
 from icl_local.exceptions import EngineError
@@ -146,29 +145,7 @@ def test_a_result_is_stored_and_found_again(tmp_path: Path, tiny_gguf: Path) -> 
     assert len(stored) == len(results) == 3  # two rows are enough here, so eight are not tried
 
 
-def test_a_prefix_on_disk_gives_the_same_bits(tmp_path: Path, tiny_gguf: Path) -> None:
-    requests = [Request(str(i), "word " * 200 + f"number {i}", 8) for i in range(4)]
-    options = EngineOptions(trace=True, prefix_cache=str(tmp_path / "prefixes"))
-    with Worker(tiny_gguf, options) as worker:
-        first = {c.id: c for c in worker.generate(requests)}
-        assert worker.stats.prefix_source == "decoded"
-    with Worker(tiny_gguf, options) as worker:
-        second = {c.id: c for c in worker.generate(requests)}
-        assert worker.stats.prefix_source == "cache"
-    assert first == second
-
-
-def test_a_torn_prefix_file_is_a_miss(tmp_path: Path) -> None:
-    cache, tokens = PrefixCache("scope", tmp_path), list(range(300))
-    cache.put(tokens, b"state")
-    (path,) = tmp_path.iterdir()
-    assert PrefixCache("scope", tmp_path).get(tokens) == b"state"
-    assert PrefixCache("other", tmp_path).get(tokens) is None
-    path.write_bytes(path.read_bytes()[:-1])
-    assert PrefixCache("scope", tmp_path).get(tokens) is None
-
-
-def test_a_looping_answer_is_ended_when_asked(tiny_gguf: Path) -> None:
+def test_a_looping_answer_is_ended_on_request(tiny_gguf: Path) -> None:
     request = Request("a", "Say it:", 300, grammar='root ::= "again and again " root')
     with Worker(tiny_gguf) as worker:
         (whole,) = worker.generate([request])

@@ -71,7 +71,7 @@ def test_a_grammar_constrains_the_answer(tiny_worker: Worker) -> None:
     assert done.finish_reason == "eog"
 
 
-def test_a_grammar_that_does_not_parse_is_a_told_error(tiny_worker: Worker) -> None:
+def test_a_grammar_that_does_not_parse_is_an_expected_error(tiny_worker: Worker) -> None:
     with pytest.raises(ConfigError, match="grammar"):
         list(tiny_worker.generate([Request("g", "x", 4, grammar="root ::= (")]))
 
@@ -81,7 +81,7 @@ def generate_and_signal(worker: Worker, number: signal.Signals) -> None:
         os.kill(worker.pid, number)
 
 
-def test_a_worker_that_dies_is_a_told_error(tiny_gguf: Path) -> None:
+def test_a_worker_that_dies_is_an_expected_error(tiny_gguf: Path) -> None:
     with Worker(tiny_gguf) as worker:
         with pytest.raises(EngineError, match="SIGKILL"):
             generate_and_signal(worker, signal.SIGKILL)
@@ -89,7 +89,7 @@ def test_a_worker_that_dies_is_a_told_error(tiny_gguf: Path) -> None:
             list(worker.generate(requests()))
 
 
-def test_an_abort_inside_llama_cpp_is_a_told_error(tiny_gguf: Path) -> None:
+def test_an_abort_inside_llama_cpp_is_an_expected_error(tiny_gguf: Path) -> None:
     with Worker(tiny_gguf) as worker, pytest.raises(EngineError, match="SIGABRT"):
         generate_and_signal(worker, signal.SIGABRT)
 
@@ -128,7 +128,7 @@ def test_a_file_that_is_not_gguf_never_reaches_llama_cpp(tmp_path: Path) -> None
         Worker(path)
 
 
-def test_gpu_layers_without_a_gpu_build_is_a_told_error(tiny_gguf: Path) -> None:
+def test_gpu_layers_without_a_gpu_build_is_an_expected_error(tiny_gguf: Path) -> None:
     if engine.system_info()["gpu"] == "true":
         pytest.skip("this build offloads")
     with pytest.raises(ConfigError, match="GPU"):
@@ -137,9 +137,9 @@ def test_gpu_layers_without_a_gpu_build_is_a_told_error(tiny_gguf: Path) -> None
 
 def study_prompts() -> list[Request]:
     """URIAL in three languages, one zero-shot, one longer than a batch of 512 by its query alone."""
-    asked = [("en", "urial", 0), ("es", "urial", 2), ("fr", "urial", 4), ("en", "zero-shot", 1)]
+    requests_to_make = [("en", "urial", 0), ("es", "urial", 2), ("fr", "urial", 4), ("en", "zero-shot", 1)]
     built = []
-    for language, method, number in asked:
+    for language, method, number in requests_to_make:
         query = queries.samples(language).queries[number]
         built.append(prompting.build(query, method=method, language=language).text)
     long = "Summarise: " + " ".join(f"On day {i} the crew saw {i * 7 % 13} whales." for i in range(70))
@@ -152,16 +152,16 @@ def test_every_token_equals_transformers_in_fp32(f32_model: Path) -> None:
     torch = pytest.importorskip("torch")
     from transformers import AutoModelForCausalLM
 
-    asked = study_prompts()
+    requests_to_make = study_prompts()
     with Worker(f32_model, EngineOptions(trace=True)) as worker:
-        alone = {c.id: c for c in worker.generate(asked, parallel=1)}
-        together = {c.id: c for c in worker.generate(asked, parallel=8)}
+        alone = {c.id: c for c in worker.generate(requests_to_make, parallel=1)}
+        together = {c.id: c for c in worker.generate(requests_to_make, parallel=8)}
     assert together == alone
     # The file's own tokenizer gives the ids: Transformers rebuilds one from GGUF without its split of digits.
-    prompts = engine.tokenize(f32_model, [request.prompt for request in asked])
+    prompts = engine.tokenize(f32_model, [request.prompt for request in requests_to_make])
     model = AutoModelForCausalLM.from_pretrained(f32_model.parent, gguf_file=f32_model.name, dtype=torch.float32)
     equal = 0
-    for request, ids in zip(asked, prompts, strict=True):
+    for request, ids in zip(requests_to_make, prompts, strict=True):
         assert len(ids) == alone[request.id].prompt_tokens
         with torch.inference_mode():
             output = model.generate(

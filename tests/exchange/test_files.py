@@ -127,8 +127,8 @@ class TestImport:
         whole = {"id": 1, "instruction": "x", "output": "y", "generator": "m"}
         for changes, message in (
             ({"output": None}, ":2: the field `output` is missing"),
-            ({"output": 3}, ":2: the field `output` is no text"),
-            ({"output": ["a", "b"]}, ":2: the field `output` is no text"),
+            ({"output": 3}, ":2: the field `output` is not a text"),
+            ({"output": ["a", "b"]}, ":2: the field `output` is not a text"),
             ({"instruction": None}, ":2: the field `instruction` is missing"),
             ({"generator": None}, ":2: names no `generator`; say whose outputs"),
             ({"id": []}, r":2: has the id \[\]"),

@@ -47,8 +47,8 @@ def test_the_judge_and_the_translator_need_no_file_of_their_own(overlay: Path) -
     templates = open_templates("published", overlay=overlay)
     assert LANGUAGE_ASPECT in templates.get(split="multi", language="pt").aspects
     assert templates.get(split="safety", language="pt").aspects == ("safety",)
-    asked = TranslationPrompt(source="en", target="pt", overlay=overlay).messages("Hello")[0]["content"]
-    assert "from English into Portuguese" in asked
+    prompt = TranslationPrompt(source="en", target="pt", overlay=overlay).messages("Hello")[0]["content"]
+    assert "from English into Portuguese" in prompt
     (overlay / "judge.multi.pt.txt").write_text('${instruction} ${candidate} {"clarity": {"reason": "", "score": 1}}')
     assert open_templates("published", overlay=overlay).get(split="multi", language="pt").aspects == ("clarity",)
 

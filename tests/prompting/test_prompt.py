@@ -192,7 +192,7 @@ class TestFilesOfOnesOwn:
             ("query_block.txt", "no place", r"query_block\.txt: must hold \{query\} exactly once"),
         ],
     )
-    def test_a_damaged_file_is_told_by_name(self, tmp_path: Path, name: str, text: str, message: str) -> None:
+    def test_a_damaged_file_is_named(self, tmp_path: Path, name: str, text: str, message: str) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
         method = "xx" if name.startswith("methods") else "zero-shot"
@@ -261,6 +261,6 @@ class TestChatPrompts:
         assert (prompt.head, prompt.tail) == (prompt.text, None)
         assert text not in prompt.text or template.count("content") == 2
 
-    def test_a_file_without_template_is_told(self, chat_model: GgufInfo) -> None:
+    def test_a_file_without_template_is_refused(self, chat_model: GgufInfo) -> None:
         with pytest.raises(ModelError, match=r"tiny\.gguf holds no chat template, which instruct needs"):
             build(method="instruct", info=replace(chat_model, chat_template=None))

@@ -52,7 +52,7 @@ def test_a_file_comes_through_the_redirect_pinned_and_checked(fake: FakeHub, tmp
 
 def test_the_token_goes_to_the_hub_and_not_to_the_cdn(fake: FakeHub) -> None:
     hub.fetch(NAME)
-    tokens = {server: {h.get("Authorization", h.get("authorization")) for s, _, h in fake.asked if s == server}
+    tokens = {server: {h.get("Authorization", h.get("authorization")) for s, _, h in fake.requests if s == server}
               for server in ("hub", "cdn")}  # fmt: skip
     assert tokens == {"hub": {f"Bearer {TOKEN}"}, "cdn": {None}}
 
@@ -143,7 +143,7 @@ def test_a_gated_repository_says_licence_and_token(fake: FakeHub, status: int) -
     assert "HF_TOKEN" in said
 
 
-def test_what_does_not_exist_is_told_apart(fake: FakeHub) -> None:
+def test_what_does_not_exist_is_described(fake: FakeHub) -> None:
     assert "no such file" in refused(f"hf:{REPO}/other.gguf")
     assert "no such revision" in refused(f"{NAME}@v7")
     assert "no such repository, or it is private" in refused("hf:someone/nothing/x.gguf")
@@ -151,12 +151,12 @@ def test_what_does_not_exist_is_told_apart(fake: FakeHub) -> None:
 
 
 @pytest.mark.parametrize("name", ["hf:x.gguf", "hf:a/b", "hf:a/b/../../etc/passwd", "hf:a/b/c.gguf@", "a/b/c.gguf"])
-def test_a_reference_that_names_no_file_is_told(name: str) -> None:
+def test_a_reference_that_names_no_file_is_refused(name: str) -> None:
     with pytest.raises(HubError, match="is not hf:owner/repo/file"):
         hub.fetch(name)
 
 
-def test_without_network_the_cached_file_serves_and_others_are_told(
+def test_without_network_the_cached_file_serves_and_others_are_refused(
     fake: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from huggingface_hub import constants
@@ -183,10 +183,10 @@ def test_two_at_once_fetch_the_file_once(fake: FakeHub) -> None:
         thread.join(30)
     assert results == [WEIGHTS, WEIGHTS]
     assert fake.ranges()[0] is None
-    assert all(asked is not None for asked in fake.ranges()[1:])
+    assert all(requested is not None for requested in fake.ranges()[1:])
 
 
-def test_a_disk_without_room_is_told_before_the_transfer(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_room_is_noticed_before_the_transfer(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")._replace(free=1 << 20)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(DiskFull, match="HF_HOME"):
@@ -201,7 +201,7 @@ def test_just_eval_is_fetched_as_a_dataset_and_checked_by_gits_checksum(fake: Fa
     assert file.source == f"hf:{hub.JUST_EVAL_REPO}/{hub.JUST_EVAL_FILE}@{FIRST}"
     assert file.sha256 is None
     assert hub.cached_just_eval() == file.path
-    assert all("/datasets/" in path for _, path, _ in fake.asked)
+    assert all("/datasets/" in path for _, path, _ in fake.requests)
 
 
 def test_a_changed_small_file_is_refused(fake: FakeHub, tmp_path: Path) -> None:

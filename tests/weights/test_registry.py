@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import sys
 import tomllib
@@ -16,7 +15,7 @@ from click.testing import CliRunner
 from icl_local import cli
 from icl_local.cli import data, models
 from icl_local.exceptions import ConfigError, HubError, IclError, MissingExtra, ModelError, UnknownName
-from icl_local.weights import checksum, registry
+from icl_local.weights import registry
 from tests.fake_hub import FILE, FIRST, NAME, REPO, FakeHub, serving
 from tests.tiny_model import build_tiny_gguf
 
@@ -119,7 +118,7 @@ def test_a_variant_without_file_says_how_to_make_it() -> None:
     assert "has no instruct-dpo variant" in str(refusal("llama-3.2-1b", "chat", dpo=True))
 
 
-def test_an_unknown_name_is_told_with_the_nearest_one() -> None:
+def test_an_unknown_name_is_refused_with_the_nearest_one() -> None:
     assert isinstance(error := refusal("lama-3.2-1b"), UnknownName)
     assert "did you mean llama-3.2-1b?" in str(error)
     assert "no such file" in str(refusal("folder/absent.gguf"))
@@ -154,7 +153,7 @@ def test_adding_keeps_other_entries_and_odd_names_survive(own_folders: Path, tmp
     assert [p.name for p in own_folders.parent.iterdir()] == ["models.toml"]
 
 
-def test_what_cannot_be_added_is_told_and_nothing_is_written(
+def test_what_cannot_be_added_is_refused_and_nothing_is_written(
     own_folders: Path, tmp_path: Path, base_file: Path
 ) -> None:
     broken = tmp_path / "broken.gguf"
@@ -217,60 +216,6 @@ def test_a_hub_file_is_fetched_and_its_commit_recorded(fake: FakeHub, base_file:
     assert registry.state(registry.load_registry()["far"].variants["base"]) == "here"
     fake.gated = 401
     assert isinstance(refusal(f"hf:{REPO}/gated.gguf"), HubError)
-
-
-def settled(path: Path) -> Path:
-    """The file as if it had been written some time ago."""
-    os.utime(path, (1_700_000_000, 1_700_000_000))
-    return path
-
-
-def test_a_checksum_is_computed_once_and_again_after_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checksum, "_SLOW_BYTES", 1)
-    path = tmp_path / "weights"
-    path.write_bytes(b"one")
-    settled(path)
-    seen: list[str] = []
-
-    def sha256() -> str:
-        return checksum.sha256_of(path, on_progress=lambda what, done, total: seen.append(f"{done}/{total}"))
-
-    assert sha256() == sha256() == hashlib.sha256(b"one").hexdigest()
-    assert seen == ["0/3", "3/3"]
-    path.write_bytes(b"two")
-    os.utime(path, (1_700_000_001, 1_700_000_001))
-    assert sha256() == hashlib.sha256(b"two").hexdigest()
-    assert len(seen) == 4
-    other = tmp_path / "other"  # same size and time, another inode
-    other.write_bytes(b"six")
-    os.replace(other, path)
-    os.utime(path, (1_700_000_001, 1_700_000_001))
-    assert sha256() == hashlib.sha256(b"six").hexdigest()
-
-
-def test_a_file_written_just_now_is_not_remembered(tmp_path: Path) -> None:
-    path = tmp_path / "weights"
-    path.write_bytes(b"one")
-    checksum.sha256_of(path)
-    assert not (checksum.cache_folder() / "checksums.json").exists()
-
-
-@pytest.mark.parametrize("content", ["", "[]", '{"/x": 3}', '{"/x": [1, 2]}', "\0"])
-def test_a_damaged_checksum_cache_counts_as_empty(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "weights"
-    path.write_bytes(b"one")
-    settled(path)
-    checksum.cache_folder().mkdir(parents=True)
-    (checksum.cache_folder() / "checksums.json").write_text(content)
-    assert checksum.sha256_of(path) == hashlib.sha256(b"one").hexdigest()
-
-
-def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocker = tmp_path / "file"
-    blocker.write_bytes(b"")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(blocker))
-    path = settled(tmp_path / "file")
-    assert checksum.sha256_of(path) == checksum.sha256_of(path) == hashlib.sha256(b"").hexdigest()
 
 
 def ran(*args: str) -> str:

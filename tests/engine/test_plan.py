@@ -1,0 +1,25 @@
+"""Memory and parallelism, computed from a file's header."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from icl_local.engine.plan import available_memory, choose_parallel, default_kv_type, kv_bytes_per_token
+from icl_local.weights import read_info
+
+
+def test_the_kv_cache_of_a_token_holds_keys_and_values_of_every_layer(tiny_gguf: Path) -> None:
+    info = read_info(tiny_gguf)  # 2 layers, 2 KV heads of 16
+    assert kv_bytes_per_token(info, "f16") == 2 * 2 * 2 * 16 * 2
+    assert kv_bytes_per_token(info, "f32") == 2 * kv_bytes_per_token(info, "f16")
+    assert default_kv_type(info) == "f32"
+
+
+def test_as_many_sequences_as_memory_holds_and_at_least_one(tiny_gguf: Path) -> None:
+    info = read_info(tiny_gguf)
+    sequence = 1000 * kv_bytes_per_token(info, "f16")
+    free = info.bytes + int(5.5 * sequence / 0.6)
+    assert choose_parallel(info, n_ctx_seq=1000, kv_type="f16", memory_bytes=free) == 5
+    assert choose_parallel(info, n_ctx_seq=1000, kv_type="f16", memory_bytes=free, most=3) == 3
+    assert choose_parallel(info, n_ctx_seq=1000, kv_type="f16", memory_bytes=0) == 1
+    assert available_memory() > 0

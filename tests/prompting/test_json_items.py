@@ -1,0 +1,45 @@
+"""JSON objects of a file: read with their lines, or refused with file and line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from icl_local.exceptions import InputError
+from icl_local.prompting import json_items
+
+
+def write(path: Path, text: str | bytes) -> Path:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_files_that_are_not_text_or_absent_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not UTF-8 at byte 2"):
+        json_items.read_file(write(tmp_path / "q.json", b'["\xff"]'))
+    with pytest.raises(InputError, match=r"none\.json: cannot be read"):
+        json_items.read_file(tmp_path / "none.json")
+
+
+@given(st.text())
+@settings(max_examples=200, deadline=None)
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        found = json_items.parse(text, "f")
+    except InputError:
+        return
+    assert [one.line for one in found] == sorted(one.line for one in found)
+
+
+@given(st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=3)), min_size=1, max_size=5), st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_items_know_their_lines(data: list[dict[str, str]], listed: bool) -> None:
+    lines = [json.dumps(one) for one in data]
+    text = "[\n" + ",\n".join(lines) + "\n]" if listed else "\n".join(lines)
+    found = json_items.parse(text, "f")
+    assert [one.data for one in found] == data
+    assert [one.line for one in found] == [n + (2 if listed else 1) for n in range(len(data))]
