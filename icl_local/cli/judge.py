@@ -69,7 +69,7 @@ def command(output_format: str, db: Path, **options: Any) -> None:
     result = icl_local.judge(db, **options)
     if (preview := result.preview) is not None:
         console.print_rows(preview.columns, preview.rows, output_format=output_format, title=result.judge)
-        for line in preview.lines:
+        for line in preview.notes:
             console.say(line)
     elif options["batch"] and result.collected is None:
         console.say("the same command with --collect reads the verdicts later")

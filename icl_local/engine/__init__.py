@@ -7,7 +7,7 @@ from icl_local.engine.exact import ProbeResult
 from icl_local.engine.file_tasks import file_types, prompt_logits, quantize, system_info, tokenize
 from icl_local.engine.plan import DEFAULT_PARALLEL, available_memory, default_kv_type, kv_bytes_per_token
 from icl_local.engine.protocol import Completion, DecodeProgress, EngineInfo, EngineOptions, Request, Stats
-from icl_local.engine.worker import Worker
+from icl_local.engine.worker import OpenWorker, Worker
 
 __all__ = [
     "DEFAULT_PARALLEL",
@@ -15,6 +15,7 @@ __all__ = [
     "DecodeProgress",
     "EngineInfo",
     "EngineOptions",
+    "OpenWorker",
     "ProbeResult",
     "Request",
     "Stats",

@@ -28,7 +28,9 @@ from icl_local.engine.protocol import (
     to_json,
 )
 from icl_local.exceptions import ConfigError, EngineError, IclError
-from icl_local.weights import read_info
+from icl_local.weights import ResolvedModel, read_info
+
+OpenWorker = Callable[[ResolvedModel, EngineOptions], contextlib.AbstractContextManager[Any]]  # here or on a cluster
 
 _STOP_SECONDS = 20.0
 _SOURCE_FOLDER = re.compile(r"\S*/(?=[\w.-]+:\d+: )")

@@ -7,11 +7,9 @@ from icl_local.judging.api import ApiJudge
 from icl_local.judging.batch import Collected
 from icl_local.judging.estimate import TOKENS_PER_ASPECT, TOKENS_PER_VERDICT
 from icl_local.judging.imports import import_judgments
-from icl_local.judging.judging import JudgeResult, judge
+from icl_local.judging.judging import JudgeResult, judge, open_judge
 from icl_local.judging.ledger import Scope
-from icl_local.judging.local import OpenWorker
 from icl_local.judging.runner import JudgeProgress, judge_missing
-from icl_local.judging.spec import open_judge
 from icl_local.judging.template import open_templates
 
 __all__ = [
@@ -21,7 +19,6 @@ __all__ = [
     "Collected",
     "JudgeProgress",
     "JudgeResult",
-    "OpenWorker",
     "Scope",
     "import_judgments",
     "judge",

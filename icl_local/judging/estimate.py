@@ -1,4 +1,4 @@
-"""Estimate the tokens and the money that missing judgments take, and ask no judge.
+"""Estimate the tokens and the money that missing judgments take, without a request to the judge.
 
 Tokens follow the judge's earlier judgments where there are enough of them; prices come from the price table.
 """
@@ -15,6 +15,7 @@ from icl_local.judging.api import ApiJudge
 from icl_local.judging.ledger import JudgingPlan, RunSql, Scope, Task
 from icl_local.judging.local import LocalJudge
 from icl_local.openai_client import Price
+from icl_local.results import Table
 
 CHARACTERS_PER_TOKEN = 4.0  # English with OpenAI's tokenizers; Spanish and French need about a tenth more tokens
 TOKENS_PER_ASPECT = 50  # the peer's published GPT-4 verdicts: 230 tokens for five aspects, 75 for safety alone
@@ -35,50 +36,27 @@ class Estimate:
     usd: float | None
 
 
-@dataclass(frozen=True)
-class Preview:
-    """The missing judgments of one judge: an estimate for each split and language, and a last one for all."""
+def preview(path: Path, judge: ApiJudge | LocalJudge, scope: Scope, *, batch: bool = False) -> Table:
+    """Return a table of estimates for each split and language, and for all; notes say what exists and the price.
 
-    plan: JudgingPlan
-    estimates: tuple[Estimate, ...]
-    price: Price | None
-    costs_money: bool
-
-    @property
-    def columns(self) -> list[str]:
-        """Return the names of an estimate's fields."""
-        return [field.name for field in fields(Estimate)]
-
-    @property
-    def rows(self) -> list[tuple[object, ...]]:
-        """Return the values under ``columns``."""
-        return [astuple(estimate) for estimate in self.estimates]
-
-    @property
-    def lines(self) -> list[str]:
-        """Return the existing judgments and the price as lines of text."""
-        batches = f"; in batches: {self.plan.in_batches}" if self.plan.in_batches else ""
-        lines = [f"there already: {ledger.in_words(self.plan.ended)}{batches}"]
-        if (price := self.price) is not None:
-            ends = f"; the model is shut down on {price.shutdown}" if price.shutdown else ""
-            per_million = f"${price.input:g} in, ${price.output:g} out per million tokens"
-            lines.append(f"prices of {price.as_of}: {per_million}{ends}")
-        elif self.costs_money:
-            lines.append("no price is known for this model at this server; give one with --prices")
-        return lines
-
-
-def preview(path: Path, judge: ApiJudge | LocalJudge, scope: Scope, *, batch: bool = False) -> Preview:
-    """Estimate what is missing in ``path``, from reading the database alone; ``batch`` takes the Batch API's price."""
+    It only reads the database. ``batch`` takes the Batch API's price.
+    """
     run_sql = functools.partial(store.named, path)
     plan = ledger.plan(run_sql, judge.judge_id, scope)
     price = judge.client.price if isinstance(judge, ApiJudge) else None
-    estimates = _estimates(run_sql, judge.judge_id, plan, price, batch=batch)
-    return Preview(plan, tuple(estimates), price, isinstance(judge, ApiJudge))
+    rows = [astuple(estimate) for estimate in _estimates(run_sql, judge.judge_id, plan, price, batch=batch)]
+    batches = f"; in batches: {plan.in_batches}" if plan.in_batches else ""
+    notes = [f"there already: {ledger.in_words(plan.ended)}{batches}"]
+    if price is not None:
+        ends = f"; the model is shut down on {price.shutdown}" if price.shutdown else ""
+        notes.append(f"prices of {price.as_of}: ${price.input:g} in, ${price.output:g} out per million tokens{ends}")
+    elif isinstance(judge, ApiJudge):
+        notes.append("no price is known for this model at this server; give one with --prices")
+    return Table(judge.name, tuple(field.name for field in fields(Estimate)), rows, tuple(notes))
 
 
 def _estimates(
-    run_sql: RunSql, judge_id: str, plan: JudgingPlan, price: Price | None, *, batch: bool = False
+    run_sql: RunSql, judge_id: str, plan: JudgingPlan, price: Price | None, *, batch: bool
 ) -> list[Estimate]:
     measured = {
         sha: (characters / prompt_tokens, completion_tokens / n)

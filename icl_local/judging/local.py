@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 from icl_local import prompting
-from icl_local.engine import Completion, DecodeProgress, EngineOptions, Request, Worker
+from icl_local.engine import Completion, DecodeProgress, EngineOptions, OpenWorker, Request, Worker
 from icl_local.identity import key_of
 from icl_local.judging.grammar import Grammar, grammar_of
 from icl_local.judging.ledger import REJECTED, Attempt, Task, failed
 from icl_local.judging.parse import parse_verdict
 from icl_local.judging.template import verdict_schema
 from icl_local.weights import ResolvedModel
-
-OpenWorker = Callable[[ResolvedModel, EngineOptions], AbstractContextManager[Any]]
 
 REASON_CHARS = 120  # bounds a verdict's tokens, and with them its KV cache
 _PLACEHOLDER = "\ue0c3judge\ue0c4"  # from Unicode's private use area, so no prompt holds it

@@ -33,13 +33,13 @@ class ServerAddress:
             )
         return cls(match["model"], match["url"])
 
-    def open(self, *, prices_file: Path | None = None, budget: Budget | None = None, **options: Any) -> ApiClient:
+    def open(self, *, prices: str | Path | None = None, budget: Budget | None = None, **options: Any) -> ApiClient:
         """Open a client with its price; ``options`` are those of ApiClient.
 
         Raises ApiError without a key, and ConfigError where ``budget`` is given and no price is known.
         """
         client = ApiClient(self.model, base_url=self.url, budget=budget, **options)
-        client.price = find_price(self.model, client.base_url, prices_file=prices_file)
+        client.price = find_price(self.model, client.base_url, prices_file=Path(prices) if prices else None)
         if budget is not None and client.price is None:
             raise ConfigError(
                 f"no price is stated for {self.model} at {client.base_url}, so a cost limit cannot be held; write it "

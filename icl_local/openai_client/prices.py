@@ -53,14 +53,14 @@ class _Table:
     currency: str = "USD"
 
 
+@dataclass
 class Budget:
     """Money that may be spent: reserved before a request at the most it can cost, settled at what it did cost."""
 
-    def __init__(self, limit_usd: float) -> None:
-        self.limit_usd = limit_usd
-        self.spent_usd = 0.0
-        self._reserved = 0.0
-        self._lock = threading.Lock()
+    limit_usd: float
+    spent_usd: float = 0.0
+    _reserved: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def reserve(self, usd: float) -> bool:
         """Whether ``usd`` more can be spent without passing the limit, whatever else is under way."""

@@ -7,7 +7,7 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from icl_local.openai_client.prices import Budget
 from icl_local.openai_client.protocol import ApiReply, ApiRequest, Result
@@ -48,36 +48,26 @@ class AdaptiveLimit:
             self.value, self._fast, self._credit, self._halved_at = max(1, self.value // 2), False, 0, now
 
 
+@dataclass
 class Schedule:
     """The state of one run. The first request goes alone until something is answered, because it finds out what the
     server takes; ``stop`` is why nothing more is sent, None while all is well."""
 
-    def __init__(
-        self,
-        requests: Iterator[ApiRequest],
-        *,
-        limit: AdaptiveLimit,
-        max_attempts: int,
-        max_wait: float,
-        backoff: float,
-        budget: Budget | None,
-        ceiling_usd: Callable[[ApiRequest], float],
-    ) -> None:
-        self.stop: str | None = None
-        self.answered = False
-        self._requests = requests
-        self._limit = limit
-        self._max_attempts = max_attempts
-        self._max_wait = max_wait
-        self._backoff = backoff
-        self._budget = budget
-        self._ceiling_usd = ceiling_usd
-        self._order = itertools.count()
-        self._waiting: list[tuple[float, int, Job]] = []  # a heap of retries: when due, tie break, job
-        self._active = 0
-        self._exhausted = False
-        self._failed_in_a_row = 0
-        self._pause_until = 0.0
+    requests: Iterator[ApiRequest]
+    limit: AdaptiveLimit
+    max_attempts: int
+    max_wait: float
+    backoff: float
+    budget: Budget | None
+    ceiling_usd: Callable[[ApiRequest], float]
+    stop: str | None = None
+    answered: bool = False
+    _order: Iterator[int] = field(default_factory=itertools.count)
+    _waiting: list[tuple[float, int, Job]] = field(default_factory=list)  # a heap of retries: when due, tie break, job
+    _active: int = 0
+    _exhausted: bool = False
+    _failed_in_a_row: int = 0
+    _pause_until: float = 0.0
 
     @property
     def over(self) -> bool:
@@ -86,22 +76,22 @@ class Schedule:
 
     def next(self, now: float) -> Job | None:
         """The attempt to send at ``now``; None where a slot, a due time or a reply must be waited for."""
-        width = self._limit.value if self.answered else 1
+        width = self.limit.value if self.answered else 1
         if self.stop is not None or now < self._pause_until or self._active >= width:
             return None
         if self._waiting and self._waiting[0][0] <= now:
             job = heapq.heappop(self._waiting)[2]
-        elif (request := None if self._exhausted else next(self._requests, None)) is not None:
+        elif (request := None if self._exhausted else next(self.requests, None)) is not None:
             job = Job(request)
         else:
             self._exhausted = True
             return None
-        if self._budget is not None and not self._budget.reserve(self._ceiling_usd(job.request)):
+        if self.budget is not None and not self.budget.reserve(self.ceiling_usd(job.request)):
             self._push(now, job)
             if not self._active:
                 self.stop = (
-                    f"one more request could pass the cost limit of ${self._budget.limit_usd:.2f} "
-                    f"(${self._budget.spent_usd:.4f} is spent); raise it to go on"
+                    f"one more request could pass the cost limit of ${self.budget.limit_usd:.2f} "
+                    f"(${self.budget.spent_usd:.4f} is spent); raise it to go on"
                 )
             return None
         self._active += 1
@@ -117,19 +107,19 @@ class Schedule:
             reply = dataclasses.replace(reply, outcome="failed")
         failed = reply.outcome == "failed"
         if result.pushed_back:
-            self._limit.pushed_back(now)
+            self.limit.pushed_back(now)
         elif not failed:
-            self._limit.succeeded()
+            self.limit.succeeded()
         if reply.outcome == "reply":
             self.answered = True
         wait = result.wait_seconds
         if result.stop is not None:
             self.stop = self.stop or result.stop
-        elif wait is not None and wait > self._max_wait:
+        elif wait is not None and wait > self.max_wait:
             self.stop = self.stop or f"the server asks to wait {wait:.0f} s; run the same command again after that"
         elif wait is not None:
             self._pause_until = max(self._pause_until, now + wait)
-        again = failed and result.again and job.attempt < self._max_attempts
+        again = failed and result.again and job.attempt < self.max_attempts
         if again and self.stop is None:
             self._push(now + (self.delay(job.attempt) if wait is None else wait), Job(job.request, job.attempt + 1))
         self._failed_in_a_row = 0 if not failed else self._failed_in_a_row + (unproven or not again)
@@ -144,14 +134,14 @@ class Schedule:
 
     def delay(self, attempt: int) -> float:
         """Seconds before the try after ``attempt``: doubling, with jitter."""
-        return min(_LONGEST_DELAY, self._backoff * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)
+        return min(_LONGEST_DELAY, self.backoff * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)
 
     def _push(self, due: float, job: Job) -> None:
         heapq.heappush(self._waiting, (due, next(self._order), job))
 
     def _settle(self, job: Job, reply: ApiReply) -> None:
         """Book the money: what the server counted, else all that it may have charged."""
-        if self._budget is not None:
-            ceiling = self._ceiling_usd(job.request)
+        if self.budget is not None:
+            ceiling = self.ceiling_usd(job.request)
             unknown = ceiling if reply.outcome == "reply" or reply.http_status is None else 0.0
-            self._budget.settle(ceiling, unknown if reply.cost_usd is None else reply.cost_usd)
+            self.budget.settle(ceiling, unknown if reply.cost_usd is None else reply.cost_usd)

@@ -6,20 +6,16 @@ Both get prompts/translate.txt, or translate.<language>.txt of a user's folder; 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from icl_local import prompting, resources
-from icl_local.engine import Completion, EngineOptions, Request, Worker
+from icl_local.engine import Completion, EngineOptions, OpenWorker, Request, Worker
 from icl_local.exceptions import InputError
 from icl_local.identity import sha256_text
 from icl_local.openai_client import ApiClient, ApiReply, ApiRequest
-from icl_local.translate.engine import Job, Output
+from icl_local.translate.runner import Job, Output
 from icl_local.weights import ResolvedModel
-
-OpenWorker = Callable[[ResolvedModel, EngineOptions], AbstractContextManager[Any]]
 
 LEAST_TOKENS = 256  # of a reply; beyond that one for every byte of the source, which no translation needs
 

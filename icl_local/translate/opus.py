@@ -13,7 +13,7 @@ from typing import Any
 from icl_local.exceptions import ConfigError, MissingExtra, TranslationError
 from icl_local.identity import key_of
 from icl_local.translate import segments
-from icl_local.translate.engine import Job, Output
+from icl_local.translate.runner import Job, Output
 from icl_local.weights import hub, sha256_of
 
 REPOSITORY = "Helsinki-NLP/opus-mt-{source}-{target}"

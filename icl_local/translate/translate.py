@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from icl_local.engine import EngineOptions
-from icl_local.openai_client import Budget
+from icl_local.engine import EngineOptions, OpenWorker
+from icl_local.openai_client import Budget, ServerAddress
 from icl_local.running import open_cluster
-from icl_local.translate.runner import TranslateProgress, load_sources, translate_missing
-from icl_local.translate.spec import open_engine
-from icl_local.weights import OnBytes
+from icl_local.translate.llm import ApiEngine, LocalEngine, TranslationPrompt
+from icl_local.translate.opus import REPOSITORY, OpusEngine
+from icl_local.translate.runner import Engine, TranslateProgress, load_sources, translate_missing
+from icl_local.weights import OnBytes, registry
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def translate_queries(
                     overlay=overlay,
                     concurrency=concurrency,
                     budget=budget,
-                    prices_file=Path(prices) if prices else None,
+                    prices=prices,
                     options=EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads),
                     open_worker=None if nodes is None else nodes.worker,
                     on_download=on_download,
@@ -76,3 +77,33 @@ def translate_queries(
                     translate_missing(path, opened, sources, language=target, overlay=overlay, on_progress=on_progress)
                 )
     return TranslateResult(tuple(runs))
+
+
+def open_engine(
+    name: str,
+    *,
+    source: str,
+    target: str,
+    overlay: Path | None = None,
+    concurrency: int | None = None,
+    budget: Budget | None = None,
+    prices: str | Path | None = None,
+    options: EngineOptions | None = None,
+    open_worker: OpenWorker | None = None,
+    on_download: OnBytes | None = None,
+) -> Engine:
+    """Open the engine called ``name`` for ``source`` into ``target``; the other arguments are each for one kind.
+
+    Engines that share ``budget`` stay below it together. Raises ConfigError for a name of no kind and for a cost limit
+    without a price, UnknownName for a language that is not described, and the engine's own errors.
+    """
+    kind, _, place = name.partition(":")
+    if kind == "opus":
+        threads = None if options is None else options.threads
+        return OpusEngine(place or REPOSITORY, source=source, target=target, threads=threads, on_download=on_download)
+    prompt = TranslationPrompt(source=source, target=target, overlay=overlay)
+    if kind == "local" and place:
+        model = registry.resolve(place, method_kind="chat", on_progress=on_download)
+        return LocalEngine(model, prompt, options=options, open_worker=open_worker)
+    address = ServerAddress.parse(name, option="--engine", others=", opus, opus:FOLDER or local:FILE.gguf")
+    return ApiEngine(address.open(prices=prices, budget=budget, concurrency=concurrency), prompt)

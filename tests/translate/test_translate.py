@@ -22,11 +22,10 @@ from icl_local.openai_client.prices import Budget
 from icl_local.prompting import queries
 from icl_local.store import spool
 from icl_local.store.database import query
-from icl_local.translate.engine import Job, Output
 from icl_local.translate.llm import ApiEngine, LocalEngine, TranslationPrompt, clean_reply
 from icl_local.translate.opus import OpusEngine
-from icl_local.translate.runner import Source, TranslateProgress, load_sources, translate_missing
-from icl_local.translate.spec import open_engine
+from icl_local.translate.runner import Job, Output, Source, TranslateProgress, load_sources, translate_missing
+from icl_local.translate.translate import open_engine
 from icl_local.weights import registry
 from tests import acknowledging
 from tests.faulty_server import FaultyServer
