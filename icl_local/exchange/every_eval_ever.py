@@ -1,8 +1,8 @@
 """Results as Every Eval Ever's records (schema 0.2.1): one JSON file a model file, its cells and metrics as results.
 
-What maps is mapped: score means with their judge, prompt and interval, critical errors as shares. The instance-level
-records of that schema ask for a reference answer and for ``is_correct``, which an open answer scored from 1 to 5 does
-not have: they are not written; the Parquet export holds every answer. Source: evaleval/every_eval_ever on GitHub.
+Score means are written with their judge, prompt and interval, critical errors as shares. The schema's instance-level
+records need a reference answer and ``is_correct``, which an open answer scored from 1 to 5 does not have: they are not
+written; the Parquet export holds every answer. Source: evaleval/every_eval_ever on GitHub.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from icl_local.weights import registry
 SCHEMA_VERSION = "0.2.1"
 _JUST_EVAL_REPOSITORY = "re-align/just-eval-instruct"
 _ERRORS = {
-    "infinite_loop": "percent of answers that repeat one unit of text to no end",
+    "infinite_loop": "percent of answers that repeat one unit of text without end",
     "infinite_loop_literal": "percent of answers with any sequence of characters repeated more than 5 times",
     "unintended_code": "percent of answers with code where the query's task is not coding",
 }
@@ -40,12 +40,12 @@ Row = dict[str, Any]
 def export_records(
     database: Path, folder: Path, *, chosen: Selection, organization: str, models_file: Path | None = None
 ) -> Exported:
-    """Write ``folder``/DATASET/DEVELOPER/MODEL/UUID.json, one a model file and setting; ``organization`` ran them.
+    """Write ``folder``/DATASET/DEVELOPER/MODEL/UUID.json for each model file and setting; ``organization`` ran them.
 
-    The same results get the same UUID. Raises ConfigError where nothing is selected.
+    The same results get the same UUID. Raises ConfigError if nothing is selected.
     """
-    cells = _rows(database, "eee_cells", chosen.parameters())
-    scores, errors = _by_cell(_rows(database, "eee_scores")), _by_cell(_rows(database, "eee_errors"))
+    cells = store.named(database, "eee_cells", chosen.parameters()).dicts()
+    scores, errors = (_by_cell(store.named(database, name).dicts()) for name in ("eee_scores", "eee_errors"))
     if not cells:
         raise ConfigError("nothing like that is in the database; `icl status` shows what is")
     groups: dict[tuple[Any, ...], list[Row]] = {}
@@ -60,7 +60,7 @@ def export_records(
         record = _record(of_model, results, organization, families)
         developer, name = record["model_info"]["id"].split("/", 1)
         dataset = _word(of_model[0]["dataset"])
-        # not the scores themselves: a sum's last digit depends on DuckDB's threads
+        # without the scores: the last digit of a sum depends on DuckDB's threads
         counts = [
             (result["evaluation_name"], result["score_details"]["uncertainty"]["num_samples"]) for result in results
         ]
@@ -97,7 +97,7 @@ def _record(
 
 
 def _model_info(cell: Row, families: Mapping[str, registry.FamilySpec]) -> Row:
-    """The published checkpoint's name where the registry knows it and the weights are its own."""
+    """Return the model's name: the published checkpoint's if the registry knows it and the weights are its own."""
     family = families.get(cell["registry_name"] or "")
     spec = family.variants.get(cell["variant"]) if family else None
     known = spec.checkpoint if spec and not cell["dpo"] else None
@@ -144,10 +144,10 @@ def _results(
             ),
         },
     }
-    where = f"{cell['dataset']} {cell['method']} {cell['language']}"
+    cell_name = f"{cell['dataset']} {cell['method']} {cell['language']}"
     return [
-        *({"evaluation_name": f"{where}: {row['metric']}", **shared, **_score(row)} for row in scores.get(key, ())),
-        *({"evaluation_name": f"{where}: {row['error']}", **shared, **_error(row)} for row in errors.get(key, ())),
+        *({"evaluation_name": f"{cell_name}: {row['metric']}", **shared, **_score(row)} for row in scores.get(key, ())),
+        *({"evaluation_name": f"{cell_name}: {row['error']}", **shared, **_error(row)} for row in errors.get(key, ())),
     ]
 
 
@@ -197,7 +197,7 @@ def _uncertainty(row: Row, method: str) -> Row:
 
 
 def _source(cell: Row) -> Row:
-    """Just-Eval in English is a data set of the hub; translations and users' files are not."""
+    """Return the source of the queries: Just-Eval in English is on the hub; translations and users' files are not."""
     if cell["dataset"] == JUST_EVAL and cell["language"] == "en":
         return {
             "dataset_name": JUST_EVAL,
@@ -210,16 +210,12 @@ def _source(cell: Row) -> Row:
 
 
 def _strings(**values: object) -> dict[str, str]:
-    """The schema's additional details are texts; what is unknown is left out."""
+    """Return the known values as texts, as the schema's additional details must be."""
     return {name: str(value) for name, value in values.items() if value is not None}
 
 
 def _word(text: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", text).strip("-.") or "unnamed"
-
-
-def _rows(database: Path, name: str, params: Sequence[object] = ()) -> list[Row]:
-    return store.named(database, name, params).dicts()
 
 
 def _by_cell(rows: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:

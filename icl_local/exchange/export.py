@@ -1,6 +1,6 @@
-"""Rows go out for other tools: just-eval, AlpacaEval, CSV, Parquet.
+"""Responses and judgments as files of other tools: just-eval, AlpacaEval, CSV, Parquet.
 
-JSON and Parquet hold texts as they are; CSV holds them inert (icl_local.results.tables): control characters as
+JSON and Parquet hold texts unchanged; CSV holds them inert (icl_local.results.tables): control characters as
 \\uXXXX, and an apostrophe before what a spreadsheet would run as a formula.
 """
 
@@ -25,7 +25,7 @@ from icl_local.store import Selection, schema
 Row = dict[str, Any]
 
 FORMATS = ("just-eval", "alpaca-eval", "csv", "parquet")
-# tables that make no sense in another database: what its user forgot is not forgotten everywhere
+# tables that belong to one database: rows forgotten in it are not forgotten everywhere
 OF_ONE_DATABASE = schema.INTERNAL | {"tombstones"}
 _PEER_METRICS = {"language": "language_consistency"}
 _NO_ANSWER = ("prompt_too_long", "error")
@@ -33,7 +33,7 @@ _NO_ANSWER = ("prompt_too_long", "error")
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written; ``left_out`` counts responses without an answer (prompt_too_long, error)."""
+    """Files and number of rows written; ``left_out`` counts responses without a text (prompt_too_long, error)."""
 
     files: tuple[Path, ...]
     rows: int
@@ -43,17 +43,13 @@ class Exported:
 def export_responses(database: Path, out: Path, *, form: str, chosen: Selection) -> Exported:
     """Write responses to ``out``.
 
-    csv and parquet take every selected response and column. just-eval and alpaca-eval take the answers of one cell
-    (model, method, language, ...) to a file, so ``out`` is a folder where more than one is selected.
-    Raises ConfigError where nothing is selected, or several cells for one file.
+    csv and parquet hold every selected response and column. A just-eval or alpaca-eval file holds the answers of one
+    cell (model, method, language, ...), so ``out`` is a folder if more than one is selected.
+    Raises ConfigError if nothing is selected, or several cells for one file.
     """
-    name = "export_responses"
-    if form == "parquet":
-        return _to_parquet(database, out, name, chosen)
-    found = store.named(database, name, chosen.parameters())
-    rows = found.dicts()
-    if form == "csv":
-        return _to_csv(out, found)
+    if form in ("csv", "parquet"):
+        return _write_rows(database, out, "export_responses", form, chosen)
+    rows = store.named(database, "export_responses", chosen.parameters()).dicts()
     item = {"just-eval": _just_eval_output, "alpaca-eval": _alpaca_eval_output}[form]
     answered = [row for row in rows if row["finish_reason"] not in _NO_ANSWER]
     files = _write_items([(_cell(row), item(row)) for row in answered], out)
@@ -61,20 +57,16 @@ def export_responses(database: Path, out: Path, *, form: str, chosen: Selection)
 
 
 def export_judgments(database: Path, out: Path, *, form: str, chosen: Selection) -> Exported:
-    """Write the verdicts that stand: csv and parquet one row an aspect, just-eval one item a verdict.
+    """Write verdicts: one row an aspect to csv and parquet, one item a verdict to just-eval.
 
-    just-eval takes one cell, judge and kind of verdict (multi, safety) to a file; ``out`` is a folder for more.
-    Raises ConfigError as export_responses does, and for alpaca-eval, which has no such form.
+    A just-eval file holds one cell, judge and kind of verdict (multi, safety); ``out`` is a folder for more.
+    Raises ConfigError as export_responses does, and for alpaca-eval, which has no form for scores.
     """
-    name = "export_judgments"
-    if form == "parquet":
-        return _to_parquet(database, out, name, chosen)
+    if form in ("csv", "parquet"):
+        return _write_rows(database, out, "export_judgments", form, chosen)
     if form == "alpaca-eval":
         raise ConfigError("alpaca-eval has no form for scores; write just-eval, csv or parquet")
-    found = store.named(database, name, chosen.parameters())
-    rows = found.dicts()
-    if form == "csv":
-        return _to_csv(out, found)
+    rows = store.named(database, "export_judgments", chosen.parameters()).dicts()
     templates = dict(store.named(database, "judge_templates").rows)
     items = []
     for _, aspects in itertools.groupby(rows, key=lambda row: row["judgment_id"]):
@@ -97,7 +89,7 @@ def export_tables(database: Path, folder: Path) -> Exported:
 
 
 def filled_tables(database: Path) -> list[str]:
-    """Tables of schema raw that have rows worth taking elsewhere."""
+    """Return the tables of schema raw that have rows for another database."""
     rows = store.named(database, "filled_tables").rows
     return [table for (table,) in rows if table not in OF_ONE_DATABASE]
 
@@ -144,19 +136,19 @@ def _just_eval_verdict(aspects: Sequence[Row], templates: dict[str, str]) -> Row
                 "score": "N/A" if aspect["score"] is None else f"{aspect['score']:g}",
             }
             for aspect in aspects
-            if aspect["not_applicable"] or aspect["score"] is not None  # that tool counts N/A as 5: none is invented
+            if aspect["not_applicable"] or aspect["score"] is not None  # that tool counts N/A as 5, so none is invented
         },
     }
 
 
 def _id(row: Row) -> int | str:
-    """just-eval's own ids are numbers."""
+    """Return the id as just-eval's own files have it: a number if it is one."""
     query_id = str(row["query_id"])
     return int(query_id) if query_id.isdecimal() else query_id
 
 
 def _generator(row: Row) -> str:
-    """Model and what tells its cells apart, as one word; an imported model keeps its name."""
+    """Return model and cell as one word; an imported model keeps its name."""
     if row["method"] == METHOD:
         return str(row["model"])
     parts = [row["model"], "dpo" if row["dpo"] else "", row["quantization"], row["method"], row["language"]]
@@ -168,7 +160,7 @@ def _cell(row: Row) -> tuple[str, ...]:
 
 
 def _write_items(items: Sequence[tuple[tuple[str, ...], Row]], out: Path) -> tuple[Path, ...]:
-    """One JSON list a key: in ``out``, or in files named by the keys where ``out`` is a folder."""
+    """Write one JSON list for each key: to ``out``, or to files named by the keys if ``out`` is a folder."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for key, item in items:
         groups.setdefault(key, []).append(item)
@@ -188,17 +180,16 @@ def _write_items(items: Sequence[tuple[tuple[str, ...], Row]], out: Path) -> tup
     return tuple(files)
 
 
-def _to_csv(out: Path, found: store.Rows) -> Exported:
+def _write_rows(database: Path, out: Path, name: str, form: str, chosen: Selection) -> Exported:
+    """Write the rows of db/queries/<name>.sql as csv or parquet."""
+    if form == "parquet":
+        count = store.export_parquet(database, store.sql_text(name), out, chosen.parameters())
+        _require(count)
+        return Exported((out,), count)
+    found = store.named(database, name, chosen.parameters())
     _require(len(found.rows))
-    table = tables.Table("", tuple(found.columns), list(found.rows))
-    write_result(out, tables.render(table, "csv"), mode=PRIVATE)
+    write_result(out, tables.render(tables.Table("", tuple(found.columns), found.rows), "csv"), mode=PRIVATE)
     return Exported((out,), len(found.rows))
-
-
-def _to_parquet(database: Path, out: Path, name: str, chosen: Selection) -> Exported:
-    count = store.export_parquet(database, store.sql_text(name), out, chosen.parameters())
-    _require(count)
-    return Exported((out,), count)
 
 
 def _require(count: int) -> None:

@@ -1,8 +1,8 @@
-"""Other tools' outputs come in: lists of {instruction, output, generator} as just-eval and AlpacaEval keep them.
+"""Import of other tools' outputs: lists of {instruction, output, generator} as just-eval and AlpacaEval write them.
 
-A text is matched to a known query by the exact text of its instruction, because ids differ between copies
-of a set; where a set repeats a text, the id decides, and after it the order. What matches nothing is kept with its
-task unknown: loops count for it, unintended code does not.
+A text is matched to a known query by the exact text of its instruction, because ids differ between copies of a set;
+if a set repeats a text, the id decides, then the order. Outputs without a match are kept with their task unknown:
+loops count for them, unintended code does not.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from icl_local.identity import imported_response_key, key_of
 from icl_local.prompting import Item, Query, QuerySet, query_from_item
 
 Row = dict[str, Any]
-Progress = Callable[[int, int], None]
+OnItems = Callable[[int, int], None]  # stored, total
 
 METHOD = "imported"
-_FILE_SUFFIXES = (".json", ".jsonl", ".gguf")  # cut off a generator's name; the .5 of v1.5 is no suffix
+_FILE_SUFFIXES = (".json", ".jsonl", ".gguf")  # removed from a generator's name, unlike the .5 of v1.5
 _IDENTITY = ("dataset", "query_id", "language", "instruction")
 _ITEMS_A_PUT = 200
 
 
 @dataclass(frozen=True)
 class Imported:
-    """Items read, responses new to the database, and items whose query is not known."""
+    """Number of items read, of new responses, and of items whose query is not known."""
 
     read: int
     added: int
@@ -36,7 +36,7 @@ class Imported:
 
 
 def holds_judgments(items: Sequence[Item]) -> bool:
-    """Whether these are just-eval's verdicts (``output_cand``, ``result``) and not outputs."""
+    """Return whether these are just-eval's verdicts (``output_cand``, ``result``) and not outputs."""
     return bool(items) and "output_cand" in items[0].data
 
 
@@ -49,14 +49,13 @@ def import_outputs(
     method: str = METHOD,
     language: str | None = None,
     known: QuerySet | None = None,
-    on_progress: Progress | None = None,
+    on_progress: OnItems | None = None,
 ) -> Imported:
-    """Store other people's generations, each text as it came and scanned for critical errors.
+    """Store other tools' outputs, each text unchanged and scanned for critical errors.
 
-    ``source`` is the file's last path part. ``model`` stands for every ``generator``, ``language`` for every item's own
-    (en where it names none). ``known`` are the queries to match; the database's own where it is None.
-    Raises InputError naming file and line, before anything is stored, for an item without instruction, output or
-    generator.
+    ``source`` is the file's name. ``model`` replaces every ``generator``, ``language`` every item's own (default en).
+    ``known`` are the queries to match, by default the database's. Raises InputError with file and line, before
+    anything is stored, for an item without instruction, output or generator.
     """
     outputs = [_output(item, model=model, language=language) for item in items]
     matchers = {
@@ -65,11 +64,10 @@ def import_outputs(
     matches = [matchers[one.language].find(one) for one in outputs]
     new: dict[str, tuple[_Output, Query]] = {}
     for one, match in zip(outputs, matches, strict=True):
-        asked = match or one.unknown_query()
-        new.setdefault(one.response_id(source, method), (one, asked))
+        new.setdefault(one.response_id(source, method), (one, match or one.unknown_query()))
     for response_id in store.ids(target.path, "responses", "response_id") & new.keys():
         del new[response_id]
-    target.put(_now_known(target, zip(outputs, matches, strict=True)))
+    target.put(_completed_queries(target, zip(outputs, matches, strict=True)))
 
     started_at = store.now()
     run_id = key_of(kind="run", command="import", source=source, started_at=started_at, process=os.getpid())
@@ -78,11 +76,11 @@ def import_outputs(
     for start in range(0, len(pending), _ITEMS_A_PUT):
         batch = pending[start : start + _ITEMS_A_PUT]
         rows: dict[tuple[str, str], tuple[str, Row]] = {("run", run_id): ("runs", run)}  # shared rows once a batch
-        for response_id, (one, asked) in batch:
-            rows["dataset", asked.dataset] = ("datasets", _dataset_row(asked.dataset, source, known))
-            rows["query", asked.key] = ("queries", asked.row())
+        for response_id, (one, query) in batch:
+            rows["dataset", query.dataset] = ("datasets", _dataset_row(query.dataset, source, known))
+            rows["query", query.key] = ("queries", query.row())
             rows["model", one.model_id] = ("models", one.model_row())
-            response = one.row(response_id, asked, run_id=run_id, method=method, source=source)
+            response = one.row(response_id, query, run_id=run_id, method=method, source=source)
             rows["response", response_id] = ("responses", response)
             for error in detect.critical_error_rows(response_id, detect.find_answer(one.text)):
                 rows[f"{error['error']}", response_id] = ("critical_errors", error)
@@ -94,7 +92,7 @@ def import_outputs(
 
 @dataclass(frozen=True)
 class _Output:
-    """One text of another tool, and what it says of itself."""
+    """One text of another tool, with its own description."""
 
     item: Item
     label: str
@@ -111,7 +109,7 @@ class _Output:
         return {"model_id": self.model_id, "label": self.label, "variant": "imported", "dpo": False}
 
     def unknown_query(self) -> Query:
-        """What was asked, as the item tells it; the name keeps just-eval's two files apart, whose ids overlap."""
+        """Return the item's query; the set's name separates just-eval's two files, whose ids overlap."""
         data = {**self.item.data, "id": self.query_id, "language": self.language}
         part = data.get("datasplit")
         if part == "just_red":
@@ -120,9 +118,9 @@ class _Output:
         return query_from_item(Item(self.item.file, self.item.line, data), dataset=dataset, language=None)
 
     def response_id(self, source: str, method: str) -> str:
-        """By what the file and the options say of the text, so that a mistaken option can be forgotten and set right.
+        """Return the key by file and options, so that an import with a wrong option can be forgotten and repeated.
 
-        Which query it was matched to is no part of it: the same file with --queries makes no second row.
+        It does not depend on the matched query: the same file with --queries adds no second row.
         """
         return imported_response_key(
             source=f"{source} as {method} in {self.language}",
@@ -132,11 +130,11 @@ class _Output:
             text=self.text,
         )
 
-    def row(self, response_id: str, asked: Query, *, run_id: str, method: str, source: str) -> Row:
+    def row(self, response_id: str, query: Query, *, run_id: str, method: str, source: str) -> Row:
         return {
             "response_id": response_id,
             "model_id": self.model_id,
-            "query_key": asked.key,
+            "query_key": query.key,
             "run_id": run_id,
             "method": method,
             "language": self.language,
@@ -150,7 +148,7 @@ class _Output:
 
 
 class _Matcher:
-    """Finds the known query of a text; ``known`` are the queries of one language."""
+    """Lookup of the known query of a text; ``known`` are the queries of one language."""
 
     def __init__(self, known: Iterable[Query], outputs: Sequence[_Output]) -> None:
         self._by_text: dict[str, list[Query]] = {}
@@ -171,14 +169,17 @@ class _Matcher:
         return found
 
 
-def _now_known(target: store.Store, found: Iterable[tuple[_Output, Query | None]]) -> list[tuple[str, Row]]:
-    """Rows that give queries stored as unknown what a query set, given since, tells of them."""
+def _completed_queries(target: store.Store, found: Iterable[tuple[_Output, Query | None]]) -> list[tuple[str, Row]]:
+    """Return rows that complete queries stored as unknown from a query set given since."""
     stored = store.ids(target.path, "queries", "query_key")
-    told: dict[str, Row] = {}
+    completed: dict[str, Row] = {}
     for one, match in found:
         if match is not None and match.task is not None and (unknown := one.unknown_query()).key in stored:
-            told[unknown.key] = {**match.row(), **{name: unknown.row()[name] for name in ("query_key", *_IDENTITY)}}
-    return [("queries", row) for row in told.values()]
+            completed[unknown.key] = {
+                **match.row(),
+                **{name: unknown.row()[name] for name in ("query_key", *_IDENTITY)},
+            }
+    return [("queries", row) for row in completed.values()]
 
 
 def _known(target: store.Store, language: str, known: QuerySet | None) -> list[Query]:
@@ -197,13 +198,13 @@ def _output(item: Item, *, model: str | None, language: str | None) -> _Output:
     if isinstance(text, list) and len(text) == 1:  # URIAL's own scripts write one output as a list
         text = text[0]
     if not isinstance(text, str):
-        raise InputError(f"{item.place}: the field `output` is {'missing' if text is None else 'no text'}")
+        raise InputError(f"{item.place}: the field `output` is {'missing' if text is None else 'not a text'}")
     generator = model or data.get("generator")
     if not isinstance(generator, str) or not generator.strip("/ "):
         raise InputError(f"{item.place}: names no `generator`; say whose outputs these are with --model")
     own_language = language or data.get("language") or "en"
     if not isinstance(own_language, str):
-        raise InputError(f"{item.place}: `language` is no text")
+        raise InputError(f"{item.place}: `language` is not a text")
     instruction = item.text("instruction")
     query_id = key_of(kind="text", text=instruction)[:12] if data.get("id") is None else item.id()
     return _Output(item, model or _label(generator), own_language, instruction, text, query_id)

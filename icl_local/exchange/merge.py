@@ -1,22 +1,21 @@
-"""Brings the rows of another database, of a spool folder or of a folder of Parquet files into one database, by key.
+"""Merging another database, a spool folder or a folder of Parquet files into a database, row by row by key.
 
-Rows go through the spool like any other, so a rebuild keeps them. A key names what a row is by intent; where both
-sides have a response and its texts differ (another llama.cpp build, an inexact setting), this database's own stays,
-nothing that refers to the other text comes in, and the report names it. Rows forgotten here stay forgotten; what was
-forgotten there is not forgotten here.
+Rows go through the spool like any other, so a rebuild keeps them. If both sides have a response and its texts differ
+(another llama.cpp build, an inexact setting), this database keeps its own text, rows that refer to the other text are
+left out, and the report lists the response. Rows forgotten here stay forgotten; tombstones of the other side have no
+effect here.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from icl_local import store
 from icl_local.exceptions import ConfigError, InputError
@@ -26,11 +25,12 @@ from icl_local.store import ingest, spool
 
 Row = dict[str, Any]
 Key = tuple[str, ...]
-Progress = Callable[[str, int], None]
+Source = dict[str, Callable[[], Iterator[list[Row]]]]  # table -> function that yields its rows in batches
+OnRows = Callable[[str, int], None]  # table, rows read
 
-# decided first, since rows of other tables refer to them
+# merged first, since rows of other tables refer to them
 _FIRST = tuple(ingest.FORGETTABLE)
-# a second row of a key may replace the first where this differs; the store decides (ingest.RANK)
+# a second row of a key may replace the first if this differs; the store decides (ingest.RANK)
 _RANKED_BY = {
     "responses": "finish_reason",
     "critical_errors": "detector_version",
@@ -44,35 +44,28 @@ _ROWS_A_READ = 1_000
 
 @dataclass(frozen=True)
 class Merged:
-    """New rows by table, and response_id of every response whose text here and there differs."""
+    """New rows by table, and the response_id of every response whose texts differ."""
 
     added: dict[str, int]
     differing: tuple[str, ...]
 
 
-class _Source(Protocol):
-    def tables(self) -> list[str]: ...
-
-    def rows(self, table: str) -> Iterator[list[Row]]: ...
-
-
-def merge(target: store.Store, source: Path, *, on_progress: Progress | None = None) -> Merged:
-    """Put every row of ``source`` that ``target`` has no row for. Raises InputError, ConfigError, StoreError."""
+def merge(target: store.Store, source: Path, *, on_progress: OnRows | None = None) -> Merged:
+    """Put every row of ``source`` whose key ``target`` lacks. Raises InputError, ConfigError, StoreError."""
     target.flush(wait_seconds=store.LOCK_WAIT_SECONDS)
-    with _opened(source, target) as theirs:
-        return _Merge(target, theirs, on_progress).run()
+    with _open_source(source, target) as theirs:
+        return _Merge(target, on_progress).run(theirs)
 
 
 def describe(database: Path, response_ids: Sequence[str]) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Columns and rows that tell a person which responses these are."""
+    """Return columns and rows that describe these responses to a person."""
     found = store.named(database, "responses_by_id", [list(response_ids)])
     return found.columns, found.rows
 
 
 class _Merge:
-    def __init__(self, target: store.Store, theirs: _Source, on_progress: Progress | None) -> None:
+    def __init__(self, target: store.Store, on_progress: OnRows | None) -> None:
         self.target = target
-        self.theirs = theirs
         self.on_progress = on_progress
         self.added: dict[str, int] = {}
         self.differing: list[str] = []
@@ -80,26 +73,26 @@ class _Merge:
             columns = ingest.columns(con)
             self.columns = {table: found for table, found in columns.items() if table not in OF_ONE_DATABASE}
             self.stamps = {table: _stamps(con, table, found) for table, found in self.columns.items()}
-            # values of columns whose rows stay out: forgotten here, or about a text that is not ours
+            # by column, values whose rows are left out: forgotten here, or about a text that is not ours
             forgotten = ingest.Forgotten(con).keys
             self.left_out = {column: set(forgotten[table]) for table, column in ingest.FORGETTABLE.items()}
 
-    def run(self) -> Merged:
-        shared = [table for table in self.theirs.tables() if table in self.columns]
+    def run(self, theirs: Source) -> Merged:
+        shared = sorted(theirs.keys() & self.columns.keys())
         for table in sorted(shared, key=lambda table: _FIRST.index(table) if table in _FIRST else len(_FIRST)):
-            for rows in self.theirs.rows(table):
-                self.target.put([(table, row) for row in rows if self._wanted(table, row)])
+            for rows in theirs[table]():
+                self.target.put([(table, row) for row in rows if self._is_new(table, row)])
                 if self.on_progress:
                     self.on_progress(table, len(rows))
         self.target.flush(wait_seconds=store.LOCK_WAIT_SECONDS)
         return Merged(dict(sorted(self.added.items())), tuple(self.differing))
 
-    def _wanted(self, table: str, row: Row) -> bool:
-        """Whether the row is to be put; counts it, and cuts off columns of another version."""
+    def _is_new(self, table: str, row: Row) -> bool:
+        """Return whether to put the row; counts it and removes columns of another version."""
         for name in row.keys() - self.columns[table].keys():
             del row[name]
         if any(row.get(column) in values for column, values in self.left_out.items()):
-            if table in ingest.FORGETTABLE:  # and with it all that refers to it
+            if table in ingest.FORGETTABLE:  # rows that refer to it are left out too
                 self.left_out[ingest.FORGETTABLE[table]].add(row[ingest.FORGETTABLE[table]])
             return False
         key = tuple(str(row.get(name)) for name, column in self.columns[table].items() if column.key)
@@ -118,7 +111,7 @@ class _Merge:
 
 
 def _stamps(con: store.Connection, table: str, columns: dict[str, ingest.Column]) -> dict[Key, Key]:
-    """Of every row here: its key, and what another row of the same key may differ in."""
+    """Return the key of every row here, with the values in which another row of that key may differ."""
     names = [f'"{name}"' for name, column in columns.items() if column.key]
     stamp = [_RANKED_BY[table]] if table in _RANKED_BY else []
     stamp += ["sha256(text)"] if table == "responses" else []
@@ -129,7 +122,7 @@ def _stamps(con: store.Connection, table: str, columns: dict[str, ingest.Column]
 
 
 def _stamp(table: str, row: Row) -> Key:
-    """The same of one row of theirs."""
+    """Return those values of a row of the other side."""
     if table == "queries":
         return (str(row.get("task") is None).lower(),)
     if table == "judgments":
@@ -139,62 +132,38 @@ def _stamp(table: str, row: Row) -> Key:
 
 
 @contextmanager
-def _opened(source: Path, target: store.Store) -> Iterator[_Source]:
+def _open_source(source: Path, target: store.Store) -> Iterator[Source]:
     if not source.exists():
         raise InputError(f"there is no {source} to merge; give a database, a spool folder or a folder of Parquet files")
     if source.resolve() in (target.path.resolve(), store.spool_folder(target.path).resolve()):
         raise ConfigError(f"{source} is the database itself; give another one to merge into it")
     if source.is_file():
         with store.reader(source) as con:
-            yield _Database(con)
-    elif any(source.glob("*.parquet")):
-        yield _ParquetFolder(source, target.path)
+            yield _tables(con)
+    elif files := sorted(source.glob("*.parquet")):
+        yield {file.stem: partial(_parquet_rows, file, target.path) for file in files}
     elif spool.files(source):
         with tempfile.TemporaryDirectory(dir=target.path.parent, prefix=".merge-") as folder:
-            rebuilt = Path(folder) / "spool.duckdb"  # rebuilt first, so that what was forgotten there is left behind
+            rebuilt = Path(folder) / "spool.duckdb"  # rebuilt first, to leave out rows that were forgotten there
             shutil.copytree(source, store.spool_folder(rebuilt))
             store.Store(rebuilt).close()
             with store.reader(rebuilt) as con:
-                yield _Database(con)
+                yield _tables(con)
     else:
         raise InputError(f"{source} holds neither a spool (*.jsonl) nor exported tables (*.parquet)")
 
 
-class _Database:
-    def __init__(self, con: store.Connection) -> None:
-        self.con = con
-        self.columns = ingest.columns(con)
-
-    def tables(self) -> list[str]:
-        return [table for (table,) in self.con.execute(store.sql_text("filled_tables")).fetchall()]
-
-    def rows(self, table: str) -> Iterator[list[Row]]:
-        return store.table_rows(self.con, table, self.columns[table], batch=_ROWS_A_READ)
+def _tables(con: store.Connection) -> Source:
+    columns = ingest.columns(con)
+    filled = [table for (table,) in con.execute(store.sql_text("filled_tables")).fetchall()]
+    return {table: partial(store.table_rows, con, table, columns[table], batch=_ROWS_A_READ) for table in filled}
 
 
-class _ParquetFolder:
-    """``database`` is any database to read the files through."""
-
-    def __init__(self, folder: Path, database: Path) -> None:
-        self.folder = folder
-        self.database = database
-
-    def tables(self) -> list[str]:
-        return sorted(file.stem for file in self.folder.glob("*.parquet"))
-
-    def rows(self, table: str) -> Iterator[list[Row]]:
-        file, offset = str(self.folder / f"{table}.parquet"), 0
-        count = _ROWS_A_READ
-        while count == _ROWS_A_READ:
-            found = store.named(self.database, "parquet_rows", [file, _ROWS_A_READ, offset], unsafe=True)
-            count = len(found.rows)
-            offset += count
-            kinds = dict(zip(found.columns, found.types, strict=True))
-            yield [{name: _value(cell, kinds[name]) for name, cell in row.items()} for row in found.dicts()]
-
-
-def _value(cell: Any, kind: str) -> Any:
-    """A cell as the spool keeps it."""
-    if isinstance(cell, datetime):
-        return cell.replace(tzinfo=UTC).isoformat(timespec="microseconds")
-    return json.loads(cell) if kind == "JSON" and cell is not None else cell
+def _parquet_rows(file: Path, database: Path) -> Iterator[list[Row]]:
+    """Yield the rows of a Parquet file in batches, read through any database."""
+    offset, count = 0, _ROWS_A_READ
+    while count == _ROWS_A_READ:
+        found = store.named(database, "parquet_rows", [str(file), _ROWS_A_READ, offset], unsafe=True)
+        count = len(found.rows)
+        offset += count
+        yield found.records()

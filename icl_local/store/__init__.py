@@ -1,4 +1,4 @@
-"""The spool and the DuckDB database: the only room that imports duckdb.
+"""The spool and the DuckDB database; only this room imports duckdb.
 
 A row is safe once the spool has it; the database follows and can be rebuilt from it.
 """
@@ -13,12 +13,10 @@ from icl_local.store.database import (
     named,
     now,
     query,
-    read_rows,
     reader,
     spool_folder,
     sql_text,
     table_rows,
-    tables,
     writer,
 )
 from icl_local.store.selection import SPLITS, Names, Selection
@@ -36,11 +34,9 @@ __all__ = [
     "named",
     "now",
     "query",
-    "read_rows",
     "reader",
     "spool_folder",
     "sql_text",
     "table_rows",
-    "tables",
     "writer",
 ]

@@ -1,9 +1,9 @@
-"""The one door to DuckDB: open, migrate, ingest the spool, read safely. The only importer of duckdb.
+"""Connections to a database: open, migrate, ingest the spool, read safely. Only this module imports duckdb.
 
 A row is safe once the spool has it; DuckDB follows in short read-write connections, so other programs can open
-the file between two flushes. Every insert is keyed, and how far a spool file is ingested is written in the
-transaction of its rows: whatever is killed, locked, full or damaged, the next open brings the database level
-with the spool. What keeps a database in order (snapshot, forget, check, rebuild) is icl_local.store.upkeep.
+the file between two flushes. Every insert is keyed, and the ingested length of a spool file is written in the
+transaction of its rows. So after a kill, a lock, a full disk or damage, the next open ingests what is missing.
+Copies, removal, checks and repair are in icl_local.store.upkeep.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from icl_local.store import ingest, schema, spool
 
 Connection = duckdb.DuckDBPyConnection
 
-STORAGE_VERSION = "v1.4.0"  # what older DuckDB clients read
+STORAGE_VERSION = "v1.4.0"  # older DuckDB clients can read it
 LOCK_WAIT_SECONDS = 60.0
-LOCK_RETRY_SECONDS = 0.5  # a flush that failed is not tried again before
+LOCK_RETRY_SECONDS = 0.5  # pause after a failed flush
 FOLD_ABOVE = 32  # spool files
-CHECKPOINT_EVERY = 10  # flushes: a checkpoint holds readers up, a long log slows opening
+CHECKPOINT_EVERY = 10  # flushes: a checkpoint delays readers, a long log slows opening
 
 _WRITER = {
     "storage_compatibility_version": STORAGE_VERSION,
@@ -51,7 +51,7 @@ _SAFE = {
     "python_enable_replacements": False,
     "lock_configuration": True,
 }
-DATABASE_ERRORS = (duckdb.Error,)  # what a statement on a connection of ours may raise
+DATABASE_ERRORS = (duckdb.Error,)  # raised by statements on these connections
 _ROW_FAULTS = (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException, ValueError, TypeError)
 _WRITES = re.compile("COPY|EXECUTE|INSERT|UPDATE|DELETE|MERGE_INTO|CREATE|ATTACH|EXPORT", re.IGNORECASE)
 _EXPLAIN = re.compile(r"\s*explain\s+(analyze\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
@@ -59,7 +59,7 @@ _EXPLAIN = re.compile(r"\s*explain\s+(analyze\s+)?(\([^)]*\)\s*)?", re.IGNORECAS
 
 @dataclass(frozen=True)
 class Rows:
-    """The answer to a query: column names, their DuckDB types, and the rows."""
+    """Result of a query: column names, their DuckDB types, and the rows."""
 
     columns: list[str]
     types: list[str]
@@ -69,22 +69,29 @@ class Rows:
         """Return each row by column name."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
+    def records(self) -> list[dict[str, Any]]:
+        """Return each row as ``Store.put`` takes it: timestamps ISO 8601 in UTC, json columns as objects."""
+        return [
+            {name: _for_spool(value, kind) for name, kind, value in zip(self.columns, self.types, row, strict=True)}
+            for row in self.rows
+        ]
+
 
 def now() -> str:
-    """The time for a row: ISO 8601, UTC, microseconds."""
+    """Return the time for a row: ISO 8601, UTC, microseconds."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def spool_folder(path: Path) -> Path:
-    """The spool of a database: ``<db>.spool`` beside it."""
+    """Return the spool folder of a database: ``<db>.spool`` beside it."""
     return path.with_name(path.name + ".spool")
 
 
 class Store:
-    """The writer's side of one database; a context manager, safe to use from several threads.
+    """Writer of one database; a context manager, safe to use from several threads.
 
-    Opening makes or migrates the database and ingests what a crash left. A flush is tried after ``flush_rows``
-    rows or ``flush_seconds``; raises StoreLocked where another process holds the file for a minute.
+    Opening creates or migrates the database and ingests what a crash left. A flush is tried after ``flush_rows``
+    rows or ``flush_seconds``. Raises StoreLocked if another process holds the file for a minute.
     """
 
     def __init__(self, path: Path, *, flush_rows: int = 64, flush_seconds: float = 5.0) -> None:
@@ -99,7 +106,7 @@ class Store:
         self._problem: StoreError | None = None
         with writer(path, wait_seconds=LOCK_WAIT_SECONDS) as con:
             self._columns = ingest.columns(con)
-            bring_level(con, path)
+            ingest_spool(con, path)
 
     def __enter__(self) -> Store:
         return self
@@ -109,10 +116,9 @@ class Store:
             self.close()
 
     def put(self, records: Sequence[tuple[str, Mapping[str, object]]]) -> None:
-        """Acknowledge rows: on return all of them are in the spool; DuckDB gets them at the next flush.
+        """Append rows (table, row) to the spool, all or none; DuckDB gets them at the next flush.
 
-        Raises DiskFull or StoreError where the spool cannot be written or a row does not fit its table; then
-        none of ``records`` is kept.
+        Raises DiskFull or StoreError if the spool cannot be written or a row does not fit its table.
         """
         for table, row in records:
             self._check(table, row)
@@ -128,14 +134,14 @@ class Store:
                 self.flush()
 
     def flush(self, *, wait_seconds: float = 0) -> int:
-        """Bring DuckDB level with the spool; returns rows still waiting (0: none).
+        """Ingest the spool; return how many rows still wait there.
 
-        A database that is locked, full or damaged is no error here: rows wait in the spool, ``close`` tells.
+        A locked, full or damaged database is not an error here: rows wait in the spool, and ``close`` raises.
         """
         return self._sync(wait_seconds=wait_seconds, checkpoint=(self._flushes + 1) % CHECKPOINT_EVERY == 0)
 
     def close(self) -> None:
-        """Flush, waiting for a lock, and checkpoint. Raises StoreError where rows must stay in the spool."""
+        """Flush, waiting for a lock, and checkpoint. Raises StoreError if rows must stay in the spool."""
         with self._lock:
             waiting = self._sync(wait_seconds=LOCK_WAIT_SECONDS, checkpoint=self._flushes > 0 or self._pending > 0)
             self._spool.close()
@@ -146,7 +152,7 @@ class Store:
                 )
 
     def rows(self, sql: str, params: Sequence[object] = ()) -> Rows:
-        """Read within a run, its own rows included; waits for a lock."""
+        """Run a query within a run, on its own rows too; waits for a lock."""
         self.flush(wait_seconds=LOCK_WAIT_SECONDS)
         return query(self.path, sql, params)
 
@@ -171,7 +177,7 @@ class Store:
             return self._pending
 
     def _check(self, table: str, row: Mapping[str, object]) -> None:
-        """A row that would not go into DuckDB must not be acknowledged."""
+        """Raise StoreError for a row that DuckDB would refuse."""
         if table not in self._columns:
             raise StoreError(f"there is no table raw.{table}")
         known = self._columns[table]
@@ -190,11 +196,11 @@ def query(
     unsafe: bool = False,
     limit: int | None = None,
 ) -> Rows:
-    """Read a database with one ``select`` that cannot change it, read other files or load code.
+    """Run one ``select`` that cannot change the database, read other files or load code.
 
-    Waits for a lock. ``timeout`` is in seconds, ``limit`` rows are fetched. ``unsafe`` allows every statement,
-    other files and extensions; the database itself stays read-only. Raises StoreLocked after a minute,
-    StoreError on refused or wrong SQL, a timeout, or a file that is no database of ours.
+    Waits for a lock. ``timeout`` is in seconds, ``limit`` in rows. ``unsafe`` allows every statement, other files
+    and extensions; the database itself stays read-only. Raises StoreLocked after a minute, StoreError for refused
+    or wrong SQL, a timeout, or a file that is not a database of this package.
     """
     with reader(path, unsafe=unsafe) as con:
         timer = threading.Timer(timeout, con.interrupt) if timeout is not None else None
@@ -225,7 +231,7 @@ def sql_text(name: str) -> str:
 
 
 def ids(path: Path, table: str, column: str) -> set[str]:
-    """Values of one column of raw.<table> that need not be made: stored, waiting in the spool, or forgotten."""
+    """Return the values of a column of raw.<table> that are stored, waiting in the spool, or forgotten."""
     found: set[str] = set()
     offsets: dict[str, int] = {}
     if path.exists():
@@ -243,32 +249,18 @@ def ids(path: Path, table: str, column: str) -> set[str]:
     return found
 
 
-def tables(path: Path) -> dict[str, list[str]]:
-    """Columns of every table that holds a user's rows, by table name, in their order."""
-    with reader(path) as con:
-        return {table: list(found) for table, found in ingest.columns(con).items() if table not in schema.INTERNAL}
-
-
-def read_rows(path: Path, table: str, *, batch: int = 1_000) -> Iterator[list[dict[str, Any]]]:
-    """All rows of raw.<table> as ``Store.put`` takes them: timestamps ISO 8601 in UTC, json columns as objects."""
-    with reader(path) as con:
-        yield from table_rows(con, table, ingest.columns(con)[table], batch=batch)
-
-
 def table_rows(
     con: Connection, table: str, columns: Mapping[str, ingest.Column], *, batch: int = 1_000
 ) -> Iterator[list[dict[str, Any]]]:
-    """read_rows over an open connection, for callers that read many tables."""
+    """Yield all rows of raw.<table> in batches, as ``Store.put`` takes them."""
     result = con.execute(f'select {", ".join(columns)} from raw."{table}"')
+    types = [column.kind for column in columns.values()]
     while found := result.fetchmany(batch):
-        yield [
-            {name: _for_spool(value, columns[name].kind) for name, value in zip(columns, row, strict=True)}
-            for row in found
-        ]
+        yield Rows(list(columns), types, found).records()
 
 
 def export_parquet(path: Path, sql: str, out: Path, params: Sequence[object] = ()) -> int:
-    """Write the rows of a ``select`` to a Parquet file, whole or not at all; returns how many."""
+    """Write the rows of a ``select`` to a Parquet file, whole or not at all; return how many."""
     with draft_file(out) as draft, reader(path, unsafe=True) as con:
         _only_reads(con, sql, params)
         target = str(draft).replace("'", "''")
@@ -279,37 +271,36 @@ def export_parquet(path: Path, sql: str, out: Path, params: Sequence[object] = (
 
 @contextlib.contextmanager
 def reader(path: Path, *, unsafe: bool = False) -> Iterator[Connection]:
-    """A read-only connection to a database that is level with its spool, waiting for a lock.
+    """Yield a read-only connection, waiting for a lock; the spool of dead processes is ingested first if possible.
 
-    What a dead process left in the spool is ingested first where the file can be written. ``unsafe`` lets the
-    connection reach other files. Raises StoreLocked after a minute.
+    ``unsafe`` lets the connection reach other files. Raises StoreLocked after a minute.
     """
     if not path.exists() and not spool.files(spool_folder(path)):
         raise StoreError(f"there is no database {path}; `icl run` makes one, --db names another")
     config = {"python_enable_replacements": False} if unsafe else _SAFE
-    level = False
+    tried = False
     while True:
         try:
-            if not path.exists() and not level:
+            if not path.exists() and not tried:
                 raise _Behind(f"{path} is gone")
             with _connected(path, read_only=True, config=config, wait_seconds=LOCK_WAIT_SECONDS) as con:
-                if not level and _behind(con, path):
+                if not tried and _behind(con, path):
                     raise _Behind(f"{path} is behind its spool")
                 yield con
                 return
         except _Behind:
-            if level:
+            if tried:
                 raise
-            level = True
+            tried = True
             with contextlib.suppress(StoreError), writer(path, wait_seconds=1) as con:  # else read it as it is
-                bring_level(con, path)
+                ingest_spool(con, path)
 
 
 @contextlib.contextmanager
 def writer(path: Path, *, wait_seconds: float) -> Iterator[Connection]:
-    """A short read-write connection to a database of this version, made or migrated where need be.
+    """Yield a read-write connection; creates or migrates the database if necessary.
 
-    A log (WAL) that cannot be replayed is set aside: its rows are in the spool, and so come in again.
+    A log (WAL) that cannot be replayed is renamed: its rows are in the spool and are ingested again.
     """
     if not path.exists():
         _create(path)
@@ -324,8 +315,8 @@ def writer(path: Path, *, wait_seconds: float) -> Iterator[Connection]:
         yield con
 
 
-def bring_level(con: Connection, path: Path, *, fold: bool = False) -> None:
-    """Cut torn lines of the spool of ``path``, ingest what waits there, and fold its files where they are many."""
+def ingest_spool(con: Connection, path: Path, *, fold: bool = False) -> None:
+    """Cut torn lines of the spool of ``path``, ingest what waits there, and fold its files if they are many."""
     folder = spool_folder(path)
     spool.cut_torn(folder)
     work = ingest.Ingest(con, folder, _ROW_FAULTS)
@@ -338,11 +329,11 @@ def bring_level(con: Connection, path: Path, *, fold: bool = False) -> None:
 
 
 class _Behind(StoreError):
-    """The database lacks rows its spool has, views of this version, or a log that can be replayed."""
+    """The database lacks rows of its spool or views of this version, or its log cannot be replayed."""
 
 
 def _behind(con: Connection, path: Path) -> bool:
-    """Whether a writer should come first: other views, or lines of a finished spool file not yet ingested."""
+    """Return whether a writer must open first: views of another version, or a finished spool file not ingested."""
     if schema.outdated(con, path):
         return True
     read = ingest.offsets(con)
@@ -354,7 +345,7 @@ def _behind(con: Connection, path: Path) -> bool:
 
 
 def _create(path: Path) -> None:
-    """Make a new database beside ``path`` and move it there whole: a kill leaves no half-made file."""
+    """Create a new database beside ``path`` and rename it, so that a kill leaves no incomplete file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with (
@@ -363,11 +354,11 @@ def _create(path: Path) -> None:
         ):
             schema.upgrade(con, path)
     except OSError as error:
-        raise StoreError(f"cannot make {path}: {error.strerror}; check its folder") from error
+        raise StoreError(f"cannot create {path}: {error.strerror}; check its folder") from error
 
 
 def _set_log_aside(path: Path) -> None:
-    """Rename a log that cannot be replayed to ``<log>.damaged-N``; one process at a time, and only if it still is."""
+    """Rename a log that still cannot be replayed to ``<log>.damaged-N``; one process at a time."""
     folder = spool_folder(path)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
@@ -385,7 +376,7 @@ def _set_log_aside(path: Path) -> None:
 
 @contextlib.contextmanager
 def _connected(path: Path, *, read_only: bool, config: Mapping[str, Any], wait_seconds: float) -> Iterator[Connection]:
-    """An open connection; DuckDB's errors come out as StoreErrors that name the file."""
+    """Yield an open connection; raises DuckDB's errors as StoreErrors that name the file."""
     deadline = time.monotonic() + wait_seconds
     with _private_files():
         while True:
@@ -393,20 +384,20 @@ def _connected(path: Path, *, read_only: bool, config: Mapping[str, Any], wait_s
                 con = duckdb.connect(str(path), read_only=read_only, config=dict(config))
                 break
             except duckdb.Error as error:
-                told = _told(error, path)
-                if not isinstance(told, StoreLocked) or time.monotonic() >= deadline:
-                    raise told from error
+                described = _describe(error, path)
+                if not isinstance(described, StoreLocked) or time.monotonic() >= deadline:
+                    raise described from error
                 time.sleep(random.uniform(0.005, 0.05))  # two waiting processes must not stay in step
         try:
             yield con
         except duckdb.Error as error:
-            raise _told(error, path) from error
+            raise _describe(error, path) from error
         finally:
             con.close()
 
 
-def _told(error: duckdb.Error, path: Path) -> StoreError:
-    """DuckDB's error as one of ours: what is wrong, and what to do next."""
+def _describe(error: duckdb.Error, path: Path) -> StoreError:
+    """Return DuckDB's error as an expected error: what is wrong, and what to do next."""
     message = str(error)
     if "lock on file" in message or "different configuration" in message or "file handle conflict" in message:
         holder = re.search(r"held in (\S+) \(PID (\d+)\)", message)
@@ -430,8 +421,8 @@ def _told(error: duckdb.Error, path: Path) -> StoreError:
 def _only_reads(con: Connection, sql: str, params: Sequence[object] = ()) -> None:
     """Raise StoreError unless ``sql`` is one select (or explain of one) whose plan writes nothing.
 
-    A read-only connection without access to files is not enough: DuckDB leaves the database's own file and log
-    open to ``copy ... to``, 2.0 takes that within a ``with``, and a table function can run SQL hidden in JSON.
+    A read-only connection without access to files is not enough: ``copy ... to`` can still write the database's
+    own file and log, DuckDB 2.0 accepts it within a ``with``, and a table function can run SQL hidden in JSON.
     """
     statements = con.extract_statements(sql)
     if len(statements) == 1 and statements[0].type == duckdb.StatementType.EXPLAIN:
@@ -446,7 +437,7 @@ def _only_reads(con: Connection, sql: str, params: Sequence[object] = ()) -> Non
 
 
 def _operators(plan: Any) -> Iterator[str]:
-    """Names of a physical plan's operators, from its JSON."""
+    """Yield the names of a physical plan's operators, from its JSON."""
     for node in plan if isinstance(plan, list) else [plan]:
         yield str(node["name"])
         yield from _operators(node.get("children", []))
@@ -465,7 +456,7 @@ _umask_before = 0
 
 @contextlib.contextmanager
 def _private_files() -> Iterator[None]:
-    """Files made meanwhile are 0600: DuckDB makes its log whenever it likes, and takes no mode."""
+    """Make files created meanwhile 0600: DuckDB creates its log at any time and takes no mode."""
     global _umask_users, _umask_before
     with _umask_lock:
         if _umask_users == 0:

@@ -1,4 +1,4 @@
-"""What keeps a database in order: copy it, forget rows, find damage, rebuild it, bring detections up to date."""
+"""Care of a database: copy it, forget rows, find damage, rebuild it, update detections."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BATCH = 500
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing `icl db doctor` saw in a database; ``damage`` where something is lost or out of step."""
+    """One thing `icl db doctor` saw in a database; ``damage`` if something is lost or inconsistent."""
 
     message: str
     damage: bool
@@ -26,10 +26,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """A database made anew from its spool.
+    """A database rebuilt from its spool.
 
-    ``rows``: by table; ``adopted``: rows only the old file held, now in the spool too; ``kept_aside``: the old
-    file; ``not_restored``: what could not be brought back, one sentence each.
+    ``rows``: number by table; ``adopted``: rows that only the old file had, now in the spool too; ``kept_aside``:
+    the old file; ``not_restored``: one sentence for each loss.
     """
 
     rows: dict[str, int]
@@ -53,9 +53,9 @@ class Redetected:
 
 
 def snapshot(path: Path, out: Path, *, overwrite: bool = False) -> int:
-    """Write a consistent copy of a database to ``out``, whole or not at all, while a run goes on; returns its rows.
+    """Write a consistent copy of a database to ``out``, whole or not at all, while a run goes on; return its rows.
 
-    The copy is of the present schema, has no spool, and is only readable by its owner.
+    The copy has the present schema and no spool, and only its owner can read it.
     """
     if out.exists() and not overwrite:
         raise InputError(f"{out} exists; name another file or pass --force")
@@ -69,36 +69,37 @@ def snapshot(path: Path, out: Path, *, overwrite: bool = False) -> int:
 
 
 def matching(path: Path, *, condition: str | None = None, equal: Mapping[str, object] | None = None) -> list[str]:
-    """response_id of the rows of view responses that meet a SQL condition and have the values of ``equal``.
+    """Return the response_id of rows of view responses that meet a SQL condition and have the values of ``equal``.
 
-    The condition stands alone, so an unbalanced one cannot widen what ``equal`` narrows.
+    The condition is evaluated by itself, so an unbalanced one cannot widen the selection by ``equal``.
     """
     equal = equal or {}
-    wanted = " and ".join(["icl_asked", *(f"{column} = ?" for column in equal)])
-    asked = f"select *, ({condition or 'true'}\n) as icl_asked from main.responses"
-    found = database.query(path, f"select response_id from ({asked}) where {wanted}", list(equal.values()))
+    selected = " and ".join(["icl_condition", *(f"{column} = ?" for column in equal)])
+    evaluated = f"select *, ({condition or 'true'}\n) as icl_condition from main.responses"
+    found = database.query(path, f"select response_id from ({evaluated}) where {selected}", list(equal.values()))
     return [str(row[0]) for row in found.rows]
 
 
 def forget(path: Path, response_ids: Sequence[str]) -> int:
-    """Remove responses, their errors, judgments and scores for good; returns how many were there.
+    """Remove responses, their errors, judgments and scores for good; return how many were stored.
 
-    A tombstone for each stops rebuilds, merges and later ingests from bringing it back, and runs from making it
-    again, until ``allow_again``. Their text leaves the spool's finished files at once, a running process's file
-    when it is next folded.
+    A tombstone for each stops rebuilds, merges and later ingests from restoring it, and runs from making it again,
+    until ``allow_again``. Their text leaves the spool's finished files at once, and a running process's file when it
+    is next folded.
     """
+    count = "select count(*) from raw.responses"
     with database.Store(path) as target:
-        before = target.rows("select count(*) from raw.responses").rows[0][0]
+        before = target.rows(count).rows[0][0]
         _put_tombstones(target, [("responses", key) for key in response_ids], active=True)
-        after = target.rows("select count(*) from raw.responses").rows[0][0]
+        after = target.rows(count).rows[0][0]
     with database.writer(path, wait_seconds=database.LOCK_WAIT_SECONDS) as con:
-        database.bring_level(con, path, fold=True)
+        database.ingest_spool(con, path, fold=True)
         con.execute("checkpoint")
     return int(before - after)
 
 
 def allow_again(path: Path) -> int:
-    """Let everything forgotten be made, merged or judged again; returns how many rows that may be."""
+    """Let everything forgotten be made, merged or judged again; return how many rows that may be."""
     with database.Store(path) as target:
         forgotten = target.rows("select table_name, key from raw.tombstones where active").rows
         _put_tombstones(target, forgotten, active=False)
@@ -153,12 +154,9 @@ def _with_texts(target: database.Store, texts: Mapping[str, str]) -> list[tuple[
 def check(path: Path) -> list[Finding]:
     """Read every block, follow every reference, and compare the rows with the spool's."""
     folder = database.spool_folder(path)
-    findings = [
-        Finding(f"{file.name} line {number} cannot be read; its rows are lost unless the database has them", True)
-        for file, number in _damaged_lines(folder)
-    ]
-    findings += [Finding(f"{log.name} was set aside because it was damaged; delete it", False) for log in _aside(path)]
-    findings += [Finding(f"{left.name} was left by a killed process; delete it", False) for left in _drafts(path)]
+    damage = [f"{place} cannot be read; its rows are lost unless the database has them" for place in _damaged(folder)]
+    remarks = [f"{log.name} was set aside because it was damaged; delete it" for log in _logs_aside(path)]
+    remarks += [f"{left.name} was left by a killed process; delete it" for left in _drafts(path)]
     try:
         with database.reader(path) as con:
             for table in _user_tables(con):
@@ -166,31 +164,30 @@ def check(path: Path) -> list[Finding]:
             broken = con.execute(
                 "select table_name, column_name, count(*) from main.broken_references group by all order by all"
             ).fetchall()
-            rejected = con.execute("select table_name, reason, count(*) from raw.rejected_rows group by all").fetchall()
-            missing, extra = _compare(con, folder)
+            damage += [f"raw.{table}: {count} unknown {column}" for table, column, count in broken]
+            damage += _refused_rows(con)
+            spooled_only, stored_only = _compare(con, folder)
+            damage += [f"{count} rows of {table} are in the spool only" for table, count in spooled_only.items()]
+            remarks += [f"{count} rows of {table} are in the database only" for table, count in stored_only.items()]
     except StoreError as error:
-        return [*findings, Finding(str(error), True)]
-    findings += [Finding(f"raw.{table}: {count} unknown {column}", True) for table, column, count in broken]
-    findings += [Finding(f"{count} rows of {table} were refused: {reason}", True) for table, reason, count in rejected]
-    findings += [Finding(f"{count} rows of {table} are in the spool only", True) for table, count in missing.items()]
-    findings += [Finding(f"{count} rows of {table} are in the database only", False) for table, count in extra.items()]
-    return findings
+        damage.append(str(error))
+    return [*(Finding(message, True) for message in damage), *(Finding(message, False) for message in remarks)]
 
 
 def rebuild(path: Path) -> Rebuilt:
-    """Make the database anew from its spool, add what only the old file holds if it can be read, and swap them.
+    """Rebuild the database from its spool, add rows that only the old file has if it can be read, and swap the two.
 
-    The old file stays beside the new one under another name. Raises StoreLocked where a process holds it.
+    The old file stays beside the new one under another name. Raises StoreLocked if a process holds it.
     """
     folder = database.spool_folder(path)
     if not path.exists() and not spool.files(folder):
         raise StoreError(f"there is neither a database {path} nor a spool {folder}")
-    lost = [f"{file.name} line {number} cannot be read" for file, number in _damaged_lines(folder)]
+    lost = [f"{place} cannot be read" for place in _damaged(folder)]
     lost += [f"{file.name} ended in a line of {size} bytes, never whole" for file, size in spool.cut_torn(folder)]
     with contextlib.ExitStack() as held:
         old = None
         if path.exists():
-            try:  # held until the swap, so that no other process writes to the file that goes
+            try:  # held until the swap, so that no other process writes to the old file
                 old = held.enter_context(database.writer(path, wait_seconds=database.LOCK_WAIT_SECONDS))
             except StoreLocked:
                 raise
@@ -198,28 +195,24 @@ def rebuild(path: Path) -> Rebuilt:
                 lost.append(f"what only the old file held: {error}")
         draft = held.enter_context(draft_file(path))
         with database.writer(draft, wait_seconds=0) as con:
-            database.bring_level(con, path)
+            database.ingest_spool(con, path)
             adopted, unreadable = _adopt(old, con, folder) if old else (0, [])
-            database.bring_level(con, path)
+            database.ingest_spool(con, path)
             rows = {table: count for table in _user_tables(con) if (count := _count(con, table))}
-            rejected = con.execute("select table_name, reason, count(*) from raw.rejected_rows group by all").fetchall()
+            lost += [*unreadable, *_refused_rows(con)]
             con.execute("checkpoint")
-        lost += unreadable
-        lost += [f"{count} rows of {table} were refused: {reason}" for table, reason, count in rejected]
         kept = _set_aside(path)
     return Rebuilt(rows, adopted, kept, tuple(lost))
 
 
 def _copy_rows(con: database.Connection, target: Path) -> int:
-    """Rows of the open database into the new database file ``target``."""
+    """Copy the rows of the open database into the new database file ``target``; return how many."""
     quoted = str(target).replace("'", "''")
     con.execute(f"attach '{quoted}' as target (read_write)")
+    known, count = ingest.columns(con), 0
     theirs = ingest.columns(con, database="target")
-    count = 0
-    for table, known in ingest.columns(con).items():
-        if table in schema.INTERNAL or table not in theirs:
-            continue
-        names = ", ".join(f'"{name}"' for name in known if name in theirs[table])
+    for table in (table for table in _user_tables(con) if table in theirs):
+        names = ", ".join(f'"{name}"' for name in known[table] if name in theirs[table])
         done = con.execute(f'insert into target.raw."{table}" ({names}) select {names} from raw."{table}"').fetchone()
         count += int(done[0]) if done else 0
     con.execute("checkpoint target")
@@ -227,8 +220,13 @@ def _copy_rows(con: database.Connection, target: Path) -> int:
     return count
 
 
-def _user_tables(con: database.Connection) -> list[str]:
-    return [table for table in ingest.columns(con) if table not in schema.INTERNAL]
+def _user_tables(con: database.Connection) -> dict[str, list[str]]:
+    """Return the primary key's columns of every table with a user's rows."""
+    return {
+        table: [name for name, column in known.items() if column.key]
+        for table, known in ingest.columns(con).items()
+        if table not in schema.INTERNAL
+    }
 
 
 def _count(con: database.Connection, table: str) -> int:
@@ -236,61 +234,45 @@ def _count(con: database.Connection, table: str) -> int:
     return int(row[0]) if row else 0
 
 
-def _keys(con: database.Connection, table: str, names: Sequence[str]) -> set[tuple[str, ...]]:
-    """Primary keys of one table as text, as the spool's rows give them too."""
+def _stored_keys(con: database.Connection, table: str, names: Sequence[str]) -> set[tuple[str, ...]]:
+    """Return the primary keys of one table as text, as ``_key`` does for a row of the spool."""
     selected = ", ".join(f'"{name}"::varchar' for name in names)
     return set(con.execute(f'select {selected} from raw."{table}"').fetchall())
 
 
+def _key(row: Mapping[str, object], names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(row.get(name)) for name in names)
+
+
 def _compare(con: database.Connection, folder: Path) -> tuple[dict[str, int], dict[str, int]]:
-    """Rows by table that only the spool holds, and that only the database holds."""
-    names = {
-        table: [name for name, column in known.items() if column.key]
-        for table, known in ingest.columns(con).items()
-        if table not in schema.INTERNAL
-    }
-    stored = {table: _keys(con, table, key) for table, key in names.items() if key}
-    waiting: dict[str, set[tuple[str, ...]]] = {table: set() for table in stored}
+    """Count by table the rows that only the spool has, and those that only the database has."""
+    names = _user_tables(con)
+    stored = {table: _stored_keys(con, table, key) for table, key in names.items()}
+    spooled: dict[str, set[tuple[str, ...]]] = {table: set() for table in stored}
     forgotten = ingest.Forgotten(con)
     for record in spool.read(folder):
         if record.table in stored and forgotten.allows(record):
-            waiting[record.table].add(tuple(str(record.row.get(name)) for name in names[record.table]))
-    missing = {table: len(keys - stored[table]) for table, keys in waiting.items() if keys - stored[table]}
-    extra = {table: len(keys - waiting[table]) for table, keys in stored.items() if keys - waiting[table]}
-    return missing, extra
-
-
-def _damaged_lines(folder: Path) -> list[tuple[Path, int]]:
-    return [
-        (file, number)
-        for file in spool.files(folder)
-        for number, line in enumerate(spool.lines(file), start=1)
-        if line.damaged
-    ]
-
-
-def _aside(path: Path) -> list[Path]:
-    return sorted(path.parent.glob(f"{path.name}*.damaged-*"))
+            spooled[record.table].add(_key(record.row, names[record.table]))
+    spooled_only = {table: len(keys - stored[table]) for table, keys in spooled.items() if keys - stored[table]}
+    stored_only = {table: len(keys - spooled[table]) for table, keys in stored.items() if keys - spooled[table]}
+    return spooled_only, stored_only
 
 
 def _adopt(old: database.Connection, new: database.Connection, folder: Path) -> tuple[int, list[str]]:
-    """Append to the spool the rows only the old file holds: (how many, what could not be read)."""
+    """Append rows that only the old file has to the spool; return how many, and what could not be read."""
     forgotten = ingest.Forgotten(new)
-    theirs = ingest.columns(old)
+    known, theirs = ingest.columns(new), ingest.columns(old)
     adopted, unreadable = 0, []
     journal = spool.Spool(folder)
-    for table in _user_tables(new):
-        known = ingest.columns(new)[table]
-        keys = [name for name, column in known.items() if column.key]
-        stored = _keys(new, table, keys)
+    for table, names in _user_tables(new).items():
+        stored = _stored_keys(new, table, names)
         try:
-            shared = {name: column for name, column in theirs.get(table, {}).items() if name in known}
+            shared = {name: column for name, column in theirs.get(table, {}).items() if name in known[table]}
             for rows in database.table_rows(old, table, shared) if shared else ():
                 only_here = [
                     (table, row)
                     for row in rows
-                    if tuple(str(row.get(name)) for name in keys) not in stored
-                    and forgotten.allows(spool.Record(table, row))
+                    if _key(row, names) not in stored and forgotten.allows(spool.Record(table, row))
                 ]
                 journal.append(only_here)
                 adopted += len(only_here)
@@ -300,12 +282,31 @@ def _adopt(old: database.Connection, new: database.Connection, folder: Path) -> 
     return adopted, unreadable
 
 
+def _refused_rows(con: database.Connection) -> list[str]:
+    refused = con.execute("select table_name, reason, count(*) from raw.rejected_rows group by all").fetchall()
+    return [f"{count} rows of {table} were refused: {reason}" for table, reason, count in refused]
+
+
+def _damaged(folder: Path) -> list[str]:
+    """Return file and number of every spool line that cannot be read."""
+    return [
+        f"{file.name} line {number}"
+        for file in spool.files(folder)
+        for number, line in enumerate(spool.lines(file), start=1)
+        if line.damaged
+    ]
+
+
+def _logs_aside(path: Path) -> list[Path]:
+    return sorted(path.parent.glob(f"{path.name}*.damaged-*"))
+
+
 def _drafts(path: Path) -> list[Path]:
     return sorted(file for file in path.parent.glob(f".{path.name}.*") if file.suffix in {".new", ".part"})
 
 
 def _set_aside(path: Path) -> Path | None:
-    """Rename the old file; a kill before the new one has its name leaves none, which the next command makes."""
+    """Rename the old file; if a kill follows before the new one has its name, the next command rebuilds it."""
     if not path.exists():
         return None
     kept = path.with_name(f"{path.name}.before-repair-{secrets.token_hex(4)}")

@@ -14,7 +14,7 @@ import pytest
 
 from icl_local import store
 from icl_local.exceptions import StoreError
-from icl_local.store import database, spool, upkeep
+from icl_local.store import database, ingest, spool, upkeep
 from icl_local.store.database import Store, ids, query
 from tests.store.rows import child, count, fill, judged, put_of, response, stored
 
@@ -187,7 +187,7 @@ def test_a_newer_database_is_refused(copy: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_told(made: Path) -> None:
-    with pytest.raises(StoreError, match="cannot make"):
+    with pytest.raises(StoreError, match="cannot create"):
         Store(made / "below" / "x.duckdb")
 
 
@@ -343,10 +343,9 @@ def test_parquet_is_written_whole_or_not_at_all(made: Path, tmp_path: Path) -> N
 
 
 def test_rows_read_from_one_database_can_be_put_into_another(made: Path, db: Path) -> None:
-    with Store(db) as target:
+    with Store(db) as target, store.reader(made) as con:
         for table in ("responses", "critical_errors"):
-            assert table in store.tables(made)
-            for rows in store.read_rows(made, table, batch=2):
+            for rows in store.table_rows(con, table, ingest.columns(con)[table], batch=2):
                 target.put([(table, row) for row in rows])
     for table in ("responses", "critical_errors"):
         sql = f"select * from raw.{table} order by all"
