@@ -23,17 +23,16 @@ def older(tmp_path) -> Path:
     return path
 
 
-def contents(path: Path) -> dict[str, tuple[list[str], list[str]]]:
-    """Return of each view its columns and, of VALUES, its rows as sorted text, floats to nine digits."""
-    views = {}
-    with duckdb.connect(str(path), read_only=True) as con:
-        for view in schema.views():
-            read = view.name in VALUES
-            found = con.execute(f"select * from main.{view.name} limit {10**9 * read}")
-            columns = [column[0] for column in found.description]
-            views[view.name] = columns, sorted(str(_rounded(row)) for row in found.fetchall())
-            assert views[view.name][1] or not read
-    return views
+def columns(con: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
+    listed = "select view_name from duckdb_views() where schema_name = 'main' and not internal"
+    views = [view for (view,) in con.execute(listed).fetchall()]
+    return {view: [row[0] for row in con.execute(f"describe main.{view}").fetchall()] for view in views}
+
+
+def values(con: duckdb.DuckDBPyConnection, view: str, names: list[str]) -> list[str]:
+    """Return the rows of these columns as sorted text, floats to nine digits."""
+    found = con.execute(f"select {', '.join(names)} from main.{view}").fetchall()
+    return sorted(str(_rounded(row)) for row in found)
 
 
 def _rounded(value: object) -> object:
@@ -45,10 +44,18 @@ def _rounded(value: object) -> object:
 
 
 def test_opening_it_keeps_the_views_columns_and_values(older):
-    before = contents(older)
+    with duckdb.connect(str(older), read_only=True) as con:
+        known = columns(con)
+        before = {view: values(con, view, known[view]) for view in VALUES}
     with store.reader(older) as con:
         assert not schema.outdated(con, older)
-    assert contents(older) == before
+    with duckdb.connect(str(older), read_only=True) as con:
+        now = columns(con)
+        for view, names in known.items():
+            assert [name for name in now[view] if name in names] == names, view
+        for view, rows in before.items():
+            assert values(con, view, known[view]) == rows, view
+            assert rows
 
 
 def test_it_takes_new_rows(older):
