@@ -41,12 +41,12 @@ def error_table(
 def _notes(done: upkeep.Redetected) -> tuple[str, ...]:
     notes = [f"{done.done:,} responses brought to the present detector"]
     if done.recut:
-        notes.append(f"{done.recut:,} texts now end where the answer is closed")
+        notes.append(f"{done.recut:,} texts were cut again from the raw text")
     if done.judged:
         notes.append(f"{done.judged:,} texts stay, because a judge has read them (docs/detection.md)")
     if done.cut_short:
         notes.append(
             f"{done.cut_short:,} answers were cut at a heading that is not a stop; to make them again: "
-            f'icl forget --where "{_CUT_SHORT}"; icl forget --allow-again; then the same icl run'
+            f'icl db forget --where "{_CUT_SHORT}"; icl db forget --allow-again; then the same icl run'
         )
     return tuple(notes)
