@@ -1,21 +1,21 @@
--- What a judge scores. Every view lists its metrics through these macros: a new metric is one line in each of them.
+-- Metrics of a judge. All views list metrics through these macros: a new metric is one line in each macro with a list.
 
--- all metrics in the order of tables and figures; avg is computed from the aspects
+-- all metrics in the order of tables and figures; avg is the mean of the aspects
 create or replace macro main.metrics() as
     ['helpfulness', 'clarity', 'factuality', 'depth', 'engagement', 'avg', 'language', 'safety'];
 
--- the study's five aspects, of which avg is the mean
+-- the study's five aspects
 create or replace macro main.aspects() as
     ['helpfulness', 'clarity', 'factuality', 'depth', 'engagement'];
 
--- metrics a judge scores, and those of them that avg leaves out
+-- metrics in a judge's reply, and those of them that are not aspects
 create or replace macro main.judged_metrics() as list_filter(main.metrics(), lambda metric: metric <> 'avg');
 create or replace macro main.other_metrics() as
     list_filter(main.judged_metrics(), lambda metric: not list_contains(main.aspects(), metric));
 
 create or replace macro main.metric_order(metric) as list_position(main.metrics(), metric);
 
--- columns of the paper's tables: name there -> maximum of value over the rows of that metric
+-- columns of the paper's tables: printed name -> value of that metric
 create or replace macro main.printed_scores(metric, value) as {
     'helpful': max(value) filter (where metric = 'helpfulness'),
     'clear': max(value) filter (where metric = 'clarity'),
@@ -27,7 +27,7 @@ create or replace macro main.printed_scores(metric, value) as {
     'safe': max(value) filter (where metric = 'safety')
 };
 
--- where each metric is in a template's list of metrics, as columns at_<metric>; NULL where it is not asked for
+-- positions of the metrics in a template's list, as columns at_<metric>; NULL if the template does not ask for one
 create or replace macro main.metric_positions(listed) as {
     'at_helpfulness': list_position(listed, 'helpfulness'),
     'at_clarity': list_position(listed, 'clarity'),
@@ -38,11 +38,11 @@ create or replace macro main.metric_positions(listed) as {
     'at_safety': list_position(listed, 'safety')
 };
 
--- what a mean and its standard error need, of one score
+-- mean, standard deviation and count of one score
 create or replace macro main.moment(score) as
     {'mean': avg(score), 'sd': stddev_samp(score), 'n': count(score)};
 
--- the same of the difference b - a over the pairs that have both scores, and the mean of a over them
+-- the same of the difference b - a over pairs with both scores, and the mean of a over these pairs
 create or replace macro main.pair_moment(a, b) as {
     'mean_a': avg(a) filter (where b is not null),
     'difference': avg(b - a),

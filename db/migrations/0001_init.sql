@@ -1,5 +1,5 @@
 -- Tables of schema raw. Column names are the spool's field names: a record of type T is a row of raw.T.
--- Keys are deterministic (icl_local/identity.py). References are by key; `icl doctor` checks them, because rows
+-- Keys are deterministic (icl_local/identity.py). References are by key; `icl db doctor` checks them, because rows
 -- arrive in spool order and DuckDB cannot defer foreign keys.
 create schema if not exists raw;
 
@@ -8,7 +8,7 @@ create table raw.models (
     label varchar not null,            -- printed name, "Llama3.1 8B"
     variant varchar not null,          -- base | instruct | imported
     dpo boolean not null,
-    parameters bigint,                 -- NULL where unknown
+    parameters bigint,                 -- NULL if unknown
     size_class varchar,                -- small (< 2B parameters) | medium | NULL
     registry_name varchar              -- name in the registry, NULL for a plain file
 );
@@ -25,7 +25,7 @@ create table raw.gguf_files (
     vocab_size bigint,
     add_bos boolean,
     has_chat_template boolean,
-    conversion_id varchar              -- raw.conversions, NULL where it was not made here
+    conversion_id varchar              -- raw.conversions, NULL if it was not made here
 );
 
 create table raw.datasets (
@@ -80,7 +80,7 @@ create table raw.runs (
     host varchar                       -- cores and memory, no host name
 );
 
-create table raw.run_cells (           -- one row a cell and process: timings, for throughput
+create table raw.run_cells (           -- one row per cell and process: timings, for throughput
     cell_id varchar primary key,
     run_id varchar not null,
     model_id varchar not null,
@@ -97,9 +97,9 @@ create table raw.run_cells (           -- one row a cell and process: timings, f
     exact boolean,
     engine_settings json,
     prompt_tokens bigint,              -- prompt tokens of the responses
-    prefilled_tokens bigint,           -- prompt tokens really decoded (shared prefix once)
+    prefilled_tokens bigint,           -- prompt tokens decoded (a shared prefix once)
     new_tokens bigint,
-    wall_seconds double,               -- from the first prompt on; NULL where loading or probing failed
+    wall_seconds double,               -- from the first prompt on; NULL if loading or probing failed
     prefill_seconds double,
     decode_seconds double,
     peak_rss_bytes bigint,
@@ -123,8 +123,8 @@ create table raw.responses (
     prompt_tokens integer,
     new_tokens integer,
     tokens_saved integer,              -- by stop-on-loop
-    exact boolean,                     -- NULL where it does not apply
-    text_language varchar,             -- identified without a judge; NULL where too short
+    exact boolean,                     -- NULL if it does not apply
+    text_language varchar,             -- identified without a judge; NULL if too short
     source varchar,                    -- file an imported text came from
     created_at timestamp not null
 );
@@ -174,7 +174,7 @@ create table raw.judgments (           -- a verdict is one row: ten million rows
     not_applicable boolean[],          -- NULL whole: the attempt is tried again; the two beside it likewise
     reasons varchar[],
     raw_reply varchar,
-    repairs varchar[],                 -- what was mended to read the reply: fence, trailing_comma, ...
+    repairs varchar[],                 -- repairs made to read the reply: fence, trailing_comma, ...
     error varchar,
     http_status integer,
     finish_reason varchar,
@@ -191,7 +191,7 @@ create table raw.judgments (           -- a verdict is one row: ten million rows
     primary key (judgment_id, attempt)
 );
 
-create table raw.judge_batches (       -- one row an event of a submission to the Batch API
+create table raw.judge_batches (       -- one row per event of a submission to the Batch API
     submission_id varchar not null,    -- made here and sent as the batch's metadata: found again after a crash
     event varchar not null,            -- prepared (before anything is sent) | created | closed | abandoned
     judge_id varchar not null,
@@ -203,7 +203,7 @@ create table raw.judge_batches (       -- one row an event of a submission to th
     primary key (submission_id, event)
 );
 
-create table raw.judge_batch_items (   -- which judgments a submission holds; custom_id is the judgment_id
+create table raw.judge_batch_items (   -- judgments of a submission; custom_id is the judgment_id
     submission_id varchar not null,
     judgment_id varchar not null,
     attempt integer not null,
@@ -249,7 +249,7 @@ create table raw.conversions (
     source_sha256 varchar not null,
     source varchar not null,
     training_run_id varchar,
-    gguf_sha256 varchar,               -- NULL where the gate refused the file
+    gguf_sha256 varchar,               -- NULL if the gate refused the file
     quantization varchar not null,
     parent_gguf_sha256 varchar,        -- the file it was quantised from
     gate varchar not null,             -- passed | failed | skipped
@@ -264,7 +264,7 @@ create table raw.translations (        -- machine candidates; a refusal or an em
     source_language varchar not null,
     language varchar not null,
     engine varchar not null,           -- opus:owner/name | openai:MODEL | local:file.gguf
-    engine_settings json,              -- what changes the text: weights, prompt, decoding
+    engine_settings json,              -- settings that change the text: weights, prompt, decoding
     source_text varchar not null,
     source_fields json,                -- the other fields of the source's item, which a built set keeps
     text varchar not null,
@@ -315,7 +315,7 @@ create table raw.probes (
     created_at timestamp not null
 );
 
-create table raw.study_cells (         -- what a study asks for; the latest study_id of a name counts
+create table raw.study_cells (         -- cells requested by a study; the latest study_id of a name counts
     study_id varchar not null,         -- key of the name and all cells
     study varchar not null,
     cell_number integer not null,
@@ -367,7 +367,7 @@ create table raw.bootstraps (          -- seeded percentile intervals of score m
     created_at timestamp not null
 );
 
-create table raw.tombstones (          -- rows a user asked to forget; a rebuild does not bring them back
+create table raw.tombstones (          -- rows a user removed; a rebuild does not restore them
     table_name varchar not null,
     key varchar not null,
     active boolean not null,           -- false: may be made again; of two rows the later counts
@@ -399,7 +399,7 @@ create table raw.published_errors (
     primary key (paper_table, language, model, method, dpo, error)
 );
 
-create table raw.spool_files (         -- how far each spool file is in this database; changed with the rows
+create table raw.spool_files (         -- ingested length of each spool file; changed with the rows
     file varchar primary key,          -- name inside the spool folder
     ingested_bytes bigint not null
 );

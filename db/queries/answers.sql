@@ -1,5 +1,5 @@
--- $1: query id; $2 to $5: data set, language, model, method, NULL takes all. One row a response; a query without one
--- has a row of its own.
+-- $1: query id; $2 to $5: data set, language, model, method, NULL takes all. One row per response, and one row for a
+-- query without responses.
 with
 found as (
     select

@@ -1,4 +1,4 @@
--- Views that a user reads, with their columns and what one row is.
+-- Views for users, with their columns and comments.
 select
     views.view_name as view,
     string_agg(columns.column_name, ', ' order by columns.column_index) as columns,

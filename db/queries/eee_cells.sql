@@ -1,4 +1,4 @@
--- $1 to $5: models, methods, languages, splits, query sets; NULL takes all. One row a cell, with what made it, for Every Eval Ever.
+-- $1 to $5: models, methods, languages, splits, query sets; NULL takes all. One row per cell, with model, settings and prompt, for Every Eval Ever.
 select
     responses.model,
     responses.variant,

@@ -1,5 +1,5 @@
--- cells of Tables 4, 6, 8 whose error rates differ from what they are read against (from zero-shot, or from themselves
--- without DPO) by McNemar's exact test, corrected over the table
+-- Cells of Tables 4, 6, 8 whose error rates differ from those of zero-shot, or of the same cell without DPO, by
+-- McNemar's exact test, corrected over the table.
 select
     differs_in, language, model, case when differs_in = 'method' then b else method end as method,
     differs_in = 'dpo' as dpo, error as metric

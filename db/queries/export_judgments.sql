@@ -1,4 +1,4 @@
--- $1 to $5: models, methods, languages, splits, query sets; NULL takes all. One row an aspect of a verdict that stands.
+-- $1 to $5: models, methods, languages, splits, query sets; NULL takes all. One row per aspect of a verdict.
 select
     responses.model,
     responses.quantization,

@@ -1,4 +1,4 @@
--- $1: judge_id. What one judge has with the Batch API and was not read yet.
+-- $1: judge_id. Judgments of one judge at the Batch API that have not been read.
 select
     batches.submission_id, batches.batch_id, batches.state, batches.structured, batches.parameters,
     items.judgment_id, items.attempt, items.response_id, items.template_sha256, items.repeat

@@ -1,4 +1,4 @@
--- $1: judge_id. Tokens a judge's prompts and replies took, to estimate the missing ones from.
+-- $1: judge_id. Tokens of a judge's prompts and replies, to estimate those of missing judgments.
 select
     templates.template_sha256,
     count(*) as n,

@@ -1,5 +1,5 @@
--- $1: language. Queries that texts of other tools are matched to, Just-Eval first where sets share a text; those that
--- came with such texts tell nothing new.
+-- $1: language. Queries to match the texts of other tools with, Just-Eval first if sets share a text; queries that
+-- came with such texts are left out.
 select dataset, query_id, language, instruction, split, task, topic, source_set, difficulty
 from raw.queries
 where language = $1 and not starts_with(dataset, 'imported')

@@ -1,4 +1,4 @@
--- Where one GGUF file comes from and what rests on it. Parameter: gguf_sha256.
+-- Origin of one GGUF file and what was made with it. Parameter: gguf_sha256.
 select
     base_source, dataset, preset, method, training_run_id, training_status, checkpoint, checkpoint_sha256,
     parent_gguf_sha256, conversion_id, gate, n_responses, n_judgments

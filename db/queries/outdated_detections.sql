@@ -1,4 +1,4 @@
--- $1: the present detector version. Responses whose critical errors were found by an older one, or never.
+-- $1: the present detector version. Responses that an older detector, or none, has read.
 -- judged: a judge has read the text, or is about to.
 with
 present as (

@@ -1,4 +1,4 @@
--- $1: file, $2: rows at most, $3: rows to pass over. Parquet files keep the order they were written in.
+-- $1: file, $2: rows at most, $3: rows to skip. Parquet files keep the order in which they were written.
 select *
 from read_parquet($1)
 limit $2

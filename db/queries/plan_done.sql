@@ -1,4 +1,4 @@
--- Answers there are, for a plan that has no file to work out their keys from.
+-- Stored answers, for a plan without the file that their keys depend on.
 select model, method, language, dpo, dataset, count(distinct query_id) as n
 from main.responses
 group by model, method, language, dpo, dataset, quantization, settings_id

@@ -1,4 +1,4 @@
--- Measured speed by file: tokens per second of prefill, and of all the rest of the time for new tokens.
+-- Measured speed by file: tokens per second of prefill, and of new tokens over the remaining time.
 select
     file.gguf_sha256,
     file.parameters,

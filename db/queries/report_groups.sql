@@ -1,4 +1,4 @@
--- breakdowns for the report: the five-aspect mean, safety, and the two errors in percent, a row a group and cell
+-- Breakdowns for the report: one row per group and cell with the five-aspect mean, safety, and two errors in percent.
 with
 scores as (
     select

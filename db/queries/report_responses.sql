@@ -1,5 +1,5 @@
--- single responses for the report: whole queries, at most $1 responses, picked in an order that does not depend on ids
--- or splits; scores is a struct of all metrics
+-- Single responses for the report: whole queries, at most $1 responses, picked in an order that does not depend on ids
+-- or splits. scores is a struct of all metrics.
 with
 queries as (
     select dataset, query_id, md5(concat_ws('|', dataset, query_id)) as place, count(*) as n_responses

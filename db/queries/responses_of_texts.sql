@@ -1,4 +1,4 @@
--- $1: texts. Responses that say exactly one of them, with what was asked.
+-- $1: texts. Responses with exactly one of these texts, and their instructions.
 select responses.response_id, responses.model, responses.instruction, responses.text
 from main.responses as responses
 where list_contains($1::varchar[], responses.text)

@@ -1,4 +1,4 @@
--- one row a cell, judge, template and metric: its distinct scores in order and how often each was given
+-- One row per cell, judge, template and metric: its distinct scores in order, and the count of each.
 with
 judged as (
     select

@@ -1,5 +1,5 @@
--- cells of Tables 1, 2, 3 whose scores by judge $1 in reading $2 differ from what they are read against (from zero-shot,
--- or from themselves without DPO) by a paired difference whose interval excludes 0
+-- Cells of Tables 1, 2, 3 whose scores by judge $1 in reading $2 differ from those of zero-shot, or of the same cell
+-- without DPO: the interval of the paired difference excludes 0.
 with
 compared as (
     select
@@ -12,7 +12,7 @@ compared as (
 )
 select differs_in, language, model, method, dpo, metric
 from compared
--- of several judge templates the one with most scores
+-- the judge template with most scores
 qualify
     row_number() over (partition by differs_in, language, model, method, metric order by n desc, template) = 1
     and (ci_low > 0 or ci_high < 0)

@@ -1,4 +1,4 @@
--- What `icl status` shows of each cell.
+-- `icl status`: cells.
 select
     model, quantization as quant, method, language as lang, dpo, settings_id[:6] as setup, done, wanted,
     n_infinite_loop as loops, n_unintended_code as code, n_prompt_too_long as long, n_failed as failed,

@@ -1,4 +1,4 @@
--- $1 data set or NULL. How each engine did.
+-- $1 data set or NULL. Quality of each engine.
 select
     dataset, language, engine, n, n_flagged, n_unusable, n_reviewed, percent_identical, mean_chrf, mean_ter
 from main.translation_engines

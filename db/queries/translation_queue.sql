@@ -1,4 +1,4 @@
--- $1 language, $2 data set or NULL. Queries to review, in the order a person should.
+-- $1 language, $2 data set or NULL. Queries to review, in order.
 select
     reviews.dataset, reviews.query_id, reviews.language, reviews.status, reviews.source_text, reviews.final_text,
     reviews.review_id, reviews.reviewed_translation_id, reviews.reviewer, reviews.reviewed_at,

@@ -1,4 +1,4 @@
--- $1 language, $2 data set or NULL. Every query that has candidates, its final text, and the candidate it began with.
+-- $1 language, $2 data set or NULL. Every query that has candidates, its final text, and the candidate that it was edited from.
 select
     reviews.dataset, reviews.query_id, reviews.source_language, reviews.language, reviews.status, reviews.source_text,
     reviews.final_text, reviews.reviewer, reviews.reviewed_at, reviews.review_id,

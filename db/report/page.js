@@ -283,9 +283,9 @@ async function answer(i, chosen) {
   box.append(text);
   const reasons = Object.entries(stored.reasons || {});
   if (reasons.length) {
-    const told = make("ul");
-    reasons.forEach(([metric, reason]) => told.append(make("li", `${metric}: ${reason}`)));
-    box.append(make("h4", "The judge's reasons"), told);
+    const list = make("ul");
+    reasons.forEach(([metric, reason]) => list.append(make("li", `${metric}: ${reason}`)));
+    box.append(make("h4", "The judge's reasons"), list);
   }
   return box;
 }

@@ -14,4 +14,4 @@ qualify row_number() over (
 ) = 1;
 
 comment on view main.bootstrap_intervals is
-'One row a cell, judge, reading, metric, number of samples and seed: the latest percentile bootstrap of its mean score that icl bootstrap made, over the n scores there were at created_at. score_means has the present mean.';
+'One row per cell, judge, reading, metric, number of samples and seed: the latest percentile bootstrap of its mean score by icl bootstrap, over the n scores stored at created_at. score_means has the present mean.';

@@ -47,4 +47,4 @@ links as (
 select table_name, column_name, key from links;
 
 comment on view main.broken_references is
-'One row a table, column and key that names a row which is not there; none in a whole database. icl db doctor reads it.';
+'One row per table, column and key that refers to a missing row; none in a sound database. icl db doctor reads it.';

@@ -12,7 +12,7 @@ numbered as (
     select
         model, method, language, dpo, quantization,
         cell_id, in_paper_tables,
-        -- a is what b is compared with: no DPO before DPO, English and zero-shot first, more bits before fewer
+        -- b is compared with a: no DPO before DPO, English and zero-shot first, more bits before fewer
         row_number() over (
             order by
                 dpo, language <> 'en', language,
@@ -60,4 +60,4 @@ from pairs
 where len(differences) = 0 or (len(differences) = 1 and a.in_paper_tables and b.in_paper_tables);
 
 comment on view main.cell_pairs is
-'One row a pair of cells that differ in one thing: differs_in is model, method, language or dpo between the cells of paper_cells (whatever their quantization), or quantization between cells that are alike in all four. a is what b is compared with; the column that differs is NULL among model, method, language, dpo. cell_id is that of cells.';
+'One row per pair of cells that differ in one thing: differs_in is model, method, language or dpo between the cells of paper_cells (whatever their quantization), or quantization between cells that agree in all four. b is compared with a; the column that differs is NULL among model, method, language, dpo. cell_id is that of cells.';

@@ -35,4 +35,4 @@ select
 from counts;
 
 comment on view main.cells is
-'One row a model, quantization, method, language, dpo and settings_id that has responses. Of n_responses those of n_multi and n_safety (by the query''s split) have a text to judge; the others were prompt_too_long or error. in_paper_tables marks, of those that differ in quantization or settings_id alone, the one that the tables of the paper show: with most responses, then the latest. cell_id is DuckDB''s hash of the six: a key within one query, not across versions.';
+'One row per model, quantization, method, language, dpo and settings_id that has responses. n_multi and n_safety count the responses with a text to judge, by the query''s split; the others were prompt_too_long or error. Among cells that differ only in quantization or settings_id, in_paper_tables marks the one shown in the paper''s tables: the one with most responses, then the latest. cell_id is DuckDB''s hash of the six: a key within one query, not across versions.';

@@ -38,4 +38,4 @@ from error
 inner join response on response.response_id = error.response_id;
 
 comment on view main.critical_errors is
-'One row a response and error found in it, with where and what; lengths in characters, start_char in raw_text. counted is false for code that the query asked for, NULL for code where the task is unknown.';
+'One row per response and error found in it, with position and evidence; lengths in characters, start_char in raw_text. counted is false for code that the query asked for, NULL for code if the task is unknown.';

@@ -21,4 +21,4 @@ from counts
 join main.paper_cells as cell on cell.cell_id = counts.cell_id;
 
 comment on view main.error_breakdown is
-'One row a group of responses (dimension and value, see response_groups), cell of paper_cells and error: percent of n responses with its 95 % Wilson interval. What counts is said at response_errors.';
+'One row per group of responses (dimension and value, see response_groups), cell of paper_cells and error: percent of n responses with its 95 % Wilson interval. See response_errors for what counts.';

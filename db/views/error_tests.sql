@@ -20,7 +20,7 @@ counts as (
 tests as (
     select
         differs_in, cell_id_a, cell_id_b, error, n, n_a, n_b, only_a, only_b,
-        -- twice the lower tail of a binomial with one half, term by term from log factorials
+        -- twice the lower tail of a binomial distribution with p = 0.5, term by term from log factorials
         least(1, 2 * list_sum(list_transform(
             range(least(only_a, only_b) + 1),
             lambda i: exp(
@@ -64,4 +64,4 @@ select
 from ranked;
 
 comment on view main.error_tests is
-'One row a pair of cells that differ in one thing (see cell_pairs) and error, over the n queries that both answered: McNemar''s exact test, two-sided, of only_b against only_a, the queries where one of the two alone has the error. p_holm is corrected by Holm over the n_tests of its family: table_4 (methods in English), table_6 (methods in other languages), table_8 (without and with DPO), else differs_in.';
+'One row per pair of cells that differ in one thing (see cell_pairs) and error, over the n queries that both answered: McNemar''s exact test, two-sided, of only_b against only_a, the queries for which only one of the two has the error. p_holm is corrected by Holm over the n_tests of its family: table_4 (methods in English), table_6 (methods in other languages), table_8 (without and with DPO), else differs_in.';

@@ -18,4 +18,4 @@ order by
     main.metric_order(metric);
 
 comment on view main.figure_2 is
-'Data of Figure 2, one row a language, model, method and metric: mean score and interval of the models that were run in more than one language, without DPO.';
+'Data of Figure 2, one row per language, model, method and metric: mean score and interval of the models that were run in more than one language, without DPO.';

@@ -18,4 +18,4 @@ order by
     main.metric_order(metric);
 
 comment on view main.figure_3 is
-'Data of Figure 3, one row a language, model, method, dpo and metric: mean score and interval of the models that have a DPO variant, without and with it.';
+'Data of Figure 3, one row per language, model, method, dpo and metric: mean score and interval of the models that have a DPO variant, without and with it.';

@@ -7,4 +7,4 @@ order by
     main.method_order(method), method, dpo, error;
 
 comment on view main.figure_4 is
-'Data of Figure 4, one row a language, model, method, dpo and error: infinite loops and unintended code in percent of the responses.';
+'Data of Figure 4, one row per language, model, method, dpo and error: infinite loops and unintended code in percent of the responses.';

@@ -65,4 +65,4 @@ select
 from expected;
 
 comment on view main.judge_agreement is
-'One row a pair of raters (judge, template, repeat) and aspect, over the responses both scored. kappa and alpha are NULL where no score varies.';
+'One row per pair of raters (judge, template, repeat) and aspect, over the responses that both scored. kappa and alpha are NULL if no score varies.';

@@ -1,4 +1,4 @@
--- Where each submission to the Batch API stands. It is open until the server's answer was read.
+-- State of each submission to the Batch API. It is open until the server's answer has been read.
 create or replace view main.judge_batches as
 with events as (
     select
@@ -29,4 +29,4 @@ from events
 inner join raw.judges as judges on judges.judge_id = events.judge_id;
 
 comment on view main.judge_batches is
-'One row a submission to the Batch API; state prepared (perhaps not sent) | created (with the server) | closed (read).';
+'One row per submission to the Batch API; state prepared (perhaps not sent) | created (with the server) | closed (read).';

@@ -1,4 +1,4 @@
--- What became of every judgment, and what all attempts at it took.
+-- Final status of every judgment, and the cost of all attempts at it.
 create or replace view main.judge_ledger as
 with attempts as (
     select
@@ -30,4 +30,4 @@ from attempts
 group by judge_id, judge, template, template_sha256, language, final_status;
 
 comment on view main.judge_ledger is
-'One row a judge, template, language and final status: judgments that ended so, and the attempts, tokens, USD and seconds they took.';
+'One row per judge, template, language and final status: number of judgments, and the attempts, tokens, USD and seconds they took.';

@@ -38,4 +38,4 @@ left join raw.judge_templates as templates on templates.template_sha256 = judgme
 left join main.responses as responses on responses.response_id = judgments.response_id;
 
 comment on view main.judgments is
-'One row an attempt at a judgment, failed ones too. scored: the judge gave at least one score or N/A; transient: tried again.';
+'One row per attempt at a judgment, failed ones too. scored: the judge gave at least one score or N/A; transient: tried again.';

@@ -1,4 +1,4 @@
--- The judge's language score (4 or 5: the right language) beside what a language identifier reads in the same text.
+-- The judge's language score (4 or 5: the right language) beside the language identified in the same text.
 create or replace view main.language_agreement as
 with both_say as (
     select
@@ -46,4 +46,4 @@ select
 from chance;
 
 comment on view main.language_agreement is
-'One row a judge, template, repeat and language of the query: does the language identified without a judge bear out the language score? n leaves out texts too short to identify.';
+'One row per judge, template, repeat and language of the query: agreement of the language score with the language identified without a judge. n leaves out texts too short to identify.';

@@ -1,4 +1,4 @@
--- Does a judge pay for length? Least squares of score on the length of the text.
+-- Least squares of the score on the length of the text: whether a judge prefers long answers.
 create or replace view main.length_effect as
 with points as (
     select
@@ -39,4 +39,4 @@ select
 from fits;
 
 comment on view main.length_effect is
-'One row a judge, template, repeat, language and aspect: regression of the score on the characters of the text. Slope is NULL where all are equally long.';
+'One row per judge, template, repeat, language and aspect: regression of the score on the length of the text in characters. slope is NULL if all texts are equally long.';

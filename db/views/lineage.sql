@@ -12,14 +12,14 @@ conversion as (
         created_at
     from raw.conversions
 ),
--- a file's own conversion row, else (the row lies in another database) the one its header names
+-- a file's own conversion row, else the one its header names (the row may be in another database)
 made as (
     select file.gguf_sha256, coalesce(own.conversion_id, named.conversion_id) as conversion_id
     from file
     left join conversion as own on own.gguf_sha256 = file.gguf_sha256
     left join conversion as named on named.conversion_id = file.conversion_id
 ),
--- from a quantised file to the file it was quantised from, up to the one a checkpoint became
+-- from a quantized file to the file it was quantized from, up to the one converted from a checkpoint
 ancestor as (
     select made.gguf_sha256, made.conversion_id, 0 as depth
     from made
@@ -86,4 +86,4 @@ left join answers on answers.gguf_sha256 = file.gguf_sha256
 left join judged on judged.gguf_sha256 = file.gguf_sha256;
 
 comment on view main.lineage is
-'One row a GGUF file, from its base to its answers: the conversion and its gate verdict, the checkpoint, the DPO run with base and data (NULL for a file not made here), and how many responses and judgments rest on it.';
+'One row per GGUF file, from its base to its answers: the conversion and its gate verdict, the checkpoint, the DPO run with base and data (NULL for a file not made here), and the number of responses and judgments made with it.';

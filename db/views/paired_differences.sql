@@ -56,4 +56,4 @@ from results
 join main.cell_pairs as pairs using (differs_in, cell_id_a, cell_id_b);
 
 comment on view main.paired_differences is
-'One row a pair of cells that differ in one thing (see cell_pairs), judge, template, reading and metric, over the n queries that both have a score for: mean difference b - a, its paired standard error, the interval difference -+ z * se with z = 1.959964, and the effect size dz (mean over standard deviation of the differences).';
+'One row per pair of cells that differ in one thing (see cell_pairs), judge, template, reading and metric, over the n queries with a score on both sides: mean difference b - a, its paired standard error, the interval difference -+ z * se with z = 1.959964, and the effect size dz (mean over standard deviation of the differences).';

@@ -13,4 +13,4 @@ order by
     main.method_order(method), method, dpo;
 
 comment on view main.paper_error_rows is
-'One row an origin (ours, published), paper table and cell: the rows of Tables 4, 6 and 8, errors side by side in percent of n responses and of the n_known_task responses whose query has a known task.';
+'One row per origin (ours, published), paper table and cell: the rows of Tables 4, 6 and 8, errors side by side in percent of n responses and of the n_known_task responses whose query has a known task.';

@@ -21,4 +21,4 @@ select
 from main.published_errors;
 
 comment on view main.paper_errors is
-'One row an origin (ours, published), paper table, cell and error (infinite_loop, unintended_code): the rates behind Tables 4, 6, 8 in percent. ours: settings as paper_cells says, 95 % Wilson interval; published: as printed, canonical marks the first of the tables that print a cell.';
+'One row per origin (ours, published), paper table, cell and error (infinite_loop, unintended_code): the rates behind Tables 4, 6, 8 in percent. ours: the cells of paper_cells, 95 % Wilson interval; published: as printed, canonical marks the first table that prints a cell.';

@@ -38,4 +38,4 @@ order by
     main.method_order(shown.method), shown.method, shown.dpo;
 
 comment on view main.paper_score_rows is
-'One row an origin (ours, published), paper table and cell: the rows of Tables 1, 2 and 3 with scores side by side. n_judged responses have a score, n_expected should; a cell without any is there with empty scores. What is chosen where there are several is said at paper_scores.';
+'One row per origin (ours, published), paper table and cell: the rows of Tables 1, 2 and 3 with scores side by side. n_judged of n_expected responses have a score; a cell without any has a row with empty scores. paper_scores describes the choice among several.';

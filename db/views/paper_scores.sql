@@ -60,4 +60,4 @@ select
 from printed;
 
 comment on view main.paper_scores is
-'One row an origin (ours, published), paper table, cell and metric: the score means behind Tables 1, 2, 3. ours: settings as paper_cells says, one judge (variable icl_judge, else the one with most scores), its most used template, one reading (variable icl_reading, else strict). published: avg is recomputed from the five printed aspects; canonical marks the first of the tables that print a cell.';
+'One row per origin (ours, published), paper table, cell and metric: the score means behind Tables 1, 2, 3. ours: the cells of paper_cells, one judge (variable icl_judge, else the one with most scores), its most used template, one reading (variable icl_reading, else strict). published: avg is recomputed from the five printed aspects; canonical marks the first table that prints a cell.';

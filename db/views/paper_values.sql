@@ -10,4 +10,4 @@ select
 from main.paper_errors;
 
 comment on view main.paper_values is
-'One row an origin (ours, published), paper table, cell and metric: paper_scores and paper_errors under each other, scores from 1 to 5 and errors in percent.';
+'One row per origin (ours, published), paper table, cell and metric: paper_scores and paper_errors together, scores from 1 to 5 and errors in percent.';

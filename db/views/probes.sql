@@ -17,4 +17,4 @@ from raw.probes as probe
 left join raw.gguf_files as file on file.gguf_sha256 = probe.gguf_sha256;
 
 comment on view main.probes is
-'One row a file, llama.cpp build, machine, candidate setting and size of the probe: whether batching changed a logit there, and the batch size that was fastest. detail names the cases compared, the first difference and the rate of every batch size.';
+'One row per file, llama.cpp build, machine, candidate setting and size of the probe: whether batching changed a logit there, and the batch size that was fastest. detail names the cases compared, the first difference and the rate of every batch size.';

@@ -28,7 +28,7 @@ processes as (
     left join raw.models as model on model.model_id = cell.model_id
     left join raw.gguf_files as file on file.gguf_sha256 = cell.gguf_sha256
 ),
-asked as (
+requested as (
     select
         model, quantization, method, language, dpo, settings_id,
         max(n_wanted) as wanted,
@@ -51,17 +51,17 @@ counted as (
     select
         model, quantization, method, language, dpo, settings_id,
         coalesce(made.done, 0) as done,
-        greatest(asked.wanted, coalesce(made.done, 0)) as wanted,
+        greatest(requested.wanted, coalesce(made.done, 0)) as wanted,
         coalesce(loops.n_errors, 0) as n_infinite_loop,
         coalesce(code.n_errors, 0) as n_unintended_code,
         coalesce(made.n_prompt_too_long, 0) as n_prompt_too_long,
         coalesce(made.n_failed, 0) as n_failed,
         coalesce(made.n_at_limit, 0) as n_at_limit,
-        asked.status,
-        nullif(asked.error, '') as error,
+        requested.status,
+        nullif(requested.error, '') as error,
         made.last_created_at
     from made
-    full join asked using (model, quantization, method, language, dpo, settings_id)
+    full join requested using (model, quantization, method, language, dpo, settings_id)
     left join loops using (model, quantization, method, language, dpo, settings_id)
     left join code using (model, quantization, method, language, dpo, settings_id)
 )
@@ -71,4 +71,4 @@ select
 from counted;
 
 comment on view main.progress is
-'One row a cell (model, quantization, method, language, dpo, settings_id): responses done and wanted by the largest run so far, what went wrong, and how its latest process ended (started: it is running or was killed). n_at_limit responses ended at the token limit.';
+'One row per cell (model, quantization, method, language, dpo, settings_id): responses done and requested by the largest run, the errors, and the state of its latest process (started: it is running or was killed). n_at_limit responses ended at the token limit.';

@@ -3,4 +3,4 @@ select paper_table, language, model, model_printed, method, dpo, error, publishe
 from raw.published_errors;
 
 comment on view main.published_errors is
-'One row a rate printed in the paper''s Tables 4, 6 and 8 (arXiv 2503.01611), in percent: as printed, slips included; model is the corrected name.';
+'One row per rate printed in the paper''s Tables 4, 6 and 8 (arXiv 2503.01611), in percent: as printed, with its slips; model is the corrected name.';

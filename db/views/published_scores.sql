@@ -3,4 +3,4 @@ select paper_table, language, model, model_printed, method, dpo, metric, publish
 from raw.published_scores;
 
 comment on view main.published_scores is
-'One row a score printed in the paper''s Tables 1, 2 and 3 (arXiv 2503.01611): as printed, slips included; model is the corrected name.';
+'One row per score printed in the paper''s Tables 1, 2 and 3 (arXiv 2503.01611): as printed, with its slips; model is the corrected name.';

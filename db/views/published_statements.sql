@@ -1,7 +1,7 @@
 create or replace view main.published_statements as
 with
--- metric of the cells named by size, model, languages, method, dpo (NULL: any), averaged; where a than_ column is
--- set, less the same with that one changed. claim: equals printed, rises or falls (the text gives no figure)
+-- Mean of the metric over the cells named by size, model, languages, method, dpo (NULL: any); if a than_ column is set,
+-- minus the same mean with that column changed. claim: equals printed, rises or falls (the text gives no figure).
 statements (
     statement, section, text,
     metric, size, model, languages, method, dpo, than_size, than_languages, than_dpo, claim, printed, slip
@@ -114,4 +114,4 @@ select
 from statements;
 
 comment on view main.published_statements is
-'One row a sentence with a figure or a direction in sections 5.1 to 5.3 and 6 of the paper: which cells it is about, what it claims, and the slip where its own tables say otherwise.';
+'One row per sentence with a figure or a direction in sections 5.1 to 5.3 and 6 of the paper: its cells, its claim, and the slip if the paper''s own tables contradict it.';

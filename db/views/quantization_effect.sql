@@ -49,4 +49,4 @@ from effects
 order by model, method, language, dpo, quantization_a, quantization_b, judge nulls first, reading, metric;
 
 comment on view main.quantization_effect is
-'One row a model, method, language, dpo, pair of GGUF types and metric over the same queries: score means with the interval of the paired difference b - a (see paired_differences), infinite_loop and unintended_code in percent with McNemar''s test (see error_tests), and same_text, the percent of answers that are the same to the letter. a is the type with more bits.';
+'One row per model, method, language, dpo, pair of GGUF types and metric over the same queries: score means with the interval of the paired difference b - a (see paired_differences), infinite_loop and unintended_code in percent with McNemar''s test (see error_tests), and same_text, the percent of identical answers. a is the type with more bits.';

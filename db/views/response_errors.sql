@@ -16,7 +16,7 @@ answered as (
 outcomes as (
     select
         critical.response_id, critical.error, critical.found,
-        -- a subquery, not a join: answers are narrowed to what counts before they are looked up for every error
+        -- a subquery, not a join: answers are filtered before they are looked up for every error
         (select answer from answered where answered.response_id = critical.response_id) as answer
     from raw.critical_errors as critical
 )
@@ -27,4 +27,4 @@ from outcomes
 where answer is not null and (error <> 'unintended_code' or answer.task_known);
 
 comment on view main.response_errors is
-'One row a response and error that it counts for: failed says whether it has the error. Responses that are prompt_too_long or error do not count; for unintended_code the query''s task must be known, and code where the task is coding is no error. Model, method and the like: join cells using (cell_id).';
+'One row per response and error that it counts for; failed is true if the response has the error. Responses that are prompt_too_long or error do not count; for unintended_code the query''s task must be known, and code is not an error if the task is coding. For model, method and so on join cells using (cell_id).';

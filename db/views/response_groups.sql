@@ -32,4 +32,4 @@ groups as (
 select response_id, dimension, value from groups;
 
 comment on view main.response_groups is
-'One row a response and group it belongs to: dimension is task, topic, source_set, difficulty or length (of the answer, in characters). A query with several tasks or topics is in several groups.';
+'One row per response and group it belongs to: dimension is task, topic, source_set, difficulty or length (of the answer, in characters). A query with several tasks or topics is in several groups.';

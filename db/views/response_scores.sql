@@ -36,4 +36,4 @@ select
 from readings;
 
 comment on view main.response_scores is
-'One row a response, judge, template and reading: scores of the view verdicts, averaged over the judge''s repeats. reading strict leaves N/A out, just_eval counts it as 5. avg is the mean of the five aspects, NULL where one of them is missing.';
+'One row per response, judge, template and reading: scores of the view verdicts, averaged over the judge''s repeats. reading strict leaves N/A out, just_eval counts it as 5. avg is the mean of the five aspects, NULL if one of them is missing.';

@@ -31,4 +31,4 @@ join main.paper_cells as shown on shown.cell_id = moments.cell_id
 where moments.moment.n > 0;
 
 comment on view main.score_breakdown is
-'One row a group of responses (dimension and value, see response_groups), cell of paper_cells, judge, template, reading and metric: mean score, standard deviation, and the interval mean -+ z * se with z = 1.959964.';
+'One row per group of responses (dimension and value, see response_groups), cell of paper_cells, judge, template, reading and metric: mean score, standard deviation, and the interval mean -+ z * se with z = 1.959964.';

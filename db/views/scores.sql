@@ -8,4 +8,4 @@ select
 from main.verdicts;
 
 comment on view main.scores is
-'One row a response, judge, template, repeat and aspect: the verdict that stands. score is NULL where the judge gave none.';
+'One row per response, judge, template, repeat and aspect: the metrics of view verdicts, one below the other. score is NULL if the judge gave none.';

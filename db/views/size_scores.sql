@@ -19,4 +19,4 @@ order by
     main.method_order(cell.method), cell.method, cell.dpo, parameters;
 
 comment on view main.size_scores is
-'One row a language, model, method, dpo and metric (avg, safety): mean score and interval beside the number of parameters, the data of the figure of score against size.';
+'One row per language, model, method, dpo and metric (avg, safety): mean score and interval with the number of parameters, for the figure of score against size.';

@@ -1,6 +1,6 @@
 create or replace view main.study_progress as
 with
-wanted as (
+requested as (
     select study_id, study, cell_number, model, method, language, dpo, dataset, n_wanted, created_at
     from raw.study_cells
     qualify rank() over (partition by study order by created_at desc, study_id) = 1
@@ -20,34 +20,34 @@ variants as (
 ),
 found as (
     select
-        wanted.study, wanted.study_id, wanted.cell_number,
+        requested.study, requested.study_id, requested.cell_number,
         variants.quantization, variants.settings_id, variants.n_done, variants.n_judged
-    from wanted
+    from requested
     inner join variants
-        on variants.model = wanted.model
-        and variants.method = wanted.method
-        and variants.language = wanted.language
-        and variants.dpo = wanted.dpo
-        and (wanted.dataset is null or variants.dataset = wanted.dataset)
+        on variants.model = requested.model
+        and variants.method = requested.method
+        and variants.language = requested.language
+        and variants.dpo = requested.dpo
+        and (requested.dataset is null or variants.dataset = requested.dataset)
     qualify row_number() over (
-        partition by wanted.study_id, wanted.cell_number
+        partition by requested.study_id, requested.cell_number
         order by variants.n_done desc, variants.quantization, variants.settings_id
     ) = 1
 )
 select
-    wanted.study,
-    wanted.cell_number,
-    wanted.model,
-    wanted.dpo,
-    wanted.method,
-    wanted.language,
+    requested.study,
+    requested.cell_number,
+    requested.model,
+    requested.dpo,
+    requested.method,
+    requested.language,
     coalesce(found.n_done, 0) as n_done,
-    wanted.n_wanted,
+    requested.n_wanted,
     coalesce(found.n_judged, 0) as n_judged,
     found.quantization,
     found.settings_id
-from wanted
-left join found on found.study_id = wanted.study_id and found.cell_number = wanted.cell_number;
+from requested
+left join found on found.study_id = requested.study_id and found.cell_number = requested.cell_number;
 
 comment on view main.study_progress is
-'One row a cell of every study that was run here: queries answered of those wanted, and answers with a verdict, in the quantization and settings_id with most answers (NULL: none yet).';
+'One row per cell of every study that was run here: number of queries answered, requested and judged, in the quantization and settings_id with most answers (NULL: none yet).';

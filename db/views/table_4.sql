@@ -6,4 +6,4 @@ where
     and language = 'en' and not dpo;
 
 comment on view main.table_4 is
-'Critical errors in English, models without DPO: one row a model and method. infinite_loop and unintended_code are percent, of n and of n_known_task responses; quantization and settings_id say which of several settings is shown (most responses, then the latest).';
+'Critical errors in English, models without DPO: one row per model and method. infinite_loop and unintended_code are percent, of n and of n_known_task responses; quantization and settings_id name the one shown of several (most responses, then the latest).';

@@ -6,4 +6,4 @@ where
     and language <> 'en' and not dpo;
 
 comment on view main.table_6 is
-'Critical errors in other languages than English, models without DPO: one row a language, model and method. infinite_loop and unintended_code are percent, of n and of n_known_task responses; quantization and settings_id say which of several settings is shown (most responses, then the latest).';
+'Critical errors in languages other than English, models without DPO: one row per language, model and method. infinite_loop and unintended_code are percent, of n and of n_known_task responses; quantization and settings_id name the one shown of several (most responses, then the latest).';

@@ -6,4 +6,4 @@ where
 ;
 
 comment on view main.table_8 is
-'Critical errors without and with DPO: one row a language, model, method and dpo. infinite_loop and unintended_code are percent, of n and of n_known_task responses; quantization and settings_id say which of several settings is shown (most responses, then the latest).';
+'Critical errors without and with DPO: one row per language, model, method and dpo. infinite_loop and unintended_code are percent, of n and of n_known_task responses; quantization and settings_id name the one shown of several (most responses, then the latest).';

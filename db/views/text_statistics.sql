@@ -10,8 +10,8 @@ sides as (
     from main.published_statements
     where than_size is not null or than_languages is not null or than_dpo is not null
 ),
--- the sentences are about the paper's cells, whatever else was run
-wanted as (
+-- the sentences are about the paper's cells only
+selected as (
     select
         sides.statement, sides.sign, cell.language, cell.model, cell.method, cell.dpo, cell.metric
     from sides
@@ -24,20 +24,20 @@ wanted as (
 ),
 means as (
     select
-        origins.origin, wanted.statement, wanted.sign,
+        origins.origin, selected.statement, selected.sign,
         avg(cell.value) as mean, count(cell.value) as n_cells, count(*) as n_cells_published
     from (values ('published'), ('ours')) as origins (origin)
-    cross join wanted
+    cross join selected
     left join main.paper_values as cell
-        on cell.origin = origins.origin and cell.canonical and cell.language = wanted.language
-        and cell.model = wanted.model and cell.method = wanted.method and cell.dpo = wanted.dpo
-        and cell.metric = wanted.metric
-    group by origins.origin, wanted.statement, wanted.sign
+        on cell.origin = origins.origin and cell.canonical and cell.language = selected.language
+        and cell.model = selected.model and cell.method = selected.method and cell.dpo = selected.dpo
+        and cell.metric = selected.metric
+    group by origins.origin, selected.statement, selected.sign
 ),
 results as (
     select
         origin, statement,
-        -- NULL as soon as one side has no cell
+        -- NULL if one side has no cell
         case when bool_or(mean is null) then null else sum(sign * mean) end as value,
         sum(n_cells)::bigint as n_cells,
         sum(n_cells_published)::bigint as n_cells_published
@@ -58,4 +58,4 @@ join main.published_statements as claims on claims.statement = results.statement
 order by results.origin desc, results.statement;
 
 comment on view main.text_statistics is
-'One row an origin (published, ours) and sentence of the paper: the value recomputed from that origin''s cells (means over models and languages, differences between sizes or DPO states), what the paper claims, and whether the two agree (0.011 is allowed, since printed figures are rounded). slip says what is wrong with a sentence that the paper''s own cells contradict. n_cells of n_cells_published cells are there.';
+'One row per origin (published, ours) and sentence of the paper: the value recomputed from that origin''s cells (means over models and languages, differences between sizes or DPO states), what the paper claims, and whether the two agree (0.011 is allowed, since printed figures are rounded). slip describes a sentence that the paper''s own cells contradict. n_cells of n_cells_published cells have a value.';

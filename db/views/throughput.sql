@@ -39,4 +39,4 @@ left join raw.models as model on model.model_id = cell.model_id
 left join raw.gguf_files as file on file.gguf_sha256 = cell.gguf_sha256;
 
 comment on view main.throughput is
-'One row a cell and process that made responses: tokens per second from the first prompt to the last answer (new_tokens_per_second) and over decoding and prefill alone. prefilled_tokens is less than prompt_tokens where a shared prefix was decoded once.';
+'One row per cell and process that made responses: tokens per second from the first prompt to the last answer (new_tokens_per_second) and over decoding and prefill alone. prefilled_tokens is less than prompt_tokens if a shared prefix was decoded once.';

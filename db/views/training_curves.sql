@@ -37,4 +37,4 @@ left join run on run.training_run_id = step.training_run_id
 window recent as (partition by step.training_run_id order by step.step rows between 19 preceding and current row);
 
 comment on view main.training_curves is
-'One row an optimizer step of a DPO run: loss, rewards (beta times log-ratios; margin is chosen minus rejected), learning rate, gradient norm, tokens and seconds; the columns of_last_20 are means over the last 20 steps.';
+'One row per optimizer step of a DPO run: loss, rewards (beta times log-ratios; margin is chosen minus rejected), learning rate, gradient norm, tokens and seconds; the columns of_last_20 are means over the last 20 steps.';

@@ -27,4 +27,4 @@ where candidates.current_source
     and reviews.final_text is not null;
 
 comment on view main.translation_agreement is
-'One row a candidate and the final text of its query: chrF (0 to 100) and TER (edits per 100 words of the final text) by sacrebleu, NULL until icl translate status has scored them.';
+'One row per candidate and the final text of its query: chrF (0 to 100) and TER (edits per 100 words of the final text) by sacrebleu, NULL until icl translate status has scored them.';

@@ -1,4 +1,4 @@
--- Candidates with their checks as columns. Those of a source text that was changed since are not current.
+-- Candidates with their checks as columns. Candidates of a source text that has changed are not current.
 create or replace view main.translation_candidates as
 with latest_sources as (
     select dataset, query_id, language, arg_max(source_text, created_at) as source_text
@@ -56,4 +56,4 @@ select
 from checked;
 
 comment on view main.translation_candidates is
-'One row a machine candidate, with what the automatic checks found. severity: the number of flags, and 10 where the text is of no use as it stands.';
+'One row per machine candidate, with the results of the automatic checks. severity: the number of flags, plus 10 for an unusable text.';

@@ -1,4 +1,4 @@
--- What needs a person first. A review counts while no undo names it and the source text is still the one it was made for.
+-- Order of review. A review counts unless an undo names it or the source text has changed.
 create or replace view main.translation_review as
 with candidates as (
     select
@@ -10,7 +10,7 @@ with candidates as (
     where current_source
 ),
 
-standing as (
+current_review as (
     select reviews.*
     from raw.reviews as reviews
     inner join candidates on candidates.translation_id = reviews.translation_id
@@ -46,18 +46,18 @@ summed as (
 stated as (
     select
         summed.*,
-        case standing.action when 'accept' then 'accepted' when 'edit' then 'edited' when 'skip' then 'skipped' else 'open' end
+        case current_review.action when 'accept' then 'accepted' when 'edit' then 'edited' when 'skip' then 'skipped' else 'open' end
             as status,
-        standing.text as final_text,
-        standing.translation_id as reviewed_translation_id,
-        standing.review_id,
-        standing.reviewer,
-        standing.created_at as reviewed_at
+        current_review.text as final_text,
+        current_review.translation_id as reviewed_translation_id,
+        current_review.review_id,
+        current_review.reviewer,
+        current_review.created_at as reviewed_at
     from summed
-    left join standing
-        on standing.dataset = summed.dataset
-        and standing.query_id = summed.query_id
-        and standing.language = summed.language
+    left join current_review
+        on current_review.dataset = summed.dataset
+        and current_review.query_id = summed.query_id
+        and current_review.language = summed.language
 )
 
 select
@@ -93,4 +93,4 @@ select
 from stated;
 
 comment on view main.translation_review is
-'One row a query and target language: the best candidate, what a reviewer decided, and review_rank, 1 for what a person should look at first.';
+'One row per query and target language: the best candidate, the reviewer''s decision, and review_rank, 1 for the first to review.';

@@ -4,7 +4,7 @@ template as (
     select template_sha256, name as template, metrics, unnest(main.metric_positions(metrics))
     from raw.judge_templates
 ),
--- merged databases may both have ended a judgment: of attempts that ended for good the last counts
+-- merged databases may both have ended a judgment: the last attempt that ended it counts
 last_ended as (
     select judgment_id, max(attempt) as attempt
     from raw.judgments
@@ -28,4 +28,4 @@ where
     and (last_ended.attempt is null or last_ended.attempt = judgment.attempt);
 
 comment on view main.verdicts is
-'One row a response, judge, template and repeat: the attempt that ended the judgment. The study''s metrics have columns, NULL where the judge gave no score or was not asked for one; in the columns that end in _with_na N/A is 5. metrics lists what the template asks for; scores, not_applicable and reasons have one entry a metric, in that order. A verdict whose template is missing is left out (see broken_references).';
+'One row per response, judge, template and repeat: the attempt that ended the judgment. The study''s metrics have columns, NULL where the judge gave no score or was not asked for one; in the columns that end in _with_na N/A is 5. metrics lists what the template asks for; scores, not_applicable and reasons have one entry a metric, in that order. A verdict whose template is missing is left out (see broken_references).';

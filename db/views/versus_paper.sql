@@ -31,4 +31,4 @@ order by
     printed.metric;
 
 comment on view main.versus_paper is
-'One row a cell printed in the paper''s tables: its value, ours (empty where it was not run or judged), the difference ours - published, our 95 % interval and whether the printed value lies in it. Scores 1 to 5; errors in percent.';
+'One row per cell printed in the paper''s tables: its value, ours (NULL if it was not run or judged), the difference ours - published, our 95 % interval and whether the printed value lies in it. Scores 1 to 5; errors in percent.';

@@ -106,7 +106,7 @@ def test_sql_lists_the_views_with_columns_and_comments(icl: Run, made: Path) -> 
     views = json.loads(icl("sql", "--schema", "--db", made, "--format", "json")[1])
     by_name = {view["view"]: view for view in views}
     assert by_name["error_rates"]["columns"].startswith("model, quantization, method")
-    assert by_name["responses"]["comment"].startswith("One row a response")
+    assert by_name["responses"]["comment"].startswith("One row per response")
 
 
 def test_sql_shows_the_first_rows_and_says_so(icl: Run, made: Path) -> None:
