@@ -24,10 +24,10 @@ _MAKE_DATABASES = ("tests/store/", "tests/whole/")  # their subject is how a dat
 
 # Files in this order before all others, so that no core waits for a long one at the end.
 _SLOWEST = (
+    "engine/test_worker.py",
     "dpo/test_dpo.py",
     "convert/test_convert.py",
     "results/test_report.py",
-    "engine/test_worker.py",
     "translate/test_translate.py",
     "study/test_study.py",
     "running/test_run.py",

@@ -149,8 +149,11 @@ def study_prompts() -> list[Request]:
 
 
 def test_every_token_equals_transformers_in_fp32(f32_model: Path) -> None:
+    """Each token is the one that Transformers' greedy search takes after the prompt and the tokens before it: its
+    logits of all positions come from one forward pass, its own processor applies the repetition penalty.
+    """
     torch = pytest.importorskip("torch")
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, RepetitionPenaltyLogitsProcessor
 
     requests_to_make = study_prompts()
     with Worker(f32_model, EngineOptions(trace=True)) as worker:
@@ -160,19 +163,16 @@ def test_every_token_equals_transformers_in_fp32(f32_model: Path) -> None:
     # The file's own tokenizer gives the ids: Transformers rebuilds one from GGUF without its split of digits.
     prompts = engine.tokenize(f32_model, [request.prompt for request in requests_to_make])
     model = AutoModelForCausalLM.from_pretrained(f32_model.parent, gguf_file=f32_model.name, dtype=torch.float32)
+    penalise = RepetitionPenaltyLogitsProcessor(1.1)
     equal = 0
     for request, ids in zip(requests_to_make, prompts, strict=True):
         assert len(ids) == alone[request.id].prompt_tokens
+        tokens = alone[request.id].tokens
+        assert len(tokens) == 128
+        everything = torch.tensor([[*ids, *tokens]])
         with torch.inference_mode():
-            output = model.generate(
-                torch.tensor([ids]),
-                attention_mask=torch.ones(1, len(ids), dtype=torch.long),
-                do_sample=False,
-                repetition_penalty=1.1,
-                max_new_tokens=128,
-                eos_token_id=None,
-                pad_token_id=0,
-            )
-        theirs = output[0, len(ids) :].tolist()
-        equal += sum(a == b for a, b in zip(theirs, alone[request.id].tokens, strict=True))
+            (logits,) = model(everything, logits_to_keep=len(tokens) + 1).logits
+        for i, token in enumerate(tokens):
+            scores = penalise(everything[:, : len(ids) + i], logits[i : i + 1].clone())
+            equal += int(scores.argmax()) == token
     assert equal == 640

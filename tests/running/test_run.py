@@ -130,7 +130,7 @@ def acknowledged(db: Path) -> int:
 def test_a_run_killed_several_times_ends_as_one_never_killed(tmp_path: Path, tiny_gguf: Path, query_file: Path) -> None:
     killed, whole = tmp_path / "killed.duckdb", tmp_path / "whole.duckdb"
     arguments = ["run", "--model", str(tiny_gguf), "--method", "urial", "--queries", str(query_file)]
-    arguments += ["--max-tokens", "150", "--parallel", "2", "--no-probe", "--db"]
+    arguments += ["--max-tokens", "60", "--parallel", "2", "--no-probe", "--db"]
     between = 0
     for round_number in range(4):
         with acknowledging.start(*arguments, str(killed)) as process:
