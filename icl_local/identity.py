@@ -54,6 +54,15 @@ def response_key(
     )
 
 
+def cell_key(*, weights: str, recipe: str, dataset: str, language: str, settings_id: str) -> str:
+    """cell_id: what all responses of a cell have in common; within a cell a query has one response.
+
+    ``weights``: the GGUF file's sha256, or server and model, or file and model of imported texts. ``recipe``: method
+    with its prompt text. db/queries/cells_of_responses.sql builds the same key in SQL.
+    """
+    return sha256_text("\x1f".join(("cell", weights, recipe, dataset, language, settings_id)))[:32]
+
+
 def imported_response_key(*, source: str, model: str, query_id: str, instruction: str, text: str) -> str:
     """response_id of a text some other tool made: where it came from, its model, its query and itself."""
     return key_of(kind="imported", source=source, model=model, query=query_id, instruction=instruction, text=text)

@@ -8,13 +8,13 @@ loops count for them, unintended code does not.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from icl_local import __version__, detect, store
 from icl_local.exceptions import InputError
-from icl_local.identity import imported_response_key, key_of
+from icl_local.identity import cell_key, imported_response_key, key_of
 from icl_local.prompting import Item, Query, QuerySet, query_from_item
 
 Row = dict[str, Any]
@@ -65,6 +65,8 @@ def import_outputs(
     new: dict[str, tuple[_Output, Query]] = {}
     for one, match in zip(outputs, matches, strict=True):
         new.setdefault(one.response_id(source, method), (one, match or one.unknown_query()))
+    cells = {key: _cell_row(one, query, source=source, method=method) for key, (one, query) in new.items()}
+    _refuse_second_texts(target, new, cells)
     for response_id in store.ids(target.path, "responses", "response_id") & new.keys():
         del new[response_id]
     target.put(_completed_queries(target, zip(outputs, matches, strict=True)))
@@ -80,7 +82,10 @@ def import_outputs(
             rows["dataset", query.dataset] = ("datasets", _dataset_row(query.dataset, source, known))
             rows["query", query.key] = ("queries", query.row())
             rows["model", one.model_id] = ("models", one.model_row())
+            cell = cells[response_id]
+            rows["cell", str(cell["cell_id"])] = ("cells", cell)
             response = one.row(response_id, query, run_id=run_id, method=method, source=source)
+            response["cell_id"] = cell["cell_id"]
             rows["response", response_id] = ("responses", response)
             for error in detect.critical_error_rows(response_id, detect.find_answer(one.text)):
                 rows[f"{error['error']}", response_id] = ("critical_errors", error)
@@ -88,6 +93,34 @@ def import_outputs(
         if on_progress:
             on_progress(start + len(batch), len(pending))
     return Imported(read=len(items), added=len(new), unmatched=matches.count(None))
+
+
+def _cell_row(one: _Output, query: Query, *, source: str, method: str) -> Row:
+    """Row of raw.cells: texts of one file, model, method, data set and language."""
+    parts = {
+        "weights": f"imported:{source}:{one.model_id}",
+        "recipe": f"imported:{method}",
+        "dataset": query.dataset,
+        "language": one.language,
+        "settings_id": "imported",
+    }
+    return {"cell_id": cell_key(**parts), **parts, "method": method, "model_id": one.model_id}
+
+
+def _refuse_second_texts(
+    target: store.Store, new: Mapping[str, tuple[_Output, Query]], cells: Mapping[str, Row]
+) -> None:
+    """Raise InputError where a query would have two responses in a cell."""
+    names = sorted({str(cell["cell_id"]) for cell in cells.values()})
+    stored = target.named("responses_of_cells", [names]).rows
+    taken = {(cell_id, query_id): response_id for cell_id, query_id, response_id in stored}
+    for response_id, (one, query) in new.items():
+        first = taken.setdefault((cells[response_id]["cell_id"], query.query_id), response_id)
+        if first != response_id:
+            raise InputError(
+                f"{one.item.place}: query {query.query_id!r} has another output of {one.label} from this file; a query "
+                "has one response in a cell: give the file another name, or remove the first with `icl db forget`"
+            )
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,19 @@ class Prompt:
     stops: tuple[str, ...]
     method: str
     language: str
+    system: str | None = None
+
+    @property
+    def recipe(self) -> str:
+        """Key of the method and its prompt text, the same for all queries of a cell.
+
+        A chat's text between the turns comes from the file's own template and its date, which the weights and the
+        settings of the cell stand for; so its recipe is the method, the language and the system message.
+        """
+        if self.stops:
+            return self.prompt_id
+        system = "" if self.system is None else ":" + sha256_text(self.system)
+        return f"chat:{self.method}:{self.language}{system}"
 
     @property
     def prompt_id(self) -> str:
@@ -141,7 +154,8 @@ def build(
         head, tail = _completion(how, spec, overlay)
         return Prompt(head + query.instruction + tail, head, tail, spec.stops, method, language)
     text, head, tail_or_none = _chat(query.instruction, how, language, info, chat_date, overlay)
-    return Prompt(text, head, tail_or_none, (), method, language)
+    system = None if how.system is None else _prompt_text(how, how.system, language, overlay)
+    return Prompt(text, head, tail_or_none, (), method, language, system)
 
 
 def _completion(method: Method, language: LanguageSpec, overlay: Path | None) -> tuple[str, str]:

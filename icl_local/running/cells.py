@@ -9,7 +9,7 @@ from pathlib import Path
 from icl_local import prompting
 from icl_local.engine import Request, default_kv_type
 from icl_local.exceptions import ConfigError
-from icl_local.identity import response_key, settings_key
+from icl_local.identity import cell_key, response_key, settings_key
 from icl_local.prompting import Method, Prompt, Query, QuerySet, queries
 from icl_local.running.server import Server, ServerModel
 from icl_local.running.shard import Shard
@@ -178,6 +178,7 @@ class CellPlan:
         self.settings = decoding.row(cell.method, cell.model)
         in_key = {name: value for name, value in self.settings.items() if name not in ("settings_id", "chat_date")}
         self.by_key: dict[str, tuple[Query, Prompt]] = {}
+        self.cell_row: dict[str, object] = {}
         for query in cell.queries:
             if isinstance(cell.model, ServerModel):
                 weights = cell.model.weights
@@ -201,7 +202,25 @@ class CellPlan:
                 stops=list(prompt.stops),
             )
             self.by_key[key] = (query, prompt)
+            self.cell_row = self.cell_row or self._cell_row(weights, prompt)
         self.keys = set(self.by_key)
+
+    def _cell_row(self, weights: str, prompt: Prompt) -> dict[str, object]:
+        """Row of raw.cells."""
+        parts = {
+            "weights": weights,
+            "recipe": prompt.recipe,
+            "dataset": self.cell.query_set.dataset,
+            "language": self.cell.language,
+            "settings_id": str(self.settings["settings_id"]),
+        }
+        return {
+            "cell_id": cell_key(**parts),
+            **parts,
+            "method": self.cell.method.name,
+            "model_id": self.cell.model.model_id,
+            "gguf_sha256": self.cell.gguf_sha256,
+        }
 
     def requests(self, have: set[str]) -> list[Request]:
         """What is still to be generated."""
@@ -225,6 +244,7 @@ class CellPlan:
             *([("gguf_files", model.file_row())] if isinstance(model, ResolvedModel) else []),
             ("datasets", self.cell.query_set.row()),
             ("settings", self.settings),
+            ("cells", self.cell_row),
             *(("queries", query.row()) for query, _ in self.by_key.values()),
             *({prompt.prompt_id: ("prompts", prompt.row()) for _, prompt in self.by_key.values()}.values()),
         ]

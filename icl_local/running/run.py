@@ -244,6 +244,10 @@ def run_cells(
             on_event(Event("failed", cell, 0, len(cell.queries), message=str(failure)))
             results.append(CellResult(cell, "failed", 0, len(cell.queries), None, str(failure)))
     with store.Store(path) as writer:
+        for plan in planned:
+            asked = plan.cell.query_set
+            texts = {query.query_id: query.instruction for query in plan.cell.queries}
+            store.refuse_other_texts(writer, asked.dataset, plan.cell.language, texts)
         have = store.ids(path, "responses", "response_id")
         for plan in planned:
             on_event(Event("planned", plan.cell, len(plan.keys & have), len(plan.keys)))
@@ -315,8 +319,9 @@ def _run_cell(
     before = done
     started: float | None = None
     cell_row: dict[str, object] = {
-        "cell_id": key_of(kind="cell", run=run_row["run_id"], label=cell.label, settings=plan.settings["settings_id"]),
+        "run_cell_id": key_of(kind="run_cell", run=run_row["run_id"], cell=plan.cell_row["cell_id"]),
         "run_id": run_row["run_id"],
+        "cell_id": plan.cell_row["cell_id"],
         "model_id": cell.model.model_id,
         "gguf_sha256": cell.gguf_sha256,
         "method": cell.method.name,
@@ -378,6 +383,7 @@ def _response_rows(
         "response_id": completion.id,
         "model_id": cell.model.model_id,
         "gguf_sha256": cell.gguf_sha256,
+        "cell_id": cell_row["cell_id"],
         "query_key": query.key,
         "prompt_id": prompt.prompt_id,
         "prompt_sha256": prompt.sha256,

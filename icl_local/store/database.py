@@ -26,7 +26,7 @@ from typing import Any
 import duckdb
 
 from icl_local import resources
-from icl_local.exceptions import DiskFull, StoreError, StoreLocked
+from icl_local.exceptions import DiskFull, InputError, StoreError, StoreLocked
 from icl_local.files import draft_file
 from icl_local.store import ingest, schema, spool
 
@@ -228,6 +228,22 @@ def named(path: Path, name: str, params: Sequence[object] = (), *, unsafe: bool 
 def sql_text(name: str) -> str:
     """Return the text of db/queries/<name>.sql."""
     return resources.read_text("db", f"queries/{name}.sql")
+
+
+def refuse_other_texts(store: Store, dataset: str, language: str, texts: Mapping[str, str]) -> None:
+    """Raise InputError where a query of ``texts`` (by id) has stored responses to another text.
+
+    Within a cell a query is one text; an edited query set is another set.
+    """
+    found = store.rows(
+        sql_text("other_texts"),
+        [list(texts), list(texts.values()), dataset, language],
+    ).rows
+    if found:
+        raise InputError(
+            f"query {found[0][0]!r} of data set {dataset} in {language!r} is stored with another text; an edited set "
+            "needs a name of its own: give --dataset NAME"
+        )
 
 
 def ids(path: Path, table: str, column: str) -> set[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from icl_local.identity import key_of
+from icl_local import resources
 from icl_local.store import spool
 
 BATCH_ROWS = 5_000  # rows of one transaction: bounds memory while a database is rebuilt
@@ -77,7 +78,25 @@ class Ingest:
             with contextlib.suppress(FileNotFoundError):  # folded by another process
                 if file.stat().st_size > start:
                     count += self._file(file, start)
+        self._name_cells()
         return count
+
+    def _name_cells(self) -> None:
+        """Give responses that were stored without a cell theirs (written by an earlier version)."""
+        if not self.con.execute("select 1 from raw.responses where cell_id is null limit 1").fetchone():
+            return
+        with self._transaction():
+            found = resources.read_text("db", "queries/cells_of_responses.sql")
+            self.con.execute(f"create or replace temp table named_cells as {found}")
+            self.con.execute(
+                "insert into raw.cells by name select * exclude (response_id) from named_cells "
+                "qualify row_number() over (partition by cell_id order by created_at) = 1 on conflict do nothing"
+            )
+            self.con.execute(
+                "update raw.responses set cell_id = named_cells.cell_id from named_cells "
+                "where named_cells.response_id = responses.response_id"
+            )
+            self.con.execute("drop table named_cells")
 
     def fold(self) -> None:
         """Join the finished files into one, without forgotten rows. The database must be level with them."""

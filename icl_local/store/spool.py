@@ -24,9 +24,21 @@ from typing import Any, BinaryIO, NoReturn
 from icl_local.exceptions import DiskFull, StoreError
 from icl_local.files import NO_SPACE, PRIVATE, open_draft, sync_folder
 
-VERSION = 1
+
+def _cells_have_keys(old: dict[str, Any]) -> dict[str, Any] | None:
+    """Version 1 called the key of a row of run_cells cell_id; its bootstraps were of means that pooled unlike cells."""
+    if old["t"] == "bootstraps":
+        return None
+    if old["t"] == "run_cells":
+        row = dict(old["row"])
+        row["run_cell_id"] = row.pop("cell_id")
+        return {"t": old["t"], "row": row}
+    return old
+
+
+VERSION = 2
 # old version -> function that turns a record {"t", "row"} of it into one of the next version (or None: dropped)
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any] | None]] = {}
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any] | None]] = {1: _cells_have_keys}
 
 
 @dataclass(frozen=True)
