@@ -22,11 +22,9 @@ counts as (
     group by all
 )
 select
-    cells.model, cells.quantization, cells.method, cells.language, cells.dpo, cells.settings_id,
-    counts.judge_id, counts.template_sha256, counts.reading, counts.metric,
+    counts.cell_id, counts.judge_id, counts.template_sha256, counts.reading, counts.metric,
     list(counts.score order by counts.score) as scores,
     list(counts.n order by counts.score) as counts
 from counts
-join main.cells as cells on cells.cell_id = counts.cell_id
 group by all
 order by all

@@ -1,14 +1,15 @@
 create or replace view main.bootstrap_intervals as
 select
-    bootstrap.model, bootstrap.quantization, bootstrap.method, bootstrap.language, bootstrap.dpo,
-    bootstrap.settings_id, judge.name as judge, bootstrap.reading, bootstrap.metric, bootstrap.mean, bootstrap.se,
-    bootstrap.ci_low, bootstrap.ci_high, bootstrap.n, bootstrap.samples, bootstrap.seed, bootstrap.created_at
+    cells.model, cells.quantization, cells.method, cells.language, cells.dpo,
+    cells.settings_id, cells.dataset, judge.name as judge, bootstrap.reading, bootstrap.metric, bootstrap.mean, bootstrap.se,
+    bootstrap.ci_low, bootstrap.ci_high, bootstrap.n, bootstrap.samples, bootstrap.seed, bootstrap.created_at,
+    bootstrap.cell_id
 from raw.bootstraps as bootstrap
+join main.cells as cells on cells.cell_id = bootstrap.cell_id
 left join raw.judges as judge on judge.judge_id = bootstrap.judge_id
 qualify row_number() over (
     partition by
-        bootstrap.model, bootstrap.quantization, bootstrap.method, bootstrap.language, bootstrap.dpo,
-        bootstrap.settings_id, bootstrap.judge_id, bootstrap.template_sha256, bootstrap.reading, bootstrap.metric,
+        bootstrap.cell_id, bootstrap.judge_id, bootstrap.template_sha256, bootstrap.reading, bootstrap.metric,
         bootstrap.samples, bootstrap.seed
     order by bootstrap.created_at desc
 ) = 1;

@@ -6,7 +6,8 @@ counts as (
     group by cell_id, error
 )
 select
-    cells.model, cells.quantization, cells.method, cells.language, cells.dpo, cells.settings_id, counts.error,
+    cells.model, cells.quantization, cells.method, cells.language, cells.dpo, cells.settings_id, cells.dataset,
+    counts.error,
     100.0 * n_errors / n as percent,
     n_errors,
     n,
@@ -17,4 +18,4 @@ from counts
 join main.cells as cells on cells.cell_id = counts.cell_id;
 
 comment on view main.error_rates is
-'One row per model, quantization, method, language, dpo, settings_id and error, also if it is zero: percent of n responses, with its 95 % Wilson interval ci_low to ci_high in percent. See response_errors for what counts. infinite_loop_literal is the literal reading, any sequence repeated more than 5 times. in_paper_tables, cell_id: see cells.';
+'One row a cell (see cells) and error, also at zero: percent of n responses, with its 95 % Wilson interval ci_low to ci_high in percent. What counts is said at response_errors. infinite_loop_literal is the literal reading, any sequence repeated more than 5 times. in_paper_tables, cell_id: see cells.';

@@ -2,7 +2,7 @@ create or replace view main.responses as
 with
 response as (
     select
-        response_id, model_id, gguf_sha256, query_key, settings_id, run_id, method, language, text, raw_text,
+        response_id, cell_id, model_id, gguf_sha256, query_key, settings_id, run_id, method, language, text, raw_text,
         finish_reason, prompt_tokens, new_tokens, tokens_saved, exact, text_language, prompt_id, prompt_sha256,
         source, created_at, answer_rule, end_token
     from raw.responses
@@ -16,7 +16,10 @@ file as (
 query as (
     select query_key, dataset, query_id, split, task, topic, source_set, difficulty, instruction from raw.queries
 ),
-described as (
+cell as (
+    select cell_id, dataset from raw.cells
+),
+joined as (
     select
         response.response_id,
         coalesce(model.label, response.model_id) as model,
@@ -42,7 +45,7 @@ described as (
         model.parameters,
         file.file_name,
         response.gguf_sha256,
-        query.dataset,
+        coalesce(cell.dataset, query.dataset) as dataset,
         query.instruction,
         query.source_set,
         query.difficulty,
@@ -53,15 +56,15 @@ described as (
         response.text_language,
         response.source,
         response.answer_rule,
-        response.end_token
+        response.end_token,
+        response.cell_id
     from response
     left join model on model.model_id = response.model_id
     left join file on file.gguf_sha256 = response.gguf_sha256
     left join query on query.query_key = response.query_key
+    left join cell on cell.cell_id = response.cell_id
 )
--- grouping millions of rows by one number is three times as fast as by six names
-select *, hash(model, quantization, method, language, dpo, settings_id) as cell_id
-from described;
+select * from joined;
 
 comment on view main.responses is
-'One row per response: the query, the model, method and settings, and the text. quantization is none if no GGUF file made the text; settings_id is imported if another tool made it; task is NULL if unknown. cell_id stands for model, quantization, method, language, dpo and settings_id together (see cells).';
+'One row a response: what was asked, by which model, method and settings, and what came back. quantization is none where no GGUF file made the text; settings_id is imported where another tool made it; task is NULL where unknown. cell_id: see cells.';

@@ -20,7 +20,7 @@ moments as (
     into name metric value moment
 )
 select
-    cells.model, cells.quantization, cells.method, cells.language, cells.dpo, cells.settings_id,
+    cells.model, cells.quantization, cells.method, cells.language, cells.dpo, cells.settings_id, cells.dataset,
     moments.judge, moments.reading, moments.metric,
     moments.moment.mean as mean,
     moments.moment.sd as sd,
@@ -36,4 +36,4 @@ join main.cells as cells on cells.cell_id = moments.cell_id
 where moments.moment.n > 0;
 
 comment on view main.score_means is
-'One row per model, quantization, method, language, dpo, settings_id, judge, template, reading and metric: mean, standard deviation (n - 1), standard error, and the interval mean -+ z * se with z = 1.959964. n of n_expected responses have that score. metric avg is the mean over responses that have all five aspects. in_paper_tables, cell_id: see cells.';
+'One row a cell (see cells), judge, template, reading and metric: mean, standard deviation (n - 1), standard error, and the interval mean -+ z * se with z = 1.959964. n responses have that score, n_expected should. metric avg is the mean over responses that have all five aspects. in_paper_tables, cell_id: see cells.';

@@ -2,7 +2,7 @@ create or replace view main.throughput as
 with
 cell as (
     select
-        cell_id, run_id, model_id, gguf_sha256, method, language, settings_id, n_done, n_parallel, gpu_layers, exact,
+        run_cell_id, run_id, model_id, gguf_sha256, method, language, settings_id, n_done, n_parallel, gpu_layers, exact,
         prompt_tokens, prefilled_tokens, new_tokens, wall_seconds, prefill_seconds, decode_seconds, peak_rss_bytes,
         ended_at
     from raw.run_cells
@@ -31,7 +31,7 @@ select
     run.llama_build,
     run.cpu_features,
     cell.run_id,
-    cell.cell_id as process_id,
+    cell.run_cell_id as process_id,
     cell.ended_at
 from cell
 left join raw.runs as run on run.run_id = cell.run_id

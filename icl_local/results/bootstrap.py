@@ -17,18 +17,7 @@ from icl_local import identity, store
 from icl_local.results import paper_tables
 from icl_local.results.tables import Table
 
-_GRAIN = (
-    "model",
-    "quantization",
-    "method",
-    "language",
-    "dpo",
-    "settings_id",
-    "judge_id",
-    "template_sha256",
-    "reading",
-    "metric",
-)
+_GRAIN = ("cell_id", "judge_id", "template_sha256", "reading", "metric")
 _DRAWS = 4_000_000  # numbers held at once
 
 

@@ -96,6 +96,13 @@ class Ingest:
                 "update raw.responses set cell_id = named_cells.cell_id from named_cells "
                 "where named_cells.response_id = responses.response_id"
             )
+            self.con.execute(
+                "update raw.run_cells set cell_id = (select min(cell_id) from raw.cells as cell "
+                "where cell.gguf_sha256 is not distinct from run_cells.gguf_sha256 "
+                "and cell.model_id = run_cells.model_id and cell.method = run_cells.method "
+                "and cell.language = run_cells.language and cell.settings_id = run_cells.settings_id) "
+                "where cell_id is null"
+            )
             self.con.execute("drop table named_cells")
 
     def fold(self) -> None:
