@@ -13,6 +13,7 @@ from pathlib import Path
 
 import duckdb
 
+from icl_local.store import ingest
 from icl_local.store.database import Store
 
 WORDS = (
@@ -95,8 +96,8 @@ select 'synthetic-run' as run_id, 'study' as command, '0.1.0' as version, timest
     $seed as seed, 'b0000' as llama_build, 'AVX2' as cpu_features, 2 as n_threads, '2 cores, 16 GB' as host;
 
 insert into raw.run_cells by name
-select md5(concat_ws('|', 'c', cell)) as cell_id, 'synthetic-run' as run_id, model_id, gguf_sha256, method, language,
-    'synthetic' as settings_id, 'done' as status, $queries as n_wanted, $queries as n_done, 8 as n_parallel,
+select md5(concat_ws('|', 'c', cell)) as run_cell_id, 'synthetic-run' as run_id, model_id, gguf_sha256, method,
+    language, 'synthetic' as settings_id, 'done' as status, $queries as n_wanted, $queries as n_done, 8 as n_parallel,
     true as exact, 150 * $queries as new_tokens, 900 * $queries as prompt_tokens, 40 * $queries as prefilled_tokens,
     5.0 * $queries as wall_seconds, timestamp '2026-11-02' as ended_at
 from cell;
@@ -254,6 +255,7 @@ def build(path: Path, *, queries: int = 1000, words: int = 60, seed: int = 1, co
         for statement in duckdb.extract_statements(CELLS + COMPLICATIONS * complicated):
             named = {name: values[name] for name in statement.named_parameters}
             con.execute(statement, named)
+        ingest.name_cells(con)
     return path
 
 

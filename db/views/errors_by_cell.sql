@@ -1,13 +1,14 @@
 create or replace view main.errors_by_cell as
 select
-    model, quantization, method, language, dpo, settings_id,
+    model, quantization, method, language, dpo, settings_id, dataset,
     max(percent) filter (where error = 'infinite_loop') as infinite_loop,
     max(percent) filter (where error = 'infinite_loop_literal') as infinite_loop_literal,
     max(percent) filter (where error = 'unintended_code') as unintended_code,
     max(n) filter (where error = 'infinite_loop') as n,
-    max(n) filter (where error = 'unintended_code') as n_known_task
+    max(n) filter (where error = 'unintended_code') as n_known_task,
+    cell_id
 from main.error_rates
-group by model, quantization, method, language, dpo, settings_id;
+group by model, quantization, method, language, dpo, settings_id, dataset, cell_id;
 
 comment on view main.errors_by_cell is
-'One row per model, quantization, method, language, dpo and settings_id: error_rates side by side, loops in percent of n responses under both readings, unintended code in percent of the n_known_task responses whose query has a known task.';
+'One row a cell (see cells): error_rates side by side, loops in percent of n responses under both readings, unintended code in percent of the n_known_task responses whose query has a known task.';

@@ -235,10 +235,7 @@ def refuse_other_texts(store: Store, dataset: str, language: str, texts: Mapping
 
     Within a cell a query is one text; an edited query set is another set.
     """
-    found = store.rows(
-        sql_text("other_texts"),
-        [list(texts), list(texts.values()), dataset, language],
-    ).rows
+    found = store.named("other_texts", [list(texts), list(texts.values()), dataset, language]).rows
     if found:
         raise InputError(
             f"query {found[0][0]!r} of data set {dataset} in {language!r} is stored with another text; an edited set "

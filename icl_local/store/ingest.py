@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from icl_local.identity import key_of
 from icl_local import resources
+from icl_local.identity import key_of
 from icl_local.store import spool
 
 BATCH_ROWS = 5_000  # rows of one transaction: bounds memory while a database is rebuilt
@@ -78,32 +78,8 @@ class Ingest:
             with contextlib.suppress(FileNotFoundError):  # folded by another process
                 if file.stat().st_size > start:
                     count += self._file(file, start)
-        self._name_cells()
+        name_cells(self.con)
         return count
-
-    def _name_cells(self) -> None:
-        """Give responses that were stored without a cell theirs (written by an earlier version)."""
-        if not self.con.execute("select 1 from raw.responses where cell_id is null limit 1").fetchone():
-            return
-        with self._transaction():
-            found = resources.read_text("db", "queries/cells_of_responses.sql")
-            self.con.execute(f"create or replace temp table named_cells as {found}")
-            self.con.execute(
-                "insert into raw.cells by name select * exclude (response_id) from named_cells "
-                "qualify row_number() over (partition by cell_id order by created_at) = 1 on conflict do nothing"
-            )
-            self.con.execute(
-                "update raw.responses set cell_id = named_cells.cell_id from named_cells "
-                "where named_cells.response_id = responses.response_id"
-            )
-            self.con.execute(
-                "update raw.run_cells set cell_id = (select min(cell_id) from raw.cells as cell "
-                "where cell.gguf_sha256 is not distinct from run_cells.gguf_sha256 "
-                "and cell.model_id = run_cells.model_id and cell.method = run_cells.method "
-                "and cell.language = run_cells.language and cell.settings_id = run_cells.settings_id) "
-                "where cell_id is null"
-            )
-            self.con.execute("drop table named_cells")
 
     def fold(self) -> None:
         """Join the finished files into one, without forgotten rows. The database must be level with them."""
@@ -111,7 +87,7 @@ class Ingest:
         if target is None:
             return
         present = [file.name for file in spool.files(self.folder)]
-        with self._transaction():
+        with transaction(self.con):
             self.con.execute("delete from raw.spool_files where not list_contains(?::varchar[], file)", [present])
             self._read_to(target.name, target.stat().st_size)
 
@@ -138,7 +114,7 @@ class Ingest:
         for record in records:
             grouped.setdefault(record.table if record.table in known else "", []).append(record.row)
         try:
-            with self._transaction():
+            with transaction(self.con):
                 for table, rows in grouped.items():
                     if not table:
                         raise ValueError("there is no such table")
@@ -159,7 +135,7 @@ class Ingest:
                 "reason": str(error).split("\n", 1)[0],
                 "content": records[0].row,
             }
-            with self._transaction():
+            with transaction(self.con):
                 insert_rows(self.con, "rejected_rows", known["rejected_rows"], [refused])
                 self._read_to(file, end)
 
@@ -167,16 +143,43 @@ class Ingest:
         if end is not None:
             self.con.execute("insert or replace into raw.spool_files values (?, ?)", [file, end])
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self.con.begin()
-        try:
-            yield
-            self.con.commit()
-        except BaseException:
-            with contextlib.suppress(Exception):  # the first error is the one to tell
-                self.con.rollback()
-            raise
+
+def name_cells(con: Connection) -> None:
+    """Give responses that were stored without a cell theirs (written by an earlier version)."""
+    if not con.execute("select 1 from raw.responses where cell_id is null limit 1").fetchone():
+        return
+    with transaction(con):
+        found = resources.read_text("db", "queries/cells_of_responses.sql")
+        con.execute(f"create or replace temp table named_cells as {found}")
+        con.execute(
+            "insert into raw.cells by name select * exclude (response_id) from named_cells "
+            "qualify row_number() over (partition by cell_id order by created_at) = 1 on conflict do nothing"
+        )
+        con.execute(
+            "update raw.responses set cell_id = named_cells.cell_id from named_cells "
+            "where named_cells.response_id = responses.response_id"
+        )
+        con.execute(
+            "update raw.run_cells set cell_id = (select min(cell_id) from raw.cells as cell "
+            "where cell.gguf_sha256 is not distinct from run_cells.gguf_sha256 "
+            "and cell.model_id = run_cells.model_id and cell.method = run_cells.method "
+            "and cell.language = run_cells.language and cell.settings_id = run_cells.settings_id) "
+            "where cell_id is null"
+        )
+        con.execute("drop table named_cells")
+
+
+@contextlib.contextmanager
+def transaction(con: Connection) -> Iterator[None]:
+    """Commit what the block does, or none of it."""
+    con.begin()
+    try:
+        yield
+        con.commit()
+    except BaseException:
+        with contextlib.suppress(Exception):  # the first error is the one to report
+            con.rollback()
+        raise
 
 
 class Forgotten:

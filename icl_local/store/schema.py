@@ -25,6 +25,9 @@ _REFERENCE = re.compile(r"\b(?:from|join)\s+(?:main\.)?(\w+)\b(?!\.)", re.IGNORE
 # tables of one file and its spool, not what a user made
 INTERNAL = {"schema_migrations", "store_meta", "spool_files", "rejected_rows", "published_scores", "published_errors"}
 
+# tables whose rows are made on the way in where the spool names none
+DERIVED = {"cells"}
+
 # file in db/published -> table, column of the file -> column of the table
 _PUBLISHED = {
     "scores.csv": ("published_scores", {"table": "paper_table"}),

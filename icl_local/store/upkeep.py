@@ -166,6 +166,10 @@ def check(path: Path) -> list[Finding]:
             ).fetchall()
             damage += [f"raw.{table}: {count} unknown {column}" for table, column, count in broken]
             damage += _refused_rows(con)
+            damage += [
+                f"cell {cell}: query {query} has {count} responses; remove all but one with `icl db forget`"
+                for cell, query, count in con.execute(database.sql_text("repeated_responses")).fetchall()
+            ]
             spooled_only, stored_only = _compare(con, folder)
             damage += [f"{count} rows of {table} are in the spool only" for table, count in spooled_only.items()]
             remarks += [f"{count} rows of {table} are in the database only" for table, count in stored_only.items()]
@@ -254,7 +258,11 @@ def _compare(con: database.Connection, folder: Path) -> tuple[dict[str, int], di
         if record.table in stored and forgotten.allows(record):
             spooled[record.table].add(_key(record.row, names[record.table]))
     spooled_only = {table: len(keys - stored[table]) for table, keys in spooled.items() if keys - stored[table]}
-    stored_only = {table: len(keys - spooled[table]) for table, keys in stored.items() if keys - spooled[table]}
+    stored_only = {
+        table: len(keys - spooled[table])
+        for table, keys in stored.items()
+        if keys - spooled[table] and table not in schema.DERIVED
+    }
     return spooled_only, stored_only
 
 

@@ -25,7 +25,9 @@ class TestImport:
         asked = known(*(f"Question {i}?" for i in range(4)), task=("info-seek",))
         outputs = [output(0, LOOP), output(1, CODE), output(2), output(3), output("unknown", CODE)]
         assert bring_in(db, *outputs, known=asked) == exchange.Imported(read=5, added=5, unmatched=1)
-        found = store.query(db, "select error, n_errors, n from error_rates where model = 'm' order by error").rows
+        found = store.query(
+            db, "select error, sum(n_errors), sum(n) from error_rates where model = 'm' group by error order by error"
+        ).rows
         assert found == [("infinite_loop", 1, 5), ("infinite_loop_literal", 1, 5), ("unintended_code", 1, 4)]
 
     def test_a_text_is_stored_as_it_came(self, db: Path) -> None:

@@ -191,11 +191,28 @@ def test_a_response_never_scanned_is_told(db: Path) -> None:
     assert upkeep.check(db) == []
 
 
+CELL: tuple[str, dict[str, object]] = (
+    "cells",
+    {
+        "cell_id": "cell",
+        "weights": "g1",
+        "recipe": "p1",
+        "dataset": "d",
+        "language": "en",
+        "settings_id": "s1",
+        "method": "urial",
+        "model_id": "m1",
+        "gguf_sha256": "g1",
+    },
+)
+
+
 def cell(
     key: str, *, status: str, n_wanted: int = 10, n_done: int = 4, **more: object
 ) -> tuple[str, dict[str, object]]:
     row: dict[str, object] = {
-        "cell_id": key,
+        "run_cell_id": key,
+        "cell_id": "cell",
         "run_id": "r",
         "model_id": "m1",
         "gguf_sha256": "g1",
@@ -211,7 +228,7 @@ def cell(
 
 def test_progress_knows_what_the_largest_run_wanted_and_how_the_latest_ended(db: Path) -> None:
     later = {"run_id": "r2", "command": "run", "version": "0", "started_at": "2026-11-22T00:00:00+00:00"}
-    put(db, ("runs", later), *answers("q0", "q1"), cell("c1", status="done", n_wanted=8))
+    put(db, ("runs", later), CELL, *answers("q0", "q1", cell_id="cell"), cell("c1", status="done", n_wanted=8))
     put(db, cell("c2", status="started", n_wanted=5, run_id="r2"))
     assert rows(db, "select done, wanted, missing, status from progress") == [(2, 8, 6, "started")]
     put(db, cell("c2", status="failed", n_wanted=5, run_id="r2", error="llama.cpp died"))
@@ -219,7 +236,7 @@ def test_progress_knows_what_the_largest_run_wanted_and_how_the_latest_ended(db:
 
 
 def test_a_cell_that_made_nothing_yet_is_in_progress(db: Path) -> None:
-    put(db, cell("c1", status="started", n_done=0))
+    put(db, CELL, cell("c1", status="started", n_done=0))
     assert rows(db, "select model, quantization, method, language, done, wanted from progress") == [
         ("Llama3.2 1B", "Q4_K_M", "urial", "en", 0, 10)
     ]
@@ -243,10 +260,10 @@ def test_errors_by_cell_puts_the_rates_side_by_side(db: Path) -> None:
 GRAINS = {
     "responses": "response_id",
     "critical_errors": "response_id, error",
-    "error_rates": "model, quantization, method, language, dpo, settings_id, error",
-    "errors_by_cell": "model, quantization, method, language, dpo, settings_id",
+    "error_rates": "cell_id, error",
+    "errors_by_cell": "cell_id",
     "paper_cells": "model, method, language, dpo",
-    "progress": "model, quantization, method, language, dpo, settings_id",
+    "progress": "cell_id",
     "throughput": "process_id",
     "table_4": "model, method",
     "table_6": "language, model, method",

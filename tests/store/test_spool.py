@@ -176,6 +176,7 @@ def test_a_newer_spool_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_older_spool_is_upgraded_step_by_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "VERSION", 1)
     write(tmp_path, 1, 2)
 
     def renamed(old: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def test_values_come_back_with_their_types(db: Path) -> None:
         "split": "multi",
         "task": ["coding"],
     }
-    cell = {"cell_id": "c", "run_id": "r", "model_id": "m", "method": "urial", "language": "en", "status": "done"}
+    cell = {"run_cell_id": "c", "run_id": "r", "model_id": "m", "method": "urial", "language": "en", "status": "done"}
     with Store(db) as target:
         target.put(
             [
@@ -49,12 +49,14 @@ def test_values_come_back_with_their_types(db: Path) -> None:
                 ("queries", {**query_row, "query_key": "l", "task": [], "instruction": "x"}),
                 ("queries", {**query_row, "query_key": "n", "task": None, "instruction": "x"}),
                 ("run_cells", {**cell, "n_wanted": 1, "n_done": 1, "engine_settings": {"a": [1, "é"]}}),
-                ("run_cells", {**cell, "cell_id": "d", "n_wanted": 1, "n_done": 1, "wall_seconds": float("nan")}),
+                ("run_cells", {**cell, "run_cell_id": "d", "n_wanted": 1, "n_done": 1, "wall_seconds": float("nan")}),
             ]
         )
     read = query(db, "select instruction, task from raw.queries order by query_key").rows
     assert read == [("é��", ["coding"]), ("x", []), ("x", None)]
-    cells = query(db, "select engine_settings->>'$.a[1]', isnan(wall_seconds) from raw.run_cells order by cell_id").rows
+    cells = query(
+        db, "select engine_settings->>'$.a[1]', isnan(wall_seconds) from raw.run_cells order by run_cell_id"
+    ).rows
     assert cells == [("é", None), (None, True)]
 
 
