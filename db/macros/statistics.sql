@@ -4,3 +4,56 @@
 create or replace macro main.wilson_bound(n_errors, n, z) as greatest(0, least(1,
     (n_errors + z * z / 2 + z * sqrt(n_errors * (n - n_errors) / n + z * z / 4)) / (n + z * z)
 ));
+
+-- 0.975 quantile of Student's t with df degrees of freedom: a table to 30, then Abramowitz & Stegun 26.7.5
+create or replace macro main.t_quantile(df) as case
+    when df < 1 then null
+    when df <= 30 then [
+        12.706204736175, 4.302652729749, 3.182446305284, 2.776445105198, 2.570581835636,
+        2.446911851145, 2.364624251593, 2.306004135204, 2.262157162798, 2.228138851986,
+        2.200985160092, 2.178812829667, 2.160368656463, 2.144786687918, 2.131449545560,
+        2.119905299221, 2.109815577833, 2.100922040241, 2.093024054408, 2.085963447266,
+        2.079613844728, 2.073873067904, 2.068657610419, 2.063898561628, 2.059538552753,
+        2.055529438643, 2.051830516480, 2.048407141795, 2.045229642133, 2.042272456301
+    ][df::integer]
+    else 1.959963984540054 + 2.372271230298562 / df + 2.8224986157396112 / power(df, 2)
+        + 2.555849679507722 / power(df, 3) + 1.5895340533938225 / power(df, 4)
+end;
+
+-- two-sided p of Student's t: Abramowitz & Stegun 26.7.3 (odd df) and 26.7.4 (even df), a finite sum
+create or replace macro main.t_two_sided(t, df) as case
+    when df < 1 then null
+    when isinf(t) then 0
+    when df = 1 then 1 - 2 * atan(abs(t)) / pi()
+    when df % 2 = 1 then 1 - 2 / pi() * (
+        atan(abs(t) / sqrt(df)) + abs(t) / sqrt(df) / (1 + t * t / df) * list_sum(list_transform(
+            range((df::integer - 1) // 2),
+            lambda k: exp(2 * k * ln(2) + 2 * lgamma(k + 1) - lgamma(2 * k + 2) - k * ln(1 + t * t / df))
+        ))
+    )
+    else 1 - abs(t) / sqrt(df + t * t) * list_sum(list_transform(
+        range(df::integer // 2),
+        lambda k: exp(lgamma(2 * k + 1) - 2 * k * ln(2) - 2 * lgamma(k + 1) - k * ln(1 + t * t / df))
+    ))
+end;
+
+-- a bound of Wilson's interval for a share u with effective size k; the lower one for negative q
+create or replace macro main.wilson_bound_of_share(u, k, q) as
+    (u + q * q / (2 * k) + q * sqrt(u * (1 - u) / k + q * q / (4 * k * k))) / (1 + q * q / k);
+
+-- effective size of a mean m on [1, 5] with standard error se over n scores
+create or replace macro main.effective_size(m, se, n) as
+    case when m > 1 and m < 5 then (m - 1) / 4 * (5 - m) / 4 / (se / 4 * se / 4) else n end;
+
+-- interval of a mean m on [1, 5]: Wilson's with the effective size, so it stays on the scale; q is a quantile of t.
+-- Where all n scores are equal: as far as a value of 2.5 % probability, unseen in n draws, could move the mean
+create or replace macro main.score_low(m, se, n, q) as case
+    when n < 2 then null
+    when se = 0 then m - (m - 1) * (1 - power(0.025, 1.0 / n))
+    else 1 + 4 * main.wilson_bound_of_share((m - 1) / 4, main.effective_size(m, se, n), -q)
+end;
+create or replace macro main.score_high(m, se, n, q) as case
+    when n < 2 then null
+    when se = 0 then m + (5 - m) * (1 - power(0.025, 1.0 / n))
+    else 1 + 4 * main.wilson_bound_of_share((m - 1) / 4, main.effective_size(m, se, n), q)
+end;

@@ -1,39 +1,57 @@
 create or replace view main.cell_pairs as
 with
 candidates as (
-    select model, method, language, dpo, quantization, cell_id, in_paper_tables
-    from main.cells
-    qualify row_number() over (
-        partition by model, method, language, dpo, quantization
-        order by n_responses desc, last_created_at desc, settings_id
-    ) = 1
-),
-numbered as (
     select
-        model, method, language, dpo, quantization,
-        cell_id, in_paper_tables,
-        -- b is compared with a: no DPO before DPO, English and zero-shot first, more bits before fewer
+        cells.model, cells.method, cells.language, cells.dpo, cells.quantization, cells.dataset, cells.n_responses,
+        cells.in_paper_tables, cells.cell_id,
+        concat_ws(
+            ', ', 'max_tokens ' || settings.max_tokens, 'penalty ' || settings.repetition_penalty,
+            settings.penalty_rule, case when settings.stop_on_loop then 'stop on loop' end
+        ) as decoding,
+        -- a is what b is compared with: no DPO before DPO, English and zero-shot first, more bits before fewer
         row_number() over (
             order by
-                dpo, language <> 'en', language,
-                main.method_order(method), method,
-                model,
-                try_cast(regexp_extract(quantization, '[0-9]+') as integer) desc nulls last,
-                quantization
+                cells.dpo, cells.language <> 'en', cells.language,
+                main.method_order(cells.method), cells.method,
+                cells.model,
+                try_cast(regexp_extract(cells.quantization, '[0-9]+') as integer) desc nulls last,
+                cells.quantization, cells.n_responses desc, cells.last_created_at desc, cells.cell_id
         ) as position
-    from candidates
+    from main.cells as cells
+    left join raw.settings as settings on settings.settings_id = cells.settings_id
 ),
 pairs as (
     select
         a, b,
-        list_filter(['model', 'method', 'language', 'dpo'], lambda name, i: [
-            a.model <> b.model, a.method <> b.method, a.language <> b.language, a.dpo <> b.dpo
-        ][i]) as differences
-    from numbered as a
-    join numbered as b on a.position < b.position
+        list_filter(['model', 'method', 'language', 'dpo', 'quantization'], lambda name, i: [
+            a.model <> b.model, a.method <> b.method, a.language <> b.language, a.dpo <> b.dpo,
+            a.quantization <> b.quantization
+        ][i]) as differences,
+        a.in_paper_tables and b.in_paper_tables as in_paper_tables,
+        concat_ws(
+            '; ',
+            case when a.quantization <> b.quantization and len(differences) > 1 then
+                concat('GGUF types differ (', a.quantization, ', ', b.quantization, ')')
+            end,
+            case when a.decoding <> b.decoding then
+                concat('settings differ (', a.decoding, '; ', b.decoding, ')')
+            end
+        ) as unlike
+    from candidates as a
+    join candidates as b on b.dataset = a.dataset and a.position < b.position
+    -- one thing, or one thing beside the type
+    where len(list_filter(differences, lambda name: name <> 'quantization')) = 1 or differences = ['quantization']
+    qualify row_number() over (
+        partition by
+            a.model, b.model, a.method, b.method, a.language, b.language, a.dpo, b.dpo,
+            case when differences = ['quantization'] then a.quantization || ' ' || b.quantization end
+        order by
+            unlike = '' desc, in_paper_tables desc, a.dataset = 'just-eval' desc,
+            least(a.n_responses, b.n_responses) desc, a.position, b.position
+    ) = 1
 )
 select
-    coalesce(differences[1], 'quantization') as differs_in,
+    differences[1] as differs_in,
     case differences[1]
         when 'model' then a.model
         when 'method' then a.method
@@ -54,10 +72,12 @@ select
     case when a.dpo = b.dpo then a.dpo end as dpo,
     a.quantization as quantization_a,
     b.quantization as quantization_b,
+    a.dataset,
+    in_paper_tables,
+    nullif(unlike, '') as unlike,
     a.cell_id as cell_id_a,
     b.cell_id as cell_id_b
-from pairs
-where len(differences) = 0 or (len(differences) = 1 and a.in_paper_tables and b.in_paper_tables);
+from pairs;
 
 comment on view main.cell_pairs is
-'One row per pair of cells that differ in one thing: differs_in is model, method, language or dpo between the cells of paper_cells (whatever their quantization), or quantization between cells that agree in all four. b is compared with a; the column that differs is NULL among model, method, language, dpo. cell_id is that of cells.';
+'One row a pair of cells of one query set that differ in one thing: differs_in is model, method, language, dpo or quantization. Of several pairs that differ in the same thing the one that is alike in all else is taken, first among the cells that the tables show (in_paper_tables: both are). unlike says what else differs where no pair is alike: GGUF type or decoding settings; such a comparison carries no mark of significance. a is what b is compared with; the column that differs is NULL among model, method, language, dpo. cell_id is that of cells.';
