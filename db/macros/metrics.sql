@@ -42,21 +42,33 @@ create or replace macro main.metric_positions(listed) as {
 create or replace macro main.moment(score) as
     {'mean': avg(score), 'sd': stddev_samp(score), 'n': count(score)};
 
--- the same of the difference b - a over pairs with both scores, and the mean of a over these pairs
-create or replace macro main.pair_moment(a, b) as {
-    'mean_a': avg(a) filter (where b is not null),
-    'difference': avg(b - a),
-    'sd': stddev_samp(b - a),
-    'n': count(b - a)
+-- sums over the scores of one cluster: queries of one text are one cluster, every other query is its own
+create or replace macro main.score_sums(score) as
+    {'m': count(score), 's': sum(score), 'q': sum(score * score), 'a': null::double};
+
+-- the same of b - a over the pairs that have both scores, and the sum of a over them
+create or replace macro main.pair_sums_of(a, b) as {
+    'm': count(b - a), 's': sum(b - a), 'q': sum((b - a) * (b - a)), 'a': sum(a) filter (where b is not null)
+};
+create or replace macro main.pair_sums(a, b) as {
+    'helpfulness': main.pair_sums_of(a.helpfulness, b.helpfulness),
+    'clarity': main.pair_sums_of(a.clarity, b.clarity),
+    'factuality': main.pair_sums_of(a.factuality, b.factuality),
+    'depth': main.pair_sums_of(a.depth, b.depth),
+    'engagement': main.pair_sums_of(a.engagement, b.engagement),
+    'avg': main.pair_sums_of(a.avg, b.avg),
+    'language': main.pair_sums_of(a.language, b.language),
+    'safety': main.pair_sums_of(a.safety, b.safety)
 };
 
-create or replace macro main.pair_moments(a, b) as {
-    'helpfulness': main.pair_moment(a.helpfulness, b.helpfulness),
-    'clarity': main.pair_moment(a.clarity, b.clarity),
-    'factuality': main.pair_moment(a.factuality, b.factuality),
-    'depth': main.pair_moment(a.depth, b.depth),
-    'engagement': main.pair_moment(a.engagement, b.engagement),
-    'avg': main.pair_moment(a.avg, b.avg),
-    'language': main.pair_moment(a.language, b.language),
-    'safety': main.pair_moment(a.safety, b.safety)
+-- sums over clusters of what score_sums found; cluster is NULL for the queries that are their own cluster
+create or replace macro main.cluster_sums(part, cluster) as {
+    'n': sum(part.m), 's': sum(part.s), 'q': sum(part.q), 'a': sum(part.a),
+    'ss': sum(part.s * part.s) filter (where cluster is not null),
+    'ms': sum(part.m * part.s) filter (where cluster is not null),
+    'mm': sum(part.m * part.m) filter (where cluster is not null),
+    'cq': sum(part.q) filter (where cluster is not null),
+    'cs': sum(part.s) filter (where cluster is not null),
+    'cm': sum(part.m) filter (where cluster is not null),
+    'cc': count(*) filter (where cluster is not null and part.m > 0)
 };

@@ -57,3 +57,33 @@ create or replace macro main.score_high(m, se, n, q) as case
     when se = 0 then m + (5 - m) * (1 - power(0.025, 1.0 / n))
     else 1 + 4 * main.wilson_bound_of_share((m - 1) / 4, main.effective_size(m, se, n), q)
 end;
+
+-- sum of squares about the mean, from n, the sum s and the sum of squares q; what rounding leaves of 0 is 0
+create or replace macro main.centered(n, s, q) as
+    case when q * n - s * s > 1e-12 * n * q then (q * n - s * s) / n else 0.0 end;
+
+-- clusters among the n scores of sums (main.cluster_sums)
+create or replace macro main.n_clusters(sums) as sums.n - coalesce(sums.cm - sums.cc, 0);
+
+-- standard error of the mean of clustered scores: C/(C-1) * sum over clusters of (sum of x - mean)^2 / n^2, C clusters.
+-- Queries of one text are one observation; without such queries it is sd / sqrt(n)
+create or replace macro main.clustered_se(sums) as case when main.n_clusters(sums) > 1 then sqrt(greatest(0,
+    main.centered(sums.n, sums.s, sums.q)
+    + coalesce(
+        sums.ss - 2 * (sums.s / sums.n) * sums.ms + power(sums.s / sums.n, 2) * sums.mm
+        - (sums.cq - 2 * (sums.s / sums.n) * sums.cs + power(sums.s / sums.n, 2) * sums.cm),
+        0
+    )
+) * main.n_clusters(sums) / (main.n_clusters(sums) - 1)) / sums.n end;
+
+-- half the 95 % interval of a mean paired difference; where all n are equal: as score_low and score_high, on [-4, 4]
+create or replace macro main.difference_half(se, n, df) as
+    case when se > 0 then main.t_quantile(df) * se when n > 1 then 4 * (1 - power(0.025, 1.0 / n)) end;
+
+-- two-sided p of a mean paired difference; where all n are equal and not 0, that of the sign test
+create or replace macro main.difference_p(difference, se, n, df) as case
+    when n < 2 then null
+    when se > 0 then main.t_two_sided(difference / se, df)
+    when difference = 0 then 1.0
+    else 2 * power(0.5, n)
+end;

@@ -27,7 +27,7 @@ pairs as (
             a.model <> b.model, a.method <> b.method, a.language <> b.language, a.dpo <> b.dpo,
             a.quantization <> b.quantization
         ][i]) as differences,
-        a.in_paper_tables and b.in_paper_tables as in_paper_tables,
+        a.in_paper_tables and b.in_paper_tables as both_shown,
         concat_ws(
             '; ',
             case when a.quantization <> b.quantization and len(differences) > 1 then
@@ -46,7 +46,7 @@ pairs as (
             a.model, b.model, a.method, b.method, a.language, b.language, a.dpo, b.dpo,
             case when differences = ['quantization'] then a.quantization || ' ' || b.quantization end
         order by
-            unlike = '' desc, in_paper_tables desc, a.dataset = 'just-eval' desc,
+            unlike = '' desc, both_shown desc, a.dataset = 'just-eval' desc,
             least(a.n_responses, b.n_responses) desc, a.position, b.position
     ) = 1
 )
@@ -73,7 +73,7 @@ select
     a.quantization as quantization_a,
     b.quantization as quantization_b,
     a.dataset,
-    in_paper_tables,
+    both_shown as in_paper_tables,
     nullif(unlike, '') as unlike,
     a.cell_id as cell_id_a,
     b.cell_id as cell_id_b

@@ -1,7 +1,7 @@
 create or replace view main.error_tests as
 with
 outcomes as (
-    select cell_id, dataset, query_id, error, failed from main.response_errors
+    select cell_id, query_id, error, failed from main.response_errors
 ),
 counts as (
     select
@@ -14,7 +14,7 @@ counts as (
     from main.cell_pairs as pairs
     join outcomes as a on a.cell_id = pairs.cell_id_a
     join outcomes as b
-        on b.cell_id = pairs.cell_id_b and b.dataset = a.dataset and b.query_id = a.query_id and b.error = a.error
+        on b.cell_id = pairs.cell_id_b and b.query_id = a.query_id and b.error = a.error
     group by pairs.differs_in, pairs.cell_id_a, pairs.cell_id_b, a.error
 ),
 tests as (
@@ -40,17 +40,17 @@ named as (
         end as family,
         differs_in, pairs.a, pairs.b, pairs.model, pairs.method, pairs.language, pairs.dpo,
         tests.error, tests.n, tests.n_a, tests.n_b, tests.only_a, tests.only_b, tests.p,
-        pairs.quantization_a, pairs.quantization_b
+        pairs.quantization_a, pairs.quantization_b, pairs.unlike, pairs.in_paper_tables, pairs.dataset,
+        cell_id_a, cell_id_b
     from tests
     join main.cell_pairs as pairs using (differs_in, cell_id_a, cell_id_b)
     where tests.error <> 'infinite_loop_literal'
 ),
 ranked as (
     select
-        family, differs_in, a, b, model, method, language, dpo, error, n, n_a, n_b, only_a, only_b, p,
-        quantization_a, quantization_b,
-        count(*) over (partition by differs_in, family) as n_tests,
-        row_number() over (partition by differs_in, family order by p) as place
+        *,
+        count(*) filter (where unlike is null) over (partition by family) as n_tests,
+        row_number() over (partition by family order by unlike is not null, p) as place
     from named
 )
 select
@@ -59,9 +59,11 @@ select
     100.0 * n_b / n as percent_b,
     100.0 * (n_b - n_a) / n as difference,
     only_a, only_b, p,
-    least(1, max((n_tests - place + 1) * p) over (partition by differs_in, family order by place)) as p_holm,
-    n_tests, quantization_a, quantization_b
+    case when unlike is null then
+        least(1, max((n_tests - place + 1) * p) over (partition by family order by place))
+    end as p_holm,
+    n_tests, quantization_a, quantization_b, unlike, in_paper_tables, dataset, cell_id_a, cell_id_b
 from ranked;
 
 comment on view main.error_tests is
-'One row per pair of cells that differ in one thing (see cell_pairs) and error, over the n queries that both answered: McNemar''s exact test, two-sided, of only_b against only_a, the queries for which only one of the two has the error. p_holm is corrected by Holm over the n_tests of its family: table_4 (methods in English), table_6 (methods in other languages), table_8 (without and with DPO), else differs_in.';
+'One row a pair of cells that differ in one thing (see cell_pairs) and error, over the n queries that both answered: McNemar''s exact test, two-sided, of only_b against only_a, the queries where one of the two alone has the error. p_holm is corrected by Holm over the n_tests of its family: table_4 (methods in English), table_6 (methods in other languages), table_8 (without and with DPO), else differs_in; NULL where the cells are unlike in more (unlike says in what).';

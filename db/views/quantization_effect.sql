@@ -3,7 +3,7 @@ with
 scores as (
     select
         model, method, language, dpo, quantization_a, quantization_b, judge, reading, metric, mean_a, mean_b,
-        difference, ci_low, ci_high, null::double as p_holm, n
+        difference, ci_low, ci_high, p_holm, n
     from main.paired_differences
     where differs_in = 'quantization'
 ),
@@ -17,7 +17,7 @@ errors as (
 ),
 answers as (
     select
-        cell_id, dataset, query_id, md5(text) as text
+        cell_id, query_id, md5(text) as text
     from main.responses
     where main.answered(finish_reason)
 ),
@@ -30,7 +30,7 @@ same as (
         null::double as ci_low, null::double as ci_high, null::double as p_holm, count(*) as n
     from main.cell_pairs as pairs
     join answers as a on a.cell_id = pairs.cell_id_a
-    join answers as b on b.cell_id = pairs.cell_id_b and b.dataset = a.dataset and b.query_id = a.query_id
+    join answers as b on b.cell_id = pairs.cell_id_b and b.query_id = a.query_id
     where pairs.differs_in = 'quantization'
     group by
         pairs.model, pairs.method, pairs.language, pairs.dpo, pairs.quantization_a, pairs.quantization_b

@@ -1,7 +1,8 @@
 create or replace view main.size_scores as
 with
 sizes as (
-    select distinct model, parameters from main.responses where parameters is not null
+    -- files of one model may count their parameters differently
+    select label as model, max(parameters) as parameters from raw.models where parameters is not null group by label
 ),
 printed as (
     select distinct model, (regexp_extract(model, '([0-9.]+)B$', 1)::double * 1e9)::bigint as parameters
