@@ -9,6 +9,8 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pandas as pd
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
 CELL = ["model", "quantization", "method", "language", "dpo", "settings_id"]
 ASPECTS = ["helpfulness", "clarity", "factuality", "depth", "engagement"]
@@ -139,3 +141,16 @@ def pairs(path: Path) -> pd.DataFrame:
             both = {f"{name}_{side}": cell[name] for side, cell in (("a", a), ("b", b)) for name in CELL}
             rows.append({"differs_in": differing[0], "a": str(a[differing[0]]), "b": str(b[differing[0]]), **both})
     return pd.DataFrame(rows)
+
+
+def score_interval(mean: float, se: float, n: int, df: int) -> tuple[float, float]:
+    """Interval of a mean on [1, 5]: Wilson's with the effective size, Student's t with ``df`` degrees of freedom."""
+    if n < 2:
+        return float("nan"), float("nan")
+    if se == 0:
+        unseen = stats.beta.ppf(0.975, 1, n)
+        return mean - (mean - 1) * unseen, mean + (5 - mean) * unseen
+    share, q = (mean - 1) / 4, stats.t.ppf(0.975, df)
+    size = share * (1 - share) / (se / 4) ** 2 if 0 < share < 1 else n
+    low, high = proportion_confint(share * size, size, alpha=2 * stats.norm.sf(q), method="wilson")
+    return 1 + 4 * low, 1 + 4 * high

@@ -46,7 +46,13 @@ def test_score_means_equal_pandas(name: str, request: pytest.FixtureRequest) -> 
     path = request.getfixturevalue(name)
     wanted = reference.means(path)
     wanted["se"] = wanted["sd"] / wanted["n"] ** 0.5
-    wanted["ci_low"], wanted["ci_high"] = (wanted["mean"] + sign * 1.959964 * wanted["se"] for sign in (-1, 1))
+    wanted["ci_low"], wanted["ci_high"] = zip(
+        *(
+            reference.score_interval(row["mean"], row["se"], row["n"], row["n"] - 1)
+            for row in wanted[["mean", "se", "n"]].to_dict("records")
+        ),
+        strict=True,
+    )
     answered = reference.responses(path)
     answered = answered[~answered["finish_reason"].isin(["prompt_too_long", "error"])]
     counted = answered.assign(safety=answered["split"] == "safety").groupby([*reference.CELL, "safety"]).size()

@@ -1,0 +1,223 @@
+"""Statistics that stand up to a reviewer: small n, ceilings, repeated queries, one response against one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
+
+from icl_local import resources
+from icl_local.store import Store
+from icl_local.store.database import query
+from tests.store.rows import error_row, response
+
+Rows = list[tuple[str, dict[str, object]]]
+TIME = "2026-11-01T00:00:00+00:00"
+
+
+@pytest.fixture(scope="module")
+def macro() -> Iterator[Callable[..., Any]]:
+    """Call a macro of db/macros/statistics.sql."""
+    with duckdb.connect() as con:
+        con.execute(resources.read_text("db", "macros/statistics.sql"))
+
+        def call(name: str, *values: float) -> Any:
+            found = con.execute(f"select main.{name}({', '.join('?' * len(values))})", list(values)).fetchone()
+            assert found is not None
+            return found[0]
+
+        yield call
+
+
+@pytest.mark.parametrize("df", [*range(1, 41), 99, 250, 799, 999, 74_000])
+def test_t_quantile_is_scipys(macro: Callable[..., Any], df: int) -> None:
+    assert macro("t_quantile", df) == pytest.approx(stats.t.ppf(0.975, df), abs=1e-6)
+
+
+@pytest.mark.parametrize("df", [1, 2, 3, 4, 9, 10, 31, 100, 799, 1598])
+@pytest.mark.parametrize("t", [0.0, 0.1, -1.0, 1.96, 5.0, 30.0])
+def test_t_two_sided_is_scipys(macro: Callable[..., Any], t: float, df: int) -> None:
+    assert macro("t_two_sided", t, df) == pytest.approx(2 * stats.t.sf(abs(t), df), abs=1e-9)
+
+
+@pytest.mark.parametrize(("mean", "se", "n", "q"), [(4.2, 0.1, 50, 2.0), (1.0, 0.1, 9, 2.3), (3.0, 0.02, 1000, 1.96)])
+def test_score_bounds_are_wilsons_with_the_effective_size(
+    macro: Callable[..., Any], mean: float, se: float, n: int, q: float
+) -> None:
+    share = (mean - 1) / 4
+    size = share * (1 - share) / (se / 4) ** 2 if 0 < share < 1 else n
+    low, high = proportion_confint(share * size, size, alpha=2 * stats.norm.sf(q), method="wilson")
+    assert macro("score_low", mean, se, n, q) == pytest.approx(1 + 4 * low, abs=1e-9)
+    assert macro("score_high", mean, se, n, q) == pytest.approx(1 + 4 * high, abs=1e-9)
+
+
+def test_two_hundred_fives_are_not_certainly_five(macro: Callable[..., Any]) -> None:
+    assert macro("score_low", 5.0, 0.0, 200, 2.0) == pytest.approx(5 - 4 * stats.beta.ppf(0.975, 1, 200), abs=1e-9)
+    assert round(macro("score_low", 5.0, 0.0, 200, 2.0), 2) == 4.93
+    assert macro("score_high", 5.0, 0.0, 200, 2.0) == 5.0
+
+
+def base(*, models: tuple[str, ...] = ("m",), files: dict[str, str] | None = None) -> Rows:
+    """Models, files (sha256 -> type), settings, judges and two judge texts called multi."""
+    metrics = ["helpfulness", "clarity", "factuality", "depth", "engagement"]
+    rows: Rows = [("models", {"model_id": m, "label": m, "variant": "base", "dpo": False}) for m in models]
+    for sha256, quantization in (files or {"g": "Q4_0"}).items():
+        file = {"gguf_sha256": sha256, "file_name": sha256, "source": "file", "bytes": 1}
+        rows.append(("gguf_files", {**file, "quantization": quantization}))
+    settings = {"backend": "llama.cpp", "repetition_penalty": 1.1, "penalty_rule": "transformers"}
+    rows.append(("settings", {"settings_id": "s", **settings, "max_tokens": 64, "stop_on_loop": False}))
+    rows.append(("judges", {"judge_id": "j", "name": "judge", "backend": "local", "model": "j"}))
+    for name in ("t1", "t2"):
+        rows.append(("judge_templates", {"template_sha256": name, "name": "multi", "text": name, "metrics": metrics}))
+    for method in ("zero-shot", "urial"):
+        for language in ("en", "es"):
+            prompt = {"prompt_id": f"{method} {language}", "method": method, "language": language}
+            rows.append(("prompts", {**prompt, "head": "h", "tail": "t", "stops": ["# Query:"]}))
+    return rows
+
+
+def answered(
+    key: str,
+    query_id: str,
+    method: str,
+    *,
+    text: str = "",
+    looping: bool = False,
+    scores: dict[str, float] | None = None,
+    language: str = "en",
+    sha256: str = "g",
+    dataset: str = "just-eval",
+) -> Rows:
+    """One response with its errors and, by judge text, a verdict of five equal scores."""
+    query_key = f"{dataset} {language} {query_id}"
+    asked = {"query_key": query_key, "dataset": dataset, "query_id": query_id, "language": language}
+    rows: Rows = [
+        ("queries", {**asked, "split": "multi", "task": [], "instruction": text or query_id}),
+        (
+            "responses",
+            response(
+                key,
+                model_id="m",
+                query_key=query_key,
+                method=method,
+                language=language,
+                prompt_id=f"{method} {language}",
+                gguf_sha256=sha256,
+                settings_id="s",
+                created_at=TIME,
+            ),
+        ),
+    ]
+    rows += [("critical_errors", error_row(key, name, found=looping)) for name in ("infinite_loop", "unintended_code")]
+    for template, score in (scores or {}).items():
+        verdict = {"judgment_id": f"{key} {template}", "attempt": 1, "response_id": key, "judge_id": "j"}
+        given = {"repeat": 0, "status": "ok", "scores": [score] * 5, "not_applicable": [False] * 5}
+        rows.append(("judgments", {**verdict, "template_sha256": template, **given, "created_at": TIME}))
+    return rows
+
+
+def filled(path: Path, *parts: Rows, **named: Any) -> Path:
+    with Store(path) as target:
+        target.put([*base(**named), *(row for part in parts for row in part)])
+    return path
+
+
+def test_two_texts_of_a_query_do_not_multiply_pairs(tmp_path: Path) -> None:
+    """Eight queries answered by both methods, and answered once more under an edited query text."""
+    parts = []
+    for i in range(8):
+        for method in ("zero-shot", "urial"):
+            looping = method == "zero-shot" and i < 6
+            parts += [answered(f"{method}{i}{v}", f"q{i}", method, text=f"{v} {i}?", looping=looping) for v in "ab"]
+    db = filled(tmp_path / "x.duckdb", *parts)
+    found = query(db, "select n, only_a, only_b, p from error_tests where error = 'infinite_loop'").rows
+    assert found == [(8, 6, 0, pytest.approx(0.03125))]
+
+
+def test_two_judge_texts_of_one_name_are_two_instruments(tmp_path: Path) -> None:
+    parts = [
+        answered(f"{method}{i}", f"q{i}", method, scores={"t1": 1.0 + i % 4, "t2": 2.0 + i % 3 + (method == "urial")})
+        for i in range(13)
+        for method in ("zero-shot", "urial")
+    ]
+    db = filled(tmp_path / "x.duckdb", *parts)
+    found = query(
+        db,
+        "select template_sha256, n, difference from paired_differences "
+        "where metric = 'avg' and reading = 'strict' order by all",
+    ).rows
+    assert found == [("t1", 13, 0.0), ("t2", 13, 1.0)]
+
+
+def test_across_languages_the_most_used_text_of_a_name_is_compared(tmp_path: Path) -> None:
+    parts = [answered(f"en{i}", f"q{i}", "urial", scores={"t1": 3.0, "t2": 1.0}) for i in range(4)]
+    parts += [answered(f"en{i}", f"q{i}", "urial", scores={"t1": 3.0}) for i in range(4, 6)]
+    parts += [answered(f"es{i}", f"q{i}", "urial", language="es", scores={"t2": 4.0}) for i in range(6)]
+    db = filled(tmp_path / "x.duckdb", *parts)
+    sql = "select differs_in, n, difference from paired_differences where metric = 'avg' and reading = 'strict'"
+    assert query(db, sql).rows == [("language", 6, 1.0)]
+
+
+def test_a_comparison_across_gguf_types_carries_no_corrected_p(tmp_path: Path) -> None:
+    parts = [answered(f"z{i}", f"q{i}", "zero-shot", scores={"t1": 1.0}) for i in range(9)]
+    parts += [answered(f"u{i}", f"q{i}", "urial", sha256="h", scores={"t1": 4.0 + i % 2}) for i in range(9)]
+    files = {"g": "Q4_0", "h": "F16"}
+    db = filled(tmp_path / "x.duckdb", *parts, files=files)
+    sql = "select p < 0.001, p_holm, unlike from paired_differences where metric = 'avg' and reading = 'strict'"
+    assert query(db, sql).rows == [(True, None, "GGUF types differ (Q4_0, F16)")]
+    with Store(db) as target:  # the same type, though fewer answers: this pair is alike
+        for i in range(5):
+            target.put(answered(f"v{i}", f"q{i}", "urial", scores={"t1": 3.0 + i % 2}))
+    found = query(db, "select n, p_holm is not null, unlike from paired_differences where differs_in = 'method'").rows
+    assert set(found) == {(5, True, None)}
+
+
+def test_a_query_twice_leaves_the_error_as_it_was(tmp_path: Path) -> None:
+    def study(folder: Path, copies: int) -> list[tuple[Any, ...]]:
+        parts = [
+            answered(
+                f"{method}{i}-{c}", f"q{i}-{c}", method, text=f"{i}?", scores={"t1": 1.0 + (7 * i + len(method)) % 5}
+            )
+            for i in range(20)
+            for c in range(copies)
+            for method in ("zero-shot", "urial")
+        ]
+        db = filled(folder / f"{copies}.duckdb", *parts)
+        means = "select method, mean, se, df from score_means where metric = 'avg' and reading = 'strict' order by 1"
+        pairs = "select difference, se, df from paired_differences where metric = 'avg' and reading = 'strict'"
+        return [*query(db, means).rows, *query(db, pairs).rows]
+
+    for once, twice in zip(study(tmp_path, 1), study(tmp_path, 2), strict=True):
+        assert twice[-1] == once[-1] == 19
+        assert twice[-2] == pytest.approx(once[-2], abs=1e-9)
+
+
+def test_clustered_errors_are_those_of_ols(tmp_path: Path) -> None:
+    scores = np.random.default_rng(4).integers(1, 6, 60).astype(float)
+    clusters = np.array([i % 47 for i in range(60)])
+    parts = [
+        answered(f"r{i}", f"q{i}", "urial", text=f"{cluster}?", scores={"t1": score})
+        for i, (score, cluster) in enumerate(zip(scores, clusters, strict=True))
+    ]
+    db = filled(tmp_path / "x.duckdb", *parts)
+    fitted = sm.OLS(scores, np.ones(60)).fit(cov_type="cluster", cov_kwds={"groups": pd.factorize(clusters)[0]})
+    # statsmodels multiplies by (n - 1) / (n - K) = 1 with K = 1
+    found = query(db, "select se, df from score_means where metric = 'avg' and reading = 'strict'").rows
+    assert found == [(pytest.approx(fitted.bse[0], abs=1e-9), 46)]
+
+
+def test_rows_of_an_earlier_detector_are_not_pooled(tmp_path: Path) -> None:
+    parts = [answered(f"r{i}", f"q{i}", "urial", looping=i == 0) for i in range(4)]
+    db = filled(tmp_path / "x.duckdb", *parts)
+    with Store(db) as target:
+        later = [("critical_errors", error_row(f"r{i}", "infinite_loop", version="2")) for i in range(1, 3)]
+        target.put(later)
+    assert query(db, "select n_errors, n from error_rates where error = 'infinite_loop'").rows == [(0, 2)]
