@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icl_local import store
@@ -33,6 +33,7 @@ def rows_of(key: int, *, query_id: str = "q", text: str = "Why?", dataset: str =
 store_rows = list[tuple[str, dict[str, object]]]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), min_size=5, max_size=5))
 def test_the_key_is_the_same_in_python_and_in_sql(parts: list[str]) -> None:
     with duckdb.connect() as con:
