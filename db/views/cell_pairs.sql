@@ -80,4 +80,4 @@ select
 from pairs;
 
 comment on view main.cell_pairs is
-'One row a pair of cells of one query set that differ in one thing: differs_in is model, method, language, dpo or quantization. Of several pairs that differ in the same thing the one that is alike in all else is taken, first among the cells that the tables show (in_paper_tables: both are). unlike says what else differs where no pair is alike: GGUF type or decoding settings; such a comparison carries no mark of significance. a is what b is compared with; the column that differs is NULL among model, method, language, dpo. cell_id is that of cells.';
+'One row per pair of cells of one query set that differ in one thing: differs_in is model, method, language, dpo or quantization. Of several pairs that differ in the same thing the one that is alike in all else is taken, first among the cells that the tables show (in_paper_tables: both are). unlike says what else differs where no pair is alike: GGUF type or decoding settings; such a comparison carries no mark of significance. a is what b is compared with; the column that differs is NULL among model, method, language, dpo. cell_id is that of cells.';

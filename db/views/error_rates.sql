@@ -18,4 +18,4 @@ from counts
 join main.cells as cells on cells.cell_id = counts.cell_id;
 
 comment on view main.error_rates is
-'One row a cell (see cells) and error, also at zero: percent of n responses, with its 95 % Wilson interval ci_low to ci_high in percent. What counts is said at response_errors. infinite_loop_literal is the literal reading, any sequence repeated more than 5 times. in_paper_tables, cell_id: see cells.';
+'One row per cell (see cells) and error, also at zero: percent of n responses, with its 95 % Wilson interval ci_low to ci_high in percent. What counts is said at response_errors. infinite_loop_literal is the literal reading, any sequence repeated more than 5 times. in_paper_tables, cell_id: see cells.';

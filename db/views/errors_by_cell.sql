@@ -11,4 +11,4 @@ from main.error_rates
 group by model, quantization, method, language, dpo, settings_id, dataset, cell_id;
 
 comment on view main.errors_by_cell is
-'One row a cell (see cells): error_rates side by side, loops in percent of n responses under both readings, unintended code in percent of the n_known_task responses whose query has a known task.';
+'One row per cell (see cells): error_rates side by side, loops in percent of n responses under both readings, unintended code in percent of the n_known_task responses whose query has a known task.';

@@ -65,4 +65,4 @@ select
 from counted;
 
 comment on view main.progress is
-'One row a cell (see cells), also before its first response: responses done and wanted by the largest run so far, what went wrong, and how its latest process ended (started: it is running or was killed). n_at_limit responses ended at the token limit.';
+'One row per cell (see cells), also before its first response: responses done and wanted by the largest run so far, what went wrong, and how its latest process ended (started: it is running or was killed). n_at_limit responses ended at the token limit.';

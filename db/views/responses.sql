@@ -67,4 +67,4 @@ joined as (
 select * from joined;
 
 comment on view main.responses is
-'One row a response: what was asked, by which model, method and settings, and what came back. quantization is none where no GGUF file made the text; settings_id is imported where another tool made it; task is NULL where unknown. cell_id: see cells.';
+'One row per response: what was asked, by which model, method and settings, and what came back. quantization is none where no GGUF file made the text; settings_id is imported where another tool made it; task is NULL where unknown. cell_id: see cells.';

@@ -62,4 +62,4 @@ from means
 join main.cells as cells on cells.cell_id = means.cell_id;
 
 comment on view main.score_means is
-'One row a cell (see cells), judge, template, reading and metric: mean, standard deviation (n - 1), standard error with queries of one text as one observation, and the 95 % interval on the scale: Wilson''s with the effective size of the mean, t with df degrees of freedom. n responses have that score, n_expected should. metric avg is the mean over responses that have all five aspects. in_paper_tables, cell_id: see cells.';
+'One row per cell (see cells), judge, template, reading and metric: mean, standard deviation (n - 1), standard error with queries of one text as one observation, and the 95 % interval on the scale: Wilson''s with the effective size of the mean, t with df degrees of freedom. n responses have that score, n_expected should. metric avg is the mean over responses that have all five aspects. in_paper_tables, cell_id: see cells.';
