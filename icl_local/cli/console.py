@@ -1,7 +1,7 @@
-"""The only importer of rich: tables, progress and messages. Results go to stdout, everything else to stderr.
+"""Tables, progress bars and messages, drawn with rich. Results go to stdout, everything else to stderr.
 
-Model text is hostile until shown otherwise: every string from a model, a file or a database goes through
-``plain`` before it reaches a terminal, so no escape sequence, link, markup or bidi override is ever acted on.
+Model text may be hostile: every string from a model, a file or a database goes through ``plain`` before it reaches a
+terminal, so that no escape sequence, link, markup or bidi override has an effect.
 """
 
 from __future__ import annotations
@@ -18,41 +18,34 @@ from rich.columns import Columns
 from rich.console import Console
 from rich.measure import Measurement
 from rich.panel import Panel
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from icl_local.results import inert, tables
 
 _UNLIMITED = 1_000_000
-PIPE_WIDTH = 180  # characters of a table where stdout is no terminal
+PIPE_WIDTH = 180  # characters of a table without a terminal
 
 
 def escape(value: object) -> str:
-    """``value`` as text in which control, format, surrogate and separator characters are shown as \\uXXXX."""
+    """Return ``value`` as text in which control, format, surrogate and separator characters are \\uXXXX."""
     return inert(value if isinstance(value, str) else str(value))
 
 
 def plain(value: object, style: str = "") -> Text:
-    """Text that a terminal shows and never obeys."""
+    """Return text without any effect on a terminal but its characters."""
     return Text(escape(value), style=style)
 
 
 def stdout() -> Console:
-    """Console for results; no terminal: wide, so that a table in a file or a pipe is not folded."""
+    """Return the console for results; wide without a terminal, so that a table in a file or a pipe is not folded."""
     return Console(soft_wrap=False, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 @cache
 def stderr() -> Console:
-    """Console for progress and messages: one for all, since only its own prints go above the bars it draws."""
+    """Return the one console for progress and messages: it prints messages above the bars that it draws."""
     return Console(stderr=True, highlight=False)
 
 
@@ -93,7 +86,7 @@ def table(
     title: str | None = None,
     shown: Callable[[object], str] = _shown,
 ) -> Table:
-    """A rich table; numbers to the right, every cell as ``shown`` writes it, escaped."""
+    """Return a rich table: numbers to the right, every value as ``shown`` writes it, escaped."""
     body = [list(row) for row in rows]
     result = Table(
         title=plain(title, "bold") if title else None,
@@ -116,7 +109,7 @@ def table(
 def print_rows(
     columns: Sequence[str], rows: Sequence[Sequence[object]], *, output_format: str = "text", title: str | None = None
 ) -> None:
-    """Rows to stdout as a rich table, csv, json, markdown or latex (the last four by icl_local.results.tables)."""
+    """Print rows as a rich table, csv, json, markdown or latex (the last four by icl_local.results.tables)."""
     if output_format == "text":
         stdout().print(table(columns, rows, title=title))
         if title:
@@ -127,7 +120,7 @@ def print_rows(
 
 
 def print_answer(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """What a query gave to stdout, as a table; where that is too wide, row by row with a line for each column."""
+    """Print the rows of a query as a table, or if that is too wide, row by row with a line for each column."""
     console = stdout()
     whole = table(columns, rows, shown=_as_sql)
     if Measurement.get(console, console.options.update_width(_UNLIMITED), whole).maximum <= console.width:
@@ -145,7 +138,7 @@ def print_answer(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> No
 
 
 def print_table(found: tables.Table) -> None:
-    """A table of icl_local.results.tables to stdout, with its bold cells, marks, lines between groups and notes."""
+    """Print a table of icl_local.results with its bold values, marks, lines between groups and notes."""
     result = Table(
         title=plain(found.title, "bold"),
         title_justify="left",
@@ -159,7 +152,7 @@ def print_table(found: tables.Table) -> None:
     for y, row in enumerate(found.rows):
         if y in found.groups:
             result.add_section()
-        # a mark has a place of its own, so that figures stand under each other
+        # a mark has a place of its own, so that the numbers are aligned
         marked = [any((line, x) in found.marks for line in range(len(found.rows))) for x in range(len(row))]
         result.add_row(
             *(
@@ -176,7 +169,7 @@ def print_table(found: tables.Table) -> None:
 
 
 def say(message: str, *, style: str = "") -> None:
-    """One message to stderr, escaped."""
+    """Print one message on stderr, escaped."""
     stderr().print(plain(message, style), soft_wrap=True)
 
 
@@ -196,10 +189,6 @@ class Bars:
             TextColumn("{task.fields[note]}", markup=False),
             console=stderr(),
         )
-
-    def start(self) -> None:
-        """Begin to draw."""
-        self._progress.start()
 
     def stop(self) -> None:
         """Draw a last time."""
@@ -269,7 +258,7 @@ def bytes_progress() -> Iterator[BytesBars]:
 
 
 def print_panels(panels: Sequence[tuple[str, str, str]], *, least_width: int = 44) -> None:
-    """(title, text, subtitle) each in a frame, as many side by side as fit."""
+    """Print each (title, text, subtitle) in a frame, as many side by side as fit."""
     console = stdout()
     a_row = max(1, min(len(panels), console.width // least_width))
     width = console.width // a_row - (a_row > 1)

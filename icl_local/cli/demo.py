@@ -17,10 +17,10 @@ EXPLANATION = """\
 This demo runs SmolLM2-135M-Instruct, a model of 135 million parameters, over the project's own sample queries:
 12 in each of English, Spanish and French, by three methods. One instruct model stands in for both the base and
 the instruct model, so the numbers show that everything works and nothing about the study's question. The same model
-then judges the English answers: the scores of a 135M judge mean nothing either, a real one comes with `icl judge`.
-Just-Eval's 1,000 queries come from a file or the hub; published Spanish and French sets do not ship, samples do.
+then judges the English answers; its scores mean nothing either. For a real judge see `icl judge --help`.
+Just-Eval's 1,000 queries come from a file or the hub (`icl data pull just-eval`).
 """
-# What is printed at the end: title, query file, its parameters
+# printed at the end: title, query file, its parameters
 SUMMARIES: tuple[tuple[str, str, list[str | None]], ...] = (
     ("Progress", "status", []),
     ("Speed", "speed", []),

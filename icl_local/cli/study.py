@@ -13,11 +13,15 @@ from icl_local.cli.options import cluster_options, db_option, engine_options, fo
 
 @click.command("study")
 @click.argument("name")
-@click.option("--plan", "only_plan", is_flag=True, help="Say what it will take and what is missing; load nothing.")
-@click.option("--queries", "sources", multiple=True, help="LANG=FILE: queries of a language, over the study's own.")
-@click.option("--sample", type=int, help="That many queries a language, drawn over split and task.")
-@click.option("--limit", type=int, help="The first N queries a language.")
-@click.option("--judge/--no-judge", default=True, help="Ask the study's judges at the end.")
+@click.option(
+    "--plan", "only_plan", is_flag=True, help="Show tokens, hours and money, and what is missing; load nothing."
+)
+@click.option(
+    "--queries", "sources", multiple=True, help="LANG=FILE: queries of a language, instead of the study's own."
+)
+@click.option("--sample", type=int, help="Number of queries in each language, drawn over split and task.")
+@click.option("--limit", type=int, help="Number of queries in each language, taken from the start.")
+@click.option("--judge/--no-judge", default=True, help="Run the study's judges at the end.")
 @click.option("--probe/--no-probe", default=True, help="Look for settings in which batching changes nothing.")
 @click.option(
     "--work", type=click.Path(file_okay=False, path_type=Path), default=Path("studies"), show_default=True,
@@ -41,9 +45,9 @@ def command(
     db: Path,
     **options: Any,
 ) -> int:
-    """A whole matrix of cells, DPO steps and judges: NAME (paper, demo) or a .toml file.
+    """Plan and run a whole matrix of cells, DPO steps and judges: NAME (paper, demo) or a .toml file.
 
-    A killed study goes on where it stopped; a part that fails does not stop the others. `icl status` shows its grid.
+    A study that was killed resumes where it stopped; a part that fails does not stop the others.
 
     Example: icl study paper --plan
 

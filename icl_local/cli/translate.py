@@ -32,12 +32,12 @@ def _language_option(command: Any) -> Any:
 
 
 def _reviewer_option(command: Any) -> Any:
-    return click.option("--reviewer", help="Who decides; your login name by default.")(command)
+    return click.option("--reviewer", help="Name of the reviewer; your login name by default.")(command)
 
 
 @click.group("translate")
 def command() -> None:
-    """Query sets in other languages: candidates, checks, review. The final set: icl data build.
+    """Translate query sets and review the translations. The final set: icl data build.
 
     Example: icl translate run --to es,fr --engine opus,openai:gpt-4o
     """
@@ -79,10 +79,10 @@ def run(db: Path, **options: Any) -> int:
 @_language_option
 @_reviewer_option
 @click.option("--dataset", help="Only this query set.")
-@click.option("--again", is_flag=True, help="Also what was decided before.")
+@click.option("--again", is_flag=True, help="Include texts with a decision.")
 @db_option
 def review(language: str, reviewer: str | None, dataset: str | None, again: bool, db: Path) -> None:
-    """Decide in the terminal, one query after the other; what needs a person most comes first.
+    """Review in the terminal, one query after the other; the most doubtful come first.
 
     Every decision is kept at once, with your name and the time.
 
@@ -108,10 +108,10 @@ def review(language: str, reviewer: str | None, dataset: str | None, again: bool
 @_language_option
 @click.option("--out", "-o", type=_FILE, required=True, help="File to write, .csv or .jsonl.")
 @click.option("--dataset", help="Only this query set.")
-@click.option("--again", is_flag=True, help="Also what was decided before.")
+@click.option("--again", is_flag=True, help="Include texts with a decision.")
 @db_option
 def export(language: str, out: Path, dataset: str | None, again: bool, db: Path) -> None:
-    """Write what is to be reviewed as a file; edit `text`, or write ok or skip as `decision`.
+    """Write the texts to review to a file; edit `text`, or write ok or skip as `decision`.
 
     Example: icl translate export --lang fr -o review.fr.csv
     """
@@ -141,12 +141,12 @@ def import_(file: Path, reviewer: str | None, db: Path) -> None:
 
 
 @command.command("status")
-@click.option("--engines", is_flag=True, help="The engines: flagged candidates, and how near to the final texts.")
+@click.option("--engines", is_flag=True, help="Show engines: flagged candidates, similarity to the final texts.")
 @click.option("--dataset", help="Only this query set.")
 @format_option
 @db_option
 def status(engines: bool, dataset: str | None, output_format: str, db: Path) -> None:
-    """How far the review is, and with --engines how good each engine was.
+    """Show the progress of the review, or with --engines the quality of each engine.
 
     Example: icl translate status --engines
     """
@@ -160,7 +160,7 @@ def _who(reviewer: str | None) -> str:
     try:
         return reviewer or getpass.getuser()
     except (KeyError, OSError):
-        raise click.UsageError("say who you are with --reviewer") from None
+        raise click.UsageError("name the reviewer with --reviewer") from None
 
 
 def _show(item: Item, session: Review) -> None:

@@ -52,6 +52,12 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", every_command())
+def test_the_help_of_every_command_begins_with_a_verb(name: str) -> None:
+    first = str(find(name).help).split()[0]
+    assert first not in ("A", "An", "The", "One", "What", "How", "Whether", "Which", "Query", "Models")
+
+
+@pytest.mark.parametrize("name", every_command())
 def test_every_option_has_a_line_of_help(name: str) -> None:
     for option in find(name).params:
         if isinstance(option, click.Option):
