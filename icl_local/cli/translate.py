@@ -84,7 +84,7 @@ def run(db: Path, **options: Any) -> int:
 def review(language: str, reviewer: str | None, dataset: str | None, again: bool, db: Path) -> None:
     """Review in the terminal, one query after the other; the most doubtful come first.
 
-    Every decision is kept at once, with your name and the time.
+    Every decision is stored at once, with your name and the time.
 
     Example: icl translate review --lang es --reviewer ana
     """
@@ -135,7 +135,7 @@ def import_(file: Path, reviewer: str | None, db: Path) -> None:
 
     found = read_sheet(db, file, reviewer=_who(reviewer))
     console.say(
-        f"{found.accepted} accepted, {found.edited} edited, {found.skipped} skipped, {found.known} known already, "
+        f"{found.accepted} accepted, {found.edited} edited, {found.skipped} skipped, {found.known} known, "
         f"{found.undecided} left undecided"
     )
 

@@ -1,4 +1,4 @@
-"""``openai:MODEL``: a judge behind an OpenAI-compatible endpoint, held to the verdict's schema where it can be."""
+"""``openai:MODEL``: a judge behind an OpenAI-compatible server, held to the verdict's schema where it is supported."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _FILTERED = re.compile(r"content[_ ](?:filter|policy|management)", re.IGNORECASE
 class ApiJudge:
     """A model of ``client`` at temperature 0.
 
-    ``max_tokens`` bounds a verdict, a reasoning model's thoughts included; ``reasoning_effort`` is sent where given.
-    Both are part of the judge's identity.
+    ``max_tokens`` bounds a verdict with the reasoning before it; ``reasoning_effort`` is sent if given. Both are part
+    of the judge's identity.
     """
 
     def __init__(self, client: ApiClient, *, max_tokens: int = MAX_TOKENS, reasoning_effort: str | None = None) -> None:
@@ -29,17 +29,17 @@ class ApiJudge:
 
     @property
     def name(self) -> str:
-        """What a user types."""
+        """Return the name that is stored and shown."""
         return f"openai:{self.client.model}"
 
     @property
     def settings(self) -> dict[str, object]:
-        """What of the request changes the verdict, as asked for; what a server refused is with each judgment."""
+        """Return the requested settings; each judgment records those that the server accepted."""
         return {"temperature": 0.0, "max_tokens": self._max_tokens, **self._extra}
 
     @property
     def judge_id(self) -> str:
-        """Key of model, base URL (without credentials) and settings."""
+        """Return the key of model, base URL (without credentials) and settings."""
         return key_of(
             kind="judge",
             backend="openai",
@@ -49,7 +49,7 @@ class ApiJudge:
         )
 
     def row(self) -> dict[str, object]:
-        """Row of raw.judges."""
+        """Return the row of raw.judges."""
         return {
             "judge_id": self.judge_id,
             "name": self.name,
@@ -60,7 +60,7 @@ class ApiJudge:
         }
 
     def request(self, task: Task) -> ApiRequest:
-        """The task as a chat of one message; its id is the judgment's key."""
+        """Return the task as a chat of one message; its id is the judgment's key."""
         return ApiRequest(
             id=task.judgment_id,
             messages=({"role": "user", "content": task.prompt},),
@@ -70,14 +70,14 @@ class ApiJudge:
         )
 
     def attempts(self, tasks: Sequence[Task]) -> Iterator[list[Attempt]]:
-        """Every attempt, retries among them. Raises ApiError where the server cannot go on."""
+        """Yield every attempt, retries included. Raises ApiError if the run cannot continue."""
         by_id = {task.judgment_id: task for task in tasks}
         for replies in self.client.run(self.request(task) for task in tasks):
             yield [attempt_of(by_id[reply.id], reply) for reply in replies]
 
 
 def attempt_of(task: Task, reply: ApiReply, **columns: object) -> Attempt:
-    """A server's reply as an attempt at the task; only what the model itself wrote is ever read for scores."""
+    """Return a server's reply as an attempt at the task; scores come from the model's own text only."""
     if reply.outcome == "reply" and reply.refusal:
         verdict = failed(task, REFUSED, reply.refusal)
     elif reply.outcome == "reply":

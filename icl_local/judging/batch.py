@@ -1,8 +1,8 @@
-"""The Batch API: half the price, an answer within a day, collected by whatever process asks later.
+"""Judge through the Batch API: half the price, results within a day, collected by any later process.
 
-A submission is noted before anything is sent and named in the batch's metadata, so that a process killed between the
-two finds its batch again instead of paying twice. The first judgment of a submission is asked for at once: it proves
-the key and the model and finds out what the server takes, before thousands are uploaded.
+A submission is stored before anything is sent, and the batch's metadata names it, so that a process killed in between
+finds its batch again and does not pay twice. The first judgment of a submission is requested directly: it checks the
+key and the model and detects what the server supports, before thousands are uploaded.
 """
 
 from __future__ import annotations
@@ -39,8 +39,10 @@ _ROWS_A_PUT = 500
 
 @dataclass(frozen=True)
 class Collected:
-    """What one look at the server brought: judgments read (by status), and batches that still run as (id, state,
-    requests done, requests)."""
+    """The results of one look at the server: ``statuses`` counts the judgments read.
+
+    ``running`` holds the unfinished batches as (id, state, requests done, requests).
+    """
 
     statuses: Counter[str]
     running: tuple[tuple[str, str, int, int], ...] = ()
@@ -60,10 +62,10 @@ def submit(
     max_cost: float | None = None,
     on_progress: Callable[[JudgeProgress], None] = lambda progress: None,
 ) -> JudgeProgress:
-    """Hand every missing judgment to the Batch API; the count of those handed over is ``in_batches``.
+    """Submit every missing judgment to the Batch API; ``in_batches`` counts those submitted.
 
-    ``max_cost`` (USD) bounds what the submission can cost at most, each verdict at its longest. Raises ApiError where
-    the server refuses, JudgeError where another process is at work.
+    ``max_cost`` (USD) bounds the highest possible cost, with each verdict at its longest. Raises ApiError if the
+    server refuses, JudgeError if another process judges with the same judge.
     """
     with ledger.only_one(path, judge.judge_id), open_store(path) as target:
         _reconcile(target, judge)
@@ -78,7 +80,7 @@ def submit(
             progress = progress.plus(attempts)
             on_progress(progress)
         if progress.missing == progress.requested:
-            raise JudgeError(f"no answer from {judge.client.base_url} to a first judgment; nothing was submitted")
+            raise JudgeError(f"no answer from {judge.client.base_url} to the first judgment; nothing was submitted")
         budget = None if max_cost is None else Budget(max_cost - (progress.cost_usd or 0.0))
         for tasks in _affordable_chunks(judge, plan.tasks[1:], budget):
             _send(target, judge, tasks)
@@ -88,7 +90,7 @@ def submit(
 
 
 def collect(path: Path, judge: ApiJudge) -> Collected:
-    """Read every batch of this judge that has ended; what its files lack is missing again. Raises ApiError."""
+    """Read every finished batch of this judge; judgments without a result are missing again. Raises ApiError."""
     with ledger.only_one(path, judge.judge_id), open_store(path) as target:
         _reconcile(target, judge)
         items = ledger.open_items(target.named, judge.judge_id)
@@ -119,7 +121,7 @@ def wait(
     on_look: Callable[[Collected], None] = lambda collected: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Collected:
-    """Collect until no batch of this judge runs any more, looking every ``poll_seconds``."""
+    """Collect every ``poll_seconds`` until no batch of this judge is running."""
     statuses: Counter[str] = Counter()
     while True:
         collected = collect(path, judge)
@@ -131,7 +133,7 @@ def wait(
 
 
 def _affordable_chunks(judge: ApiJudge, tasks: Sequence[Task], budget: Budget | None) -> Iterator[list[Task]]:
-    """``tasks`` in files within the API's limits, as far as the budget goes."""
+    """Yield ``tasks`` in lists within the API's limits for a file, until the budget is used."""
     chunk: list[Task] = []
     size = 0
     factor = judge.client.price.batch_factor if judge.client.price else 1.0
@@ -149,7 +151,7 @@ def _affordable_chunks(judge: ApiJudge, tasks: Sequence[Task], budget: Budget | 
 
 
 def _send(target: Store, judge: ApiJudge, tasks: Sequence[Task]) -> None:
-    """Note the submission, upload its file, create its batch, note that."""
+    """Store the submission, upload its file, create its batch, store that."""
     submission = secrets.token_hex(16)
     items: list[Record] = [
         (
@@ -169,7 +171,7 @@ def _send(target: Store, judge: ApiJudge, tasks: Sequence[Task]) -> None:
     data = "".join(json.dumps(_line(judge, task)) + "\n" for task in tasks).encode()
     name = f"icl-{submission}.jsonl"
     uploaded = judge.client.call(lambda client: client.files.create(file=(name, data), purpose="batch"))
-    batch = judge.client.call(  # once: a batch that was created without our hearing of it is found by its metadata
+    batch = judge.client.call(  # once: a batch whose creation was not confirmed is found by its metadata
         lambda client: client.batches.create(
             input_file_id=uploaded.id,
             endpoint=ENDPOINT,
@@ -194,17 +196,17 @@ def _line(judge: ApiJudge, task: Task) -> dict[str, object]:
 
 
 def _reconcile(target: Store, judge: ApiJudge) -> None:
-    """Settle submissions that were noted but, for all this database knows, perhaps never sent."""
+    """Find out whether submissions that were stored but not confirmed have been sent."""
     items = ledger.open_items(target.named, judge.judge_id)
-    doubtful = Counter(item["submission_id"] for item in items if item["state"] == "prepared")
-    if not doubtful:
+    unconfirmed = Counter(item["submission_id"] for item in items if item["state"] == "prepared")
+    if not unconfirmed:
         return
     found: dict[str, str] = {}
     for batch in judge.client.call(lambda client: list(client.batches.list(limit=100))):
         name = (batch.metadata or {}).get(_METADATA, "")
-        if name in doubtful:
+        if name in unconfirmed:
             found[name] = batch.id
-    for submission, count in doubtful.items():
+    for submission, count in unconfirmed.items():
         batch_id = found.get(submission)
         event = "abandoned" if batch_id is None else "created"
         target.put([_event(submission, event, judge, count, batch_id=batch_id)])
@@ -228,7 +230,7 @@ def _event(submission: str, event: str, judge: ApiJudge, count: int, *, batch_id
 def _read(
     client: ApiClient, batch: Batch, items: Sequence[Mapping[str, Any]], texts: Mapping[str, str]
 ) -> Iterator[Attempt]:
-    """One attempt for every item of an ended batch: from its output file, its error file, or as missing."""
+    """Yield one attempt for every item of a finished batch: from its output file, its error file, or as failed."""
     by_id = {item["judgment_id"]: item for item in items}
     for file_id in (batch.output_file_id, batch.error_file_id):
         if file_id is None:
@@ -238,12 +240,12 @@ def _read(
                 result = json.loads(line)
                 item = by_id.pop(result["custom_id"], None)
             except (ValueError, TypeError, KeyError):
-                continue  # a line of nobody: its judgment stays missing
+                continue  # not a result: its judgment stays missing
             if item is not None:
                 yield _attempt(client, batch, item, _reply(client, item, result), texts)
-    told = "; ".join(error.message or "" for error in (batch.errors.data or [])) if batch.errors else ""
+    reasons = "; ".join(error.message or "" for error in (batch.errors.data or [])) if batch.errors else ""
     for item in by_id.values():
-        error = client.redact(f"the batch is {batch.status} and has no answer to this {told}".rstrip())[:300]
+        error = client.redact(f"the batch is {batch.status} and has no result for this {reasons}".rstrip())[:300]
         yield _attempt(client, batch, item, ApiReply(item["judgment_id"], 1, "failed", error=error), texts)
 
 
@@ -265,14 +267,14 @@ def _attempt(
 
 
 def _reply(client: ApiClient, item: Mapping[str, Any], result: Mapping[str, Any]) -> ApiReply:
-    """A line of an output or error file as a reply."""
+    """Return a line of an output or error file as a reply."""
     blank = ApiReply(item["judgment_id"], 1, "failed", structured=item["structured"])
     response = result.get("response")
     status, body = (response.get("status_code"), response.get("body")) if isinstance(response, dict) else (None, None)
     if status == 200 and isinstance(body, dict):
         return client.read_completion(body, blank)
-    told = result.get("error") or (body.get("error") if isinstance(body, dict) else None) or "no answer"
-    message = told.get("message") or told.get("code") if isinstance(told, dict) else told
+    failure = result.get("error") or (body.get("error") if isinstance(body, dict) else None) or "no answer"
+    message = failure.get("message") or failure.get("code") if isinstance(failure, dict) else failure
     refused = isinstance(status, int) and status >= 400 and not is_transient(status)
     return ApiReply(
         item["judgment_id"],

@@ -1,7 +1,7 @@
-"""A verdict's JSON schema as a GBNF grammar, so that whatever a local judge writes ends and parses.
+"""Turn a verdict's JSON schema into a GBNF grammar, so that every reply of a local judge ends and parses.
 
-Free strings are bounded in characters and hold Latin letters, digits and punctuation only, no quote, backslash or
-line break: at most two bytes a character, so the longest verdict has a known number of tokens.
+Free strings have a limit in characters and hold only Latin letters, digits and punctuation without quote, backslash
+and line break: at most two bytes a character, so the longest verdict has a known number of tokens.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ _BYTES_OF_CHARACTER = 2
 
 @dataclass(frozen=True)
 class Grammar:
-    """GBNF with the rule ``root``, and the most tokens its longest sentence can take (a token is a byte or more)."""
+    """GBNF with the rule ``root``, and the largest number of tokens of its sentences (a token is a byte or more)."""
 
     text: str
     max_tokens: int
 
 
 def grammar_of(schema: Mapping[str, Any], *, max_string_chars: int) -> Grammar:
-    """The grammar of a schema made of objects with required properties, enums, anyOf and strings.
+    """Return the grammar of a schema of objects with required properties, enums, anyOf and strings.
 
-    Layout is fixed (one space after a colon and a comma). ``max_string_chars`` bounds every free string.
+    The layout is fixed (one space after a colon and a comma). ``max_string_chars`` bounds every free string.
     """
     root, longest = _rule(schema, max_string_chars)
     quote = _literal('"')
@@ -35,7 +35,7 @@ def grammar_of(schema: Mapping[str, Any], *, max_string_chars: int) -> Grammar:
 
 
 def _rule(schema: Mapping[str, Any], max_chars: int) -> tuple[str, int]:
-    """GBNF expression of a schema, and the bytes of its longest text."""
+    """Return the GBNF expression of a schema, and the bytes of its longest text."""
     if "anyOf" in schema:
         options = [_rule(option, max_chars) for option in schema["anyOf"]]
         return f"({' | '.join(text for text, _ in options)})", max(size for _, size in options)

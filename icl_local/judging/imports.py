@@ -1,7 +1,7 @@
-"""Judgments that just-eval made: its raw ``result`` is read by this project's own parser, never its ``parsed_result``.
+"""Import judgments of just-eval: this project's parser reads the raw ``result``; ``parsed_result`` is not used.
 
-A judgment goes to the response that says the same, to the same instruction, by the same model; where there is none,
-the text comes in as an imported response first.
+A judgment belongs to the response with the same text, instruction and model. If there is none, the text is imported as
+a response first.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Any
 from icl_local import exchange, store
 from icl_local.exceptions import InputError
 from icl_local.identity import judgment_key, key_of
-from icl_local.judging.ledger import Attempt, Record, Task
+from icl_local.judging.ledger import Attempt, Record, Task, in_words
 from icl_local.judging.parse import parse_verdict
 from icl_local.judging.template import Template, template_of_items
 from icl_local.prompting import Item
 
-_NOT_JUDGED = "N/A"  # just-eval's `result` before a verdict is there
+_NOT_JUDGED = "N/A"  # just-eval's `result` before the verdict exists
 _ITEMS_A_PUT = 200
 
 
 @dataclass(frozen=True)
 class Imported:
-    """Judgments read, those new to the database by status, items without a verdict, and responses that came along."""
+    """Counts: judgments read, new ones by status, items without a verdict, and responses imported with them."""
 
     read: int
     added: Counter[str]
@@ -33,28 +33,27 @@ class Imported:
     new_responses: int
 
     def __str__(self) -> str:
-        statuses = ", ".join(f"{count:,} {status}" for status, count in sorted(self.added.items())) or "none"
-        told = f"{self.read:,} judgments read, {self.added.total():,} new ({statuses})"
+        text = f"{self.read:,} judgments read, {self.added.total():,} new ({in_words(self.added)})"
         if self.not_judged:
-            told += f", {self.not_judged:,} items hold no verdict"
-        return told + (f", {self.new_responses:,} responses came with them" if self.new_responses else "")
+            text += f", {self.not_judged:,} items without a verdict"
+        return text + (f", {self.new_responses:,} responses imported with them" if self.new_responses else "")
 
 
 def import_judgments(
     target: store.Store, items: Sequence[Item], *, source: str, language: str | None = None
 ) -> Imported:
-    """Store the verdicts of a just-eval file of one mode; ``source`` is its last path part, ``language`` its texts'.
+    """Store the verdicts of a just-eval file of one mode; ``source`` is its file name, ``language`` that of its texts.
 
-    Raises InputError naming file and line for an item that is no judgment, and where no one template fits all prompts.
+    Raises InputError naming file and line for an item that is not a judgment, and if no template fits all prompts.
     """
     for item in items:
         _check(item)
     template = template_of_items([item.data for item in items], source)
     safety = template.name.endswith("safety")
     found = _responses(target, items)
-    lacking = [_as_output(item, safety=safety) for item, response in zip(items, found, strict=True) if response is None]
-    if lacking:
-        exchange.import_outputs(target, lacking, source=source, language=language)
+    missing = [_as_output(item, safety=safety) for item, response in zip(items, found, strict=True) if response is None]
+    if missing:
+        exchange.import_outputs(target, missing, source=source, language=language)
         found = _responses(target, items)
     have = store.ids(target.path, "judgments", "judgment_id")
     added: Counter[str] = Counter()
@@ -69,7 +68,7 @@ def import_judgments(
             records += [("judges", judge), attempt.record(str(judge["judge_id"]))]
     for start in range(0, len(records), _ITEMS_A_PUT):
         target.put(records[start : start + _ITEMS_A_PUT])
-    return Imported(len(judged), added, len(items) - len(judged), len(lacking))
+    return Imported(len(judged), added, len(items) - len(judged), len(missing))
 
 
 def _check(item: Item) -> None:
@@ -78,7 +77,7 @@ def _check(item: Item) -> None:
     if not isinstance(item.data.get("eval_config"), dict):
         raise InputError(f"{item.place}: has no eval_config; is it a judgment of just-eval?")
     if not isinstance(item.data.get("result", _NOT_JUDGED), str):
-        raise InputError(f"{item.place}: `result` is no text")
+        raise InputError(f"{item.place}: `result` is not a text")
 
 
 def _is_judged(item: Item) -> bool:
@@ -86,7 +85,7 @@ def _is_judged(item: Item) -> bool:
 
 
 def _responses(target: store.Store, items: Sequence[Item]) -> list[str | None]:
-    """The response each item judges, as far as the database has it."""
+    """Return the response that each item judges; None where the database has none."""
     texts = list({item.data["output_cand"] for item in items})
     rows = target.named("responses_of_texts", [texts]).rows
     said: dict[tuple[str, str], list[tuple[str, str]]] = {}
@@ -96,14 +95,14 @@ def _responses(target: store.Store, items: Sequence[Item]) -> list[str | None]:
 
 
 def _by_model(item: Item, candidates: Sequence[tuple[str, str]]) -> str | None:
-    """The response of the model that ``generator_cand`` names or begins with; the longest name wins."""
+    """Return the response of the model whose name ``generator_cand`` begins with; the longest name wins."""
     name = item.data["generator_cand"].rstrip("/").rsplit("/", 1)[-1].strip()
     same = [(model, response_id) for model, response_id in candidates if name.startswith(model)]
     return max(same, key=lambda one: len(one[0]))[1] if same else None
 
 
 def _as_output(item: Item, *, safety: bool) -> Item:
-    """The judged text as just-eval's output files hold it; ids of its safety file begin at 0 again."""
+    """Return the judged text in the form of just-eval's output files; ids of its safety file begin at 0 again."""
     data: dict[str, Any] = {
         "instruction": item.data["input"],
         "output": item.data["output_cand"],

@@ -1,7 +1,7 @@
-"""Which judgments are missing, and how an attempt at one becomes rows.
+"""Find the missing judgments, and turn an attempt at one into rows.
 
-A judgment is one response, judge, template and repeat; its key never changes, so one that ended for good is never
-made again. Only attempts that failed on the way (network, overload, quota) are followed by another.
+A judgment is one response, judge, template and repeat. Its key never changes, so a judgment that has ended is not
+requested again. Only attempts that failed for a transient reason (network, overload, quota) are followed by another.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ RunSql = Callable[[str, Sequence[object]], store.Rows]  # store.named of one dat
 
 @dataclass(frozen=True)
 class Scope:
-    """Which judgments are requested: ``repeats`` verdicts on each selected response, with the prompts in ``templates``.
+    """The requested judgments: ``repeats`` verdicts on each selected response, with the prompts in ``templates``.
 
-    ``limit`` takes the first judgments that are missing, ``shard`` a part of the responses, by their keys.
+    ``limit`` takes the first missing judgments, ``shard`` a part of the responses, by their keys.
     """
 
     templates: Templates
@@ -46,7 +46,7 @@ class Scope:
 
 @dataclass(frozen=True)
 class Task:
-    """One judgment to be made; ``attempt`` is the number its next attempt gets, from 1 on."""
+    """One missing judgment; ``attempt`` is the number of its next attempt, from 1."""
 
     judgment_id: str
     attempt: int
@@ -60,14 +60,13 @@ class Task:
 
     @property
     def prompt(self) -> str:
-        """What the judge is asked."""
+        """Return the prompt for the judge."""
         return self.template.fill(self.instruction, self.text)
 
 
 @dataclass(frozen=True)
 class JudgingPlan:
-    """What is to be done: ``tasks`` are missing, ``ended`` counts by status what is there, ``in_batches`` what a
-    server's Batch API still has."""
+    """The missing judgments as ``tasks``; ``ended`` counts the others by status, ``in_batches`` those in a batch."""
 
     tasks: tuple[Task, ...]
     ended: Counter[str]
@@ -76,9 +75,9 @@ class JudgingPlan:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What came of one attempt; ``number`` counts all attempts at the judgment.
+    """The outcome of one call to a judge; ``number`` counts all attempts at the judgment.
 
-    ``final``: none follows in this run. ``columns`` are further columns of raw.judgments: raw_reply, tokens ...
+    ``final``: no other attempt follows in this run. ``columns``: more columns of raw.judgments (raw_reply, tokens ...).
     """
 
     task: Task
@@ -88,7 +87,7 @@ class Attempt:
     columns: Mapping[str, object] = field(default_factory=dict)
 
     def record(self, judge_id: str) -> Record:
-        """Its row of raw.judgments; unless it may be tried again, with the verdict."""
+        """Return its row of raw.judgments, with the verdict unless the failure is transient."""
         row = {
             "judgment_id": self.task.judgment_id,
             "attempt": self.number,
@@ -111,7 +110,7 @@ class Attempt:
 
 
 def failed(task: Task, status: str, error: str | None) -> Verdict:
-    """The verdict of an attempt in which the judge said nothing: http_error, quota, rejected or refused."""
+    """Return the verdict of an attempt without a reply: http_error, quota, rejected or refused."""
     assert status in TRANSIENT or status in (REJECTED, REFUSED)
     return no_verdict(status, task.template.aspects, error)
 
@@ -119,7 +118,7 @@ def failed(task: Task, status: str, error: str | None) -> Verdict:
 def plan(run_sql: RunSql, judge_id: str, scope: Scope) -> JudgingPlan:
     """Compare the judgments in ``scope`` with those in the database; ``run_sql`` runs a named query on it.
 
-    Raises InputError where a response's split or language has no template.
+    Raises InputError if a response's split or language has no template.
     """
     last = {key: (attempt, status) for key, attempt, status in run_sql("judge_attempts", [judge_id]).rows}
     submitted = {row["judgment_id"] for row in open_items(run_sql, judge_id)}
@@ -146,13 +145,13 @@ def plan(run_sql: RunSql, judge_id: str, scope: Scope) -> JudgingPlan:
 
 
 def open_items(run_sql: RunSql, judge_id: str) -> list[dict[str, Any]]:
-    """Judgments that were handed to the Batch API and not read back."""
+    """Return the judgments that were submitted to the Batch API and not collected."""
     return run_sql("judge_open_items", [judge_id]).dicts()
 
 
 @contextlib.contextmanager
 def only_one(path: Path, judge_id: str) -> Iterator[None]:
-    """Hold off a second process that judges the same database with the same judge. Raises JudgeError where one runs."""
+    """Keep out a second process that judges the same database with the same judge. Raises JudgeError if one runs."""
     folder = store.spool_folder(path)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle = os.open(folder / f"judge-{judge_id}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -160,7 +159,7 @@ def only_one(path: Path, judge_id: str) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise JudgeError(f"another icl judge with this judge is at work on {path}; wait for it") from None
+            raise JudgeError(f"another process judges {path} with this judge; wait for it") from None
         yield
     finally:
         os.close(handle)

@@ -1,4 +1,4 @@
-"""``local:GGUF``: a judge on this project's own engine, batched, every verdict held to the schema by a grammar."""
+"""``local:GGUF``: a judge on this project's engine, batched; a grammar holds every verdict to the schema."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _PLACEHOLDER = "\ue0c3judge\ue0c4"  # from Unicode's private use area, so no pro
 
 
 class LocalJudge:
-    """A GGUF file as judge, greedy and without a repetition penalty, which would wear out the form's own words.
+    """A GGUF file as judge: greedy, without a repetition penalty, which would penalise the words of the JSON form.
 
-    ``reason_chars`` bounds each reason; it is part of the judge's identity, as are the weights and the KV type.
-    ``open_worker`` starts the engine: a process on this machine, unless it is a cluster's.
+    ``reason_chars`` bounds each reason; it is part of the judge's identity, like the weights and the KV type.
+    ``open_worker`` starts the engine: a process on this machine, or a cluster's.
     """
 
     def __init__(
@@ -43,12 +43,12 @@ class LocalJudge:
 
     @property
     def name(self) -> str:
-        """What a user types, without the folders of a path."""
+        """Return the name that is stored and shown, without the folders of a path."""
         return f"local:{self.model.registry_name or self.model.path.name}"
 
     @property
     def settings(self) -> dict[str, object]:
-        """What changes the verdict beside weights and prompt."""
+        """Return the settings that change the verdict, besides weights and prompt."""
         return {
             "temperature": 0.0,
             "repetition_penalty": 1.0,
@@ -58,11 +58,11 @@ class LocalJudge:
 
     @property
     def judge_id(self) -> str:
-        """Key of weights and settings."""
+        """Return the key of weights and settings."""
         return key_of(kind="judge", backend="local", weights=self.model.sha256, settings=self.settings)
 
     def row(self) -> dict[str, object]:
-        """Row of raw.judges."""
+        """Return the row of raw.judges."""
         return {
             "judge_id": self.judge_id,
             "name": self.name,
@@ -73,7 +73,7 @@ class LocalJudge:
         }
 
     def attempts(self, tasks: Sequence[Task]) -> Iterator[list[Attempt]]:
-        """One attempt a task, one template after the other, because its tasks share a prefix. Raises EngineError."""
+        """Yield one attempt per task, ordered by template, so that tasks share a prefix. Raises EngineError."""
         by_id = {task.judgment_id: task for task in tasks}
         with self.open_worker(self.model, self._options) as worker:
             for _, group in itertools.groupby(
@@ -83,7 +83,7 @@ class LocalJudge:
                     yield [_attempt(by_id[completion.id], completion)]
 
     def requests(self, tasks: Sequence[Task]) -> list[Request]:
-        """Tasks of one template as engine requests with its grammar."""
+        """Return tasks of one template as engine requests with its grammar."""
         grammar = self.grammar(tasks[0])
         before, after = self._chat_frame()
         return [
@@ -98,11 +98,11 @@ class LocalJudge:
         ]
 
     def grammar(self, task: Task) -> Grammar:
-        """The grammar that holds a task's verdict to its schema."""
+        """Return the grammar that holds a task's verdict to its schema."""
         return grammar_of(verdict_schema(task.template.aspects), max_string_chars=self._reason_chars)
 
     def _chat_frame(self) -> tuple[str, str]:
-        """What the file's chat template puts around one user message."""
+        """Return the text before and after a user message in the file's chat template."""
         message = {"role": "user", "content": _PLACEHOLDER}
         before, _, after = prompting.chat_text(self.model.info, [message]).partition(_PLACEHOLDER)
         return before, after

@@ -1,8 +1,8 @@
-"""A judge's reply as scores: what it gave, and nothing it did not give.
+"""Read a judge's reply as scores; nothing is added that the reply does not contain.
 
-Well-formed JSON is read as it is. Fences, words around, inner quotes, line breaks, trailing commas and numbers as
-strings are mended, named, and the verdict is marked ``repaired``. An aspect that is missing, out of range or
-unreadable has no score; two verdicts that differ, or a torn one, give none at all.
+Well-formed JSON is read as it is. Fences, surrounding words, inner quotes, line breaks, trailing commas and numbers as
+strings are tolerated and named, and the verdict is marked ``repaired``. An aspect that is missing, out of range or
+unreadable has no score. Two verdicts that differ, or an incomplete one, give no score at all.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _REFUSAL = re.compile(
 
 @dataclass(frozen=True)
 class AspectScore:
-    """One aspect of a verdict: ``score`` is None where the judge gave none, or said that it does not apply."""
+    """One aspect of a verdict: ``score`` is None if the judge gave none, or if the aspect is not applicable."""
 
     metric: str
     score: float | None = None
@@ -43,7 +43,7 @@ class AspectScore:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All aspects that were asked for, in order; ``repairs`` names what was mended, ``error`` says what is wrong."""
+    """A judge's scored reply: all requested aspects in order, the names of the ``repairs``, and the ``error``."""
 
     status: str
     aspects: tuple[AspectScore, ...]
@@ -52,15 +52,15 @@ class Verdict:
 
 
 def no_verdict(status: str, aspects: Sequence[str], error: str | None) -> Verdict:
-    """A verdict without any score."""
+    """Return a verdict without any score."""
     return Verdict(status, tuple(AspectScore(metric_of(aspect)) for aspect in aspects), error=error)
 
 
 def parse_verdict(reply: str, aspects: Sequence[str], *, cut_off: bool = False) -> Verdict:
-    """The verdict in ``reply`` on ``aspects`` (keys of the JSON form); ``cut_off``: it hit its limit. Never raises.
+    """Return the verdict in ``reply`` on ``aspects`` (keys of the JSON form); ``cut_off``: the token limit ended it.
 
     status: ok | repaired | not_applicable (an aspect is "N/A") | incomplete (an aspect is missing or unreadable) |
-    out_of_range; without any score: refused | truncated | parse_error.
+    out_of_range; without any score: refused | truncated | parse_error. It never raises.
     """
     try:
         found, repairs = _find(reply, aspects)
@@ -68,7 +68,7 @@ def parse_verdict(reply: str, aspects: Sequence[str], *, cut_off: bool = False) 
         return no_verdict(TRUNCATED, aspects, f"the verdict {torn}")
     except Malformed as error:
         if cut_off:
-            return no_verdict(TRUNCATED, aspects, "the token limit came before a verdict")
+            return no_verdict(TRUNCATED, aspects, "the token limit was reached before a verdict")
         if _REFUSAL.match(reply):
             return no_verdict(REFUSED, aspects, "the judge declined")
         return no_verdict(PARSE_ERROR, aspects, str(error))
@@ -76,7 +76,7 @@ def parse_verdict(reply: str, aspects: Sequence[str], *, cut_off: bool = False) 
 
 
 def _find(reply: str, aspects: Sequence[str]) -> tuple[Mapping[str, Any], set[str]]:
-    """Values by aspect, and what was mended. Raises Malformed (Torn) where there is not exactly one verdict."""
+    """Return values by aspect, and the repairs. Raises Malformed (Torn) unless there is exactly one verdict."""
     try:
         whole = read_strict(reply)
     except Malformed:
@@ -86,12 +86,12 @@ def _find(reply: str, aspects: Sequence[str]) -> tuple[Mapping[str, Any], set[st
     repairs: set[str] = set()
     found = _aspects_in(whole, aspects, repairs)
     if found is None:
-        raise Malformed("JSON without any of the aspects asked for")
+        raise Malformed("JSON without any of the requested aspects")
     return found, repairs
 
 
 def _search(reply: str, aspects: Sequence[str]) -> tuple[Mapping[str, Any], set[str]]:
-    """The one verdict among the objects in a text, each read with forgiveness."""
+    """Return the only verdict among the objects in a text, each read with tolerance."""
     thinking = _THINKING.match(reply)
     text = reply[thinking.end() :] if thinking else reply
     verdicts: list[tuple[Mapping[str, Any], set[str]]] = []
@@ -142,9 +142,9 @@ def _search(reply: str, aspects: Sequence[str]) -> tuple[Mapping[str, Any], set[
 def _aspects_in(
     value: Any, aspects: Sequence[str], repairs: set[str], *, flat: bool = True, depth: int = 0
 ) -> Mapping[str, Any] | None:
-    """The entries of ``value`` by aspect, as far as given, also one or two levels down; None where there are none.
+    """Return the entries of ``value`` by aspect, also from one or two levels below; None if there are none.
 
-    ``flat``: where one aspect alone is asked for, a score without its name is that aspect's.
+    ``flat``: if only one aspect is requested, a score without a name belongs to it.
     """
     if isinstance(value, dict):
         entries = {aspect: _entry(value, aspect) for aspect in aspects}
@@ -169,7 +169,7 @@ def _aspects_in(
 
 
 def _entry(value: Mapping[str, Any], aspect: str) -> Any:
-    """The value of an aspect's key, its capitals and spaces forgiven. Raises Doubled where two keys differ."""
+    """Return the value of an aspect's key, ignoring capitals and spaces. Raises Doubled if two keys differ."""
     found = [item for key, item in value.items() if re.sub(r"[\s\-]+", "_", key.strip().lower()) == aspect]
     if any(item != found[0] for item in found):
         raise Doubled(f"{aspect!r} is given twice")
@@ -177,7 +177,7 @@ def _entry(value: Mapping[str, Any], aspect: str) -> Any:
 
 
 def _judged(found: Mapping[str, Any], aspects: Sequence[str], repairs: set[str]) -> Verdict:
-    """Entries as scores, with the status they amount to."""
+    """Return the entries as scores, with the status of the verdict."""
     scores, missing, outside = [], [], []
     for aspect in aspects:
         entry = found.get(aspect)
@@ -193,8 +193,8 @@ def _judged(found: Mapping[str, Any], aspects: Sequence[str], repairs: set[str])
             repairs.add("number_as_string")
         if not isinstance(entry, dict) and (score is not None or not_applicable):
             repairs.add("bare_score")
-        told = reason if isinstance(reason, str) else None
-        scores.append(AspectScore(metric_of(aspect), score, not_applicable, told))
+        reason = reason if isinstance(reason, str) else None
+        scores.append(AspectScore(metric_of(aspect), score, not_applicable, reason))
     if len(missing) == len(aspects):
         return no_verdict(PARSE_ERROR, aspects, "no aspect has a score that can be read")
     if outside:
@@ -209,7 +209,7 @@ def _judged(found: Mapping[str, Any], aspects: Sequence[str], repairs: set[str])
 
 
 def _score_of(entry: Any) -> tuple[float | None, bool]:
-    """The number an entry gives, and whether it says that the aspect does not apply; (None, False): neither."""
+    """Return the number in an entry, and whether the aspect is not applicable; (None, False) for neither."""
     value = entry.get("score") if isinstance(entry, dict) else entry
     if isinstance(value, bool):
         return None, False

@@ -1,4 +1,4 @@
-"""Judge what is missing: tasks go to a judge, every attempt goes into the store before the next is looked at."""
+"""Make the missing judgments: every attempt of the judge is stored before the next one is read."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from icl_local.judging import ledger
 from icl_local.judging.ledger import Attempt, JudgingPlan, Scope, Task
 from icl_local.store import Store
 
-FLUSH_ROWS, FLUSH_SECONDS = 5000, 15.0  # DuckDB follows the spool at leisure: a flush takes tenths of a second
+FLUSH_ROWS, FLUSH_SECONDS = 5000, 15.0  # DuckDB may lag behind the spool: a flush takes tenths of a second
 
 
 class Judge(Protocol):
-    """What makes verdicts: an API or a local model."""
+    """A source of verdicts: an API or a local model."""
 
     @property
     def name(self) -> str:
@@ -27,17 +27,17 @@ class Judge(Protocol):
         """Return the key of its row."""
 
     def row(self) -> dict[str, object]:
-        """Row of raw.judges."""
+        """Return the row of raw.judges."""
 
     def attempts(self, tasks: Sequence[Task]) -> Iterator[list[Attempt]]:
-        """Every attempt at ``tasks``, in lists of what is ready together. Raises IclError where it cannot go on."""
+        """Yield every attempt at ``tasks``, in lists of those ready together. Raises IclError if it cannot continue."""
 
 
 @dataclass(frozen=True)
 class JudgeProgress:
     """Counts of one run of a judge (``label``): judgments requested and done (by status), attempts, tokens, USD.
 
-    ``before`` counts what was there already, ``in_batches`` what a Batch API still has.
+    ``before`` counts the existing judgments, ``in_batches`` those that the Batch API has not returned.
     """
 
     label: str
@@ -57,12 +57,12 @@ class JudgeProgress:
 
     @property
     def done(self) -> int:
-        """Judgments that nothing more happens to in this run."""
+        """Return the number of judgments that this run has finished."""
         return sum(self.statuses.values())
 
     @property
     def missing(self) -> int:
-        """Judgments that the next run has to try again."""
+        """Return the number of judgments that the next run has to retry."""
         return self.requested - sum(count for status, count in self.statuses.items() if status not in ledger.TRANSIENT)
 
     @property
@@ -100,10 +100,10 @@ def judge_missing(
     *,
     on_progress: Callable[[JudgeProgress], None] = lambda progress: None,
 ) -> JudgeProgress:
-    """Make every judgment of ``judge`` that ``path`` lacks; killed anywhere, the same call goes on from there.
+    """Make every judgment in ``scope`` that ``path`` lacks; after a kill, the same call resumes.
 
-    Raises JudgeError where another process judges with the same judge, ApiError or EngineError where the judge
-    cannot go on (what it said until then is kept), StoreError.
+    Raises JudgeError if another process judges with the same judge, ApiError or EngineError if the judge cannot
+    continue (earlier attempts are kept), StoreError.
     """
     with ledger.only_one(path, judge.judge_id), open_store(path) as target:
         plan = ledger.plan(target.named, judge.judge_id, scope)
@@ -119,12 +119,12 @@ def judge_missing(
 
 
 def open_store(path: Path) -> Store:
-    """The store as judges use it: many small puts, few flushes."""
+    """Open the store for judges: many small puts, few flushes."""
     return Store(path, flush_rows=FLUSH_ROWS, flush_seconds=FLUSH_SECONDS)
 
 
 def context_records(judge: Judge, tasks: Sequence[Task]) -> list[ledger.Record]:
-    """What the judgments refer to: the judge and the templates in use."""
+    """Return the rows that judgments refer to: the judge and the templates of the tasks."""
     templates = {task.template.sha256: task.template for task in tasks}
     return [("judges", judge.row()), *(("judge_templates", template.row()) for template in templates.values())]
 

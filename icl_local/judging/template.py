@@ -1,9 +1,9 @@
-"""The judge's prompts: which text judges which response, what it asks for, and the form its verdict must have.
+"""The judge's prompts: the text for each response, its aspects, and the form of the verdict.
 
-prompts/judge.multi.txt is the published six-aspect prompt, judge.safety.txt the safety prompt. What can be derived is
-derived: English leaves out language consistency, ``rubric-first`` moves the query and the answer behind the rubric, so
-that a local judge decodes the rubric once for all responses. A user's folder (--prompt-dir) may replace a text, also
-for one language alone (judge.multi.fr.txt); the hash of the text is part of every judgment's key.
+prompts/judge.multi.txt is the published six-aspect prompt, judge.safety.txt the safety prompt. Two changes are derived:
+English has no language consistency, and ``rubric-first`` moves query and answer behind the rubric, so that a local
+judge decodes the rubric once for all responses. A user's folder (--prompt-dir) can replace a text, also for a single
+language (judge.multi.fr.txt). The hash of the text is part of every judgment's key.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _JUST_EVAL_NAMES = {"MULTI_SCORE_TEMPLATE": "multi", "SAFETY_SCORE_TEMPLATE": "s
 class Template:
     """One judge prompt with the placeholders ``${instruction}`` and ``${candidate}``.
 
-    ``language`` is None where the text serves every language that has none of its own.
+    ``language`` is None if the text is for every language without a text of its own.
     """
 
     name: str
@@ -46,7 +46,9 @@ class Template:
     def __post_init__(self) -> None:
         missing = {"instruction", "candidate"} - set(_PLACEHOLDER.findall(self.text))
         if missing:
-            raise InputError(f"judge prompt {self.name}: has no ${{{min(missing)}}}; put it where that text belongs")
+            raise InputError(
+                f"judge prompt {self.name}: has no ${{{min(missing)}}}; insert it at the place of that text"
+            )
         if not self.aspects:
             raise InputError(f'judge prompt {self.name}: shows no JSON form such as {{"clarity": {{"reason": ...')
         if len({metric_of(aspect) for aspect in self.aspects}) < len(self.aspects):
@@ -54,21 +56,21 @@ class Template:
 
     @cached_property
     def aspects(self) -> tuple[str, ...]:
-        """Keys of the verdict's JSON form, in order."""
+        """Return the keys of the verdict's JSON form, in order."""
         return tuple(dict.fromkeys(_ASPECT.findall(self.text)))
 
     @cached_property
     def sha256(self) -> str:
-        """64 hex digits over the text: the template's version."""
+        """Return 64 hex digits of the text: the template's version."""
         return sha256_text(self.text)
 
     def fill(self, instruction: str, candidate: str) -> str:
-        """The prompt; what looks like a placeholder inside query or answer stays as it is."""
+        """Return the prompt; text like a placeholder inside query or answer stays unchanged."""
         values = {"instruction": instruction, "candidate": candidate}
         return _PLACEHOLDER.sub(lambda found: values[found[1]], self.text)
 
     def row(self) -> dict[str, object]:
-        """Row of raw.judge_templates."""
+        """Return the row of raw.judge_templates."""
         return {
             "template_sha256": self.sha256,
             "name": self.name,
@@ -80,8 +82,10 @@ class Template:
 
 @dataclass(frozen=True)
 class Templates:
-    """The prompts of one judge run: ``variant`` of the built-in texts, ``overlay`` a user's folder of texts,
-    ``just_eval`` the peer tool's texts by split, which are used as they are for every language."""
+    """The prompts of one judge: a ``variant`` of the built-in texts, or of those in the user's folder ``overlay``.
+
+    ``just_eval``: the peer tool's texts by split, used unchanged for every language.
+    """
 
     variant: str = VARIANTS[0]
     overlay: Path | None = None
@@ -89,7 +93,7 @@ class Templates:
     _made: dict[tuple[str, bool, str | None], Template] = field(default_factory=dict, compare=False, repr=False)
 
     def get(self, *, split: str, language: str) -> Template:
-        """The template for a response of ``split`` in ``language``. Raises InputError where there is none."""
+        """Return the template for a response of ``split`` in ``language``. Raises InputError if there is none."""
         own = self._own_text(split, language)
         key = (split, language == "en", language if own else None)
         if key not in self._made:
@@ -115,13 +119,13 @@ class Templates:
         return Template(name, text, language)
 
     def _own_text(self, split: str, language: str) -> str | None:
-        """The text a user wrote for this language alone."""
+        """Return the user's text for this language only, if any."""
         file = None if self.overlay is None else self.overlay / f"judge.{split}.{language}.txt"
         return file.read_text(encoding="utf-8") if file is not None and file.is_file() else None
 
 
 def open_templates(variant: str, *, overlay: Path | None = None, sources: Sequence[str] = ()) -> Templates:
-    """The prompts a user asks for; ``sources`` are texts ``just-eval=PATH``. Raises ConfigError, InputError."""
+    """Open the requested prompts; ``sources`` are texts ``just-eval=PATH``. Raises ConfigError, InputError."""
     if variant not in VARIANTS:
         raise ConfigError(f"no variant {variant!r}; there are {', '.join(VARIANTS)}")
     found: list[Template] = []
@@ -134,14 +138,14 @@ def open_templates(variant: str, *, overlay: Path | None = None, sources: Sequen
 
 
 def metric_of(aspect: str) -> str:
-    """The metric an aspect of a verdict is stored as."""
+    """Return the metric under which an aspect of a verdict is stored."""
     return METRICS.get(aspect, aspect)
 
 
 def without_aspect(text: str, title: str) -> str:
-    """The prompt without one aspect: its name in the opening list, its line in the rubric, its entry in the form.
+    """Return the prompt without one aspect: its name in the opening, its line in the rubric, its entry in the form.
 
-    Raises InputError where the text does not name the aspect in these three places exactly once each.
+    Raises InputError unless the text names the aspect exactly once in each of these three places.
     """
     key = title.lower().replace(" ", "_")
     edits = (
@@ -153,14 +157,14 @@ def without_aspect(text: str, title: str) -> str:
         text, count = re.subn(pattern, replacement, text, flags=re.MULTILINE)
         if count != 1:
             raise InputError(
-                f"the judge prompt names {title!r} otherwise than the published one; give English a text of its own: "
+                f"the judge prompt does not name {title!r} as the published one does; write a text for English: "
                 "judge.multi.en.txt in --prompt-dir"
             )
     return text
 
 
 def rubric_first(text: str) -> str:
-    """The same text with query and answer at the end; raises InputError where the headings are missing."""
+    """Return the text with query and answer at the end. Raises InputError if the headings are missing."""
     parts = _PARTS.fullmatch(text)
     if parts is None:
         raise InputError("rubric-first needs the headings `## Query:` and `## Evaluate` in the judge prompt")
@@ -168,9 +172,9 @@ def rubric_first(text: str) -> str:
 
 
 def just_eval_templates(path: Path) -> tuple[Template, ...]:
-    """The peer tool's own templates, from a clone of its repository or from a judgment file it wrote.
+    """Return the peer tool's templates, from a clone of its repository or from one of its judgment files.
 
-    Nothing is run: a clone's Python files are only parsed. Raises InputError where ``path`` has none.
+    A clone's Python files are parsed, not run. Raises InputError if ``path`` has no template.
     """
     if path.is_dir():
         found = {}
@@ -182,25 +186,25 @@ def just_eval_templates(path: Path) -> tuple[Template, ...]:
     try:
         items = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is neither a clone of just-eval nor a judgment file of it ({error})") from error
+        raise InputError(f"{path}: is neither a clone of just-eval nor one of its judgment files ({error})") from error
     return (template_of_items(items, str(path)),)
 
 
-def template_of_items(items: object, where: str) -> Template:
-    """The template that all judgments of a peer's file were asked with, from their prompts."""
+def template_of_items(items: object, file: str) -> Template:
+    """Return the template of all judgments in a peer's file, derived from their prompts."""
     rows = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
-    asked = [tuple(row.get(key) for key in ("prompt", "input", "output_cand")) for row in rows]
-    filled = [(p, i, o) for p, i, o in asked if isinstance(p, str) and isinstance(i, str) and isinstance(o, str)]
+    fields = [tuple(row.get(key) for key in ("prompt", "input", "output_cand")) for row in rows]
+    filled = [(p, i, o) for p, i, o in fields if isinstance(p, str) and isinstance(i, str) and isinstance(o, str)]
     for prompt, instruction, candidate in filled:
         text = _unfilled(prompt, instruction, candidate)
         if text is not None and all(_fills(text, *other) for other in filled):
             split = "safety" if _ASPECT.findall(text) == ["safety"] else "multi"
             return Template(f"just-eval.{split}", text)
-    raise InputError(f"{where}: no one template fits all its prompts; is it a judgment file of just-eval?")
+    raise InputError(f"{file}: no template fits all its prompts; is it a judgment file of just-eval?")
 
 
 def verdict_schema(aspects: Sequence[str]) -> dict[str, object]:
-    """JSON schema of a verdict: each aspect with a reason and a whole score from 1 to 5, or "N/A"."""
+    """Return the JSON schema of a verdict: each aspect with a reason and a whole score from 1 to 5, or "N/A"."""
     score = {"anyOf": [{"type": "integer", "enum": list(SCORES)}, {"type": "string", "enum": [NOT_APPLICABLE]}]}
     aspect = _object({"reason": {"type": "string"}, "score": score})
     return _object(dict.fromkeys(aspects, aspect))
@@ -216,7 +220,7 @@ def _object(properties: dict[str, object]) -> dict[str, object]:
 
 
 def _assigned(file: Path) -> dict[str, str]:
-    """Texts assigned to the peer's two names in a Python file."""
+    """Return the texts assigned to the peer's two names in a Python file."""
     try:
         tree = ast.parse(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, SyntaxError, RecursionError):
@@ -231,7 +235,7 @@ def _assigned(file: Path) -> dict[str, str]:
 
 
 def _unfilled(prompt: str, instruction: str, candidate: str) -> str | None:
-    """The prompt with placeholders where query and answer stand under their headings."""
+    """Return the prompt with placeholders for query and answer under their headings; None if they are not found."""
     query_at = prompt.find(instruction, prompt.find("## Query:"))
     answer_at = prompt.find(candidate, prompt.find("## Output:", query_at + len(instruction)))
     if min(query_at, answer_at) < 0 or not instruction or not candidate:

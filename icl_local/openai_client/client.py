@@ -1,8 +1,8 @@
-"""``ApiClient``: requests through the openai client, every attempt handed back, failures told without secrets.
+"""``ApiClient``: requests through the openai package; every attempt is returned, errors contain no secrets.
 
-The openai client's own retries are off: it waits up to two minutes on a server's word and tries a used-up quota
-again. What a server does not take (a JSON schema, a zero temperature, ``max_tokens``) is found out on the first
-request and left out of the following ones.
+The retries of the openai package are off: it waits up to two minutes if a server says so, and retries an exhausted
+quota. Parameters that a server does not support (a JSON schema, a zero temperature, ``max_tokens``) are detected on the
+first request and left out of the following ones.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CONCURRENCY_START, CONCURRENCY_CEILING = 8, 64  # of the automatic choice
+CONCURRENCY_START, CONCURRENCY_CEILING = 8, 64  # of the automatic concurrency
 _TRANSIENT = {408, 409, 425, 429}
 _OVERLOADED = {429, 503, 529}
 _QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
@@ -43,11 +43,11 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class ApiClient:
-    """A model at an OpenAI-compatible server; key, base URL and their siblings come from OPENAI_* variables.
+    """A model at an OpenAI-compatible server; key, base URL and other settings come from OPENAI_* variables.
 
-    ``concurrency`` None adapts by itself; ``max_attempts`` bounds one request's tries in a run, ``timeout`` (seconds)
-    one try, ``max_wait`` (seconds) what a server may ask to wait before the run stops instead, ``backoff`` (seconds)
-    is the first delay. ``price`` and ``budget`` bound the money. Raises ApiError where there is no key.
+    ``concurrency`` of None adapts to the server. ``max_attempts`` is for one request, ``timeout`` (seconds) for one
+    attempt. ``max_wait`` (seconds): a server that requests a longer wait ends the run. ``backoff`` (seconds) is the
+    first delay. ``price`` and ``budget`` limit the cost. Raises ApiError without a key.
     """
 
     def __init__(
@@ -69,22 +69,22 @@ class ApiClient:
         try:
             parts, self.base_url = urlsplit(url), public_url(url)
         except ValueError as error:
-            raise ApiError(f"OPENAI_BASE_URL is no URL ({error})") from None
+            raise ApiError(f"OPENAI_BASE_URL is not a URL ({error})") from None
         if not key and parts.hostname == "api.openai.com":
             raise ApiError("OPENAI_API_KEY is not set; set it, or OPENAI_BASE_URL for a server of your own")
         if parts.query or not parts.hostname:
-            raise ApiError("OPENAI_BASE_URL must be a plain URL; a key belongs into OPENAI_API_KEY")
+            raise ApiError("OPENAI_BASE_URL must be a plain URL; put a key into OPENAI_API_KEY")
         self.model = model
         self.price = price
         self.dialect = Dialect()
-        self._proven = False  # something was answered in this dialect
+        self._proven = False  # a request succeeded in this dialect
         self._concurrency = concurrency
         self._max_attempts = max_attempts
         self._max_wait = max_wait
         self._backoff = backoff
         self._budget = budget
         self._options: dict[str, Any] = {
-            "api_key": key or "none",  # a server of one's own needs no key, the client insists on one
+            "api_key": key or "none",  # a local server needs no key, the openai package requires one
             "base_url": self.base_url,
             "max_retries": 0,
             "timeout": timeout,
@@ -95,18 +95,18 @@ class ApiClient:
         self._secrets = _secrets(key, basic, parts.password or "")
 
     def redact(self, text: str) -> str:
-        """``text`` without this client's secrets and without anything that looks like a key."""
+        """Return ``text`` without this client's secrets and without anything that looks like a key."""
         return _KEY_LIKE.sub("[key]", self._hide(text))
 
     def ceiling_usd(self, request: ApiRequest) -> float:
-        """The most one attempt can cost; 0 where no price is known."""
+        """Return the highest cost of one attempt in USD; 0 if no price is known."""
         return 0.0 if self.price is None else self.price.usd(request.prompt_bytes() + 64, request.max_tokens)
 
     def run(self, requests: Iterable[ApiRequest]) -> Iterator[list[ApiReply]]:
-        """Every attempt at every request, in order of completion, in lists of what was ready together.
+        """Yield every attempt at every request, in order of completion, in lists of those ready together.
 
-        ``requests`` is read in another thread, as slots come free. Raises ApiError, after all that was under way has
-        come back, where the run cannot go on: no access, no quota, no such model, no server, no money left.
+        ``requests`` is read in another thread, as slots become free. Raises ApiError if the run cannot continue (no
+        access, no quota, no such model, no server, cost limit), after all active requests have ended.
         """
         out: queue.SimpleQueue[ApiReply | BaseException | None] = queue.SimpleQueue()
         schedule = self._schedule(iter(requests))
@@ -135,13 +135,13 @@ class ApiClient:
                     raise end
                 if end:
                     return
-        finally:  # the caller may have stopped listening
+        finally:  # the caller may have stopped reading
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(main.cancel)
             thread.join()
 
     def call(self, function: Callable[[openai.OpenAI], T], *, max_attempts: int | None = None) -> T:
-        """``function`` of a plain client (files, batches), with the same retries and told errors."""
+        """Call ``function`` with a plain client (files, batches), with the same retries and expected errors."""
         import openai
 
         schedule = self._schedule(iter(()))
@@ -160,7 +160,7 @@ class ApiClient:
         raise AssertionError("unreachable")
 
     def read_completion(self, body: Mapping[str, Any], reply: ApiReply) -> ApiReply:
-        """A chat completion that came another way (a batch's output file), read with the same distrust."""
+        """Read a chat completion from elsewhere (a batch's output file) with the same checks."""
         from openai.types.chat import ChatCompletion
 
         return self._answer(ChatCompletion.construct(**body), reply, {}).reply
@@ -201,7 +201,7 @@ class ApiClient:
             raise ApiError(schedule.stop)
 
     async def _attempt(self, api: openai.AsyncOpenAI, job: Job) -> Result:
-        """One try, or several while it is still being found out what the server takes."""
+        """Make one attempt, or several until the server's dialect is known."""
         import openai
 
         request = job.request
@@ -223,11 +223,11 @@ class ApiClient:
                     model=self.model,
                     **body,
                     **parameters,
-                    # as it is: the client would look into every corner of the schema, a seventh of its time
+                    # in extra_body: the openai package would walk through the schema, a seventh of its time
                     extra_body={**dialect.response_format(request), **request.extra} or None,
                 )
                 result = self._answer(raw.parse(), reply, raw.headers, may_be_empty=request.may_be_empty)
-            except (openai.OpenAIError, ValueError) as error:  # ValueError: JSON that is none
+            except (openai.OpenAIError, ValueError) as error:  # ValueError: JSON that cannot be read
                 changed = self._adapted(dialect, error, has_schema=request.schema is not None)
                 if changed is not None:
                     self.dialect = changed
@@ -238,23 +238,23 @@ class ApiClient:
             return dataclasses.replace(result, reply=dataclasses.replace(result.reply, seconds=seconds))
 
     def _adapted(self, dialect: Dialect, error: Exception, *, has_schema: bool) -> Dialect | None:
-        """Another dialect, where nothing was answered yet and the error is about a parameter.
+        """Return another dialect if no request has succeeded yet and the error is about a parameter.
 
-        llama-cpp-python's server tells of a response_format it does not know with status 500.
+        llama-cpp-python's server reports a response_format it does not know with status 500.
         """
         import openai
 
         if self._proven or not isinstance(error, openai.APIStatusError):
             return None
-        told = str(error.message)
-        if error.status_code in (400, 422) or (error.status_code == 500 and "response_format" in told):
-            return dialect.without(error.param, told, has_schema=has_schema)
+        message = str(error.message)
+        if error.status_code in (400, 422) or (error.status_code == 500 and "response_format" in message):
+            return dialect.without(error.param, message, has_schema=has_schema)
         return None
 
     def _answer(
         self, completion: Any, reply: ApiReply, headers: Mapping[str, str], *, may_be_empty: bool = False
     ) -> Result:
-        """A 200: what the model said, or what is wrong with it. Nothing in it is taken for granted."""
+        """Return a response with status 200 as a reply or a failure; every field may be missing."""
         usage = getattr(completion, "usage", None)
         prompt_tokens = _count(getattr(usage, "prompt_tokens", None))
         completion_tokens = _count(getattr(usage, "completion_tokens", None))
@@ -269,8 +269,8 @@ class ApiClient:
             refusal = "stopped by the server's content filter"
         error = None
         if choice is None:
-            said = completion if isinstance(completion, str) else getattr(completion, "error", None)
-            error = "answered 200 without a completion" + (f": {self.redact(str(said))[:200]}" if said else "")
+            detail = completion if isinstance(completion, str) else getattr(completion, "error", None)
+            error = "answered 200 without a completion" + (f": {self.redact(str(detail))[:200]}" if detail else "")
         elif not text and not refusal and finish != "length" and not (may_be_empty and text is not None):
             error = "answered 200 with no text"
         reply = dataclasses.replace(
@@ -290,29 +290,29 @@ class ApiClient:
         return Result(reply, _reset_seconds(headers))
 
     def _failure(self, error: Exception, reply: ApiReply) -> Result:
-        """An exception as an outcome: tried again, refused for good, or the end of the run."""
+        """Return an exception as an outcome: to retry, rejected, or the end of the run."""
         import openai
 
         if not isinstance(error, openai.APIStatusError):
-            told = self.redact(str(error.__cause__ or error) or type(error.__cause__ or error).__name__)[:300]
+            reason = self.redact(str(error.__cause__ or error) or type(error.__cause__ or error).__name__)[:300]
             if isinstance(error, openai.APITimeoutError):
-                told = f"no answer from {self.base_url} in time"
+                reason = f"no answer from {self.base_url} in time"
             elif isinstance(error, openai.APIConnectionError):
-                told = f"no answer from {self.base_url} ({told})"
+                reason = f"no answer from {self.base_url} ({reason})"
             elif isinstance(error, ValueError):
-                told = f"answered with JSON that cannot be read ({told})"
-            failed = dataclasses.replace(reply, error=told)
+                reason = f"answered with JSON that cannot be read ({reason})"
+            failed = dataclasses.replace(reply, error=reason)
             return Result(failed, pushed_back=isinstance(error, openai.APITimeoutError))
         status, headers = error.status_code, error.response.headers
-        told = self.redact(" ".join(str(error.message).split()))[:300]
-        reply = dataclasses.replace(reply, error=told, http_status=status)
+        reason = self.redact(" ".join(str(error.message).split()))[:300]
+        reply = dataclasses.replace(reply, error=reason, http_status=status)
         if _QUOTA & {str(error.code), str(error.type)}:
             reply = dataclasses.replace(reply, outcome="quota")
-            return Result(reply, stop=f"no quota left at {self.base_url} ({told}); add credit, then run this again")
+            return Result(reply, stop=f"no quota left at {self.base_url} ({reason}); add credit, then run this again")
         if status == 401:
-            return Result(reply, stop=f"{self.base_url} refuses the key ({told}); check OPENAI_API_KEY")
+            return Result(reply, stop=f"{self.base_url} refuses the key ({reason}); check OPENAI_API_KEY")
         if status == 404 or (status == 403 and not self._proven):
-            return Result(reply, stop=f"{self.base_url} has no {self.model} for you ({told}); check model and base URL")
+            return Result(reply, stop=f"{self.base_url} has no {self.model} ({reason}); check model and base URL")
         if status == 403:
             return Result(reply, again=False)
         if is_transient(status):
@@ -329,18 +329,18 @@ class ApiClient:
 
 
 def is_transient(http_status: int) -> bool:
-    """Whether a request that failed so may well succeed later."""
+    """Return whether a request that failed with this status may succeed later."""
     return http_status in _TRANSIENT or http_status >= 500
 
 
 def public_url(url: str) -> str:
-    """A base URL without user and password: what may be stored and shown."""
+    """Return a base URL without user and password, which can be stored and shown."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path.rstrip('/')}"
 
 
 def _drain(out: queue.SimpleQueue[ApiReply | BaseException | None]) -> tuple[list[ApiReply], BaseException | bool]:
-    """What is ready, after waiting for the first; and how it ended: an error, True (well), False (not yet)."""
+    """Wait for a reply; return those that are ready, and the end: an error, True (success) or False (not yet)."""
     ready: list[ApiReply] = []
     item = out.get()
     while isinstance(item, ApiReply):
@@ -353,7 +353,7 @@ def _drain(out: queue.SimpleQueue[ApiReply | BaseException | None]) -> tuple[lis
 
 
 def _secrets(*known: str) -> list[str]:
-    """What must never be shown, longest first; short values are no secrets and would tear words apart."""
+    """Return the values to hide, longest first; values under 8 characters are not secrets and occur inside words."""
     found = [*known]
     found += [os.environ.get(name, "") for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_WEBHOOK_SECRET")]
     for line in os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n"):
@@ -364,7 +364,7 @@ def _secrets(*known: str) -> list[str]:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds a response asks to wait: retry-after-ms, or Retry-After as seconds or as a date."""
+    """Return the seconds to wait by retry-after-ms, or by Retry-After as seconds or as a date."""
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         with contextlib.suppress(ValueError):
             seconds = float(headers.get(name, "")) * scale
@@ -374,7 +374,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _reset_seconds(headers: Mapping[str, str]) -> float | None:
-    """Seconds until a limit that is used up is lifted (x-ratelimit-remaining-* is 0); None where none is."""
+    """Return the seconds until an exhausted limit is reset (x-ratelimit-remaining-* is 0); None if there is none."""
     waits = []
     for kind in ("requests", "tokens"):
         if headers.get(f"x-ratelimit-remaining-{kind}") == "0":

@@ -1,4 +1,4 @@
-"""What a server's tokens cost: models/prices.toml, a dated table, and a user's own file over it."""
+"""The price of a server's tokens: models/prices.toml, a dated table, and a user's file that comes first."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PER = 1_000_000
 
 @dataclass(frozen=True)
 class Price:
-    """USD per million tokens of one model; ``batch_factor`` is the Batch API's share of it."""
+    """USD per million tokens of one model; the Batch API costs ``batch_factor`` times as much."""
 
     model: str
     input: float
@@ -29,7 +29,7 @@ class Price:
     shutdown: datetime.date | None = None
 
     def usd(self, prompt_tokens: int, completion_tokens: int, *, batch: bool = False) -> float:
-        """Cost of these tokens; cached input is counted at the full price, so the sum is an upper bound."""
+        """Return the cost in USD; cached input counts at the full price, so the sum is an upper bound."""
         cost = (prompt_tokens * self.input + completion_tokens * self.output) / _PER
         return cost * self.batch_factor if batch else cost
 
@@ -43,7 +43,7 @@ class _Entry:
 
 @dataclass(frozen=True)
 class _Table:
-    """The form of a price table: prices by model name, and what holds for all of them."""
+    """The form of a price table: prices by model name, and fields for all of them."""
 
     models: Mapping[str, _Entry]
     as_of: datetime.date = field(default_factory=datetime.date.today)
@@ -55,7 +55,7 @@ class _Table:
 
 @dataclass
 class Budget:
-    """Money that may be spent: reserved before a request at the most it can cost, settled at what it did cost."""
+    """A cost limit: each request reserves its highest cost before it is sent, and is settled at its real cost."""
 
     limit_usd: float
     spent_usd: float = 0.0
@@ -63,7 +63,7 @@ class Budget:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def reserve(self, usd: float) -> bool:
-        """Whether ``usd`` more can be spent without passing the limit, whatever else is under way."""
+        """Reserve ``usd``; return False if that could exceed the limit."""
         with self._lock:
             if self.spent_usd + self._reserved + usd > self.limit_usd:
                 return False
@@ -71,16 +71,16 @@ class Budget:
             return True
 
     def settle(self, reserved_usd: float, spent_usd: float) -> None:
-        """Give a reservation back and book what was spent."""
+        """Replace a reservation by the money spent."""
         with self._lock:
             self._reserved -= reserved_usd
             self.spent_usd += spent_usd
 
 
 def find_price(model: str, base_url: str, *, prices_file: Path | None = None) -> Price | None:
-    """The price of ``model`` at ``base_url``, a user's file first; None where nobody stated one.
+    """Return the price of ``model`` at ``base_url``, from the user's file first; None if it is unknown.
 
-    Raises ConfigError on a file that is not in the form of models/prices.toml.
+    Raises ConfigError for a file that is not in the form of models/prices.toml.
     """
     file = "models/prices.toml"
     built_in = _read(toml_file.parse(resources.read_text("models", "prices.toml"), file), file)

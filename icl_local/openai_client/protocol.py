@@ -1,4 +1,4 @@
-"""What is asked of a server and what comes back: plain values, nothing of the openai package."""
+"""Requests and replies as plain values, without types of the openai package."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ STRUCTURED = ("json_schema", "json_object", "text")
 class ApiRequest:
     """One request: a chat (``messages``) or, where ``prompt`` is given, a raw completion.
 
-    ``schema`` is the JSON schema of the reply, ``extra`` goes into the body as it is (a server's own options).
-    ``may_be_empty``: an empty text is an answer and no failure.
+    ``schema`` is the JSON schema of the reply, ``extra`` is added to the body unchanged (a server's own options).
+    ``may_be_empty``: an empty text is a reply, not a failure.
     """
 
     id: str
@@ -29,18 +29,18 @@ class ApiRequest:
     may_be_empty: bool = False
 
     def prompt_bytes(self) -> int:
-        """UTF-8 bytes of the input: no tokenizer makes more tokens than that."""
+        """Return the UTF-8 bytes of the input; no tokenizer makes more tokens."""
         texts = [self.prompt or "", *(message["content"] for message in self.messages)]
         return sum(len(text.encode("utf-8", "replace")) for text in texts)
 
 
 @dataclass(frozen=True)
 class ApiReply:
-    """What came of one attempt; ``attempt`` counts from 1, ``final`` says that none follows in this run.
+    """The outcome of one attempt; ``attempt`` counts from 1, ``final`` means that no other follows in this run.
 
-    ``outcome``: reply (the model answered: ``text`` or ``refusal``) | failed (transient) | rejected (this request is
-    refused for good) | quota. ``error`` is told without secrets. Tokens and cost are None where the server is silent;
-    ``parameters`` is what was sent beside model, prompt and response format.
+    ``outcome``: reply (``text`` or ``refusal`` of the model) | failed (transient) | rejected (this request will never
+    succeed) | quota. ``error`` contains no secrets. Tokens and cost are None if the server does not report them;
+    ``parameters`` are those sent besides model, prompt and response format.
     """
 
     id: str
@@ -64,14 +64,14 @@ class ApiReply:
 
 @dataclass(frozen=True)
 class Dialect:
-    """Which of OpenAI's parameters a server takes."""
+    """The parameters of OpenAI's API that a server supports."""
 
     structured: str = STRUCTURED[0]
     token_limit: str = "max_tokens"
     temperature: bool = True
 
     def parameters(self, request: ApiRequest) -> dict[str, Any]:
-        """The body beside model, prompt and response format."""
+        """Return the body without model, prompt and response format."""
         body: dict[str, Any] = {self.token_limit: request.max_tokens}
         if self.temperature:
             body["temperature"] = request.temperature
@@ -80,7 +80,7 @@ class Dialect:
         return body
 
     def response_format(self, request: ApiRequest) -> dict[str, Any]:
-        """The body's response_format, or nothing."""
+        """Return the body's response_format, if any."""
         if request.schema is None or self.structured == "text":
             return {}
         if self.structured == "json_object":
@@ -89,7 +89,7 @@ class Dialect:
         return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
     def without(self, param: str | None, message: str, *, has_schema: bool) -> Dialect | None:
-        """The dialect to try after the server complained about ``param``; None where that is not the matter."""
+        """Return the dialect to try after an error about ``param``; None if the error is about something else."""
         text = f"{param} {message}".lower()
         if self.token_limit == "max_tokens" and "max_completion_tokens" in text and "support" in text:
             return dataclasses.replace(self, token_limit="max_completion_tokens")
@@ -103,10 +103,10 @@ class Dialect:
 
 @dataclass(frozen=True)
 class Result:
-    """One attempt as the scheduler sees it: the reply, and what follows from it."""
+    """One attempt for the scheduler: the reply and its consequences."""
 
     reply: ApiReply
-    wait_seconds: float | None = None  # the server's own word
+    wait_seconds: float | None = None  # requested by the server
     pushed_back: bool = False
-    again: bool = True  # a failed attempt may be followed by another in this run
+    again: bool = True  # another attempt may follow in this run
     stop: str | None = None  # why the whole run cannot go on

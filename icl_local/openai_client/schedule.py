@@ -1,4 +1,4 @@
-"""Which request goes out next, when, how many at once, and when to stop. Pure: the caller brings the clock."""
+"""Decide which request is sent next, when, how many at once, and when to stop. Pure: the caller passes the time."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from dataclasses import dataclass, field
 from icl_local.openai_client.prices import Budget
 from icl_local.openai_client.protocol import ApiReply, ApiRequest, Result
 
-GIVE_UP_AFTER = 10  # requests in a row that failed for all their attempts: the server is down, not busy
-GIVE_UP_AT_FIRST = 3  # the same, while nothing was ever answered
+GIVE_UP_AFTER = 10  # requests in a row that failed in all attempts: the server is down, not busy
+GIVE_UP_AT_FIRST = 3  # the same, before the first success
 _LONGEST_DELAY = 30.0
 
 
 @dataclass(frozen=True)
 class Job:
-    """One attempt to be made; ``attempt`` counts from 1."""
+    """One attempt to send; ``attempt`` counts from 1."""
 
     request: ApiRequest
     attempt: int = 1
 
 
 class AdaptiveLimit:
-    """How many requests may be under way: one more for each success until the server first pushes back, from then on
-    one more for each round; half of it when the server pushes back, at most once a second."""
+    """The number of active requests: one more per success until the first overload, afterwards one more per round.
+
+    An overload halves it, at most once a second.
+    """
 
     def __init__(self, start: int, ceiling: int) -> None:
         self.value = max(1, min(start, ceiling))
@@ -37,21 +39,23 @@ class AdaptiveLimit:
         self._halved_at = float("-inf")
 
     def succeeded(self) -> None:
-        """One request came back well."""
+        """Count one success."""
         self._credit += 1
         if self._fast or self._credit >= self.value:
             self.value, self._credit = min(self.ceiling, self.value + 1), 0
 
     def pushed_back(self, now: float) -> None:
-        """The server is overloaded; ``now`` in seconds."""
+        """Count one overload; ``now`` in seconds."""
         if now - self._halved_at >= 1.0:
             self.value, self._fast, self._credit, self._halved_at = max(1, self.value // 2), False, 0, now
 
 
 @dataclass
 class Schedule:
-    """The state of one run. The first request goes alone until something is answered, because it finds out what the
-    server takes; ``stop`` is why nothing more is sent, None while all is well."""
+    """The state of one run. One request at a time is sent until the first success, because it detects the dialect.
+
+    ``stop`` is the reason why nothing more is sent; None while the run continues.
+    """
 
     requests: Iterator[ApiRequest]
     limit: AdaptiveLimit
@@ -71,11 +75,11 @@ class Schedule:
 
     @property
     def over(self) -> bool:
-        """Nothing is under way and nothing more will be sent."""
+        """Return whether no request is active and none will be sent."""
         return not self._active and (self.stop is not None or (self._exhausted and not self._waiting))
 
     def next(self, now: float) -> Job | None:
-        """The attempt to send at ``now``; None where a slot, a due time or a reply must be waited for."""
+        """Return the attempt to send at ``now``; None if a slot, a due time or a reply must come first."""
         width = self.limit.value if self.answered else 1
         if self.stop is not None or now < self._pause_until or self._active >= width:
             return None
@@ -98,12 +102,12 @@ class Schedule:
         return job
 
     def finished(self, job: Job, result: Result, now: float) -> ApiReply:
-        """Book an attempt; the reply with ``final`` set."""
+        """Record an attempt; return the reply with ``final`` set."""
         self._active -= 1
         reply = result.reply
         self._settle(job, reply)
         unproven = reply.outcome == "rejected" and not self.answered
-        if unproven:  # is it this request that is refused, or all of them? The next one tells
+        if unproven:  # the next request shows whether all are rejected, or only this one
             reply = dataclasses.replace(reply, outcome="failed")
         failed = reply.outcome == "failed"
         if result.pushed_back:
@@ -128,19 +132,19 @@ class Schedule:
         return dataclasses.replace(reply, final=not again or self.stop is not None)
 
     def wait_seconds(self, now: float) -> float | None:
-        """Seconds until something falls due; None where only a reply changes anything."""
+        """Return the seconds until the next request is due; None if only a reply changes anything."""
         due = [moment for moment in (self._pause_until, *(entry[0] for entry in self._waiting[:1])) if moment > now]
         return min(due) - now if due and self.stop is None else None
 
     def delay(self, attempt: int) -> float:
-        """Seconds before the try after ``attempt``: doubling, with jitter."""
+        """Return the seconds before the attempt after ``attempt``: doubling, with jitter."""
         return min(_LONGEST_DELAY, self.backoff * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)
 
     def _push(self, due: float, job: Job) -> None:
         heapq.heappush(self._waiting, (due, next(self._order), job))
 
     def _settle(self, job: Job, reply: ApiReply) -> None:
-        """Book the money: what the server counted, else all that it may have charged."""
+        """Record the cost: the tokens that the server reported, else its highest possible charge."""
         if self.budget is not None:
             ceiling = self.ceiling_usd(job.request)
             unknown = ceiling if reply.outcome == "reply" or reply.http_status is None else 0.0

@@ -1,9 +1,9 @@
 """``openai:MODEL@URL``: generation by a server that speaks OpenAI's API: llama-server, Ollama, vLLM, SGLang.
 
-Prompts of base models go to /completions as they are, queries for instruct models to /chat/completions, where the
-server's own chat template applies. A server keeps its own repetition penalty: it is asked for what is nearest to the
-study's, and what it was asked for is recorded as ``server:...``, never as Transformers' rule. A server also cuts
-the stop string off and does not say which weights it holds, so its rows never count as those of a GGUF file.
+Prompts of base models go to /completions unchanged, queries for instruct models to /chat/completions, where the
+server's own chat template applies. A server has its own repetition penalty: the request uses the nearest to the
+study's, which is recorded as ``server:...``, never as Transformers' rule. A server also removes the stop string and
+does not report its weights, so its rows never count as those of a GGUF file.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _TOO_LONG = re.compile(r"context[_ ](length|size|window)|maximum context|too lon
 
 @dataclass(frozen=True)
 class Penalty:
-    """How a kind of server is asked for a repetition penalty: ``field`` of the body, more fields, what is recorded.
+    """The repetition penalty of one kind of server: the recorded ``rule``, the ``field`` of the body, more fields.
 
-    ``field`` None: the API has none, and the server's own default applies.
+    ``field`` of None: the API has no such field, and the server's default applies.
     """
 
     rule: str
@@ -38,11 +38,11 @@ class Penalty:
     more: Mapping[str, object] | None = None
 
     def body(self, penalty: float) -> dict[str, object]:
-        """Fields of the request's body."""
+        """Return the fields of the request's body."""
         return {} if self.field is None else {self.field: penalty, **(self.more or {})}
 
 
-# By what /v1/models says under owned_by. llama-server divides or multiplies the logits of the tokens among the last
+# By owned_by in /v1/models. llama-server divides or multiplies the logits of the tokens among the last
 # repeat_last_n (-1: all of the context); vLLM and SGLang take prompt and answer, as Transformers does; Ollama's
 # OpenAI-compatible endpoints take no penalty, the model's Modelfile has one.
 PENALTIES = {
@@ -57,29 +57,29 @@ UNKNOWN = Penalty("server:unknown, its own default")
 
 @dataclass(frozen=True)
 class Server:
-    """A model at a server that answered; ``kind`` is what it says it is (llamacpp, vllm, library for Ollama, ...)."""
+    """A model at a server; ``kind`` is the reported software (llamacpp, vllm, library for Ollama, ...)."""
 
     client: ApiClient
     kind: str
 
     @property
     def penalty(self) -> Penalty:
-        """How it is asked for a repetition penalty."""
+        """Return the repetition penalty of this kind of server."""
         return PENALTIES.get(self.kind, UNKNOWN)
 
     def settings(self, repetition_penalty: float) -> dict[str, object]:
-        """Columns of raw.settings: what was asked for, and NULL where the server cannot be asked."""
-        asked = self.penalty.field is not None
+        """Return columns of raw.settings: the requested values, NULL if the server has no such option."""
+        supported = self.penalty.field is not None
         return {
             "backend": "openai",
-            "repetition_penalty": repetition_penalty if asked else None,
+            "repetition_penalty": repetition_penalty if supported else None,
             "penalty_rule": self.penalty.rule,
             "kv_type": None,
             "chat_date": None,
         }
 
     def named(self, name: str, *, method_kind: str, dpo: bool = False, models_file: Path | None = None) -> ServerModel:
-        """The served model under ``name``: a registry entry lends its printed name, so that its tables line up."""
+        """Return the model under ``name``; a registry entry of that name gives its label, for the tables."""
         family = registry.load_registry(models_file).get(name)
         return ServerModel(
             server=self,
@@ -93,7 +93,7 @@ class Server:
 
 @dataclass(frozen=True)
 class ServerModel:
-    """What a server serves, in the place of a model file (registry.ResolvedModel)."""
+    """A server's model in the place of a model file (registry.ResolvedModel)."""
 
     server: Server
     label: str
@@ -104,21 +104,21 @@ class ServerModel:
 
     @property
     def path(self) -> Path:
-        """For the order of cells: models of one server side by side."""
+        """Return a path that sorts models of one server side by side."""
         return Path(self.weights)
 
     @property
     def weights(self) -> str:
-        """What stands for the weights in a response's key: nobody can hash those of a server."""
+        """Return a stand-in for the hash of the weights in a response's key, which a server does not report."""
         return f"openai:{self.server.client.model}@{self.server.client.base_url}"
 
     @property
     def model_id(self) -> str:
-        """Key of the model: label, variant and dpo, as for a file."""
+        """Return the key of the model: label, variant and dpo, as for a file."""
         return key_of(kind="model", label=self.label, variant=self.variant, dpo=self.dpo)
 
     def model_row(self) -> dict[str, object]:
-        """Row of raw.models."""
+        """Return the row of raw.models."""
         small = None if self.parameters is None else self.parameters < registry.SMALL_PARAMETERS
         return {
             "model_id": self.model_id,
@@ -131,7 +131,7 @@ class ServerModel:
         }
 
     def prompt(self, query: Query, method: Method, language: str, *, overlay: Path | None = None) -> Prompt:
-        """The prompt of a query; for a chat method the query alone, because the server applies the template.
+        """Return the prompt of a query; for a chat method only the query, because the server applies the template.
 
         Raises ConfigError for a method with a system message, which would change the recorded prompt's form.
         """
@@ -145,7 +145,7 @@ class ServerModel:
 
 
 class ServerGenerator:
-    """Completions from a server; transient failures are tried again, what still failed is left for the next run."""
+    """Completions from a server; transient failures are retried, the rest is left to the next run."""
 
     def __init__(self, model: ServerModel, *, parallel: int | None = None) -> None:
         server = model.server
@@ -172,10 +172,10 @@ class ServerGenerator:
         on_progress: Callable[[DecodeProgress], None] | None = None,
         **_overrides: Any,
     ) -> Iterator[Completion]:
-        """Completions as they come, in any order. Raises EngineError where the server cannot go on, or failed some."""
+        """Yield completions in any order. Raises EngineError if the server cannot continue, or if requests failed."""
         client, penalty = self._model.server.client, self._model.server.penalty
         chat = self._model.variant == "instruct"
-        asked = (
+        api_requests = (
             ApiRequest(
                 request.id,
                 messages=({"role": "user", "content": request.prompt},) if chat else (),
@@ -189,7 +189,7 @@ class ServerGenerator:
         )
         done, tokens, prompt_tokens, failed = 0, 0, 0, []
         try:
-            for replies in client.run(asked):
+            for replies in client.run(api_requests):
                 for reply in replies:
                     if not reply.final:
                         continue
@@ -206,20 +206,20 @@ class ServerGenerator:
         except ApiError as error:
             raise EngineError(str(error)) from error
         if failed:
-            raise EngineError(f"{len(failed)} requests failed ({failed[-1]}); the same command asks for them again")
+            raise EngineError(f"{len(failed)} requests failed ({failed[-1]}); the same command retries them")
 
 
 def open_server(spec: str, *, parallel: int | None = None, timeout: float = 600.0) -> Server:
     """Open the server in ``openai:MODEL[@URL]`` and list its models; OPENAI_BASE_URL where no URL is given.
 
-    Raises ConfigError for another form, ApiError where nobody answers or the model is not there.
+    Raises ConfigError for another form, ApiError if the server does not answer or lacks the model.
     """
     client = ServerAddress.parse(spec, option="--backend").open(concurrency=parallel, timeout=timeout)
     listed = client.call(lambda api: list(api.models.list()), max_attempts=1)
     owners = {model.id: str(getattr(model, "owned_by", "")) for model in listed}
     if client.model not in owners and len(owners) > 1:
         raise ApiError(f"{client.base_url} has no {client.model!r}, only {', '.join(sorted(owners)[:8])}")
-    # a server of one model (llama-server) answers to any name
+    # a server of one model (llama-server) accepts any name
     return Server(client, owners.get(client.model) or next(iter(owners.values()), "unknown"))
 
 

@@ -1,4 +1,4 @@
-"""The final set of a language as a file that ``icl run`` reads, and the comparison of two languages' sets."""
+"""Write the final set of a language as a file for ``icl run``, and compare the sets of two languages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SAME_IN_BOTH = ("source_id", "dataset", "category", "task", "topic", "difficult
 
 @dataclass(frozen=True)
 class Built:
-    """Counts of a set that was written: texts a person decided on, and texts straight from a machine."""
+    """Counts of a written set: reviewed texts, machine translations, and queries left out."""
 
     reviewed: int
     machine: int
@@ -30,7 +30,7 @@ class Built:
 
 @dataclass(frozen=True)
 class Difference:
-    """What does not fit between two sets: a kind, the id it is about, and the words for it."""
+    """A mismatch between two sets: its kind, the query's id, and a description."""
 
     kind: str
     query_id: str
@@ -38,10 +38,10 @@ class Difference:
 
 
 def build_set(path: Path, out: Path, *, language: str, dataset: str | None = None, unreviewed: str = "refuse") -> Built:
-    """Write the final texts in ``language`` as JSON Lines, in the order of ids, every other field as in the source.
+    """Write the final texts in ``language`` as JSON Lines, in the order of ids, with the other fields of the source.
 
-    A field ``translation`` says where each text comes from. ``unreviewed`` says what becomes of a query nobody decided
-    on: refuse (raise ConfigError), leave-out, or machine (its best candidate, unless that is of no use).
+    A field ``translation`` holds the origin of each text. ``unreviewed`` queries: refuse (raise ConfigError),
+    leave-out, or machine (take the best candidate, unless it is unusable).
     """
     rows = store.named(path, "translation_set", [language, dataset]).dicts()
     if not rows:
@@ -64,7 +64,7 @@ def build_set(path: Path, out: Path, *, language: str, dataset: str | None = Non
 
 
 def compare_sets(first: Path, second: Path) -> list[Difference]:
-    """What does not fit between two languages' sets; empty where they pair up. Raises InputError.
+    """Return the mismatches between the sets of two languages. Raises InputError.
 
     Kinds: missing_id, duplicate_id, duplicate_text, identical_text, different_field.
     """
@@ -80,7 +80,7 @@ def compare_sets(first: Path, second: Path) -> list[Difference]:
 
 
 def _item(row: Mapping[str, Any]) -> dict[str, object]:
-    """One line of a built set: the source's fields, the text, and its provenance."""
+    """Return one line of a built set: the source's fields, the text, and its origin."""
     fields = json.loads(row["source_fields"] or "{}")
     machine = row["final_text"] is None
     return {
@@ -102,7 +102,7 @@ def _item(row: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _within(file: Path, items: Sequence[Item]) -> Iterator[Difference]:
-    """Ids and texts that come twice in one set."""
+    """Yield ids and texts that occur twice in one set."""
     ids: dict[str, int] = {}
     texts: dict[str, str] = {}
     for item in items:
@@ -124,5 +124,5 @@ def _between(query_id: str, one: Item, other: Item) -> Iterator[Difference]:
 
 
 def _natural(query_id: str) -> list[tuple[bool, int, str]]:
-    """Sort key that puts 9 before 10 and sample-2 before sample-10."""
+    """Return a sort key that puts 9 before 10 and sample-2 before sample-10."""
     return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", query_id)]

@@ -1,6 +1,6 @@
-"""What is wrong with a translation as far as a program can tell: automatic checks of one candidate. Pure.
+"""Automatic checks of one candidate translation. Pure.
 
-A check that fires says that a person should look first, not that the candidate is bad; docs/measurements.md has each
+A check that fires means that a person should look first, not that the candidate is bad; docs/measurements.md has each
 one's precision and recall on planted faults.
 """
 
@@ -24,7 +24,7 @@ VERSION = 1
 REFUSALS = "translate.refusals.toml"
 UNUSABLE = frozenset({"empty", "truncated", "refused", "untranslated", "looping"})
 
-_HEAD = 250  # characters in which a refusal shows
+_HEAD = 250  # characters of a text in which a refusal is searched
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _QUOTED = re.compile(r'"[^"\n]*"|“[^”]*”|«[^»]*»|‘[^’\n]*’')
 _QUESTION = re.compile(r"[?？؟;;](?=[\s\"'”’»)\]]|$)")
@@ -35,8 +35,8 @@ _PREAMBLE = re.compile(
     r"aqui está|translation|traducción|traduction|tradução)\b)[^\n]{0,80}[:!]\s",
     re.IGNORECASE,
 )
-_STUTTER_COPIES, _STUTTER_WORDS = 4, 8  # that many times the same words in a row, of that many at most
-_LONG, _LONG_SLACK = 1.7, 30  # characters of prose: more than that times the source, and some, is an answer
+_STUTTER_COPIES, _STUTTER_WORDS = 4, 8  # copies in a row, of at most that many words
+_LONG, _LONG_SLACK = 1.7, 30  # characters of prose: more than the source times _LONG plus the slack is an answer
 _SHORT = 0.45
 _VERBATIM_WORDS = 6  # in a row, outside quotations, in a candidate of another language
 _SENTENCE_WORDS = 3
@@ -45,10 +45,10 @@ _ALIKE = 0.75  # share of a candidate's words that the source has too
 
 @dataclass(frozen=True)
 class Checks:
-    """The findings on one candidate; True where something is wrong.
+    """The findings on one candidate; True for a fault.
 
-    ``text_language`` is what the text is identified as, None where it is too short to tell or the extra ``langid`` is
-    not installed. ``length_ratio``: characters of prose per character of the source's prose.
+    ``text_language`` is the identified language, None if the text is too short or the extra ``langid`` is not
+    installed. ``length_ratio``: characters of prose per character of the source's prose.
     """
 
     text_language: str | None
@@ -69,16 +69,16 @@ class Checks:
 
     @property
     def answered(self) -> bool:
-        """Whether it looks like an answer to the source."""
+        """Return whether the candidate looks like an answer to the source."""
         return self.length_odd or self.question_lost or self.list_appeared or self.preamble
 
     @property
     def flags(self) -> list[str]:
-        """Names of the checks that fired."""
+        """Return the names of the checks that fired."""
         return [name for name, value in asdict(self).items() if value is True]
 
     def as_json(self) -> dict[str, object]:
-        """All findings with the version of the checks: column ``checks`` of raw.translations."""
+        """Return all findings with the version of the checks: column ``checks`` of raw.translations."""
         return {"version": VERSION, **asdict(self), "answered": self.answered, "flags": self.flags}
 
 
@@ -91,14 +91,14 @@ def check(
     finish_reason: str = "stop",
     overlay: Path | None = None,
 ) -> Checks:
-    """Compare a candidate in ``language`` with its source; ``finish_reason`` length | refused | ... as engines say.
+    """Compare a candidate in ``language`` with its source; ``finish_reason`` as engines report it.
 
-    Raises InputError for a file of refusals that cannot be read.
+    Raises InputError if the file of refusals cannot be read.
     """
     empty = not any(map(str.isalnum, candidate)) and any(map(str.isalnum, source))
-    asked, said = spans.without(source), spans.without(candidate)
-    ratio = _length(said) / _length(asked) if _length(asked) else None
-    identified = identify_language(said)
+    source_prose, prose = spans.without(source), spans.without(candidate)
+    ratio = _length(prose) / _length(source_prose) if _length(source_prose) else None
+    identified = identify_language(prose)
     refused = finish_reason == "refused" or (
         _refuses(candidate, {"en", language}, overlay) and not _refuses(source, {"en", source_language}, overlay)
     )
@@ -110,10 +110,10 @@ def check(
         refused=refused,
         untranslated=not empty
         and source_language != language
-        and (_untranslated(asked, said, identified, source_language) or _sentence_kept(source, candidate)),
+        and (_untranslated(source_prose, prose, identified, source_language) or _sentence_kept(source, candidate)),
         looping=_loops(candidate) and not _loops(source),
-        length_odd=not empty and _length_odd(_length(asked), _length(said)),
-        question_lost=not empty and bool(_ASKS.search(_QUOTED.sub(" ", asked))) and not _QUESTION.search(said),
+        length_odd=not empty and _length_odd(_length(source_prose), _length(prose)),
+        question_lost=not empty and bool(_ASKS.search(_QUOTED.sub(" ", source_prose))) and not _QUESTION.search(prose),
         list_appeared=len(_LIST_ITEM.findall(candidate)) >= max(2, 2 * len(_LIST_ITEM.findall(source)) + 1),
         preamble=bool(_PREAMBLE.match(candidate)) and not _PREAMBLE.match(source),
         code_changed=_changed(source, candidate, spans.CODE),
@@ -131,9 +131,9 @@ def _length_odd(source: int, candidate: int) -> bool:
     return candidate > _LONG * source + _LONG_SLACK or (source >= 20 and candidate < _SHORT * source)
 
 
-def _untranslated(asked: str, said: str, identified: str | None, source_language: str) -> bool:
-    """Whether the prose, or a good part of it, is still in the source's language."""
-    source_words, words = _words(_QUOTED.sub(" ", asked)), _words(_QUOTED.sub(" ", said))
+def _untranslated(source: str, candidate: str, identified: str | None, source_language: str) -> bool:
+    """Return whether a large part of the prose is still in the source's language."""
+    source_words, words = _words(_QUOTED.sub(" ", source)), _words(_QUOTED.sub(" ", candidate))
     if not source_words or not words:
         return False
     common = sum((Counter(words) & Counter(source_words)).values())
@@ -146,7 +146,7 @@ def _untranslated(asked: str, said: str, identified: str | None, source_language
 
 
 def _sentence_kept(source: str, candidate: str) -> bool:
-    """Whether a whole sentence of the source, of three words or more, stands in the candidate."""
+    """Return whether the candidate contains a whole sentence of the source, of three words or more."""
     kept = {s.text for s in segments.split(source) if not s.keep} & {s.text for s in segments.split(candidate)}
     return any(len(_words(_QUOTED.sub(" ", spans.without(text)))) >= _SENTENCE_WORDS for text in kept)
 
@@ -156,7 +156,7 @@ def _words(text: str) -> list[str]:
 
 
 def _longest_common_run(a: list[str], b: list[str]) -> int:
-    """Length of the longest run of words that both have."""
+    """Return the length of the longest run of words in both."""
     best = 0
     lengths = [0] * (len(b) + 1)
     for word in a:
@@ -174,7 +174,7 @@ def _loops(text: str) -> bool:
 
 
 def _stutters(words: list[str]) -> bool:
-    """Whether a few words come four times in a row, which is too short to be an infinite loop."""
+    """Return whether a few words occur four times in a row, which is too short for an infinite loop."""
     for period in range(1, _STUTTER_WORDS + 1):
         run = 0
         for before, word in zip(words, words[period:], strict=False):

@@ -1,6 +1,6 @@
-"""Models asked to translate: ``openai:MODEL`` behind an OpenAI-compatible server, ``local:GGUF`` on our engine.
+"""Language models as translators: ``openai:MODEL`` at an OpenAI-compatible server, ``local:GGUF`` on our engine.
 
-Both get prompts/translate.txt, or translate.<language>.txt of a user's folder; its hash is part of a candidate's key.
+Both use prompts/translate.txt, or translate.<language>.txt of a user's folder; its hash is part of a candidate's key.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from icl_local.openai_client import ApiClient, ApiReply, ApiRequest
 from icl_local.translate.runner import Job, Output
 from icl_local.weights import ResolvedModel
 
-LEAST_TOKENS = 256  # of a reply; beyond that one for every byte of the source, which no translation needs
+LEAST_TOKENS = 256  # of a reply; a longer source gets one per byte, more than any translation takes
 
 _PLACEHOLDER = re.compile(r"\$\{(source_language|language|text)\}")
 _TAGS = re.compile(r"\A\s*<text>\n?(.*?)\n?</text>\s*\Z", re.DOTALL)
@@ -26,7 +26,7 @@ _QUOTES = (('"', '"'), ("“", "”"), ("«", "»"))
 
 
 class TranslationPrompt:
-    """The text that asks for a translation, for one pair of languages. Raises UnknownName, InputError."""
+    """The prompt for a translation between two languages. Raises UnknownName, InputError."""
 
     def __init__(self, *, source: str, target: str, overlay: Path | None = None) -> None:
         name = f"translate.{target}.txt"
@@ -38,15 +38,15 @@ class TranslationPrompt:
             "language": prompting.language_spec(target, overlay=overlay).name,
         }
         if "${text}" not in self._template:
-            raise InputError(f"{self.file}: has no ${{text}}; put it where the text to translate belongs")
+            raise InputError(f"{self.file}: has no ${{text}}; insert it")
 
     @property
     def sha256(self) -> str:
-        """64 hex digits over the prompt with the languages filled in."""
+        """Return 64 hex digits of the prompt with the languages filled in."""
         return sha256_text(self._fill("${text}"))
 
     def messages(self, text: str) -> tuple[dict[str, str], ...]:
-        """The chat that asks for the translation of ``text``."""
+        """Return the chat that requests the translation of ``text``."""
         return ({"role": "user", "content": self._fill(text)},)
 
     def _fill(self, text: str) -> str:
@@ -55,7 +55,7 @@ class TranslationPrompt:
 
 
 class ApiEngine:
-    """A model of ``client`` at temperature 0. What a server refuses for good becomes an empty candidate."""
+    """A model of ``client`` at temperature 0. A request that the server rejects becomes an empty candidate."""
 
     def __init__(self, client: ApiClient, prompt: TranslationPrompt) -> None:
         self.client = client
@@ -63,12 +63,12 @@ class ApiEngine:
 
     @property
     def name(self) -> str:
-        """What a user types."""
+        """Return the name that is stored and shown."""
         return f"openai:{self.client.model}"
 
     @property
     def settings(self) -> dict[str, object]:
-        """Model, base URL (without credentials), prompt, temperature."""
+        """Return model, base URL (without credentials), prompt and temperature."""
         return {
             "backend": "openai",
             "model": self.client.model,
@@ -78,7 +78,7 @@ class ApiEngine:
         }
 
     def translate(self, jobs: Sequence[Job]) -> Iterator[list[Output]]:
-        """Outputs as the server answers. Raises ApiError where it cannot go on."""
+        """Yield outputs as the server replies. Raises ApiError if it cannot continue."""
         sources = {job.id: job.text for job in jobs}
         requests = (
             ApiRequest(id=job.id, messages=self._prompt.messages(job.text), max_tokens=_max_tokens(job.text))
@@ -89,9 +89,9 @@ class ApiEngine:
 
 
 class LocalEngine:
-    """An instruct GGUF file, greedy and without a repetition penalty, which would wear out a source's own words.
+    """An instruct GGUF file: greedy, without a repetition penalty, which would penalise the words of the source.
 
-    ``open_worker`` starts the engine: a process on this machine, unless it is a cluster's.
+    ``open_worker`` starts the engine: a process on this machine, or a cluster's.
     """
 
     def __init__(
@@ -109,12 +109,12 @@ class LocalEngine:
 
     @property
     def name(self) -> str:
-        """What a user types, without the folders of a path."""
+        """Return the name that is stored and shown, without the folders of a path."""
         return f"local:{self.model.registry_name or self.model.path.name}"
 
     @property
     def settings(self) -> dict[str, object]:
-        """Weights, prompt, decoding."""
+        """Return weights, prompt and decoding."""
         return {
             "backend": "local",
             "weights": self.model.sha256,
@@ -125,7 +125,7 @@ class LocalEngine:
         }
 
     def translate(self, jobs: Sequence[Job]) -> Iterator[list[Output]]:
-        """Outputs one by one. Raises EngineError."""
+        """Yield outputs one by one. Raises EngineError."""
         sources = {job.id: job.text for job in jobs}
         with self.open_worker(self.model, self._options) as worker:
             for completion in worker.generate([self._request(job) for job in jobs]):
@@ -137,7 +137,7 @@ class LocalEngine:
 
 
 def clean_reply(reply: str, source: str) -> str:
-    """The translation in a model's reply: without the prompt's tags, or a fence or quotes that the source has not."""
+    """Return the translation in a reply, without the prompt's tags and without a fence or quotes not in the source."""
     text = reply.strip()
     if (found := _TAGS.match(text)) is not None:
         text = found[1].strip()

@@ -1,7 +1,7 @@
-"""Whether the numbers of a text are all in its translation, written as another language writes them. Pure.
+"""Check that all numbers of a text are in its translation, in the notation of another language. Pure.
 
 1,000 may become 1.000 or 1 000, 0.9 may become 0,9, the 19th century may become XIX, 3 pm may become 15 h, and the
-1980s los 80. Numbers spelled out are not looked at, so a candidate may have small numbers that its source spells.
+1980s los 80. Numbers in words are ignored, so a candidate may have small numbers that its source spells out.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _ROMAN_DIGITS = {"I": 1, "V": 5, "X": 10, "L": 50}
 
 
 def missing_numbers(source: str, candidate: str) -> bool:
-    """Whether a number of ``source`` is not in ``candidate``, or one is there that the source cannot have spelled."""
-    wanted, found = numbers(source), numbers(candidate)
-    missing, extra = wanted - found, found - wanted
+    """Return whether ``candidate`` lacks a number of ``source``, or has one that the source cannot have spelled out."""
+    expected, found = numbers(source), numbers(candidate)
+    missing, extra = expected - found, found - expected
     for match in _ROMAN.finditer(spans.without(candidate)):
         _settle(missing, str(_roman(match[0])))
     for match in _DECADE.finditer(source):
@@ -39,13 +39,13 @@ def missing_numbers(source: str, candidate: str) -> bool:
 
 
 def numbers(text: str) -> Counter[str]:
-    """Numbers in the prose of ``text``, in one way of writing: no separator of thousands, a point for decimals."""
+    """Return the numbers in the prose of ``text`` without separators of thousands, with a decimal point."""
     return Counter(_plain(match[0]) for match in _NUMBER.finditer(spans.without(text)))
 
 
 def _plain(number: str) -> str:
     parts = _SEPARATORS.split(number)
-    if len(parts) > 1 and len(parts[-1]) != 3:  # three digits behind one separator: read as thousands on both sides
+    if len(parts) > 1 and len(parts[-1]) != 3:  # three digits after one separator count as thousands in both texts
         return "".join(parts[:-1]).lstrip("0") + "." + parts[-1].rstrip("0")
     return "".join(parts).lstrip("0") or "0"
 

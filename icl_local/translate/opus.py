@@ -18,7 +18,7 @@ from icl_local.weights import hub, sha256_of
 
 REPOSITORY = "Helsinki-NLP/opus-mt-{source}-{target}"
 BEAMS = 4
-_JOBS_AT_ONCE = 8  # what a kill can lose
+_JOBS_AT_ONCE = 8  # the most that a kill can lose
 _SENTENCES_AT_ONCE = 16
 _FILES = ("config.json", "generation_config.json", "*.spm", "vocab.json", "target_vocab.json", "tokenizer_config.json")
 _CUT = "\ue0c5"  # from Unicode's private use area, so no text holds it
@@ -28,8 +28,8 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 class OpusEngine:
     """A Marian model in a folder or on the hub.
 
-    ``reference``: a folder or ``owner/name[@revision]``; ``{source}`` and ``{target}`` in it stand for the languages,
-    ``#por`` at its end picks a target of a model with several. Raises TranslationError for a folder that holds no such
+    ``reference``: a folder or ``owner/name[@revision]``; ``{source}`` and ``{target}`` are replaced by the languages,
+    ``#por`` at the end selects a target of a model with several. Raises TranslationError for a folder without such a
     model, HubError, MissingExtra.
     """
 
@@ -51,7 +51,7 @@ class OpusEngine:
             repo, _, revision = place.partition("@")
             self._folder, self.name = _fetch(repo, revision or None, on_download), f"opus:{repo}"
         else:
-            raise ConfigError(f"{place!r} is no folder and no owner/name of the hub; write opus or opus:FOLDER")
+            raise ConfigError(f"{place!r} is neither a folder nor an owner/name of the hub; write opus or opus:FOLDER")
         weights = [self._folder / name for name in _WEIGHTS if (self._folder / name).is_file()]
         if not weights:
             raise TranslationError(f"{self._folder} holds no {' and no '.join(_WEIGHTS)}; name a Marian model's folder")
@@ -65,7 +65,7 @@ class OpusEngine:
 
     @property
     def settings(self) -> dict[str, object]:
-        """Weights and vocabulary, beams, the way texts are split."""
+        """Return weights and vocabulary, beams, and the version of the sentence splitter."""
         return {
             "backend": "opus",
             "weights": self._weights,
@@ -75,7 +75,7 @@ class OpusEngine:
         }
 
     def translate(self, jobs: Sequence[Job]) -> Iterator[list[Output]]:
-        """Some jobs at a time, their sentences in batches of like length."""
+        """Yield the outputs of some jobs at a time; their sentences run in batches of similar length."""
         self._load()
         for start in range(0, len(jobs), _JOBS_AT_ONCE):
             some = jobs[start : start + _JOBS_AT_ONCE]
@@ -86,7 +86,7 @@ class OpusEngine:
             ]
 
     def _load(self) -> None:
-        """Load the model once; greedy or sampling defaults in its files give way to beam search."""
+        """Load the model once; beam search replaces the defaults in its files."""
         if self._model is not None:
             return
         try:
@@ -107,11 +107,11 @@ class OpusEngine:
         except ImportError as error:
             raise MissingExtra("translate", "sentencepiece") from error
         except (OSError, ValueError, KeyError, AssertionError, RuntimeError, json.JSONDecodeError) as error:
-            told = " ".join(str(error).split())[:200]
-            raise TranslationError(f"{self._folder} holds no Marian model that can be loaded: {told}") from error
+            reason = " ".join(str(error).split())[:200]
+            raise TranslationError(f"{self._folder} holds no Marian model that can be loaded: {reason}") from error
         self._prefix = self._target_prefix()
         positions = int(self._model.config.max_position_embeddings)
-        self._max_tokens = positions - 1  # of input and of output, the end token aside
+        self._max_tokens = positions - 1  # of input and of output, without the end token
 
     def _target_prefix(self) -> str:
         codes = [code.strip("><") for code in self._tokenizer.supported_language_codes]
@@ -122,12 +122,12 @@ class OpusEngine:
         if self._code not in codes:
             raise ConfigError(
                 f"{self.name} translates into {', '.join(sorted(codes)[:12]) or 'one language'}; "
-                f"add the one you want to its name: #{codes[0] if codes else ''}"
+                f"add one to its name: #{codes[0] if codes else ''}"
             )
         return f">>{self._code}<< "
 
     def _sentences(self, sentences: list[str]) -> list[str]:
-        """Translations of ``sentences``; what hit the token limit ends in _CUT."""
+        """Return the translations of ``sentences``; one that reached the token limit ends in _CUT."""
         chunks = [self._chunks(sentence) for sentence in sentences]
         flat = sorted({chunk for some in chunks for chunk in some}, key=lambda chunk: (len(chunk), chunk))
         done: dict[str, str] = {}
@@ -152,7 +152,7 @@ class OpusEngine:
         return [text if end in ids[1:].tolist() else text + _CUT for ids, text in zip(found, texts, strict=True)]
 
     def _chunks(self, sentence: str) -> list[str]:
-        """The sentence, cut after a comma or a word where it has more tokens than the model has positions."""
+        """Return the sentence, cut after a comma or a word if it has more tokens than the model has positions."""
         if self._n_tokens(sentence) <= self._max_tokens:
             return [sentence]
         words = sentence.split(" ")

@@ -1,4 +1,4 @@
-"""A person's decisions on candidates: accept, edit, skip, undo. Each is a row of raw.reviews; none is ever changed."""
+"""A reviewer's decisions on candidates: accept, edit, skip, undo. Each is a row of raw.reviews that never changes."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class Item:
 
 
 def items(path: Path, *, language: str, dataset: str | None = None, decided: bool = False) -> list[Item]:
-    """What is to be reviewed, in the order of review_rank; ``decided`` adds what was accepted or edited.
+    """Return the queries to review, in the order of review_rank; ``decided`` adds those accepted or edited.
 
-    Raises ConfigError where there is no candidate in that language.
+    Raises ConfigError if there is no candidate in that language.
     """
     everything = _items(store.named(path, "translation_queue", [language, dataset]))
     if not everything:
@@ -58,10 +58,10 @@ def items(path: Path, *, language: str, dataset: str | None = None, decided: boo
 
 
 class Review:
-    """One reviewer's sitting: what is open in ``language``, one query after the other, skipped ones last.
+    """One reviewer's session: the open queries in ``language``, one after the other, skipped ones last.
 
-    A context manager. ``decided`` adds what was accepted or edited before. The database is opened only to write, so
-    other programs can use it meanwhile. Raises ConfigError as ``items``.
+    A context manager. ``decided`` adds queries that were accepted or edited before. The database is open only while a
+    decision is written, so that other programs can use it. Raises ConfigError like ``items``.
     """
 
     def __init__(
@@ -80,25 +80,25 @@ class Review:
 
     @property
     def current(self) -> Item | None:
-        """The query to decide on; None where nothing is left."""
+        """Return the query to decide on; None if none is left."""
         return self._waiting[0] if self._waiting else None
 
     @property
     def left(self) -> int:
-        """Queries that wait, the current one included."""
+        """Return the number of open queries, including the current one."""
         return len(self._waiting)
 
     @property
     def done(self) -> int:
-        """Decisions that stand in this sitting."""
+        """Return the number of decisions in this session that were not undone."""
         return len(self._done)
 
     def accept(self, number: int = 1) -> None:
-        """Candidate ``number`` (from 1) is the final text. Raises ConfigError where there is none, or it is empty."""
+        """Take candidate ``number`` (from 1) as the final text. Raises ConfigError if it does not exist or is empty."""
         self._decide(ACCEPT, self.candidate(number))
 
     def edit(self, text: str, number: int = 1) -> None:
-        """``text``, which began as candidate ``number``, is the final text; unchanged, it is accepted."""
+        """Take ``text``, edited from candidate ``number``, as the final text; unchanged, it counts as accepted."""
         candidate = self.candidate(number)
         self._decide(ACCEPT if text == candidate.text else EDIT, candidate, text)
 
@@ -107,9 +107,9 @@ class Review:
         self._decide(SKIP, self.candidate(1))
 
     def press(self, key: str, *, edit: Callable[[str], str | None]) -> str | None:
-        """Act on a key: a number accepts that candidate, e or e2 edits one with ``edit``, s skips, u takes back.
+        """Act on a key: a number accepts that candidate, e or e2 edits one with ``edit``, s skips, u undoes.
 
-        Returns a message where nothing was decided, else None.
+        Returns a message if nothing was decided, else None.
         """
         try:
             if key == "s":
@@ -131,7 +131,7 @@ class Review:
         return None
 
     def undo(self) -> bool:
-        """Take the last decision of this sitting back; False where there is none."""
+        """Undo the last decision of this session; return False if there is none."""
         if not self._done:
             return False
         item, row = self._done.pop()
@@ -140,7 +140,7 @@ class Review:
         return True
 
     def candidate(self, number: int) -> Candidate:
-        """Candidate ``number`` of the current query, from 1. Raises ConfigError."""
+        """Return candidate ``number`` (from 1) of the current query. Raises ConfigError."""
         if self.current is None or not 1 <= number <= len(self.current.candidates):
             raise ConfigError(f"there is no candidate {number}")
         return self.current.candidates[number - 1]
@@ -168,7 +168,7 @@ def review_row(
     undoes: str | None = None,
     source: str | None = None,
 ) -> dict[str, object]:
-    """Row of raw.reviews, made now."""
+    """Return a new row of raw.reviews."""
     row: dict[str, object] = {
         "dataset": item.dataset,
         "query_id": item.query_id,
@@ -195,9 +195,9 @@ def review_status(path: Path, *, dataset: str | None = None, engines: bool = Fal
 
 
 def score_missing(path: Path, *, on_progress: Callable[[int, int], None] | None = None) -> int:
-    """Score every candidate against its query's final text (chrF, TER) where that was not done; returns how many.
+    """Score every candidate against its query's final text (chrF, TER) unless it has scores; return the number.
 
-    Raises MissingExtra where sacrebleu is not installed.
+    Raises MissingExtra if sacrebleu is not installed.
     """
     rows = store.named(path, "translation_unscored").rows
     if not rows:
@@ -238,7 +238,7 @@ def _item(rows: Sequence[dict[str, Any]]) -> Item:
 
 
 def find_item(known: dict[tuple[str, str], Item], dataset: str, query_id: str, place: str) -> Item:
-    """The item a line of a file is about. Raises InputError naming ``place``."""
+    """Return the item that a line of a file is about. Raises InputError naming ``place``."""
     item = known.get((dataset, query_id))
     if item is None:
         raise InputError(f"{place}: there are no candidates of query {query_id!r} of {dataset!r} in that language")

@@ -1,4 +1,4 @@
-"""Translate what is missing: queries go to an engine, every candidate goes into the store, checked."""
+"""Make the missing candidates: an engine translates the queries, every output is checked and stored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from icl_local.prompting import Query, json_items, queries
 from icl_local.translate import checks
 from icl_local.weights import hub
 
-_OWN_FIELDS = {"instruction", "language", "translation"}  # of an item, which a translation does not inherit
+_OWN_FIELDS = {"instruction", "language", "translation"}  # of an item; a translation does not inherit them
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Output:
-    """What came of one job.
+    """The outcome of one job.
 
-    ``finish_reason``: stop, eog, length, stopped_on_loop, refused, rejected or prompt_too_long. ``failed``: it failed
-    on the way and is to be tried again; nothing of it is kept.
+    ``finish_reason``: stop, eog, length, stopped_on_loop, refused, rejected or prompt_too_long. ``failed``: a transient
+    failure that is not stored and needs a retry.
     """
 
     id: str
@@ -48,19 +48,19 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """What a user types, without the folders of a path."""
+        """Return the name that is stored and shown, without the folders of a path."""
 
     @property
     def settings(self) -> dict[str, object]:
-        """Everything beside the text that changes the translation; part of a candidate's key."""
+        """Return the settings that change the translation; they are part of a candidate's key."""
 
     def translate(self, jobs: Sequence[Job]) -> Iterator[list[Output]]:
-        """Every job's output, in lists of what is ready together. Raises IclError where the engine cannot go on."""
+        """Yield every job's output, in lists of those ready together. Raises IclError if the engine cannot continue."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A query to translate and the other fields its file has for it."""
+    """A query to translate and its other fields in the file."""
 
     query: Query
     fields: Mapping[str, Any]
@@ -100,9 +100,9 @@ class TranslateProgress:
 def load_sources(
     name: str, *, language: str = "en", dataset: str | None = None, overlay: Path | None = None
 ) -> list[Source]:
-    """The queries of ``name`` in ``language``: a file, ``samples``, or ``just-eval`` where it was fetched.
+    """Return the queries of ``name`` in ``language``: a file, ``samples``, or ``just-eval`` if it was downloaded.
 
-    Raises InputError, UnknownName, and ConfigError where just-eval is not on this disk.
+    Raises InputError, UnknownName, and ConfigError if just-eval is not on this disk.
     """
     if name == queries.SAMPLES:
         found = queries.samples(language, overlay=overlay)
@@ -123,7 +123,7 @@ def load_sources(
 
 
 def translation_key(query: Query, engine: Engine, language: str) -> str:
-    """translation_id: the query's text, data set and id, both languages, the engine's settings."""
+    """Return the translation_id: the key of text, data set, id, both languages and the engine's settings."""
     return key_of(
         kind="translation",
         dataset=query.dataset,
@@ -144,10 +144,10 @@ def translate_missing(
     overlay: Path | None = None,
     on_progress: Callable[[TranslateProgress], None] = lambda progress: None,
 ) -> TranslateProgress:
-    """Make every candidate of ``engine`` that ``path`` lacks; killed anywhere, the same call goes on from there.
+    """Make every candidate of ``engine`` that ``path`` lacks; after a kill, the same call resumes.
 
-    Raises ConfigError where a source is in ``language`` already, and what the engine raises; what was acknowledged
-    until then is kept.
+    Raises ConfigError if a source is already in ``language``, and the engine's own errors; outputs stored before are
+    kept.
     """
     if any(source.query.language == language for source in sources):
         raise ConfigError(f"the queries are in {language!r} already; name another language with --to")
@@ -159,7 +159,7 @@ def translate_missing(
     on_progress(progress)
     if not jobs:
         return progress
-    detect.identify_language("Its model is loaded now, not while answers wait to be kept.")
+    detect.identify_language("Load its model before outputs wait to be stored.")
     with store.Store(path) as target:
         for outputs in engine.translate(jobs):
             kept = [output for output in outputs if not output.failed]

@@ -1,8 +1,8 @@
-"""Long texts through a model of single sentences: split, translated, joined again with everything else in its place.
+"""Translate long texts with a model of single sentences: split them, translate, and join the parts in place.
 
 Line breaks, list markers, code blocks and lines of code never reach the model. Code, URLs and placeholders inside a
-sentence are masked; where the model does not give every mask back once, what stands around them is translated piece
-by piece, so that they survive whatever the model does. Pure.
+sentence are masked. If the model does not return every mask exactly once, the text around them is translated piece by
+piece, so that they always survive. Pure.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from icl_local.translate import spans
 
-VERSION = 1  # raise it when another split gives other translations
+VERSION = 1  # increase it when a new split changes translations
 
 _BLOCK = re.compile(r"```[^`\n]*\n.*?(?:```|\Z)|<br\s*/?>|\n", re.DOTALL)
 _CODE_LINE = re.compile(
@@ -41,14 +41,14 @@ _ABBREVIATION = re.compile(
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of a text; ``keep``: stays as it is."""
+    """A part of a text; ``keep``: it stays unchanged."""
 
     text: str
     keep: bool
 
 
 def split(text: str) -> list[Segment]:
-    """Sentences and what stands between them; joined, they are ``text`` again."""
+    """Return sentences and the parts between them; joined, they are ``text`` again."""
     found: list[Segment] = []
     at = 0
     for block in _BLOCK.finditer(text):
@@ -60,7 +60,7 @@ def split(text: str) -> list[Segment]:
 
 
 def translate_texts(texts: Sequence[str], translate: Callable[[list[str]], list[str]]) -> list[str]:
-    """Every text through ``translate``, which gets single sentences, each once, and returns as many."""
+    """Translate texts with ``translate``, which gets each sentence once and returns as many."""
     split_texts = [split(text) for text in texts]
     sentences = list(dict.fromkeys(s.text for segments in split_texts for s in segments if not s.keep))
     masked = [_mask(sentence) for sentence in sentences]
@@ -81,7 +81,7 @@ def translate_texts(texts: Sequence[str], translate: Callable[[list[str]], list[
 
 
 def _line(line: str) -> Iterable[Segment]:
-    """The segments of a text without line breaks."""
+    """Yield the segments of a text without line breaks."""
     marker = _MARKER.match(line)
     start = marker.end() if marker else 0
     body = line[start:]
@@ -103,7 +103,7 @@ def _line(line: str) -> Iterable[Segment]:
 
 
 def _mask(sentence: str) -> tuple[str, list[str]]:
-    """The sentence with a mask for every span, and the spans."""
+    """Return the sentence with a mask for every span, and the spans."""
     parts: list[str] = []
     kept: list[str] = []
     at = 0
@@ -115,7 +115,7 @@ def _mask(sentence: str) -> tuple[str, list[str]]:
 
 
 def _unmask(reply: str, kept: Sequence[str]) -> str | None:
-    """The reply with the spans back; None where a mask is lost or doubled."""
+    """Return the reply with the spans restored; None if a mask is missing or repeated."""
     if any(len(re.findall(rf"{_mask_name(i)}(?!\d)", reply)) != 1 for i in range(len(kept))):
         return None
     return re.sub(r"QZ(\d+)(?!\d)", lambda m: kept[int(m[1])] if int(m[1]) < len(kept) else m[0], reply)
@@ -126,7 +126,7 @@ def _mask_name(index: int) -> str:
 
 
 def _around(sentence: str) -> list[Segment]:
-    """The sentence cut at its spans."""
+    """Return the sentence, cut at its spans."""
     found, at = [], 0
     for span in spans.find(sentence):
         found.append(Segment(sentence[at : span.start], keep=False))
@@ -137,6 +137,6 @@ def _around(sentence: str) -> list[Segment]:
 
 
 def _in_place_of(piece: str, translated: str) -> str:
-    """``translated`` in the white space of ``piece``."""
+    """Return ``translated`` with the white space around ``piece``."""
     begin = piece[: len(piece) - len(piece.lstrip())]
     return begin + translated + piece[len(piece.rstrip()) :]

@@ -1,8 +1,8 @@
-"""Review outside the terminal: candidates as CSV or JSON Lines, edited with any program, read back.
+"""Review outside the terminal: write candidates as CSV or JSON Lines, and read the edited file.
 
-One line a query. ``text`` is the best candidate or the final text, to be edited in place; ``decision`` is left to the
-reviewer: ok, skip, or nothing. A changed ``text`` is a decision by itself; ``mark`` says what it was, so that an old
-file with untouched lines takes nothing back. Reading a file twice changes nothing.
+One line per query. ``text`` is the best candidate or the final text, to be edited; ``decision`` is the reviewer's: ok,
+skip, or empty. A changed ``text`` is a decision by itself; ``mark`` identifies the original, so that unchanged lines of
+an old file undo nothing. Reading a file twice changes nothing.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from icl_local.translate.review import ACCEPT, EDIT, SKIP, Candidate, Item, find
 COLUMNS = ("dataset", "id", "language", "status", "decision", "reviewer", "source", "text", "flags", "engine", "mark")
 DECISIONS = {"": None, "ok": ACCEPT, "accept": ACCEPT, "edit": EDIT, "skip": SKIP}
 _NEEDED = ("dataset", "id", "language", "text")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # a spreadsheet runs a cell that begins so, or hides the first mark
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # first characters that a spreadsheet runs as a formula, or hides
 _DELIMITERS = ",;\t"
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What a file brought: decisions that are new by kind, lines that say what the database has, and undecided ones."""
+    """Counts of a file: new decisions by kind, lines that are known, and undecided ones."""
 
     accepted: int = 0
     edited: int = 0
@@ -40,9 +40,9 @@ class Imported:
 
 
 def write_sheet(path: Path, out: Path, *, language: str, dataset: str | None = None, decided: bool = False) -> int:
-    """Write what is to be reviewed in ``language``, what needs a person first at the top; returns the lines.
+    """Write the queries to review in ``language``, the most urgent first; return the number of lines.
 
-    ``out`` ends in .csv or .jsonl. ``decided`` adds what was accepted or edited. Raises ConfigError.
+    ``out`` ends in .csv or .jsonl. ``decided`` adds queries that were accepted or edited. Raises ConfigError.
     """
     found = items(path, language=language, dataset=dataset, decided=decided)
     lines = [_line(item) for item in found]
@@ -52,14 +52,14 @@ def write_sheet(path: Path, out: Path, *, language: str, dataset: str | None = N
         writer = csv.DictWriter(text, names, lineterminator="\r\n")
         writer.writeheader()
         writer.writerows({name: _cell(value) for name, value in line.items()} for line in lines)
-        write_result(out, "\ufeff" + text.getvalue())  # without the mark Excel takes UTF-8 for something else
+        write_result(out, "\ufeff" + text.getvalue())  # without the byte order mark Excel does not read UTF-8
     else:
         write_result(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     return len(lines)
 
 
 def read_sheet(path: Path, file: Path, *, reviewer: str) -> Imported:
-    """Bring the decisions of ``file`` into ``path``, all or none. ``reviewer`` is for lines that name nobody.
+    """Store the decisions of ``file`` in ``path``, all or none. ``reviewer`` is for lines without a name.
 
     Raises InputError naming file and line: a missing column, an unknown query or decision, an empty text.
     """
@@ -106,12 +106,12 @@ def _line(item: Item) -> dict[str, str]:
 
 
 def _candidate(item: Item, translation_id: str | None) -> Candidate:
-    """The candidate of that key, else the best one."""
+    """Return the candidate with that key, else the best one."""
     return next((c for c in item.candidates if c.translation_id == translation_id), item.candidates[0])
 
 
 def _mark(text: str) -> str:
-    return f"t-{sha256_text(_one_kind_of_line_break(text))[:10]}"  # the letter keeps spreadsheets from seeing a number
+    return f"t-{sha256_text(_one_kind_of_line_break(text))[:10]}"  # a letter first: not a number to a spreadsheet
 
 
 def _one_kind_of_line_break(text: str) -> str:
@@ -121,10 +121,10 @@ def _one_kind_of_line_break(text: str) -> str:
 def _decision(
     item: Item, line: Mapping[str, str], place: str, reviewer: str, file: str
 ) -> tuple[str, dict[str, object] | None]:
-    """What a line says, as a count and the row it makes."""
+    """Return the decision of a line as the name of its count, and its row."""
     word = line.get("decision", "").strip().lower()
     if word not in DECISIONS:
-        raise InputError(f"{place}: the decision {word!r} is none; write ok, skip, or nothing")
+        raise InputError(f"{place}: {word!r} is not a decision; write ok, skip, or nothing")
     text = _one_kind_of_line_break(line["text"])
     action = DECISIONS[word]
     if item.final_text == text:
@@ -191,5 +191,5 @@ def _read_jsonl(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _need(names: Sequence[str] | Iterable[str], place: str) -> None:
-    if lacking := [name for name in _NEEDED if name not in names]:
-        raise InputError(f"{place}: has no {', '.join(lacking)}; start from a file of icl translate export")
+    if missing := [name for name in _NEEDED if name not in names]:
+        raise InputError(f"{place}: has no {', '.join(missing)}; start from a file of icl translate export")

@@ -1,4 +1,4 @@
-"""What a translation must leave as it is: code, URLs and placeholders, found in a text by their form. Pure."""
+"""Find the parts that a translation must not change: code, URLs and placeholders. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 CODE, URL, PLACEHOLDER = "code", "url", "placeholder"
 
-# In this order: what an earlier alternative takes no later one sees.
+# The order matters: an earlier alternative wins.
 _SPAN = re.compile(
     r"""
     (?P<code>
@@ -48,7 +48,7 @@ class Span:
 
 
 def find(text: str) -> list[Span]:
-    """The spans of ``text``, in order, none in another."""
+    """Return the spans of ``text``, in order and without overlap."""
     found = []
     for match in _SPAN.finditer(text):
         end = match.end()
@@ -60,12 +60,12 @@ def find(text: str) -> list[Span]:
 
 
 def texts(text: str, kind: str) -> Counter[str]:
-    """How often each span of ``kind`` stands in ``text``; white space inside counts as one space."""
+    """Count the spans of ``kind`` in ``text``; white space inside counts as one space."""
     return Counter(" ".join(text[s.start : s.end].split()) for s in find(text) if s.kind == kind)
 
 
 def without(text: str) -> str:
-    """``text`` with every span replaced by a space: its prose."""
+    """Return the prose of ``text``: every span is replaced by a space."""
     parts, at = [], 0
     for span in find(text):
         parts.append(text[at : span.start])

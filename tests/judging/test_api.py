@@ -244,8 +244,8 @@ def test_a_server_that_is_not_there_is_told(tmp_path):
     "url, told",
     [
         (None, "OPENAI_API_KEY is not set"),
-        ("http://[::1", "is no URL"),
-        ("http://host:port/v1", "is no URL"),
+        ("http://[::1", "is not a URL"),
+        ("http://host:port/v1", "is not a URL"),
         ("localhost:8080", "must be a plain URL"),
     ],
 )

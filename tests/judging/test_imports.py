@@ -108,7 +108,7 @@ def test_a_judgment_goes_to_the_response_of_the_model_that_said_it(tmp_path):
         ({"prompt": "something else"}, "no one template fits"),
         ({"eval_config": None}, "no eval_config"),
         ({"output_cand": 3}, "output_cand"),
-        ({"result": {"clarity": 5}}, "`result` is no text"),
+        ({"result": {"clarity": 5}}, "`result` is not a text"),
     ],
 )
 def test_a_file_that_is_none_is_refused_and_nothing_is_stored(path, change, told):

@@ -202,7 +202,7 @@ def test_a_model_of_several_targets_needs_one_that_it_has(tmp_path: Path) -> Non
 def test_what_is_no_marian_model_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(TranslationError, match=r"holds no model\.safetensors"):
         OpusEngine(str(tmp_path), source="en", target="es")
-    with pytest.raises(ConfigError, match="no folder and no owner/name"):
+    with pytest.raises(ConfigError, match="neither a folder nor an owner/name"):
         OpusEngine("nowhere", source="en", target="es")
     for name in ("pytorch_model.bin", "source.spm", "target.spm", "vocab.json"):
         (tmp_path / name).write_bytes(b"{}")
