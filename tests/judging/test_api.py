@@ -309,7 +309,7 @@ def test_a_second_process_with_the_same_judge_is_held_off(tmp_path):
         first = threading.Thread(target=judge_all, args=(path, server), kwargs={"concurrency": 1})
         first.start()
         server.wait_for(1)
-        with pytest.raises(JudgeError, match="another icl judge"):
+        with pytest.raises(JudgeError, match="another process judges"):
             judge_all(path, server)
         first.join()
         assert max(server.answered.values()) == 1

@@ -105,7 +105,7 @@ def test_a_judgment_goes_to_the_response_of_the_model_that_said_it(tmp_path):
 @pytest.mark.parametrize(
     "change, told",
     [
-        ({"prompt": "something else"}, "no one template fits"),
+        ({"prompt": "something else"}, "no template fits"),
         ({"eval_config": None}, "no eval_config"),
         ({"output_cand": 3}, "output_cand"),
         ({"result": {"clarity": 5}}, "`result` is not a text"),

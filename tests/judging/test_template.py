@@ -139,7 +139,7 @@ def test_the_peer_s_text_is_recovered_from_its_judgments(tmp_path):
     assert just_eval_templates(file)[0].text == text
     items[1]["prompt"] += " changed"
     file.write_text(json.dumps(items))
-    with pytest.raises(InputError, match="no one template"):
+    with pytest.raises(InputError, match="no template fits"):
         just_eval_templates(file)
 
 

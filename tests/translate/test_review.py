@@ -197,7 +197,7 @@ def test_a_file_with_semicolons_as_some_spreadsheets_save_it_is_read(db: Path, t
 @pytest.mark.parametrize(
     "change,told",
     [
-        ({"decision": "perhaps"}, "the decision 'perhaps' is none"),
+        ({"decision": "perhaps"}, "'perhaps' is not a decision"),
         ({"id": "77"}, "no candidates of query '77'"),
         ({"text": " "}, "the text is empty"),
         ({"text": None}, "has no text"),
