@@ -1,4 +1,4 @@
-"""llama-cpp-python's own server without the kernels that ``repacks`` avoids: python -m tests.llama_server ARGUMENTS."""
+"""llama-cpp-python's own server with the kernels that the engine chooses: python -m tests.llama_server ARGUMENTS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import llama_cpp.llama_cpp as binding
 from icl_local.engine.llama import repacks
 from icl_local.engine.protocol import EngineOptions
 
-if __name__ == "__main__":
+
+def use_kernels_of_the_engine() -> None:
+    """Let llama-cpp-python in this process repack weights only where the engine does."""
     defaults, repack = binding.llama_model_default_params, repacks(EngineOptions())
 
     def model_params() -> Any:
@@ -20,5 +22,9 @@ if __name__ == "__main__":
         return params
 
     binding.llama_model_default_params = model_params
+
+
+if __name__ == "__main__":
+    use_kernels_of_the_engine()
     sys.argv[0] = "llama_cpp.server"
     runpy.run_module("llama_cpp.server", run_name="__main__")

@@ -9,14 +9,12 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import llama_cpp
 import pytest
 
 from icl_local import store
-from icl_local.engine.protocol import EngineOptions, Request
+from icl_local.engine.protocol import EngineOptions
 from icl_local.engine.worker import Worker
 from icl_local.judging.api import ApiJudge
 from icl_local.judging.grammar import grammar_of
@@ -164,50 +162,14 @@ def test_two_hundred_responses_give_two_hundred_verdicts(tmp_path):
     assert progress.statuses["ok"] + progress.statuses["not_applicable"] == 200
 
 
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def seconds_a_verdict(requests: list[Request], model: Path) -> float:
-    """This engine on one thread: batched, the prefix decoded once. Loading is left out, as it is below."""
-    with Worker(model, EngineOptions(threads=1)) as worker:
-        worker.count_tokens(["loaded"])
-        started = cpu_seconds(worker.pid)
-        finished = list(worker.generate(requests))
-        seconds = cpu_seconds(worker.pid) - started
-    assert {one.finish_reason for one in finished} == {"eog"}
-    return seconds / len(finished)
-
-
-def seconds_a_verdict_in_a_loop(requests: list[Request], model: Path) -> float:
-    """llama-cpp-python's create_completion on one thread, one request after the other, with the same grammar; it keeps
-    the common prefix of two prompts that follow each other."""
-    llama = llama_cpp.Llama(str(model), n_ctx=4096, n_threads=1, n_threads_batch=1, verbose=False)
-    grammar = llama_cpp.LlamaGrammar.from_string(requests[0].grammar, verbose=False)
-    started = time.process_time()
-    for request in requests:
-        reply = llama.create_completion(
-            request.prompt, max_tokens=request.max_tokens, temperature=0.0, repeat_penalty=1.0, grammar=grammar
-        )
-        assert json.loads(reply["choices"][0]["text"])
-    return (time.process_time() - started) / len(requests)
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("variant", ["published", "rubric-first"])
-def test_the_local_judge_is_faster_than_a_loop_at_equal_verdict_lengths(embedded_model, capsys, variant):
-    """In seconds of one core, which do not depend on what else the machine does."""
-    judge = LocalJudge(registry.resolve(EMBEDDED, method_kind="chat"))
-    rows = response_rows(int(os.environ.get("ICL_SOAK_VERDICTS", "32")), words=60)
-    asked = [row["instruction"] for name, row in rows if name == "queries"]
-    said = [row["text"] for name, row in rows if name == "responses"]
+@pytest.mark.parametrize(("variant", "at_most"), [("published", 1.0), ("rubric-first", 0.4)])
+def test_what_all_prompts_begin_with_is_decoded_once(tiny_gguf, variant, at_most):
+    """scripts/time_judges measures what this saves."""
+    judge = LocalJudge(registry.resolve(str(tiny_gguf), method_kind="chat"))
     template = Templates(variant).get(split="multi", language="en")
-    tasks = [Task(q, 1, q, template, 0, "multi", "en", q, text) for q, text in zip(asked, said, strict=True)]
-    even = judge.grammar(tasks[0]).text.replace("{1,120}", "{40}")  # every reason has 40 characters
-    requests = [dataclasses.replace(request, grammar=even) for request in judge.requests(tasks)]
-    ours, loop = seconds_a_verdict(requests, embedded_model), seconds_a_verdict_in_a_loop(requests, embedded_model)
-    with capsys.disabled():
-        print(f"\n{variant}: {ours:.2f} s a verdict, loop {loop:.2f} s, ratio {loop / ours:.2f}")  # noqa: T201
-    assert loop >= 1.3 * ours
+    tasks = [Task(str(i), 1, str(i), template, 0, "multi", "en", f"Question {i}?", "Yes.") for i in range(8)]
+    requests = [dataclasses.replace(request, max_tokens=1) for request in judge.requests(tasks)]
+    with Worker(tiny_gguf) as worker:
+        n_tokens = sum(one.prompt_tokens for one in worker.generate(requests))
+        stats = worker.stats
+    assert stats.prefilled_tokens == n_tokens - 7 * stats.prefix_tokens <= at_most * n_tokens
