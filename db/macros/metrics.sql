@@ -38,10 +38,6 @@ create or replace macro main.metric_positions(listed) as {
     'at_safety': list_position(listed, 'safety')
 };
 
--- mean, standard deviation and count of one score
-create or replace macro main.moment(score) as
-    {'mean': avg(score), 'sd': stddev_samp(score), 'n': count(score)};
-
 -- sums over the scores of one cluster: queries of one text are one cluster, every other query is its own
 create or replace macro main.score_sums(score) as
     {'m': count(score), 's': sum(score), 'q': sum(score * score), 'a': null::double};

@@ -87,3 +87,15 @@ create or replace macro main.difference_p(difference, se, n, df) as case
     when difference = 0 then 1.0
     else 2 * power(0.5, n)
 end;
+
+-- variance of a printed mean of scores: of its n scores, with our standard deviation where 30 scores or more give one,
+-- else the largest possible, and of its rounding to two decimals
+create or replace macro main.printed_variance(printed, sd, n_ours, n_printed) as
+    case when n_ours >= 30 then sd * sd else (5 - printed) * (printed - 1) end / n_printed + 0.01 * 0.01 / 12;
+
+-- a bound of Newcombe's interval for the difference a - b of two shares; the lower one for side -1
+create or replace macro main.newcombe(x_a, n_a, x_b, n_b, side) as
+    x_a / n_a - x_b / n_b + side * sqrt(
+        power(x_a / n_a - main.wilson_bound(x_a, n_a, side * 1.959963984540054), 2)
+        + power(x_b / n_b - main.wilson_bound(x_b, n_b, -side * 1.959963984540054), 2)
+    );

@@ -16,3 +16,11 @@ create or replace macro main.shown_origin() as coalesce(getvariable('icl_origin'
 -- size class of a model the paper names, from the parameters in its name
 create or replace macro main.printed_size(model) as
     case when regexp_extract(model, '([0-9.]+)B$', 1)::double < 2 then 'small' else 'medium' end;
+
+-- the loops that tables count, by the variable icl_loops: strict (a unit with a letter or digit, 50 characters in all)
+-- by default, or literal (any sequence more than 5 times)
+create or replace macro main.loops_reading() as coalesce(getvariable('icl_loops'), 'strict');
+create or replace macro main.shown_error(error) as case
+    when error = 'unintended_code' then error
+    when error = if(main.loops_reading() = 'literal', 'infinite_loop_literal', 'infinite_loop') then 'infinite_loop'
+end;

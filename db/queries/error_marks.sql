@@ -6,4 +6,4 @@ select
 from main.error_tests
 where
     (differs_in = 'dpo' or (differs_in = 'method' and a = 'zero-shot' and not dpo))
-    and p_holm < 0.05
+    and in_paper_tables and p_holm < 0.05

@@ -39,12 +39,12 @@ named as (
             else differs_in
         end as family,
         differs_in, pairs.a, pairs.b, pairs.model, pairs.method, pairs.language, pairs.dpo,
-        tests.error, tests.n, tests.n_a, tests.n_b, tests.only_a, tests.only_b, tests.p,
+        main.shown_error(tests.error) as error, tests.n, tests.n_a, tests.n_b, tests.only_a, tests.only_b, tests.p,
         pairs.quantization_a, pairs.quantization_b, pairs.unlike, pairs.in_paper_tables, pairs.dataset,
         cell_id_a, cell_id_b
     from tests
     join main.cell_pairs as pairs using (differs_in, cell_id_a, cell_id_b)
-    where tests.error <> 'infinite_loop_literal'
+    where main.shown_error(tests.error) is not null
 ),
 ranked as (
     select
@@ -66,4 +66,4 @@ select
 from ranked;
 
 comment on view main.error_tests is
-'One row per pair of cells that differ in one thing (see cell_pairs) and error, over the n queries that both answered: McNemar''s exact test, two-sided, of only_b against only_a, the queries where one of the two alone has the error. p_holm is corrected by Holm over the n_tests of its family: table_4 (methods in English), table_6 (methods in other languages), table_8 (without and with DPO), else differs_in; NULL where the cells are unlike in more (unlike says in what).';
+'One row per pair of cells that differ in one thing (see cell_pairs) and error, over the n queries that both answered: loops by the variable icl_loops; McNemar''s exact test, two-sided, of only_b against only_a, the queries where one of the two alone has the error. p_holm is corrected by Holm over the n_tests of its family: table_4 (methods in English), table_6 (methods in other languages), table_8 (without and with DPO), else differs_in; NULL where the cells are unlike in more (unlike says in what).';

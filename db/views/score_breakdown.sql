@@ -1,34 +1,58 @@
 create or replace view main.score_breakdown as
 with
-grouped as (
+answers as (
+    select response_id, cell_id, cluster
+    from main.responses
+    left join main.query_clusters using (query_key)
+),
+clusters as (
     select
         answer.cell_id, groups.dimension, groups.value, verdict.judge_id, verdict.template_sha256, verdict.reading,
+        answer.cluster,
         any_value(verdict.judge) as judge,
         any_value(verdict.template) as template,
-        main.moment(columns(main.metrics()))
+        main.score_sums(columns(main.metrics()))
     from main.response_scores as verdict
-    join (select response_id, cell_id from main.responses) as answer on answer.response_id = verdict.response_id
+    join answers as answer on answer.response_id = verdict.response_id
     join main.response_groups as groups on groups.response_id = verdict.response_id
     group by
-        answer.cell_id, groups.dimension, groups.value, verdict.judge_id, verdict.template_sha256, verdict.reading
+        answer.cell_id, groups.dimension, groups.value, verdict.judge_id, verdict.template_sha256, verdict.reading,
+        answer.cluster
 ),
-moments as (
+grouped as (
+    select
+        cell_id, dimension, value, judge_id, template_sha256, reading,
+        any_value(judge) as judge,
+        any_value(template) as template,
+        main.cluster_sums(columns(main.metrics()), cluster)
+    from clusters
+    group by cell_id, dimension, value, judge_id, template_sha256, reading
+),
+sums as (
     unpivot grouped
     on columns(main.metrics())
-    into name metric value moment
+    into name metric value sums
+),
+means as (
+    select
+        *,
+        sums.s / sums.n as mean,
+        sqrt(main.centered(sums.n, sums.s, sums.q) / nullif(sums.n - 1, 0)) as sd,
+        main.clustered_se(sums) as se,
+        main.t_quantile(main.n_clusters(sums) - 1) as t
+    from sums
+    where sums.n > 0
 )
 select
-    moments.dimension, moments.value,
-    shown.model, shown.method, shown.language, shown.dpo, moments.judge, moments.reading, moments.metric,
-    moments.moment.mean as mean,
-    moments.moment.sd as sd,
-    moments.moment.mean - 1.959964 * moments.moment.sd / sqrt(moments.moment.n) as ci_low,
-    moments.moment.mean + 1.959964 * moments.moment.sd / sqrt(moments.moment.n) as ci_high,
-    moments.moment.n as n,
-    moments.template, shown.quantization, shown.settings_id
-from moments
-join main.paper_cells as shown on shown.cell_id = moments.cell_id
-where moments.moment.n > 0;
+    means.dimension, means.value,
+    shown.model, shown.method, shown.language, shown.dpo, means.judge, means.reading, means.metric,
+    means.mean, means.sd,
+    main.score_low(means.mean, means.se, means.sums.n, means.t) as ci_low,
+    main.score_high(means.mean, means.se, means.sums.n, means.t) as ci_high,
+    means.sums.n::bigint as n,
+    means.template, shown.quantization, shown.settings_id, means.se, means.template_sha256
+from means
+join main.paper_cells as shown on shown.cell_id = means.cell_id;
 
 comment on view main.score_breakdown is
-'One row per group of responses (dimension and value, see response_groups), cell of paper_cells, judge, template, reading and metric: mean score, standard deviation, and the interval mean -+ z * se with z = 1.959964.';
+'One row per group of responses (dimension and value, see response_groups), cell of paper_cells, judge, template, reading and metric: mean score, standard deviation and 95 % interval as in score_means.';
