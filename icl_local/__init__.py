@@ -140,19 +140,35 @@ def table(
     published: bool = False,
     judge: str | None = None,
     reading: Reading = "strict",
+    loops: Literal["strict", "literal"] = "strict",
+    dataset: str | None = None,
+    quantization: str | None = None,
+    settings: str | None = None,
     whole: bool = False,
 ) -> Table:
     """Return one of the paper's tables from your rows: 1, 2, 3 (scores), 4, 6, 8 (critical errors in percent).
 
     Further names: "sentences" (figures of the paper's text, recomputed), "audit" (slips in what was published).
     ``versus_paper`` adds the printed values, ``published`` takes the paper's own cells. ``judge`` of None is the one
-    with most scores. ``reading``: N/A left out, or counted as 5 as just-eval does. ``whole``: every column, unrounded.
+    with most scores. ``reading``: N/A left out, or counted as 5 as just-eval does. ``loops``: the strict reading of a
+    loop, or the paper's literal one. ``dataset``, ``quantization`` and ``settings`` (the first characters of a
+    settings_id) choose the cell that is shown where several qualify. ``whole``: every column, unrounded.
     Raises ConfigError, UnknownName, StoreError.
     """
     from icl_local.results import build_tables
 
     (found,) = build_tables(
-        Path(db), [str(name)], versus=versus_paper, published=published, judge=judge, reading=reading, whole=whole
+        Path(db),
+        [str(name)],
+        versus=versus_paper,
+        published=published,
+        judge=judge,
+        reading=reading,
+        loops=loops,
+        dataset=dataset,
+        quantization=quantization,
+        settings=settings,
+        whole=whole,
     )
     return found
 

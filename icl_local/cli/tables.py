@@ -21,6 +21,10 @@ NAMES = ("1", "2", "3", "4", "6", "8", "sentences", "audit")
 @click.option("--published", is_flag=True, help="Show the same views over the paper's own cells.")
 @judge_option
 @reading_option
+@click.option("--loops", type=click.Choice(["strict", "literal"]), help="Reading of a loop; the paper's is literal.")
+@click.option("--dataset", help="Show the cells of this query set where several qualify.")
+@click.option("--quantization", help="Show the cells of this GGUF type.")
+@click.option("--settings", help="Show the cells of these settings (first characters of settings_id).")
 @format_option
 @db_option
 def command(names: tuple[str, ...], output_format: str, db: Path, **options: Any) -> None:

@@ -1,7 +1,8 @@
 """The paper's tables from a database or from its own printed cells: layout, best in bold, marks of significance.
 
-The figures are SQL views (db/views); here they are chosen, arranged and annotated. The views take three variables:
-icl_origin (ours, published), icl_judge and icl_reading (strict, just_eval).
+The figures are SQL views (db/views); here they are chosen, arranged and annotated. The views take variables:
+icl_origin (ours, published), icl_judge, icl_reading (strict, just_eval), icl_loops (strict, literal), and, of several
+cells of one model and method, which one is shown: icl_dataset, icl_quantization, icl_settings.
 """
 
 from __future__ import annotations
@@ -30,8 +31,11 @@ TITLES = {
 VIEWS = {"sentences": "text_statistics", "audit": "published_audit"}  # the others: table_<name>
 ORIGINS = ("ours", "published")
 READINGS = ("strict", "just_eval")
+LOOPS = {
+    "strict": "a unit with a letter or digit, 50 characters in all",
+    "literal": "any sequence more than 5 times, as the paper says",
+}
 
-_ID_SHOWN = 6  # characters of a settings_id, as in `icl status`; csv and json have all
 _KEYS = ("language", "model", "method", "dpo")
 SCORES = {
     "helpful": "helpfulness",
@@ -47,6 +51,8 @@ _ERRORS = {"infinite_loop": "infinite_loop", "unintended_code": "unintended_code
 SCORE_TABLES = ("1", "2", "3")
 ERROR_TABLES = ("4", "6", "8")
 _DPO_TABLES = ("3", "8")
+
+_CHOICES = {"dataset": "dataset", "quantization": "quantization", "settings": "settings_id"}
 
 Row = dict[str, Any]
 
@@ -88,7 +94,15 @@ class Views:
 
 @contextmanager
 def opened(
-    database: Path, *, origin: str = "ours", judge: str | None = None, reading: str = "strict"
+    database: Path,
+    *,
+    origin: str = "ours",
+    judge: str | None = None,
+    reading: str = "strict",
+    loops: str = "strict",
+    dataset: str | None = None,
+    quantization: str | None = None,
+    settings: str | None = None,
 ) -> Iterator[Views]:
     """The views of a database with their variables set, on one read-only connection.
 
@@ -105,8 +119,20 @@ def opened(
             known = [str(row["name"]) for row in views.asked("judge_names")]
             if judge not in known:
                 raise UnknownName(f"no judge {judge} in {database}; it has {', '.join(known) or 'none, see icl judge'}")
-        views.choose(origin=origin, judge=judge, reading=reading)
+        chosen = {"dataset": dataset, "quantization": quantization, "settings": settings}
+        for column, value in chosen.items():
+            _check_known(views, column, value, database)
+        views.choose(origin=origin, judge=judge, reading=reading, loops=loops, **chosen)
         yield views
+
+
+def _check_known(views: Views, column: str, value: str | None, database: Path) -> None:
+    """Raise UnknownName where no cell has this data set, GGUF type or settings."""
+    if value is None:
+        return
+    known = sorted({str(row[_CHOICES[column]]) for row in views.rows("cells")})
+    if not any(name == value or (column == "settings" and name.startswith(value)) for name in known):
+        raise UnknownName(f"no {column} {value} in {database}; it has {', '.join(known) or 'no responses'}")
 
 
 def build_tables(
@@ -117,6 +143,10 @@ def build_tables(
     published: bool = False,
     judge: str | None = None,
     reading: str = "strict",
+    loops: str = "strict",
+    dataset: str | None = None,
+    quantization: str | None = None,
+    settings: str | None = None,
     whole: bool = False,
 ) -> list[Table]:
     """Return the named tables (keys of TITLES), read on one connection; see ``build``.
@@ -129,8 +159,19 @@ def build_tables(
         raise UnknownName(f"no table {unknown[0]}; there are {', '.join(TITLES)}")
     if reading not in READINGS:
         raise ConfigError(f"no reading {reading!r}; there are {', '.join(READINGS)}")
+    if loops not in LOOPS:
+        raise ConfigError(f"no reading {loops!r} of loops; there are {', '.join(LOOPS)}")
     origin = "published" if published else "ours"
-    with opened(database, origin=origin, judge=judge, reading=reading) as views:
+    with opened(
+        database,
+        origin=origin,
+        judge=judge,
+        reading=reading,
+        loops=loops,
+        dataset=dataset,
+        quantization=quantization,
+        settings=settings,
+    ) as views:
         return [build(views, name, origin=origin, versus=versus, whole=whole) for name in names]
 
 
@@ -168,14 +209,15 @@ def _arranged(views: Views, name: str, *, origin: str) -> Table:
     for row in shown:
         if "dpo" in row:
             row["dpo"] = "DPO" if row["dpo"] else ""
-        if row.get("settings_id"):
-            row["settings_id"] = row["settings_id"][:_ID_SHOWN]
         if origin == "ours" and "n_judged" in row:
             row["judged"] = f"{row['n_judged']}/{row['n_expected']}"
     if origin == "ours":
         columns += ["judged"] if name in SCORE_TABLES else ["n"]
-    varied = {column for column in ("quantization", "settings_id") if len({row[column] for row in rows}) > 1}
-    columns += [column for column in ("quantization", "settings_id") if column in varied]
+    cells = _shown_cells(views, rows) if origin == "ours" else []
+    varied = [column for column in ("dataset", "quantization", "settings") if len({one[column] for one in cells}) > 1]
+    for row, cell in zip(shown, cells, strict=False):
+        row.update({column: cell[column] for column in varied})
+    columns += varied
     marks = (_marks if origin == "ours" else _slips)(views, rows, name, columns, metrics)
     group = [tuple(row.get(key) for key in ("language", "model")) for row in rows]
     alone = len(set(group)) == len(group)  # one row a model: models are compared, not methods
@@ -183,7 +225,8 @@ def _arranged(views: Views, name: str, *, origin: str) -> Table:
         group = [(row.get("language"),) for row in rows]
     bold = _best(rows, group, columns, metrics, lowest=name in ERROR_TABLES)
     notes = [] if not bold else ["Bold: best row."] if alone else ["Bold: best of a model's rows."]
-    notes += _notes(views, rows, name, origin=origin, varied=varied, marked=bool(marks))
+    notes += _notes(views, rows, name, origin=origin, marked=bool(marks))
+    notes += _cell_notes(views, name, cells, varied)
     if left_out:
         notes.append(f"{left_out} rows of models without a DPO variant are left out; csv and json have them.")
     table = _table(TITLES[name], columns, shown)
@@ -199,7 +242,7 @@ def _arranged(views: Views, name: str, *, origin: str) -> Table:
 
 
 def _arranged_versus(views: Views, name: str) -> Table:
-    """Two lines a cell, ours and the paper's; † where the printed value is outside our interval."""
+    """Two lines a cell, ours and the paper's; † where the two differ by more than both errors explain."""
     cells: dict[tuple[Any, ...], dict[str, Row]] = {}
     for row in views.rows("versus_paper"):
         if row["paper_table"] == f"table_{name}":
@@ -219,7 +262,7 @@ def _arranged_versus(views: Views, name: str) -> Table:
         above = (named["language"], named["model"])
         for source in ("ours", "published"):
             for x, metric in enumerate(metrics.values(), start=len(keys) + 1):
-                if source == "published" and metric in found and found[metric]["published_inside"] is False:
+                if source == "published" and metric in found and found[metric]["compatible"] is False:
                     marks[len(rows), x] = "†"
             head = [named[key] if source == "ours" else "" for key in keys]
             values = [found[metric][source] if metric in found else None for metric in metrics.values()]
@@ -228,10 +271,23 @@ def _arranged_versus(views: Views, name: str) -> Table:
         f"{TITLES[name]}: ours and the paper's",
         (*keys, "source", *metrics),
         rows,
-        notes=("†: the printed value lies outside our 95 % interval.",) if marks else (),
+        notes=tuple(_versus_notes(views, name, cells, marked=bool(marks))),
         marks=marks,
         groups=frozenset(groups),
     )
+
+
+def _versus_notes(
+    views: Views, name: str, cells: Mapping[tuple[Any, ...], Mapping[str, Row]], *, marked: bool
+) -> Iterator[str]:
+    found = [row for metrics in cells.values() for row in metrics.values() if row["ours"] is not None]
+    if marked:
+        yield "†: the 95 % interval of the difference, with the printed value as a measured one, excludes 0."
+    if any(row["same_judge"] is False for row in found):
+        yield "Another judge than the paper's is another instrument: a difference may be the judge's."
+    if name in ERROR_TABLES:
+        (reading,) = views.asked("loops_reading")
+        yield f"Loops: {reading['loops']} ({LOOPS[reading['loops']]}); csv and json have the literal reading beside it."
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Row]) -> Table:
@@ -292,9 +348,7 @@ def _slips(
     }
 
 
-def _notes(
-    views: Views, rows: Sequence[Row], name: str, *, origin: str, varied: set[str], marked: bool
-) -> Iterator[str]:
+def _notes(views: Views, rows: Sequence[Row], name: str, *, origin: str, marked: bool) -> Iterator[str]:
     if not rows:
         yield "No rows yet."
         return
@@ -302,12 +356,8 @@ def _notes(
         yield "†: see the slips."
     elif marked:
         against = "the same without DPO" if name in _DPO_TABLES else "zero-shot"
-        how = (
-            "McNemar's exact test, Holm-corrected over the table, p < 0.05"
-            if name in ERROR_TABLES
-            else "the 95 % interval of the paired difference excludes 0"
-        )
-        yield f"*: differs from {against} ({how})."
+        test = "McNemar's exact test" if name in ERROR_TABLES else "paired t test"
+        yield f"*: differs from {against} ({test}, Holm-corrected over the table, p < 0.05)."
     if origin == "published":
         yield "The paper's own cells" + (", avg recomputed from the five aspects." if name in SCORE_TABLES else ".")
         for slip in views.rows("published_audit"):
@@ -320,9 +370,34 @@ def _notes(
         judges = sorted({row["judge"] for row in rows if row["judge"]})
         readings = sorted({row["reading"] for row in rows if row["reading"]})
         yield f"Judge: {', '.join(judges)}; reading: {', '.join(readings)}." if judges else "Not judged: icl judge."
-    for column, label in (("quantization", "GGUF type"), ("settings_id", "settings")):
-        if column not in varied:
-            yield f"{label}: {str(rows[0][column])[: _ID_SHOWN if column == 'settings_id' else None]}."
+    if name in ERROR_TABLES:
+        (found,) = views.asked("loops_reading")
+        yield f"Loops: {found['loops']} ({LOOPS[found['loops']]})."
+
+
+def _shown_cells(views: Views, rows: Sequence[Row]) -> list[Row]:
+    """The cell behind each row, with its settings in words and the number of others that qualify."""
+    by_key = {tuple(cell[key] for key in _KEYS): cell for cell in views.asked("shown_cells")}
+    keys = [(row.get("language", "en"), row["model"], row["method"], row.get("dpo", False)) for row in rows]
+    return [by_key[key] for key in keys]
+
+
+def _cell_notes(views: Views, name: str, cells: Sequence[Row], varied: Sequence[str]) -> Iterator[str]:
+    """Which cells are shown, how many others qualify, and which comparisons carry no mark."""
+    if not cells:
+        return
+    labels = {"dataset": "Queries", "quantization": "GGUF type", "settings": "Settings"}
+    alike = [f"{label}: {cells[0][column]}." for column, label in labels.items() if column not in varied]
+    if alike:
+        yield " ".join(alike)
+    if others := sum(cell["n_others"] for cell in cells):
+        yield f"{others} other cells qualify; --dataset, --quantization or --settings shows them."
+    against = "dpo" if name in _DPO_TABLES else "method"
+    shown = {tuple(cell[key] for key in _KEYS) for cell in cells}
+    for pair in views.asked("unlike_pairs"):
+        if pair["differs_in"] == against and tuple(pair[key] for key in _KEYS) in shown:
+            what = "DPO" if against == "dpo" else pair["a"]
+            yield f"No mark for {pair['model']} {pair['method']} against {what}: {pair['unlike']}."
 
 
 def _sentences(rows: Sequence[Row], origin: str) -> Table:

@@ -12,11 +12,13 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from icl_local import resources
 from icl_local.store import Store
 from icl_local.store.database import query
+from tests import reference
 from tests.store.rows import error_row, response
 
 Rows = list[tuple[str, dict[str, object]]]
@@ -221,3 +223,81 @@ def test_rows_of_an_earlier_detector_are_not_pooled(tmp_path: Path) -> None:
         later = [("critical_errors", error_row(f"r{i}", "infinite_loop", version="2")) for i in range(1, 3)]
         target.put(later)
     assert query(db, "select n_errors, n from error_rates where error = 'infinite_loop'").rows == [(0, 2)]
+
+
+def test_printed_means_are_measured_quantities(study: Path) -> None:
+    found = query(
+        study,
+        "select p.ours, p.published, p.difference_low, p.difference_high, p.published_se, m.sd, m.se, m.df, p.metric "
+        "from versus_paper as p join score_means as m on m.model = p.model and m.method = p.method "
+        "and m.language = p.language and m.dpo = p.dpo and m.metric = p.metric and m.judge = p.judge "
+        "and m.reading = p.reading and m.in_paper_tables and m.n = p.n where p.n >= 30",
+    ).rows
+    assert len(found) > 100
+    for ours, printed, low, high, printed_se, sd, se, df, metric in found:
+        variance = sd**2 / (200 if metric == "safety" else 800) + 0.01**2 / 12
+        assert printed_se == pytest.approx(variance**0.5, abs=1e-9)
+        half = stats.t.ppf(0.975, df) * (se**2 + variance) ** 0.5
+        assert (low, high) == (
+            pytest.approx(ours - printed - half, abs=1e-6),
+            pytest.approx(ours - printed + half, abs=1e-6),
+        )
+
+
+def test_printed_rates_are_compared_by_newcombes_interval(study: Path) -> None:
+    found = query(
+        study,
+        "select ours, published, n, difference_low, difference_high from versus_paper "
+        "where metric in ('infinite_loop', 'unintended_code') and ours is not null",
+    ).rows
+    assert len(found) == 70
+    for ours, printed, n, low, high in found:
+        expected = confint_proportions_2indep(
+            round(ours * n / 100), n, round(10 * printed), 1000, method="newcomb", compare="diff"
+        )
+        assert (low, high) == (
+            pytest.approx(100 * expected[0], abs=1e-6),
+            pytest.approx(100 * expected[1], abs=1e-6),
+        )
+
+
+def test_length_effect_is_ols_with_a_dummy_per_cell_clustered_by_query(tmp_path: Path) -> None:
+    random = np.random.default_rng(6)
+    frame = pd.DataFrame(
+        [
+            {
+                "cell": method,
+                "query": i,
+                "text": "x" * int(random.integers(20, 900)),
+                "score": float(random.integers(1, 6)),
+            }
+            for method in ("zero-shot", "urial")
+            for i in range(30)
+        ]
+    )
+    parts = [
+        [
+            (table, {**values, "text": row["text"]} if table == "responses" else values)
+            for table, values in answered(
+                f"{row['cell']}{row['query']}", f"q{row['query']}", row["cell"], scores={"t1": row["score"]}
+            )
+        ]
+        for row in frame.to_dict("records")
+    ]
+    db = filled(tmp_path / "x.duckdb", *parts)
+    design = pd.get_dummies(frame["cell"]).astype(float).assign(x=frame["text"].str.len() / 1000)
+    fitted = sm.OLS(frame["score"], design).fit(cov_type="cluster", cov_kwds={"groups": frame["query"]})
+    found = query(db, "select slope_per_1000_characters, slope_se from length_effect where metric = 'depth'").rows
+    assert found == [(pytest.approx(fitted.params["x"], abs=1e-9), pytest.approx(fitted.bse["x"], abs=1e-9))]
+
+
+@pytest.mark.parametrize("name", ["study", "complicated"])
+def test_holm_is_statsmodels_over_all_metrics_of_a_table(name: str, request: pytest.FixtureRequest) -> None:
+    found = reference.view(request.getfixturevalue(name), "paired_differences")
+    found = found[found["p"].notna() & found["unlike"].isna()]
+    families = found.groupby(["family", "judge", "template", "reading"])
+    assert {"table_1", "table_2", "table_3", "model", "language"} <= set(found["family"])
+    for _, family in families:
+        corrected = multipletests(family["p"], method="holm")[1]
+        assert (np.abs(family["p_holm"] - corrected) < 1e-9).all()
+        assert (family["n_tests"] == len(family)).all()

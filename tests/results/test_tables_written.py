@@ -76,12 +76,12 @@ def test_published_needs_no_database_and_names_the_slips(tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
-def test_versus_paper_marks_printed_values_outside_our_interval(complicated: Path) -> None:
+def test_versus_paper_marks_differences_beyond_both_errors(complicated: Path) -> None:
     with paper_tables.opened(complicated) as views:
         table = paper_tables.build(views, "1", versus=True)
         outside = [
             row for row in views.rows("versus_paper")
-            if row["paper_table"] == "table_1" and row["published_inside"] is False
+            if row["paper_table"] == "table_1" and row["compatible"] is False
         ]  # fmt: skip
     assert len(table.rows) == 24
     assert len(table.marks) == len(outside) > 0

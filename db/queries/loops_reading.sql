@@ -1,0 +1,1 @@
+select main.loops_reading() as loops
