@@ -1,91 +1,91 @@
-"""The exception tree. Every error a user can meet says what is wrong and what to do next, in one line.
+"""The exceptions of this package. Each message says in one line what is wrong and what to do next.
 
 IclError
-├── ConfigError        an option, a registry entry or a study file that cannot be used
-│   └── UnknownName    a model, method, language or study that nobody defined
-├── InputError         a file of queries, outputs, judgments or prompts that cannot be read
-├── ModelError         a GGUF file that is not one, is damaged, or lacks what the task needs
-│   └── EngineError    llama.cpp refused, aborted or died
-├── HubError           a download that failed, is gated, or does not match its checksum
+├── ConfigError        an invalid option, registry entry or study file
+│   └── UnknownName    an undefined model, method, language or study
+├── InputError         an unreadable file of queries, outputs, judgments or prompts
+├── ModelError         a GGUF file that is invalid, damaged, or unsuitable for the task
+│   └── EngineError    llama.cpp refused the model or the batch, or its process ended
+├── HubError           a download that failed, is gated, or has a wrong checksum
 ├── StoreError         a database or spool that cannot be opened, written or upgraded
 │   ├── StoreLocked    another process holds the database
-│   └── DiskFull       no space is left; what was acknowledged is kept
-├── ApiError           an OpenAI-compatible server that cannot go on (key, quota, model, cost limit)
-├── JudgeError         the judge cannot go on (key, quota, cost limit)
-├── TrainingError      a DPO run that cannot start or go on
-├── ConversionError    a checkpoint that cannot be converted, or failed its parity gate
-├── TranslationError   a translation engine that cannot start or go on
-├── ClusterError       a Ray cluster that cannot be reached or lost every worker
+│   └── DiskFull       no space is left; stored rows are kept
+├── ApiError           a server that cannot continue (key, quota, model, cost limit)
+├── JudgeError         a judge that cannot continue
+├── TrainingError      a DPO run that cannot start or continue
+├── ConversionError    a failed conversion, or a failed parity gate
+├── TranslationError   a translation engine that cannot start or continue
+├── ClusterError       a Ray cluster that cannot be reached or has no worker left
 └── MissingExtra       an optional dependency that is not installed
 """
 
 
 class IclError(Exception):
-    """Base of every error this package raises on purpose; the command line prints it on one line and exits 1."""
+    """Base of all expected errors; the command line prints the message on one line and exits with status 1."""
 
 
 class ConfigError(IclError):
-    """An option, a registry entry or a study file that cannot be used."""
+    """An option, a registry entry or a study file is invalid."""
 
 
 class UnknownName(ConfigError):
-    """A model, method, language or study that nobody defined."""
+    """A model, method, language or study is not defined."""
 
 
 class InputError(IclError):
-    """A file of queries, outputs, judgments or prompts that cannot be read; file and line are named."""
+    """A file of queries, outputs, judgments or prompts cannot be read; the message names file and line."""
 
 
 class ModelError(IclError):
-    """A GGUF file that is not one, is damaged, or lacks what the task needs."""
+    """A GGUF file is invalid, damaged, or unsuitable for the task."""
 
 
 class EngineError(ModelError):
-    """llama.cpp refused the model or the batch, aborted, or its process died."""
+    """llama.cpp refused the model or the batch, or its process ended."""
 
 
 class HubError(IclError):
-    """A download that failed, is gated, or does not match its checksum."""
+    """A download failed, is gated, or has a wrong checksum."""
 
 
 class StoreError(IclError):
-    """A database or spool that cannot be opened, written or upgraded."""
+    """A database or spool cannot be opened, written or upgraded."""
 
 
 class StoreLocked(StoreError):
-    """Another process holds the database; the spool keeps what was made."""
+    """Another process holds the database; rows are kept in the spool."""
 
 
 class DiskFull(StoreError):
-    """No space is left on the device; everything acknowledged is kept."""
+    """No space is left on the device; stored rows are kept."""
 
 
 class ApiError(IclError):
-    """An OpenAI-compatible server that cannot go on: no key, no quota, no such model, no answer, or the cost limit."""
+    """An OpenAI-compatible server cannot continue: no key, no quota, no such model, no reply, or the cost limit."""
 
 
 class JudgeError(IclError):
-    """The judge cannot go on: no key, no quota, or the cost limit is reached."""
+    """A judge cannot continue, or another process uses the same judge."""
 
 
 class TrainingError(IclError):
-    """A DPO run that cannot start or go on."""
+    """A DPO run cannot start or continue."""
 
 
 class ConversionError(IclError):
-    """A checkpoint that cannot be converted, or a file that failed its parity gate."""
+    """A checkpoint cannot be converted, or a file failed its parity gate."""
 
 
 class TranslationError(IclError):
-    """A translation engine that cannot start or go on."""
+    """A translation engine cannot start or continue."""
 
 
 class ClusterError(IclError):
-    """A Ray cluster that cannot be reached, or that lost every worker."""
+    """A Ray cluster cannot be reached, or has no worker left."""
 
 
 class MissingExtra(IclError):
-    """An optional dependency is not installed; the message holds the pip command."""
+    """An optional dependency is not installed; the message contains the pip command."""
 
     def __init__(self, extra: str, package: str) -> None:
         super().__init__(f"{package} is not installed; run: pip install 'icl-local[{extra}]'")

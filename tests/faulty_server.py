@@ -250,16 +250,16 @@ class FaultyServer:
             case "429_long":
                 return 429, error("Rate limit reached", code="rate_limit_exceeded"), {"retry-after": "3600"}
             case "quota":
-                told = "You exceeded your current quota, please check your plan and billing details."
-                return 429, error(told, code="insufficient_quota", kind="insufficient_quota"), {}
+                message = "You exceeded your current quota, please check your plan and billing details."
+                return 429, error(message, code="insufficient_quota", kind="insufficient_quota"), {}
             case "401":
-                told = f"Incorrect API key provided: {headers.get('authorization', '').removeprefix('Bearer ')}."
-                return 401, error(told, code="invalid_api_key", kind="invalid_request_error"), {}
+                message = f"Incorrect API key provided: {headers.get('authorization', '').removeprefix('Bearer ')}."
+                return 401, error(message, code="invalid_api_key", kind="invalid_request_error"), {}
             case "404":
                 return 404, error(f"The model `{MODEL}` does not exist", code="model_not_found"), {}
             case "400":
-                told = "This model's maximum context length is 8192 tokens, your messages have 9000."
-                return 400, error(told, code="context_length_exceeded", param="messages"), {}
+                message = "This model's maximum context length is 8192 tokens, your messages have 9000."
+                return 400, error(message, code="context_length_exceeded", param="messages"), {}
             case "400_policy":
                 return 400, error("The prompt triggered the content management policy", code="content_filter"), {}
             case "echo_key":
@@ -271,8 +271,8 @@ class FaultyServer:
                     {},
                 )
             case "no_max_tokens":
-                told = "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
-                return 400, error(told, code="unsupported_parameter", param="max_tokens"), {}
+                message = "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
+                return 400, error(message, code="unsupported_parameter", param="max_tokens"), {}
             case "no_temperature":
                 return 400, error("'temperature' does not support 0.0 with this model.", param="temperature"), {}
             case _:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -154,15 +153,12 @@ def only_one(path: Path, judge_id: str) -> Iterator[None]:
     """Keep out a second process that judges the same database with the same judge. Raises JudgeError if one runs."""
     folder = store.spool_folder(path)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle = os.open(folder / f"judge-{judge_id}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
+    with (folder / f"judge-{judge_id}.lock").open("a") as file:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise JudgeError(f"another process judges {path} with this judge; wait for it") from None
         yield
-    finally:
-        os.close(handle)
 
 
 def in_words(statuses: Mapping[str, int]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from icl_local.engine import EngineOptions, OpenWorker
 from icl_local.openai_client import Budget, ServerAddress
@@ -36,23 +37,18 @@ def translate_queries(
     source: str = "en",
     dataset: str | None = None,
     limit: int | None = None,
-    concurrency: int | None = None,
     max_cost: float | None = None,
-    prices: str | Path | None = None,
-    parallel: int | None = None,
-    gpu_layers: int | None = None,
-    threads: int | None = None,
     cluster: str | None = None,
     worker_cpus: int | None = None,
     prompt_dir: str | Path | None = None,
     on_progress: Callable[[TranslateProgress], None] = lambda progress: None,
-    on_download: OnBytes | None = None,
+    **settings: Any,
 ) -> TranslateResult:
     """Translate the ``queries`` from language ``source`` into each language of ``to`` with each ``engine``.
 
     ``engine``: opus[:FOLDER], openai:MODEL[@URL] or local:GGUF. ``queries``: a file, samples or just-eval. ``max_cost``
-    (USD) is for all engines together, ``prices`` a price table. Existing candidates are kept; after an error the same
-    call continues. Raises ConfigError, InputError, UnknownName, and the engines' own errors.
+    (USD) is for all engines together; ``settings`` are those of ``open_engine``. Existing candidates are kept; after an
+    error the same call continues. Raises ConfigError, InputError, UnknownName, and the engines' own errors.
     """
     overlay = Path(prompt_dir) if prompt_dir else None
     budget = None if max_cost is None else Budget(max_cost)
@@ -66,12 +62,9 @@ def translate_queries(
                     source=source,
                     target=target,
                     overlay=overlay,
-                    concurrency=concurrency,
                     budget=budget,
-                    prices=prices,
-                    options=EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads),
                     open_worker=None if nodes is None else nodes.worker,
-                    on_download=on_download,
+                    **settings,
                 )
                 runs.append(
                     translate_missing(path, opened, sources, language=target, overlay=overlay, on_progress=on_progress)
@@ -88,9 +81,9 @@ def open_engine(
     concurrency: int | None = None,
     budget: Budget | None = None,
     prices: str | Path | None = None,
-    options: EngineOptions | None = None,
     open_worker: OpenWorker | None = None,
     on_download: OnBytes | None = None,
+    **engine: Any,
 ) -> Engine:
     """Open the engine called ``name`` for ``source`` into ``target``; the other arguments are each for one kind.
 
@@ -99,11 +92,11 @@ def open_engine(
     """
     kind, _, place = name.partition(":")
     if kind == "opus":
-        threads = None if options is None else options.threads
+        threads = engine.get("threads")
         return OpusEngine(place or REPOSITORY, source=source, target=target, threads=threads, on_download=on_download)
     prompt = TranslationPrompt(source=source, target=target, overlay=overlay)
     if kind == "local" and place:
         model = registry.resolve(place, method_kind="chat", on_progress=on_download)
-        return LocalEngine(model, prompt, options=options, open_worker=open_worker)
+        return LocalEngine(model, prompt, options=EngineOptions(**engine), open_worker=open_worker)
     address = ServerAddress.parse(name, option="--engine", others=", opus, opus:FOLDER or local:FILE.gguf")
     return ApiEngine(address.open(prices=prices, budget=budget, concurrency=concurrency), prompt)

@@ -1,4 +1,4 @@
-"""API judges against a server that misbehaves: every judgment ends in a score or a told status, none is made twice."""
+"""API judges against a server that misbehaves: every judgment ends in a score or a status, none is made twice."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_usage_model_and_fingerprint_are_kept(tmp_path):
     assert row[5] == pytest.approx((row[3] * 2.0 + row[4] * 8.0) / 1e6)
 
 
-def test_every_judgment_ends_in_a_score_or_a_told_status(tmp_path):
+def test_every_judgment_ends_in_a_score_or_a_status(tmp_path):
     path = database(tmp_path / "t.duckdb", response_rows(100))
     with FaultyServer(mix=FAULTS, seed=3) as server:
         for _ in range(2):
@@ -194,12 +194,12 @@ def test_a_used_up_limit_pauses_until_its_reset(pauses):
 
 
 @pytest.mark.parametrize(
-    "fault, told",
+    "fault, message",
     [("quota", "add credit"), ("401", "OPENAI_API_KEY"), ("404", "check model"), ("429_long", "wait 3600 s")],
 )
-def test_what_cannot_go_on_stops_with_one_line(fault, told):
+def test_a_server_that_cannot_continue_stops_the_run_with_one_line(fault, message):
     with FaultyServer(script=[fault]) as server:
-        with pytest.raises(ApiError, match=told) as error:
+        with pytest.raises(ApiError, match=message) as error:
             ask(server, 20)
         assert server.actions == {fault: 1}
     assert "\n" not in str(error.value)
@@ -231,7 +231,7 @@ def test_quota_in_the_middle_keeps_what_was_made(tmp_path):
         assert judge_all(path, server).statuses == {"ok": 3}
 
 
-def test_a_server_that_is_not_there_is_told(tmp_path):
+def test_an_absent_server_is_reported(tmp_path):
     with FaultyServer() as server:
         gone = client(server, max_attempts=2)
     with pytest.raises(ApiError, match=r"no answer from http://127\.0\.0\.1"):
@@ -239,7 +239,7 @@ def test_a_server_that_is_not_there_is_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "url, told",
+    "url, message",
     [
         (None, "OPENAI_API_KEY is not set"),
         ("http://[::1", "is not a URL"),
@@ -247,8 +247,8 @@ def test_a_server_that_is_not_there_is_told(tmp_path):
         ("localhost:8080", "must be a plain URL"),
     ],
 )
-def test_a_key_or_url_that_cannot_work_is_told(url, told):
-    with pytest.raises(ApiError, match=told):
+def test_an_unusable_key_or_url_is_reported(url, message):
+    with pytest.raises(ApiError, match=message):
         ApiClient("gpt-6-luna", base_url=url)
 
 
@@ -275,16 +275,16 @@ def test_parameters_a_server_refuses_are_left_out_and_that_is_recorded(tmp_path)
 def test_a_key_appears_nowhere(tmp_path, caplog):
     path = database(tmp_path / "t.duckdb", response_rows(3))
     caplog.set_level(logging.DEBUG)
-    told = []
+    messages = []
     with FaultyServer(script=["echo_key", "echo_key", "401"]) as server:
         url = server.url.replace("://", "://user:pass-word-1@")
         judge = ApiJudge(client(server, base_url=url))
         with pytest.raises(ApiError) as error:
             judge_missing(path, judge, Scope(Templates()))
-        told.append(str(error.value))
+        messages.append(str(error.value))
         judge_missing(path, judge, Scope(Templates()))
     everything = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
-    everything += (caplog.text + "".join(told)).encode()
+    everything += (caplog.text + "".join(messages)).encode()
     assert b"headers were" in everything
     for secret in (KEY, "pass-word-1", "0123456789abcdef"):
         assert secret.encode() not in everything

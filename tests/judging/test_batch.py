@@ -77,8 +77,8 @@ def test_an_expired_batch_gives_its_part_and_the_rest_is_missing_again(tmp_path)
         batch.collect(path, judge(server))
         assert statuses(path) == {"ok": 3, "http_error": 2, "rejected": 1, "parse_error": 1}
         assert submit(path, server).in_batches == 1  # the other of the two is judged at once
-    told = store.query(path, "select error from judgments where status = 'http_error'").rows
-    assert any("expired" in error for (error,) in told)
+    errors = store.query(path, "select error from judgments where status = 'http_error'").rows
+    assert any("expired" in error for (error,) in errors)
 
 
 def test_a_batch_costs_its_share_of_the_price(tmp_path):
@@ -154,7 +154,7 @@ def test_a_server_without_an_answer_gets_no_batch(tmp_path):
         assert server.batches == {}
 
 
-def test_a_refused_upload_is_told(tmp_path):
+def test_a_refused_upload_is_reported(tmp_path):
     path = database(tmp_path / "t.duckdb", response_rows(3))
     with FaultyServer() as server:
         server._batch_api = lambda *args: (403, b'{"error": {"message": "no batches for this key", "code": null}}')

@@ -59,7 +59,7 @@ def test_filters_choose_what_is_judged(path, monkeypatch):
     assert found == [("en", 1), ("es", 2)]
 
 
-def test_plan_tells_what_is_missing_and_its_price_and_asks_nobody(path, capsys):
+def test_plan_shows_what_is_missing_and_its_price_without_a_request(path, capsys):
     assert icl("--judge", "openai:gpt-6-luna", "--plan", "--format", "csv", "--db", str(path)) == 0
     out, err = capsys.readouterr()
     rows = list(csv.DictReader(io.StringIO(out)))
@@ -113,7 +113,7 @@ def test_a_batch_is_submitted_and_collected_by_two_commands(path, capsys, monkey
 
 
 @pytest.mark.parametrize(
-    "arguments, status, told",
+    "arguments, status, message",
     [
         (["--judge", "gpt-4"], 1, "--judge cannot be 'gpt-4'; write openai:MODEL"),
         (["--judge", "openai:gpt-6-luna"], 1, "OPENAI_API_KEY is not set"),
@@ -127,10 +127,10 @@ def test_a_batch_is_submitted_and_collected_by_two_commands(path, capsys, monkey
         ([], 2, "--judge"),
     ],
 )
-def test_told_errors_are_one_line(path, capsys, arguments, status, told):
+def test_expected_errors_are_one_line(path, capsys, arguments, status, message):
     assert icl(*arguments, "--db", str(path)) == status
     err = capsys.readouterr().err
-    assert told in " ".join(err.split())
+    assert message in " ".join(err.split())
     assert status == 2 or err.startswith("error: ")
 
 
@@ -152,7 +152,7 @@ def test_a_user_s_prices_come_first_and_hold_for_any_server(tmp_path):
 @pytest.mark.parametrize(
     "text", ["x =", '[models."m"]\ninput = 1\n', '[models."m"]\ninput = -1\noutput = 1\n', "a = 1"]
 )
-def test_a_price_table_that_is_none_is_told(tmp_path, text):
+def test_a_file_that_is_not_a_price_table_is_reported(tmp_path, text):
     file = tmp_path / "prices.toml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=r"prices\.toml"):

@@ -103,7 +103,7 @@ def test_a_judgment_goes_to_the_response_of_the_model_that_said_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "change, message",
     [
         ({"prompt": "something else"}, "no template fits"),
         ({"eval_config": None}, "no eval_config"),
@@ -111,8 +111,8 @@ def test_a_judgment_goes_to_the_response_of_the_model_that_said_it(tmp_path):
         ({"result": {"clarity": 5}}, "`result` is not a text"),
     ],
 )
-def test_a_file_that_is_none_is_refused_and_nothing_is_stored(path, change, told):
-    with pytest.raises(InputError, match=told):
+def test_a_file_without_judgments_is_refused_and_nothing_is_stored(path, change, message):
+    with pytest.raises(InputError, match=message):
         bring_in(path, [item(0, verdict(4, 3)), {**item(1, verdict(4, 3)), **change}])
     assert store.query(path, "select count(*) from responses").rows == [(0,)]
 

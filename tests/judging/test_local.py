@@ -92,7 +92,7 @@ def test_the_grammar_has_a_rule_for_each_place_of_the_schema():
     assert '"1" | "2" | "3" | "4" | "5"' in text
 
 
-def test_a_prompt_too_long_for_the_judge_is_rejected_and_told(tmp_path, tiny_gguf, short):
+def test_a_prompt_too_long_for_the_judge_is_rejected_with_a_reason(tmp_path, tiny_gguf, short):
     rows = response_rows(2)
     rows[-1][1]["text"] = "word " * 1000
     path = database(tmp_path / "t.duckdb", rows)
@@ -100,8 +100,8 @@ def test_a_prompt_too_long_for_the_judge_is_rejected_and_told(tmp_path, tiny_ggu
     progress = judge_missing(path, judge, Scope(short))
     assert progress.statuses["rejected"] == 1
     assert progress.missing == 0
-    told = store.query(path, "select error from judgments where status = 'rejected'").rows[0][0]
-    assert "too many for this judge's context" in told
+    reason = store.query(path, "select error from judgments where status = 'rejected'").rows[0][0]
+    assert "too many for this judge's context" in reason
 
 
 def test_the_embedded_judge_scores_responses(tmp_path):

@@ -29,14 +29,14 @@ truths = st.tuples(*[st.integers(1, 5)] * len(ASPECTS))
 
 @given(truths, st.lists(reasons, min_size=6, max_size=6), st.sampled_from([None, 0, 2]), st.booleans(), st.randoms())
 @settings(max_examples=200, deadline=None, derandomize=True)
-def test_every_well_formed_verdict_is_read_as_it_is(truth, told, indent, ascii_only, random):
-    entries = [(a, {"reason": r, "score": s}) for a, r, s in zip(ASPECTS, told, truth, strict=True)]
+def test_every_well_formed_verdict_is_read_as_it_is(truth, reasons, indent, ascii_only, random):
+    entries = [(a, {"reason": r, "score": s}) for a, r, s in zip(ASPECTS, reasons, truth, strict=True)]
     random.shuffle(entries)
     verdict = parse_verdict(json.dumps(dict(entries), indent=indent, ensure_ascii=ascii_only), ASPECTS)
     assert verdict.status == "ok"
     assert verdict.repairs == ()
     assert scores(verdict) == [float(score) for score in truth]
-    assert [aspect.reason for aspect in verdict.aspects] == told
+    assert [aspect.reason for aspect in verdict.aspects] == reasons
 
 
 # Each turns the text of a verdict into a damaged one without touching a digit, so whatever is read must be the truth.

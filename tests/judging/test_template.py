@@ -83,18 +83,18 @@ def test_a_user_s_text_replaces_the_built_in_one_also_for_one_language(tmp_path)
 
 
 @pytest.mark.parametrize(
-    "text, told",
+    "text, message",
     [
         ('${instruction} {"depth": {"reason": "", "score": ""}}', "${candidate}"),
         ('${candidate} {"depth": {"reason": "", "score": ""}}', "${instruction}"),
         ("${instruction} ${candidate}", "no JSON form"),
     ],
 )
-def test_a_text_that_cannot_work_is_refused_and_told(tmp_path, text, told):
+def test_an_unusable_text_is_refused_with_a_reason(tmp_path, text, message):
     (tmp_path / "judge.multi.txt").write_text(text)
     with pytest.raises(InputError) as error:
         get(overlay=tmp_path)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_an_aspect_that_is_named_otherwise_is_not_half_removed():
@@ -103,7 +103,7 @@ def test_an_aspect_that_is_named_otherwise_is_not_half_removed():
         without_aspect(text, "Language Consistency")
 
 
-def test_unknown_variants_and_sources_are_told():
+def test_unknown_variants_and_sources_are_reported():
     with pytest.raises(ConfigError, match="rubric-first"):
         open_templates("rubric-last")
     with pytest.raises(ConfigError, match="just-eval=PATH"):
@@ -143,7 +143,7 @@ def test_the_peer_s_text_is_recovered_from_its_judgments(tmp_path):
         just_eval_templates(file)
 
 
-def test_a_split_without_a_peer_text_is_told(tmp_path):
+def test_a_split_without_a_peer_text_is_reported(tmp_path):
     file = tmp_path / "judged.json"
     text = '## Query:\n${instruction}\n## Output:\n${candidate}\n## Evaluate\n{"depth": {"reason": "", "score": ""}}'
     file.write_text(json.dumps([{"input": "q", "output_cand": "o", "prompt": Template("p", text).fill("q", "o")}]))

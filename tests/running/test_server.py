@@ -185,7 +185,7 @@ def test_the_command_says_what_the_server_is(tmp_path: Path, capsys: pytest.Capt
     assert "ollama" in capsys.readouterr().err
 
 
-def test_wrong_specs_and_absent_models_are_told() -> None:
+def test_wrong_addresses_and_absent_models_are_reported() -> None:
     with pytest.raises(ConfigError, match="openai:MODEL@URL"):
         open_server("ollama:m")
     with serving("vllm", models=("a", "b")) as (url, _), pytest.raises(ApiError, match="only a, b"):

@@ -195,7 +195,7 @@ def test_a_file_with_semicolons_as_some_spreadsheets_save_it_is_read(db: Path, t
 
 
 @pytest.mark.parametrize(
-    "change,told",
+    "change,message",
     [
         ({"decision": "perhaps"}, "'perhaps' is not a decision"),
         ({"id": "77"}, "no candidates of query '77'"),
@@ -203,15 +203,13 @@ def test_a_file_with_semicolons_as_some_spreadsheets_save_it_is_read(db: Path, t
         ({"text": None}, "has no text"),
     ],
 )
-def test_a_file_that_cannot_be_meant_changes_nothing(
-    db: Path, tmp_path: Path, change: dict[str, str], told: str
-) -> None:
+def test_a_faulty_file_changes_nothing(db: Path, tmp_path: Path, change: dict[str, str], message: str) -> None:
     out = tmp_path / "review.jsonl"
     sheet.write_sheet(db, out, language="es")
     lines = [{**line, "decision": "ok"} for line in read(out)]
     lines[2].update(change)
     write(out, [{name: value for name, value in line.items() if value is not None} for line in lines])
-    with pytest.raises(InputError, match=rf"review\.jsonl:3: .*{told}"):
+    with pytest.raises(InputError, match=rf"review\.jsonl:3: .*{message}"):
         sheet.read_sheet(db, out, reviewer="ana")
     assert query(db, "select count(*) from raw.reviews").rows == [(0,)]
 

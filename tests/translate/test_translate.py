@@ -34,7 +34,7 @@ from tests.tiny_marian import build_tiny_marian
 
 @dataclass
 class Fake:
-    """An engine that says what it is told to, and counts what it was asked."""
+    """An engine with fixed replies that counts the texts it gets."""
 
     replies: dict[str, str] = field(default_factory=dict)
     fail: frozenset[str] = frozenset()
@@ -167,7 +167,7 @@ def test_opus_keeps_code_lists_and_placeholders_and_is_stored(marian: Path, tmp_
         f"opus:{marian.parent}/opus-mt-{{source}}-{{target}}",
         source="en",
         target="es",
-        options=EngineOptions(threads=1),
+        threads=1,
     )
     db = tmp_path / "t.duckdb"
     assert translate_missing(db, engine, [source], language="es").made == 1
@@ -199,7 +199,7 @@ def test_a_model_of_several_targets_needs_one_that_it_has(tmp_path: Path) -> Non
     assert engine.settings["target_code"] == "por"
 
 
-def test_what_is_no_marian_model_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_folder_without_a_marian_model_is_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(TranslationError, match=r"holds no model\.safetensors"):
         OpusEngine(str(tmp_path), source="en", target="es")
     with pytest.raises(ConfigError, match="neither a folder nor an owner/name"):

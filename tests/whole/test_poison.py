@@ -100,8 +100,8 @@ def test_what_was_said_is_still_shown(poisoned: Path, kind: str) -> None:
     (shown,) = json.loads(call("show", kind, "--format", "json", "--db", poisoned).stdout)
     assert shown["text"] == POISON[kind].replace("\0", "\N{REPLACEMENT CHARACTER}")
     visible = re.findall(r"[A-Za-z]{5,}", POISON[kind])
-    told = re.sub(r"[\s│]+", "", call("show", kind, "--db", poisoned).stdout)
-    assert [word for word in visible if word not in told] == []
+    shown = re.sub(r"[\s│]+", "", call("show", kind, "--db", poisoned).stdout)
+    assert [word for word in visible if word not in shown] == []
 
 
 def cells(text: str) -> list[str]:

@@ -31,10 +31,10 @@ def test_llama_cpp_s_process_is_given_no_key(tiny_gguf: Path, monkeypatch: pytes
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("ICL_TRUST_MARK", "kept")
     with Worker(tiny_gguf, EngineOptions(parallel=1)) as worker:
-        told = Path(f"/proc/{worker.pid}/environ").read_bytes() + Path(f"/proc/{worker.pid}/cmdline").read_bytes()
+        exposed = Path(f"/proc/{worker.pid}/environ").read_bytes() + Path(f"/proc/{worker.pid}/cmdline").read_bytes()
         assert list(worker.generate([Request("a", "Say it", 4)]))
-    assert b"ICL_TRUST_MARK=kept" in told
-    assert [name for name, value in KEYS.items() if value.encode() in told] == []
+    assert b"ICL_TRUST_MARK=kept" in exposed
+    assert [name for name, value in KEYS.items() if value.encode() in exposed] == []
 
 
 @processes
