@@ -1,4 +1,4 @@
-"""Deterministic keys: what a row is, by intent, and nothing about when or where it was made.
+"""Deterministic keys of rows, from what a row is by intent, not from when or where it was made.
 
 A key is the first 32 hex digits of a SHA-256 over canonical JSON (sorted keys, no spaces, UTF-8). Lone
 surrogates are hashed as their escape, so every Python string has a key.
@@ -15,18 +15,18 @@ _CHUNK = 1 << 20
 
 
 def key_of(**parts: object) -> str:
-    """32 hex digits over the named parts; the order of the names does not matter, their values do."""
+    """Return 32 hex digits over the named parts; the order of the names does not matter."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:32]
 
 
 def sha256_text(text: str) -> str:
-    """64 hex digits over the UTF-8 of ``text`` (lone surrogates kept as their three bytes)."""
+    """Return 64 hex digits over the UTF-8 of ``text`` (lone surrogates kept as their three bytes)."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
-    """64 hex digits over a file's bytes, read in 1 MiB chunks."""
+    """Return 64 hex digits over a file's bytes, read in 1 MiB chunks."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
@@ -35,14 +35,14 @@ def sha256_file(path: Path) -> str:
 
 
 def settings_key(settings: Mapping[str, object]) -> str:
-    """settings_id: decoding settings that change the text (penalty and its rule, token limit, KV type, back end)."""
+    """Return the settings_id of decoding settings that change the text (penalty, limit, KV type, back end)."""
     return key_of(kind="settings", **settings)
 
 
 def response_key(
     *, weights: str, prompt_sha256: str, dataset: str, query_id: str, settings: Mapping[str, object], stops: list[str]
 ) -> str:
-    """response_id: weights (sha256 of the GGUF file), full prompt, query, settings and stop strings."""
+    """Return the response_id for weights (sha256 of the GGUF file), full prompt, query, settings and stop strings."""
     return key_of(
         kind="response",
         weights=weights,
@@ -64,10 +64,10 @@ def cell_key(*, weights: str, recipe: str, dataset: str, language: str, settings
 
 
 def imported_response_key(*, source: str, model: str, query_id: str, instruction: str, text: str) -> str:
-    """response_id of a text some other tool made: where it came from, its model, its query and itself."""
+    """Return the response_id of another tool's text for its source, model, query and text."""
     return key_of(kind="imported", source=source, model=model, query=query_id, instruction=instruction, text=text)
 
 
 def judgment_key(*, response_id: str, judge_id: str, template_sha256: str, repeat: int) -> str:
-    """judgment_id: one verdict of one judge with one template on one response; ``repeat`` counts from 0."""
+    """Return the judgment_id for response, judge and template; ``repeat`` counts from 0."""
     return key_of(kind="judgment", response=response_id, judge=judge_id, template=template_sha256, repeat=repeat)

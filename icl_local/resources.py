@@ -1,6 +1,6 @@
-"""The one reader of installed data files: prompts/, models/, db/ and scripts/contenders/, installed as packages.
+"""Reader of the installed data files: prompts/, models/, db/ and scripts/contenders/, installed as packages.
 
-User folders come first where a caller passes them, so a file of the same name replaces the built-in one.
+A file in a user's folder replaces the built-in file of the same name.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from pathlib import Path
 
 
 def read_text(folder: str, name: str, *, overlay: Path | None = None) -> str:
-    """Text of the data file ``name`` (may hold ``/``) in ``folder`` (prompts, models or db), UTF-8.
+    """Return the text of the data file ``name`` (may hold ``/``) in ``folder`` (prompts, models or db), UTF-8.
 
-    ``overlay`` is a user's folder that is looked at first. Raises FileNotFoundError where neither has it.
+    ``overlay`` is a user's folder that is searched first. Raises FileNotFoundError if neither has it.
     """
     if overlay is not None and (overlay / name).is_file():
         return (overlay / name).read_text(encoding="utf-8")
@@ -26,7 +26,7 @@ def path(folder: str, name: str) -> Path:
 
 
 def names(folder: str, under: str = "", *, suffix: str = "", overlay: Path | None = None) -> list[str]:
-    """Sorted file names directly in ``folder``/``under`` that end in ``suffix``, a user's overlay joined in."""
+    """Return the sorted names of files in ``folder``/``under`` and the user's overlay that end in ``suffix``."""
     found: set[str] = set()
     root = resources.files(f"icl_local.{folder}").joinpath(under) if under else resources.files(f"icl_local.{folder}")
     entries: Iterable[str] = (entry.name for entry in root.iterdir() if entry.is_file()) if root.is_dir() else ()

@@ -25,7 +25,7 @@ def command(names: tuple[str, ...], folder: Path, published: bool, judge: str | 
     """
     from icl_local.results import figures, paper_tables
 
-    with paper_tables.opened(db, origin="published" if published else "ours", judge=judge) as views:
+    with paper_tables.open_views(db, origin="published" if published else "ours", judge=judge) as views:
         written = figures.save(views, folder, names=names or NAMES)
     for path in written:
         click.echo(path)

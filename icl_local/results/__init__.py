@@ -1,4 +1,4 @@
-"""What a reader sees: the paper's tables and figures, the report, answers side by side.
+"""Results for readers: the paper's tables and figures, the report, answers side by side.
 
 Every number comes from a SQL view.
 """

@@ -13,7 +13,7 @@ from icl_local.exceptions import ConfigError
 
 @dataclass(frozen=True)
 class Answer:
-    """One stored response. ``prompt`` is the whole text the model got; None where another tool made the response."""
+    """One stored response. ``prompt`` is the whole prompt; None if another tool made the response."""
 
     model: str
     quantization: str
@@ -33,7 +33,7 @@ class Answer:
 
     @property
     def subtitle(self) -> str:
-        """How it ended, its length in tokens, its critical errors."""
+        """Finish reason, length in tokens, critical errors."""
         tokens = "" if self.new_tokens is None else f"{self.new_tokens} tokens"
         return " · ".join(part for part in (self.finish_reason, tokens, *self.errors) if part)
 

@@ -1,7 +1,7 @@
 """Seeded percentile bootstrap of every score mean, written to raw.bootstraps.
 
-A bootstrap sample of n scores is a multinomial draw over their distinct values. Each mean has a random stream of
-its own, derived from the seed and from what the row is, so a row does not depend on what else is in the database.
+A bootstrap sample of n scores is a multinomial draw over their distinct values. Each mean has its own random stream,
+derived from the seed and the row's key, so a row does not depend on the rest of the database.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from icl_local.results import paper_tables
 from icl_local.results.tables import Table
 
 _GRAIN = ("cell_id", "judge_id", "template_sha256", "reading", "metric")
-_DRAWS = 4_000_000  # numbers held at once
+_DRAWS = 4_000_000  # numbers in memory at once
 
 
 def run(
     database: Path, *, samples: int = 10_000, seed: int = 0, judge: str | None = None, reading: str = "strict"
 ) -> int:
-    """Write one row a cell, judge, template and metric; rows of the same scores, samples and seed are there already.
+    """Write one row per cell, judge, template and metric, unless the same scores, samples and seed have one already.
 
-    Returns the number of means. Raises UnknownName for a judge that has scored nothing.
+    Return the number of means. Raises UnknownName for a judge that has scored nothing.
     """
-    with paper_tables.opened(database, judge=judge, reading=reading) as views:
-        histograms = views.asked("score_histograms")
+    with paper_tables.open_views(database, judge=judge, reading=reading) as views:
+        histograms = views.named("score_histograms")
     if histograms:
         with store.Store(database) as target:
             target.put([("bootstraps", _row(found, samples=samples, seed=seed)) for found in histograms])
@@ -39,7 +39,7 @@ def run(
 def intervals(database: Path, *, samples: int, seed: int) -> Table:
     """Return the stored intervals of that many samples with that seed, one row for each mean."""
     columns = ("model", "method", "language", "dpo", "judge", "metric", "mean", "se", "ci_low", "ci_high", "n")
-    with paper_tables.opened(database) as views:
+    with paper_tables.open_views(database) as views:
         rows = [row for row in views.rows("bootstrap_intervals") if (row["samples"], row["seed"]) == (samples, seed)]
     return Table("", columns, [tuple(row[name] for name in columns) for row in rows])
 
@@ -47,7 +47,7 @@ def intervals(database: Path, *, samples: int, seed: int) -> Table:
 def resampled_means(
     scores: NDArray[np.float64], counts: NDArray[np.int64], *, samples: int, stream: int
 ) -> NDArray[np.float64]:
-    """Means of ``samples`` bootstrap samples, (samples,) float64, of scores (k,) that were given counts (k,) times."""
+    """Return the means (samples,) float64 of bootstrap samples of scores (k,), each given counts (k,) times."""
     n = int(counts.sum())
     random = np.random.default_rng(stream)
     at_once = max(1, _DRAWS // len(scores))

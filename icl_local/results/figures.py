@@ -1,7 +1,7 @@
 """The paper's figures from the views: 2 (languages), 3 (DPO), 4 (critical errors), and score against size.
 
-matplotlib without its global state, so it needs no display. Colour is the method (Okabe and Ito's colours, which
-stay apart for colour-blind readers) and is never the only difference: markers, lines and labels repeat it.
+Uses matplotlib without its global state, so it needs no display. Colour shows the method (Okabe and Ito's palette for
+colour-blind readers) and is never the only difference: markers, lines and labels show it too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import quoteattr
 
 from icl_local.exceptions import ConfigError, MissingExtra, UnknownName
-from icl_local.results.paper_tables import SCORES, Row, Views, opened
+from icl_local.results.paper_tables import SCORES, Row, Views, open_views
 from icl_local.results.tables import inert
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _AXIS_NAMES = {metric: name for name, metric in SCORES.items() if metric != "avg"} | {"language": "language"}
 _METRIC_TITLES = {"avg": "five-aspect mean", "safety": "safety"}
 _LANGUAGES = {"en": "English", "es": "Spanish", "fr": "French"}
+_Panels = dict[str, dict[Any, list[Row]]]  # title -> series -> rows
+
 _STYLE = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -52,7 +54,7 @@ _STYLE = {
     "legend.frameon": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "icl-local",
-    "text.parse_math": False,  # a $ in a model's name is a $
+    "text.parse_math": False,  # a $ in a model's name is not math
 }
 
 
@@ -65,7 +67,7 @@ class Drawing:
     figure: Figure = field(repr=False)
 
     def save(self, folder: str | Path, *, dpi: int = 200) -> list[Path]:
-        """Write PNG and SVG; returns their paths. Raises ConfigError where ``folder`` cannot be written."""
+        """Write PNG and SVG; return their paths. Raises ConfigError if ``folder`` cannot be written."""
         return _write(self.figure, self.name, Path(folder), dpi=dpi)
 
     def _repr_svg_(self) -> str:
@@ -75,9 +77,9 @@ class Drawing:
 def draw_figure(database: Path, name: str, *, published: bool = False, judge: str | None = None) -> Drawing:
     """Draw the named figure, a key of TITLES.
 
-    Raises MissingExtra, UnknownName, StoreError, and ConfigError where the database has no rows for it.
+    Raises MissingExtra, UnknownName, StoreError, and ConfigError if the database has no rows for it.
     """
-    with opened(database, origin="published" if published else "ours", judge=judge) as views:
+    with open_views(database, origin="published" if published else "ours", judge=judge) as views:
         figure = draw(views, name)
     if figure is None:
         raise ConfigError(f"{TITLES[name]}: no rows for it in {database} yet")
@@ -85,17 +87,12 @@ def draw_figure(database: Path, name: str, *, published: bool = False, judge: st
 
 
 def save(views: Views, folder: Path, *, names: Iterable[str] = tuple(TITLES), dpi: int = 200) -> list[Path]:
-    """Write the named figures (keys of TITLES) as PNG and SVG; the paths written, none for a figure without data.
+    """Write the named figures (keys of TITLES) that have data as PNG and SVG; return the paths.
 
-    Raises MissingExtra where matplotlib is not installed, ConfigError where ``folder`` cannot be written.
+    Raises MissingExtra if matplotlib is not installed, ConfigError if ``folder`` cannot be written.
     """
-    written = []
-    for name in names:
-        figure = draw(views, name)
-        if figure is None:
-            continue
-        written += _write(figure, name, folder, dpi=dpi)
-    return written
+    drawn = {name: draw(views, name) for name in names}
+    return [path for name, figure in drawn.items() if figure for path in _write(figure, name, folder, dpi=dpi)]
 
 
 def _write(figure: Figure, name: str, folder: Path, *, dpi: int) -> list[Path]:
@@ -111,7 +108,7 @@ def _write(figure: Figure, name: str, folder: Path, *, dpi: int) -> list[Path]:
 
 
 def draw(views: Views, name: str) -> Figure | None:
-    """The named figure, or None where its view has no rows. Raises MissingExtra, UnknownName."""
+    """Return the named figure, None if its view has no rows. Raises MissingExtra, UnknownName."""
     if name not in _DRAWERS:
         raise UnknownName(f"no figure {name}; there are {', '.join(_DRAWERS)}")
     rows = [
@@ -125,7 +122,7 @@ def draw(views: Views, name: str) -> Figure | None:
 
 
 def inline_svg(figure: Figure, *, label: str) -> str:
-    """The figure as an <svg> element for an HTML page whose policy forbids style attributes and style blocks."""
+    """Return the figure as an <svg> element without style attributes and blocks, which the page's policy forbids."""
     out = io.BytesIO()
     with _styled():
         figure.savefig(out, format="svg", metadata={"Date": None})
@@ -138,7 +135,7 @@ def inline_svg(figure: Figure, *, label: str) -> str:
 
 
 def _attributes(style: str) -> str:
-    """CSS declarations as presentation attributes; the font shorthand taken apart."""
+    """Return CSS declarations as presentation attributes; splits the font shorthand."""
     parts = []
     for declaration in style.split(";"):
         name, _, value = declaration.partition(":")
@@ -155,7 +152,7 @@ def _attributes(style: str) -> str:
 
 
 def _label(text: str) -> str:
-    """A name from the database, harmless and short enough to leave room for the drawing."""
+    """Return a name from the database without control characters, shortened to 32 characters."""
     text = inert(text)
     return text if len(text) <= 32 else f"{text[:20]}…{text[-11:]}"
 
@@ -185,8 +182,12 @@ def _unique(rows: Sequence[Row], name: str) -> list[Any]:
     return list(dict.fromkeys(row[name] for row in rows))
 
 
+def _language(row: Row) -> str:
+    return _LANGUAGES.get(row["language"]) or str(row["language"])
+
+
 def _spread(rows: Sequence[Row]) -> list[list[float]]:
-    """Lengths of the error bars below and above; none where a row has no interval."""
+    """Return the lengths of the error bars below and above; 0 for a row without an interval."""
     known = [row["ci_low"] is not None for row in rows]
     return [
         [row["value"] - row["ci_low"] if has else 0.0 for row, has in zip(rows, known, strict=True)],
@@ -195,7 +196,7 @@ def _spread(rows: Sequence[Row]) -> list[list[float]]:
 
 
 def _profile(axes: Axes, series: Mapping[Any, Sequence[Row]], looks: Mapping[Any, Mapping[str, Any]]) -> None:
-    """Scores of several series over the aspects, side by side, with their intervals."""
+    """Draw the scores of several series over the metrics, side by side, with their intervals."""
     present = {row["metric"] for rows in series.values() for row in rows}
     metrics = [metric for metric in _AXIS_NAMES if metric in present]
     for index, (key, rows) in enumerate(series.items()):
@@ -211,9 +212,7 @@ def _profile(axes: Axes, series: Mapping[Any, Sequence[Row]], looks: Mapping[Any
 
 
 def _languages(rows: Sequence[Row]) -> Figure:
-    languages, models, methods = (_unique(rows, name) for name in ("language", "model", "method"))
-    figure = _new(2.2 + 3.1 * len(languages), 3.6)
-    panels = figure.subplots(1, len(languages), sharey=True, squeeze=False)[0]
+    models, methods = _unique(rows, "model"), _unique(rows, "method")
     looks = {
         (model, method): {
             "color": _colour(method, methods),
@@ -226,23 +225,15 @@ def _languages(rows: Sequence[Row]) -> Figure:
         }
         for model, method in itertools.product(models, methods)
     }
-    for axes, language in zip(panels, languages, strict=True):
-        series: dict[Any, list[Row]] = {}
-        for row in rows:
-            if row["language"] == language:
-                series.setdefault((row["model"], row["method"]), []).append(row)
-        _profile(axes, series, looks)
-        axes.set_title(_LANGUAGES.get(language, language), loc="left")
-    panels[0].set_ylabel("score, 1 to 5")
-    _legend(figure, panels)
-    return figure
+    panels: _Panels = {}
+    for row in rows:
+        series = panels.setdefault(_language(row), {})
+        series.setdefault((row["model"], row["method"]), []).append(row)
+    return _profiles(panels, looks, width=3.1)
 
 
 def _dpo(rows: Sequence[Row]) -> Figure:
-    cells = list(dict.fromkeys((row["language"], row["model"]) for row in rows))
     methods = _unique(rows, "method")
-    figure = _new(2.2 + 3.6 * len(cells), 3.6)
-    panels = figure.subplots(1, len(cells), sharey=True, squeeze=False)[0]
     looks = {
         (method, dpo): {
             "color": _colour(method, methods),
@@ -256,15 +247,22 @@ def _dpo(rows: Sequence[Row]) -> Figure:
         }
         for method, dpo in itertools.product(methods, (False, True))
     }
-    for axes, (language, model) in zip(panels, cells, strict=True):
-        series: dict[Any, list[Row]] = {}
-        for row in rows:
-            if (row["language"], row["model"]) == (language, model):
-                series.setdefault((row["method"], row["dpo"]), []).append(row)
+    panels: _Panels = {}
+    for row in rows:
+        series = panels.setdefault(f"{row['model']}, {_language(row)}", {})
+        series.setdefault((row["method"], row["dpo"]), []).append(row)
+    return _profiles(panels, looks, width=3.6)
+
+
+def _profiles(panels: _Panels, looks: Mapping[Any, Mapping[str, Any]], *, width: float) -> Figure:
+    """Draw one panel of profiles for each title."""
+    figure = _new(2.2 + width * len(panels), 3.6)
+    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (title, series) in zip(grid, panels.items(), strict=True):
         _profile(axes, series, looks)
-        axes.set_title(f"{model}, {_LANGUAGES.get(language, language)}", loc="left")
-    panels[0].set_ylabel("score, 1 to 5")
-    _legend(figure, panels)
+        axes.set_title(title, loc="left")
+    grid[0].set_ylabel("score, 1 to 5")
+    _legend(figure, grid)
     return figure
 
 

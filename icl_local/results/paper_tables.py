@@ -1,6 +1,6 @@
 """The paper's tables from a database or from its own printed cells: layout, best in bold, marks of significance.
 
-The figures are SQL views (db/views); here they are chosen, arranged and annotated. The views take variables:
+The numbers come from SQL views (db/views); this module selects, arranges and annotates them. The views read variables:
 icl_origin (ours, published), icl_judge, icl_reading (strict, just_eval), icl_loops (strict, literal), and, of several
 cells of one model and method, which one is shown: icl_dataset, icl_quantization, icl_settings.
 """
@@ -59,22 +59,22 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Views:
-    """The views of one database, read on one connection; each is computed once."""
+    """Views of one database, read on one connection; each is computed once."""
 
     connection: store.Connection
-    _kept: dict[tuple[object, ...], tuple[list[str], list[Row]]] = field(default_factory=dict, repr=False)
+    _kept: dict[tuple[object, ...], store.Rows] = field(default_factory=dict, repr=False)
 
     def rows(self, view: str) -> list[Row]:
-        """Every row of a view, by column name."""
-        return self._run(f"select * from main.{view}")[1]
+        """Return every row of a view, by column name."""
+        return self._run(f"select * from main.{view}").dicts()
 
     def columns(self, view: str) -> list[str]:
-        """Names of a view's columns, there without a row too."""
-        return self._run(f"select * from main.{view}")[0]
+        """Return the names of a view's columns."""
+        return self._run(f"select * from main.{view}").columns
 
-    def asked(self, file: str, *parameters: object) -> list[Row]:
-        """Every row of db/queries/<file>.sql."""
-        return self._run(store.sql_text(file), parameters)[1]
+    def named(self, file: str, *parameters: object) -> list[Row]:
+        """Return every row of db/queries/<file>.sql."""
+        return self._run(store.sql_text(file), parameters).dicts()
 
     def choose(self, **variables: str | None) -> None:
         """Set the views' variables: origin, judge, reading."""
@@ -82,18 +82,15 @@ class Views:
         for name, value in variables.items():
             self.connection.execute(f"set variable icl_{name} = ?", [value])
 
-    def _run(self, sql: str, parameters: Sequence[object] = ()) -> tuple[list[str], list[Row]]:
+    def _run(self, sql: str, parameters: Sequence[object] = ()) -> store.Rows:
         key = (sql, *parameters)
         if key not in self._kept:
-            result = self.connection.execute(sql, list(parameters))
-            names = [column[0] for column in result.description or []]
-            self._kept[key] = names, [dict(zip(names, row, strict=True)) for row in result.fetchall()]
-        names, rows = self._kept[key]
-        return names, [dict(row) for row in rows]
+            self._kept[key] = store.fetch(self.connection.execute(sql, list(parameters)))
+        return self._kept[key]
 
 
 @contextmanager
-def opened(
+def open_views(
     database: Path,
     *,
     origin: str = "ours",
@@ -104,10 +101,10 @@ def opened(
     quantization: str | None = None,
     settings: str | None = None,
 ) -> Iterator[Views]:
-    """The views of a database with their variables set, on one read-only connection.
+    """Yield the views of a database with their variables set, on one read-only connection.
 
-    The published cells need no database: where there is none, they come from a temporary one. Raises UnknownName
-    where no such judge has judged anything, StoreError where there is no database.
+    Without a database the published cells come from a temporary one. Raises UnknownName for a judge without
+    judgments, StoreError if there is no database.
     """
     with ExitStack() as stack:
         if origin == "published" and not database.exists():
@@ -116,7 +113,7 @@ def opened(
         connection = stack.enter_context(store.reader(database))
         views = Views(connection)
         if judge is not None:
-            known = [str(row["name"]) for row in views.asked("judge_names")]
+            known = [str(row["name"]) for row in views.named("judge_names")]
             if judge not in known:
                 raise UnknownName(f"no judge {judge} in {database}; it has {', '.join(known) or 'none, see icl judge'}")
         chosen = {"dataset": dataset, "quantization": quantization, "settings": settings}
@@ -162,7 +159,7 @@ def build_tables(
     if loops not in LOOPS:
         raise ConfigError(f"no reading {loops!r} of loops; there are {', '.join(LOOPS)}")
     origin = "published" if published else "ours"
-    with opened(
+    with open_views(
         database,
         origin=origin,
         judge=judge,
@@ -176,10 +173,10 @@ def build_tables(
 
 
 def build(views: Views, name: str, *, origin: str = "ours", versus: bool = False, whole: bool = False) -> Table:
-    """Table ``name``, a key of TITLES, laid out as the paper prints it.
+    """Return table ``name``, a key of TITLES, with the paper's layout.
 
-    ``origin`` is the one the views were opened with. ``versus`` puts the printed cells beside ours (not for
-    sentences and audit, which do so anyway). ``whole`` gives every column of the view behind it, unrounded.
+    ``origin`` is that of the views. ``versus`` adds the printed cells (sentences and audit always show them).
+    ``whole`` returns every column of the view, unrounded.
     """
     versus = versus and name not in VIEWS
     if whole:
@@ -190,7 +187,7 @@ def build(views: Views, name: str, *, origin: str = "ours", versus: bool = False
 
 
 def _arranged(views: Views, name: str, *, origin: str) -> Table:
-    """A line between models, best in bold, marks, provenance as notes."""
+    """Arrange rows: a line between models, the best in bold, marks, provenance as notes."""
     rows = views.rows(VIEWS.get(name, f"table_{name}"))
     if name == "sentences":
         return _sentences(rows, origin)
@@ -201,8 +198,8 @@ def _arranged(views: Views, name: str, *, origin: str) -> Table:
         aligned = {(row["language"], row["model"]) for row in rows if row["dpo"]}
         kept = [row for row in rows if (row["language"], row["model"]) in aligned]
         rows, left_out = kept, len(rows) - len(kept)
-    wanted = _ERRORS if name in ERROR_TABLES else SCORES
-    metrics = {column: metric for column, metric in wanted.items() if any(row[column] is not None for row in rows)}
+    listed = _ERRORS if name in ERROR_TABLES else SCORES
+    metrics = {column: metric for column, metric in listed.items() if any(row[column] is not None for row in rows)}
     keys = [key for key in _KEYS if rows and key in rows[0]]
     columns = [*keys, *metrics]
     shown = [dict(row) for row in rows]
@@ -218,7 +215,13 @@ def _arranged(views: Views, name: str, *, origin: str) -> Table:
     for row, cell in zip(shown, cells, strict=False):
         row.update({column: cell[column] for column in varied})
     columns += varied
-    marks = (_marks if origin == "ours" else _slips)(views, rows, name, columns, metrics)
+    sign, found = ("*", _significant(views, rows, name)) if origin == "ours" else ("†", _slips(views, name))
+    marks = {
+        (y, columns.index(column)): sign
+        for y, row in enumerate(rows)
+        for column, metric in metrics.items()
+        if (row.get("language", "en"), row["model"], row["method"], row.get("dpo", False), metric) in found
+    }
     group = [tuple(row.get(key) for key in ("language", "model")) for row in rows]
     alone = len(set(group)) == len(group)  # one row a model: models are compared, not methods
     if alone:
@@ -247,9 +250,9 @@ def _arranged_versus(views: Views, name: str) -> Table:
     for row in views.rows("versus_paper"):
         if row["paper_table"] == f"table_{name}":
             cells.setdefault(tuple(row[key] for key in _KEYS), {})[row["metric"]] = row
-    wanted = _ERRORS if name in ERROR_TABLES else SCORES
+    listed = _ERRORS if name in ERROR_TABLES else SCORES
     present = {metric for found in cells.values() for metric in found}
-    metrics = {column: metric for column, metric in wanted.items() if metric in present}
+    metrics = {column: metric for column, metric in listed.items() if metric in present}
     keys = [key for x, key in enumerate(_KEYS) if key in ("model", "method") or len({cell[x] for cell in cells}) > 1]
     rows: list[tuple[object, ...]] = []
     marks: dict[tuple[int, int], str] = {}
@@ -286,7 +289,7 @@ def _versus_notes(
     if any(row["same_judge"] is False for row in found):
         yield "Another judge than the paper's is another instrument: a difference may be the judge's."
     if name in ERROR_TABLES:
-        (reading,) = views.asked("loops_reading")
+        (reading,) = views.named("loops_reading")
         yield f"Loops: {reading['loops']} ({LOOPS[reading['loops']]}); csv and json have the literal reading beside it."
 
 
@@ -297,7 +300,7 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Row]) -> Table:
 def _best(
     rows: Sequence[Row], group: Sequence[object], columns: Sequence[str], metrics: Mapping[str, str], *, lowest: bool
 ) -> frozenset[tuple[int, int]]:
-    """Cells that are the best of their group to the two decimals that are printed; none where all are equal."""
+    """Return the positions of the best value of each group to two decimals; none if all are equal."""
     bold = set()
     for column in metrics:
         x = columns.index(column)
@@ -312,40 +315,21 @@ def _best(
     return frozenset(bold)
 
 
-def _marks(
-    views: Views, rows: Sequence[Row], name: str, columns: Sequence[str], metrics: Mapping[str, str]
-) -> dict[tuple[int, int], str]:
-    """``*`` on every cell that differs significantly from what it is read against."""
+def _significant(views: Views, rows: Sequence[Row], name: str) -> set[tuple[Any, ...]]:
+    """Return the cells and metrics that differ significantly from zero-shot, or from the cell without DPO."""
     against = "dpo" if name in _DPO_TABLES else "method"
     if name in ERROR_TABLES:
-        found = views.asked("error_marks")
+        found = views.named("error_marks")
     else:
         judge, reading = next(((row["judge"], row["reading"]) for row in rows if row["judge"]), (None, None))
-        found = views.asked("score_marks", judge, reading)
-    differing = {tuple(row[key] for key in (*_KEYS, "metric")) for row in found if row["differs_in"] == against}
-    return {
-        (y, columns.index(column)): "*"
-        for y, row in enumerate(rows)
-        for column, metric in metrics.items()
-        if (row.get("language", "en"), row["model"], row["method"], row.get("dpo", False), metric) in differing
-    }
+        found = views.named("score_marks", judge, reading)
+    return {tuple(row[key] for key in (*_KEYS, "metric")) for row in found if row["differs_in"] == against}
 
 
-def _slips(
-    views: Views, rows: Sequence[Row], name: str, columns: Sequence[str], metrics: Mapping[str, str]
-) -> dict[tuple[int, int], str]:
-    """``†`` on every printed cell that the audit lists."""
-    listed = {
-        tuple(slip[key] for key in (*_KEYS, "metric"))
-        for slip in views.rows("published_audit")
-        if slip["place"] == f"table_{name}"
-    }
-    return {
-        (y, columns.index(column)): "†"
-        for y, row in enumerate(rows)
-        for column, metric in metrics.items()
-        if (row.get("language", "en"), row["model"], row["method"], row.get("dpo", False), metric) in listed
-    }
+def _slips(views: Views, name: str) -> set[tuple[Any, ...]]:
+    """Return the printed cells and metrics that the audit lists."""
+    slips = [slip for slip in views.rows("published_audit") if slip["place"] == f"table_{name}"]
+    return {tuple(slip[key] for key in (*_KEYS, "metric")) for slip in slips}
 
 
 def _notes(views: Views, rows: Sequence[Row], name: str, *, origin: str, marked: bool) -> Iterator[str]:
@@ -371,13 +355,13 @@ def _notes(views: Views, rows: Sequence[Row], name: str, *, origin: str, marked:
         readings = sorted({row["reading"] for row in rows if row["reading"]})
         yield f"Judge: {', '.join(judges)}; reading: {', '.join(readings)}." if judges else "Not judged: icl judge."
     if name in ERROR_TABLES:
-        (found,) = views.asked("loops_reading")
+        (found,) = views.named("loops_reading")
         yield f"Loops: {found['loops']} ({LOOPS[found['loops']]})."
 
 
 def _shown_cells(views: Views, rows: Sequence[Row]) -> list[Row]:
     """The cell behind each row, with its settings in words and the number of others that qualify."""
-    by_key = {tuple(cell[key] for key in _KEYS): cell for cell in views.asked("shown_cells")}
+    by_key = {tuple(cell[key] for key in _KEYS): cell for cell in views.named("shown_cells")}
     keys = [(row.get("language", "en"), row["model"], row["method"], row.get("dpo", False)) for row in rows]
     return [by_key[key] for key in keys]
 
@@ -394,7 +378,7 @@ def _cell_notes(views: Views, name: str, cells: Sequence[Row], varied: Sequence[
         yield f"{others} other cells qualify; --dataset, --quantization or --settings shows them."
     against = "dpo" if name in _DPO_TABLES else "method"
     shown = {tuple(cell[key] for key in _KEYS) for cell in cells}
-    for pair in views.asked("unlike_pairs"):
+    for pair in views.named("unlike_pairs"):
         if pair["differs_in"] == against and tuple(pair[key] for key in _KEYS) in shown:
             what = "DPO" if against == "dpo" else pair["a"]
             yield f"No mark for {pair['model']} {pair['method']} against {what}: {pair['unlike']}."

@@ -1,7 +1,7 @@
-"""One HTML page that holds a study: tables, figures, breakdowns, every response with its scores, provenance.
+"""One HTML page with a whole study: tables, figures, breakdowns, every response with its scores, provenance.
 
-The page is a single file without any request to elsewhere. Its policy allows nothing but its own script and style,
-named by hash. Responses lie in it as gzipped JSON, unpacked as they are opened, and reach the page as text only.
+The page is a single file and makes no request. Its policy allows only its own script and style, named by hash.
+Responses are gzipped JSON in it, unpacked when they are opened, and enter the page as text only.
 Templates are db/report/page.html.j2, page.css and page.js.
 """
 
@@ -37,7 +37,7 @@ _SLACK_BYTES = 1_024  # for the line that says what is left out
 
 @dataclass(frozen=True)
 class Report:
-    """What was written: bytes, responses in the page, of how many, and how many of these have their text in it."""
+    """The written page: its bytes, its responses, the responses stored, and the responses with their text in it."""
 
     path: Path
     bytes: int
@@ -55,19 +55,19 @@ def write(
     max_responses: int = MAX_RESPONSES,
     max_bytes: int = MAX_BYTES,
 ) -> Report:
-    """Write the page, readable by its owner alone. What does not fit is left out and told, on the page too.
+    """Write the page, readable by its owner alone; the page says what does not fit and is left out.
 
     At most ``max_responses`` responses are in it, whole queries at a time. Above ``max_bytes`` the judge's reasons
     go first, then texts; scores and errors of every response stay. Raises StoreError, UnknownName, ConfigError.
     """
-    with paper_tables.opened(database, judge=judge, reading=reading) as views:
+    with paper_tables.open_views(database, judge=judge, reading=reading) as views:
         if judge is None:
             judges = {row["judge"] for row in views.rows("paper_scores") if row["origin"] == "ours"}
             judge = min(judges, default=None)
             views.choose(judge=judge)
-        facts = views.asked("report_facts")[0]
+        facts = views.named("report_facts")[0]
         page = _page(database, views, facts, judge=judge, reading=reading)
-        rows = views.asked("report_responses", max_responses)
+        rows = views.named("report_responses", max_responses)
     stored = int(facts["responses"])
     parts = _parts(rows)
     fixed = len(_render(page, index=_packed(_index(rows, parts)), texts=[""] * len(parts), left_out="").encode())
@@ -89,16 +89,16 @@ def write(
 
 
 def _left_out(rows: Sequence[Row], *, stored: int, texts: int, reasons: bool, max_bytes: int) -> str:
-    told = []
+    notes = []
     if len(rows) < stored:
-        told.append(
+        notes.append(
             f"{stored - len(rows):,} of {stored:,} responses are left out (--responses), whole queries at a time."
         )
     if texts < len(rows):
-        told.append(f"The texts of {len(rows) - texts:,} responses are left out to stay under {max_bytes / 1e6:g} MB.")
+        notes.append(f"The texts of {len(rows) - texts:,} responses are left out to stay under {max_bytes / 1e6:g} MB.")
     elif rows and not reasons:
-        told.append(f"The judge's reasons are left out to stay under {max_bytes / 1e6:g} MB.")
-    return " ".join(told)
+        notes.append(f"The judge's reasons are left out to stay under {max_bytes / 1e6:g} MB.")
+    return " ".join(notes)
 
 
 # The page around the responses
@@ -108,7 +108,7 @@ def _page(database: Path, views: Views, facts: Row, *, judge: str | None, readin
     found = [paper_tables.build(views, name) for name in (*paper_tables.SCORE_TABLES, *paper_tables.ERROR_TABLES)]
     found = [table for table in found if table.rows]
     drawn, figures_note = _figures(views)
-    groups = views.asked("report_groups")
+    groups = views.named("report_groups")
     columns = list(groups[0]) if groups else []
     sections = [("summary", "Summary"), ("tables", "Tables"), ("figures", "Figures"), ("groups", "Breakdowns")]
     versus = [_html(table) for table in _versus(views)]
@@ -147,7 +147,7 @@ def _facts(facts: Row, *, judge: str | None, reading: str) -> Iterator[dict[str,
 
 
 def _findings(views: Views) -> tables.Table:
-    """The best mean and the worst error rates of each language."""
+    """Return the best mean and the worst error rates of each language."""
     cells = [row for row in views.rows("paper_values") if row["origin"] == "ours" and row["value"] is not None]
     rows: list[tuple[object, ...]] = []
     groups = set()
@@ -193,13 +193,13 @@ def _provenance(views: Views) -> Iterator[dict[str, Any]]:
         ("report_settings", "Decoding"),
         ("report_judges", "Judgments"),
     ):
-        rows = views.asked(file)
+        rows = views.named(file)
         if rows:
             yield _html(tables.Table(title, tuple(rows[0]), [tuple(row.values()) for row in rows]))
 
 
 def _html(table: tables.Table) -> dict[str, Any]:
-    """A table as the template takes it; ``value`` is what the page sorts by."""
+    """Return a table for the template; the page sorts by ``value``."""
     right = tables.numeric_columns(table)
     marked = {x for _, x in table.marks}
     rows = []
@@ -224,7 +224,7 @@ def _html(table: tables.Table) -> dict[str, Any]:
 
 
 def _index(rows: Sequence[Row], chunks: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """What the page knows of every response before it is opened, by column; ``chunks`` are the rows of each."""
+    """Return the page's index of all responses, by column; ``chunks`` are the numbers of the rows in each chunk."""
     cells: dict[tuple[Any, ...], int] = {}
     queries: dict[tuple[Any, ...], int] = {}
     finishes: dict[str, int] = {}
@@ -291,7 +291,7 @@ def _rounded(value: object) -> object:
 
 
 def _parts(rows: Sequence[Row]) -> list[list[int]]:
-    """Rows whose texts are packed together: neighbours, and so the answers to one query."""
+    """Return the numbers of rows whose texts are packed together: neighbours, so answers to the same query."""
     parts: list[list[int]] = []
     room = 0
     for number, row in enumerate(rows):
@@ -306,7 +306,7 @@ def _parts(rows: Sequence[Row]) -> list[list[int]]:
 def _chunks(
     rows: Sequence[Row], parts: Sequence[list[int]], *, reasons: bool, max_bytes: int
 ) -> list[tuple[list[int], str]]:
-    """The first parts that fit, with their packed texts."""
+    """Return the first parts that fit, with their packed texts."""
     chunks: list[tuple[list[int], str]] = []
     for members in parts:
         packed = _packed([_stored(rows[member], reasons=reasons) for member in members])
@@ -327,7 +327,7 @@ def _stored(row: Row, *, reasons: bool) -> dict[str, Any]:
 
 
 def _packed(value: object) -> str:
-    """JSON, gzipped, as base64."""
+    """Return a value as JSON, gzipped, in base64."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     return base64.b64encode(gzip.compress(text, compresslevel=6, mtime=0)).decode("ascii")
 

@@ -1,8 +1,8 @@
 """Rows as a table, and a table as csv, json, markdown or LaTeX (booktabs).
 
-What a table holds may come from a model or a stranger's file: control and bidirectional characters are shown
-as \\uXXXX, csv cells that a spreadsheet would run as a formula get a leading apostrophe, LaTeX and markdown are
-escaped. csv and json keep numbers as they are; markdown and LaTeX round them as print does.
+A table's texts may come from a model or a stranger's file: control and bidirectional characters are shown as
+\\uXXXX, csv cells that a spreadsheet would run as a formula get a leading apostrophe, LaTeX and markdown are escaped.
+csv and json keep numbers unchanged; markdown and LaTeX round them as the paper does.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Table:
         return "".join([*parts, "</tr></table>", *(f"<p>{html.escape(inert(n))}</p>" for n in self._shown_notes())])
 
     def _shown_rows(self) -> list[tuple[str, ...]]:
-        """The first rows as text, on one line each, with their marks."""
+        """Return the first rows as one-line texts with their marks."""
         return [
             tuple(" ".join(shown(value).split()) + self.marks.get((y, x), "") for x, value in enumerate(row))
             for y, row in enumerate(self.rows[:_ROWS_SHOWN])
@@ -144,19 +144,19 @@ def _package(name: str) -> Any:
 
 
 def render(table: Table, output_format: str) -> str:
-    """``table`` as text of the named format: csv, json, markdown or latex; ends in a line break."""
+    """Return ``table`` as csv, json, markdown or latex, with a line break at the end."""
     return RENDERERS[output_format](table)
 
 
 def inert(text: str) -> str:
-    """``text`` with control, format, surrogate and separator characters shown as \\uXXXX (line break, tab kept)."""
+    """Return ``text`` with control, format, surrogate and separator characters as \\uXXXX, except line break, tab."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(c if c in _HARMLESS or unicodedata.category(c) not in _HOSTILE else f"\\u{ord(c):04x}" for c in text)
 
 
 def shown(value: object) -> str:
-    """``value`` as a reader sees it: two decimals, small fractions in powers of ten, None as nothing."""
+    """Return ``value`` as text for readers: two decimals, small fractions in powers of ten, None as nothing."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -171,12 +171,12 @@ def shown(value: object) -> str:
 
 
 def is_number(value: object) -> bool:
-    """True for what stands right-aligned: integers and floats, not booleans."""
+    """Return True for right-aligned values: integers and floats, not booleans."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def numeric_columns(table: Table) -> list[bool]:
-    """For each column whether all its cells that are not None are numbers."""
+    """Return for each column whether all its values but None are numbers."""
     result = []
     for index in range(len(table.columns)):
         cells = [row[index] for row in table.rows if row[index] is not None]
@@ -233,7 +233,7 @@ def _markdown_text(text: str) -> str:
 
 
 def latex_text(text: str) -> str:
-    """``text`` for a LaTeX body: every special character escaped, what pdflatex cannot set as its code point."""
+    """Return ``text`` for a LaTeX body: special characters escaped, those unknown to pdflatex as code points."""
     out = []
     for c in inert(text):
         if c in _LATEX:

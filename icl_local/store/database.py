@@ -209,15 +209,19 @@ def query(
                 timer.start()
             if not unsafe:
                 _only_reads(con, sql, params)
-            result = con.execute(sql, list(params))
-            description = result.description or []
-            rows = result.fetchall() if limit is None else result.fetchmany(limit)
-            return Rows([d[0] for d in description], [str(d[1]) for d in description], rows)
+            return fetch(con.execute(sql, list(params)), limit=limit)
         except duckdb.InterruptException as error:
             raise StoreError(f"the query took longer than {timeout:g} s; narrow it or raise --timeout") from error
         finally:
             if timer:
                 timer.cancel()
+
+
+def fetch(result: Connection, *, limit: int | None = None) -> Rows:
+    """Return the rows of an executed statement, at most ``limit``."""
+    description = result.description or []
+    rows = result.fetchall() if limit is None else result.fetchmany(limit)
+    return Rows([column[0] for column in description], [str(column[1]) for column in description], rows)
 
 
 def named(path: Path, name: str, params: Sequence[object] = (), *, unsafe: bool = False) -> Rows:

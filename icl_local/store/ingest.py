@@ -1,7 +1,7 @@
-"""The way from the spool into the tables: each line once, rows by key, forgotten rows never.
+"""Ingest of the spool into the tables: each line once, rows by key, forgotten rows never.
 
-Works on an open connection that the caller got from icl_local.store.database. Every transaction holds some rows and how
-far their spool file is read, so a kill, a rollback or a log that is thrown away leaves the two in step.
+Works on an open connection of icl_local.store.database. Every transaction holds some rows and the ingested length of
+their spool file, so the two agree after a kill, a rollback or a discarded log.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from icl_local.store import spool
 
 BATCH_ROWS = 5_000  # rows of one transaction: bounds memory while a database is rebuilt
 
-# tables whose rows a user can forget -> their key; a row anywhere that refers to a forgotten one goes with it
+# tables whose rows a user can forget -> their key; rows that refer to a forgotten one go with it
 FORGETTABLE = {"responses": "response_id", "judgments": "judgment_id"}
 
-TRANSIENT = ("http_error", "quota")  # statuses of attempts at a judgment that another one follows
+TRANSIENT = ("http_error", "quota")  # statuses of attempts that are followed by another; macro transient in db/macros
 
 # Of two rows of one key the higher rank stays, whatever order they come in; elsewhere they are the same row.
 RANK = {
@@ -40,7 +40,7 @@ _AS_THEY_ARE = {"BOOLEAN", "INTEGER", "INTEGER[]", "BIGINT", "TIMESTAMP"}
 
 
 class Connection(Protocol):
-    """What is used of a DuckDB connection."""
+    """The methods used of a DuckDB connection."""
 
     def execute(self, query: str, parameters: Any = ...) -> Any: ...
     def begin(self) -> Any: ...
@@ -50,7 +50,7 @@ class Connection(Protocol):
 
 @dataclass(frozen=True)
 class Column:
-    """A column of schema raw: its DuckDB type, whether a row must have it, whether it is part of the key."""
+    """A column of schema raw: its DuckDB type; if a row must have it; if it is part of the primary key."""
 
     kind: str
     required: bool
@@ -59,10 +59,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Ingest:
-    """Brings one database level with one spool folder.
+    """Ingest of one spool folder into one database.
 
-    ``row_faults`` are the exceptions that mean DuckDB refused a row's content; such a row is noted in
-    raw.rejected_rows and the rest goes in. Every other exception ends the ingest, nothing half done.
+    ``row_faults`` are the exceptions that mean DuckDB refused a row's content; such a row goes to raw.rejected_rows
+    and the others are inserted. Every other exception ends the ingest and rolls its transaction back.
     """
 
     con: Connection
@@ -70,7 +70,7 @@ class Ingest:
     row_faults: tuple[type[Exception], ...]
 
     def run(self) -> int:
-        """Insert every complete line the database has not seen; returns records read."""
+        """Insert every complete line that the database lacks; return the number of records read."""
         read = offsets(self.con)
         count = 0
         for file in spool.files(self.folder):
@@ -82,7 +82,7 @@ class Ingest:
         return count
 
     def fold(self) -> None:
-        """Join the finished files into one, without forgotten rows. The database must be level with them."""
+        """Join the finished files, which must be ingested, into one without forgotten rows."""
         target = spool.fold(self.folder, keep=Forgotten(self.con).allows)
         if target is None:
             return
@@ -109,7 +109,7 @@ class Ingest:
     def _insert(
         self, known: Mapping[str, Mapping[str, Column]], records: Sequence[spool.Record], file: str, end: int | None
     ) -> None:
-        """One transaction. A row that is refused is found by halving; ``end`` None leaves the offset as it is."""
+        """Insert in one transaction; find refused rows by halving. ``end`` None leaves the offset unchanged."""
         grouped: dict[str, list[Mapping[str, Any]]] = {}
         for record in records:
             grouped.setdefault(record.table if record.table in known else "", []).append(record.row)
@@ -183,7 +183,7 @@ def transaction(con: Connection) -> Iterator[None]:
 
 
 class Forgotten:
-    """Keys of forgotten rows, from the database and from tombstones met on the way."""
+    """Keys of forgotten rows, from the database and from tombstones among the records seen."""
 
     def __init__(self, con: Connection) -> None:
         self.keys: dict[str, set[str]] = {table: set() for table in FORGETTABLE}
@@ -198,16 +198,16 @@ class Forgotten:
             return True
         for table, column in FORGETTABLE.items():
             if row.get(column) in self.keys[table]:
-                if record.table in FORGETTABLE:  # what refers to it goes too
+                if record.table in FORGETTABLE:  # rows that refer to it go too
                     self.keys[record.table].add(str(row[FORGETTABLE[record.table]]))
                 return False
         return True
 
 
 def insert_rows(con: Connection, table: str, known: Mapping[str, Column], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert by key; a key that is there keeps its row, but in tables of RANK a row of higher rank replaces it.
+    """Insert rows by key; a stored row is kept, except in tables of RANK, where a row of higher rank replaces it.
 
-    One list parameter a column: 1,000 responses take 0.06 s, row by row 5.5 s.
+    Each column is one list parameter: 1,000 responses take 0.06 s, row by row 5.5 s.
     """
     values = [_column([row.get(name) for row in rows], column.kind) for name, column in known.items()]
     unnested = ", ".join(f'unnest(?::{column.kind}[]) as "{name}"' for name, column in known.items())
@@ -225,7 +225,7 @@ def insert_rows(con: Connection, table: str, known: Mapping[str, Column], rows: 
 
 
 def columns(con: Connection, *, database: str | None = None) -> dict[str, dict[str, Column]]:
-    """Tables of schema raw and their columns, in order; ``database`` is an attached one, else the one opened."""
+    """Return the tables of schema raw with their columns in order; ``database`` names an attached one."""
     keys = dict(
         con.execute(
             "select table_name, constraint_column_names from duckdb_constraints() "
@@ -246,12 +246,12 @@ def columns(con: Connection, *, database: str | None = None) -> dict[str, dict[s
 
 
 def offsets(con: Connection) -> dict[str, int]:
-    """Bytes of each spool file that are in this database."""
+    """Return the ingested length of each spool file in bytes."""
     return dict(con.execute("select file, ingested_bytes from raw.spool_files").fetchall())
 
 
 def _bury(con: Connection, known: Mapping[str, Mapping[str, Column]]) -> None:
-    """Delete what the tombstones name, and everything that refers to it."""
+    """Delete the rows of the tombstones, and all rows that refer to them."""
     con.execute(
         "insert into raw.tombstones select 'judgments', judgment_id, true, any_value(created_at) from raw.judgments "
         "where response_id in (select key from raw.tombstones where table_name = 'responses' and active) "
@@ -270,7 +270,7 @@ def _column(values: list[Any], kind: str) -> list[Any]:
 
 
 def _cell(value: Any, kind: str) -> Any:
-    """A spool value as DuckDB takes it: json as text, no NUL (other clients end a text there), no NaN as text."""
+    """Return a spool value for DuckDB: json as text, no NUL (other clients end a text there), no NaN as text."""
     if value is None:
         return None
     if kind == "JSON":

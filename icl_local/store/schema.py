@@ -54,7 +54,7 @@ class View:
 
 @functools.cache
 def migrations() -> tuple[Migration, ...]:
-    """All steps in order; numbers start at 1 and leave no gap."""
+    """Return all steps in order; raises StoreError unless the numbers are 1, 2, ... without a gap."""
     steps = [
         Migration(int(name[:4]), name.removesuffix(".sql"), resources.read_text("db", f"migrations/{name}"))
         for name in resources.names("db", "migrations", suffix=".sql")
@@ -66,13 +66,13 @@ def migrations() -> tuple[Migration, ...]:
 
 @functools.cache
 def macros() -> tuple[str, ...]:
-    """Return the statements of db/macros: the vocabulary that the views share, bound when a view is read."""
+    """Return the statements of db/macros; a macro is bound when a view is read."""
     return tuple(resources.read_text("db", f"macros/{name}") for name in resources.names("db", "macros", suffix=".sql"))
 
 
 @functools.cache
 def views() -> tuple[View, ...]:
-    """All views, each after the ones it reads from."""
+    """Return all views, each after those it reads from."""
     found = [
         View(name.removesuffix(".sql"), resources.read_text("db", f"views/{name}"))
         for name in resources.names("db", "views", suffix=".sql")
@@ -81,7 +81,7 @@ def views() -> tuple[View, ...]:
 
 
 def sort_views(found: list[View]) -> list[View]:
-    """Order by reference (DuckDB binds a view when it is made); raises StoreError on a cycle or a misnamed file."""
+    """Sort by reference, since DuckDB binds a view when it is made. Raises StoreError for a cycle or a wrong name."""
     by_name = {view.name: view for view in found}
     reads: dict[str, set[str]] = {}
     for view in found:
@@ -97,35 +97,35 @@ def sort_views(found: list[View]) -> list[View]:
 
 
 def published() -> dict[str, list[dict[str, str]]]:
-    """Rows of raw.published_scores and raw.published_errors: every published cell, the model's name set right.
+    """Return the rows of raw.published_scores and raw.published_errors, every published cell.
 
-    ``model_printed`` keeps what the paper printed; db/published/model_names.csv holds the corrections.
+    ``model`` is corrected by db/published/model_names.csv; ``model_printed`` is the name as printed.
     """
-    right = {row["model_printed"]: row["model"] for row in _csv("model_names.csv")}
+    corrected = {row["model_printed"]: row["model"] for row in _csv("model_names.csv")}
     tables: dict[str, list[dict[str, str]]] = {}
     for name, (table, renamed) in _PUBLISHED.items():
         rows = [{renamed.get(key, key): value for key, value in row.items()} for row in _csv(name)]
         tables[table] = [
-            {**row, "model": right.get(row["model"], row["model"]), "model_printed": row["model"]} for row in rows
+            {**row, "model": corrected.get(row["model"], row["model"]), "model_printed": row["model"]} for row in rows
         ]
     return tables
 
 
 @functools.cache
 def fingerprint() -> str:
-    """Return a hash of macros, views and published figures; where a database has another one, they are made again."""
+    """Return a hash of macros, views and published figures; a database with another one gets these."""
     texts = [*macros(), *(view.sql for view in views())]
     texts += [resources.read_text("db", f"published/{name}") for name in (*_PUBLISHED, "model_names.csv")]
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
 def outdated(con: ingest.Connection, path: Path) -> bool:
-    """Whether ``upgrade`` has work; raises StoreError where ``path`` is not ours, or newer than this version."""
+    """Return whether ``upgrade`` has work. Raises StoreError for a foreign or newer database."""
     return _number(con, path) < len(migrations()) or _stored_fingerprint(con) != fingerprint()
 
 
 def upgrade(con: ingest.Connection, path: Path) -> None:
-    """Run the missing migrations; make macros, views and published figures again where theirs differ."""
+    """Run the missing migrations; create macros, views and published figures again if theirs differ."""
     number = _number(con, path)
     if number == 0:
         con.execute("create schema if not exists raw")
@@ -149,7 +149,7 @@ def upgrade(con: ingest.Connection, path: Path) -> None:
 
 
 def _number(con: ingest.Connection, path: Path) -> int:
-    """Number of the last migration a database has, 0 for an empty one."""
+    """Return the number of the last migration of a database, 0 for an empty one."""
     if not con.execute("select 1 from duckdb_schemas() where schema_name = 'raw'").fetchone():
         if con.execute("select 1 from duckdb_tables() limit 1").fetchone():
             raise StoreError(f"{path} is a DuckDB database of something else; name another file with --db")

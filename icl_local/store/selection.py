@@ -1,4 +1,4 @@
-"""Which responses a judge scores, or an export writes."""
+"""Selection of responses for a judge or an export."""
 
 from __future__ import annotations
 

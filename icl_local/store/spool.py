@@ -1,4 +1,4 @@
-"""The journal beside a database: ``<db>.spool/``, one JSONL file a process, fsynced before a row counts as made.
+"""The journal of a database: folder ``<db>.spool/``, one JSONL file for each process, fsynced with every put.
 
 One call of ``append`` is one line, one os.write and one fsync, so a put is kept whole or not at all, wherever
 the process is killed. A line is ``{"v": 1, "records": [{"t": TABLE, "row": {...}}, ...]}`` in UTF-8; rows hold
@@ -43,7 +43,7 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any] | None]] = {1: _ce
 
 @dataclass(frozen=True)
 class Record:
-    """One row of ``raw.<table>`` as some process acknowledged it; ``version`` is the one it was written in."""
+    """One row of ``raw.<table>`` as a process put it; ``version`` of the format that it was written in."""
 
     table: str
     row: Mapping[str, Any]
@@ -52,7 +52,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Line:
-    """One put: its bytes, the byte offset after it, and its records, None where it cannot be read."""
+    """One put: its bytes, the byte offset after it, and its records, None if it cannot be read."""
 
     raw: bytes
     end: int
@@ -68,7 +68,7 @@ class Line:
 
 
 class Spool:
-    """The writer's side: this process's own file, made at the first append. Safe to use from several threads."""
+    """Writer of this process's own file, created at the first append. Safe to use from several threads."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -78,16 +78,16 @@ class Spool:
         self._lock = threading.Lock()
 
     def append(self, records: Sequence[tuple[str, Mapping[str, object]]]) -> None:
-        """Keep all of ``records`` (table, row) or none; on return they survive a kill and a power cut.
+        """Write all of ``records`` (table, row) or none; on return they survive a kill and a power cut.
 
-        Raises DiskFull where no space is left, StoreError where the folder cannot be written.
+        Raises DiskFull if no space is left, StoreError if the folder cannot be written.
         """
         if not records:
             return
         line = encode(records)
         with self._lock:
             try:
-                if self._file < 0 or os.fstat(self._file).st_nlink == 0:  # somebody removed the file under us
+                if self._file < 0 or os.fstat(self._file).st_nlink == 0:  # another process removed the file
                     self._open()
                 done = 0
                 while done < len(line):
@@ -99,7 +99,7 @@ class Spool:
             self._size += len(line)
 
     def close(self) -> None:
-        """Release the file; it stays."""
+        """Close the file, which stays in the folder."""
         with self._lock:
             if self._file >= 0:
                 os.close(self._file)
@@ -115,13 +115,13 @@ class Spool:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self.path, self._size = path, 0
         fcntl.flock(self._file, fcntl.LOCK_EX)
-        if os.fstat(self._file).st_nlink == 0:  # folded away between its making and its lock
+        if os.fstat(self._file).st_nlink == 0:  # folded between its creation and its lock
             self._open()
             return
         sync_folder(self.folder)
 
     def _undo(self) -> None:
-        """Cut what a failed write left; a file that cannot be cut is given up, its torn end is ignored by readers."""
+        """Truncate after a failed write; a file that cannot be truncated is closed, and readers ignore its torn end."""
         if self._file < 0:
             return
         try:
@@ -132,7 +132,7 @@ class Spool:
 
 
 def encode(records: Sequence[tuple[str, Mapping[str, object]]]) -> bytes:
-    """One line; lone surrogates become U+FFFD, numbers that are not finite the strings NaN, Infinity, -Infinity."""
+    """Return one line; lone surrogates become U+FFFD, non-finite numbers the strings NaN, Infinity, -Infinity."""
     body = {"v": VERSION, "records": [{"t": table, "row": dict(row)} for table, row in records]}
     try:
         text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -145,14 +145,14 @@ def encode(records: Sequence[tuple[str, Mapping[str, object]]]) -> bytes:
 
 
 def files(folder: Path) -> list[Path]:
-    """The spool's files, oldest first by name; none where there is no spool."""
+    """Return the spool's files, oldest first by name; none without a spool."""
     return sorted(folder.glob("*.jsonl"))
 
 
 def lines(path: Path, offset: int = 0) -> Iterator[Line]:
-    """The complete lines of one file from a byte offset on; a torn last line is left out.
+    """Yield the complete lines of one file from a byte offset on, without a torn last line.
 
-    A file that is gone (folded by another process) has none. Raises StoreError on a line of a newer version.
+    A missing file (folded by another process) has none. Raises StoreError for a line of a newer version.
     """
     try:
         file = path.open("rb")
@@ -168,7 +168,7 @@ def lines(path: Path, offset: int = 0) -> Iterator[Line]:
 
 
 def read(folder: Path) -> Iterator[Record]:
-    """Every readable record of a spool, in the order of files and lines, each brought to the present version."""
+    """Yield every readable record of a spool in order, upgraded to the present version."""
     for path in files(folder):
         for line in lines(path):
             yield from line.records
@@ -176,7 +176,7 @@ def read(folder: Path) -> Iterator[Record]:
 
 @contextlib.contextmanager
 def finished(folder: Path) -> Iterator[dict[Path, BinaryIO]]:
-    """The files no living process writes to, opened and locked while the block lasts."""
+    """Yield the files of ended processes, opened and locked during the block."""
     with contextlib.ExitStack() as stack:
         claimed: dict[Path, BinaryIO] = {}
         for path in files(folder):
@@ -188,7 +188,7 @@ def finished(folder: Path) -> Iterator[dict[Path, BinaryIO]]:
 
 
 def cut_torn(folder: Path) -> list[tuple[Path, int]]:
-    """Cut the torn last line off every finished file; (file, bytes cut) for each that had one."""
+    """Cut the torn last line off every finished file; return (file, bytes cut) for each that had one."""
     cut = []
     with finished(folder) as claimed:
         for path, file in claimed.items():
@@ -199,10 +199,10 @@ def cut_torn(folder: Path) -> list[tuple[Path, int]]:
 
 
 def fold(folder: Path, *, keep: Callable[[Record], bool] | None = None) -> Path | None:
-    """Join all finished files into one without the records that ``keep`` refuses; damaged lines stay as they are.
+    """Join all finished files into one without the records that ``keep`` refuses; damaged lines are kept.
 
-    The new file is complete on disk before an old one goes, so a kill leaves records twice, never lost. Returns
-    the new file, None where there was nothing to join. Only one process may fold at a time.
+    The new file is complete on disk before an old one is deleted, so a kill can double records but lose none. Return
+    the new file, None if there was nothing to join. Only one process may fold at a time.
     """
     with finished(folder) as claimed:
         sources = list(claimed)
@@ -228,7 +228,7 @@ def fold(folder: Path, *, keep: Callable[[Record], bool] | None = None) -> Path 
 
 
 def _decode(raw: bytes, path: Path) -> tuple[Record, ...] | None:
-    """Records of one line, upgraded; None where it is damaged."""
+    """Return the upgraded records of one line; None if it is damaged."""
     try:
         body = json.loads(raw)
         version = int(body["v"])
@@ -254,7 +254,7 @@ def _finite(value: Any) -> Any:
 
 
 def _torn_bytes(file: BinaryIO) -> int:
-    """Bytes after the last line break, read backwards in blocks."""
+    """Return the number of bytes after the last line break; reads backwards in blocks."""
     end = position = file.seek(0, os.SEEK_END)
     while position:
         start = max(0, position - (1 << 20))

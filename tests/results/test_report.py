@@ -261,7 +261,7 @@ class Page:
 
 
 @pytest.fixture
-def opened(browser: Chrome, page: Path) -> Page:
+def open_views(browser: Chrome, page: Path) -> Page:
     return Page(browser, page)
 
 

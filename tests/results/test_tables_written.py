@@ -22,7 +22,7 @@ from tests import reference
 
 
 def test_best_is_bold_and_marks_stand_where_the_paired_interval_excludes_zero(study: Path) -> None:
-    with paper_tables.opened(study) as views:
+    with paper_tables.open_views(study) as views:
         table = paper_tables.build(views, "1")
     rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
     column = table.columns.index("avg")
@@ -53,7 +53,7 @@ def test_lowest_error_is_bold_and_equal_rows_have_none() -> None:
 
 
 def test_dpo_tables_leave_out_models_without_a_variant_and_say_so(complicated: Path) -> None:
-    with paper_tables.opened(complicated) as views:
+    with paper_tables.open_views(complicated) as views:
         table, whole = paper_tables.build(views, "3"), paper_tables.build(views, "3", whole=True)
     assert len(table.rows) == 11
     assert len(whole.rows) == 29
@@ -77,7 +77,7 @@ def test_published_needs_no_database_and_names_the_slips(tmp_path: Path) -> None
 
 
 def test_versus_paper_marks_differences_beyond_both_errors(complicated: Path) -> None:
-    with paper_tables.opened(complicated) as views:
+    with paper_tables.open_views(complicated) as views:
         table = paper_tables.build(views, "1", versus=True)
         outside = [
             row for row in views.rows("versus_paper")
@@ -90,7 +90,7 @@ def test_versus_paper_marks_differences_beyond_both_errors(complicated: Path) ->
 def test_an_unknown_judge_is_told_with_the_known_ones(complicated: Path) -> None:
     with (
         pytest.raises(UnknownName, match=r"no judge gpt-9 .*openai:synthetic-judge"),
-        paper_tables.opened(complicated, judge="gpt-9"),
+        paper_tables.open_views(complicated, judge="gpt-9"),
     ):
         pass
 
@@ -150,7 +150,7 @@ def test_markdown_rows_keep_their_cells() -> None:
 
 
 def test_latex_compiles(tmp_path: Path, complicated: Path) -> None:
-    with paper_tables.opened(complicated) as views:
+    with paper_tables.open_views(complicated) as views:
         body = render(HOSTILE, "latex") + "".join(render(paper_tables.build(views, n), "latex") for n in ("1", "8"))
     assert r"\textbf{1.50}" in body
     assert r"\texttt{U+4E2D}" in body
@@ -170,7 +170,7 @@ def test_latex_compiles(tmp_path: Path, complicated: Path) -> None:
 
 def test_figures_are_written_as_png_and_svg(complicated: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is in the report extra")
-    with paper_tables.opened(complicated) as views:
+    with paper_tables.open_views(complicated) as views:
         written = figures.save(views, tmp_path, names=("2", "3", "4"), dpi=30)
     assert sorted(path.name for path in written) == sorted(path.name for path in tmp_path.iterdir())
     assert len(written) == 6
