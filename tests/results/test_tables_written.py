@@ -1,4 +1,4 @@
-"""The tables and figures as they are written: bold, marks, every format, hostile text."""
+"""The written tables: bold, marks, every format, hostile text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from icl_local.cli import icl
 from icl_local.exceptions import UnknownName
-from icl_local.results import figures, paper_tables
+from icl_local.results import paper_tables
 from icl_local.results.tables import Table, render
 from tests import reference
 
@@ -163,57 +163,3 @@ def test_latex_compiles(tmp_path: Path, complicated: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]
     assert (tmp_path / "t.pdf").stat().st_size > 1000
-
-
-# Figures
-
-
-def test_figures_are_written_as_png_and_svg(complicated: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is in the report extra")
-    with paper_tables.open_views(complicated) as views:
-        written = figures.save(views, tmp_path, names=("2", "3", "4"), dpi=30)
-    assert sorted(path.name for path in written) == sorted(path.name for path in tmp_path.iterdir())
-    assert len(written) == 6
-    assert (tmp_path / "figure_2.png").read_bytes().startswith(b"\x89PNG")
-    drawn = (tmp_path / "figure_3.svg").read_text(encoding="utf-8")
-    assert "Llama3.2 1B, English" in drawn
-    assert "urial with DPO" in drawn
-
-
-def test_the_figures_command_says_what_it_wrote_and_what_has_no_rows(empty_database: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is in the report extra")
-    command = ["figures", "size", "-o", str(tmp_path), "--db", str(empty_database)]
-    assert "no rows for it" in CliRunner().invoke(icl, command).output
-    result = CliRunner().invoke(icl, [*command, "--published"])
-    assert result.exit_code == 0, result.output
-    assert result.stdout.split() == [str(tmp_path / "figure_size.png"), str(tmp_path / "figure_size.svg")]
-
-
-def test_a_figure_survives_hostile_names_and_has_no_style_that_a_policy_refuses() -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is in the report extra")
-    rows = [
-        {
-            "language": "en",
-            "model": "<b>$x^$\x1b & co",
-            "method": "zero-shot",
-            "dpo": dpo,
-            "error": error,
-            "percent": 1.5,
-        }
-        for dpo in (False, True)
-        for error in ("infinite_loop", "unintended_code")
-    ]
-
-    class Rows:
-        def rows(self, view: str) -> list[dict[str, object]]:
-            return rows
-
-    figure = figures.draw(Rows(), "4")  # type: ignore[arg-type]
-    assert figure is not None
-    drawn = figures.inline_svg(figure, label='a "b"')
-    assert drawn.startswith('<svg role="img" aria-label=')
-    assert " style=" not in drawn
-    assert "<style" not in drawn
-    assert "<b>" not in drawn
-    assert "&lt;b&gt;$x^$" in drawn
-    assert "\x1b" not in drawn

@@ -1,13 +1,11 @@
-"""Damage is told and mended from the spool; what is no database is left alone; forgetting, copies, snapshots."""
+"""Recovery from damage with the spool; foreign files; exported rows."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from datetime import datetime, tzinfo
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pytest
@@ -15,8 +13,8 @@ import pytest
 from icl_local import store
 from icl_local.exceptions import StoreError
 from icl_local.store import database, ingest, spool, upkeep
-from icl_local.store.database import Store, ids, query
-from tests.store.rows import child, count, fill, judged, put_of, response, stored
+from icl_local.store.database import Store, query
+from tests.store.rows import child, fill, put_of, response, stored
 
 # -------------------------------------------------------------------------------------------------- recovery
 
@@ -73,91 +71,20 @@ def test_a_clock_set_back_changes_nothing(copy: Path, monkeypatch: pytest.Monkey
     assert stored(copy) == ["1", "2", "3", "4"]
 
 
-@pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("size", [0, 100, 20_000])
-def test_a_truncated_database_is_told_and_rebuilt_from_the_spool(copy: Path, size: int) -> None:
-    os.truncate(copy, size)
-    with pytest.raises(StoreError, match=r"damaged.*icl db doctor --repair|not a DuckDB database"):
-        query(copy, "select * from main.responses")
-    rebuilt = upkeep.rebuild(copy)
-    assert rebuilt.rows["responses"] == 3
-    assert rebuilt.kept_aside is not None
-    assert rebuilt.kept_aside.stat().st_size == size
-    assert any("only the old file held" in sentence for sentence in rebuilt.not_restored)
-    assert stored(copy) == ["1", "2", "3"]
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_rebuild_names_the_spool_lines_it_could_not_read(copy: Path) -> None:
-    (file,) = spool.files(store.spool_folder(copy))
-    lines = file.read_bytes().splitlines(keepends=True)
-    file.write_bytes(lines[0] + b"#" + lines[1][1:] + lines[2] + b'{"torn')
-    os.truncate(copy, 100)
-    rebuilt = upkeep.rebuild(copy)
-    assert rebuilt.rows["responses"] == 2
-    told = " ".join(rebuilt.not_restored)
-    assert f"{file.name} line 2 cannot be read" in told
-    assert "6 bytes, never whole" in told
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_rebuild_takes_over_what_only_a_readable_database_holds(copy: Path) -> None:
-    shutil.rmtree(store.spool_folder(copy))
-    before = query(copy, "select * from raw.responses order by all").rows
-    rebuilt = upkeep.rebuild(copy)
-    assert rebuilt.adopted == 13
-    assert rebuilt.not_restored == ()
-    assert query(copy, "select * from raw.responses order by all").rows == before
-    copy.unlink()
-    assert query(copy, "select * from raw.responses order by all").rows == before
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_rebuild_equals_the_database_it_replaces(db: Path) -> None:
-    with Store(db) as target:
-        for key in range(6):
-            target.put(put_of(key))
-            target.put(judged(key))
-    upkeep.forget(db, ["3"])
-
-    def everything() -> dict[str, list[Any]]:
-        return {table: query(db, f"select * from raw.{table} order by all").rows for table in tables}
-
-    tables = ("responses", "critical_errors", "judgments", "tombstones")
-    before = everything()
-    upkeep.rebuild(db)
-    assert everything() == before
-
-
-def test_the_check_of_a_whole_database_finds_nothing_and_of_a_poor_one_says_what(copy: Path) -> None:
-    assert {finding.message for finding in upkeep.check(copy) if finding.damage} == {
-        "raw.responses: 1 unknown model_id",
-        "raw.responses: 3 unknown query_key",
-        "raw.responses: 1 unknown run_id",
-    }
-    with duckdb.connect(str(copy)) as con:
-        con.execute("delete from raw.responses where response_id = '1'")
-        con.execute("insert into raw.prompts values ('p', 'urial', 'en', 'head', null, [])")
-    messages = [finding.message for finding in upkeep.check(copy)]
-    assert "1 rows of responses are in the spool only" in messages
-    assert "1 rows of prompts are in the database only" in messages
-    assert "raw.critical_errors: 1 unknown response_id" in messages
-
-
-# ----------------------------------------------------------------------------------------- what is no database
+# -------------------------------------------------------------------------------------- foreign files
 
 
 @pytest.mark.parametrize("content", [b"", b"hello" * 5000])
-def test_a_file_that_is_no_database_is_told_and_left_alone(absent: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_database_is_reported_and_unchanged(absent: Path, content: bytes) -> None:
     absent.write_bytes(content)
     for attempt in (lambda: query(absent, "select 1"), lambda: Store(absent)):
-        with pytest.raises(StoreError, match="not a DuckDB database; name another file with --db") as told:
+        with pytest.raises(StoreError, match="not a DuckDB database; name another file with --db") as raised:
             attempt()
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(raised.value)
     assert absent.read_bytes() == content
 
 
-def test_a_folder_is_no_database(tmp_path: Path) -> None:
+def test_a_folder_is_not_a_database(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="not a DuckDB database"):
         Store(tmp_path)
 
@@ -186,7 +113,7 @@ def test_a_newer_database_is_refused(copy: Path) -> None:
             attempt()
 
 
-def test_a_folder_that_cannot_be_written_is_told(made: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(made: Path) -> None:
     with pytest.raises(StoreError, match="cannot create"):
         Store(made / "below" / "x.duckdb")
 
@@ -215,122 +142,7 @@ def test_a_database_nobody_may_write_can_be_read(made: Path) -> None:
     assert out == "[(3,)]\n", err
 
 
-# ------------------------------------------------------------------------------------------------- forgetting
-
-
-@pytest.mark.usefixtures("quick")
-def test_forgotten_rows_never_come_back(db: Path) -> None:
-    with Store(db) as target:
-        for key in range(4):
-            target.put(put_of(key, text=f"secret {key}"))
-            target.put(judged(key))
-    assert upkeep.matching(db, condition="text like '%2'", equal={"method": "urial"}) == ["2"]
-    assert upkeep.forget(db, ["2", "unknown"]) == 1
-
-    def left() -> list[int]:
-        return [count(db, table) for table in ("responses", "critical_errors", "judgments")]
-
-    assert left() == [3, 9, 3]
-    assert "2" in ids(db, "responses", "response_id")  # need not be made
-    spooled = b"".join(file.read_bytes() for file in spool.files(store.spool_folder(db)))
-    assert b"secret 1" in spooled
-    assert b"secret 2" not in spooled
-    with Store(db) as target:  # a merge, a run that was under way, a late verdict
-        target.put(put_of(2, text="secret 2"))
-        target.put(judged(2))
-    assert left() == [3, 9, 3]
-    db.unlink()
-    assert stored(db) == ["0", "1", "3"]
-    assert left() == [3, 9, 3]
-
-
-@pytest.mark.usefixtures("quick")
-def test_forgotten_rows_can_be_allowed_again(db: Path) -> None:
-    fill(db, 1, 2)
-    with Store(db) as target:
-        target.put(judged(1))
-    upkeep.forget(db, ["1"])
-    assert upkeep.allow_again(db) == 2  # the response and its judgment
-    assert stored(db) == ["2"]
-    assert ids(db, "responses", "response_id") == {"2"}
-    with Store(db) as target:
-        target.put([*put_of(1, text="made again"), *judged(1)])
-    db.unlink()
-    assert query(db, "select text from raw.responses order by 1").rows == [("made again",), ("text 2",)]
-    assert count(db, "judgments") == 1
-
-
-def test_a_tombstone_works_before_its_row_arrives(db: Path) -> None:
-    with Store(db) as target:
-        target.put([("tombstones", {"table_name": "responses", "key": "1", "active": True, "created_at": store.now()})])
-        target.put(put_of(1))
-        target.put(judged(1))
-        target.put(put_of(2))
-    assert stored(db) == ["2"]
-    assert count(db, "judgments") == 0
-
-
-def test_detections_are_brought_to_the_present_detector(copy: Path) -> None:
-    with Store(copy) as target:
-        target.put([("responses", response(4, text="round and round we go; " * 20))])
-    progress: list[tuple[int, int]] = []
-    assert upkeep.redetect(copy, on_progress=lambda done, of: progress.append((done, of))).done == 4
-    assert progress == [(4, 4)]
-    found = query(copy, "select response_id from raw.critical_errors where found and error = 'infinite_loop'").rows
-    assert found == [("4",)]
-    assert query(copy, "select count(distinct detector_version) from raw.critical_errors").rows == [(1,)]
-    assert upkeep.redetect(copy).done == 0
-
-
-def test_redetect_cuts_old_answers_by_todays_rule_but_not_those_a_judge_has_read(copy: Path) -> None:
-    tail = "```\n\n# Answer:\n```\n"
-    prompt = {"prompt_id": "p", "method": "urial", "language": "en", "head": "# Query:\n```", "tail": tail,
-              "stops": ["# Query", "#Query"]}  # fmt: skip
-    settings = {"settings_id": "s", "backend": "llama.cpp"}
-    raw_text = "Paris.\n```\n\nTotal = 5 apples\n\n# Query"
-    old = {"prompt_id": "p", "settings_id": "s", "raw_text": raw_text, "text": "Paris.\n```\n\nTotal = 5 apples"}
-    heading = {**old, "raw_text": "Yes.\n\n## Query", "text": "Yes.\n\n#"}
-    with Store(copy) as target:
-        target.put([("prompts", prompt), ("settings", settings)])
-        target.put([("responses", response(key, **old)) for key in ("unread", "read")])
-        target.put([("responses", response("cut", **heading))])
-        target.put(judged("read"))
-    assert upkeep.redetect(copy) == upkeep.Redetected(done=6, recut=2, judged=1, cut_short=1)
-    texts = "select response_id, text, answer_rule from raw.responses where prompt_id = 'p' order by 1"
-    expected = [("cut", "Yes.\n\n## Query", 2), ("read", old["text"], None), ("unread", "Paris.", 2)]
-    assert query(copy, texts, unsafe=True).rows == expected
-    assert query(copy, "select count(*) from raw.critical_errors where found", unsafe=True).rows == [(0,)]
-    upkeep.rebuild(copy)
-    assert query(copy, texts, unsafe=True).rows == expected
-
-
 # -------------------------------------------------------------------------------------------- copies, exports
-
-
-def test_a_snapshot_is_a_whole_private_copy_while_a_run_goes_on(copy: Path, tmp_path: Path) -> None:
-    out = tmp_path / "copy.duckdb"
-    with Store(copy) as target:
-        target.put(put_of(4))
-        target.flush()
-        assert upkeep.snapshot(copy, out) == 17
-    assert out.stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in tmp_path.iterdir() if "copy" in path.name] == ["copy.duckdb"]
-    with duckdb.connect(str(out), read_only=True) as con:
-        assert con.execute("select count(*) from responses").fetchone() == (4,)
-        assert con.execute("select tags['storage_version'] from duckdb_databases() where not internal").fetchone() == (
-            "v1.4.0+",
-        )
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_snapshot_does_not_overwrite_unless_told(copy: Path, tmp_path: Path) -> None:
-    out = tmp_path / "copy.duckdb"
-    out.write_text("precious")
-    with pytest.raises(Exception, match="exists; name another file or pass --force"):
-        upkeep.snapshot(copy, out)
-    assert out.read_text() == "precious"
-    upkeep.snapshot(copy, out, overwrite=True)
-    assert stored(out) == ["1", "2", "3"]
 
 
 def test_parquet_is_written_whole_or_not_at_all(made: Path, tmp_path: Path) -> None:
