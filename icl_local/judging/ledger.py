@@ -20,9 +20,9 @@ from icl_local.identity import judgment_key
 from icl_local.judging.parse import REFUSED, Verdict, no_verdict
 from icl_local.judging.template import Template, Templates
 from icl_local.running import Shard
-from icl_local.store import Selection, ingest
+from icl_local.store import TRANSIENT, Selection
 
-HTTP_ERROR, QUOTA = TRANSIENT = ingest.TRANSIENT
+HTTP_ERROR, QUOTA = TRANSIENT
 REJECTED = "rejected"
 
 Record = tuple[str, dict[str, object]]

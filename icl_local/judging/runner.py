@@ -10,7 +10,7 @@ from typing import Protocol
 
 from icl_local.judging import ledger
 from icl_local.judging.ledger import Attempt, JudgingPlan, Scope, Task
-from icl_local.store import Store
+from icl_local.store import TRANSIENT, Store
 
 FLUSH_ROWS, FLUSH_SECONDS = 5000, 15.0  # DuckDB may lag behind the spool: a flush takes tenths of a second
 
@@ -63,7 +63,7 @@ class JudgeProgress:
     @property
     def missing(self) -> int:
         """Return the number of judgments that the next run has to retry."""
-        return self.requested - sum(count for status, count in self.statuses.items() if status not in ledger.TRANSIENT)
+        return self.requested - sum(count for status, count in self.statuses.items() if status not in TRANSIENT)
 
     @property
     def note(self) -> str:

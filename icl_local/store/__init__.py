@@ -21,11 +21,13 @@ from icl_local.store.database import (
     table_rows,
     writer,
 )
+from icl_local.store.ingest import TRANSIENT
 from icl_local.store.selection import SPLITS, Names, Selection
 
 __all__ = [
     "LOCK_WAIT_SECONDS",
     "SPLITS",
+    "TRANSIENT",
     "Connection",
     "Names",
     "Rows",
