@@ -82,8 +82,8 @@ class Ingest:
         return count
 
     def fold(self) -> None:
-        """Join the finished files, which must be ingested, into one without forgotten rows."""
-        target = spool.fold(self.folder, keep=Forgotten(self.con).allows)
+        """Join the finished files that the database has read to their end into one, without forgotten rows."""
+        target = spool.fold(self.folder, keep=Forgotten(self.con).allows, read=offsets(self.con))
         if target is None:
             return
         present = [file.name for file in spool.files(self.folder)]
@@ -99,7 +99,8 @@ class Ingest:
         for line in spool.lines(file, start):
             batch.extend(record for record in line.records if forgotten.allows(record))
             count, end = count + len(line.records), line.end
-            if len(batch) >= BATCH_ROWS:
+            # what a tombstone names is deleted before a later row of that key comes
+            if len(batch) >= BATCH_ROWS or any(record.table == "tombstones" for record in line.records):
                 self._insert(known, batch, file.name, end)
                 batch = []
         if end > start:
@@ -260,7 +261,8 @@ def _bury(con: Connection, known: Mapping[str, Mapping[str, Column]]) -> None:
     for target, column in FORGETTABLE.items():
         for table in (table for table, found in known.items() if column in found):
             con.execute(
-                f"delete from raw.{table} where {column} in (select key from raw.tombstones where table_name = ?)",
+                f"delete from raw.{table} where {column} in "
+                "(select key from raw.tombstones where table_name = ? and active)",
                 [target],
             )
 

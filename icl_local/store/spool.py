@@ -198,14 +198,18 @@ def cut_torn(folder: Path) -> list[tuple[Path, int]]:
     return cut
 
 
-def fold(folder: Path, *, keep: Callable[[Record], bool] | None = None) -> Path | None:
-    """Join all finished files into one without the records that ``keep`` refuses; damaged lines are kept.
+def fold(
+    folder: Path, *, keep: Callable[[Record], bool] | None = None, read: Mapping[str, int] | None = None
+) -> Path | None:
+    """Join all finished files into one without the records that ``keep`` refuses; damaged lines stay as they are.
 
-    The new file is complete on disk before an old one is deleted, so a kill can double records but lose none. Return
-    the new file, None if there was nothing to join. Only one process may fold at a time.
+    ``read``: bytes of each file, by name, that the database holds; a file that was not read to its end is left alone.
+
+    The new file is complete on disk before an old one goes, so a kill leaves records twice, never lost. Returns
+    the new file, None where there was nothing to join. Only one process may fold at a time.
     """
     with finished(folder) as claimed:
-        sources = list(claimed)
+        sources = [path for path in claimed if read is None or path.stat().st_size <= read.get(path.name, 0)]
         if not sources or (len(sources) == 1 and keep is None):
             return None
         target = folder / f"{sources[-1].name.split('-')[0]}-folded-{secrets.token_hex(4)}.jsonl"

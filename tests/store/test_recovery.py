@@ -142,6 +142,122 @@ def test_a_database_nobody_may_write_can_be_read(made: Path) -> None:
     assert out == "[(3,)]\n", err
 
 
+# ------------------------------------------------------------------------------------------------- forgetting
+
+
+@pytest.mark.usefixtures("quick")
+def test_forgotten_rows_never_come_back(db: Path) -> None:
+    with Store(db) as target:
+        for key in range(4):
+            target.put(put_of(key, text=f"secret {key}"))
+            target.put(judged(key))
+    assert upkeep.matching(db, condition="text like '%2'", equal={"method": "urial"}) == ["2"]
+    assert upkeep.forget(db, ["2", "unknown"]) == 1
+
+    def left() -> list[int]:
+        return [count(db, table) for table in ("responses", "critical_errors", "judgments")]
+
+    assert left() == [3, 9, 3]
+    assert "2" in ids(db, "responses", "response_id")  # need not be made
+    spooled = b"".join(file.read_bytes() for file in spool.files(store.spool_folder(db)))
+    assert b"secret 1" in spooled
+    assert b"secret 2" not in spooled
+    with Store(db) as target:  # a merge, a run that was under way, a late verdict
+        target.put(put_of(2, text="secret 2"))
+        target.put(judged(2))
+    assert left() == [3, 9, 3]
+    db.unlink()
+    assert stored(db) == ["0", "1", "3"]
+    assert left() == [3, 9, 3]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_row_made_again_survives_the_next_forgetting_and_a_rebuild(db: Path) -> None:
+    fill(db, 1, 2)
+    upkeep.forget(db, ["1"])
+    upkeep.allow_again(db)
+    with Store(db) as target:
+        target.put(put_of(1, text="made again"))
+    upkeep.forget(db, ["2"])
+    kept = "select response_id, text from raw.responses order by 1"
+    assert query(db, kept).rows == [("1", "made again")]
+    upkeep.rebuild(db)
+    assert query(db, kept).rows == [("1", "made again")]
+
+
+def test_folding_leaves_a_file_that_was_not_read_to_its_end(db: Path) -> None:
+    """A process was killed between acknowledging a row and folding."""
+    fill(db, 1)
+    folder = store.spool_folder(db)
+    journal = spool.Spool(folder)
+    journal.append(put_of(2))
+    journal.close()
+    with database.writer(db, wait_seconds=1) as con:
+        ingest.Ingest(con, folder, ()).fold()
+    with Store(db):
+        pass
+    assert query(db, "select count(*) from raw.responses").rows == [(2,)]
+
+
+def test_forgotten_rows_can_be_allowed_again(db: Path) -> None:
+    fill(db, 1, 2)
+    with Store(db) as target:
+        target.put(judged(1))
+    upkeep.forget(db, ["1"])
+    assert upkeep.allow_again(db) == 2  # the response and its judgment
+    assert stored(db) == ["2"]
+    assert ids(db, "responses", "response_id") == {"2"}
+    with Store(db) as target:
+        target.put([*put_of(1, text="made again"), *judged(1)])
+    db.unlink()
+    assert query(db, "select text from raw.responses order by 1").rows == [("made again",), ("text 2",)]
+    assert count(db, "judgments") == 1
+
+
+def test_a_tombstone_works_before_its_row_arrives(db: Path) -> None:
+    with Store(db) as target:
+        target.put([("tombstones", {"table_name": "responses", "key": "1", "active": True, "created_at": store.now()})])
+        target.put(put_of(1))
+        target.put(judged(1))
+        target.put(put_of(2))
+    assert stored(db) == ["2"]
+    assert count(db, "judgments") == 0
+
+
+def test_detections_are_brought_to_the_present_detector(copy: Path) -> None:
+    with Store(copy) as target:
+        target.put([("responses", response(4, text="round and round we go; " * 20))])
+    progress: list[tuple[int, int]] = []
+    assert upkeep.redetect(copy, on_progress=lambda done, of: progress.append((done, of))).done == 4
+    assert progress == [(4, 4)]
+    found = query(copy, "select response_id from raw.critical_errors where found and error = 'infinite_loop'").rows
+    assert found == [("4",)]
+    assert query(copy, "select count(distinct detector_version) from raw.critical_errors").rows == [(1,)]
+    assert upkeep.redetect(copy).done == 0
+
+
+def test_redetect_cuts_old_answers_by_todays_rule_but_not_those_a_judge_has_read(copy: Path) -> None:
+    tail = "```\n\n# Answer:\n```\n"
+    prompt = {"prompt_id": "p", "method": "urial", "language": "en", "head": "# Query:\n```", "tail": tail,
+              "stops": ["# Query", "#Query"]}  # fmt: skip
+    settings = {"settings_id": "s", "backend": "llama.cpp"}
+    raw_text = "Paris.\n```\n\nTotal = 5 apples\n\n# Query"
+    old = {"prompt_id": "p", "settings_id": "s", "raw_text": raw_text, "text": "Paris.\n```\n\nTotal = 5 apples"}
+    heading = {**old, "raw_text": "Yes.\n\n## Query", "text": "Yes.\n\n#"}
+    with Store(copy) as target:
+        target.put([("prompts", prompt), ("settings", settings)])
+        target.put([("responses", response(key, **old)) for key in ("unread", "read")])
+        target.put([("responses", response("cut", **heading))])
+        target.put(judged("read"))
+    assert upkeep.redetect(copy) == upkeep.Redetected(done=6, recut=2, judged=1, cut_short=1)
+    texts = "select response_id, text, answer_rule from raw.responses where prompt_id = 'p' order by 1"
+    expected = [("cut", "Yes.\n\n## Query", 2), ("read", old["text"], None), ("unread", "Paris.", 2)]
+    assert query(copy, texts, unsafe=True).rows == expected
+    assert query(copy, "select count(*) from raw.critical_errors where found", unsafe=True).rows == [(0,)]
+    upkeep.rebuild(copy)
+    assert query(copy, texts, unsafe=True).rows == expected
+
+
 # -------------------------------------------------------------------------------------------- copies, exports
 
 
