@@ -1,7 +1,8 @@
 """Import judgments of just-eval: this project's parser reads the raw ``result``; ``parsed_result`` is not used.
 
-A judgment belongs to the response with the same text, instruction and model. If there is none, the text is imported as
-a response first.
+A judgment belongs to the response with the same text, instruction, model and query id: a set may repeat a query, and a
+model its answer. Where the ids are of another copy of the set, such judgments go to such responses in order, one to
+one. If no response is left, the text is imported as one first.
 """
 
 from __future__ import annotations
@@ -88,17 +89,28 @@ def _responses(target: store.Store, items: Sequence[Item]) -> list[str | None]:
     """Return the response that each item judges; None where the database has none."""
     texts = list({item.data["output_cand"] for item in items})
     rows = target.named("responses_of_texts", [texts]).rows
-    said: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for response_id, model, instruction, text in rows:
-        said.setdefault((instruction, text), []).append((model, response_id))
-    return [_by_model(item, said.get((item.data["input"], item.data["output_cand"]), [])) for item in items]
+    said: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
+    for response_id, model, instruction, text, query_id in rows:
+        said.setdefault((instruction, text), []).append((model, query_id, response_id))
+    candidates = [_of_model(item, said.get((item.data["input"], item.data["output_cand"]), [])) for item in items]
+    found = [responses.get(_id(item)) for item, responses in zip(items, candidates, strict=True)]
+    taken = set(found)
+    for place, responses in enumerate(candidates):
+        if found[place] is None:
+            found[place] = next((one for one in responses.values() if one not in taken), None)
+            taken.add(found[place])
+    return found
 
 
-def _by_model(item: Item, candidates: Sequence[tuple[str, str]]) -> str | None:
-    """Return the response of the model whose name ``generator_cand`` begins with; the longest name wins."""
+def _id(item: Item) -> str:
+    return str(item.data.get("id"))
+
+
+def _of_model(item: Item, candidates: Sequence[tuple[str, str, str]]) -> dict[str, str]:
+    """Return query id -> response of the model whose name ``generator_cand`` begins with; the longest name wins."""
     name = item.data["generator_cand"].rstrip("/").rsplit("/", 1)[-1].strip()
-    same = [(model, response_id) for model, response_id in candidates if name.startswith(model)]
-    return max(same, key=lambda one: len(one[0]))[1] if same else None
+    longest = max((model for model, _, _ in candidates if name.startswith(model)), key=len, default=None)
+    return {query_id: response_id for model, query_id, response_id in candidates if model == longest}
 
 
 def _as_output(item: Item, *, safety: bool) -> Item:

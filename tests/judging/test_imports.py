@@ -129,3 +129,46 @@ def test_the_peer_s_published_judgments_come_in(path, shared_dir, split, n, metr
     assert len(scores) == n * metrics
     by_input = {one.data["input"]: one.data["parsed_result"] for one in items}
     assert all(score == float(by_input[instruction][metric]["score"]) for instruction, metric, score in scores)
+
+
+def test_repeated_queries_with_repeated_answers_keep_a_verdict_each(path):
+    """Just-Eval repeats texts under different ids; a model that decodes greedily repeats its answer."""
+    items = [item(n % 7, verdict(1 + n % 5, 3)) | {"id": n} for n in range(20)]
+    done = bring_in(path, items)
+    assert (done.read, done.added.total(), done.new_responses) == (20, 20, 20)
+    found = store.query(
+        path,
+        "select query_id::integer, score from scores join responses using (response_id) where metric = 'helpfulness'",
+    ).rows
+    assert sorted(found) == [(n, 1.0 + n % 5) for n in range(20)]
+    assert bring_in(path, items).added.total() == 0
+
+
+def test_verdicts_of_another_copy_of_the_set_go_to_equal_texts_one_to_one(path):
+    outputs = [item(n % 3, verdict(2, 2)) | {"id": n} for n in range(6)]
+    bring_in(path, outputs, "mine.json")
+    renumbered = [one | {"id": one["id"] + 100, "eval_config": {"gpt": "gpt-5", "max_words": -1}} for one in outputs]
+    done = bring_in(path, renumbered, "theirs.json")
+    assert (done.added.total(), done.new_responses) == (6, 0)
+    judged = store.query(path, "select judge, count(distinct response_id) from verdicts group by 1 order by 1").rows
+    assert judged == [("just-eval:gpt-4-0314", 6), ("just-eval:gpt-5", 6)]
+
+
+def test_a_thousand_real_answers_keep_a_verdict_each(path, shared_dir):
+    outputs = json.loads((shared_dir / "just_eval" / "outputs" / "Llama-2-7b-chat-hf.json").read_text())
+    assert len(outputs) == 1000
+    for split, part in (("multi", outputs[:800]), ("safety", outputs[800:])):
+        items = [
+            item(0, verdict(1 + n % 5, 1 + n % 3))
+            | {"id": one["id"], "input": one["instruction"], "output_cand": one["output"]}
+            | {"prompt": Template("peer", TEXT).fill(one["instruction"], one["output"])}
+            for n, one in enumerate(part)
+        ]
+        done = bring_in(path, items, f"{split}.json")
+        assert (done.read, done.added.total()) == (len(part), len(part))
+    means = store.query(
+        path, "select sum(n), sum(n * mean) / sum(n) from score_means where metric = 'helpfulness'"
+    ).rows
+    assert means == [(2000, pytest.approx(3.0, abs=1e-4))]  # both readings
+    assert store.query(path, "select count(*) from responses where response_id not in (select response_id from verdicts)"
+                       ).rows == [(0,)]  # fmt: skip
