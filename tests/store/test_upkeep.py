@@ -12,7 +12,7 @@ import pytest
 
 from icl_local import store
 from icl_local.exceptions import StoreError, StoreLocked
-from icl_local.store import spool, upkeep
+from icl_local.store import database, ingest, spool, upkeep
 from icl_local.store.database import Store, ids, query
 from tests.store.rows import count, fill, judged, put_of, response, stored
 
@@ -112,6 +112,33 @@ def test_forgotten_rows_never_come_back(db: Path) -> None:
     db.unlink()
     assert stored(db) == ["0", "1", "3"]
     assert left() == [3, 9, 3]
+
+
+def test_a_row_made_again_survives_the_next_forgetting_and_a_rebuild(db: Path) -> None:
+    fill(db, 1, 2)
+    upkeep.forget(db, ["1"])
+    upkeep.allow_again(db)
+    with Store(db) as target:
+        target.put(put_of(1, text="made again"))
+    upkeep.forget(db, ["2"])
+    kept = "select response_id, text from raw.responses order by 1"
+    assert query(db, kept).rows == [("1", "made again")]
+    upkeep.rebuild(db)
+    assert query(db, kept).rows == [("1", "made again")]
+
+
+def test_folding_leaves_a_file_that_was_not_read_to_its_end(db: Path) -> None:
+    """A process was killed between acknowledging a row and folding."""
+    fill(db, 1)
+    folder = store.spool_folder(db)
+    journal = spool.Spool(folder)
+    journal.append(put_of(2))
+    journal.close()
+    with database.writer(db, wait_seconds=1) as con:
+        ingest.Ingest(con, folder, ()).fold()
+    with Store(db):
+        pass
+    assert query(db, "select count(*) from raw.responses").rows == [(2,)]
 
 
 @pytest.mark.usefixtures("quick")
