@@ -123,16 +123,14 @@ class LlamaModel:
             return 0
         return -1 if requested is None else requested
 
-    def info(self, *, n_parallel: int) -> EngineInfo:
+    def info(self) -> EngineInfo:
         """Return the facts about the loaded file, the build and the chosen options."""
         system = system_info()
         return EngineInfo(
             llama_build=system["llama_build"],
             cpu_features=system["cpu_features"],
-            gpu_devices=system["gpu"],
             n_vocab=self.n_vocab,
             n_ctx_train=self.n_ctx_train,
-            n_parallel=n_parallel,
             n_threads=self.n_threads,
             gpu_layers=self.gpu_layers,
             kv_type=self.kv_type,

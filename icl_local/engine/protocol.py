@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 UNUSABLE_FILE = "the file is damaged or this version of llama.cpp does not support it; fetch or convert it again"
@@ -79,19 +79,16 @@ class EngineOptions:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """The loaded file, the build, and the values chosen for options that were None."""
+    """The build, the loaded file, and the values chosen for options that were None; a server has a build only."""
 
     llama_build: str
-    cpu_features: str
-    gpu_devices: str
-    n_vocab: int
-    n_ctx_train: int
-    n_parallel: int
-    n_threads: int
-    gpu_layers: int
-    kv_type: str
-    repack: bool
-    options: dict[str, Any] = field(default_factory=dict)
+    cpu_features: str = ""
+    n_vocab: int = 0
+    n_ctx_train: int = 0
+    n_threads: int = 0
+    gpu_layers: int = 0
+    kv_type: str = ""
+    repack: bool = False
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class _Service:
         self._info = read_info(self._path)
         self._options = EngineOptions(**options)
         self._load(self._options)
-        self._reply({"info": to_json(self._model.info(n_parallel=self._options.parallel or 0))})
+        self._reply({"info": to_json(self._model.info())})
 
     def _load(self, options: EngineOptions) -> None:
         import ctypes
@@ -67,7 +67,7 @@ class _Service:
         assert self._flag is not None
         address = ctypes.addressof(ctypes.c_char.from_buffer(self._flag))
         self._model = LlamaModel(self._path, options, abort_flag=address)
-        info = self._model.info(n_parallel=0)
+        info = self._model.info()
         stat = self._path.stat()
         scope = [str(self._path), stat.st_size, stat.st_mtime_ns, info.llama_build, info.cpu_features]
         scope += [options.kv_type, options.flash_attn, options.kv_unified, info.repack, info.gpu_layers]

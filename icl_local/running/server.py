@@ -150,18 +150,7 @@ class ServerGenerator:
     def __init__(self, model: ServerModel, *, parallel: int | None = None) -> None:
         server = model.server
         self.options = EngineOptions(parallel=parallel)
-        self.info = EngineInfo(
-            llama_build=f"server:{server.kind}",
-            cpu_features="",
-            gpu_devices="",
-            n_vocab=0,
-            n_ctx_train=0,
-            n_parallel=parallel or 0,
-            n_threads=0,
-            gpu_layers=0,
-            kv_type="",
-            repack=False,
-        )
+        self.info = EngineInfo(llama_build=f"server:{server.kind}")
         self.stats = Stats()
         self._model = model
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from icl_local.exceptions import ModelError
-from icl_local.weights.gguf_header import Header, HeaderReader
+from icl_local.weights.gguf_header import Header
 
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 MAX_HEADS = 1 << 16
@@ -76,8 +76,7 @@ def read_info(path: Path) -> GgufInfo:
         if size == 0:
             raise ModelError(f"{path}: the file is empty; download or convert it again")
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            reader = HeaderReader(path, data, size)
-            return _Facts(path, size, reader, reader.read()).info()
+            return _Facts(path, size, Header(path, data, size)).info()
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:  # a path with NUL, or a file that cannot be mapped, is a ValueError
@@ -87,10 +86,9 @@ def read_info(path: Path) -> GgufInfo:
 class _Facts:
     """One header being interpreted; every method raises ModelError with the file's name in front."""
 
-    def __init__(self, path: Path, size: int, reader: HeaderReader, header: Header) -> None:
+    def __init__(self, path: Path, size: int, header: Header) -> None:
         self._path = path
         self._size = size
-        self._reader = reader
         self._header = header
         self._metadata = header.metadata
 
@@ -223,5 +221,5 @@ class _Facts:
         return model in BOS_BY_MODEL or (model == "gpt2" and pre in BOS_BY_PRE)
 
     def _special_token(self, key: str, default: int | None) -> str | None:
-        stated = self._reader.token(self._metadata.get(f"tokenizer.ggml.{key}"))
-        return stated if stated is not None else self._reader.token(default)
+        stated = self._header.token(self._metadata.get(f"tokenizer.ggml.{key}"))
+        return stated if stated is not None else self._header.token(default)

@@ -13,7 +13,6 @@ import json
 import mmap
 import struct
 from array import array
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -80,19 +79,11 @@ class TensorEntry:
     offset: int
 
 
-@dataclass(frozen=True)
 class Header:
-    """The content of a header, in file order; the tensors' bytes begin at ``data_start``."""
+    """The header of a mapped file, in file order; the tensors' bytes begin at ``data_start``.
 
-    metadata: Mapping[str, object]
-    tensors: tuple[TensorEntry, ...]
-    n_tokens: int
-    vocab_sha256: str
-    data_start: int
-
-
-class HeaderReader:
-    """Reads one mapped file from its first byte on; ``token`` returns single token texts afterwards."""
+    Raises ModelError for counts and lengths that cannot be true.
+    """
 
     def __init__(self, path: Path, data: mmap.mmap, size: int) -> None:
         self._path = path
@@ -101,27 +92,24 @@ class HeaderReader:
         self._at = 0
         self._tokens = array("Q")  # the position of each token's length
         self._arrays: dict[str, str] = {}  # digests of VOCABULARY_ARRAYS
+        self.metadata: dict[str, object] = {}
+        n_tensors, n_pairs = self._preamble()
+        for _ in range(n_pairs):
+            key = self._text("a key", MAX_KEY_BYTES)
+            if key in self.metadata:
+                self.fail(f"not a usable GGUF file: key {key!r} is there twice")
+            self.metadata[key] = self._value(key)
+        self.tensors = [self._tensor() for _ in range(n_tensors)]
+        alignment = self.metadata.get("general.alignment", DEFAULT_ALIGNMENT)
+        if not isinstance(alignment, int) or alignment <= 0:
+            self.fail(f"not a usable GGUF file: general.alignment is {alignment!r}")
+        self.data_start = -(-self._at // alignment) * alignment
+        self.n_tokens = len(self._tokens)
+        vocabulary = {key: self.metadata.get(key) for key in VOCABULARY_VALUES} | self._arrays
+        self.vocab_sha256 = sha256_text(json.dumps(vocabulary, sort_keys=True, default=str))
 
     def fail(self, message: str) -> NoReturn:
         raise ModelError(f"{self._path}: {message}")
-
-    def read(self) -> Header:
-        """Return the whole header. Raises ModelError for counts and lengths that cannot be true."""
-        n_tensors, n_pairs = self._preamble()
-        metadata: dict[str, object] = {}
-        for _ in range(n_pairs):
-            key = self._text("a key", MAX_KEY_BYTES)
-            if key in metadata:
-                self.fail(f"not a usable GGUF file: key {key!r} is there twice")
-            metadata[key] = self._value(key)
-        tensors = tuple(self._tensor() for _ in range(n_tensors))
-        alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
-        if not isinstance(alignment, int) or alignment <= 0:
-            self.fail(f"not a usable GGUF file: general.alignment is {alignment!r}")
-        data_start = -(-self._at // alignment) * alignment
-        vocabulary = {key: metadata.get(key) for key in VOCABULARY_VALUES} | self._arrays
-        digest = sha256_text(json.dumps(vocabulary, sort_keys=True, default=str))
-        return Header(metadata, tensors, len(self._tokens), digest, data_start)
 
     def token(self, index: object) -> str | None:
         """Return the text of token ``index``, None if there is no such token."""
@@ -163,25 +151,21 @@ class HeaderReader:
         return start
 
     def _number(self, code: str) -> int | float | bool:
-        size = struct.calcsize(code)
-        value: int | float | bool = struct.unpack_from(code, self._data, self._skip(size))[0]
+        value: int | float | bool = struct.unpack_from(code, self._data, self._skip(struct.calcsize(code)))[0]
         return value
 
-    def _u32(self) -> int:
-        return int(self._number("<I"))
-
-    def _u64(self) -> int:
-        return int(self._number("<Q"))
+    def _integer(self, code: str) -> int:
+        return int(self._number(code))
 
     def _text(self, what: str, limit: int) -> str:
-        length = self._u64()
+        length = self._integer("<Q")
         if length > limit:
             self.fail(f"not a usable GGUF file: {what} claims {length} bytes")
         start = self._skip(length)
         return self._data[start : start + length].decode("utf-8", "replace")
 
     def _value(self, key: str) -> object:
-        kind = self._u32()
+        kind = self._integer("<I")
         if kind in _SCALARS:
             return self._number(_SCALARS[kind])
         if kind == _STRING:
@@ -195,7 +179,7 @@ class HeaderReader:
         return value
 
     def _array(self, key: str) -> object:
-        kind, length = self._u32(), self._u64()
+        kind, length = self._integer("<I"), self._integer("<Q")
         if kind in _SCALARS:
             code = _SCALARS[kind]
             start = self._skip(length * struct.calcsize(code))
@@ -229,8 +213,8 @@ class HeaderReader:
 
     def _tensor(self) -> TensorEntry:
         name = self._text("a tensor's name", MAX_TENSOR_NAME_BYTES)
-        n_dimensions = self._u32()
+        n_dimensions = self._integer("<I")
         if not 1 <= n_dimensions <= MAX_DIMENSIONS:
             self.fail(f"not a usable GGUF file: tensor {name!r} has {n_dimensions} dimensions")
         shape = struct.unpack_from(f"<{n_dimensions}Q", self._data, self._skip(8 * n_dimensions))
-        return TensorEntry(name, shape, self._u32(), self._u64())
+        return TensorEntry(name, shape, self._integer("<I"), self._integer("<Q"))
