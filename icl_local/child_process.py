@@ -71,7 +71,7 @@ class ChildProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs."""
+        """True while the process runs."""
         return self._process.poll() is None
 
     def send(self, message: Mapping[str, Any]) -> None:

@@ -32,7 +32,7 @@ _FAMILY_KEYS = {"label": str, "parameters": int, **dict.fromkeys(VARIANTS, dict)
 
 @dataclass(frozen=True)
 class VariantSpec:
-    """Where one variant's file is (``gguf``), or what it can be made from; see models/registry.toml for the keys."""
+    """The file of one variant (``gguf``), or the source it can be made from; see models/registry.toml for the keys."""
 
     gguf: str | None = None
     stands_in: bool = False

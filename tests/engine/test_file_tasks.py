@@ -52,7 +52,7 @@ def test_relative_paths_mean_the_callers_folder(tiny_gguf: Path, monkeypatch: py
 
 
 def use(path: Path) -> None:
-    """What commands do with a file: read its header, tokenize, decode."""
+    """Use a file as commands do: read its header, tokenize, decode."""
     read_info(path)
     (tokens,) = engine.tokenize(path, ["the cat"])
     engine.prompt_logits(path, tokens)
