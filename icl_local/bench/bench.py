@@ -6,9 +6,7 @@ the other in processes of their own (scripts/contenders). On a shared machine on
 
 from __future__ import annotations
 
-import contextlib
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -31,7 +29,6 @@ CONTENDERS = (LOOP, "server", "transformers fp32", "transformers bf16")
 SHAPES = {  # Llama 3.2 1B, from its published configuration
     "1b": {"layers": 16, "embd": 2048, "heads": 32, "kv_heads": 8, "ff": 8192, "vocab": 128256}
 }
-_SERVER_START_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -44,9 +41,9 @@ class Result:
 
     contender: str
     parallel: int
-    prompt_tokens: int
-    new_tokens: int
-    seconds: float
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+    seconds: float = 0.0
     load_seconds: float = 0.0
     warmup_seconds: float = 0.0
     decode_rate: float | None = None
@@ -190,19 +187,16 @@ def compare(
         lengths = worker.count_tokens(prompts)
     job = {"model": str(model), "prompts": prompts, "max_tokens": max_tokens, "threads": threads}
     job["n_ctx"] = min(info.context_length, -(-(max(lengths) + max_tokens) // 256) * 256)
+    job["concurrencies"] = list(concurrencies)
+    jobs: list[tuple[str, dict[str, Any]]] = []
     if batched_bench is not None:
-        on_event(batched_bench.name)
-        mean = sum(lengths) // len(lengths)
-        found += [_batched_bench(batched_bench, model, mean, max_tokens, n, threads) for n in parallels]
-    for name in contenders:
+        shared = {"program": str(batched_bench), "n_prompt": sum(lengths) // len(lengths), "parallels": list(parallels)}
+        jobs.append((batched_bench.name, shared))
+    jobs += [(name, {}) for name in contenders]
+    jobs += [(base_url, {"base_url": base_url, "eog": eog}) for base_url in servers]
+    for name, more in jobs:
         on_event(name)
-        if name == "server":
-            with _own_server(job) as base_url:
-                found += [_server(f"{name} (llama-cpp-python)", job, base_url, c) for c in concurrencies]
-        else:
-            found.append(_child(name, 8 if name.startswith("transformers") else 1, {**job, "contender": name}))
-    for base_url in servers:
-        found += [_server(base_url, {**job, "eog": eog}, base_url, c) for c in concurrencies]
+        found += _contender(name, job | more)
     return found
 
 
@@ -270,25 +264,12 @@ def _engine(
     )
 
 
-def _batched_bench(program: Path, model: Path, prompt: int, new: int, parallel: int, threads: int) -> Result:
-    """llama.cpp's own benchmark: one prompt of ``prompt`` tokens shared by ``parallel`` sequences of ``new`` tokens."""
-    sizes = {"c": (prompt + new) * parallel, "npp": prompt, "ntg": new, "npl": parallel, "t": threads, "tb": threads}
-    command = [str(program), "-m", str(model), "-pps", "--output-format", "jsonl", "-b", "2048", "-ub", "512"]
-    command += [word for name, value in sizes.items() for word in (f"-{name}", str(value))]
+def _contender(name: str, job: dict[str, Any]) -> list[Result]:
     try:
-        done = subprocess.run(command, capture_output=True, text=True)
-        printed = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
-    except (OSError, StopIteration) as error:
-        return Result(program.name, parallel, 0, 0, 0.0, error=str(error) or f"{program.name} wrote no result")
-    return Result(program.name, parallel, prompt, new * parallel, printed["t"], decode_rate=printed["speed_tg"])
-
-
-def _child(contender: str, parallel: int, job: dict[str, Any]) -> Result:
-    try:
-        printed = _script("contender", job)
+        printed = _script("contender", {**job, "contender": name})
     except EngineError as error:
-        return Result(contender, parallel, 0, 0, 0.0, error=str(error))
-    return Result(contender, parallel, **json.loads(printed.strip().splitlines()[-1]))
+        return [Result(name, 8 if name.startswith("transformers") else 1, error=str(error))]
+    return [Result(**measured) for measured in json.loads(printed.strip().splitlines()[-1])]
 
 
 def _script(name: str, job: dict[str, Any]) -> str:
@@ -298,39 +279,3 @@ def _script(name: str, job: dict[str, Any]) -> str:
     if done.returncode != 0:
         raise EngineError((done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1])
     return done.stdout
-
-
-def _server(contender: str, job: dict[str, Any], base_url: str | None, concurrency: int) -> Result:
-    if base_url is None:
-        missing = "not installed; run: pip install 'llama-cpp-python[server]'"
-        return Result(contender, concurrency, 0, 0, 0.0, error=missing)
-    job = {**job, "contender": "server", "base_url": base_url, "concurrency": concurrency}
-    return _child(contender, concurrency, job)
-
-
-@contextlib.contextmanager
-def _own_server(job: dict[str, Any]) -> Iterator[str | None]:
-    """Run llama-cpp-python's server on loopback with the same file and threads; yield None if it is not installed."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, str(resources.path("contenders", "contender.py")), "serve"]
-    command += ["--model", job["model"], "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--n_ctx", str(job["n_ctx"])]
-    command += ["--n_threads", str(job["threads"]), "--n_threads_batch", str(job["threads"])]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + _SERVER_START_SECONDS
-        while process.poll() is None and time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                yield f"http://127.0.0.1:{port}/v1"
-                return
-            except OSError:
-                time.sleep(0.2)
-        if process.poll() is None:
-            raise EngineError(f"llama-cpp-python's server did not answer within {_SERVER_START_SECONDS} s")
-        yield None
-    finally:
-        process.kill()
-        process.wait()
