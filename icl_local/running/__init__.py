@@ -5,7 +5,7 @@ Cells are planned, a model file is probed, and each response is stored as it end
 
 from icl_local.running.cells import Cell, CellPlan, Decoding, load_queries, plan_cells
 from icl_local.running.cluster import Cluster, open_cluster
-from icl_local.running.run import CellResult, Event, OpenEngines, RunResult, run_cells, run_models
+from icl_local.running.run import CellResult, Event, RunResult, run_cells, run_models
 from icl_local.running.server import open_server
 from icl_local.running.shard import Shard
 
@@ -16,7 +16,6 @@ __all__ = [
     "Cluster",
     "Decoding",
     "Event",
-    "OpenEngines",
     "RunResult",
     "Shard",
     "load_queries",

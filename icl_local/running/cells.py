@@ -1,4 +1,4 @@
-"""What to run: decoding settings, cells (model x method x language), and their prompts and keys worked out."""
+"""Decoding settings, cells (model x method x language), and the prompts and keys of their responses."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ Model = ResolvedModel | ServerModel
 
 @dataclass(frozen=True)
 class Decoding:
-    """What of the decoding changes the text: the study's by default (greedy, penalty 1.1 as in Transformers).
+    """Decoding settings that change the text; the study's by default (greedy, penalty 1.1 as in Transformers).
 
-    ``max_tokens`` bounds an answer; ``chat_date`` is the date chat templates print; ``kv_type`` None: by weights.
+    ``max_tokens`` limits a response; ``chat_date`` is the date that chat templates print; ``kv_type`` None: by the
+    type of the weights.
     """
 
     max_tokens: int = 1024
@@ -40,11 +41,11 @@ class Decoding:
             raise ConfigError(f"--kv-type must be f16 or f32, not {self.kv_type!r}")
 
     def row(self, method: Method, model: Model) -> dict[str, object]:
-        """Row of raw.settings for one method and model. Raises ConfigError for what a server cannot be asked."""
+        """Return the row of raw.settings for a method and model. Raises ConfigError for settings no server takes."""
         settings: dict[str, object]
         if isinstance(model, ServerModel):
             if self.stop_on_loop or self.kv_type or self.chat_date:
-                raise ConfigError("--stop-on-loop, --kv-type and --date are this machine's own; a server has its own")
+                raise ConfigError("--stop-on-loop, --kv-type and --date are for this machine; a server has its own")
             settings = model.server.settings(self.repetition_penalty)
         else:
             settings = {
@@ -60,7 +61,7 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Cell:
-    """One model, one method, one language, and the queries asked."""
+    """One model, one method, one language, and the queries."""
 
     model: Model
     method: Method
@@ -70,12 +71,12 @@ class Cell:
 
     @property
     def gguf_sha256(self) -> str | None:
-        """SHA-256 of the model's file; None where a server has the weights."""
+        """Return the SHA-256 of the model's file; None if a server has the weights."""
         return self.model.sha256 if isinstance(self.model, ResolvedModel) else None
 
     @property
     def label(self) -> str:
-        """What a person reads: model, method, language."""
+        """Return model, method and language for people."""
         dpo = " DPO" if self.model.dpo else ""
         return f"{self.model.label}{dpo} · {self.method.name} · {self.language}"
 
@@ -91,10 +92,10 @@ def plan_cells(
     models_file: Path | None = None,
     on_download: checksum.OnBytes | None = None,
 ) -> list[Cell]:
-    """Every combination, files that serve several cells side by side. Raises UnknownName, ModelError, HubError.
+    """Return every combination, sorted by file. Raises UnknownName, ModelError, HubError.
 
-    ``query_sets`` holds one set a language; a language that has no prompt files is an error before anything is loaded.
-    With ``server`` the models are names for what it serves.
+    ``query_sets`` has one set a language; a language without prompt files is an error before anything is loaded.
+    With ``server`` the models are names of models that it serves.
     """
     cells = []
     specs = [prompting.method_spec(name, overlay=overlay) for name in methods]
@@ -125,10 +126,10 @@ def load_queries(
     shard: Shard | None = None,
     overlay: Path | None = None,
 ) -> list[QuerySet]:
-    """One query set a language from ``sources``: FILE, LANGUAGE=FILE, or ``samples``.
+    """Return one query set a language from ``sources``: FILE, LANGUAGE=FILE, or ``samples``.
 
-    A plain FILE serves the languages its items name; items that name none are English, so English queries never
-    stand under a Spanish prompt. Raises ConfigError for a language without queries.
+    A plain FILE serves the languages that its items name; items without a language are English, so that no English
+    query gets a Spanish prompt. Raises ConfigError for a language without queries.
     """
     by_language: dict[str, str] = {}
     plain = [source for source in sources if "=" not in source or Path(source).exists()]
@@ -141,7 +142,7 @@ def load_queries(
         source = by_language.get(language, plain[0] if plain else "")
         if not source:
             raise ConfigError(
-                f"no queries in {language!r}; give them with --queries {language}=FILE (`icl data list` tells of sets)"
+                f"no queries in {language!r}; give them with --queries {language}=FILE (`icl data list` shows sets)"
             )
         if source == queries.SAMPLES:
             found = queries.samples(language, overlay=overlay)
@@ -159,7 +160,7 @@ def load_queries(
 
 
 def _in_language(path: Path, language: str, *, tagged_only: bool, dataset: str | None) -> QuerySet:
-    """The queries of ``path`` in ``language``; with ``tagged_only`` every item has to name its language."""
+    """Return the queries of ``path`` in ``language``; with ``tagged_only`` every item must name its language."""
     if not tagged_only:
         return queries.load_file(path, language=language, dataset=dataset)
     whole = queries.load_file(path, dataset=dataset)
@@ -170,7 +171,7 @@ def _in_language(path: Path, language: str, *, tagged_only: bool, dataset: str |
 
 
 class CellPlan:
-    """A cell with its prompts and keys worked out."""
+    """A cell with the prompts and keys of its responses."""
 
     def __init__(self, cell: Cell, decoding: Decoding, overlay: Path | None) -> None:
         self.cell = cell
@@ -223,7 +224,7 @@ class CellPlan:
         }
 
     def requests(self, have: set[str]) -> list[Request]:
-        """What is still to be generated."""
+        """Return a request for every response that is not in ``have``."""
         return [
             Request(
                 id=key,
@@ -237,7 +238,7 @@ class CellPlan:
         ]
 
     def rows(self) -> list[tuple[str, dict[str, object]]]:
-        """What the responses of the cell refer to."""
+        """Return the rows that the cell's responses refer to."""
         model = self.cell.model
         return [
             ("models", model.model_row()),

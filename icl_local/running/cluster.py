@@ -1,10 +1,10 @@
-"""Workers on the nodes of a Ray cluster, one llama.cpp process each, behind the same interface as one of them.
+"""Workers on the nodes of a Ray cluster, one llama.cpp process each, with the interface of a single worker.
 
-Ray is the extra ``cluster`` and imported here alone, inside functions. An actor holds one file at a time and works on
-a share of the requests; the driver polls each actor for what is finished, so that a slow writer slows the actors
-(their buffer is bounded) and nothing but finished texts travels. What an actor had not handed over when it was lost is
-given to the others; a completion is known by its request's id, so nothing is there twice. Where the setting is exact
-and the nodes are alike, the texts are those of a single process (docs/studies.md).
+Ray is the extra ``cluster`` and imported only here, inside functions. An actor holds one file at a time and works on a
+share of the requests; the driver polls each actor for finished completions, so that a slow writer slows the actors
+(their buffer is bounded) and only finished texts are transferred. The unfinished requests of a lost actor go to the
+others; a completion has its request's id, so there are no duplicates. If the setting is exact and the nodes are alike,
+the texts are those of a single process (docs/studies.md).
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from icl_local.running.cluster_node import Finished, Load, NodeWorker
 from icl_local.running.probe import Setting, setting_for
 from icl_local.weights import ResolvedModel
 
-READY_SECONDS = 180.0  # without any live actor for this long the run ends
+READY_SECONDS = 180.0  # the run ends after this time without a live actor
 GRACE_SECONDS = 10.0  # once one actor is ready, the first work waits this long for the others
-MOST_LOSSES = 3  # a share that took so many actors with it is given up
+MOST_LOSSES = 3  # a share during which so many actors were lost is given up
 
 
 @dataclass
 class _Actor:
-    """An actor as the driver sees it: what it needs, what it was given and has not handed over."""
+    """An actor in the driver: the resources it needs, its file, and the requests it has not finished."""
 
     handle: Any
     needs: Mapping[str, float]
@@ -55,7 +55,7 @@ class _Actor:
 
     @property
     def kind(self) -> tuple[str, ...]:
-        """What a probe's verdict holds for: build, CPU features, threads, layers on the GPU."""
+        """Return what a probe's verdict holds for: build, CPU features, threads, layers on the GPU."""
         return () if self.info is None else tuple(exact.environment(self.info).values())
 
 
@@ -79,15 +79,15 @@ class Cluster:
             import ray
         except ImportError:
             raise MissingExtra("cluster", "ray") from None
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone unless the user asks
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage report unless the user enables it
         local = self._address == "local"
         own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 100 << 20} if local else {}
         _require_reachable(self._address)
         try:
             ray.init(address=self._address, log_to_driver=False, logging_level="error", **own)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            told = " ".join(str(error).split())[:200]
-            raise ClusterError(f"no Ray cluster at {self._address} ({told}); start one: ray start --head") from error
+            reason = " ".join(str(error).split())[:200]
+            raise ClusterError(f"no Ray cluster at {self._address} ({reason}); start one: ray start --head") from error
         self._ray = ray
         for node in ray.nodes():
             if node["Alive"]:
@@ -105,15 +105,15 @@ class Cluster:
 
     @property
     def size(self) -> int:
-        """Actors, the ones that wait for room included."""
+        """Return the number of actors, including those that wait for a node."""
         return len(self._actors)
 
     def engines(self, options: EngineOptions, writer: store.Store, probe: bool) -> ClusterEngines:
-        """What ``icl_local.running.run_cells`` takes as ``open_engines``."""
-        return ClusterEngines(self, options, writer, probe=probe)
+        """Return what ``icl_local.running.run_cells`` gets its workers from."""
+        return ClusterEngines(self, options, writer, probe)
 
     def worker(self, model: ResolvedModel, options: EngineOptions) -> ClusterGenerator:
-        """The actors with ``model`` loaded. Raises ModelError where no node has the file, ClusterError."""
+        """Load ``model`` on all actors and return them. Raises ModelError if no node has the file, ClusterError."""
         options = options.replace(kv_type=options.kv_type or default_kv_type(model.info))
         if self._worker_cpus and options.threads is None:
             options = options.replace(threads=self._worker_cpus)
@@ -134,7 +134,7 @@ class Cluster:
         return ClusterGenerator(self, options, ready[0])
 
     def kinds(self) -> dict[tuple[str, ...], _Actor]:
-        """One ready actor of every kind of node."""
+        """Return one ready actor of every kind of node."""
         return {actor.kind: actor for actor in self._actors if actor.info is not None}
 
     def complete(
@@ -146,11 +146,10 @@ class Cluster:
         *,
         whole: bool = False,
     ) -> Iterator[Completion]:
-        """Completions in any order; ``overrides`` are an actor's engine options, None for one that gets no work.
+        """Yield completions in any order; ``overrides`` are an actor's engine options, None for one that gets no work.
 
-        A share is half of what is left, divided by the actors, so that all end at about the same time; all of it if
-        ``whole``. Raises
-        EngineError where llama.cpp fails twice on a request, ClusterError where no actor is left.
+        A share is half of what is left, divided by the actors, so that all end at about the same time; with ``whole``
+        it is everything. Raises EngineError if llama.cpp fails twice on a request, ClusterError if no actor is left.
         """
         work = _Shares(requests)
         quiet_since = time.monotonic()
@@ -186,11 +185,11 @@ class Cluster:
                     quiet_since = time.monotonic()
                 elif time.monotonic() - quiet_since > READY_SECONDS:
                     raise ClusterError(
-                        "the cluster lost every worker; what is finished is kept, the same command goes on"
+                        "the cluster lost every worker; what is finished is kept, the same command resumes"
                     )
                 if on_progress is not None:
                     on_progress(DecodeProgress(work.done, len(work.left), tokens, 0))
-        finally:  # an actor at work for a caller that has left cannot be asked to stop
+        finally:  # an actor cannot be stopped when its caller has left
             for actor in self._actors:
                 if actor.share:
                     self._replace(actor)
@@ -202,12 +201,12 @@ class Cluster:
         actor.polling = actor.handle.poll.remote()
 
     def _settle(self) -> list[tuple[_Actor, Finished | None]]:
-        """Wait a second at most until an actor has loaded, answered or died; answers, None from one that is lost."""
+        """Wait at most a second for an actor that has loaded, answered or died; return answers, None for a lost one."""
         waiting = {ref: actor for actor in self._actors for ref in (actor.loading, actor.polling) if ref is not None}
         if not waiting:
             time.sleep(0.05)
             return []
-        said: list[tuple[_Actor, Finished | None]] = []
+        answers: list[tuple[_Actor, Finished | None]] = []
         for ref in self._ray.wait(list(waiting), num_returns=1, timeout=1.0)[0]:
             actor = waiting[ref]
             try:
@@ -218,16 +217,16 @@ class Cluster:
                 if actor.polling is None:
                     self._replace(actor)
                 else:
-                    said.append((actor, None))
+                    answers.append((actor, None))
             else:
                 if ref == actor.loading:
                     actor.info, actor.loading = value, None
                 else:
-                    said.append((actor, value))
-        return said
+                    answers.append((actor, value))
+        return answers
 
     def _open(self, resources: Mapping[str, float]) -> None:
-        """As many actors as a node holds."""
+        """Create as many actors as fit on a node."""
         gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
         each = self._worker_cpus or cpus
         needs = {"num_gpus": 1.0} if gpus else {"num_cpus": float(each)}
@@ -238,14 +237,14 @@ class Cluster:
         return self._ray.remote(NodeWorker).options(max_restarts=0, **needs).remote()
 
     def _replace(self, actor: _Actor) -> None:
-        """Another actor in the place of a lost one; it waits until a node has room for it."""
+        """Put another actor in the place of a lost one; it waits until a node has room."""
         self._kill(actor)
         actor.handle = self._new(actor.needs)
         actor.info, actor.share, actor.polling = None, {}, None
         actor.loading = actor.handle.load.remote(self._load)
 
     def _drop(self, actor: _Actor, cause: BaseException) -> None:
-        """Go on without a node that cannot load the file. Raises ModelError where it was the last."""
+        """Continue without a node that cannot load the file. Raises ModelError if it was the last."""
         self._kill(actor)
         self._actors.remove(actor)
         if not self._actors:
@@ -267,7 +266,7 @@ def open_cluster(address: str | None, *, worker_cpus: int | None = None) -> Iter
 
 
 def _require_reachable(address: str) -> None:
-    """Ray itself waits minutes for an address where nobody is. Raises ClusterError."""
+    """Raise ClusterError if nothing answers at the address; Ray itself would wait for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         return
@@ -278,7 +277,7 @@ def _require_reachable(address: str) -> None:
 
 
 class _Shares:
-    """Requests on their way: what is to be given out, what is not finished, what each has cost."""
+    """Requests of a call: those to give out, those not finished, and the losses of each."""
 
     def __init__(self, requests: Sequence[Request]) -> None:
         self.todo = list(requests)
@@ -287,17 +286,17 @@ class _Shares:
         self._losses: dict[str, int] = {}
 
     def fair(self, actors: int, settings: Mapping[str, Any]) -> int:
-        """Size of the next share; never smaller than what an actor decodes at once."""
+        """Return the size of the next share, at least what an actor decodes at once."""
         least = settings.get("parallel") or settings.get("parallel_most") or DEFAULT_PARALLEL
         return max(least, -(-len(self.todo) // (2 * actors)))
 
     def take(self, size: int) -> list[Request]:
-        """The next share."""
+        """Return the next share."""
         share, self.todo = self.todo[:size], self.todo[size:]
         return share
 
     def finish(self, completion: Completion) -> bool:
-        """Whether this completion is the first of its request."""
+        """Return whether this completion is the first of its request."""
         if completion.id not in self.left:
             return False
         self.left.remove(completion.id)
@@ -305,7 +304,7 @@ class _Shares:
         return True
 
     def again(self, share: Mapping[str, Request], why: str, *, weight: int) -> None:
-        """Give out once more what was not finished. Raises EngineError for a request that took too much with it."""
+        """Put back what was not finished. Raises EngineError for a request with too many losses."""
         again = [request for request in share.values() if request.id in self.left]
         for request in again:
             self._losses[request.id] = self._losses.get(request.id, 0) + weight
@@ -315,7 +314,7 @@ class _Shares:
 
 
 class ClusterGenerator:
-    """All actors of a cluster in the place of one Worker; a context manager, so that a judge can use it as such."""
+    """All actors of a cluster with the interface of a Worker; a context manager, as a judge needs it."""
 
     def __init__(self, cluster: Cluster, options: EngineOptions, info: EngineInfo) -> None:
         self.options = options
@@ -328,11 +327,11 @@ class ClusterGenerator:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """The file stays loaded until another is asked for."""
+        """Keep the file loaded until another is requested."""
 
     @property
     def stats(self) -> Stats:
-        """Sums over the shares of the last call; seconds are those of all actors together."""
+        """Return sums over the shares of the last call; seconds are those of all actors together."""
         return self._stats
 
     def generate(
@@ -342,7 +341,7 @@ class ClusterGenerator:
         on_progress: Callable[[DecodeProgress], None] | None = None,
         **overrides: Any,
     ) -> Iterator[Completion]:
-        """Completions as they end, in any order. Raises EngineError, ClusterError."""
+        """Yield completions as they end, in any order. Raises EngineError, ClusterError."""
         self._stats = Stats()
 
         def settings(actor: _Actor) -> Mapping[str, Any] | None:
@@ -368,23 +367,23 @@ class ClusterGenerator:
         self._stats = replace(stats, **sums, peak_rss_bytes=peak)
 
 
+@dataclass
 class ClusterEngines:
-    """The actors of a cluster in the place of this machine's worker (icl_local.running.run.Engines)."""
+    """The actors of a cluster instead of this machine's worker (see LocalEngines)."""
 
-    def __init__(self, cluster: Cluster, options: EngineOptions, writer: store.Store, *, probe: bool) -> None:
-        self._cluster = cluster
-        self._options = options
-        self._writer = writer
-        self._probe = probe
+    _cluster: Cluster
+    _options: EngineOptions
+    _writer: store.Store
+    _probe: bool
 
     def worker(self, plan: CellPlan) -> ClusterGenerator:
-        """The actors with the cell's file loaded. Raises ConfigError for a server's model."""
+        """Return the actors with the cell's file loaded. Raises ConfigError for a server's model."""
         if not isinstance(plan.cell.model, ResolvedModel):
-            raise ConfigError("--cluster and --backend exclude each other: a server is asked from this machine")
+            raise ConfigError("--cluster and --backend exclude each other: a server gets its requests from here")
         return self._cluster.worker(plan.cell.model, self._options.replace(kv_type=str(plan.settings["kv_type"])))
 
-    def setting(self, plan: CellPlan, worker: ClusterGenerator, on_note: Callable[[str], None]) -> Setting:
-        """The setting of every kind of node, stored or probed there; exact where each of them is."""
+    def setting(self, plan: CellPlan, worker: Any, on_note: Callable[[str], None]) -> Setting:
+        """Return the setting of every kind of node, stored or probed there; exact if each of them is."""
         assert isinstance(plan.cell.model, ResolvedModel)
         if not self._probe:
             return Setting({}, None)
@@ -398,11 +397,11 @@ class ClusterEngines:
         return Setting({}, all(setting.exact for setting in found.values()))
 
     def close(self) -> None:
-        """Nothing to free: the cluster is closed by who opened it."""
+        """Do nothing: the cluster is closed by the code that opened it."""
 
 
 class _OneActor:
-    """One actor in the place of a Worker, for a probe."""
+    """One actor with the interface of a Worker, for a probe."""
 
     def __init__(self, cluster: Cluster, actor: _Actor) -> None:
         assert actor.info is not None
@@ -412,7 +411,7 @@ class _OneActor:
         self._actor = actor
 
     def generate(self, requests: Sequence[Request], **overrides: Any) -> Iterator[Completion]:
-        """Completions by this actor alone, decoded together."""
+        """Yield completions by this actor alone, decoded together."""
 
         def keep(stats: Stats) -> None:
             self.stats = stats

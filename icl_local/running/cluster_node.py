@@ -1,4 +1,4 @@
-"""What runs on a node of a cluster: a llama.cpp worker and a buffer of what it finished. Knows nothing of Ray."""
+"""A node's side of a cluster: a llama.cpp worker and a buffer of finished completions. Independent of Ray."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from icl_local.engine import Completion, DecodeProgress, EngineInfo, EngineOptio
 from icl_local.exceptions import ModelError
 from icl_local.weights import checksum, hub
 
-BUFFERED = 256  # finished completions kept before the worker waits for the driver
-POLL_SECONDS = 2.0  # a poll is answered at the latest after this
+BUFFERED = 256  # finished completions that are kept until the worker waits for the driver
+POLL_SECONDS = 2.0  # longest time of a poll
 
 
 @dataclass(frozen=True)
 class Load:
-    """A file for an actor: where it is, what it must be, and how llama.cpp is driven."""
+    """A file for an actor: its path, its checksum, its source, and the engine's options."""
 
     path: Path
     sha256: str
@@ -30,7 +30,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Finished:
-    """An actor's answer to a poll: what is new, and at the end (``over``) sums and what went wrong."""
+    """An actor's answer to a poll: new completions, and at the end (``over``) sums and the error."""
 
     completions: tuple[Completion, ...]
     over: bool
@@ -40,7 +40,7 @@ class Finished:
 
 
 class NodeWorker:
-    """What runs on a node, as a Ray actor: a Worker, and a thread that feeds it."""
+    """A Ray actor: a Worker, and a thread that feeds it."""
 
     def __init__(self) -> None:
         self._worker: Worker | None = None
@@ -51,7 +51,7 @@ class NodeWorker:
         self._new_tokens = 0
 
     def load(self, load: Load) -> EngineInfo:
-        """Have the file loaded. Raises ModelError where this node has another file, or none, under that path."""
+        """Load the file. Raises ModelError if this node has another file, or none, under that path."""
         if self._load != load or self._worker is None:
             self.unload()
             self._worker, self._load = Worker(_local_file(load), load.options), load
@@ -64,13 +64,13 @@ class NodeWorker:
         self._worker = self._load = None
 
     def start(self, requests: Sequence[Request], overrides: Mapping[str, Any]) -> None:
-        """Begin to complete ``requests``."""
+        """Start to complete ``requests``."""
         self._error, self._new_tokens = None, 0
         self._thread = threading.Thread(target=self._work, args=(requests, overrides), daemon=True)
         self._thread.start()
 
     def poll(self, wait_seconds: float = POLL_SECONDS) -> Finished:
-        """What has been finished since the last poll; waits for the first."""
+        """Return what has been finished since the last poll; wait for the first completion."""
         found, over = [], False
         with contextlib.suppress(queue.Empty):
             item = self._out.get(timeout=wait_seconds)
@@ -103,5 +103,5 @@ def _local_file(load: Load) -> Path:
     if not path.is_file():
         raise ModelError(f"a node has no {path}; put the file there on every node, or name it as hf:owner/repo/file")
     if checksum.sha256_of(path) != load.sha256:
-        raise ModelError(f"{path} on a node is another file than here; copy it to every node")
+        raise ModelError(f"{path} on a node differs from the file here; copy it to every node")
     return path

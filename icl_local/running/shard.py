@@ -21,16 +21,16 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """From ``i/n``. Raises ConfigError."""
+        """Parse ``i/n``. Raises ConfigError."""
         match = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text)
         if match is None or not 1 <= int(match[1]) <= int(match[2]):
             raise ConfigError(f"--shard must be i/n with i from 1 to n, such as 1/2, not {text!r}")
         return cls(int(match[1]), int(match[2]))
 
     def take(self, items: Sequence[T]) -> tuple[T, ...]:
-        """Every n-th item, so that the parts are equal in size and in what they are made of."""
+        """Return every n-th item, so that the parts are alike in size and content."""
         return tuple(items[self.number - 1 :: self.of])
 
     def holds(self, key: str) -> bool:
-        """Whether a row belongs to this part by its key (hexadecimal), whatever other rows there are."""
+        """Return whether a row belongs to this part, by its key (hexadecimal) alone."""
         return int(key[:8], 16) % self.of == self.number - 1

@@ -123,7 +123,7 @@ def run_study(
                     command=f"study {study.name}",
                     probe=probe,
                     seed=study.seed,
-                    open_engines=None if nodes is None else nodes.engines,
+                    nodes=nodes,
                     on_event=on_event,
                 )
             )

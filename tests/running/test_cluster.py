@@ -69,7 +69,7 @@ def test_a_killed_node_changes_no_row(nodes: Any, model: Path, tmp_path: Path) -
             decoding=DECODING,
             options=OPTIONS,
             probe=False,
-            open_engines=cluster.engines,
+            nodes=cluster,
             on_event=kill_one,
         )
     assert [result.status for result in results] == ["done"] * 4

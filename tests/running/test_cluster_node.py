@@ -15,7 +15,7 @@ from tests.running.conftest import OPTIONS
 
 def test_another_file_under_the_same_path_is_refused(model: Path) -> None:
     node = NodeWorker()
-    with pytest.raises(ModelError, match="another file"):
+    with pytest.raises(ModelError, match="differs from the file here"):
         node.load(Load(model, "0" * 64, "file", OPTIONS))
     with pytest.raises(ModelError, match="no /nowhere"):
         node.load(Load(Path("/nowhere/x.gguf"), "0" * 64, "file", OPTIONS))
