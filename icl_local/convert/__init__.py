@@ -1,6 +1,6 @@
 """Checkpoints to GGUF files, with proof.
 
-A converted or quantized file passes a parity gate before it is used.
+A converted or quantized file must pass a parity gate before it is used.
 """
 
 from icl_local.convert.checkpoint import TOKENIZER_FILES, Checkpoint, Shape, read_json

@@ -1,7 +1,7 @@
-"""A Hugging Face Llama checkpoint on disk: its shape, its tensors in GGUF's names and order, read in row blocks.
+"""A Hugging Face Llama checkpoint on disk: its shape, and its tensors in GGUF's names and order, read in row blocks.
 
 Reads config.json, safetensors (one file or shards, mapped, never loaded whole) and LoRA adapters, which are merged
-block by block. What is not known to be convertible is refused by name. Needs numpy only.
+block by block. Anything that is not known to be convertible is refused by name. Needs numpy only.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LORA_SUFFIX = {".lora_A.weight": 0, ".lora_B.weight": 1}
 
 @dataclass(frozen=True)
 class Shape:
-    """Hyper-parameters of a Llama model, defaults filled in as Transformers does."""
+    """Hyper-parameters of a Llama model, with the defaults of Transformers."""
 
     vocab_size: int
     context_length: int
@@ -50,13 +50,13 @@ class Shape:
     intermediate_size: int
     rms_norm_eps: float
     rope_theta: float
-    rope_factors: tuple[float, ...] | None  # llama3 scaling: what each of head_dim/2 frequencies is divided by
+    rope_factors: tuple[float, ...] | None  # llama3 scaling: the divisor of each of head_dim/2 frequencies
     tied: bool
 
 
 @dataclass(frozen=True)
 class TensorPlan:
-    """One tensor of the GGUF file: where it comes from and how its rows move."""
+    """One tensor of the GGUF file: its source and the order of its rows."""
 
     name: str
     source: str | None  # name in the checkpoint, None: computed (rope factors)
@@ -66,7 +66,7 @@ class TensorPlan:
 
 @dataclass(frozen=True)
 class _Stored:
-    """Where a tensor lies in a safetensors file."""
+    """The place of a tensor in a safetensors file."""
 
     path: Path
     dtype: str
@@ -75,16 +75,16 @@ class _Stored:
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Whether ``folder`` looks like a model or an adapter that can be opened here."""
+    """Return whether ``folder`` has the configuration of a model or an adapter."""
     return (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file()
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; raises ConversionError naming the file where it is missing or damaged."""
+    """Read a JSON object; raises ConversionError with the file if it is missing or damaged."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConversionError(f"{path} is missing; {path.parent} is no Hugging Face checkpoint") from None
+        raise ConversionError(f"{path} is missing; {path.parent} is not a Hugging Face checkpoint") from None
     except (OSError, ValueError) as error:
         raise ConversionError(f"{path} cannot be read: {error}") from error
     if not isinstance(data, dict):
@@ -93,7 +93,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def llama_shape(config: Mapping[str, Any], *, name: str) -> Shape:
-    """The model's shape from its config.json; raises ConversionError for anything but a plain Llama.
+    """Return the model's shape from its config.json; raises ConversionError for anything but a plain Llama.
 
     Attention and MLP biases, activations other than SiLU, quantised weights, and rotary schemes other than the
     default and llama3 (Transformers' _compute_llama3_parameters) are refused by name.
@@ -157,7 +157,7 @@ def _rope_factors(rope: Mapping[str, Any], *, theta: float, head_dim: int, name:
 
 
 def tensor_plans(shape: Shape) -> list[TensorPlan]:
-    """Every tensor the GGUF file must have, no more and no fewer, in file order; shapes as in the checkpoint."""
+    """Return exactly the tensors that the GGUF file must have, in file order; shapes as in the checkpoint."""
     hidden, ff = shape.hidden_size, shape.intermediate_size
     q, kv = shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
     plans = [TensorPlan("token_embd.weight", "model.embed_tokens.weight", (shape.vocab_size, hidden))]
@@ -184,7 +184,7 @@ def tensor_plans(shape: Shape) -> list[TensorPlan]:
 
 
 class Checkpoint:
-    """An opened checkpoint: complete, of known architecture, every tensor of the expected shape and type.
+    """A checkpoint that is complete, of known architecture, with every tensor of the expected shape and type.
 
     ``folder`` holds a model, or a LoRA adapter whose base is a folder on this machine. Raises ConversionError.
     """
@@ -201,22 +201,22 @@ class Checkpoint:
 
     @property
     def tokenizer_folder(self) -> Path:
-        """Where tokenizer.json lies: beside an adapter if it brought one, else beside the model."""
+        """Return the folder of tokenizer.json: the adapter's if it has one, else the model's."""
         return self.folder if (self.folder / "tokenizer.json").is_file() else self.model_folder
 
     @property
     def parameters(self) -> int:
-        """Number of trained weights (rope factors are computed, not trained)."""
+        """Return the number of trained weights (rope factors are computed, not trained)."""
         return sum(math.prod(plan.shape) for plan in self.plans if plan.source)
 
     @property
     def dtype(self) -> str:
-        """Type of the embedding as stored: F32, F16 or BF16."""
+        """Return the type of the embedding as stored: F32, F16 or BF16."""
         return self._stored["model.embed_tokens.weight"].dtype
 
     @cached_property
     def files(self) -> list[Path]:
-        """Files whose bytes say what the model is: config, weights, tokenizer, adapter."""
+        """Return the files that define the model: config, weights, tokenizer, adapter."""
         folders = {self.folder, self.model_folder}
         found = {stored.path for stored in self._stored.values()}
         for folder in folders:
@@ -225,37 +225,37 @@ class Checkpoint:
 
     @cached_property
     def sha256(self) -> str:
-        """64 hex digits over names and contents of ``files``: the checkpoint's identity, wherever it lies."""
+        """Return 64 hex digits over names and contents of ``files``, the same in every folder."""
         digest = hashlib.sha256()
         for path in self.files:
             digest.update(f"{path.name} {sha256_file(path)}\n".encode())
         return digest.hexdigest()
 
     def training_record(self) -> dict[str, Any]:
-        """What `icl dpo` wrote beside the checkpoint (training.json), {} where it did not make it."""
+        """Return the training.json that `icl dpo` wrote beside the checkpoint, {} without one."""
         path = self.folder / "training.json"
         return read_json(path) if path.is_file() else {}
 
     def _check(self) -> None:
-        wanted = {plan.source: plan for plan in self.plans if plan.source}
+        expected = {plan.source: plan for plan in self.plans if plan.source}
         ignored = {"lm_head.weight"} if self.shape.tied else set()
         for name, stored in self._stored.items():
-            if name in wanted:
-                if stored.shape != wanted[name].shape:
+            if name in expected:
+                if stored.shape != expected[name].shape:
                     raise ConversionError(
-                        f"tensor {name} has shape {stored.shape}, config.json says {wanted[name].shape}"
+                        f"tensor {name} has shape {stored.shape}, config.json says {expected[name].shape}"
                     )
                 if stored.dtype not in _ITEM_BYTES:
                     raise ConversionError(f"tensor {name} has type {stored.dtype}; F32, F16 and BF16 can be converted")
             elif name not in ignored and not name.endswith("rotary_emb.inv_freq"):
                 raise ConversionError(f"tensor {name} is not part of a plain Llama model and cannot be converted")
-        if missing := sorted(wanted.keys() - self._stored.keys()):
+        if missing := sorted(expected.keys() - self._stored.keys()):
             raise ConversionError(f"tensor {missing[0]} is missing ({len(missing)} in all): an incomplete checkpoint")
-        if self.adapter and (strange := sorted(self.adapter.targets - wanted.keys())):
+        if self.adapter and (strange := sorted(self.adapter.targets - expected.keys())):
             raise ConversionError(f"the adapter changes {strange[0]}, which the base model does not have")
 
     def blocks(self, plan: TensorPlan) -> Iterator[NDArray[np.float32]]:
-        """The tensor as the GGUF file holds it, F32, in blocks of whole rows of at most about 64 MiB.
+        """Yield the tensor as in the GGUF file, F32, in blocks of whole rows of at most about 64 MiB.
 
         Rows of q and k are permuted within each head; a head is never split over two blocks.
         """
@@ -276,7 +276,7 @@ class Checkpoint:
         stored = self._stored[name]
         width = math.prod(stored.shape[1:])
         raw_type = np.dtype({"F32": "<f4", "F16": "<f2", "BF16": "<u2"}[stored.dtype])
-        # Mapped block by block: pages of a map that lives on would count as this process's memory.
+        # Mapped block by block: pages of a permanent map would count as this process's memory.
         raw = np.memmap(
             stored.path,
             dtype=raw_type,
@@ -324,7 +324,7 @@ class _Adapter:
 
     @property
     def targets(self) -> set[str]:
-        """Names of the base model's tensors that the adapter changes."""
+        """Return the names of the base model's tensors that the adapter changes."""
         return set(self._pairs)
 
     def add_to(self, block: NDArray[np.float32], name: str, start: int, stop: int) -> None:
@@ -335,7 +335,7 @@ class _Adapter:
 
 
 def permute(rows: NDArray[np.float32], n_heads: int) -> NDArray[np.float32]:
-    """Rows [n_heads * head_dim, n]: within each head from (first half, second half) to interleaved pairs.
+    """Reorder rows [n_heads * head_dim, n] within each head: from (first half, second half) to interleaved pairs.
 
     Transformers rotates element i with i + head_dim/2, llama.cpp's Llama rotates neighbours 2i and 2i + 1.
     """
@@ -344,14 +344,14 @@ def permute(rows: NDArray[np.float32], n_heads: int) -> NDArray[np.float32]:
 
 
 def bf16_to_f32(raw: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """Bit patterns of bfloat16 as float32, exactly."""
+    """Convert bit patterns of bfloat16 to float32, exactly."""
     bits = np.array(raw, dtype=np.uint32)
     np.left_shift(bits, 16, out=bits)
     return bits.view(np.float32)
 
 
 def read_safetensors(path: Path) -> dict[str, _Stored]:
-    """Name -> place of every tensor of one file; raises ConversionError where the header lies about the file."""
+    """Return name -> place of every tensor of one file; raises ConversionError if the header does not fit the file."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -375,7 +375,7 @@ def read_safetensors(path: Path) -> dict[str, _Stored]:
 
 
 def _stored_tensors(folder: Path) -> dict[str, _Stored]:
-    """Every tensor of a model folder, from model.safetensors or the shards its index lists."""
+    """Return every tensor of a model folder, from model.safetensors or the shards that its index lists."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         listed: dict[str, str] = read_json(index).get("weight_map", {})

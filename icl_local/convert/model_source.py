@@ -1,4 +1,4 @@
-"""Where the weights to train or convert come from: a folder, a repository of the hub, or a GGUF file unpacked again."""
+"""Locate the weights to train or convert: a folder, a repository of the hub, or a GGUF file, which is unpacked."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from icl_local.exceptions import ConversionError, HubError, MissingExtra
 from icl_local.weights import read_info
 
 _REPOSITORY = re.compile(r"(?:hf:)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
-_WANTED_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
+_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
                  "adapter_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json",
                  "chat_template.jinja")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A checkpoint folder on this machine, what is recorded as its origin, and its name."""
+    """A checkpoint folder on this machine, its origin for the record, and its name."""
 
     folder: Path
     source: str
@@ -36,16 +36,16 @@ class ModelSource:
 def locate(
     reference: str, *, work: Path | None = None, on_progress: Callable[[str], None] | None = None
 ) -> ModelSource:
-    """The checkpoint ``reference`` names: a folder, ``owner/name[@revision]`` of the hub, or a .gguf file.
+    """Return the checkpoint that ``reference`` names: a folder, ``owner/name[@revision]`` of the hub, or a .gguf file.
 
-    A GGUF file is unpacked into ``work`` (weights as float32), once. Raises ConversionError for what is none of
-    these, HubError, MissingExtra.
+    A GGUF file is unpacked into ``work`` (weights as float32), once. Raises ConversionError for anything else,
+    HubError, MissingExtra.
     """
     say = on_progress or (lambda _: None)
     path = Path(reference)
     if path.is_dir():
         if not is_checkpoint(path):
-            raise ConversionError(f"{path} has no config.json and no adapter_config.json; it is no checkpoint")
+            raise ConversionError(f"{path} has no config.json and no adapter_config.json; it is not a checkpoint")
         name = path.resolve().name
         return ModelSource(path, name, name)
     if path.suffix == ".gguf":
@@ -58,17 +58,17 @@ def locate(
         return ModelSource(work, path.name, name)
     match = _REPOSITORY.fullmatch(reference)
     if match is None or path.exists():
-        raise ConversionError(f"{reference!r} is no checkpoint folder, no .gguf file and no owner/name of the hub")
+        raise ConversionError(f"{reference!r} is not a checkpoint folder, a .gguf file or owner/name of the hub")
     say(f"fetching {match['repo']}")
     folder = _snapshot(match["repo"], match["revision"])
     return ModelSource(folder, f"hf:{match['repo']}@{folder.name}", match["repo"].split("/")[1])
 
 
 def unpack_gguf(path: Path, folder: Path) -> None:
-    """Write the model in the GGUF file as a float32 Hugging Face checkpoint into ``folder``, which appears whole.
+    """Write the model in the GGUF file as a float32 Hugging Face checkpoint into ``folder``, whole or not at all.
 
-    Weights come through Transformers' GGUF reader; the tokenizer is written here, because Transformers 5 loses the
-    pre-tokenizer of some families on the way. Raises ConversionError for an architecture or tokenizer not known.
+    Weights are read by Transformers' GGUF reader; the tokenizer is written here, because Transformers 5 loses the
+    pre-tokenizer of some families. Raises ConversionError for an unknown architecture or tokenizer.
     """
     info = read_info(path)
     if info.architecture != "llama":
@@ -106,6 +106,6 @@ def _snapshot(repo: str, revision: str | None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(_WANTED_FILES)))
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(_FILES)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise HubError(f"{repo} cannot be fetched: {error}; check the name, HF_TOKEN and the connection") from error

@@ -1,9 +1,9 @@
-"""Proof that a GGUF file is the checkpoint it was made from: the parity gate.
+"""The parity gate: proof that a GGUF file is the checkpoint it was made from.
 
-Everything the file says is compared with the checkpoint (header, vocabulary, tensors, every weight), then what it
-does: llama.cpp's tokens on texts in many languages, BOS, the chat template, and the logits of an F32 file against
-Transformers in float32. Where the model does not fit into memory twice as wide as it is stored, the logits are left
-out and said so; the weights are then the proof. Nothing here repairs anything.
+First the content of the file is compared with the checkpoint (header, vocabulary, tensors, every weight), then its
+behaviour: llama.cpp's tokens on texts in many languages, BOS, the chat template, and the logits of an F32 file against
+Transformers in float32. If memory is too small for the float32 model, the logits are reported as skipped, and the
+weights are the proof. The gate repairs nothing.
 """
 
 from __future__ import annotations
@@ -36,12 +36,19 @@ _EXACT_TYPES = ("F32", "F16", "BF16")
 
 @dataclass(frozen=True)
 class Check:
-    """One thing the gate looked at: ``status`` passed, failed or skipped; ``detail`` in one line."""
+    """One check of the gate: ``status`` is passed, failed or skipped; ``detail`` is one line."""
 
     name: str
     status: str
     detail: str
     figures: Mapping[str, float | int | str] = field(default_factory=dict)
+
+
+def _check(
+    name: str, wrong: Sequence[str], right: str, figures: Mapping[str, float | int | str] | None = None
+) -> Check:
+    """Return a check that failed with up to three faults, or passed."""
+    return Check(name, "failed" if wrong else "passed", "; ".join(wrong[:3]) or right, figures or {})
 
 
 @dataclass(frozen=True)
@@ -52,12 +59,12 @@ class GateResult:
 
     @property
     def passed(self) -> bool:
-        """No check failed."""
+        """Return whether no check failed."""
         return all(check.status != "failed" for check in self.checks)
 
     @property
     def reasons(self) -> str:
-        """What failed, in one line."""
+        """Return the failed checks in one line."""
         return "; ".join(f"{check.name}: {check.detail}" for check in self.checks if check.status == "failed")
 
     def report(self) -> dict[str, Any]:
@@ -66,9 +73,9 @@ class GateResult:
 
 
 class Reference:
-    """The checkpoint as Transformers runs it: its own tokenizer.json and, where memory allows, float32 logits.
+    """The checkpoint in Transformers: its own tokenizer.json and, if memory allows, float32 logits.
 
-    Raises MissingExtra without Transformers and torch, ConversionError where they cannot run the checkpoint.
+    Raises MissingExtra without Transformers and torch, ConversionError if they cannot run the checkpoint.
     """
 
     def __init__(self, checkpoint: Checkpoint, *, memory_bytes: int | None = None) -> None:
@@ -79,14 +86,14 @@ class Reference:
             raise MissingExtra("dpo", "transformers, which the parity gate compares with,") from None
         self.checkpoint = checkpoint
         self.vocabulary = load_vocabulary(checkpoint.tokenizer_folder, n_rows=checkpoint.shape.vocab_size)
-        # The class that runs tokenizer.json as it is; LlamaTokenizer rebuilds it and treats a leading space otherwise.
+        # This class runs tokenizer.json as it is; LlamaTokenizer rebuilds it and treats a leading space differently.
         folder = checkpoint.tokenizer_folder
         self.tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
         self._memory_bytes = memory_bytes
 
     @cached_property
     def sample_ids(self) -> list[int]:
-        """Token ids of the sample texts one after the other, at most MAX_POSITIONS or the context length."""
+        """Return token ids of the sample texts in sequence, at most MAX_POSITIONS or the context length."""
         ids: list[int] = []
         for text in sample_texts():
             ids += self.tokenizer(text, add_special_tokens=not ids)["input_ids"]
@@ -94,7 +101,7 @@ class Reference:
 
     @cached_property
     def why_no_logits(self) -> str | None:
-        """Why the model cannot be run in float32 here, None where it can."""
+        """Return why the model cannot be run in float32 here, None if it can."""
         needed = 4 * (self.checkpoint.parameters + 3 * len(self.sample_ids) * self.checkpoint.shape.vocab_size)
         available = self._memory_bytes
         if available is None:
@@ -107,7 +114,7 @@ class Reference:
 
     @cached_property
     def logits(self) -> NDArray[np.float32] | None:
-        """Logits [n_positions, n_vocab] of the sample texts in float32 (eager attention), None without the memory."""
+        """Return logits [n_positions, n_vocab] in float32 (eager attention); None without memory."""
         if self.why_no_logits:
             return None
         import torch
@@ -135,7 +142,7 @@ class Reference:
 
 
 def sample_texts() -> list[str]:
-    """The texts of prompts/parity.jsonl: 25 languages, code, spaces, numbers, emoji."""
+    """Return the texts of prompts/parity.jsonl: 25 languages, code, spaces, numbers, emoji."""
     return [json.loads(line)["text"] for line in resources.read_text("prompts", "parity.jsonl").splitlines()]
 
 
@@ -147,9 +154,9 @@ def gate(
     expected: NDArray[np.int64] | None = None,
     on_progress: Callable[[str], None] | None = None,
 ) -> GateResult:
-    """Check the file at ``path``. What is wrong with the file is in the result, never raised.
+    """Check the file at ``path``. Faults of the file are in the result and never raised.
 
-    ``logits``: the check of an F32 sibling where ``path`` itself is of another type. ``expected``: greedy next
+    ``logits``: the check of an F32 sibling if ``path`` itself is of another type. ``expected``: greedy next
     tokens [n_positions] of the sample texts, for a model that does not fit into memory in Transformers.
     """
     say = on_progress or (lambda _: None)
@@ -186,7 +193,7 @@ def gate(
 
 
 def header_fields(shape: Shape) -> dict[str, int | float]:
-    """Hyper-parameter keys of a ``llama`` GGUF file and their values."""
+    """Return the hyper-parameter keys of a ``llama`` GGUF file and their values."""
     return {
         "llama.vocab_size": shape.vocab_size,
         "llama.context_length": shape.context_length,
@@ -204,7 +211,7 @@ def header_fields(shape: Shape) -> dict[str, int | float]:
 
 
 def check_logits(path: Path, reference: Reference) -> Check:
-    """Largest difference between llama.cpp's logits of an F32 file (F32 KV cache) and Transformers' in float32."""
+    """Compare llama.cpp's logits of an F32 file (F32 KV cache) with Transformers' in float32."""
     if reference.logits is None:
         return Check("logits", "skipped", f"{reference.why_no_logits}; the weights are the proof")
     try:
@@ -221,7 +228,7 @@ def check_logits(path: Path, reference: Reference) -> Check:
 
 
 def _file_type(reader: Any) -> str:
-    """The widest spread type among the matrices."""
+    """Return the most frequent type of the matrices."""
     names: list[str] = [tensor.tensor_type.name for tensor in reader.tensors if len(tensor.shape) > 1]
     return max(set(names), key=names.count)
 
@@ -233,67 +240,68 @@ def _value(reader: Any, key: str) -> Any:
 
 def _header(reader: Any, reference: Reference) -> Check:
     wrong = []
-    for key, wanted in header_fields(reference.checkpoint.shape).items():
+    for key, expected in header_fields(reference.checkpoint.shape).items():
         found = _value(reader, key)
-        if found is None or not math.isclose(found, wanted, rel_tol=1e-6):
-            wrong.append(f"{key} is {found}, the checkpoint says {wanted}")
+        if found is None or not math.isclose(found, expected, rel_tol=1e-6):
+            wrong.append(f"{key} is {found}, the checkpoint says {expected}")
     scaling = _value(reader, "llama.rope.scaling.type")
     if scaling not in (None, "none"):
-        wrong.append(f"llama.rope.scaling.type is {scaling!r}; scaling belongs into rope_freqs.weight")
-    return Check("header", "failed" if wrong else "passed", "; ".join(wrong) or "hyper-parameters agree")
+        wrong.append(f"llama.rope.scaling.type is {scaling!r}; scaling belongs in rope_freqs.weight")
+    return _check("header", wrong, "hyper-parameters agree")
 
 
 def _vocabulary(reader: Any, vocabulary: Vocabulary) -> Check:
     wrong = []
-    for key, wanted in vocabulary.fields().items():
+    for key, expected in vocabulary.fields().items():
         found = _value(reader, key)
-        if found != wanted:
-            wrong.append(f"{key} {_first_difference(found, wanted)}")
-    detail = "; ".join(wrong) or f"{len(vocabulary.tokens)} tokens agree"
-    return Check("vocabulary", "failed" if wrong else "passed", detail)
+        if found != expected:
+            wrong.append(f"{key} {_first_difference(found, expected)}")
+    return _check("vocabulary", wrong, f"{len(vocabulary.tokens)} tokens agree")
 
 
-def _first_difference(found: object, wanted: object) -> str:
-    if isinstance(found, list) and isinstance(wanted, list):
-        if len(found) != len(wanted):
-            return f"has {len(found)} entries, the checkpoint {len(wanted)}"
-        at = next(i for i, (a, b) in enumerate(zip(found, wanted, strict=True)) if a != b)
-        return f"differs at {at}: {found[at]!r}, the checkpoint says {wanted[at]!r}"
-    return f"is {str(found)[:80]!r}, the checkpoint says {str(wanted)[:80]!r}"
+def _first_difference(found: object, expected: object) -> str:
+    if isinstance(found, list) and isinstance(expected, list):
+        if len(found) != len(expected):
+            return f"has {len(found)} entries, the checkpoint {len(expected)}"
+        at = next(i for i, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b)
+        return f"differs at {at}: {found[at]!r}, the checkpoint says {expected[at]!r}"
+    return f"is {str(found)[:80]!r}, the checkpoint says {str(expected)[:80]!r}"
 
 
 def _tensor_set(reader: Any, plans: Sequence[TensorPlan]) -> Check:
     found = {tensor.name: tuple(int(n) for n in reversed(tensor.shape)) for tensor in reader.tensors}
-    wanted = {plan.name: plan.shape for plan in plans}
-    wrong = [f"{name} is missing" for name in sorted(wanted.keys() - found.keys())]
-    wrong += [f"{name} is not part of the model" for name in sorted(found.keys() - wanted.keys())]
+    expected = {plan.name: plan.shape for plan in plans}
+    wrong = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
+    wrong += [f"{name} is not part of the model" for name in sorted(found.keys() - expected.keys())]
     wrong += [
-        f"{name} has shape {found[name]}, the checkpoint {wanted[name]}"
-        for name in sorted(found.keys() & wanted.keys())
-        if found[name] != wanted[name]
+        f"{name} has shape {found[name]}, the checkpoint {expected[name]}"
+        for name in sorted(found.keys() & expected.keys())
+        if found[name] != expected[name]
     ]
-    detail = "; ".join(wrong[:3]) or f"{len(wanted)} tensors, none missing, none more"
-    return Check("tensors", "failed" if wrong else "passed", detail, {"tensors": len(found)})
+    return _check("tensors", wrong, f"{len(expected)} tensors, none missing, none more", {"tensors": len(found)})
 
 
 def _weights(reader: Any, checkpoint: Checkpoint) -> Check:
-    """Every weight: finite, and equal to the checkpoint's (16 and 32 bits) or close to it (quantised)."""
+    """Check that every weight is finite, and equal to the checkpoint's (16 and 32 bits) or close to it (quantised)."""
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     worst, worst_name = 0.0, ""
     for plan in checkpoint.plans:
         tensor = tensors.get(plan.name)
         if tensor is None or tuple(int(n) for n in reversed(tensor.shape)) != plan.shape:
-            continue  # the tensor set says so
+            continue  # a fault of the tensor set
         squares = np.zeros(2)
-        for found, wanted in _pairs(tensor, plan, checkpoint):
+        for found, expected in _pairs(tensor, plan, checkpoint):
             if not np.isfinite(found).all():
                 return Check("weights", "failed", f"{plan.name} holds values that are not finite")
             if tensor.tensor_type.name in _EXACT_TYPES:
-                if not np.array_equal(found, wanted):
-                    share = float((found != wanted).mean())
+                if not np.array_equal(found, expected):
+                    share = float((found != expected).mean())
                     return Check("weights", "failed", f"{plan.name}: {share:.0%} of a block differ from the checkpoint")
             else:
-                squares += np.square(found - wanted, dtype=np.float64).sum(), np.square(wanted, dtype=np.float64).sum()
+                squares += (
+                    np.square(found - expected, dtype=np.float64).sum(),
+                    np.square(expected, dtype=np.float64).sum(),
+                )
         error = math.sqrt(squares[0] / squares[1]) if squares[1] else 0.0
         if error > worst:
             worst, worst_name = error, plan.name
@@ -307,56 +315,50 @@ def _weights(reader: Any, checkpoint: Checkpoint) -> Check:
 def _pairs(
     tensor: Any, plan: TensorPlan, checkpoint: Checkpoint
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """(what the file holds, what it should hold) block by block, F32; 16-bit types rounded as they are written."""
+    """Yield (found, expected) in F32, block by block; 16-bit types are rounded as in the file."""
     from gguf.quants import dequantize, quantize
 
     kind, start = tensor.tensor_type, 0
-    for wanted in checkpoint.blocks(plan):
-        found = dequantize(tensor.data[start : start + len(wanted)], kind)
-        start += len(wanted)
+    for expected in checkpoint.blocks(plan):
+        found = dequantize(tensor.data[start : start + len(expected)], kind)
+        start += len(expected)
         if kind.name in ("F16", "BF16"):
-            wanted = dequantize(quantize(wanted, kind), kind)
-        yield found.reshape(wanted.shape), wanted
+            expected = dequantize(quantize(expected, kind), kind)
+        yield found.reshape(expected.shape), expected
 
 
 def _tokens(path: Path, reference: Reference) -> list[Check]:
-    """Token ids, BOS and the chat template, llama.cpp against tokenizer.json."""
+    """Compare token ids, BOS and the chat template: llama.cpp against tokenizer.json."""
     tokenizer, texts = reference.tokenizer, sample_texts()
     chat, no_chat = _conversation(reference)
     try:
-        plain = engine.tokenize(path, [*texts, chat or ""], add_special=False)
+        found = engine.tokenize(path, [*texts, chat or ""], add_special=False)
         with_bos = engine.tokenize(path, texts[:1], add_special=True)[0]
     except IclError as error:
         return [Check("tokens", "failed", str(error))]
-    wanted = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in [*texts, chat or ""]]
-    wrong = [i for i in range(len(texts)) if plain[i] != wanted[i]]
-    detail = f"{len(texts)} texts agree"
-    if wrong:
-        at = wrong[0]
-        detail = f"{len(wrong)} of {len(texts)} texts differ, first {texts[at][:40]!r}: "
-        detail += _differing(plain[at], wanted[at])
-    checks = [Check("tokens", "failed" if wrong else "passed", detail, {"texts": len(texts), "differing": len(wrong)})]
+    expected = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in [*texts, chat or ""]]
+    differing = [i for i in range(len(texts)) if found[i] != expected[i]]
+    wrong = [
+        f"{len(differing)} of {len(texts)} texts differ, first {texts[i][:40]!r}: {_differing(found[i], expected[i])}"
+        for i in differing[:1]
+    ]
+    figures = {"texts": len(texts), "differing": len(differing)}
+    checks = [_check("tokens", wrong, f"{len(texts)} texts agree", figures)]
     bos, encoded = reference.vocabulary.bos_id, tokenizer(texts[0])["input_ids"]
     # engine.tokenize drops an EOS at the end on purpose, so only the beginning is compared.
     counts = with_bos.count(bos) if bos is not None else 0, encoded.count(bos) if bos is not None else 0
+    detail = f"{counts[0]} BOS before a text, Transformers {counts[1]}"
     same = counts[0] == counts[1] <= 1 and with_bos[:2] == encoded[:2]
-    checks.append(
-        Check(
-            "bos",
-            "passed" if same else "failed",
-            f"{counts[0]} BOS before a text, Transformers {counts[1]}",
-            {"count": counts[0]},
-        )
-    )
+    checks.append(_check("bos", [] if same else [detail], detail, {"count": counts[0]}))
     if chat is None:
         return [*checks, Check("chat", "skipped", no_chat)]
-    same = plain[-1] == wanted[-1] and (bos is None or plain[-1].count(bos) == wanted[-1].count(bos))
-    detail = "a rendered conversation gives the same tokens" if same else _differing(plain[-1], wanted[-1])
-    return [*checks, Check("chat", "passed" if same else "failed", detail)]
+    same = found[-1] == expected[-1] and (bos is None or found[-1].count(bos) == expected[-1].count(bos))
+    wrong = [] if same else [_differing(found[-1], expected[-1])]
+    return [*checks, _check("chat", wrong, "a rendered conversation gives the same tokens")]
 
 
 def _conversation(reference: Reference) -> tuple[str | None, str]:
-    """One question rendered by the chat template, or None and why there is none."""
+    """Return a question rendered by the chat template, or None and the reason."""
     import jinja2
 
     if not reference.vocabulary.chat_template:
@@ -368,19 +370,21 @@ def _conversation(reference: Reference) -> tuple[str | None, str]:
         return None, f"the chat template does not render a question: {error}"
 
 
-def _differing(found: Sequence[int], wanted: Sequence[int]) -> str:
-    at = next((i for i, (a, b) in enumerate(zip(found, wanted, strict=False)) if a != b), min(len(found), len(wanted)))
-    return f"llama.cpp {list(found[at : at + 3])}, Transformers {list(wanted[at : at + 3])} at token {at}"
+def _differing(found: Sequence[int], expected: Sequence[int]) -> str:
+    at = next(
+        (i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), min(len(found), len(expected))
+    )
+    return f"llama.cpp {list(found[at : at + 3])}, Transformers {list(expected[at : at + 3])} at token {at}"
 
 
 def next_tokens(path: Path, token_ids: Sequence[int]) -> NDArray[np.int64]:
-    """Greedy next token [n_positions] of every position. Raises EngineError."""
+    """Return the greedy next token [n_positions] of every position. Raises EngineError."""
     tokens: NDArray[np.int64] = engine.prompt_logits(path, token_ids, kv_type="f32").argmax(-1)
     return tokens
 
 
 def compare_next_tokens(path: Path, token_ids: Sequence[int], expected: NDArray[np.int64]) -> Check:
-    """Return the share of positions whose greedy next token is the one of ``expected`` [n_positions]."""
+    """Check the share of positions whose greedy next token is the one of ``expected`` [n_positions]."""
     try:
         found = engine.prompt_logits(path, token_ids, kv_type="f32")
     except IclError as error:

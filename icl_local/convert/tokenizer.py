@@ -1,8 +1,8 @@
-"""tokenizer.json <-> the vocabulary inside a GGUF file, for the two families of Llama models. Pure, numpy-free.
+"""Convert between tokenizer.json and the vocabulary of a GGUF file, for the two families of Llama tokenizers.
 
 Byte-level BPE (Llama 3, SmolLM2, GPT-2) becomes model ``gpt2`` with a pre-tokenizer llama.cpp knows by name;
 SentencePiece BPE with byte fallback (EuroLLM, Llama 2) becomes model ``llama``, whose merges are ranked by scores.
-The structure of tokenizer.json decides; one that is not listed here is refused, never guessed at.
+The structure of tokenizer.json decides; a structure that is not listed here is refused, never guessed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _PRE_TOKENIZERS: dict[str, tuple[dict[str, Any], bool]] = {
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a GGUF file says about its tokenizer; ``scores`` for model llama, ``merges`` for model gpt2."""
+    """The tokenizer of a GGUF file; ``scores`` for model llama, ``merges`` for model gpt2."""
 
     model: str
     pre: str
@@ -65,7 +65,7 @@ class Vocabulary:
     chat_template: str | None
 
     def fields(self) -> dict[str, Any]:
-        """Tokenizer keys of a GGUF file and their values; None where the key must be absent."""
+        """Return the tokenizer keys of a GGUF file and their values; None if the key must be absent."""
         return {
             "tokenizer.ggml.model": self.model,
             "tokenizer.ggml.pre": self.pre,
@@ -85,9 +85,9 @@ class Vocabulary:
 
 
 def load_vocabulary(folder: Path, *, n_rows: int) -> Vocabulary:
-    """The vocabulary of the checkpoint in ``folder``, filled up to the embedding's ``n_rows`` with unused tokens.
+    """Read the vocabulary of the checkpoint in ``folder``, filled up to the embedding's ``n_rows`` with unused tokens.
 
-    Raises ConversionError naming the first thing in tokenizer.json that llama.cpp cannot do.
+    Raises ConversionError with the first feature of tokenizer.json that llama.cpp does not have.
     """
     if not (folder / "tokenizer.json").is_file():
         raise ConversionError(
@@ -133,7 +133,7 @@ def load_vocabulary(folder: Path, *, n_rows: int) -> Vocabulary:
 
 
 def chat_template(folder: Path, config: Mapping[str, Any]) -> str | None:
-    """The chat template as Transformers picks it: chat_template.jinja, else tokenizer_config.json's (default) one."""
+    """Return the chat template: chat_template.jinja, else tokenizer_config.json's (default) one, as Transformers."""
     if (folder / "chat_template.jinja").is_file():
         return (folder / "chat_template.jinja").read_text(encoding="utf-8")
     found = config.get("chat_template")
@@ -143,10 +143,10 @@ def chat_template(folder: Path, config: Mapping[str, Any]) -> str | None:
 
 
 def to_tokenizer_json(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(tokenizer.json, tokenizer_config.json) of a byte-level GGUF vocabulary, the way back.
+    """Return (tokenizer.json, tokenizer_config.json) of a byte-level GGUF vocabulary.
 
     ``metadata``: the file's keys and values. Raises ConversionError for a vocabulary that is not byte-level BPE with
-    one of the known pre-tokenizers (scores do not say which merges made a SentencePiece vocabulary).
+    one of the known pre-tokenizers (scores do not determine the merges of a SentencePiece vocabulary).
     """
     pre = metadata.get("tokenizer.ggml.pre")
     if metadata.get("tokenizer.ggml.model") != "gpt2" or pre not in _PRE_TOKENIZERS:
@@ -227,7 +227,7 @@ def _pre_tokenizer(data: Mapping[str, Any], *, name: str) -> str:
 
 
 def _space_prefix(data: Mapping[str, Any], *, name: str) -> bool:
-    """Whether a space goes before the text; raises ConversionError for another way of treating spaces."""
+    """Return whether a space goes before the text; raises ConversionError for other treatments of spaces."""
     normalizer, pre = data.get("normalizer"), data.get("pre_tokenizer")
     prepend = {"type": "Prepend", "prepend": _SPACE}
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
@@ -240,7 +240,7 @@ def _space_prefix(data: Mapping[str, Any], *, name: str) -> bool:
         if pre.get("replacement") == _SPACE and not pre.get("split", True) and scheme in ("first", "always", "never"):
             return bool(scheme != "never")
     raise ConversionError(
-        f"{name}: normalizer {_short(normalizer)} with pre-tokenizer {_short(pre)} is no known SentencePiece "
+        f"{name}: normalizer {_short(normalizer)} with pre-tokenizer {_short(pre)} is not a known SentencePiece "
         "arrangement and cannot be converted"
     )
 
@@ -271,7 +271,7 @@ def _tokens(data: Mapping[str, Any], *, n_rows: int, sentencepiece: bool, name: 
 
 
 def _scores(tokens: Sequence[str], merges: Sequence[tuple[str, ...]]) -> list[float]:
-    """llama.cpp joins the pair whose result has the highest score: minus the rank of the merge that makes it first."""
+    """Return scores: llama.cpp joins the pair whose result has the highest, minus the rank of its first merge."""
     rank: dict[str, int] = {}
     for i, pair in enumerate(merges):
         rank.setdefault("".join(pair), i)
@@ -291,7 +291,7 @@ def _special(config: Mapping[str, Any], key: str, ids: Mapping[str, int]) -> int
 def _added(
     data: Mapping[str, Any], config: Mapping[str, Any], *, bos: int | None, eos: int | None, name: str
 ) -> tuple[bool, bool]:
-    """Whether BOS is put before and EOS after a text; tokenizer_config.json's flags win, as in Transformers."""
+    """Return whether BOS goes before and EOS after a text; tokenizer_config.json's flags win, as in Transformers."""
     found = {"bos": False, "eos": False}
     processor = data.get("post_processor") or {}
     steps = processor.get("processors", [processor]) if processor.get("type") == "Sequence" else [processor]

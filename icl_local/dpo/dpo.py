@@ -34,7 +34,7 @@ _PLAN_SAMPLE = 200  # pairs whose length is measured
 
 
 class TrainingInputs(NamedTuple):
-    """What decides the result of a run, and its folder."""
+    """The inputs that determine a run, and its folder."""
 
     base: ModelSource
     preferences: Preferences

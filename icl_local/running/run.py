@@ -212,9 +212,9 @@ def run_cells(
             results.append(CellResult(cell, "failed", 0, len(cell.queries), None, str(failure)))
     with store.Store(path) as writer:
         for plan in planned:
-            asked = plan.cell.query_set
+            query_set = plan.cell.query_set
             texts = {query.query_id: query.instruction for query in plan.cell.queries}
-            store.refuse_other_texts(writer, asked.dataset, plan.cell.language, texts)
+            store.refuse_other_texts(writer, query_set.dataset, plan.cell.language, texts)
         have = store.ids(path, "responses", "response_id")
         for plan in planned:
             on_event(Event("planned", plan.cell, len(plan.keys & have), len(plan.keys)))

@@ -78,7 +78,7 @@ def test_adapter_that_cannot_be_merged_is_refused_by_name(tmp_path: Path) -> Non
     np.testing.assert_allclose(added, 4.0, atol=1e-5)  # alpha / r * (1 1) (1 1)' = 2 * 2
 
 
-def test_permutation_pairs_what_is_half_a_head_apart() -> None:
+def test_permutation_pairs_rows_half_a_head_apart() -> None:
     rows = np.arange(8, dtype=np.float32)[:, None]  # two heads of four
     assert permute(rows, 2)[:, 0].tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
 

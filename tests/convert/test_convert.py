@@ -117,7 +117,7 @@ def test_value_that_is_not_finite_is_refused_with_its_tensor(tmp_path: Path) -> 
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
-def test_existing_output_unknown_type_and_missing_folder_are_told(tmp_path: Path) -> None:
+def test_existing_output_unknown_type_and_missing_folder_are_errors(tmp_path: Path) -> None:
     folder = build_checkpoint(tmp_path / "model")
     (tmp_path / "there.gguf").write_text("mine")
     with pytest.raises(ConversionError, match="exists already"):
@@ -127,7 +127,7 @@ def test_existing_output_unknown_type_and_missing_folder_are_told(tmp_path: Path
         convert(folder, tmp_path / "model.gguf", type_name="q9_z")
     with pytest.raises(ConversionError, match="make it first"):
         convert(folder, tmp_path / "nowhere" / "model.gguf")
-    with pytest.raises(ConversionError, match="no checkpoint folder"):
+    with pytest.raises(ConversionError, match="not a checkpoint folder"):
         locate(str(tmp_path / "nothing"))
 
 
@@ -177,7 +177,7 @@ def test_quantised_file_knows_its_parent(tmp_path: Path) -> None:
         quantize(tmp_path / "damaged.gguf", tmp_path / "never.gguf", type_name="q8_0")
 
 
-def test_the_command_quantises_and_tells_how_far_the_tokens_agree(tiny_gguf: Path, tmp_path: Path) -> None:
+def test_the_command_quantises_and_prints_the_agreement_of_next_tokens(tiny_gguf: Path, tmp_path: Path) -> None:
     out, db = tmp_path / "tiny.Q8_0.gguf", tmp_path / "icl.duckdb"
     result = CliRunner().invoke(icl, ["quantize", str(tiny_gguf), "--out", str(out), "--type", "q8_0", "--db", str(db)])
     assert result.exit_code == 0, result.output

@@ -111,7 +111,7 @@ def test_gate_refuses_a_damaged_file_without_showing_it_to_llama_cpp(
     assert "truncated" in result.reasons
 
 
-def test_logits_check_alone_tells_a_wrong_tensor(good: tuple[Path, Reference], tmp_path: Path) -> None:
+def test_the_logits_check_alone_finds_a_wrong_tensor(good: tuple[Path, Reference], tmp_path: Path) -> None:
     rewrite(good[0], tmp_path / "bad.gguf", _without_rope_factors)
     found = check_logits(tmp_path / "bad.gguf", good[1])
     right = check_logits(good[0], good[1])

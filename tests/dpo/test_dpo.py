@@ -1,4 +1,4 @@
-"""DPO as the paper ran it: tokens and batches of that time, the right loss, exact resume, and the way to table 8."""
+"""DPO with the settings of the paper: a resumed run has the same bits, and the chain ends in table 8."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_chain_ends_in_table_8_with_its_lineage(
 
 
 @pytest.mark.soak
-def test_embedded_model_goes_the_whole_way(embedded_model: Path, pairs_file: Path, tmp_path: Path) -> None:
+def test_the_embedded_model_is_trained_and_run(embedded_model: Path, pairs_file: Path, tmp_path: Path) -> None:
     """135 million real weights: unpacked from GGUF, trained, resumed, converted, gated, run."""
     source = locate(str(embedded_model), work=tmp_path / "base")
     settings = tiny_run(learning_rate=5e-6, max_steps=2, batch_size=1)

@@ -53,7 +53,7 @@ def test_parameters_from_a_file_yield_to_options(tmp_path: Path) -> None:
         ({"loss_type": "mse"}, "mse"),
     ],
 )
-def test_parameters_out_of_range_are_told(changes: dict[str, Any], message: str) -> None:
+def test_parameters_out_of_range_are_errors(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parameters(**changes)
 

@@ -53,7 +53,7 @@ def planned(
     return CellPlan(cell, decoding, None)
 
 
-def test_a_key_is_known_before_the_response_and_says_what_the_text_depends_on(
+def test_a_key_is_known_before_the_response_and_depends_on_what_the_text_depends_on(
     tiny_gguf: Path, query_file: Path
 ) -> None:
     plan = planned(tiny_gguf, query_file, Decoding())

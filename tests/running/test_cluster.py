@@ -1,4 +1,4 @@
-"""Workers on a real Ray cluster of several nodes on this machine, and what is left when one of them dies."""
+"""Workers on a real Ray cluster of several nodes on this machine, and what remains when one of them dies."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_cluster_judges_as_one_process_does(nodes: Any, model: Path) -> None:
         assert together == {c.id: c.raw_text for c in one.generate(requests)}
 
 
-def test_no_cluster_is_told_with_how_to_start_one() -> None:
+def test_the_error_without_a_cluster_says_how_to_start_one() -> None:
     pytest.importorskip("ray")
     with pytest.raises(ClusterError, match="ray start --head"), Cluster("127.0.0.1:1"):
         pass

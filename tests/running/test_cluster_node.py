@@ -21,7 +21,7 @@ def test_another_file_under_the_same_path_is_refused(model: Path) -> None:
         node.load(Load(Path("/nowhere/x.gguf"), "0" * 64, "file", OPTIONS))
 
 
-def test_a_node_hands_over_what_it_finished_and_then_says_it_is_done(model: Path) -> None:
+def test_a_node_hands_over_finished_completions_and_then_reports_that_it_is_done(model: Path) -> None:
     node = NodeWorker()
     node.load(Load(model, sha256_file(model), "file", OPTIONS))
     node.start([Request(str(i), f"Say {i}", 4) for i in range(6)], {})

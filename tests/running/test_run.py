@@ -1,4 +1,4 @@
-"""Runs end to end on a tiny random file: what is missing is made, a kill loses nothing, failures are told."""
+"""Runs end to end on a tiny random file: missing responses are generated, kills lose nothing, failures are reported."""
 
 from __future__ import annotations
 
@@ -152,15 +152,15 @@ def test_ctrl_c_keeps_everything_and_exits_130(tmp_path: Path, tiny_gguf: Path) 
     with acknowledging.start(*arguments, "--parallel", "1", "--no-probe") as process:
         acknowledging.wait_for(process, "responses", 2)
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate()
+        _, stderr = process.communicate()
     assert process.returncode == 130
-    assert "same command resumes" in told
+    assert "same command resumes" in stderr
     kept = acknowledged(db)
     assert store.query(db, "select count(*) from responses").rows == [(kept,)]
     assert store.query(db, "select status from progress").rows == [("interrupted",)]
 
 
-def test_readers_open_the_database_while_a_run_goes_on(tmp_path: Path, tiny_gguf: Path, query_file: Path) -> None:
+def test_readers_open_the_database_during_a_run(tmp_path: Path, tiny_gguf: Path, query_file: Path) -> None:
     db = tmp_path / "x.duckdb"
     arguments = ["run", "--model", str(tiny_gguf), "--queries", str(query_file), "--max-tokens", "300", "--db", str(db)]
     seen = []
@@ -197,7 +197,7 @@ def test_a_cell_that_fails_does_not_stop_the_others(
     assert "SIGSEGV" in str(next(result.error for result in results if result.status == "failed"))
 
 
-def test_a_told_error_is_one_line_and_exit_status_1(tmp_path: Path, query_file: Path) -> None:
+def test_an_expected_error_is_one_line_and_exit_status_1(tmp_path: Path, query_file: Path) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF" + b"\xff" * 40)
     done = icl("run", "--model", str(broken), "--queries", str(query_file), "--db", str(tmp_path / "x.duckdb"))

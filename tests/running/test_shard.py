@@ -9,12 +9,12 @@ from icl_local.running.shard import Shard
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "a/b", "1", "-1/2"])
-def test_an_impossible_shard_is_told(text: str) -> None:
+def test_an_impossible_shard_is_an_error(text: str) -> None:
     with pytest.raises(ConfigError, match="i from 1 to n"):
         Shard.parse(text)
 
 
-def test_shards_part_the_work() -> None:
+def test_shards_divide_the_work() -> None:
     items = list(range(11))
     parts = [Shard(i, 3).take(items) for i in (1, 2, 3)]
     assert sorted(item for part in parts for item in part) == items

@@ -15,7 +15,7 @@ from tests.counting import calls
 from tests.study.test_study import exit_code
 
 
-def test_the_papers_plan_needs_no_file_and_says_what_is_missing(
+def test_the_papers_plan_needs_no_file_and_lists_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("HF_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
@@ -42,12 +42,12 @@ def test_planned_tokens_are_those_of_the_tokenizer(tiny_gguf: Path, tmp_path: Pa
             f"[queries]\nen='samples'\nfr='samples'\n[[cells]]\nmodels=['{model}']\n"
             "methods=['zero-shot','urial','instruct']\nlanguages=['en','fr']\n"
         )
-        wanted = load_study(str(path))
-        plan = plan_study(tmp_path / "none.duckdb", wanted)
-        ready, missing = study.prepare(wanted, wanted.cells)
+        requested = load_study(str(path))
+        plan = plan_study(tmp_path / "none.duckdb", requested)
+        ready, missing = study.prepare(requested, requested.cells)
         assert not missing
         for one, cell in ready:
-            prompts = [prompt.text for _, prompt in CellPlan(cell, wanted.decoding, None).by_key.values()]
+            prompts = [prompt.text for _, prompt in CellPlan(cell, requested.decoding, None).by_key.values()]
             exact = [len(ids) for ids in tokenize(model, prompts)]
             (planned,) = (estimate for estimate in plan.cells if estimate.cell == one)
             assert planned.prompt_tokens == sum(exact)
@@ -57,14 +57,14 @@ def test_planned_tokens_are_those_of_the_tokenizer(tiny_gguf: Path, tmp_path: Pa
         assert not (tmp_path / "none.duckdb").exists()
 
 
-def test_a_plan_counts_what_is_done_and_expects_what_was_seen(
+def test_a_plan_counts_what_is_done_and_extrapolates_from_stored_responses(
     tiny_study: Path, whole: tuple[Path, study.Outcome], tmp_path: Path
 ) -> None:
-    wanted = load_study(str(tiny_study))
-    before = plan_study(tmp_path / "none.duckdb", wanted)
+    requested = load_study(str(tiny_study))
+    before = plan_study(tmp_path / "none.duckdb", requested)
     assert [cell.n_done for cell in before.cells] == [0] * 8
     assert "guess" in before.speed
-    after = plan_study(whole[0], wanted)
+    after = plan_study(whole[0], requested)
     assert sorted(cell.n_done for cell in after.cells) == [0] * 4 + [6] * 4
     assert all(cell.new_tokens == 0 and cell.seconds == 0 for cell in after.cells if cell.n_done)
     assert "measured" in after.speed

@@ -26,7 +26,7 @@ def test_the_papers_study_is_its_29_cells() -> None:
 
 
 @pytest.mark.parametrize(
-    "text, told",
+    "text, message",
     [
         ("cells = 3", "cells must be a list"),
         ("[[cells]]\nmodels = ['a']\nmethods = ['urial']", "languages is missing"),
@@ -38,10 +38,10 @@ def test_the_papers_study_is_its_29_cells() -> None:
         ("[[judges]]\njudge = 3", "judge must be a text"),
     ],
 )
-def test_a_wrong_file_names_the_file_and_the_key(tmp_path: Path, text: str, told: str) -> None:
+def test_a_wrong_file_names_the_file_and_the_key(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "s.toml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=told) as error:
+    with pytest.raises(ConfigError, match=message) as error:
         load_study(str(path))
     assert "s.toml" in str(error.value)
     assert "\n" not in str(error.value)

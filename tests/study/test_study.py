@@ -1,4 +1,4 @@
-"""Studies: what a file may say, plans without files, runs that are killed, resumed, sharded and merged."""
+"""Studies: runs that are killed, resumed, sharded and merged; DPO steps; the command."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def test_a_missing_model_or_judge_does_not_stop_the_others(tiny_study: Path, who
 def test_two_shards_merged_are_the_whole_study(
     tiny_study: Path, whole: tuple[Path, study.Outcome], tmp_path: Path
 ) -> None:
-    wanted = load_study(str(tiny_study))
+    requested = load_study(str(tiny_study))
     first, second = tmp_path / "first.duckdb", tmp_path / "second.duckdb"
     for number, db in ((1, first), (2, second)):
-        study.run_study(db, wanted, options=OPTIONS, probe=False, shard=Shard(number, 2), judge=False)
+        study.run_study(db, requested, options=OPTIONS, probe=False, shard=Shard(number, 2), judge=False)
     assert len(texts(first)) == len(texts(second)) == 12
     assert not texts(first).keys() & texts(second).keys()
     with store.Store(first) as target:
@@ -82,7 +82,7 @@ def test_a_study_shared_as_parquet_is_the_same_study(
     assert "responses" not in capsys.readouterr().out
 
 
-def test_a_killed_study_goes_on_and_ends_with_the_same_rows(
+def test_a_killed_study_resumes_and_ends_with_the_same_rows(
     tiny_study: Path, whole: tuple[Path, study.Outcome], tmp_path: Path
 ) -> None:
     killed = tmp_path / "killed.duckdb"
@@ -90,12 +90,12 @@ def test_a_killed_study_goes_on_and_ends_with_the_same_rows(
         "import sys\nfrom pathlib import Path\nfrom icl_local import study\n"
         "from icl_local.study.spec import load_study\n"
         "from icl_local.engine.protocol import EngineOptions\n"
-        "def told(event):\n"
+        "def on_event(event):\n"
         "    if event.kind == 'response':\n"
         "        print(flush=True)\n"
         "        sys.stdin.readline()\n"
         "study.run_study(Path(sys.argv[1]), load_study(sys.argv[2]), options=EngineOptions(parallel=2, threads=1),"
-        " probe=False, on_event=told)\n"
+        " probe=False, on_event=on_event)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(killed), str(tiny_study)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -121,12 +121,12 @@ def test_a_file_is_loaded_once_for_all_its_cells(tiny_study: Path, tmp_path: Pat
     both.write_text(tiny_study.read_text().replace("nowhere.gguf", str(other), 1))
     order: list[str] = []
 
-    def told(event: Event) -> None:
+    def on_event(event: Event) -> None:
         if event.kind == "started":
             order.append(event.cell.model.label)
 
-    wanted = load_study(str(both), limit=1)
-    study.run_study(tmp_path / "a.duckdb", wanted, options=OPTIONS, probe=False, judge=False, on_event=told)
+    requested = load_study(str(both), limit=1)
+    study.run_study(tmp_path / "a.duckdb", requested, options=OPTIONS, probe=False, judge=False, on_event=on_event)
     assert sorted(order) == ["other"] * 4 + ["tiny"] * 4
     assert order in (sorted(order), sorted(order, reverse=True))
 
@@ -188,12 +188,12 @@ config = "{tmp_path}/dpo.toml"
 judge = "openai:m@{server.url}"
 """
         )
-        wanted, db = load_study(str(tmp_path / "s.toml"), limit=3), tmp_path / "x.duckdb"
+        requested, db = load_study(str(tmp_path / "s.toml"), limit=3), tmp_path / "x.duckdb"
         notes: list[str] = []
         how = {"options": OPTIONS, "probe": False, "work": tmp_path, "models_file": tmp_path / "models.toml"}
-        outcome = study.run_study(db, wanted, on_note=notes.append, **how)  # type: ignore[arg-type]
+        outcome = study.run_study(db, requested, on_note=notes.append, **how)  # type: ignore[arg-type]
         assert outcome.failures == ()
-        again = study.run_study(db, wanted, on_note=notes.append, **how)  # type: ignore[arg-type]
+        again = study.run_study(db, requested, on_note=notes.append, **how)  # type: ignore[arg-type]
     assert [note.split(":")[0] for note in notes if note.startswith("step")] == ["step 1 of 2", "step 2 of 2"]
     assert again.n_new == 0
     rows = store.query(db, "select model, method, dpo, n from table_8 order by all").rows
