@@ -1,7 +1,7 @@
 """The Python of README.md, docs/python.md and the notebook, run as it stands on the embedded model.
 
 They share one folder, so that what one has generated is there for the others. The probe of the machine, which takes a
-minute, is left out.
+minute, is left out, and the judge gives short reasons.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import icl_local as icl
+from icl_local.judging.local import LocalJudge
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,6 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def in_the_folder(folder: Path, embedded_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setattr(icl, "run", functools.partial(icl.run, probe=False))
+    monkeypatch.setitem(LocalJudge.__init__.__kwdefaults__, "reason_chars", 8)  # type: ignore[misc]
 
 
 def execute(code: str, names: dict[str, Any]) -> Any:
@@ -69,7 +71,7 @@ def test_the_notebook_runs_and_shows_a_table_and_a_figure() -> None:
     assert len(tables) >= 3
     assert any("Table 1" in table and "<td>" in table for table in tables)
     assert [value._repr_svg_()[:4] for value in shown if hasattr(value, "_repr_svg_")] == ["<svg"]
-    assert "3 new of 3" in repr(shown[1]) or "0 new of 3" in repr(shown[1])
+    assert "done, 2 new of 2" in repr(shown[1]) or "done, 0 new of 2" in repr(shown[1])
 
 
 def test_the_page_names_every_function() -> None:
