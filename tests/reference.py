@@ -1,4 +1,4 @@
-"""What the views of scores and errors must say, computed from the raw tables in pandas, without SQL beyond reading."""
+"""Reference values for the views of scores and errors, computed from the raw tables in pandas."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def raw(path: Path, table: str) -> pd.DataFrame:
 
 
 def labels(value: object) -> list[str] | None:
-    """A varchar[] cell as a list; None where it is NULL, however pandas writes that."""
+    """Return a varchar[] value as a list; None for NULL in any form of pandas."""
     return list(value) if isinstance(value, np.ndarray | list) else None
 
 
@@ -38,7 +38,7 @@ def view(path: Path, name: str, **variables: str) -> pd.DataFrame:
 
 @functools.cache
 def responses(path: Path) -> pd.DataFrame:
-    """One row a response with what its cell and its query are."""
+    """Return one row per response with its cell and its query."""
     found = raw(path, "responses").merge(raw(path, "models")[["model_id", "label", "dpo", "size_class"]], on="model_id")
     found = found.merge(raw(path, "gguf_files")[["gguf_sha256", "quantization"]], on="gguf_sha256")
     queries = raw(path, "queries").drop(columns=["language"])
@@ -47,7 +47,7 @@ def responses(path: Path) -> pd.DataFrame:
 
 @functools.cache
 def verdicts(path: Path, reading: str) -> pd.DataFrame:
-    """One row a response, judge and template: metrics as columns, the mean over repeats of the last attempts."""
+    """Return one row per response, judge and template: metrics as columns, means over repeats of the last attempts."""
     judgments = raw(path, "judgments").merge(raw(path, "judge_templates")[["template_sha256", "metrics"]])
     judgments = judgments[judgments["scores"].notna()]
     judgments = judgments[judgments["attempt"] == judgments.groupby("judgment_id")["attempt"].transform("max")]
@@ -61,8 +61,8 @@ def verdicts(path: Path, reading: str) -> pd.DataFrame:
     wide["avg"] = wide[ASPECTS].mean(axis=1, skipna=False)
     judges = raw(path, "judges").rename(columns={"name": "judge"})[["judge_id", "judge"]]
     wide = wide.rename(columns={"language": "language score"}).reset_index().merge(judges, on="judge_id")
-    told = responses(path)[["response_id", *CELL, "split", "dataset", "query_id"]]
-    return wide.merge(told, on="response_id").assign(reading=reading)
+    described = responses(path)[["response_id", *CELL, "split", "dataset", "query_id"]]
+    return wide.merge(described, on="response_id").assign(reading=reading)
 
 
 @functools.cache
@@ -81,14 +81,14 @@ def means(path: Path) -> pd.DataFrame:
 
 @functools.cache
 def outcomes(path: Path) -> pd.DataFrame:
-    """One row a response and error that it counts for."""
-    told = responses(path)
-    told = told[~told["finish_reason"].isin(["prompt_too_long", "error"])]
-    told = told.assign(
-        known=[labels(task) is not None for task in told["task"]],
-        coding=["coding" in (labels(task) or []) for task in told["task"]],
+    """Return one row per response and error that it counts for."""
+    described = responses(path)
+    described = described[~described["finish_reason"].isin(["prompt_too_long", "error"])]
+    described = described.assign(
+        known=[labels(task) is not None for task in described["task"]],
+        coding=["coding" in (labels(task) or []) for task in described["task"]],
     )
-    found = raw(path, "critical_errors").merge(told, on="response_id")
+    found = raw(path, "critical_errors").merge(described, on="response_id")
     found = found[(found["error"] != "unintended_code") | found["known"]]
     return found.assign(failed=found["found"] & ~((found["error"] == "unintended_code") & found["coding"]))
 
@@ -103,7 +103,7 @@ def rates(path: Path) -> pd.DataFrame:
 
 @functools.cache
 def shown_cells(path: Path) -> pd.DataFrame:
-    """The quantization and settings that stand for each model, method, language and dpo."""
+    """Return the quantization and settings shown for each model, method, language and dpo."""
     counted = responses(path).groupby(CELL).agg(n=("response_id", "count"), last=("created_at", "max")).reset_index()
     counted = counted.sort_values(["n", "last", "quantization", "settings_id"], ascending=[False, False, True, True])
     return counted.drop_duplicates(["model", "method", "language", "dpo"])[CELL]
@@ -111,7 +111,7 @@ def shown_cells(path: Path) -> pd.DataFrame:
 
 @functools.cache
 def score_table(path: Path, *, judge: str, reading: str = "strict") -> pd.DataFrame:
-    """Table 3 of every model and language; tables 1 and 2 are parts of it."""
+    """Return table 3 of every model and language; tables 1 and 2 are parts of it."""
     found = means(path)
     found = found[(found["judge"] == judge) & (found["reading"] == reading)].merge(shown_cells(path), on=CELL)
     # of several templates the one with most scores, apart for safety
@@ -125,13 +125,13 @@ def score_table(path: Path, *, judge: str, reading: str = "strict") -> pd.DataFr
 
 @functools.cache
 def error_table(path: Path) -> pd.DataFrame:
-    """Table 8 of every model and language; tables 4 and 6 are parts of it."""
+    """Return table 8 of every model and language; tables 4 and 6 are parts of it."""
     found = rates(path).merge(shown_cells(path), on=CELL)
     return found.pivot_table(index=["language", "model", "method", "dpo"], columns="error", values="percent")
 
 
 def pairs(path: Path) -> pd.DataFrame:
-    """Cells that differ in one of model, method, language and dpo: differs_in and the eight names of both."""
+    """Return pairs of cells that differ in one of model, method, language, dpo: differs_in and both names."""
     names = ["model", "method", "language", "dpo"]
     cells = shown_cells(path).to_dict("records")
     rows = []

@@ -1,8 +1,8 @@
-"""A study that nobody ran: the paper's 29 cells with made-up answers whose score means lie near the published ones.
+"""A synthetic study: the paper's 29 cells with generated answers whose score means lie near the published ones.
 
-Written straight into DuckDB, reproducible from ``seed``: every draw is a hash of what it is for. Half of the
-queries draw the same luck in every cell, so that paired tests have something to find. Verdicts have the holes
-real ones have: N/A, a missing aspect, an answer without verdict.
+Written straight into DuckDB, reproducible from ``seed``: every draw is a hash of its purpose. Half of the
+queries have the same draw in every cell, so that paired tests find differences. Verdicts have the gaps of real
+ones: N/A, a missing aspect, an answer without verdict.
 """
 
 from __future__ import annotations
@@ -243,10 +243,10 @@ update raw.queries set task = null where hash(query_id) % 11 = 0;
 
 
 def build(path: Path, *, queries: int = 1000, words: int = 60, seed: int = 1, complicated: bool = False) -> Path:
-    """The study as a database at ``path``: 29 cells and one in a second GGUF type, ``queries`` each.
+    """Build the study as a database at ``path``: 29 cells and one in a second GGUF type, ``queries`` each.
 
     A fifth of the queries are safety; answers have 0 to 2 ``words`` words. 1,000 queries take a few seconds.
-    ``complicated`` adds what makes choices necessary, see COMPLICATIONS.
+    ``complicated`` adds several settings, judges and data sets, see COMPLICATIONS.
     """
     with Store(path):
         pass
@@ -261,7 +261,7 @@ def build(path: Path, *, queries: int = 1000, words: int = 60, seed: int = 1, co
 
 @functools.cache
 def made(queries: int = 1000, words: int = 60, complicated: bool = False) -> Path:
-    """``build``, once a test session; for reading only."""
+    """Return the database of ``build``, made once a session, for reading only."""
     from tests import shared
 
     name = f"study-{queries}-{words}" + "-complicated" * complicated
@@ -273,17 +273,17 @@ def made(queries: int = 1000, words: int = 60, complicated: bool = False) -> Pat
 
 
 def study() -> Path:
-    """The study of 1,000 queries a cell."""
+    """Return the study of 1,000 queries per cell."""
     return made()
 
 
 def small() -> Path:
-    """A study of 60 queries a cell with everything that makes choices necessary."""
+    """Return a complicated study of 60 queries per cell."""
     return made(60, 8, True)
 
 
 def main() -> None:
-    """Command line of scripts/synthetic."""
+    """Run the command line of scripts/synthetic."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("database", type=Path, help="file to make; it must not exist")
     parser.add_argument("--queries", type=int, default=1000, help="a cell; 74000 give ten million scores")

@@ -360,14 +360,14 @@ def _notes(views: Views, rows: Sequence[Row], name: str, *, origin: str, marked:
 
 
 def _shown_cells(views: Views, rows: Sequence[Row]) -> list[Row]:
-    """The cell behind each row, with its settings in words and the number of others that qualify."""
+    """Return the cell of each row, with its settings in words and the number of other cells that qualify."""
     by_key = {tuple(cell[key] for key in _KEYS): cell for cell in views.named("shown_cells")}
     keys = [(row.get("language", "en"), row["model"], row["method"], row.get("dpo", False)) for row in rows]
     return [by_key[key] for key in keys]
 
 
 def _cell_notes(views: Views, name: str, cells: Sequence[Row], varied: Sequence[str]) -> Iterator[str]:
-    """Which cells are shown, how many others qualify, and which comparisons carry no mark."""
+    """Yield which cells are shown, how many others qualify, and which comparisons have no mark."""
     if not cells:
         return
     labels = {"dataset": "Queries", "quantization": "GGUF type", "settings": "Settings"}

@@ -140,7 +140,7 @@ def test_the_same_results_have_the_same_file_names(database: Path, tmp_path: Pat
     assert [path.name for path in first.files] == [path.name for path in second.files]
 
 
-def test_a_selection_that_holds_nothing_is_told(database: Path, tmp_path: Path) -> None:
+def test_a_selection_that_holds_nothing_is_reported(database: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing like that"):
         every_eval_ever.export_records(database, tmp_path, chosen=Selection(model="none"), organization="Lab")
 

@@ -35,7 +35,7 @@ class TestImport:
         bring_in(db, output(0, text))
         assert rows(db, "text, raw_text, finish_reason, prompt_tokens") == [(text, text, "imported", None)]
 
-    def test_what_no_database_keeps_is_replaced(self, db: Path) -> None:
+    def test_characters_that_databases_cannot_store_are_replaced(self, db: Path) -> None:
         bring_in(db, output(0, "a\0b \ud800 c"))
         assert rows(db, "text") == [("a\ufffdb \ufffd c",)]
 
@@ -69,7 +69,7 @@ class TestImport:
         assert len(rows(db, "response_id")) == 3
         assert store.query(db, "select count(*) from raw.runs").rows == [(2,)]
 
-    def test_a_query_set_given_later_tells_the_tasks_and_adds_no_rows(self, db: Path) -> None:
+    def test_a_query_set_given_later_sets_the_tasks_and_adds_no_rows(self, db: Path) -> None:
         asked = known("other", "Question 0?", task=("coding",))
         assert bring_in(db, output(0, CODE)).unmatched == 1
         assert bring_in(db, output(0, CODE, generator="n")).unmatched == 1
@@ -113,7 +113,7 @@ class TestImport:
         bring_in(db, bare, {**bare, "instruction": "z"})
         assert [len(query_id) for (query_id,) in rows(db, "query_id")] == [12, 12]
 
-    def test_safety_items_are_told_from_others(self, db: Path) -> None:
+    def test_safety_items_are_recognized(self, db: Path) -> None:
         bring_in(db, output(0, datasplit="just_red"), output(1, category="safety"), output(2, datasplit="just_eval"))
         assert rows(db, "query_id, split, dataset, task", "query_id") == [
             ("0", "safety", "imported:just_red", None),
@@ -125,7 +125,7 @@ class TestImport:
         bring_in(db, output(0) | {"output": ["listed"]})
         assert rows(db, "text") == [("listed",)]
 
-    def test_a_bad_item_is_told_and_nothing_is_stored(self, db: Path) -> None:
+    def test_a_bad_item_is_reported_and_nothing_is_stored(self, db: Path) -> None:
         whole = {"id": 1, "instruction": "x", "output": "y", "generator": "m"}
         for changes, message in (
             ({"output": None}, ":2: the field `output` is missing"),
@@ -139,18 +139,20 @@ class TestImport:
                 exchange.import_outputs(target, items(output(0), whole | changes), source="outputs.json")
         assert rows(db, "*") == []
 
-    def test_progress_is_told(self, db: Path) -> None:
+    def test_progress_is_reported(self, db: Path) -> None:
         seen: list[tuple[int, int]] = []
         bring_in(db, *(output(i) for i in range(201)), on_progress=lambda done, total: seen.append((done, total)))
         assert seen == [(200, 201), (201, 201)]
 
     def test_the_peer_tools_real_files(self, db: Path, shared_dir: Path) -> None:
         folder = shared_dir / "just_eval"
-        told = command("import", folder / "peer_outputs.example.json", "--queries", folder / "queries.en.jsonl", db=db)
-        assert told.stderr == "6 outputs read, 6 new\n"
-        told = command("import", folder / "peer_outputs_safety.example.json", db=db)
-        assert "4 outputs read, 4 new" in told.stderr
-        assert "give their set with --queries FILE" in told.stderr
+        result = command(
+            "import", folder / "peer_outputs.example.json", "--queries", folder / "queries.en.jsonl", db=db
+        )
+        assert result.stderr == "6 outputs read, 6 new\n"
+        result = command("import", folder / "peer_outputs_safety.example.json", db=db)
+        assert "4 outputs read, 4 new" in result.stderr
+        assert "give their set with --queries FILE" in result.stderr
         found = store.query(
             db, "select model, split, count(*), count(task) from responses group by all order by all"
         ).rows
@@ -232,7 +234,7 @@ class TestExport:
             found = store.query(db, "select text, task from read_parquet($1)", [str(out)], unsafe=True).rows
             assert found == expected
 
-    def test_nothing_selected_is_told(self, db: Path, tmp_path: Path) -> None:
+    def test_nothing_selected_is_reported(self, db: Path, tmp_path: Path) -> None:
         for form in export.FORMATS:
             with pytest.raises(ConfigError, match="nothing like that is in the database"):
                 export.export_responses(db, tmp_path / "o", form=form, chosen=Selection(model="none"))

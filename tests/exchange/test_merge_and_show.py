@@ -38,7 +38,7 @@ class TestMerge:
         shutil.copytree(two_databases, tmp_path, dirs_exist_ok=True)
         return tmp_path / "a.duckdb", tmp_path / "b.duckdb"
 
-    def test_rows_come_by_key_and_texts_that_differ_are_told(self, both: tuple[Path, Path]) -> None:
+    def test_rows_come_by_key_and_texts_that_differ_are_reported(self, both: tuple[Path, Path]) -> None:
         mine, other = both
         with Store(mine) as target:
             done = merge.merge(target, other)
@@ -105,7 +105,7 @@ class TestMerge:
             assert merge.merge(target, done).differing == ()
         assert rows(failed, "text") == rows(done, "text") == [("Answer.",)]
 
-    def test_what_was_forgotten_here_stays_so_and_there_is_no_matter(self, both: tuple[Path, Path]) -> None:
+    def test_rows_forgotten_here_stay_so_and_other_tombstones_are_ignored(self, both: tuple[Path, Path]) -> None:
         mine, other = both
         with Store(mine) as target:
             merge.merge(target, other)
@@ -115,7 +115,7 @@ class TestMerge:
             assert merge.merge(target, other).added == {}
         assert {response_id for (response_id,) in rows(mine, "response_id")} == {"differs", "mine", "same"}
 
-    def test_what_cannot_be_merged_is_told(self, db: Path, tmp_path: Path) -> None:
+    def test_a_source_that_cannot_be_merged_is_reported(self, db: Path, tmp_path: Path) -> None:
         (tmp_path / "notes").mkdir()
         (tmp_path / "notes.duckdb").write_text("no database")
         for source, error, message in (
@@ -129,9 +129,9 @@ class TestMerge:
 
     def test_the_command_lists_what_differs(self, both: tuple[Path, Path]) -> None:
         mine, other = both
-        told = command("db merge", other, db=mine)
-        assert "1 responses differ" in told.stderr
-        assert "Tiny 1B" in told.stdout
+        result = command("db merge", other, db=mine)
+        assert "1 responses differ" in result.stderr
+        assert "Tiny 1B" in result.stdout
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ class TestShow:
             ("set", "urial", "Own a"),
         ]
 
-    def test_an_unknown_query_is_told(self, asked_once: Path) -> None:
+    def test_an_unknown_query_is_reported(self, asked_once: Path) -> None:
         with pytest.raises(ConfigError, match="no query '7' like that"):
             answers.find(asked_once, "7")
         assert answers.find(asked_once, "0", dataset="set", method="none")[0].answers == ()

@@ -133,12 +133,12 @@ def test_the_file_is_its_owners_alone_and_replaces_an_older_one(study: Path, tmp
 
 
 @pytest.mark.usefixtures("small_chunks_no_figures")
-def test_reasons_go_before_texts_and_what_is_left_out_is_told(study: Path, tmp_path: Path) -> None:
+def test_reasons_go_before_texts_and_what_is_left_out_is_reported(study: Path, tmp_path: Path) -> None:
     whole = report.write(study, tmp_path / "whole.html")
     bare = report.write(study, tmp_path / "bare.html", max_bytes=1)
     assert bare.texts == 0
-    told = (tmp_path / "bare.html").read_text(encoding="utf-8")
-    assert f"The texts of {bare.responses:,} responses are left out" in told
+    text = (tmp_path / "bare.html").read_text(encoding="utf-8")
+    assert f"The texts of {bare.responses:,} responses are left out" in text
     assert len(index_of(tmp_path / "bare.html")["errors"]) == whole.responses
     for limit in (whole.bytes - 2_000, (whole.bytes + bare.bytes) // 2):
         made = report.write(study, tmp_path / "limited.html", max_bytes=limit)
@@ -173,7 +173,7 @@ def test_without_matplotlib_the_page_says_what_to_install(
 
 
 @pytest.mark.usefixtures("small_chunks_no_figures")
-def test_a_folder_that_is_not_there_is_told(study: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_is_reported(study: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(
         icl, ["report", "-o", str(tmp_path / "no" / "r.html"), "--responses", "0", "--db", str(study)]
     )
@@ -261,7 +261,7 @@ class Page:
 
 
 @pytest.fixture
-def open_views(browser: Chrome, page: Path) -> Page:
+def opened(browser: Chrome, page: Path) -> Page:
     return Page(browser, page)
 
 

@@ -147,11 +147,11 @@ def test_rows_behind_the_tables_equal_pandas(name: str, request: pytest.FixtureR
         close(found[found["reading"] == reading], reference.verdicts(path, reading), keys, metrics)
     outcomes = reference.outcomes(path)
     close(reference.view(path, "response_errors"), outcomes, ["response_id", "error"], ["failed"])
-    told = reference.responses(path)
-    answered, safety = ~told["finish_reason"].isin(["prompt_too_long", "error"]), told["split"] == "safety"
-    told = told.assign(n_responses=1, n_multi=answered & ~safety, n_safety=answered & safety)
+    joined = reference.responses(path)
+    answered, safety = ~joined["finish_reason"].isin(["prompt_too_long", "error"]), joined["split"] == "safety"
+    joined = joined.assign(n_responses=1, n_multi=answered & ~safety, n_safety=answered & safety)
     counts = ["n_responses", "n_multi", "n_safety"]
-    wanted = told.groupby(reference.CELL)[counts].sum().reset_index()
+    wanted = joined.groupby(reference.CELL)[counts].sum().reset_index()
     close(reference.view(path, "cells"), wanted, reference.CELL, counts)
     close(reference.view(path, "paper_cells"), wanted.merge(reference.shown_cells(path)), reference.CELL, counts)
     sizes = reference.raw(path, "models")[["label", "parameters"]].rename(columns={"label": "model"}).drop_duplicates()
@@ -163,21 +163,23 @@ def test_rows_behind_the_tables_equal_pandas(name: str, request: pytest.FixtureR
 @pytest.mark.parametrize("name", ["study", "complicated"])
 def test_breakdowns_equal_pandas(name: str, request: pytest.FixtureRequest) -> None:
     path = request.getfixturevalue(name)
-    told = reference.responses(path)[["response_id", "task", "topic", "source_set", "difficulty", "text"]]
+    joined = reference.responses(path)[["response_id", "task", "topic", "source_set", "difficulty", "text"]]
     known = {
-        name: [["unknown"] if (found := reference.labels(value)) is None else found or ["none"] for value in told[name]]
+        name: [
+            ["unknown"] if (found := reference.labels(value)) is None else found or ["none"] for value in joined[name]
+        ]
         for name in ("task", "topic")
     }
     bins = [-1, 250, 500, 1000, 2000, 4000, 10**9]
     names = ["0000-0250", "0251-0500", "0501-1000", "1001-2000", "2001-4000", "4001 or more"]
-    told = told.assign(**known, length=pd.cut(told["text"].str.len(), bins, labels=names).astype(str))
+    joined = joined.assign(**known, length=pd.cut(joined["text"].str.len(), bins, labels=names).astype(str))
     cells = reference.shown_cells(path)
     verdicts = reference.verdicts(path, "strict").merge(cells, on=reference.CELL)
     outcomes = reference.outcomes(path).merge(cells, on=reference.CELL)
     scores = reference.view(path, "score_breakdown")
     errors = reference.view(path, "error_breakdown")
     for dimension in ("task", "topic", "source_set", "difficulty", "length"):
-        groups = told[["response_id", dimension]].explode(dimension).rename(columns={dimension: "value"})
+        groups = joined[["response_id", dimension]].explode(dimension).rename(columns={dimension: "value"})
         grouped = verdicts.merge(groups, on="response_id").groupby([*KEYS, "judge", "template_sha256", "value"])
         wanted = grouped["avg"].agg(["mean", "count"]).reset_index().rename(columns={"count": "n"})
         found = scores[
@@ -297,18 +299,18 @@ import json, sys
 import duckdb
 con = duckdb.connect(sys.argv[1], read_only=True)
 views = con.execute("select view_name, comment from duckdb_views() where schema_name = 'main' and not internal")
-told = {}
+joined = {}
 for name, comment in views.fetchall():
-    told[name] = [len(con.execute(f'select * from main."{name}" limit 5').description), bool(comment)]
+    joined[name] = [len(con.execute(f'select * from main."{name}" limit 5').description), bool(comment)]
 assert not [name for name in sys.modules if name.startswith("icl_local")]
-print(json.dumps(told))
+print(json.dumps(joined))
 """
     done = subprocess.run(
         [sys.executable, "-I", "-c", script, str(complicated)], capture_output=True, text=True, check=True, cwd="/"
     )
-    told = json.loads(done.stdout)
-    assert set(PAPER_VIEWS) < set(told)
-    assert all(columns and comment for columns, comment in told.values()), told
+    joined = json.loads(done.stdout)
+    assert set(PAPER_VIEWS) < set(joined)
+    assert all(columns and comment for columns, comment in joined.values()), joined
 
 
 def intermediate_rows(node: dict[str, Any]) -> int:

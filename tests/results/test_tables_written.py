@@ -87,7 +87,7 @@ def test_versus_paper_marks_differences_beyond_both_errors(complicated: Path) ->
     assert len(table.marks) == len(outside) > 0
 
 
-def test_an_unknown_judge_is_told_with_the_known_ones(complicated: Path) -> None:
+def test_an_unknown_judge_is_reported_with_the_known_ones(complicated: Path) -> None:
     with (
         pytest.raises(UnknownName, match=r"no judge gpt-9 .*openai:synthetic-judge"),
         paper_tables.open_views(complicated, judge="gpt-9"),
@@ -122,7 +122,7 @@ HOSTILE = Table(
 )
 
 
-def test_csv_cells_are_no_formulas_and_numbers_stay_numbers() -> None:
+def test_csv_cells_are_not_formulas_and_numbers_stay_numbers() -> None:
     rows = list(csv.reader(io.StringIO(render(HOSTILE, "csv"))))
     assert rows[0] == ["name", "x"]
     assert [row[0][0] for row in rows[1:3]] == ["'", "'"]

@@ -118,7 +118,7 @@ def test_a_cell_without_errors_has_its_rows_at_zero(db: Path) -> None:
     ]
 
 
-def test_prompts_that_did_not_fit_and_failures_are_no_answers(db: Path) -> None:
+def test_prompts_that_did_not_fit_and_failures_are_not_answers(db: Path) -> None:
     put(db, *answers("q0"), *answers("q1", finish_reason="prompt_too_long"), *answers("q2", finish_reason="error"))
     assert {n for _, _, n, _ in rows(db, RATES)} == {1}
     assert rows(db, "select done, n_prompt_too_long, n_failed from progress") == [(3, 1, 1)]
@@ -182,7 +182,7 @@ def test_a_response_with_broken_references_is_still_seen(db: Path) -> None:
     ]
 
 
-def test_a_response_never_scanned_is_told(db: Path) -> None:
+def test_a_response_never_scanned_is_reported(db: Path) -> None:
     put(db, answers("q0")[0])
     assert [finding.message for finding in upkeep.check(db)] == [
         "raw.responses: 1 unknown response_id (no critical_errors)"

@@ -60,9 +60,9 @@ begin
 def test_a_query_cannot_write_or_reach_out(made: Path, tmp_path: Path, sql: str) -> None:
     python_variable = [1]
     files = {path: path.stat().st_size for path in (*made.parent.iterdir(), *tmp_path.iterdir())}
-    with pytest.raises(StoreError) as told:
+    with pytest.raises(StoreError) as raised:
         query(made, sql.format(db=made, folder=tmp_path))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
     assert {path: path.stat().st_size for path in (*made.parent.iterdir(), *tmp_path.iterdir())} == files
     assert python_variable == [1]
 
@@ -98,9 +98,9 @@ def test_a_query_is_ended_at_its_timeout(made: Path) -> None:
 
 
 def test_a_wrong_query_is_one_line(made: Path) -> None:
-    with pytest.raises(StoreError, match=r"^Binder Error: .*colour") as told:
+    with pytest.raises(StoreError, match=r"^Binder Error: .*colour") as raised:
         query(made, "select colour\nfrom main.responses")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_parameters_types_and_limit(made: Path) -> None:

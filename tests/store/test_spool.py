@@ -155,7 +155,7 @@ def test_a_living_writers_file_is_neither_cut_nor_folded(tmp_path: Path) -> None
     living.close()
 
 
-def test_a_damaged_line_is_told_and_its_neighbours_are_read(tmp_path: Path) -> None:
+def test_a_damaged_line_is_reported_and_its_neighbours_are_read(tmp_path: Path) -> None:
     path = write(tmp_path, 1, 2, 3)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + lines[1][:10] + b"\xff" + lines[1][11:] + lines[2])
@@ -216,13 +216,13 @@ def test_a_write_that_stops_halfway_leaves_no_trace(tmp_path: Path, monkeypatch:
     assert len(calls) == 2
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot write"):
         spool.Spool(tmp_path / "file" / "s").append([row(1)])
 
 
-def test_a_removed_file_is_made_anew(tmp_path: Path) -> None:
+def test_a_removed_file_is_created_again(tmp_path: Path) -> None:
     journal = spool.Spool(tmp_path)
     journal.append([row(1)])
     assert journal.path is not None
@@ -303,7 +303,7 @@ def test_nothing_acknowledged_is_lost_when_writers_are_killed(tmp_path: Path) ->
     assert tables.count("critical_errors") == tables.count("responses")  # a put is whole or not there
 
 
-def test_a_full_disk_is_told_and_everything_acknowledged_is_there(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_everything_acknowledged_is_there(tmp_path: Path) -> None:
     limit = 60_000
     with writer(tmp_path, 0, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))) as process:
         out, err = process.communicate()

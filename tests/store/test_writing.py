@@ -256,7 +256,7 @@ def test_a_lock_does_not_hide_the_error_that_ended_the_run(copy: Path) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_locked_database_is_told_with_the_process_that_holds_it(copy: Path) -> None:
+def test_a_locked_database_is_reported_with_the_process_that_holds_it(copy: Path) -> None:
     with Holder(copy, "write") as holder:
         with pytest.raises(StoreLocked, match=rf"held by python.*, process {holder.process.pid}; close it"):
             query(copy, "select 1")
