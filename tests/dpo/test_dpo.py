@@ -182,7 +182,7 @@ def test_folder_of_another_run_is_left_alone(
         dpo.train(base, preferences, trained[0].folder, tiny_run(beta=0.2))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
-    with pytest.raises(TrainingError, match="no training run"):
+    with pytest.raises(TrainingError, match="is not a training run"):
         dpo.train(base, preferences, tmp_path / "mine", tiny_run())
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
