@@ -25,12 +25,15 @@ _MAKE_DATABASES = ("tests/store/", "tests/whole/")  # their subject is how a dat
 # Files in this order before all others, so that no core waits for a long one at the end.
 _SLOWEST = (
     "engine/test_worker.py",
+    "cli/test_documents.py",
+    "engine/test_exact.py",
+    "running/test_run.py",
     "dpo/test_dpo.py",
+    "cli/test_python.py",
     "convert/test_convert.py",
     "results/test_report.py",
     "translate/test_translate.py",
     "study/test_study.py",
-    "running/test_run.py",
     "running/test_cluster.py",
     "whole/test_kill.py",
     "whole/test_poison.py",

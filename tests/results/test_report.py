@@ -10,7 +10,6 @@ import json
 import re
 import shutil
 import stat
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -213,14 +212,10 @@ def browser() -> Iterator[Chrome]:
 
 
 def wait(condition: Callable[[], Any], *, seconds: float = 60) -> Any:
-    """What ``condition`` returns once it is true."""
-    end = time.monotonic() + seconds
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < end, "the page did not get there"
-        time.sleep(0.02)
+    """Return what ``condition`` returns once it is true."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(None, seconds, poll_frequency=0.02).until(lambda _: condition(), "the page did not get there")
 
 
 class Page:

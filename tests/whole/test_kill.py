@@ -81,7 +81,8 @@ def kill_after(work: Work, folder: Path, changes: float) -> int:
         elif (now := sizes(folder)) != before:
             before, seen = now, seen + 1
         else:
-            time.sleep(0.001)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.001)
     assert process.returncode == (-signal.SIGKILL if seen >= changes else 0)
     return seen
 
