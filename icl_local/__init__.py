@@ -49,6 +49,7 @@ def run(
     seed: int = 0,
     shard: str | None = None,
     probe: bool = True,
+    verify: int = 3,
     max_tokens: int = 1024,
     repetition_penalty: float = 1.1,
     kv_type: Literal["f16", "f32"] | None = None,
@@ -68,8 +69,9 @@ def run(
     ``model``: GGUF files, registry names or hf:owner/repo/file references. ``backend``: openai:MODEL@URL, a server
     instead of a file. ``queries``: a FILE, LANG=FILE or "samples", or a mapping language -> file. ``sample`` draws
     queries over split and task with ``seed``; ``limit`` takes the first. ``shard``: "i/n", part i of n. ``parallel``,
-    ``gpu_layers`` and ``threads`` of None are chosen from the file and this machine. ``command`` is recorded with the
-    run.
+    ``gpu_layers`` and ``threads`` of None are chosen from the file and this machine. ``verify``
+    responses of each cell, the longest among them, are decoded again one at a time and compared. ``command`` is
+    recorded with the run.
 
     A run that was killed resumes where it stopped. A cell in which the model fails ends as ``failed`` and does not stop
     the others. Raises ConfigError, InputError, ModelError, HubError, ApiError, ClusterError, StoreError.

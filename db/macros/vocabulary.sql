@@ -24,3 +24,13 @@ create or replace macro main.shown_error(error) as case
     when error = 'unintended_code' then error
     when error = if(main.loops_reading() = 'literal', 'infinite_loop_literal', 'infinite_loop') then 'infinite_loop'
 end;
+
+-- the engine settings (raw.run_cells, raw.verifications) on which the order of a sum can depend; NULL: not recorded
+create or replace macro main.kernel_settings(settings) as
+    case when settings ->> '$.min_rows' is not null then
+        'unified KV ' || (settings ->> '$.kv_unified') || ', flash attention ' || (settings ->> '$.flash_attn')
+        || ', repacked ' || coalesce(settings ->> '$.repack', 'true') || ', rows from ' || (settings ->> '$.min_rows')
+        || ', KV ' || coalesce(settings ->> '$.kv_type', 'f16') || ', GPU layers '
+        || coalesce(settings ->> '$.gpu_layers', '0') || ', threads ' || coalesce(settings ->> '$.threads', 'auto')
+        || ', chunks of ' || coalesce(settings ->> '$.n_ubatch', '512')
+    end;

@@ -31,6 +31,9 @@ links as (
     select distinct 'critical_errors', 'response_id', response_id
     from raw.critical_errors where response_id not in (select response_id from raw.responses)
     union all
+    select distinct 'verifications', 'response_id', response_id
+    from raw.verifications where response_id not in (select response_id from raw.responses)
+    union all
     select distinct 'judgments', 'response_id', response_id
     from raw.judgments where response_id not in (select response_id from raw.responses)
     union all

@@ -19,6 +19,21 @@ query as (
 cell as (
     select cell_id, dataset from raw.cells
 ),
+refuted as (
+    select distinct gguf_sha256, llama_build, cpu_features, main.kernel_settings(settings) as settings
+    from raw.verifications
+    where not equal and llama_build = verified_build and cpu_features = verified_cpu_features
+),
+inexact as (
+    select distinct run_cells.run_id, run_cells.cell_id
+    from refuted
+    inner join raw.run_cells as run_cells on run_cells.gguf_sha256 = refuted.gguf_sha256
+    inner join raw.runs as runs
+        on runs.run_id = run_cells.run_id
+        and runs.llama_build = refuted.llama_build
+        and runs.cpu_features = refuted.cpu_features
+    where main.kernel_settings(run_cells.engine_settings) is not distinct from refuted.settings
+),
 joined as (
     select
         response.response_id,
@@ -36,7 +51,7 @@ joined as (
         response.finish_reason,
         response.prompt_tokens,
         response.new_tokens,
-        response.exact,
+        if(inexact.cell_id is not null, false, response.exact) as exact,
         coalesce(response.settings_id, 'imported') as settings_id,
         response.run_id,
         response.created_at,
@@ -63,8 +78,9 @@ joined as (
     left join file on file.gguf_sha256 = response.gguf_sha256
     left join query on query.query_key = response.query_key
     left join cell on cell.cell_id = response.cell_id
+    left join inexact on inexact.run_id = response.run_id and inexact.cell_id = response.cell_id
 )
 select * from joined;
 
 comment on view main.responses is
-'One row per response: what was asked, by which model, method and settings, and what came back. quantization is none where no GGUF file made the text; settings_id is imported where another tool made it; task is NULL where unknown. cell_id: see cells.';
+'One row per response: what was asked, by which model, method and settings, and what came back. quantization is none where no GGUF file made the text; settings_id is imported where another tool made it; task is NULL where unknown. exact: the probe found no difference between batches and one at a time for these settings, and no verified response differs (view exactness); NULL where neither applies. cell_id: see cells.';

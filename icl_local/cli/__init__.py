@@ -27,6 +27,7 @@ GROUPS: dict[str, Commands] = {
     "Run": {
         "run": ("run", "Generate the missing responses: models x methods x languages."),
         "judge": ("judge", "Score stored responses with an LLM judge."),
+        "verify": ("verify", "Decode stored responses again, one at a time, and compare."),
         "study": ("study", "Plan and run a whole matrix of models, methods and languages."),
     },
     "Read": {

@@ -15,7 +15,7 @@ from icl_local.cli.options import SizeList, db_option, engine_options, format_op
 @click.option("--model", required=True, help="GGUF file, registry name or hf:owner/repo/file.")
 @click.option("--prompts", "n_prompts", type=int, default=64, show_default=True, help="Prompts decoded.")
 @click.option("--tokens", "n_tokens", type=int, default=64, show_default=True, help="Tokens a prompt.")
-@click.option("--prefix-words", type=int, default=400, show_default=True, help="Words the prompts share.")
+@click.option("--prefix-words", type=int, default=600, show_default=True, help="Words the prompts share.")
 @click.option("--at-once", "sizes", type=SizeList(), default="2,8,16", show_default=True, help="Batch sizes compared.")
 @click.option("--first", is_flag=True, help="Stop at the first exact setting; faster ones may follow it.")
 @click.option("--quick", is_flag=True, help="The bounded probe that `icl run` makes.")
@@ -27,7 +27,8 @@ def command(output_format: str, db: Path, **options: Any) -> int:
     """Probe whether batching changes anything for this file on this machine.
 
     Prompts are decoded one at a time without sharing their prefix, then in batches of several sizes, in another
-    order, and stopped and resumed; logits are compared bit by bit. `icl run` uses the result that is stored.
+    order, and stopped and resumed; logits are compared bit by bit. The batch size that was fastest is compared too.
+    `icl run` uses the result that is stored, for every database of this machine.
 
     Example: icl machine probe --model model.gguf
     """

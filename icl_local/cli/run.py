@@ -36,6 +36,7 @@ from icl_local.cli.options import (
 @click.option("--seed", type=int, help="Seed of --sample.")
 @shard_option
 @click.option("--probe/--no-probe", help="Look for settings in which batching changes nothing.")
+@click.option("--verify", type=click.IntRange(min=0), help="Responses of each cell to decode again; 0: none.")
 @decoding_options
 @engine_options
 @cluster_options

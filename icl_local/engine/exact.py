@@ -1,9 +1,10 @@
 """The exactness probe: does batching change nothing for this file on this machine? It is probed, not proven.
 
 A candidate setting is exact when every logit of every generated token is the same, bit for bit, as when its prompts
-are decoded one at a time without prefix sharing: in batches of several sizes, with the prefix shared, in another
-order, and stopped in the middle and resumed. docs/exactness.md lists the kernels of llama.cpp whose sums
-are independent of the batch.
+are decoded one at a time without prefix sharing: in batches of several sizes, the one chosen for this machine among
+them, with the prefix shared, in another order, and stopped in the middle and resumed. Some sequences of a batch end
+early, so that every number of rows up to its size occurs. docs/exactness.md lists the kernels of llama.cpp whose sums
+are independent of the batch; running/verify.py collects the evidence of the work itself.
 """
 
 from __future__ import annotations
@@ -20,19 +21,22 @@ from icl_local.exceptions import EngineError
 from icl_local.identity import key_of
 
 SIZES = (2, 8, 16)
-QUICK_SIZES = (4,)
 RATE_SIZES = (1, 2, 4, 8, 16, 32)
 QUICK_RATE_SIZES = (8, 16, 32)
 _RATE_WORDS = 600  # about as long as a URIAL prefix: attention over it is a large part of a step
 GOOD_ENOUGH = 0.95  # the smallest batch within 5 % of the best rate is chosen: it needs less memory
-_QUICK_RATE = 4  # times the words of the compared prompts
 _RATE_TOKENS = 8
+QUICK_CHARACTERS = 1_200  # prompt length where no run asks for another
+_WORD_CHARACTERS = 7  # of WORDS, with a space
+_QUICK_MOST, _QUICK_LEAST = (6, 12), (2, 8)  # prompts compared, tokens each
 
 # The candidates, the usually fastest first. K-quants are repacked into blocks of rows whose kernels differ for few and
-# many rows, so they are tried without repacking first. With eight rows or more all kernels seen so far agree.
+# many rows, so they are tried without repacking first. With eight rows or more all kernels seen so far agree; those of
+# IQ types differ below that.
 _REPACKED = {"kv_unified": False, "flash_attn": False, "min_rows": 2, "repack": True}
 _NOT_REPACKED, _EIGHT_ROWS = {**_REPACKED, "repack": False}, {**_REPACKED, "min_rows": 8}
-_K_QUANTS = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ")
+_K_QUANTS = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
+SETTINGS = tuple(_REPACKED)  # EngineOptions fields that a candidate sets
 FAST = {"kv_unified": False, "flash_attn": False, "min_rows": 1, "repack": True}
 
 WORDS = (
@@ -57,7 +61,8 @@ class ProbeResult:
     """The findings of the probe for one candidate: ``settings`` are EngineOptions fields.
 
     ``tokens_per_second``: generated tokens over the decode time at ``parallel``, the batch size to use here; 0 if it
-    was not measured. ``rates``: the same by batch size. ``n_prompts`` x ``n_tokens`` were compared in each case.
+    was not measured. ``rates``: the same by batch size. ``n_prompts`` x ``n_tokens`` were compared in each case, at
+    most ``at_once`` sequences together, with prompts of up to ``prompt_characters``.
     ``failure``: the error if llama.cpp cannot run with these settings here, such as the end of its process.
     """
 
@@ -69,6 +74,8 @@ class ProbeResult:
     difference: Difference | None = None
     failure: str | None = None
     rates: Mapping[int, float] = field(default_factory=dict)
+    at_once: int = 0
+    prompt_characters: int = 0
 
     @property
     def parallel(self) -> int:
@@ -89,11 +96,11 @@ class ProbeResult:
         return "exact" if self.exact else f"not exact ({describe_difference(self.difference)})"
 
     def row(self, *, gguf_sha256: str, info: EngineInfo, created_at: str) -> dict[str, object]:
-        """Return the row of raw.probes; its key is file, build, CPU features and settings."""
+        """Return the row of raw.probes; each result is a row of its own."""
         key = {"gguf_sha256": gguf_sha256, **environment(info)}
         differs = None if self.difference is None else vars(self.difference)
         return {
-            "probe_id": key_of(kind="probe", **key, settings=dict(self.settings), n=self.n_prompts * self.n_tokens),
+            "probe_id": key_of(kind="probe", **key, settings=dict(self.settings), at=created_at),
             **key,
             "settings": dict(self.settings),
             "exact": self.exact,
@@ -106,6 +113,8 @@ class ProbeResult:
                 "difference": differs,
                 "rates": dict(self.rates),
                 "failure": self.failure,
+                "at_once": self.at_once,
+                "prompt_characters": self.prompt_characters,
             },
             "created_at": created_at,
         }
@@ -119,8 +128,11 @@ def environment(info: EngineInfo) -> dict[str, str]:
 
 def candidates(quantization: str) -> list[dict[str, Any]]:
     """Return the settings worth trying for a file of this type, the usually fastest first."""
+    eight = [_EIGHT_ROWS, {**_EIGHT_ROWS, "repack": False}]
+    if quantization.startswith("IQ"):
+        return [dict(settings) for settings in reversed(eight)]
     first = [_NOT_REPACKED, _REPACKED] if quantization.startswith(_K_QUANTS) else [_REPACKED, _NOT_REPACKED]
-    return [dict(settings) for settings in (*first, _EIGHT_ROWS, {**_EIGHT_ROWS, "repack": False})]
+    return [dict(settings) for settings in (*first, *eight)]
 
 
 def probe_prompts(n: int, *, prefix_words: int) -> list[str]:
@@ -149,8 +161,8 @@ def probe(
     """Return a result for every candidate, or with ``first_only`` up to the first exact one.
 
     Rates are measured for exact candidates only, on a shared prefix of ``rate_words`` words, fewer if the context is
-    shorter. ``prompts`` should share a prefix and differ in length. A candidate with which the worker's process ends
-    is not usable; the next one gets a new process.
+    shorter; the batch size they choose is then compared too. ``prompts`` should share a prefix and differ in length.
+    A candidate with which the worker's process ends is not usable; the next one gets a new process.
     """
     found: list[ProbeResult] = []
     for candidate in settings or candidates(quantization):
@@ -158,10 +170,7 @@ def probe(
             continue  # more rows than needed only cost time
         on_event(f"trying {describe(candidate)}: {len(prompts)} prompts x {n_tokens} tokens")
         try:
-            result = _compare(worker, candidate, prompts, n_tokens, sizes)
-            if result.exact:
-                rates = {size: _rate(worker, candidate, size, rate_words) for size in rate_sizes}
-                result = replace(result, rates=rates)
+            result = _probe_one(worker, candidate, prompts, n_tokens, sizes, rate_sizes, rate_words)
         except EngineError as error:
             result = ProbeResult(candidate, False, len(prompts), n_tokens, (), failure=str(error))
             worker.restart()
@@ -184,26 +193,38 @@ def fast_settings(failed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def quick_probe(
-    worker: Worker, *, quantization: str, seconds: float = 45.0, on_event: Callable[[str], None] = lambda text: None
+    worker: Worker,
+    *,
+    quantization: str,
+    seconds: float = 45.0,
+    parallel: int | None = None,
+    prompt_characters: int = QUICK_CHARACTERS,
+    settings: Sequence[Mapping[str, Any]] | None = None,
+    on_event: Callable[[str], None] = lambda text: None,
 ) -> list[ProbeResult]:
     """Run a probe cut to about ``seconds`` by a first timing of this file; ``on_event`` gets the estimate first.
 
-    Six prompts that share 160 words, 12 tokens each; less on a slow machine, never less than two prompts.
+    ``prompt_characters``: length of the prompts; ``parallel``: the batch size, None for the best one here. On a slow
+    machine fewer prompts of a batch are compared, at least two of eight tokens; batch size and length stay.
     """
     per_token = _seconds_per_token(worker, quantization)
-    n_prompts, words, n_tokens = 6, 160, 12
-    while per_token * _quick_tokens(n_prompts, words, n_tokens) > seconds and (n_prompts, words) != (2, 40):
-        n_prompts, words, n_tokens = max(2, n_prompts - 1), max(40, words - 30), max(6, n_tokens - 1)
-    estimate = per_token * _quick_tokens(n_prompts, words, n_tokens)
+    (n_prompts, n_tokens), words = _QUICK_MOST, max(40, prompt_characters // _WORD_CHARACTERS)
+    words = _fitting(worker, words, 1)
+    sizes = (parallel,) if parallel else QUICK_RATE_SIZES
+    while (estimate := per_token * _quick_tokens(n_prompts, words, n_tokens, sizes)) > seconds:
+        if (n_prompts, n_tokens) == _QUICK_LEAST:
+            break
+        n_prompts, n_tokens = max(_QUICK_LEAST[0], n_prompts - 1), max(_QUICK_LEAST[1], n_tokens - 1)
     on_event(f"probing whether batching changes anything here: about {max(1, estimate):.0f} s, once for this file")
     return probe(
         worker,
         quantization=quantization,
         prompts=probe_prompts(n_prompts, prefix_words=words),
         n_tokens=n_tokens,
-        sizes=QUICK_SIZES,
-        rate_sizes=QUICK_RATE_SIZES,
-        rate_words=_QUICK_RATE * words,
+        sizes=(parallel,) if parallel else (),
+        rate_sizes=sizes,
+        rate_words=words,
+        settings=settings,
         first_only=True,
         on_event=on_event,
     )
@@ -235,41 +256,84 @@ def describe(settings: Mapping[str, Any]) -> str:
     return f"{kv}, {flash}, {weights} weights, at least {settings.get('min_rows', 2)} rows"
 
 
-def _quick_tokens(n_prompts: int, words: int, n_tokens: int) -> float:
+def _quick_tokens(n_prompts: int, words: int, n_tokens: int, sizes: Sequence[int]) -> float:
     alone = n_prompts * (2 * words + 30 + n_tokens)
-    together = 3 * (2 * words + n_prompts * (30 + n_tokens / 2))
-    rates = _QUICK_RATE * 2 * words + sum(QUICK_RATE_SIZES) * (_RATE_TOKENS / 2 + 8)
+    together = 2 * words + 3 * max(sizes) * (30 + n_tokens / 2)
+    rates = 2 * words + sum(sizes) * (_RATE_TOKENS / 2 + 8)
     return alone + together + rates
 
 
-def _compare(
-    worker: Worker, candidate: Mapping[str, Any], prompts: Sequence[str], n_tokens: int, sizes: Sequence[int]
+def _probe_one(
+    worker: Worker,
+    candidate: Mapping[str, Any],
+    prompts: Sequence[str],
+    n_tokens: int,
+    sizes: Sequence[int],
+    rate_sizes: Sequence[int],
+    rate_words: int,
 ) -> ProbeResult:
+    """Compare at ``sizes``, measure rates, and compare at the batch size that they choose. Raises EngineError."""
     requests = [Request(str(i), prompt, n_tokens, ignore_eog=True) for i, prompt in enumerate(prompts)]
     alone = _traced(worker, requests, candidate, parallel=1, share_prefix=False)
-    done: list[str] = []
+    longest = max(map(len, prompts))
+    result = ProbeResult(candidate, True, len(prompts), n_tokens, (), prompt_characters=longest)
+    result = _compare(worker, result, requests, alone, sizes)
+    if result.exact:
+        rates = dict(_rate(worker, candidate, size, rate_words) for size in rate_sizes)
+        result = replace(result, rates=rates)
+        if result.parallel not in (0, *sizes):
+            result = _compare(worker, result, requests, alone, (result.parallel,))
+    return result if result.exact else replace(result, rates={})
+
+
+def _compare(
+    worker: Worker,
+    result: ProbeResult,
+    requests: Sequence[Request],
+    alone: Mapping[str, Completion],
+    sizes: Sequence[int],
+) -> ProbeResult:
+    """Return ``result`` with the cases of ``sizes``, and the first difference from ``alone`` if there is one."""
+    done = list(result.cases)
     for case, batches, size in _cases(requests, sizes):
         done.append(case)
         for batch in batches:
-            together = _traced(worker, batch, candidate, parallel=size)
-            for key, completion in together.items():
-                if completion != alone[key]:
-                    return ProbeResult(
-                        candidate, False, len(prompts), n_tokens, tuple(done), _difference(case, alone[key], completion)
-                    )
-    return ProbeResult(candidate, True, len(prompts), n_tokens, tuple(done))
+            for key, completion in _traced(worker, batch, result.settings, parallel=size).items():
+                if key in alone and completion != alone[key]:
+                    differs = _difference(case, alone[key], completion)
+                    return replace(result, exact=False, cases=tuple(done), difference=differs)
+    return replace(result, cases=tuple(done), at_once=max((*sizes, result.at_once), default=0))
 
 
 def _cases(requests: Sequence[Request], sizes: Sequence[int]) -> Iterator[tuple[str, list[list[Request]], int]]:
     """Yield the cases that are compared with one at a time: (name, generate calls, batch size)."""
     rng = random.Random(1)
     for size in sizes:
-        yield f"{size} at a time, prefix shared", [list(requests)], size
-    shuffled = list(requests)
-    rng.shuffle(shuffled)
-    yield f"{sizes[-1]} at a time, shuffled", [shuffled], sizes[-1]
-    middle = len(requests) // 2
-    yield f"{sizes[-1]} at a time, resumed", [list(requests[middle:]), list(requests[:middle])], sizes[-1]
+        yield f"{size} at a time, prefix shared", [_filled(requests, size)], size
+    if sizes:
+        shuffled = _filled(requests, sizes[-1])
+        rng.shuffle(shuffled)
+        yield f"{sizes[-1]} at a time, shuffled", [shuffled], sizes[-1]
+        middle = len(requests) // 2
+        halves = [_filled(half, sizes[-1]) for half in (requests[middle:], requests[:middle]) if half]
+        yield f"{sizes[-1]} at a time, resumed", halves, sizes[-1]
+
+
+def _filled(requests: Sequence[Request], size: int) -> list[Request]:
+    """Return the requests, and others beside them that end one after the other, until there are ``size``."""
+    lacking = max(0, size - len(requests))
+    return [
+        *requests,
+        *(
+            replace(
+                requests[i % len(requests)],
+                id=f"beside {i}",
+                prompt=f"{requests[i % len(requests)].prompt} {WORDS[i % len(WORDS)]}",
+                max_tokens=1 + requests[0].max_tokens * i // lacking,
+            )
+            for i in range(lacking)
+        ),
+    ]
 
 
 def _traced(
@@ -297,16 +361,22 @@ def _more_rows(candidate: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
     return candidate["min_rows"] > known["min_rows"] and {**candidate, "min_rows": known["min_rows"]} == known
 
 
-def _rate(worker: Worker, candidate: Mapping[str, Any], size: int, words: int) -> float:
-    """Return the generated tokens per second of decoding at one batch size, over a few steps."""
-    prompts = _rate_prompts(size, words)
-    while words and max(worker.count_tokens(prompts)) + _RATE_TOKENS >= worker.info.n_ctx_train:
-        words //= 2
-        prompts = _rate_prompts(size, words)
+def _rate(worker: Worker, candidate: Mapping[str, Any], size: int, words: int) -> tuple[int, float]:
+    """Return a batch size, ``size`` or what memory holds, and its generated tokens per second over a few steps."""
+    prompts = _rate_prompts(size, _fitting(worker, words, size))
     requests = [Request(str(i), prompt, _RATE_TOKENS, ignore_eog=True) for i, prompt in enumerate(prompts)]
-    list(worker.generate(requests, parallel=size, stop_on_loop=False, **candidate))
+    how = {"parallel": None, "parallel_most": size}
+    list(worker.generate(requests, stop_on_loop=False, **{**candidate, **how}))
     stats = worker.stats
-    return (stats.new_tokens - stats.n_done) / stats.decode_seconds if stats.decode_seconds else 0.0
+    rate = (stats.new_tokens - stats.n_done) / stats.decode_seconds if stats.decode_seconds else 0.0
+    return stats.n_parallel or size, rate
+
+
+def _fitting(worker: Worker, words: int, size: int) -> int:
+    """Return ``words``, halved until prompts with so many shared words fit into the context."""
+    while words and max(worker.count_tokens(_rate_prompts(size, words))) + 256 >= worker.info.n_ctx_train:
+        words //= 2
+    return words
 
 
 def _rate_prompts(n: int, words: int) -> list[str]:

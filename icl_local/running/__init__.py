@@ -8,6 +8,7 @@ from icl_local.running.cluster import Cluster, open_cluster
 from icl_local.running.run import CellResult, Event, RunResult, run_cells, run_models
 from icl_local.running.server import open_server
 from icl_local.running.shard import Shard
+from icl_local.running.verify import VerifyResult, verify_responses
 
 __all__ = [
     "Cell",
@@ -18,10 +19,12 @@ __all__ = [
     "Event",
     "RunResult",
     "Shard",
+    "VerifyResult",
     "load_queries",
     "open_cluster",
     "open_server",
     "plan_cells",
     "run_cells",
     "run_models",
+    "verify_responses",
 ]

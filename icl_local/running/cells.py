@@ -205,6 +205,7 @@ class CellPlan:
             self.by_key[key] = (query, prompt)
             self.cell_row = self.cell_row or self._cell_row(weights, prompt)
         self.keys = set(self.by_key)
+        self.prompt_characters = max((len(prompt.text) for _, prompt in self.by_key.values()), default=0)
 
     def _cell_row(self, weights: str, prompt: Prompt) -> dict[str, object]:
         """Row of raw.cells."""

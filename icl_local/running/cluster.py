@@ -389,12 +389,19 @@ class ClusterEngines:
             return Setting({}, None)
         found = {
             kind: setting_for(
-                self._writer, plan.cell.model, cast(Worker, _OneActor(self._cluster, actor)), on_note=on_note
+                self._writer,
+                plan.cell.model,
+                cast(Worker, _OneActor(self._cluster, actor)),
+                parallel=self._options.parallel,
+                prompt_characters=plan.prompt_characters,
+                on_note=on_note,
             )
             for kind, actor in self._cluster.kinds().items()
         }
         worker.settings = {kind: setting.overrides for kind, setting in found.items()}
-        return Setting({}, all(setting.exact for setting in found.values()))
+        first = next(iter(worker.settings.values()))
+        alike = all(overrides == first for overrides in worker.settings.values())
+        return Setting(first if alike else {}, all(setting.exact for setting in found.values()))
 
     def close(self) -> None:
         """Do nothing: the cluster is closed by the code that opened it."""

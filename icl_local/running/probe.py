@@ -1,18 +1,26 @@
-"""Exactness probes in the store: results by file, build and machine, which a run looks up."""
+"""Exactness probes: results by file, build and machine, which a run looks up.
+
+They are kept in the database and, for other databases, in a file for each model file in the user's cache folder. The
+largest and newest result counts, and a difference found anywhere refutes every result for those settings.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from icl_local import store
 from icl_local.engine import DEFAULT_PARALLEL, EngineOptions, ProbeResult, Worker, exact
-from icl_local.weights import ResolvedModel, registry
+from icl_local.files import PRIVATE
+from icl_local.weights import ResolvedModel, cache_folder, registry
 
 UNIFIED = {"kv_unified": True, "flash_attn": False, "min_rows": 2, "repack": True}
+_LONG_ENOUGH = 0.75  # of a run's longest prompt: a probe with shorter ones is made again
 
 
 @dataclass(frozen=True)
@@ -24,34 +32,94 @@ class Setting:
 
 
 def setting_for(
-    writer: store.Store, model: ResolvedModel, worker: Worker, *, on_note: Callable[[str], None]
+    writer: store.Store,
+    model: ResolvedModel,
+    worker: Worker,
+    *,
+    parallel: int | None = None,
+    prompt_characters: int = 0,
+    on_note: Callable[[str], None],
 ) -> Setting:
     """Return the stored setting for a loaded file, or one from a quick probe, which is then stored.
 
-    If no setting is exact, the fast one is returned with ``exact`` False, and ``on_note`` says so.
+    A stored result counts if it compared as many sequences at once as ``parallel`` (None: as many as were fastest) and
+    prompts about as long as ``prompt_characters``. If no setting is exact, the fast one is returned with ``exact``
+    False, and ``on_note`` says so.
     """
-    stored = writer.named("probed_settings", [model.sha256, *exact.environment(worker.info).values()]).rows
-    if stored:
-        settings, is_exact, parallel = json.loads(stored[0][0]), bool(stored[0][1]), stored[0][2]
-        failed = [json.loads(row[0]) for row in stored if row[3] is not None]
-    else:
-        results = exact.quick_probe(worker, quantization=model.info.quantization, on_event=on_note)
-        keep(writer, model, worker, results)
-        chosen = exact.best(results)
-        is_exact = chosen is not None
-        settings, parallel = (chosen.settings, chosen.parallel) if chosen else ({}, 0)
-        failed = [result.settings for result in results if result.failure is not None]
-    if not is_exact:
+    environment = exact.environment(worker.info)
+    known = writer.named("probed_settings", [model.sha256, *environment.values()]).records()
+    known += [row for row in _kept(model.sha256) if {name: row.get(name) for name in environment} == environment]
+    refuted = [row["settings"] for row in known if not row["exact"]]
+    failed = [row["settings"] for row in known if row["detail"].get("failure") is not None]
+    enough = [
+        row
+        for row in known
+        if row["settings"] not in refuted
+        and row["detail"].get("at_once", 0) >= (parallel or row["parallel"] or 1)
+        and row["detail"].get("prompt_characters", 0) >= _LONG_ENOUGH * prompt_characters
+    ]
+    left = [one for one in exact.candidates(model.info.quantization) if one not in refuted]
+    if not enough and left:
+        results = exact.quick_probe(
+            worker,
+            quantization=model.info.quantization,
+            parallel=parallel,
+            prompt_characters=prompt_characters or exact.QUICK_CHARACTERS,
+            settings=left,
+            on_event=on_note,
+        )
+        rows = keep(writer, model, worker, results)
+        enough = [row for row in rows if row["exact"]]
+        failed += [result.settings for result in results if result.failure is not None]
+    if not enough:
         on_note("no setting tried here keeps batches exact for this file: running the fast one, exact = false")
         return Setting(exact.fast_settings(failed), False)
-    return Setting({**settings, "parallel_most": parallel or DEFAULT_PARALLEL}, True)
+    chosen = max(
+        enough, key=lambda row: (row["n_prompts"] * row["n_tokens"], row["tokens_per_second"], row["created_at"])
+    )
+    return Setting({**chosen["settings"], "parallel_most": chosen["parallel"] or DEFAULT_PARALLEL}, True)
 
 
-def keep(writer: store.Store, model: ResolvedModel, worker: Worker, results: list[ProbeResult]) -> None:
-    """Store the results of a file, and the file's row."""
+def keep(
+    writer: store.Store, model: ResolvedModel, worker: Worker, results: Sequence[ProbeResult]
+) -> list[dict[str, Any]]:
+    """Store the results of a file in the database, with the file's row, and for this machine; return their rows."""
     now = store.now()
     rows = [result.row(gguf_sha256=model.sha256, info=worker.info, created_at=now) for result in results]
     writer.put([("gguf_files", model.file_row()), *(("probes", row) for row in rows)])
+    path = _kept_in(model.sha256)
+    with suppress(OSError):  # the database has them
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE)
+        try:
+            os.write(handle, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        finally:
+            os.close(handle)
+    return rows
+
+
+def refute(writer: store.Store, model: ResolvedModel, worker: Worker, settings: Mapping[str, Any], token: int) -> None:
+    """Store that a response decoded here with ``settings`` differs, from ``token`` on."""
+    difference = exact.Difference("a verified response", 0, token, True)
+    tried = {name: settings[name] for name in exact.SETTINGS}
+    keep(writer, model, worker, [ProbeResult(tried, False, 1, token + 1, (difference.case,), difference)])
+
+
+def _kept_in(sha256: str) -> Path:
+    return cache_folder() / "probes" / f"{sha256}.jsonl"
+
+
+def _kept(sha256: str) -> list[dict[str, Any]]:
+    """Return the rows kept for a file on this machine; a line that a killed process left torn is skipped."""
+    rows = []
+    try:
+        lines = _kept_in(sha256).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return []
+    for line in lines:
+        with suppress(ValueError):
+            rows.append(json.loads(line))
+    return rows
 
 
 def probe_model(
@@ -64,7 +132,7 @@ def probe_model(
     quick: bool = False,
     n_prompts: int = 64,
     n_tokens: int = 64,
-    prefix_words: int = 400,
+    prefix_words: int = 600,
     sizes: Sequence[int] = exact.SIZES,
     first: bool = False,
     also_unified: bool = False,
@@ -75,7 +143,9 @@ def probe_model(
     file = registry.resolve(model, method_kind="completion")
     with store.Store(path) as writer, Worker(file.path, options) as worker:
         if quick:
-            results = exact.quick_probe(worker, quantization=file.info.quantization, on_event=on_event)
+            results = exact.quick_probe(
+                worker, quantization=file.info.quantization, parallel=parallel, on_event=on_event
+            )
         else:
             tried = exact.candidates(file.info.quantization) + ([UNIFIED] if also_unified else [])
             prompts = exact.probe_prompts(n_prompts, prefix_words=prefix_words)
@@ -85,6 +155,7 @@ def probe_model(
                 prompts=prompts,
                 n_tokens=n_tokens,
                 sizes=sizes,
+                rate_sizes=(parallel,) if parallel else exact.RATE_SIZES,
                 settings=tried,
                 first_only=first,
                 on_event=on_event,

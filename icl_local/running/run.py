@@ -34,7 +34,8 @@ from icl_local.running.cluster import Cluster, ClusterEngines, ClusterGenerator,
 from icl_local.running.probe import Setting, setting_for
 from icl_local.running.server import ServerGenerator, ServerModel, open_server
 from icl_local.running.shard import Shard
-from icl_local.weights import OnBytes, cache_folder
+from icl_local.running.verify import Picked, Stored, decode, keep
+from icl_local.weights import OnBytes, ResolvedModel, cache_folder
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,10 @@ class Event:
 
 @dataclass(frozen=True)
 class CellResult:
-    """The result of a cell in this process; ``status`` is done or failed."""
+    """The result of a cell in this process; ``status`` is done or failed.
+
+    Of ``n_verified`` responses that were decoded again ``n_differing`` differed.
+    """
 
     cell: Cell
     status: str
@@ -64,6 +68,8 @@ class CellResult:
     n_queries: int
     stats: Stats | None
     error: str | None = None
+    n_verified: int = 0
+    n_differing: int = 0
 
     def __repr__(self) -> str:
         error = f": {self.error}" if self.error else ""
@@ -103,6 +109,7 @@ def run_models(
     seed: int = 0,
     shard: str | Shard | None = None,
     probe: bool = True,
+    verify: int = 3,
     max_tokens: int = 1024,
     repetition_penalty: float = 1.1,
     kv_type: str | None = None,
@@ -125,7 +132,7 @@ def run_models(
     ``model``: GGUF files, registry names or hf:owner/repo/file references. ``backend``: a server, openai:MODEL@URL, in
     the place of a file. ``queries``: FILE, LANG=FILE or ``samples``, or a mapping language -> file. ``date``
     (YYYY-MM-DD) is what chat templates print. ``parallel``, ``gpu_layers`` and ``threads`` None: chosen from the file
-    and this machine.
+    and this machine. ``verify``: responses of each cell that are decoded again, one at a time.
 
     Raises ConfigError for options that do not fit together, InputError, ModelError, HubError, ApiError, ClusterError
     and StoreError; a cell in which the model fails ends as ``failed`` and does not stop the others.
@@ -168,6 +175,7 @@ def run_models(
             options=EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads),
             command=command,
             probe=probe,
+            verify=verify,
             seed=seed,
             overlay=overlay,
             nodes=nodes,
@@ -188,6 +196,7 @@ def run_cells(
     options: EngineOptions | None = None,
     command: str = "run",
     probe: bool = True,
+    verify: int = 3,
     seed: int | None = None,
     overlay: Path | None = None,
     nodes: Cluster | None = None,
@@ -197,7 +206,8 @@ def run_cells(
 
     A cell in which llama.cpp fails ends as ``failed`` and the next one starts with a new worker. KeyboardInterrupt
     leaves everything finished in the store and is raised again. Without ``probe`` no exact setting is searched for,
-    and ``exact`` of the responses is NULL. Raises StoreError (DiskFull among them) at once.
+    and ``exact`` of the responses is NULL. ``verify`` responses of each cell are decoded again, one at a time,
+    and compared. Raises StoreError (DiskFull among them) at once.
     """
     decoding = decoding or Decoding()
     options = options or EngineOptions()
@@ -215,6 +225,8 @@ def run_cells(
             query_set = plan.cell.query_set
             texts = {query.query_id: query.instruction for query in plan.cell.queries}
             store.refuse_other_texts(writer, query_set.dataset, plan.cell.language, texts)
+            alike = [one for one in planned if one.cell.gguf_sha256 == plan.cell.gguf_sha256]
+            plan.prompt_characters = max(one.prompt_characters for one in alike)  # one probe for all cells of a file
         have = store.ids(path, "responses", "response_id")
         for plan in planned:
             on_event(Event("planned", plan.cell, len(plan.keys & have), len(plan.keys)))
@@ -223,7 +235,7 @@ def run_cells(
         engine = nodes.engines(options, writer, probe) if nodes else LocalEngines(options, writer, probe)
         try:
             for plan in planned:
-                results.append(_run_cell(writer, plan, have, engine, run_row, on_event))
+                results.append(_run_cell(writer, plan, have, engine, run_row, verify, on_event))
         finally:
             engine.close()
     return results
@@ -238,7 +250,6 @@ class LocalEngines:
         self._probe = probe
         self._worker: Worker | None = None
         self._loaded: tuple[Path, str] | None = None
-        self._settings: dict[tuple[Path, str], Setting] = {}
 
     def worker(self, plan: CellPlan) -> Worker | ServerGenerator:
         """Return the worker that holds the cell's file, or a client of the server that has the cell's model."""
@@ -255,10 +266,14 @@ class LocalEngines:
         """Return the stored setting for the cell's file, probed if there is none; a server cannot be probed."""
         if not self._probe or isinstance(plan.cell.model, ServerModel):
             return Setting({}, None)
-        assert self._loaded is not None
-        if self._loaded not in self._settings:
-            self._settings[self._loaded] = setting_for(self._writer, plan.cell.model, worker, on_note=on_note)
-        return self._settings[self._loaded]
+        return setting_for(
+            self._writer,
+            plan.cell.model,
+            worker,
+            parallel=self._options.parallel,
+            prompt_characters=plan.prompt_characters,
+            on_note=on_note,
+        )
 
     def close(self) -> None:
         """End the worker, if there is one."""
@@ -273,6 +288,7 @@ def _run_cell(
     have: set[str],
     engine: LocalEngines | ClusterEngines,
     run_row: dict[str, object],
+    verify: int,
     on_event: Callable[[Event], None],
 ) -> CellResult:
     cell, n_queries = plan.cell, len(plan.keys)
@@ -306,12 +322,14 @@ def _run_cell(
     def on_progress(now: DecodeProgress) -> None:
         report("progress", now.new_tokens / max(1e-9, time.perf_counter() - (started or 0.0)))
 
+    picked = Picked(verify, seed=str(run_row["run_id"]))
     try:
         worker = engine.worker(plan)
         run_row.update(llama_build=worker.info.llama_build, cpu_features=worker.info.cpu_features)
         run_row.update(n_threads=worker.info.n_threads)
         setting = engine.setting(plan, worker, lambda text: report("note", message=text))
         shared["exact"] = setting.exact
+        cell_row["engine_settings"] = _engine_settings(worker, setting)
         begun = {**cell_row, **shared, "status": "started", "n_done": 0}
         writer.put([("runs", run_row), *plan.rows(), ("run_cells", begun)])
         report("started", message=_describe(worker.info))
@@ -319,6 +337,7 @@ def _run_cell(
         for completion in worker.generate(requests, on_progress=on_progress, **setting.overrides):
             rows, looped, coded = _response_rows(plan, completion, shared)
             writer.put(rows)
+            picked.add(completion)
             have.add(completion.id)
             done, loops, code = done + 1, loops + looped, code + coded
             report("response")
@@ -329,14 +348,75 @@ def _run_cell(
     finally:
         if worker is not None:
             stats = worker.stats if status == "interrupted" else stats
-            cell_row |= {"gpu_layers": worker.info.gpu_layers, "engine_settings": asdict(worker.options)}
+            cell_row["gpu_layers"] = worker.info.gpu_layers
         cell_row |= {"status": status, "error": error, "n_done": done - before, **_stats_row(stats)}
         cell_row["wall_seconds"] = None if started is None else time.perf_counter() - started
         # After a full disk even this row may not fit; it must not hide why the run stopped.
         with suppress(IclError):
             writer.put([("run_cells", {**cell_row, **shared, "ended_at": store.now()})])
+    verified: list[bool] = []
+    if status == "done" and isinstance(cell.model, ResolvedModel):
+        try:
+            verified = _verify(writer, plan, worker, picked, cell_row["engine_settings"], run_row)
+        except ModelError as failure:
+            report("note", message=f"not verified: {failure}")
+            engine.close()
+    differing = len(verified) - sum(verified)
+    if differing:
+        found = f"{differing} of {len(verified)} responses of {cell.label} differ when decoded one at a time"
+        see = 'see: icl sql "from verifications where not equal"'
+        report("note", message=f"{found}: exact is false for this file, machine and settings; {see}")
     report(status, message=error or "")
-    return CellResult(cell, status, done - before, n_queries, stats, error)
+    return CellResult(cell, status, done - before, n_queries, stats, error, len(verified), differing)
+
+
+def _verify(
+    writer: store.Store,
+    plan: CellPlan,
+    worker: Any,
+    picked: Picked,
+    settings: Any,
+    run_row: Mapping[str, Any],
+) -> list[bool]:
+    """Decode the picked responses again, one at a time; return whether each is equal. Raises ModelError."""
+    assert isinstance(plan.cell.model, ResolvedModel)
+    requests = {request.id: request for request in plan.requests(set())}
+    stored = []
+    for completion in picked.completions():
+        _, prompt = plan.by_key[completion.id]
+        stored.append(
+            Stored(
+                completion.id,
+                str(plan.cell_row["cell_id"]),
+                plan.cell.model.sha256,
+                run_row["llama_build"],
+                run_row["cpu_features"],
+                settings,
+                requests[completion.id],
+                prompt.sha256,
+                prompt.tail,
+                plan.decoding.stop_on_loop,
+                completion.tokens,
+                completion.raw_text.replace("\0", "\ufffd"),  # as the database has it
+                prompt.answer(completion.raw_text).text.replace("\0", "\ufffd"),
+            )
+        )
+    equal = []
+    for one in decode(worker, stored):
+        keep(writer, plan.cell.model, worker, one)
+        equal.append(one.equal)
+    return equal
+
+
+def _engine_settings(worker: Worker | ServerGenerator | ClusterGenerator, setting: Setting) -> dict[str, object]:
+    """Return the engine settings that a cell is decoded with; no folder of the user."""
+    used = {**asdict(worker.options), **setting.overrides}
+    facts = {
+        "threads": worker.info.n_threads,
+        "gpu_layers": worker.info.gpu_layers,
+        "repack": used["repack"] is not False,
+    }
+    return {name: value for name, value in {**used, **facts}.items() if name not in ("prefix_cache", "trace")}
 
 
 def _response_rows(

@@ -10,7 +10,7 @@ import difflib
 import importlib.util
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -186,6 +186,20 @@ def resolve(
             "or use zero-shot or urial"
         )
     return model
+
+
+def by_sha256(sha256: str, name: str, n_bytes: int | None = None, *, files: Sequence[str | Path] = ()) -> ResolvedModel:
+    """Return the file with these weights among ``files``, ``name`` in this folder, and the registry's on this disk.
+
+    ``n_bytes``: files of another size are not read. Raises ModelError if there is none.
+    """
+    registered = (local_path(spec) for family in load_registry().values() for spec in family.variants.values())
+    for path in (*map(Path, files), Path(name), *registered):
+        if path is None or not path.is_file() or n_bytes not in (None, path.stat().st_size):
+            continue
+        if sha256_of(path) == sha256:
+            return _open(str(path), None, "base", False, None, None)
+    raise ModelError(f"no file here holds the weights of {name} (SHA-256 {sha256}); give it with --weights FILE")
 
 
 def local_path(spec: VariantSpec) -> Path | None:

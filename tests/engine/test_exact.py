@@ -20,6 +20,12 @@ from icl_local.weights import registry
 PROMPTS = exact.probe_prompts(5, prefix_words=60)
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test knows what another one has probed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture(scope="module")
 def embedded_worker(embedded_model: Path) -> Iterator[Worker]:
     with Worker(embedded_model) as worker:

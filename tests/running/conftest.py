@@ -34,3 +34,9 @@ def model(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("q8") / "tiny-q8.gguf"
     quantize(tiny_gguf, path, "q8_0")
     return path
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test knows what another one has probed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

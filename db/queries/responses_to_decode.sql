@@ -1,0 +1,15 @@
+-- $1: response ids. What it takes to decode them again, and what was stored.
+select
+    response.response_id, response.cell_id, response.gguf_sha256, response.tokens, response.raw_text, response.text,
+    response.answer_rule, response.prompt_sha256, query.instruction, prompt.head, prompt.tail, prompt.stops,
+    settings.max_tokens, settings.repetition_penalty, settings.stop_on_loop, file.file_name, file.bytes,
+    made.engine_settings, runs.llama_build, runs.cpu_features
+from raw.responses as response
+left join raw.queries as query on query.query_key = response.query_key
+left join raw.prompts as prompt on prompt.prompt_id = response.prompt_id
+left join raw.settings as settings on settings.settings_id = response.settings_id
+left join raw.gguf_files as file on file.gguf_sha256 = response.gguf_sha256
+left join raw.run_cells as made on made.run_id = response.run_id and made.cell_id = response.cell_id
+left join raw.runs as runs on runs.run_id = response.run_id
+where list_contains($1::varchar[], response.response_id)
+order by response.gguf_sha256, response.response_id

@@ -1,0 +1,67 @@
+"""`icl verify`: decode stored responses again, one at a time, and compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from icl_local.cli import console
+from icl_local.cli.options import AutoInt, db_option, format_option, only_options
+
+COLUMNS = ("model", "method", "language", "query_id", "position", "n_tokens", "stored_text", "decoded_text")
+
+
+@click.command("verify")
+@click.argument("database", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--sample", type=click.IntRange(min=1), default=459, show_default=True, help="Responses drawn at random.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of --sample.")
+@only_options("model", "method", "lang", "split", "dataset", multiple=True)
+@click.option("--weights", multiple=True, type=click.Path(exists=True, dir_okay=False), help="GGUF file; repeatable.")
+@click.option("--threads", type=int, help="CPU threads; the physical cores by default.")
+@click.option("--gpu-layers", type=AutoInt(least=0), help="Model layers on the GPU; as recorded by default.")
+@format_option
+@db_option
+def command(
+    database: Path | None,
+    db: Path,
+    output_format: str,
+    model: tuple[str, ...],
+    method: tuple[str, ...],
+    lang: tuple[str, ...],
+    split: tuple[str, ...],
+    dataset: tuple[str, ...],
+    **options: Any,
+) -> int:
+    """Decode a random sample of stored responses again and compare token by token.
+
+    Each is decoded one at a time on this machine, without a shared prefix. All of 459 equal means that fewer than 1 %
+    of the responses differ, with 99 % confidence. A model file is found by its SHA-256. Exit status 1 where something
+    differs. A call that was killed resumes.
+
+    Example: icl verify study.duckdb --sample 459 --weights model.gguf
+    """
+    from icl_local import store
+    from icl_local.cli.progress import Bar
+    from icl_local.running import verify_responses
+
+    path = database or db
+    selection = store.Selection(model=model, method=method, language=lang, split=split, dataset=dataset)
+    with Bar("verify") as bar:
+        result = verify_responses(
+            path, selection=selection, on_progress=lambda done, total: bar.show(done=done, total=total), **options
+        )
+    for reason, n in result.excluded.items():
+        console.say(f"{n:,} responses are left out: {reason}")
+    total = f"{result.n_equal:,} of {len(result.rows):,} equal, drawn from {result.n_responses:,}"
+    if result.differing_below is not None:
+        console.say(f"{total}: fewer than {100 * result.differing_below:.2f} % differ, with 99 % confidence")
+        return 0
+    console.say(total)
+    for build, features, n, equal in result.by_machine():
+        console.say(f"made by llama.cpp {build} on {features}: {equal:,} of {n:,} equal")
+    rows = [tuple(row[name] for name in COLUMNS) for row in result.differences()]
+    if rows:
+        console.print_rows(COLUMNS, rows, output_format=output_format)
+    return int(bool(rows))
