@@ -22,7 +22,7 @@ create or replace macro main.printed_size(model) as
 create or replace macro main.loops_reading() as coalesce(getvariable('icl_loops'), 'strict');
 create or replace macro main.shown_error(error) as case
     when error = 'unintended_code' then error
-    when error = if(main.loops_reading() = 'literal', 'infinite_loop_literal', 'infinite_loop') then 'infinite_loop'
+    when error = case main.loops_reading() when 'literal' then 'infinite_loop_literal' else 'infinite_loop' end then 'infinite_loop'
 end;
 
 -- the engine settings (raw.run_cells, raw.verifications) on which the order of a sum can depend; NULL: not recorded

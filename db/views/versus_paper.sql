@@ -15,7 +15,7 @@ compared as (
         printed.*,
         ours.value as ours, ours.ci_low, ours.ci_high, ours.n, ours.n_expected, ours.judge, ours.reading,
         ours.quantization, ours.settings_id, ours.dataset, ours.sd, ours.se, ours.df, ours.n_errors,
-        if(printed.metric = 'safety', 200, 800) as n_printed,
+        case when printed.metric = 'safety' then 200 else 800 end as n_printed,
         case when printed.metric = 'infinite_loop' then literal.percent end as ours_literal
     from printed
     left join main.paper_values as ours
@@ -28,7 +28,7 @@ compared as (
 measured as (
     select
         *,
-        case when is_score then sqrt(main.printed_variance(published, sd, n, n_printed)) end as published_se
+        case when is_score then sqrt(greatest(0, main.printed_variance(published, sd, n, n_printed))) end as published_se
     from compared
 ),
 bounded as (
