@@ -51,7 +51,7 @@ joined as (
         response.finish_reason,
         response.prompt_tokens,
         response.new_tokens,
-        if(inexact.cell_id is not null, false, response.exact) as exact,
+        case when inexact.cell_id is not null then false else response.exact end as exact,
         coalesce(response.settings_id, 'imported') as settings_id,
         response.run_id,
         response.created_at,

@@ -34,11 +34,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         target.put([("settings", {"settings_id": "s1", "backend": "llama.cpp"})])
         target.put([("runs", {"run_id": "r", "command": "run", "version": "0", "started_at": TIME})])
-        for key in ("q1", "q2"):
+        for key in ("q1", "q2", "q3", "q4", "q5"):
             row = {"query_key": key, "dataset": "d", "query_id": key[1:], "language": "en", "split": "multi"}
             target.put([("queries", {**row, "task": ["writing"], "instruction": f"question {key}"})])
-        target.put(answers("q1", "q2", "q2", found={"q1": "unintended_code"}, text="plain"))
-        target.put(answers("q1", text=HOSTILE, raw_text=HOSTILE)[:1])
+        target.put(answers("q1", "q2", "q3", found={"q1": "unintended_code"}, text="plain"))
+        target.put(answers("q4", text=HOSTILE, raw_text=HOSTILE)[:1])
         target.put([("critical_errors", {**error_row(0, found=True), **loop, "response_id": last_response(path)})])
     return path
 
@@ -152,7 +152,7 @@ def test_hostile_text_is_inert_on_the_terminal(icl: Run, made: Path) -> None:
 
 def test_status_brings_in_what_a_killed_run_left(icl: Run, db: Path) -> None:
     journal = spool.Spool(store.spool_folder(db))
-    journal.append(answers("q1"))
+    journal.append(answers("q5"))
     journal.close()
     code, out, _ = icl("status", "--db", db, "--format", "json")
     assert code == 0
@@ -189,7 +189,7 @@ def test_errors_shows_both_readings_and_code(icl: Run, made: Path) -> None:
 
 def test_errors_lists_the_offenders_one_error_at_a_time(icl: Run, made: Path) -> None:
     listed = json.loads(icl("errors", "--list", "--db", made, "--format", "json")[1])
-    assert [(row["query_id"], row["error"]) for row in listed] == [("1", "infinite_loop"), ("1", "unintended_code")]
+    assert [(row["query_id"], row["error"]) for row in listed] == [("4", "infinite_loop"), ("1", "unintended_code")]
     only = json.loads(icl("errors", "--list", "--error", "unintended_code", "--db", made, "--format", "json")[1])
     assert [row["error"] for row in only] == ["unintended_code"]
     _, out, err = icl("errors", "--list", "--error", "infinite_loop", "--db", made)
@@ -232,10 +232,10 @@ def test_forget_asks_and_keeps_everything_at_a_no(icl: Run, db: Path) -> None:
 def test_forget_removes_what_meets_every_condition(icl: Run, db: Path) -> None:
     code, _, err = icl("db", "forget", "--query", 2, "--where", "text = 'plain' -- or 1", "--yes", "--db", db)
     assert code == 0
-    assert "2 responses removed" in err
-    assert query(db, "select query_id from responses").rows == [("1",), ("1",)]
+    assert "1 responses removed" in err
+    assert query(db, "select query_id from responses order by 1").rows == [("1",), ("3",), ("4",)]
     assert "no response is like that" in icl("db", "forget", "--lang", "fr", "--yes", "--db", db)[2]
-    assert "2 rows may be made again" in icl("db", "forget", "--allow-again", "--db", db)[2]
+    assert "1 rows may be made again" in icl("db", "forget", "--allow-again", "--db", db)[2]
 
 
 def test_forget_needs_a_condition(icl: Run, db: Path) -> None:
