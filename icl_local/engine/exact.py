@@ -76,6 +76,7 @@ class ProbeResult:
     rates: Mapping[int, float] = field(default_factory=dict)
     at_once: int = 0
     prompt_characters: int = 0
+    requested_characters: int = 0  # more than prompt_characters where the model's context holds no longer prompt
 
     @property
     def parallel(self) -> int:
@@ -115,6 +116,7 @@ class ProbeResult:
                 "failure": self.failure,
                 "at_once": self.at_once,
                 "prompt_characters": self.prompt_characters,
+                "requested_characters": self.requested_characters,
             },
             "created_at": created_at,
         }

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from icl_local.files import PRIVATE
 from icl_local.weights import ResolvedModel, cache_folder, registry
 
 UNIFIED = {"kv_unified": True, "flash_attn": False, "min_rows": 2, "repack": True}
+_LENGTHS = ("prompt_characters", "requested_characters")
 _LONG_ENOUGH = 0.75  # of a run's longest prompt: a probe with shorter ones is made again
 
 
@@ -56,7 +57,7 @@ def setting_for(
         for row in known
         if row["settings"] not in refuted
         and row["detail"].get("at_once", 0) >= (parallel or row["parallel"] or 1)
-        and row["detail"].get("prompt_characters", 0) >= _LONG_ENOUGH * prompt_characters
+        and max(row["detail"].get(name, 0) for name in _LENGTHS) >= _LONG_ENOUGH * prompt_characters
     ]
     left = [one for one in exact.candidates(model.info.quantization) if one not in refuted]
     if not enough and left:
@@ -68,6 +69,7 @@ def setting_for(
             settings=left,
             on_event=on_note,
         )
+        results = [replace(result, requested_characters=prompt_characters) for result in results]
         rows = keep(writer, model, worker, results)
         enough = [row for row in rows if row["exact"]]
         failed += [result.settings for result in results if result.failure is not None]
