@@ -51,7 +51,14 @@ def command(max_tokens: int, db: Path) -> int:
 
     console.say(EXPLANATION)
     made = icl_local.run(
-        db, model=MODEL, method=METHODS, lang=LANGUAGES, queries="samples", max_tokens=max_tokens, command="demo"
+        db,
+        model=MODEL,
+        method=METHODS,
+        lang=LANGUAGES,
+        queries="samples",
+        verify=1,  # of 12: three would be a quarter of each cell
+        max_tokens=max_tokens,
+        command="demo",
     )
     label = made.cells[0].cell.model.label
     judged = icl_local.judge(db, judge=f"local:{MODEL}", variant="rubric-first", model=label, lang="en")
