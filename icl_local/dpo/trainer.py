@@ -38,7 +38,7 @@ def load_model(folder: Path) -> Any:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Load tokenizer.json as it is, with EOS for padding if there is no pad token. Raises TrainingError without EOS."""
+    """Load tokenizer.json unchanged; EOS pads if the file has no pad token. Raises TrainingError without EOS."""
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)

@@ -200,7 +200,7 @@ def plan_study(
 
 
 class _Seen:
-    """The rows of the database that estimates use; none if there is no database."""
+    """Return the database rows that estimates use; an empty result without a database."""
 
     def __init__(self, path: Path) -> None:
         exists = path.exists() or store.spool_folder(path).exists()
