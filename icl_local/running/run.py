@@ -121,7 +121,6 @@ def run_models(
     cluster: str | None = None,
     worker_cpus: int | None = None,
     prompt_dir: str | Path | None = None,
-    models_file: str | Path | None = None,
     command: str = "run",
     on_event: Callable[[Event], None] = lambda event: None,
     on_note: Callable[[str], None] = lambda text: None,
@@ -164,7 +163,6 @@ def run_models(
         dpo=dpo,
         server=server,
         overlay=overlay,
-        models_file=Path(models_file) if models_file else None,
         on_download=on_download,
     )
     with open_cluster(cluster, worker_cpus=worker_cpus) as nodes:
