@@ -93,4 +93,4 @@ from findings
 order by finding, place, language, model, method, metric;
 
 comment on view main.published_audit is
-'One row per slip in the paper''s figures, found by recomputation: averages that do not fit (0.011 is allowed, printed figures are rounded), values outside 1 to 5, cells that two tables print differently, a repeated row, a wrong model name, rates that are not a share of 1,000, and sentences that the tables contradict.';
+'One row per slip in the paper''s figures (see published_scores.paper_version), found by recomputation: averages that do not fit (0.011 is allowed, printed figures are rounded), values outside 1 to 5, cells that two tables print differently, a repeated row, a wrong model name, rates that are not a share of 1,000, and sentences that the tables contradict.';

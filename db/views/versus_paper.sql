@@ -1,9 +1,11 @@
 create or replace view main.versus_paper as
 with
 printed as (
-    select paper_table, language, model, method, dpo, metric, published, true as is_score from main.published_scores
+    select paper_table, language, model, method, dpo, metric, published, paper_version, true as is_score
+    from main.published_scores
     union all
-    select paper_table, language, model, method, dpo, error, published_percent, false from main.published_errors
+    select paper_table, language, model, method, dpo, error, published_percent, paper_version, false
+    from main.published_errors
 ),
 literal as (
     select model, method, language, dpo, percent
@@ -58,11 +60,11 @@ select
     0 between difference_low and difference_high as compatible,
     case when is_score then judge = 'openai:gpt-4-1106-preview' end as same_judge,
     case when metric = 'infinite_loop' then main.loops_reading() end as loops,
-    ours_literal, dataset
+    ours_literal, dataset, paper_version
 from bounded
 order by
     paper_table, language <> 'en', language, model, main.method_order(method), method, dpo,
     main.metric_order(metric), metric;
 
 comment on view main.versus_paper is
-'One row per cell printed in the paper''s tables: its value, ours (NULL if it was not run or judged), the difference ours - published with its 95 % interval, in which the printed value is a measured quantity too (published_se: of 800 or 200 scores and of rounding; rates: Newcombe''s interval with 1,000 responses), and whether that interval holds 0 (compatible). same_judge: ours are by the paper''s judge; another judge is another instrument. loops: the reading of infinite_loop; ours_literal is the literal one. published_inside: the printed value lies in our own interval. Scores 1 to 5; errors in percent.';
+'One row per cell printed in the paper''s tables (paper_version): its value, ours (NULL if it was not run or judged), the difference ours - published with its 95 % interval, in which the printed value is a measured quantity too (published_se: of 800 or 200 scores and of rounding; rates: Newcombe''s interval with 1,000 responses), and whether that interval holds 0 (compatible). same_judge: ours are by the paper''s judge; another judge is another instrument. loops: the reading of infinite_loop; ours_literal is the literal one. published_inside: the printed value lies in our own interval. Scores 1 to 5; errors in percent.';

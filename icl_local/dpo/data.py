@@ -1,4 +1,4 @@
-"""Preference pairs for DPO: read them, and turn them into tokens as TRL 0.13 to 0.15 did.
+"""Preference pairs for DPO: read them, and turn them into tokens as TRL 0.14 to 0.15 did.
 
 A pair is a prompt with a chosen and a rejected answer, as text or as chat messages. Published sets come from the
 hub, others from a JSON, JSON Lines or Parquet file with columns chosen, rejected and (optionally) prompt.
@@ -84,7 +84,7 @@ def load_preferences(
 
 
 def paper_tokens(pair: Pair, tokenizer: Any, *, max_prompt_length: int | None) -> dict[str, list[int]]:
-    """Return prompt_ids, chosen_ids and rejected_ids as TRL 0.13 to 0.15 did.
+    """Return prompt_ids, chosen_ids and rejected_ids as TRL 0.14 to 0.15 did (not 0.13: docs/deviations.md).
 
     Prompt and answers are rendered by the chat template (SIMPLE_CHAT_TEMPLATE without one) and tokenised separately;
     no BOS is added to what the template writes; EOS ends each answer; a long prompt keeps its end. Raises

@@ -1,9 +1,10 @@
 """Direct Preference Optimization of a base model on TRL; the paper's run is the default.
 
-Preset ``paper`` is TRL's DPO script of early 2025 (TRL 0.13 to 0.15) with the paper's settings: tokenisation,
-truncation and chat form of that time come from data.py, the loss and the loop from today's TRL. Preset ``trl-default``
-is today's trainer without changes. The key of a run is a hash of its base, data and parameters; the same call resumes
-from the last whole checkpoint, with bit-identical results, and is done when the model is in the output folder.
+Preset ``paper`` is TRL's DPO script of early 2025 (TRL 0.14 to 0.15; the paper names no version) with the
+paper's settings: tokenisation, truncation and chat form of that time come from data.py, the loss and the loop from
+today's TRL. Preset ``trl-default`` is today's trainer without changes. The key of a run is a hash of its base, data and
+parameters; the same call resumes from the last whole checkpoint, with bit-identical results, and is done when the model
+is in the output folder.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The judge's prompts: the text for each response, its aspects, and the form of the verdict.
 
-prompts/judge.multi.txt is the published six-aspect prompt, judge.safety.txt the safety prompt. Two changes are derived:
-English has no language consistency, and ``rubric-first`` moves query and answer behind the rubric, so that a local
-judge decodes the rubric once for all responses. A user's folder (--prompt-dir) can replace a text, also for a single
-language (judge.multi.fr.txt). The hash of the text is part of every judgment's key.
+prompts/judge.multi.txt is the paper's six-aspect prompt (appendix E), judge.safety.txt this project's own. Two changes
+are derived: English has no language consistency (the paper used just-eval's prompt there: docs/deviations.md), and
+``rubric-first`` moves query and answer behind the rubric, so that a local judge decodes the rubric once for all
+responses. A user's folder (--prompt-dir) can replace a text, also for a single language (judge.multi.fr.txt). The hash
+of the text is part of every judgment's key.
 """
 
 from __future__ import annotations
@@ -204,7 +205,11 @@ def template_of_items(items: object, file: str) -> Template:
 
 
 def verdict_schema(aspects: Sequence[str]) -> dict[str, object]:
-    """Return the JSON schema of a verdict: each aspect with a reason and a whole score from 1 to 5, or "N/A"."""
+    """Return the JSON schema of a verdict: each aspect with a reason and a whole score from 1 to 5, or "N/A".
+
+    The paper's prompt does not offer "N/A" (docs/deviations.md); judges write it, and a schema without it would force
+    a score.
+    """
     score = {"anyOf": [{"type": "integer", "enum": list(SCORES)}, {"type": "string", "enum": [NOT_APPLICABLE]}]}
     aspect = _object({"reason": {"type": "string"}, "score": score})
     return _object(dict.fromkeys(aspects, aspect))

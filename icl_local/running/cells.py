@@ -20,7 +20,9 @@ Model = ResolvedModel | ServerModel
 
 @dataclass(frozen=True)
 class Decoding:
-    """Decoding settings that change the text; the study's by default (greedy, penalty 1.1 as in Transformers).
+    """Decoding settings that change the text; by default greedy with penalty 1.1 as in Transformers.
+
+    The paper leaves open the penalty of chats and the token limit; both defaults are this project's choice.
 
     ``max_tokens`` limits a response; ``chat_date`` is the date that chat templates print; ``kv_type`` None: by the
     type of the weights.

@@ -379,11 +379,13 @@ def test_a_database_with_other_views_gets_these(copy: Path) -> None:
     assert query(copy, "select count(*) from main.error_rates").rows == [(2,)]
 
 
-def test_every_published_cell_is_there_with_the_models_name_set_right(made: Path) -> None:
+def test_every_published_cell_is_there_with_its_version_and_the_models_name_set_right(made: Path) -> None:
     assert query(made, "select count(*) from raw.published_scores").rows == [(299,)]
     assert query(made, "select count(*) from raw.published_errors").rows == [(70,)]
     changed = query(made, "select distinct model_printed, model from raw.published_scores where model <> model_printed")
     assert changed.rows == [("EuroLLM 8B", "EuroLLM 9B")]
+    for view in ("published_scores", "published_errors", "versus_paper"):
+        assert query(made, f"select distinct paper_version from {view}").rows == [("2503.01611v2",)]
 
 
 @pytest.fixture(autouse=True)
