@@ -36,7 +36,7 @@ from icl_local.running.cluster_node import Finished, Load, NodeWorker
 from icl_local.running.probe import Setting, setting_for
 from icl_local.weights import ResolvedModel
 
-READY_SECONDS = 180.0  # the run ends after this time without a live actor
+READY_SECONDS = 180.0  # the run ends after this time without an actor that works
 GRACE_SECONDS = 10.0  # once one actor is ready, the first work waits this long for the others
 MOST_LOSSES = 3  # a share during which so many actors were lost is given up
 
@@ -131,11 +131,20 @@ class Cluster:
         ready = [actor.info for actor in self._actors if actor.info is not None]
         if not ready:
             raise ClusterError(f"no worker of the cluster was ready within {READY_SECONDS:.0f} s")
-        return ClusterGenerator(self, options, ready[0])
+        return ClusterGenerator(self, options, _together(ready))
 
     def kinds(self) -> dict[tuple[str, ...], _Actor]:
         """Return one ready actor of every kind of node."""
         return {actor.kind: actor for actor in self._actors if actor.info is not None}
+
+    def count_tokens(self, texts: Sequence[str], kind: tuple[str, ...]) -> list[int]:
+        """Return the number of tokens of each text on a node of this kind. Raises ClusterError if none is left."""
+        while (actor := self.kinds().get(kind)) is not None:
+            try:
+                return list(self._ray.get(actor.handle.count_tokens.remote(texts)))
+            except self._ray.exceptions.RayError:
+                self._replace(actor)
+        raise _lost()
 
     def complete(
         self,
@@ -149,7 +158,8 @@ class Cluster:
         """Yield completions in any order; ``overrides`` are an actor's engine options, None for one that gets no work.
 
         A share is half of what is left, divided by the actors, so that all end at about the same time; with ``whole``
-        it is everything. Raises EngineError if llama.cpp fails twice on a request, ClusterError if no actor is left.
+        it is everything. Raises EngineError if llama.cpp fails twice on a request, ClusterError if no actor has worked
+        for READY_SECONDS.
         """
         work = _Shares(requests)
         quiet_since = time.monotonic()
@@ -179,14 +189,12 @@ class Cluster:
                     actor.polling, unfinished = None, actor.share
                     actor.share = {}
                     if finished.error is not None:
-                        work.again(unfinished, finished.error, weight=2)
                         actor.info, actor.loading = None, actor.handle.load.remote(self._load)
-                if any(actor.info is not None for actor in self._actors):
+                        work.again(unfinished, finished.error, weight=2)
+                if any(actor.share for actor in self._actors):
                     quiet_since = time.monotonic()
                 elif time.monotonic() - quiet_since > READY_SECONDS:
-                    raise ClusterError(
-                        "the cluster lost every worker; what is finished is kept, the same command resumes"
-                    )
+                    raise _lost()
                 if on_progress is not None:
                     on_progress(DecodeProgress(work.done, len(work.left), tokens, 0))
         finally:  # an actor cannot be stopped when its caller has left
@@ -274,6 +282,18 @@ def _require_reachable(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
     except OSError as error:
         raise ClusterError(f"no Ray cluster at {address} ({error}); start one: ray start --head") from error
+
+
+def _together(nodes: Sequence[EngineInfo]) -> EngineInfo:
+    """Return the facts of nodes that share a cell; different builds or CPUs are all named."""
+    builds, cpus = {one.llama_build for one in nodes}, {one.cpu_features for one in nodes}
+    return replace(nodes[0], llama_build=" | ".join(sorted(builds)), cpu_features=" | ".join(sorted(cpus)))
+
+
+def _lost() -> ClusterError:
+    return ClusterError(
+        "the cluster lost every worker that can do this work; what is finished is kept, the same command resumes"
+    )
 
 
 class _Shares:
@@ -391,7 +411,7 @@ class ClusterEngines:
             kind: setting_for(
                 self._writer,
                 plan.cell.model,
-                cast(Worker, _OneActor(self._cluster, actor)),
+                cast(Worker, _OneKind(self._cluster, actor)),
                 parallel=self._options.parallel,
                 prompt_characters=plan.prompt_characters,
                 on_note=on_note,
@@ -407,22 +427,29 @@ class ClusterEngines:
         """Do nothing: the cluster is closed by the code that opened it."""
 
 
-class _OneActor:
-    """One actor with the interface of a Worker, for a probe."""
+class _OneKind:
+    """The actors of one kind of node with the interface of a Worker, for a probe: one of them gets a whole call."""
 
     def __init__(self, cluster: Cluster, actor: _Actor) -> None:
         assert actor.info is not None
         self.info = actor.info
         self.stats = Stats()
         self._cluster = cluster
-        self._actor = actor
+        self._kind = actor.kind
 
     def generate(self, requests: Sequence[Request], **overrides: Any) -> Iterator[Completion]:
-        """Yield completions by this actor alone, decoded together."""
+        """Yield completions of requests that are decoded together."""
 
         def keep(stats: Stats) -> None:
             self.stats = stats
 
         return self._cluster.complete(
-            requests, lambda actor: overrides if actor is self._actor else None, on_stats=keep, whole=True
+            requests, lambda actor: overrides if actor.kind == self._kind else None, on_stats=keep, whole=True
         )
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return the number of tokens of each text."""
+        return self._cluster.count_tokens(texts, self._kind)
+
+    def restart(self) -> None:
+        """Do nothing: a node whose llama.cpp has ended loads the file again by itself."""

@@ -63,6 +63,11 @@ class NodeWorker:
             self._worker.close()
         self._worker = self._load = None
 
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return the number of tokens of each text."""
+        assert self._worker is not None, "load comes before count_tokens"
+        return self._worker.count_tokens(texts)
+
     def start(self, requests: Sequence[Request], overrides: Mapping[str, Any]) -> None:
         """Start to complete ``requests``."""
         self._error, self._new_tokens = None, 0

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from icl_local import store
-from icl_local.engine.protocol import Completion, Request
+from icl_local.engine import Completion, EngineInfo, Request, Worker
 from icl_local.exceptions import ClusterError, EngineError
 from icl_local.judging.local import LocalJudge
 from icl_local.prompting.queries import Query, QuerySet
 from icl_local.running import run
 from icl_local.running.cells import Cell, Decoding, plan_cells
-from icl_local.running.cluster import Cluster, _Shares
+from icl_local.running.cluster import Cluster, _Shares, _together
 from icl_local.weights.registry import resolve
 from tests.running.conftest import OPTIONS
 
@@ -35,7 +36,7 @@ def nodes() -> Iterator[Any]:
     nodes.shutdown()
 
 
-def cells(model: Path, n: int = 64) -> list[Cell]:
+def cells(model: Path, n: int = 32) -> list[Cell]:
     sets = [
         QuerySet(
             "q", "q.jsonl", None, tuple(Query("q", str(i), lang, f"{lang}: tell {i} tales", "multi") for i in range(n))
@@ -45,37 +46,9 @@ def cells(model: Path, n: int = 64) -> list[Cell]:
     return plan_cells([str(model)], ["zero-shot", "instruct"], sets)
 
 
-def texts(database: Path) -> dict[str, tuple[str, str]]:
-    found = store.query(database, "select response_id, raw_text, finish_reason from responses").rows
-    return {key: (text, reason) for key, text, reason in found}
-
-
-def test_a_killed_node_changes_no_row(nodes: Any, model: Path, tmp_path: Path) -> None:
-    alone, many = tmp_path / "alone.duckdb", tmp_path / "many.duckdb"
-    run.run_cells(alone, cells(model), decoding=DECODING, options=OPTIONS, probe=False)
-    made = 0
-
-    def kill_one(event: run.Event) -> None:
-        nonlocal made
-        made += event.kind == "response"
-        if event.kind == "response" and made == 40:
-            nodes.remove_node(nodes.mortal[-1], allow_graceful=False)
-
-    with Cluster(nodes.address, worker_cpus=1) as cluster:
-        assert cluster.size == 3
-        results = run.run_cells(
-            many,
-            cells(model),
-            decoding=DECODING,
-            options=OPTIONS,
-            probe=False,
-            nodes=cluster,
-            on_event=kill_one,
-        )
-    assert [result.status for result in results] == ["done"] * 4
-    assert made == 4 * 64
-    assert texts(many) == texts(alone)
-    assert len(texts(many)) == 4 * 64
+def rows(database: Path) -> dict[str, tuple[str, str, bool]]:
+    found = store.query(database, "select response_id, raw_text, finish_reason, exact from responses").rows
+    return {key: (text, reason, exact) for key, text, reason, exact in found}
 
 
 def test_a_cluster_judges_as_one_process_does(nodes: Any, model: Path) -> None:
@@ -83,10 +56,51 @@ def test_a_cluster_judges_as_one_process_does(nodes: Any, model: Path) -> None:
     requests = [Request(str(i), f"Say {i}", 6) for i in range(10)]
     with Cluster(nodes.address, worker_cpus=1) as cluster, cluster.worker(judge.model, OPTIONS) as many:
         together = {c.id: c.raw_text for c in many.generate(requests)}
-    from icl_local.engine.worker import Worker
-
     with Worker(model, OPTIONS) as one:
         assert together == {c.id: c.raw_text for c in one.generate(requests)}
+
+
+def test_a_run_ends_if_only_nodes_remain_that_its_setting_is_not_for(
+    nodes: Any, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Cluster(nodes.address, worker_cpus=1) as cluster:
+        many = cluster.worker(resolve(str(model), method_kind="completion"), OPTIONS)
+        many.settings = {("another kind of node",): {}}
+        monkeypatch.setattr("icl_local.running.cluster.READY_SECONDS", 0.0)
+        with pytest.raises(ClusterError, match="the same command resumes"):
+            list(many.generate([Request("a", "Say a", 1)]))
+
+
+def test_with_the_probe_on_a_killed_node_changes_no_row(nodes: Any, model: Path, tmp_path: Path) -> None:
+    alone, many = tmp_path / "alone.duckdb", tmp_path / "many.duckdb"
+    made, notes = 0, []
+
+    def kill_one(event: run.Event) -> None:
+        nonlocal made
+        made += event.kind == "response"
+        if event.kind == "note":
+            notes.append(event.message)
+        if event.kind == "response" and made == 20:
+            nodes.remove_node(nodes.mortal[-1], allow_graceful=False)
+
+    with Cluster(nodes.address, worker_cpus=1) as cluster:
+        assert cluster.size == 3
+        results = run.run_cells(
+            many, cells(model), decoding=DECODING, options=OPTIONS, nodes=cluster, on_event=kill_one
+        )
+    assert [(result.status, result.n_verified, result.n_differing) for result in results] == [("done", 3, 0)] * 4
+    assert sum("probing" in note for note in notes) == 1
+    assert made == 4 * 32
+    run.run_cells(alone, cells(model), decoding=DECODING, options=OPTIONS)
+    assert rows(many) == rows(alone)
+    assert len(rows(many)) == 4 * 32
+    assert {exact for _, _, exact in rows(many).values()} == {True}
+
+
+def test_a_cell_of_different_nodes_names_all_their_cpus() -> None:
+    info = EngineInfo("b1", "avx2")
+    assert _together([info, replace(info, cpu_features="avx512")]).cpu_features == "avx2 | avx512"
+    assert _together([info, info]) == info
 
 
 def test_the_error_without_a_cluster_says_how_to_start_one() -> None:
