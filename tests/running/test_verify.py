@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,27 +167,61 @@ def test_of_a_stream_the_longest_is_kept_and_the_others_at_random() -> None:
     assert verify.Picked(0, seed="x").completions() == []
 
 
-def test_one_unified_buffer_is_caught_by_the_default_of_three(
-    tmp_path: Path, embedded_model: Path, query_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    db = tmp_path / "x.duckdb"
+class OtherInBatches(Worker):
+    """A worker whose batches end every answer with another token than the answer has alone."""
+
+    def generate(self, requests: Sequence[engine.Request], **settings: Any) -> Iterator[Completion]:
+        for made in super().generate(requests, **settings):
+            alone = settings.get("parallel") == 1
+            yield made if alone else replace(made, tokens=(*made.tokens[:-1], made.tokens[-1] ^ 1))
+
+
+def run_as_exact(
+    db: Path, model: Path, query_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[run.CellResult, list[str]]:
+    """Run six queries with one unified KV buffer that a probe is said to have found exact; return result and notes."""
     claimed = probe.Setting({**probe.UNIFIED, "parallel": 6}, True)
     monkeypatch.setattr(run, "setting_for", lambda *_, **__: claimed)
-    notes = []
-    sets = cells.load_queries(["en"], [str(query_file)], limit=6)
-    planned = cells.plan_cells([str(embedded_model)], ["zero-shot"], sets)
+    notes: list[str] = []
     (result,) = run.run_cells(
         db,
-        planned,
+        cells.plan_cells([str(model)], ["zero-shot"], cells.load_queries(["en"], [str(query_file)], limit=6)),
         decoding=cells.Decoding(max_tokens=24),
         on_event=lambda event: notes.append(event.message) if event.kind == "note" else None,
     )
     assert result.n_verified == 3
-    assert result.n_differing > 0
-    assert [f"{result.n_differing} of 3 responses of" in note and "exact is false" in note for note in notes] == [True]
     assert store.query(db, "select distinct exact from raw.responses", unsafe=True).rows == [(True,)]
+    return result, notes
+
+
+def assert_known_as_not_exact(db: Path, result: run.CellResult, notes: list[str]) -> None:
+    assert [f"{result.n_differing} of 3 responses of" in note and "exact is false" in note for note in notes] == [True]
     assert store.query(db, "select distinct exact from responses").rows == [(False,)]
     assert store.query(db, "select exact from exactness").rows == [(False,)]
+
+
+def test_batches_that_differ_are_caught_by_the_default_of_three(
+    tmp_path: Path, tiny_gguf: Path, query_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = tmp_path / "x.duckdb"
+    monkeypatch.setattr(run, "Worker", OtherInBatches)
+    result, notes = run_as_exact(db, tiny_gguf, query_file, monkeypatch)
+    assert result.n_differing == 3
+    assert_known_as_not_exact(db, result, notes)
+    last = "select distinct position = n_tokens - 1 from verifications"
+    assert store.query(db, last).rows == [(True,)]
+
+
+@pytest.mark.soak
+def test_one_unified_buffer_is_caught_by_the_default_of_three(
+    tmp_path: Path, embedded_model: Path, query_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = tmp_path / "x.duckdb"
+    result, notes = run_as_exact(db, embedded_model, query_file, monkeypatch)
+    if not result.n_differing:
+        assert notes == []
+        pytest.skip("with the kernels of this machine one unified KV buffer changes none of these tokens")
+    assert_known_as_not_exact(db, result, notes)
 
 
 class Agreeing:
