@@ -52,7 +52,7 @@ GROUPS: dict[str, Commands] = {
         "import": ("import_", "Read other tools' outputs and judgments."),
         "export": ("export", "Write responses and judgments for other tools."),
     },
-    "Care": {
+    "Maintain": {
         "db": ("db", "Copy, merge, clean and check the database."),
         "machine": ("machine", "Find exact settings of this machine and measure its speed."),
     },

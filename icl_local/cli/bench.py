@@ -18,19 +18,19 @@ from icl_local.cli.options import CommaList, SizeList, db_option, engine_options
     "--type", "type_name", default="q4_0", show_default=True, help="GGUF type of --shape: q4_0, q8_0, q4_k_m."
 )
 @click.option("--queries", "source", default="samples", show_default=True, help="FILE or `samples`.")
-@click.option("--limit", type=int, default=64, show_default=True, help="Queries.")
+@click.option("--limit", type=int, default=64, show_default=True, help="Number of queries.")
 @click.option("--max-tokens", type=int, default=64, show_default=True, help="New tokens a query.")
 @click.option(
-    "--at-once", "parallels", type=SizeList(), default="1,8,16,32", show_default=True, help="Batch sizes, one by one."
+    "--at-once", "parallels", type=SizeList(), default="1,8,16,32", show_default=True, help="Batch sizes to time."
 )
 @click.option(
     "--contenders",
     type=CommaList(),
     default="create_completion,server,transformers fp32,transformers bf16",
     show_default=True,
-    help="By name; `none` for none.",
+    help="Programs to compare with, or `none`.",
 )
-@click.option("--server", "servers", multiple=True, help="Base URL of an OpenAI-compatible server that is up.")
+@click.option("--server", "servers", multiple=True, help="Base URL of a running OpenAI-compatible server.")
 @click.option(
     "--batched-bench",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

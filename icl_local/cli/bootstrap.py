@@ -13,7 +13,7 @@ from icl_local.cli.options import db_option, format_option, judge_option, readin
 
 @click.command("bootstrap")
 @click.option("--samples", type=click.IntRange(min=100), default=10_000, show_default=True, help="Resamples of a mean.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed; it repeats the rows.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same rows.")
 @judge_option
 @reading_option
 @format_option

@@ -65,7 +65,7 @@ def pull(name: str, out: Path) -> None:
 )
 @db_option
 def build(language: str, out: Path, dataset: str | None, unreviewed: str, db: Path) -> None:
-    """Write the final set of a language: the same ids, and for each text where it comes from.
+    """Write the final query set of a language: the source's ids, and the origin of each text.
 
     Example: icl data build --lang es -o queries.es.jsonl
     """

@@ -21,7 +21,7 @@ from icl_local.exceptions import EngineError
 def command(context: click.Context, repair: bool, db: Path) -> None:
     """Show what is installed, how it was built and what is missing, and check the database.
 
-    Exit status 1 if something in the database is lost or out of step.
+    Exit status 1 if the database lacks rows or differs from its spool.
 
     Example: icl db doctor --db icl.duckdb
     """

@@ -22,8 +22,8 @@ _PARAMETERS: tuple[tuple[str, type, str], ...] = (
     ("epochs", float, "Passes over the pairs."),
     ("max-steps", int, "End the schedule after that many steps."),
     ("batch-size", int, "Pairs on the device at once."),
-    ("gradient-accumulation", int, "Batches a step."),
-    ("beta", float, "Strength of the pull towards the base model."),
+    ("gradient-accumulation", int, "Batches in one optimizer step."),
+    ("beta", float, "Beta of the loss: larger keeps the model closer to the base."),
     ("loss-type", str, "TRL's name of the loss."),
     ("max-length", int, "Tokens of prompt and answer."),
     ("max-prompt-length", int, "Tokens of the prompt, its end is kept (preset paper)."),
@@ -33,14 +33,14 @@ _PARAMETERS: tuple[tuple[str, type, str], ...] = (
     ("warmup-steps", int, "Steps to the peak learning rate."),
     ("weight-decay", float, "AdamW's weight decay."),
     ("max-grad-norm", float, "Gradients are clipped to this norm."),
-    ("seed", int, "Order of the pairs, LoRA's start."),
+    ("seed", int, "Seed of the order of pairs and of LoRA's initial weights."),
     ("lora-rank", int, "Train a LoRA adapter of this rank instead of all weights."),
-    ("lora-alpha", int, "LoRA's scale, over its rank."),
+    ("lora-alpha", int, "LoRA's alpha; the adapter is scaled by alpha / rank."),
     ("lora-dropout", float, "LoRA's dropout."),
-    ("lora-targets", str, "Layers LoRA changes."),
+    ("lora-targets", str, "Names of the layers that LoRA changes, with commas."),
 )
 _SWITCHES = (
-    ("gradient-checkpointing", "Compute activations twice instead of keeping them."),
+    ("gradient-checkpointing", "Recompute activations instead of keeping them."),
     ("bf16", "Mixed precision, where the device has it."),
     ("precompute-reference", "Reference log-probabilities first, so that one copy of the weights is enough."),
 )
@@ -58,7 +58,7 @@ def _parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--base", required=True, help="Checkpoint folder, owner/name of the hub, or a .gguf file to unpack.")
 @click.option("--dataset", required=True, help="Data set of the hub, or a .jsonl or .parquet file of pairs.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the result.")
-@click.option("--preset", type=click.Choice(["paper", "trl-default"]), help="Start values.  [default: paper]")
+@click.option("--preset", type=click.Choice(["paper", "trl-default"]), help="Initial parameters.  [default: paper]")
 @click.option("--config", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="Parameters as TOML.")
 @click.option("--split", help="Split of a hub data set.")
 @click.option("--limit", type=int, help="Number of pairs, from the start.")
@@ -70,7 +70,7 @@ def _parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_parameter_options
 @db_option
 def command(only_plan: bool, save_every: int, stop_after: int | None, db: Path, **inputs: Any) -> int:
-    """Train a base model with DPO; the paper's run is the default.
+    """Train a base model with DPO, with the paper's settings by default.
 
     Ctrl-C saves a checkpoint at the end of the step; the same command resumes from it.
 

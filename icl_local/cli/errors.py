@@ -26,8 +26,8 @@ EXCERPT_CHARACTERS = 160
 def command(output_format: str, db: Path, **options: Any) -> None:
     """Show critical errors in percent: loops under both readings, and unintended code.
 
-    loop is the default reading; literal is any sequence repeated more than 5 times, rules and table lines included.
-    code is in percent of the n_code responses whose query has a known task, and counts where that is not coding.
+    loop is the default reading; literal is any sequence repeated more than 5 times, also rules (-----) and table lines.
+    code is the percentage of the n_code responses with a known task that contain code though the task is not coding.
 
     Example: icl errors --list --error infinite_loop --lang en
     """

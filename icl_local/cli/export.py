@@ -23,7 +23,7 @@ FORMATS = ("just-eval", "alpaca-eval", "csv", "parquet", "every-eval-ever")
 )
 @click.option("--organization", default="unknown", help="Organization that ran it, for every-eval-ever.")
 @only_options("model", "method", "lang", "split", "dataset")
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="File, or folder with a file a cell.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="File; a folder for several cells.")
 @db_option
 def command(
     form: str, what: str, organization: str, out: Path, db: Path, lang: str | None, **chosen: str | None

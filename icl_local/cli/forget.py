@@ -17,15 +17,15 @@ from icl_local.cli.options import db_option, only_options
 @click.option("--query", "query_id", help="Only this query.")
 @click.option("--finish-reason", help="Only responses with this finish_reason.")
 @click.option("--run", "run_id", help="Only responses of this run.")
-@click.option("--allow-again", is_flag=True, help="Instead let runs make again all that was forgotten.")
-@click.option("--yes", is_flag=True, help="Remove without a question.")
+@click.option("--allow-again", is_flag=True, help="Remove nothing; let runs make all forgotten responses again.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @db_option
 def command(
     condition: str | None, lang: str | None, allow_again: bool, yes: bool, db: Path, **columns: str | None
 ) -> None:
     """Remove responses with their errors, judgments and scores; every condition given must hold.
 
-    For good: a rebuild, a merge or a run does not bring them back, unless --allow-again is called.
+    A rebuild, a merge or a run does not bring them back; --allow-again lifts this for all.
 
     Example: icl db forget --model "Llama3.2 1B" --where "created_at < '2026-11-01'"
     """

@@ -29,9 +29,9 @@ _FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
 @click.option("--judge", required=True, help="openai:MODEL[@URL], local:FILE.gguf or local:smollm2-135m.")
 @click.option("--plan", is_flag=True, help="Only show what is missing, its tokens and its price.")
 @click.option("--batch", is_flag=True, help="Use the Batch API: half the price, within a day.")
-@click.option("--collect", is_flag=True, help="With --batch: only read the finished batches.")
-@click.option("--wait", is_flag=True, help="With --batch: look again until all are finished.")
-@click.option("--poll", type=click.FloatRange(min=1), help="Seconds between looks.")
+@click.option("--collect", is_flag=True, help="With --batch: send nothing, read the finished batches.")
+@click.option("--wait", is_flag=True, help="With --batch: wait until all batches are finished.")
+@click.option("--poll", type=click.FloatRange(min=1), help="Seconds between checks with --wait.")
 @click.option("--max-cost", type=click.FloatRange(min=0), help="Most this command may cost, in USD.")
 @click.option("--prices", type=_FILE, help="Price table, read before the built-in one.")
 @click.option("--repeat", type=click.IntRange(min=1), help="Verdicts for each response.")
@@ -55,7 +55,7 @@ _FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
 def command(output_format: str, db: Path, **options: Any) -> None:
     """Score stored responses with an LLM judge.
 
-    Existing judgments are kept. The same command again retries those that failed. An API judge reads
+    Existing judgments are kept. The same command retries those that failed. An API judge reads
     OPENAI_API_KEY and OPENAI_BASE_URL; a local judge needs neither network nor money.
 
     Example: icl judge --judge local:smollm2-135m --limit 20

@@ -13,9 +13,9 @@ from icl_local.cli.options import SizeList, db_option, engine_options, format_op
 
 @click.command("probe")
 @click.option("--model", required=True, help="GGUF file, registry name or hf:owner/repo/file.")
-@click.option("--prompts", "n_prompts", type=int, default=64, show_default=True, help="Prompts decoded.")
-@click.option("--tokens", "n_tokens", type=int, default=64, show_default=True, help="Tokens a prompt.")
-@click.option("--prefix-words", type=int, default=600, show_default=True, help="Words the prompts share.")
+@click.option("--prompts", "n_prompts", type=int, default=64, show_default=True, help="Number of prompts.")
+@click.option("--tokens", "n_tokens", type=int, default=64, show_default=True, help="New tokens for each prompt.")
+@click.option("--prefix-words", type=int, default=600, show_default=True, help="Words that all prompts share.")
 @click.option("--at-once", "sizes", type=SizeList(), default="2,8,16", show_default=True, help="Batch sizes compared.")
 @click.option("--first", is_flag=True, help="Stop at the first exact setting; faster ones may follow it.")
 @click.option("--quick", is_flag=True, help="The bounded probe that `icl run` makes.")

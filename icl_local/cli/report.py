@@ -18,7 +18,7 @@ from icl_local.cli.options import db_option, defaults_of, judge_option, output_o
 @judge_option
 @reading_option
 @click.option("--responses", type=click.IntRange(min=0), help="Largest number of responses in the page.")
-@click.option("--max-mb", type=click.FloatRange(min=1), help="Size in MB; texts beyond it are left out.")
+@click.option("--max-mb", type=click.FloatRange(min=1), help="Largest size in MB; texts that do not fit are left out.")
 @db_option
 def command(path: Path, db: Path, **options: Any) -> None:
     """Write tables, figures and responses as one HTML page that opens without a network.

@@ -45,7 +45,7 @@ from icl_local.cli.options import (
 def command(db: Path, **options: Any) -> int:
     """Generate the missing responses: models x methods x languages.
 
-    A run that was killed resumes where it stopped: give the same command again.
+    The same command continues a run that was killed.
 
     Example: icl run --model model.gguf --method zero-shot,urial --lang en --queries queries.jsonl
 

@@ -15,7 +15,7 @@ from icl_local.cli.options import db_option
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @db_option
 def command(output: Path, force: bool, db: Path) -> None:
-    """Write a consistent copy of the database, whole or not at all; a run may go on meanwhile.
+    """Write a consistent copy of the database, also during a run.
 
     Example: icl db snapshot -o results-2026-11-21.duckdb
     """

@@ -28,7 +28,7 @@ def command(
 ) -> None:
     """Run one select on the database; - reads it from standard input.
 
-    The query cannot write, reach other files or load code, and a run may go on meanwhile. Rows too wide for the
+    The query cannot write, reach other files or load code, and a run may continue. Rows too wide for the
     terminal (180 characters without one) are shown with a line for each column.
 
     Example: icl sql "select model, method, count(*) from responses group by all" --format csv

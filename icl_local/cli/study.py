@@ -47,7 +47,7 @@ def command(
 ) -> int:
     """Plan and run a whole matrix of cells, DPO steps and judges: NAME (paper, demo) or a .toml file.
 
-    A study that was killed resumes where it stopped; a part that fails does not stop the others.
+    The same command continues a study that was killed; a part that fails does not stop the others.
 
     Example: icl study paper --plan
 

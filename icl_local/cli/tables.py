@@ -18,7 +18,7 @@ NAMES = ("1", "2", "3", "4", "6", "8", "sentences", "audit")
 @click.command("tables")
 @click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[1|2|3|4|6|8|sentences|audit]...")
 @click.option("--versus-paper", "versus", is_flag=True, help="Show your figures beside the printed ones.")
-@click.option("--published", is_flag=True, help="Show the same views over the paper's own cells.")
+@click.option("--published", is_flag=True, help="Show the paper's own cells, its sentences and its slips.")
 @judge_option
 @reading_option
 @click.option("--loops", type=click.Choice(["strict", "literal"]), help="Reading of a loop; the paper's is literal.")
@@ -28,10 +28,10 @@ NAMES = ("1", "2", "3", "4", "6", "8", "sentences", "audit")
 @format_option
 @db_option
 def command(names: tuple[str, ...], output_format: str, db: Path, **options: Any) -> None:
-    """Show the paper's tables, all of them without a number: 1, 2, 3 scores, 4, 6, 8 critical errors in percent.
+    """Show the paper's tables, by default all: 1, 2, 3 are scores, 4, 6, 8 critical errors in percent.
 
-    sentences recomputes what the text says in figures; audit lists the slips in what was published. csv and json
-    hold every column of the view behind a table, unrounded; text, markdown and latex look as in the paper.
+    sentences recomputes the figures in the paper's text; audit lists the slips in its figures. csv and json have every
+    column of the view behind a table, unrounded; text, markdown and latex have the paper's layout.
 
     Example: icl tables 1 3 --judge openai:gpt-4o --format latex
     """

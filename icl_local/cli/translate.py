@@ -58,7 +58,7 @@ def command() -> None:
 @prompt_dir_option
 @db_option
 def run(db: Path, **options: Any) -> int:
-    """Make the missing candidates; give the same command again to resume a run that was killed.
+    """Translate what has no candidate yet; the same command resumes after a kill.
 
     Example: icl translate run --to es,fr --engine opus
 
@@ -111,7 +111,7 @@ def review(language: str, reviewer: str | None, dataset: str | None, again: bool
 @click.option("--again", is_flag=True, help="Include texts with a decision.")
 @db_option
 def export(language: str, out: Path, dataset: str | None, again: bool, db: Path) -> None:
-    """Write the texts to review to a file; edit `text`, or write ok or skip as `decision`.
+    """Write a file to review: edit `text`, or write ok or skip as `decision`.
 
     Example: icl translate export --lang fr -o review.fr.csv
     """

@@ -36,9 +36,9 @@ def command(
 ) -> int:
     """Decode a random sample of stored responses again and compare token by token.
 
-    Each is decoded one at a time on this machine, without a shared prefix. All of 459 equal means that fewer than 1 %
-    of the responses differ, with 99 % confidence. A model file is found by its SHA-256. Exit status 1 where something
-    differs. A call that was killed resumes.
+    Each is decoded one at a time on this machine, without a shared prefix. If all of 459 are equal, fewer than
+    1 % of the responses differ, with 99 % confidence. Model files are found by their SHA-256 among the registry's, those
+    of this folder and --weights. Exit status 1 if something differs. The same command resumes after a kill.
 
     Example: icl verify study.duckdb --sample 459 --weights model.gguf
     """
