@@ -76,11 +76,51 @@ def run(
     A run that was killed resumes where it stopped. A cell in which the model fails ends as ``failed`` and does not stop
     the others. Raises ConfigError, InputError, ModelError, HubError, ApiError, ClusterError, StoreError.
     """
-    options = dict(locals())
-    from icl_local.running import run_models
+    from icl_local import running
+    from icl_local.engine import EngineOptions
+    from icl_local.exceptions import ConfigError
 
-    with _progress(options.pop("progress"), "RunProgress") as callbacks:
-        return run_models(options.pop("db"), **options, **callbacks)
+    decoding = running.Decoding(max_tokens, repetition_penalty, kv_type, date, stop_on_loop)
+    models, overlay = _listed(model), Path(prompt_dir) if prompt_dir else None
+    if isinstance(queries, Mapping):
+        queries = [f"{language}={file}" for language, file in queries.items()]
+    if not models and backend is None:
+        raise ConfigError("give a model, or a backend for a server's model")
+    with _progress(progress, "RunProgress") as callbacks:
+        on_event, on_note, on_download = (callbacks.get(name) for name in ("on_event", "on_note", "on_download"))
+        server = None if backend is None else running.open_server(backend, parallel=parallel)
+        if server is not None:
+            models = models or [server.client.model]
+            if on_note is not None:
+                on_note(f"{server.client.base_url} is {server.kind}; repetition penalty: {server.penalty.rule}")
+        sets = running.load_queries(
+            _listed(lang),
+            _listed(queries),
+            dataset=dataset,
+            sample=sample,
+            limit=limit,
+            seed=seed,
+            shard=running.Shard.parse(shard) if shard else None,
+            overlay=overlay,
+        )
+        cells = running.plan_cells(
+            models, _listed(method), sets, dpo=dpo, server=server, overlay=overlay, on_download=on_download
+        )
+        with running.open_cluster(cluster, worker_cpus=worker_cpus) as nodes:
+            results = running.run_cells(
+                Path(db),
+                cells,
+                decoding=decoding,
+                options=EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads),
+                command=command,
+                probe=probe,
+                verify=verify,
+                seed=seed,
+                overlay=overlay,
+                nodes=nodes,
+                on_event=on_event or (lambda event: None),
+            )
+    return running.RunResult(Path(db), tuple(results))
 
 
 def judge(
@@ -249,6 +289,10 @@ def report(
     return write_report(
         Path(db), Path(path), judge=judge, reading=reading, max_responses=responses, max_bytes=int(max_mb * 1e6)
     )
+
+
+def _listed(value: str | Path | Sequence[str | Path]) -> list[str]:
+    return [str(value)] if isinstance(value, str | Path) else [str(one) for one in value]
 
 
 @contextmanager

@@ -7,14 +7,22 @@ from pathlib import Path
 import click
 
 from icl_local.cli import console
-from icl_local.cli.options import db_option, judge_option, output_option
+from icl_local.cli.options import db_option, judge_option
 
 NAMES = ("2", "3", "4", "size")
 
 
 @click.command("figures")
 @click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[2|3|4|size]...")
-@output_option("folder", default="figures", folder=True)
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="figures",
+    show_default=True,
+    help="Folder for the files.",
+)
 @click.option("--published", is_flag=True, help="Draw the paper's own cells.")
 @judge_option
 @db_option

@@ -10,9 +10,9 @@ import click
 import icl_local
 from icl_local.cli import console
 from icl_local.cli.options import (
-    AutoInt,
     CommaList,
     cluster_options,
+    concurrency_option,
     db_option,
     defaults_of,
     engine_options,
@@ -42,7 +42,7 @@ _FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
 @click.option("--lang", type=CommaList(), help="Only these languages.")
 @click.option("--split", type=CommaList(), help="Only multi or safety.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N missing judgments.")
-@click.option("--concurrency", type=AutoInt(), default="auto", show_default=True, help="Requests at the same time.")
+@concurrency_option
 @click.option("--timeout", type=click.FloatRange(min=1), help="Seconds a request.")
 @click.option("--max-tokens", type=int, help="Tokens of an API judge's verdict.")
 @click.option("--reasoning-effort", help="For an API judge that reasons, such as none or low.")

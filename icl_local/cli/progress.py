@@ -112,7 +112,7 @@ class RunProgress(Display):
         self._tasks: dict[str, int] = {}
 
     def callbacks(self) -> dict[str, Callable[..., None]]:
-        """Return the callbacks of ``running.run_models``."""
+        """Return the callbacks of ``icl_local.run`` and ``study.run_study``."""
         return {"on_event": self.on_event, "on_note": console.say, "on_download": self.on_download}
 
     def on_event(self, event: Event) -> None:

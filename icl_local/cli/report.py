@@ -9,12 +9,12 @@ import click
 
 import icl_local
 from icl_local.cli import console
-from icl_local.cli.options import db_option, defaults_of, judge_option, output_option, reading_option
+from icl_local.cli.options import db_option, defaults_of, judge_option, reading_option
 
 
 @defaults_of(icl_local.report)
 @click.command("report")
-@output_option("path")
+@click.option("-o", "--output", "path", type=click.Path(dir_okay=False, path_type=Path), help="File to write.")
 @judge_option
 @reading_option
 @click.option("--responses", type=click.IntRange(min=0), help="Largest number of responses in the page.")

@@ -11,10 +11,8 @@ import icl_local
 from icl_local.cli import console
 from icl_local.cli.options import (
     CommaList,
-    backend_option,
     cluster_options,
     db_option,
-    decoding_options,
     defaults_of,
     engine_options,
     prompt_dir_option,
@@ -25,7 +23,7 @@ from icl_local.cli.options import (
 @defaults_of(icl_local.run)
 @click.command("run")
 @click.option("--model", type=CommaList(), help="GGUF file, registry name or hf:owner/repo/file.")
-@backend_option
+@click.option("--backend", help="Server instead of a file, openai:MODEL@URL: llama-server, Ollama, vLLM.")
 @click.option("--dpo", is_flag=True, help="Take the DPO-trained variant of a registry model.")
 @click.option("--method", type=CommaList(), help="Prompting methods: zero-shot, urial, instruct.")
 @click.option("--lang", type=CommaList(), help="Languages of the queries.")
@@ -37,7 +35,11 @@ from icl_local.cli.options import (
 @shard_option
 @click.option("--probe/--no-probe", help="Look for settings in which batching changes nothing.")
 @click.option("--verify", type=click.IntRange(min=0), help="Responses of each cell to decode again; 0: none.")
-@decoding_options
+@click.option("--max-tokens", type=int, help="Largest number of new tokens of an answer.")
+@click.option("--repetition-penalty", type=float, help="Repetition penalty, as Transformers applies it.")
+@click.option("--kv-type", type=click.Choice(["f16", "f32"]), help="KV cache; f32 for F32 files, else f16.")
+@click.option("--date", help="Date (YYYY-MM-DD) for chat templates that print today's.")
+@click.option("--stop-on-loop", is_flag=True, help="End an answer once it loops; recorded as such.")
 @engine_options
 @cluster_options
 @prompt_dir_option

@@ -56,11 +56,13 @@ def command(
     from icl_local import study
     from icl_local.cli.progress import RunProgress
     from icl_local.engine import EngineOptions
+    from icl_local.running import Shard
 
     if bad := [source for source in sources if "=" not in source]:
         raise click.UsageError(f"--queries takes LANG=FILE here, not {bad[0]}")
     queries = dict(source.split("=", 1) for source in sources)
     requested = study.load_study(name, queries=queries, sample=sample, limit=limit)
+    options["shard"] = Shard.parse(options["shard"]) if options["shard"] else None
     if only_plan:
         plan = study.plan_study(db, requested, shard=options["shard"], parallel=parallel)
         title = "Plan (prompt, prefill, new: tokens)"

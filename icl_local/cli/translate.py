@@ -10,9 +10,9 @@ import click
 
 from icl_local.cli import console
 from icl_local.cli.options import (
-    AutoInt,
     CommaList,
     cluster_options,
+    concurrency_option,
     db_option,
     engine_options,
     format_option,
@@ -50,7 +50,7 @@ def command() -> None:
 @click.option("--from", "source", default="en", show_default=True, help="Language of the queries.")
 @click.option("--dataset", help="Name of the query set instead of the file's own.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N queries.")
-@click.option("--concurrency", type=AutoInt(), default="auto", show_default=True, help="Requests at the same time.")
+@concurrency_option
 @click.option("--max-cost", type=click.FloatRange(min=0), help="Most this command may cost, in USD.")
 @click.option("--prices", type=_EXISTING, help="Price table, read before the built-in one.")
 @engine_options

@@ -20,7 +20,7 @@ COLUMNS = ("model", "method", "language", "query_id", "position", "n_tokens", "s
 @only_options("model", "method", "lang", "split", "dataset", multiple=True)
 @click.option("--weights", multiple=True, type=click.Path(exists=True, dir_okay=False), help="GGUF file; repeatable.")
 @click.option("--threads", type=int, help="CPU threads; the physical cores by default.")
-@click.option("--gpu-layers", type=AutoInt(least=0), help="Model layers on the GPU; as recorded by default.")
+@click.option("--gpu-layers", type=AutoInt(min=0), help="Model layers on the GPU; as recorded by default.")
 @format_option
 @db_option
 def command(

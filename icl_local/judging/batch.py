@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from icl_local.exceptions import JudgeError
 from icl_local.judging import ledger
-from icl_local.judging.api import ApiJudge, attempt_of
+from icl_local.judging.judges import ApiJudge, attempt_of
 from icl_local.judging.ledger import Attempt, Record, Scope, Task
 from icl_local.judging.runner import JudgeProgress, context_records, open_store
 from icl_local.judging.template import Template

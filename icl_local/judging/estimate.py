@@ -11,9 +11,8 @@ from pathlib import Path
 
 from icl_local import store
 from icl_local.judging import ledger
-from icl_local.judging.api import ApiJudge
+from icl_local.judging.judges import ApiJudge, Judge
 from icl_local.judging.ledger import JudgingPlan, RunSql, Scope, Task
-from icl_local.judging.local import LocalJudge
 from icl_local.openai_client import Price
 from icl_local.results import Table
 
@@ -36,7 +35,7 @@ class Estimate:
     usd: float | None
 
 
-def preview(path: Path, judge: ApiJudge | LocalJudge, scope: Scope, *, batch: bool = False) -> Table:
+def preview(path: Path, judge: Judge, scope: Scope, *, batch: bool = False) -> Table:
     """Return a table of estimates for each split and language, and for all; notes say what exists and the price.
 
     It only reads the database. ``batch`` takes the Batch API's price.

@@ -10,18 +10,17 @@ from typing import Any
 from icl_local.engine import EngineOptions, OpenWorker
 from icl_local.exceptions import ConfigError
 from icl_local.judging import batch as batches
-from icl_local.judging.api import MAX_TOKENS, ApiJudge
 from icl_local.judging.batch import Collected
 from icl_local.judging.estimate import preview
+from icl_local.judging.judges import MAX_TOKENS, ApiJudge, LocalJudge
 from icl_local.judging.ledger import Scope
-from icl_local.judging.local import LocalJudge
 from icl_local.judging.runner import JudgeProgress, judge_missing
 from icl_local.judging.template import open_templates
-from icl_local.openai_client import Budget, ServerAddress
+from icl_local.openai_client import Budget
 from icl_local.results import Table
-from icl_local.running import Shard, open_cluster
+from icl_local.running import LocalChat, Shard, open_chat, open_cluster
 from icl_local.store import Names, Selection
-from icl_local.weights import OnBytes, registry
+from icl_local.weights import OnBytes
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def judge(
     lang: Names,
     split: Names,
     limit: int | None,
-    shard: str | Shard | None,
+    shard: str | None,
     cluster: str | None,
     worker_cpus: int | None,
     prompt_dir: str | Path | None,
@@ -80,7 +79,7 @@ def judge(
             repeat,
             Selection(model, method, lang, split),
             limit,
-            Shard.parse(shard) if isinstance(shard, str) else shard,
+            Shard.parse(shard) if shard else None,
         )
         if plan:
             return JudgeResult(opened.name, preview=preview(path, opened, scope, batch=batch))
@@ -119,15 +118,19 @@ def open_judge(
     ``max_cost`` is a limit in USD that is never exceeded; ``needs_key`` False is for a judge that gets no requests.
     Raises ConfigError for another name and for a limit without a price, ApiError without a key, ModelError.
     """
-    kind, _, file = name.partition(":")
-    if kind == "local" and file:
-        model = registry.resolve(file, method_kind="chat", on_progress=on_download)
-        return LocalJudge(model, options=EngineOptions(**engine), open_worker=open_worker)
-    client = ServerAddress.parse(name, option="--judge", others=", local:FILE.gguf or local:smollm2-135m").open(
+    client = open_chat(
+        name,
+        option="--judge",
+        others=", local:FILE.gguf or local:smollm2-135m",
+        options=EngineOptions(**engine),
+        open_worker=open_worker,
+        on_download=on_download,
         prices=prices,
         budget=None if max_cost is None else Budget(max_cost),
         api_key=None if needs_key else "none",
         concurrency=concurrency,
         timeout=timeout,
     )
+    if isinstance(client, LocalChat):
+        return LocalJudge(client)
     return ApiJudge(client, max_tokens=max_tokens, reasoning_effort=reasoning_effort)

@@ -3,34 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from icl_local.judging import ledger
+from icl_local.judging.judges import Judge
 from icl_local.judging.ledger import Attempt, JudgingPlan, Scope, Task
 from icl_local.store import TRANSIENT, Store
 
 FLUSH_ROWS, FLUSH_SECONDS = 5000, 15.0  # DuckDB may lag behind the spool: a flush takes tenths of a second
-
-
-class Judge(Protocol):
-    """A source of verdicts: an API or a local model."""
-
-    @property
-    def name(self) -> str:
-        """Return the name that is stored and shown."""
-
-    @property
-    def judge_id(self) -> str:
-        """Return the key of its row."""
-
-    def row(self) -> dict[str, object]:
-        """Return the row of raw.judges."""
-
-    def attempts(self, tasks: Sequence[Task]) -> Iterator[list[Attempt]]:
-        """Yield every attempt at ``tasks``, in lists of those ready together. Raises IclError if it cannot continue."""
 
 
 @dataclass(frozen=True)

@@ -204,14 +204,15 @@ def template_of_items(items: object, file: str) -> Template:
     raise InputError(f"{file}: no template fits all its prompts; is it a judgment file of just-eval?")
 
 
-def verdict_schema(aspects: Sequence[str]) -> dict[str, object]:
+def verdict_schema(aspects: Sequence[str], *, reason_chars: int | None = None) -> dict[str, object]:
     """Return the JSON schema of a verdict: each aspect with a reason and a whole score from 1 to 5, or "N/A".
 
     The paper's prompt does not offer "N/A" (docs/deviations.md); judges write it, and a schema without it would force
-    a score.
+    a score. ``reason_chars``: the longest reason in characters, where a model can be held to one.
     """
     score = {"anyOf": [{"type": "integer", "enum": list(SCORES)}, {"type": "string", "enum": [NOT_APPLICABLE]}]}
-    aspect = _object({"reason": {"type": "string"}, "score": score})
+    limit = {} if reason_chars is None else {"maxLength": reason_chars}
+    aspect = _object({"reason": {"type": "string", **limit}, "score": score})
     return _object(dict.fromkeys(aspects, aspect))
 
 

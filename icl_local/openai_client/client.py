@@ -94,6 +94,21 @@ class ApiClient:
             self._options["default_headers"] = {"Authorization": f"Basic {basic}"}
         self._secrets = _secrets(key, basic, parts.password or "")
 
+    @property
+    def name(self) -> str:
+        """Return the name that is stored and shown."""
+        return f"openai:{self.model}"
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """Return the part of a key that stands for the model; the base URL has no credentials."""
+        return {"backend": "openai", "model": self.model, "base_url": self.base_url}
+
+    @property
+    def decoding(self) -> dict[str, object]:
+        """Return the settings that change a reply."""
+        return {"temperature": 0.0}
+
     def redact(self, text: str) -> str:
         """Return ``text`` without this client's secrets and without anything that looks like a key."""
         return _KEY_LIKE.sub("[key]", self._hide(text))

@@ -15,7 +15,7 @@ class ApiRequest:
     """One request: a chat (``messages``) or, where ``prompt`` is given, a raw completion.
 
     ``schema`` is the JSON schema of the reply, ``extra`` is added to the body unchanged (a server's own options).
-    ``may_be_empty``: an empty text is a reply, not a failure.
+    ``may_be_empty``: an empty text is a reply, not a failure. ``group``: requests of one group begin alike.
     """
 
     id: str
@@ -27,6 +27,7 @@ class ApiRequest:
     schema: Mapping[str, object] | None = None
     extra: Mapping[str, object] = field(default_factory=dict)
     may_be_empty: bool = False
+    group: str = ""
 
     def prompt_bytes(self) -> int:
         """Return the UTF-8 bytes of the input; no tokenizer makes more tokens."""
@@ -57,7 +58,7 @@ class ApiReply:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cost_usd: float | None = None
-    seconds: float = 0.0
+    seconds: float | None = None
     structured: str | None = None
     parameters: Mapping[str, object] = field(default_factory=dict)
 

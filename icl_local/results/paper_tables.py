@@ -97,14 +97,12 @@ def open_views(
     judge: str | None = None,
     reading: str = "strict",
     loops: str = "strict",
-    dataset: str | None = None,
-    quantization: str | None = None,
-    settings: str | None = None,
+    **cells: str | None,
 ) -> Iterator[Views]:
     """Yield the views of a database with their variables set, on one read-only connection.
 
-    Without a database the published cells come from a temporary one. Raises UnknownName for a judge without
-    judgments, StoreError if there is no database.
+    ``cells``: dataset, quantization and settings of the cells that are shown. Without a database the published cells
+    come from a temporary one. Raises UnknownName for a judge without judgments, StoreError if there is no database.
     """
     with ExitStack() as stack:
         if origin == "published" and not database.exists():
@@ -116,9 +114,9 @@ def open_views(
             known = [str(row["name"]) for row in views.named("judge_names")]
             if judge not in known:
                 raise UnknownName(f"no judge {judge} in {database}; it has {', '.join(known) or 'none, see icl judge'}")
-        chosen = {"dataset": dataset, "quantization": quantization, "settings": settings}
-        for column, value in chosen.items():
-            _check_known(views, column, value, database)
+        chosen = {name: cells.get(name) for name in _CHOICES}
+        for name, value in chosen.items():
+            _check_known(views, name, value, database)
         views.choose(origin=origin, judge=judge, reading=reading, loops=loops, **chosen)
         yield views
 
@@ -138,15 +136,12 @@ def build_tables(
     *,
     versus: bool = False,
     published: bool = False,
-    judge: str | None = None,
+    whole: bool = False,
     reading: str = "strict",
     loops: str = "strict",
-    dataset: str | None = None,
-    quantization: str | None = None,
-    settings: str | None = None,
-    whole: bool = False,
+    **chosen: str | None,
 ) -> list[Table]:
-    """Return the named tables (keys of TITLES), read on one connection; see ``build``.
+    """Return the named tables (keys of TITLES), read on one connection; see ``build`` and ``open_views``.
 
     Raises UnknownName, StoreError, and ConfigError for ``versus`` with ``published``.
     """
@@ -159,16 +154,7 @@ def build_tables(
     if loops not in LOOPS:
         raise ConfigError(f"no reading {loops!r} of loops; there are {', '.join(LOOPS)}")
     origin = "published" if published else "ours"
-    with open_views(
-        database,
-        origin=origin,
-        judge=judge,
-        reading=reading,
-        loops=loops,
-        dataset=dataset,
-        quantization=quantization,
-        settings=settings,
-    ) as views:
+    with open_views(database, origin=origin, reading=reading, loops=loops, **chosen) as views:
         return [build(views, name, origin=origin, versus=versus, whole=whole) for name in names]
 
 

@@ -5,7 +5,8 @@ Cells are planned, a model file is probed, and each response is stored as it end
 
 from icl_local.running.cells import Cell, CellPlan, Decoding, load_queries, plan_cells
 from icl_local.running.cluster import Cluster, open_cluster
-from icl_local.running.run import CellResult, Event, RunResult, run_cells, run_models
+from icl_local.running.local_chat import LocalChat, open_chat
+from icl_local.running.run import CellResult, Event, RunResult, run_cells
 from icl_local.running.server import open_server
 from icl_local.running.shard import Shard
 from icl_local.running.verify import VerifyResult, verify_responses
@@ -17,14 +18,15 @@ __all__ = [
     "Cluster",
     "Decoding",
     "Event",
+    "LocalChat",
     "RunResult",
     "Shard",
     "VerifyResult",
     "load_queries",
+    "open_chat",
     "open_cluster",
     "open_server",
     "plan_cells",
     "run_cells",
-    "run_models",
     "verify_responses",
 ]

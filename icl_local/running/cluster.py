@@ -1,10 +1,9 @@
 """Workers on the nodes of a Ray cluster, one llama.cpp process each, with the interface of a single worker.
 
 Ray is the extra ``cluster`` and imported only here, inside functions. An actor holds one file at a time and works on a
-share of the requests; the driver polls each actor for finished completions, so that a slow writer slows the actors
-(their buffer is bounded) and only finished texts are transferred. The unfinished requests of a lost actor go to the
-others; a completion has its request's id, so there are no duplicates. If the setting is exact and the nodes are alike,
-the texts are those of a single process (docs/studies.md).
+share of the requests; its completions come as a stream whose buffer is bounded, so that a slow writer slows the actors.
+The unfinished requests of a lost actor go to the others; a completion has its request's id, so there are no duplicates.
+If the setting is exact and the nodes are alike, the texts are those of a single process (docs/studies.md).
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
-from icl_local import store
 from icl_local.engine import (
     DEFAULT_PARALLEL,
     Completion,
@@ -26,32 +24,30 @@ from icl_local.engine import (
     EngineOptions,
     Request,
     Stats,
-    Worker,
     default_kv_type,
     exact,
 )
-from icl_local.exceptions import ClusterError, ConfigError, EngineError, MissingExtra, ModelError
-from icl_local.running.cells import CellPlan
-from icl_local.running.cluster_node import Finished, Load, NodeWorker
-from icl_local.running.probe import Setting, setting_for
+from icl_local.exceptions import ClusterError, EngineError, MissingExtra, ModelError
+from icl_local.running.cluster_node import Load, NodeWorker
+from icl_local.running.probe import Setting
 from icl_local.weights import ResolvedModel
 
 READY_SECONDS = 180.0  # the run ends after this time without an actor that works
 GRACE_SECONDS = 10.0  # once one actor is ready, the first work waits this long for the others
+BUFFERED = 256  # finished completions of an actor until it waits for the driver
 MOST_LOSSES = 3  # a share during which so many actors were lost is given up
 
 
 @dataclass
 class _Actor:
-    """An actor in the driver: the resources it needs, its file, and the requests it has not finished."""
+    """An actor in the driver: its resources, its file, the requests it has not finished, their completions' stream."""
 
     handle: Any
     needs: Mapping[str, float]
     loading: Any = None
     info: EngineInfo | None = None
     share: dict[str, Request] = field(default_factory=dict)
-    polling: Any = None
-    new_tokens: int = 0
+    stream: Any = None
 
     @property
     def kind(self) -> tuple[str, ...]:
@@ -108,10 +104,6 @@ class Cluster:
         """Return the number of actors, including those that wait for a node."""
         return len(self._actors)
 
-    def engines(self, options: EngineOptions, writer: store.Store, probe: bool) -> ClusterEngines:
-        """Return what ``icl_local.running.run_cells`` gets its workers from."""
-        return ClusterEngines(self, options, writer, probe)
-
     def worker(self, model: ResolvedModel, options: EngineOptions) -> ClusterGenerator:
         """Load ``model`` on all actors and return them. Raises ModelError if no node has the file, ClusterError."""
         options = options.replace(kv_type=options.kv_type or default_kv_type(model.info))
@@ -146,14 +138,26 @@ class Cluster:
                 self._replace(actor)
         raise _lost()
 
+    def setting(self, generator: ClusterGenerator, find: Callable[[ClusterGenerator], Setting]) -> Setting:
+        """Return the setting that ``find`` gives for every kind of node; exact if each of them is."""
+        found = {
+            kind: find(ClusterGenerator(self, generator.options, actor.info, alone=kind))
+            for kind, actor in self.kinds().items()
+            if actor.info is not None
+        }
+        generator.settings = {kind: setting.overrides for kind, setting in found.items()}
+        first = next(iter(generator.settings.values()))
+        alike = all(overrides == first for overrides in generator.settings.values())
+        return Setting(first if alike else {}, all(setting.exact for setting in found.values()))
+
     def complete(
         self,
         requests: Sequence[Request],
         overrides: Callable[[_Actor], Mapping[str, Any] | None],
-        on_progress: Callable[[DecodeProgress], None] | None = None,
-        on_stats: Callable[[Stats], None] = lambda stats: None,
+        on_progress: Callable[[DecodeProgress], None] | None,
+        on_stats: Callable[[Stats], None],
         *,
-        whole: bool = False,
+        whole: bool,
     ) -> Iterator[Completion]:
         """Yield completions in any order; ``overrides`` are an actor's engine options, None for one that gets no work.
 
@@ -171,26 +175,22 @@ class Cluster:
                     if settings is not None and work.todo:
                         size = len(work.todo) if whole else work.fair(len(self._actors), settings)
                         self._give(actor, work.take(size), settings)
-                for actor, finished in self._settle():
-                    if finished is None:
+                for actor, item in self._settle():
+                    if isinstance(item, Completion):
+                        actor.share.pop(item.id, None)
+                        if work.finish(item):
+                            tokens += item.new_tokens
+                            yield item
+                    elif isinstance(item, Stats):
+                        on_stats(item)
+                        actor.share, actor.stream = {}, None
+                    elif isinstance(item, self._ray.exceptions.RayTaskError):
+                        unfinished, actor.share, actor.stream = actor.share, {}, None
+                        actor.info, actor.loading = None, actor.handle.load.remote(self._load)
+                        work.again(unfinished, str(item.cause) or type(item.cause).__name__, weight=2)
+                    else:
                         work.again(actor.share, "its worker was lost", weight=1)
                         self._replace(actor)
-                        continue
-                    tokens += max(0, finished.new_tokens - actor.new_tokens)
-                    actor.new_tokens = finished.new_tokens
-                    for completion in finished.completions:
-                        actor.share.pop(completion.id, None)
-                        if work.finish(completion):
-                            yield completion
-                    if not finished.over:
-                        actor.polling = actor.handle.poll.remote()
-                        continue
-                    on_stats(finished.stats)
-                    actor.polling, unfinished = None, actor.share
-                    actor.share = {}
-                    if finished.error is not None:
-                        actor.info, actor.loading = None, actor.handle.load.remote(self._load)
-                        work.again(unfinished, finished.error, weight=2)
                 if any(actor.share for actor in self._actors):
                     quiet_since = time.monotonic()
                 elif time.monotonic() - quiet_since > READY_SECONDS:
@@ -204,33 +204,32 @@ class Cluster:
 
     def _give(self, actor: _Actor, share: Sequence[Request], settings: Mapping[str, Any]) -> None:
         actor.share = {request.id: request for request in share}
-        actor.new_tokens = 0
-        actor.handle.start.remote(list(share), dict(settings))
-        actor.polling = actor.handle.poll.remote()
+        streaming = {"num_returns": "streaming", "_generator_backpressure_num_objects": BUFFERED}
+        actor.stream = actor.handle.generate.options(**streaming).remote(list(share), dict(settings))
 
-    def _settle(self) -> list[tuple[_Actor, Finished | None]]:
-        """Wait at most a second for an actor that has loaded, answered or died; return answers, None for a lost one."""
-        waiting = {ref: actor for actor in self._actors for ref in (actor.loading, actor.polling) if ref is not None}
+    def _settle(self) -> list[tuple[_Actor, Any]]:
+        """Wait at most a second for an actor; return what those at work gave: a completion, the sums, or an error."""
+        waiting = {ref: actor for actor in self._actors for ref in (actor.loading, actor.stream) if ref is not None}
         if not waiting:
             time.sleep(0.05)
             return []
-        answers: list[tuple[_Actor, Finished | None]] = []
+        answers: list[tuple[_Actor, Any]] = []
         for ref in self._ray.wait(list(waiting), num_returns=1, timeout=1.0)[0]:
             actor = waiting[ref]
             try:
-                value = self._ray.get(ref)
-            except self._ray.exceptions.RayTaskError as error:  # loading failed there
-                self._drop(actor, error.cause)
-            except self._ray.exceptions.RayError:
-                if actor.polling is None:
+                value = self._ray.get(next(ref) if ref is actor.stream else ref)
+            except self._ray.exceptions.RayError as error:
+                if actor.stream is not None:
+                    answers.append((actor, error))
+                elif isinstance(error, self._ray.exceptions.RayTaskError):  # loading failed there
+                    self._drop(actor, error.cause)
+                else:
                     self._replace(actor)
-                else:
-                    answers.append((actor, None))
             else:
-                if ref == actor.loading:
-                    actor.info, actor.loading = value, None
-                else:
+                if ref is actor.stream:
                     answers.append((actor, value))
+                else:
+                    actor.info, actor.loading = value, None
         return answers
 
     def _open(self, resources: Mapping[str, float]) -> None:
@@ -248,7 +247,7 @@ class Cluster:
         """Put another actor in the place of a lost one; it waits until a node has room."""
         self._kill(actor)
         actor.handle = self._new(actor.needs)
-        actor.info, actor.share, actor.polling = None, {}, None
+        actor.info, actor.share, actor.stream = None, {}, None
         actor.loading = actor.handle.load.remote(self._load)
 
     def _drop(self, actor: _Actor, cause: BaseException) -> None:
@@ -334,25 +333,27 @@ class _Shares:
 
 
 class ClusterGenerator:
-    """All actors of a cluster with the interface of a Worker; a context manager, as a judge needs it."""
+    """All actors of a cluster with the interface of a Worker; a context manager.
 
-    def __init__(self, cluster: Cluster, options: EngineOptions, info: EngineInfo) -> None:
+    ``stats`` are sums over the shares of the last call; seconds are those of all actors together. ``alone``: a kind of
+    node, one of which gets a whole call, as a probe needs it.
+    """
+
+    def __init__(
+        self, cluster: Cluster, options: EngineOptions, info: EngineInfo, *, alone: tuple[str, ...] | None = None
+    ) -> None:
         self.options = options
         self.info = info
         self.settings: dict[tuple[str, ...], Mapping[str, Any]] = {}  # by kind of node; empty: the same for all
+        self.stats = Stats()
         self._cluster = cluster
-        self._stats = Stats()
+        self._alone = alone
 
     def __enter__(self) -> ClusterGenerator:
         return self
 
     def __exit__(self, *_: object) -> None:
         """Keep the file loaded until another is requested."""
-
-    @property
-    def stats(self) -> Stats:
-        """Return sums over the shares of the last call; seconds are those of all actors together."""
-        return self._stats
 
     def generate(
         self,
@@ -362,94 +363,33 @@ class ClusterGenerator:
         **overrides: Any,
     ) -> Iterator[Completion]:
         """Yield completions as they end, in any order. Raises EngineError, ClusterError."""
-        self._stats = Stats()
+        self.stats = Stats()
+        parallel = {} if self.options.parallel is None else {"parallel": self.options.parallel}
 
         def settings(actor: _Actor) -> Mapping[str, Any] | None:
-            return {**self.settings[actor.kind], **overrides} if actor.kind in self.settings else None
+            if self._alone is not None:
+                return overrides if actor.kind == self._alone else None
+            if self.settings:
+                return {**self.settings[actor.kind], **overrides} if actor.kind in self.settings else None
+            return {**parallel, **overrides}
 
-        parallel = {} if self.options.parallel is None else {"parallel": self.options.parallel}
-        return self._cluster.complete(
-            requests,
-            settings if self.settings else lambda actor: {**parallel, **overrides},
-            on_progress,
-            self._add,
-        )
+        return self._cluster.complete(requests, settings, on_progress, self._add, whole=self._alone is not None)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return the number of tokens of each text. Raises ClusterError."""
+        assert self._alone is not None
+        return self._cluster.count_tokens(texts, self._alone)
+
+    def restart(self) -> None:
+        """Do nothing: a node whose llama.cpp has ended loads the file again by itself."""
 
     def _add(self, stats: Stats) -> None:
         sums = {
-            name: getattr(self._stats, name) + getattr(stats, name)
+            name: getattr(self.stats, name) + getattr(stats, name)
             for name in (
                 "n_done", "prompt_tokens", "prefilled_tokens", "new_tokens", "steps",
                 "wall_seconds", "prefill_seconds", "decode_seconds", "other_seconds",
             )
         }  # fmt: skip
-        peak = max(self._stats.peak_rss_bytes, stats.peak_rss_bytes)
-        self._stats = replace(stats, **sums, peak_rss_bytes=peak)
-
-
-@dataclass
-class ClusterEngines:
-    """The actors of a cluster instead of this machine's worker (see LocalEngines)."""
-
-    _cluster: Cluster
-    _options: EngineOptions
-    _writer: store.Store
-    _probe: bool
-
-    def worker(self, plan: CellPlan) -> ClusterGenerator:
-        """Return the actors with the cell's file loaded. Raises ConfigError for a server's model."""
-        if not isinstance(plan.cell.model, ResolvedModel):
-            raise ConfigError("--cluster and --backend exclude each other: a server gets its requests from here")
-        return self._cluster.worker(plan.cell.model, self._options.replace(kv_type=str(plan.settings["kv_type"])))
-
-    def setting(self, plan: CellPlan, worker: Any, on_note: Callable[[str], None]) -> Setting:
-        """Return the setting of every kind of node, stored or probed there; exact if each of them is."""
-        assert isinstance(plan.cell.model, ResolvedModel)
-        if not self._probe:
-            return Setting({}, None)
-        found = {
-            kind: setting_for(
-                self._writer,
-                plan.cell.model,
-                cast(Worker, _OneKind(self._cluster, actor)),
-                parallel=self._options.parallel,
-                prompt_characters=plan.prompt_characters,
-                on_note=on_note,
-            )
-            for kind, actor in self._cluster.kinds().items()
-        }
-        worker.settings = {kind: setting.overrides for kind, setting in found.items()}
-        first = next(iter(worker.settings.values()))
-        alike = all(overrides == first for overrides in worker.settings.values())
-        return Setting(first if alike else {}, all(setting.exact for setting in found.values()))
-
-    def close(self) -> None:
-        """Do nothing: the cluster is closed by the code that opened it."""
-
-
-class _OneKind:
-    """The actors of one kind of node with the interface of a Worker, for a probe: one of them gets a whole call."""
-
-    def __init__(self, cluster: Cluster, actor: _Actor) -> None:
-        assert actor.info is not None
-        self.info = actor.info
-        self.stats = Stats()
-        self._cluster = cluster
-        self._kind = actor.kind
-
-    def generate(self, requests: Sequence[Request], **overrides: Any) -> Iterator[Completion]:
-        """Yield completions of requests that are decoded together."""
-
-        def keep(stats: Stats) -> None:
-            self.stats = stats
-
-        return self._cluster.complete(
-            requests, lambda actor: overrides if actor.kind == self._kind else None, on_stats=keep, whole=True
-        )
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Return the number of tokens of each text."""
-        return self._cluster.count_tokens(texts, self._kind)
-
-    def restart(self) -> None:
-        """Do nothing: a node whose llama.cpp has ended loads the file again by itself."""
+        peak = max(self.stats.peak_rss_bytes, stats.peak_rss_bytes)
+        self.stats = replace(stats, **sums, peak_rss_bytes=peak)

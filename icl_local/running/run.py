@@ -1,7 +1,5 @@
 """Run cells (model x method x language): generate the responses that are missing and store them.
 
-``run_models`` takes the options of `icl run` with its defaults; ``run_cells`` takes cells that are planned already.
-
 A run that is killed resumes, because a response's key is known before the response is made. A cell that fails does not
 stop the others. Before the first cell of a file a probe, stored from then on, finds the settings in which batching
 changes nothing (engine/exact.py); every response records whether it was made with such settings.
@@ -29,13 +27,12 @@ from icl_local.engine import (
 )
 from icl_local.exceptions import ConfigError, IclError, InputError, ModelError
 from icl_local.identity import key_of
-from icl_local.running.cells import Cell, CellPlan, Decoding, load_queries, plan_cells
-from icl_local.running.cluster import Cluster, ClusterEngines, ClusterGenerator, open_cluster
+from icl_local.running.cells import Cell, CellPlan, Decoding
+from icl_local.running.cluster import Cluster, ClusterGenerator
 from icl_local.running.probe import Setting, setting_for
-from icl_local.running.server import ServerGenerator, ServerModel, open_server
-from icl_local.running.shard import Shard
+from icl_local.running.server import ServerGenerator, ServerModel
 from icl_local.running.verify import Picked, Stored, decode, keep
-from icl_local.weights import OnBytes, ResolvedModel, cache_folder
+from icl_local.weights import ResolvedModel, cache_folder
 
 
 @dataclass(frozen=True)
@@ -94,98 +91,6 @@ class RunResult:
         return all(cell.status == "done" for cell in self.cells)
 
 
-def run_models(
-    db: str | Path,
-    *,
-    model: str | Sequence[str] = (),
-    backend: str | None = None,
-    dpo: bool = False,
-    method: str | Sequence[str] = ("zero-shot",),
-    lang: str | Sequence[str] = ("en",),
-    queries: str | Path | Sequence[str | Path] | Mapping[str, str | Path] = (),
-    dataset: str | None = None,
-    sample: int | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-    shard: str | Shard | None = None,
-    probe: bool = True,
-    verify: int = 3,
-    max_tokens: int = 1024,
-    repetition_penalty: float = 1.1,
-    kv_type: str | None = None,
-    date: str | None = None,
-    stop_on_loop: bool = False,
-    parallel: int | None = None,
-    gpu_layers: int | None = None,
-    threads: int | None = None,
-    cluster: str | None = None,
-    worker_cpus: int | None = None,
-    prompt_dir: str | Path | None = None,
-    command: str = "run",
-    on_event: Callable[[Event], None] = lambda event: None,
-    on_note: Callable[[str], None] = lambda text: None,
-    on_download: OnBytes | None = None,
-) -> RunResult:
-    """Generate every missing response of ``model`` x ``method`` x ``lang`` and store it in ``db``, as `icl run` does.
-
-    ``model``: GGUF files, registry names or hf:owner/repo/file references. ``backend``: a server, openai:MODEL@URL, in
-    the place of a file. ``queries``: FILE, LANG=FILE or ``samples``, or a mapping language -> file. ``date``
-    (YYYY-MM-DD) is what chat templates print. ``parallel``, ``gpu_layers`` and ``threads`` None: chosen from the file
-    and this machine. ``verify``: responses of each cell that are decoded again, one at a time.
-
-    Raises ConfigError for options that do not fit together, InputError, ModelError, HubError, ApiError, ClusterError
-    and StoreError; a cell in which the model fails ends as ``failed`` and does not stop the others.
-    """
-    decoding = Decoding(max_tokens, repetition_penalty, kv_type, date, stop_on_loop)
-    models, overlay = _listed(model), Path(prompt_dir) if prompt_dir else None
-    if isinstance(queries, Mapping):
-        queries = [f"{language}={file}" for language, file in queries.items()]
-    if not models and backend is None:
-        raise ConfigError("give a model, or a backend for a server's model")
-    server = None if backend is None else open_server(backend, parallel=parallel)
-    if server is not None:
-        on_note(f"{server.client.base_url} is {server.kind}; repetition penalty: {server.penalty.rule}")
-        models = models or [server.client.model]
-    sets = load_queries(
-        _listed(lang),
-        _listed(queries),
-        dataset=dataset,
-        sample=sample,
-        limit=limit,
-        seed=seed,
-        shard=Shard.parse(shard) if isinstance(shard, str) else shard,
-        overlay=overlay,
-    )
-    cells = plan_cells(
-        models,
-        _listed(method),
-        sets,
-        dpo=dpo,
-        server=server,
-        overlay=overlay,
-        on_download=on_download,
-    )
-    with open_cluster(cluster, worker_cpus=worker_cpus) as nodes:
-        results = run_cells(
-            Path(db),
-            cells,
-            decoding=decoding,
-            options=EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads),
-            command=command,
-            probe=probe,
-            verify=verify,
-            seed=seed,
-            overlay=overlay,
-            nodes=nodes,
-            on_event=on_event,
-        )
-    return RunResult(Path(db), tuple(results))
-
-
-def _listed(value: str | Path | Sequence[str | Path]) -> list[str]:
-    return [str(value)] if isinstance(value, str | Path) else [str(one) for one in value]
-
-
 def run_cells(
     path: Path,
     cells: Sequence[Cell],
@@ -230,7 +135,7 @@ def run_cells(
             on_event(Event("planned", plan.cell, len(plan.keys & have), len(plan.keys)))
         run_row = _run_row(command, seed)
         options = options.replace(stop_on_loop=decoding.stop_on_loop)
-        engine = nodes.engines(options, writer, probe) if nodes else LocalEngines(options, writer, probe)
+        engine = _Engines(options, writer, probe, nodes)
         try:
             for plan in planned:
                 results.append(_run_cell(writer, plan, have, engine, run_row, verify, on_event))
@@ -239,42 +144,52 @@ def run_cells(
     return results
 
 
-class LocalEngines:
-    """At most one worker, for the file of the present cell, and the settings that are exact for it; or a server."""
+class _Engines:
+    """The actors of a cluster, or at most one worker, with the file of the present cell; or a server.
 
-    def __init__(self, options: EngineOptions, writer: store.Store, probe: bool) -> None:
-        self._options = options.replace(prefix_cache=str(cache_folder() / "prefixes"))
+    With ``probe`` the settings that are exact for a file are looked up, or found.
+    """
+
+    def __init__(self, options: EngineOptions, writer: store.Store, probe: bool, nodes: Cluster | None) -> None:
+        self._options = options
         self._writer = writer
         self._probe = probe
+        self._nodes = nodes
         self._worker: Worker | None = None
         self._loaded: tuple[Path, str] | None = None
 
-    def worker(self, plan: CellPlan) -> Worker | ServerGenerator:
-        """Return the worker that holds the cell's file, or a client of the server that has the cell's model."""
+    def worker(self, plan: CellPlan) -> Worker | ServerGenerator | ClusterGenerator:
+        """Return what holds the cell's file, or a client of the server that has the cell's model."""
         if isinstance(plan.cell.model, ServerModel):
+            if self._nodes is not None:
+                raise ConfigError("--cluster and --backend exclude each other: a server gets its requests from here")
             return ServerGenerator(plan.cell.model, parallel=self._options.parallel)
         requested = (plan.cell.model.path, str(plan.settings["kv_type"]))
+        options = self._options.replace(kv_type=requested[1])
+        if self._nodes is not None:
+            return self._nodes.worker(plan.cell.model, options)
         if self._worker is None or self._loaded != requested:
             self.close()
-            self._worker = Worker(requested[0], self._options.replace(kv_type=requested[1]))
+            self._worker = Worker(requested[0], options.replace(prefix_cache=str(cache_folder() / "prefixes")))
             self._loaded = requested
         return self._worker
 
     def setting(self, plan: CellPlan, worker: Any, on_note: Callable[[str], None]) -> Setting:
         """Return the stored setting for the cell's file, probed if there is none; a server cannot be probed."""
-        if not self._probe or isinstance(plan.cell.model, ServerModel):
+        model = plan.cell.model
+        if not self._probe or isinstance(model, ServerModel):
             return Setting({}, None)
-        return setting_for(
-            self._writer,
-            plan.cell.model,
-            worker,
-            parallel=self._options.parallel,
-            prompt_characters=plan.prompt_characters,
-            on_note=on_note,
-        )
+
+        def find(one: Any) -> Setting:
+            parallel, characters = self._options.parallel, plan.prompt_characters
+            return setting_for(
+                self._writer, model, one, parallel=parallel, prompt_characters=characters, on_note=on_note
+            )
+
+        return find(worker) if self._nodes is None else self._nodes.setting(worker, find)
 
     def close(self) -> None:
-        """End the worker, if there is one."""
+        """End this machine's worker, if there is one; a cluster is closed by the code that opened it."""
         if self._worker is not None:
             self._worker.close()
         self._worker = self._loaded = None
@@ -284,7 +199,7 @@ def _run_cell(
     writer: store.Store,
     plan: CellPlan,
     have: set[str],
-    engine: LocalEngines | ClusterEngines,
+    engine: _Engines,
     run_row: dict[str, object],
     verify: int,
     on_event: Callable[[Event], None],

@@ -10,12 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from icl_local import prompting, resources
-from icl_local.engine import Completion, EngineOptions, OpenWorker, Request, Worker
 from icl_local.exceptions import InputError
 from icl_local.identity import sha256_text
 from icl_local.openai_client import ApiClient, ApiReply, ApiRequest
+from icl_local.running import LocalChat
 from icl_local.translate.runner import Job, Output
-from icl_local.weights import ResolvedModel
 
 LEAST_TOKENS = 256  # of a reply; a longer source gets one per byte, more than any translation takes
 
@@ -54,86 +53,31 @@ class TranslationPrompt:
         return _PLACEHOLDER.sub(lambda found: values[found[1]], self._template)
 
 
-class ApiEngine:
-    """A model of ``client`` at temperature 0. A request that the server rejects becomes an empty candidate."""
+class ChatEngine:
+    """A chat model as translator. A request that it rejects becomes an empty candidate.
 
-    def __init__(self, client: ApiClient, prompt: TranslationPrompt) -> None:
-        self.client = client
-        self._prompt = prompt
-
-    @property
-    def name(self) -> str:
-        """Return the name that is stored and shown."""
-        return f"openai:{self.client.model}"
-
-    @property
-    def settings(self) -> dict[str, object]:
-        """Return model, base URL (without credentials), prompt and temperature."""
-        return {
-            "backend": "openai",
-            "model": self.client.model,
-            "base_url": self.client.base_url,
-            "prompt_sha256": self._prompt.sha256,
-            "temperature": 0.0,
-        }
-
-    def translate(self, jobs: Sequence[Job]) -> Iterator[list[Output]]:
-        """Yield outputs as the server replies. Raises ApiError if it cannot continue."""
-        sources = {job.id: job.text for job in jobs}
-        requests = (
-            ApiRequest(id=job.id, messages=self._prompt.messages(job.text), max_tokens=_max_tokens(job.text))
-            for job in jobs
-        )
-        for replies in self.client.run(requests):
-            yield [_api_output(reply, sources[reply.id]) for reply in replies if reply.final]
-
-
-class LocalEngine:
-    """An instruct GGUF file: greedy, without a repetition penalty, which would penalise the words of the source.
-
-    ``open_worker`` starts the engine: a process on this machine, or a cluster's.
+    ``settings``: model, prompt and decoding.
     """
 
-    def __init__(
-        self,
-        model: ResolvedModel,
-        prompt: TranslationPrompt,
-        *,
-        options: EngineOptions | None = None,
-        open_worker: OpenWorker | None = None,
-    ) -> None:
-        self.model = model
-        self.open_worker = open_worker or (lambda model, options: Worker(model.path, options))
+    def __init__(self, client: ApiClient | LocalChat, prompt: TranslationPrompt) -> None:
+        self.name = client.name
+        self.settings = {**client.identity, "prompt_sha256": prompt.sha256, **client.decoding}
+        self._client = client
         self._prompt = prompt
-        self._options = (options or EngineOptions()).replace(stop_on_loop=True)
-
-    @property
-    def name(self) -> str:
-        """Return the name that is stored and shown, without the folders of a path."""
-        return f"local:{self.model.registry_name or self.model.path.name}"
-
-    @property
-    def settings(self) -> dict[str, object]:
-        """Return weights, prompt and decoding."""
-        return {
-            "backend": "local",
-            "weights": self.model.sha256,
-            "prompt_sha256": self._prompt.sha256,
-            "repetition_penalty": 1.0,
-            "kv_type": self._options.kv_type or "auto",
-            "stop_on_loop": True,
-        }
 
     def translate(self, jobs: Sequence[Job]) -> Iterator[list[Output]]:
-        """Yield outputs one by one. Raises EngineError."""
+        """Yield outputs as the model replies. Raises ApiError or EngineError if it cannot continue."""
         sources = {job.id: job.text for job in jobs}
-        with self.open_worker(self.model, self._options) as worker:
-            for completion in worker.generate([self._request(job) for job in jobs]):
-                yield [_local_output(completion, sources[completion.id])]
-
-    def _request(self, job: Job) -> Request:
-        text = prompting.chat_text(self.model.info, self._prompt.messages(job.text))
-        return Request(id=job.id, prompt=text, max_tokens=_max_tokens(job.text), repetition_penalty=1.0)
+        requests = (
+            ApiRequest(
+                job.id,
+                messages=self._prompt.messages(job.text),
+                max_tokens=max(LEAST_TOKENS, len(job.text.encode("utf-8", "replace"))),
+            )
+            for job in jobs
+        )
+        for replies in self._client.run(requests):
+            yield [_output(reply, sources[reply.id]) for reply in replies if reply.final]
 
 
 def clean_reply(reply: str, source: str) -> str:
@@ -151,15 +95,12 @@ def clean_reply(reply: str, source: str) -> str:
     return text
 
 
-def _max_tokens(source: str) -> int:
-    return max(LEAST_TOKENS, len(source.encode("utf-8", "replace")))
-
-
-def _api_output(reply: ApiReply, source: str) -> Output:
+def _output(reply: ApiReply, source: str) -> Output:
     if reply.outcome in ("failed", "quota"):
         return Output(reply.id, "", failed=True, error=reply.error)
     refusal = reply.refusal if reply.outcome == "reply" else None
-    finish = "refused" if refusal else "rejected" if reply.outcome == "rejected" else reply.finish_reason or "stop"
+    otherwise = "rejected" if reply.outcome == "rejected" else "stop"
+    finish = "refused" if refusal else reply.finish_reason or otherwise
     return Output(
         reply.id,
         refusal or clean_reply(reply.text or "", source),
@@ -168,18 +109,4 @@ def _api_output(reply: ApiReply, source: str) -> Output:
         prompt_tokens=reply.prompt_tokens,
         completion_tokens=reply.completion_tokens,
         cost_usd=reply.cost_usd,
-    )
-
-
-def _local_output(completion: Completion, source: str) -> Output:
-    error = None
-    if completion.finish_reason == "prompt_too_long":
-        error = f"the prompt has {completion.prompt_tokens} tokens, too many for this model's context"
-    return Output(
-        completion.id,
-        clean_reply(completion.raw_text, source),
-        completion.finish_reason,
-        error=error,
-        prompt_tokens=completion.prompt_tokens,
-        completion_tokens=completion.new_tokens,
     )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from icl_local import detect, resources, store
 from icl_local.exceptions import ConfigError
@@ -13,6 +13,12 @@ from icl_local.identity import key_of
 from icl_local.prompting import Query, json_items, queries
 from icl_local.translate import checks
 from icl_local.weights import hub
+
+if TYPE_CHECKING:
+    from icl_local.translate.llm import ChatEngine
+    from icl_local.translate.opus import OpusEngine
+
+    Engine: TypeAlias = ChatEngine | OpusEngine
 
 _OWN_FIELDS = {"instruction", "language", "translation"}  # of an item; a translation does not inherit them
 
@@ -41,21 +47,6 @@ class Output:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cost_usd: float | None = None
-
-
-class Engine(Protocol):
-    """An engine for one pair of languages."""
-
-    @property
-    def name(self) -> str:
-        """Return the name that is stored and shown, without the folders of a path."""
-
-    @property
-    def settings(self) -> dict[str, object]:
-        """Return the settings that change the translation; they are part of a candidate's key."""
-
-    def translate(self, jobs: Sequence[Job]) -> Iterator[list[Output]]:
-        """Yield every job's output, in lists of those ready together. Raises IclError if the engine cannot continue."""
 
 
 @dataclass(frozen=True)

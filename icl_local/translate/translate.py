@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from icl_local.engine import EngineOptions, OpenWorker
-from icl_local.openai_client import Budget, ServerAddress
-from icl_local.running import open_cluster
-from icl_local.translate.llm import ApiEngine, LocalEngine, TranslationPrompt
+from icl_local.openai_client import Budget
+from icl_local.running import open_chat, open_cluster
+from icl_local.translate.llm import ChatEngine, TranslationPrompt
 from icl_local.translate.opus import REPOSITORY, OpusEngine
-from icl_local.translate.runner import Engine, TranslateProgress, load_sources, translate_missing
-from icl_local.weights import OnBytes, registry
+from icl_local.translate.runner import TranslateProgress, load_sources, translate_missing
+from icl_local.weights import OnBytes
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def open_engine(
     open_worker: OpenWorker | None = None,
     on_download: OnBytes | None = None,
     **engine: Any,
-) -> Engine:
+) -> ChatEngine | OpusEngine:
     """Open the engine called ``name`` for ``source`` into ``target``; the other arguments are each for one kind.
 
     Engines that share ``budget`` stay below it together. Raises ConfigError for a name of no kind and for a cost limit
@@ -95,8 +95,15 @@ def open_engine(
         threads = engine.get("threads")
         return OpusEngine(place or REPOSITORY, source=source, target=target, threads=threads, on_download=on_download)
     prompt = TranslationPrompt(source=source, target=target, overlay=overlay)
-    if kind == "local" and place:
-        model = registry.resolve(place, method_kind="chat", on_progress=on_download)
-        return LocalEngine(model, prompt, options=EngineOptions(**engine), open_worker=open_worker)
-    address = ServerAddress.parse(name, option="--engine", others=", opus, opus:FOLDER or local:FILE.gguf")
-    return ApiEngine(address.open(prices=prices, budget=budget, concurrency=concurrency), prompt)
+    client = open_chat(
+        name,
+        option="--engine",
+        others=", opus, opus:FOLDER or local:FILE.gguf",
+        options=EngineOptions(stop_on_loop=True, **engine),
+        open_worker=open_worker,
+        on_download=on_download,
+        prices=prices,
+        budget=budget,
+        concurrency=concurrency,
+    )
+    return ChatEngine(client, prompt)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import icl_local as icl
-from icl_local.judging.local import LocalJudge
+from icl_local.judging.judges import LocalJudge
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,7 +18,7 @@ from openai.types.chat import ChatCompletion
 
 from icl_local import store
 from icl_local.exceptions import ApiError, JudgeError
-from icl_local.judging.api import ApiJudge
+from icl_local.judging.judges import ApiJudge
 from icl_local.judging.ledger import Scope
 from icl_local.judging.runner import JudgeProgress, judge_missing
 from icl_local.judging.template import Templates
@@ -358,7 +358,7 @@ def test_concurrency_grows_until_the_server_pushes_back():
 JUDGE_IN_A_PROCESS = """
 import sys
 from pathlib import Path
-from icl_local.judging.api import ApiJudge
+from icl_local.judging.judges import ApiJudge
 from icl_local.judging.ledger import Scope
 from icl_local.judging.runner import judge_missing
 from icl_local.judging.template import Templates

@@ -12,7 +12,7 @@ import pytest
 from icl_local import store
 from icl_local.exceptions import ApiError, JudgeError
 from icl_local.judging import batch
-from icl_local.judging.api import ApiJudge
+from icl_local.judging.judges import ApiJudge
 from icl_local.judging.ledger import Scope
 from icl_local.judging.template import Templates
 from icl_local.openai_client import ApiClient

@@ -16,13 +16,13 @@ import pytest
 from icl_local import store
 from icl_local.engine.protocol import EngineOptions
 from icl_local.engine.worker import Worker
-from icl_local.judging.api import ApiJudge
-from icl_local.judging.grammar import grammar_of
+from icl_local.judging.judges import ApiJudge, LocalJudge
 from icl_local.judging.ledger import Scope, Task
-from icl_local.judging.local import LocalJudge
 from icl_local.judging.runner import judge_missing
 from icl_local.judging.template import Templates, verdict_schema
 from icl_local.openai_client import ApiClient
+from icl_local.running import LocalChat
+from icl_local.running.grammar import grammar_of
 from icl_local.weights import registry
 from tests.judge_rows import database, response_rows
 
@@ -52,7 +52,7 @@ def short(tmp_path) -> Templates:
 def test_a_random_model_gives_only_verdicts_that_parse(tmp_path, tiny_gguf, short):
     path = database(tmp_path / "t.duckdb", response_rows(12), response_rows(6, language="fr"))
     model = registry.resolve(str(tiny_gguf), method_kind="chat")
-    judge = LocalJudge(model, options=EngineOptions(parallel=8), reason_chars=12)
+    judge = LocalJudge(LocalChat(model, options=EngineOptions(parallel=8)), reason_chars=12)
     progress = judge_missing(path, judge, Scope(short))
     assert progress.requested == 18
     assert set(progress.statuses) <= {"ok", "not_applicable"}
@@ -73,13 +73,13 @@ def test_a_random_model_gives_only_verdicts_that_parse(tmp_path, tiny_gguf, shor
 
 def test_the_longest_verdict_fits_into_the_token_limit():
     for aspects in (("safety",), Templates().get(split="multi", language="es").aspects):
-        grammar = grammar_of(verdict_schema(aspects), max_string_chars=7)
+        grammar = grammar_of(verdict_schema(aspects, reason_chars=7))
         longest = {aspect: {"reason": "é" * 7, "score": "N/A"} for aspect in aspects}
         assert grammar.max_tokens == len(json.dumps(longest, ensure_ascii=False).encode()) + 1
 
 
 def test_the_grammar_has_a_rule_for_each_place_of_the_schema():
-    text = grammar_of(verdict_schema(("clarity", "depth")), max_string_chars=9).text
+    text = grammar_of(verdict_schema(("clarity", "depth"), reason_chars=9)).text
     assert re.findall(r'\\"(clarity|depth|reason|score)\\"', text) == [
         "clarity",
         "reason",
@@ -96,17 +96,17 @@ def test_a_prompt_too_long_for_the_judge_is_rejected_with_a_reason(tmp_path, tin
     rows = response_rows(2)
     rows[-1][1]["text"] = "word " * 1000
     path = database(tmp_path / "t.duckdb", rows)
-    judge = LocalJudge(registry.resolve(str(tiny_gguf), method_kind="chat"), reason_chars=8)
+    judge = LocalJudge(LocalChat(registry.resolve(str(tiny_gguf), method_kind="chat")), reason_chars=8)
     progress = judge_missing(path, judge, Scope(short))
     assert progress.statuses["rejected"] == 1
     assert progress.missing == 0
     reason = store.query(path, "select error from judgments where status = 'rejected'").rows[0][0]
-    assert "too many for this judge's context" in reason
+    assert "too many for this model's context" in reason
 
 
 def test_the_embedded_judge_scores_responses(tmp_path):
     path = database(tmp_path / "t.duckdb", response_rows(1, split="safety"))
-    judge = LocalJudge(registry.resolve(EMBEDDED, method_kind="chat"), reason_chars=40)
+    judge = LocalJudge(LocalChat(registry.resolve(EMBEDDED, method_kind="chat")), reason_chars=40)
     progress = judge_missing(path, judge, Scope(Templates("rubric-first")))
     assert progress.missing == 0
     row = store.query(path, "select distinct judge, template from scores").rows
@@ -115,9 +115,9 @@ def test_the_embedded_judge_scores_responses(tmp_path):
 
 def test_judge_identity_depends_on_weights_and_settings_not_on_the_machine(tiny_gguf):
     model = registry.resolve(str(tiny_gguf), method_kind="chat")
-    one = LocalJudge(model)
-    assert one.judge_id == LocalJudge(model, options=EngineOptions(parallel=3, threads=1)).judge_id
-    assert one.judge_id != LocalJudge(model, reason_chars=50).judge_id
+    one = LocalJudge(LocalChat(model))
+    assert one.judge_id == LocalJudge(LocalChat(model, options=EngineOptions(parallel=3, threads=1))).judge_id
+    assert one.judge_id != LocalJudge(LocalChat(model), reason_chars=50).judge_id
     assert str(tiny_gguf.parent) not in json.dumps(one.row())
 
 
@@ -157,7 +157,7 @@ def test_llama_cpp_s_own_server_is_a_judge_like_any_other(tmp_path, llama_server
 @pytest.mark.soak
 def test_two_hundred_responses_give_two_hundred_verdicts(tmp_path):
     path = database(tmp_path / "t.duckdb", response_rows(160), response_rows(40, split="safety"))
-    judge = LocalJudge(registry.resolve(EMBEDDED, method_kind="chat"))
+    judge = LocalJudge(LocalChat(registry.resolve(EMBEDDED, method_kind="chat")))
     progress = judge_missing(path, judge, Scope(Templates("rubric-first")))
     assert progress.statuses["ok"] + progress.statuses["not_applicable"] == 200
 
@@ -165,10 +165,10 @@ def test_two_hundred_responses_give_two_hundred_verdicts(tmp_path):
 @pytest.mark.parametrize(("variant", "at_most"), [("published", 1.0), ("rubric-first", 0.4)])
 def test_what_all_prompts_begin_with_is_decoded_once(tiny_gguf, variant, at_most):
     """scripts/time_judges measures what this saves."""
-    judge = LocalJudge(registry.resolve(str(tiny_gguf), method_kind="chat"))
+    judge = LocalJudge(LocalChat(registry.resolve(str(tiny_gguf), method_kind="chat")))
     template = Templates(variant).get(split="multi", language="en")
     tasks = [Task(str(i), 1, str(i), template, 0, "multi", "en", f"Question {i}?", "Yes.") for i in range(8)]
-    requests = [dataclasses.replace(request, max_tokens=1) for request in judge.requests(tasks)]
+    requests = [dataclasses.replace(judge.client.request(judge.request(task)), max_tokens=1) for task in tasks]
     with Worker(tiny_gguf) as worker:
         n_tokens = sum(one.prompt_tokens for one in worker.generate(requests))
         stats = worker.stats

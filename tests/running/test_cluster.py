@@ -12,7 +12,6 @@ import pytest
 from icl_local import store
 from icl_local.engine import Completion, EngineInfo, Request, Worker
 from icl_local.exceptions import ClusterError, EngineError
-from icl_local.judging.local import LocalJudge
 from icl_local.prompting.queries import Query, QuerySet
 from icl_local.running import run
 from icl_local.running.cells import Cell, Decoding, plan_cells
@@ -52,9 +51,9 @@ def rows(database: Path) -> dict[str, tuple[str, str, bool]]:
 
 
 def test_a_cluster_judges_as_one_process_does(nodes: Any, model: Path) -> None:
-    judge = LocalJudge(resolve(str(model), method_kind="chat"), options=OPTIONS)
+    file = resolve(str(model), method_kind="chat")
     requests = [Request(str(i), f"Say {i}", 6) for i in range(10)]
-    with Cluster(nodes.address, worker_cpus=1) as cluster, cluster.worker(judge.model, OPTIONS) as many:
+    with Cluster(nodes.address, worker_cpus=1) as cluster, cluster.worker(file, OPTIONS) as many:
         together = {c.id: c.raw_text for c in many.generate(requests)}
     with Worker(model, OPTIONS) as one:
         assert together == {c.id: c.raw_text for c in one.generate(requests)}

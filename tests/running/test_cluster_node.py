@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from icl_local.engine.protocol import Completion, Request
+from icl_local.engine.protocol import Completion, Request, Stats
 from icl_local.exceptions import ModelError
 from icl_local.identity import sha256_file
 from icl_local.running.cluster_node import Load, NodeWorker
@@ -24,14 +24,8 @@ def test_another_file_under_the_same_path_is_refused(model: Path) -> None:
 def test_a_node_hands_over_finished_completions_and_then_reports_that_it_is_done(model: Path) -> None:
     node = NodeWorker()
     node.load(Load(model, sha256_file(model), "file", OPTIONS))
-    node.start([Request(str(i), f"Say {i}", 4) for i in range(6)], {})
-    found: list[Completion] = []
-    over = False
-    while not over:
-        answer = node.poll()
-        found += answer.completions
-        over = answer.over
+    *found, stats = node.generate([Request(str(i), f"Say {i}", 4) for i in range(6)], {})
     node.unload()
-    assert answer.error is None
-    assert sorted(c.id for c in found) == [str(i) for i in range(6)]
-    assert answer.stats.n_done == 6
+    assert sorted(c.id for c in found if isinstance(c, Completion)) == [str(i) for i in range(6)]
+    assert isinstance(stats, Stats)
+    assert stats.n_done == 6

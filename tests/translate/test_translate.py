@@ -20,9 +20,10 @@ from icl_local.exceptions import ApiError, ConfigError, InputError, TranslationE
 from icl_local.openai_client import ApiClient
 from icl_local.openai_client.prices import Budget
 from icl_local.prompting import queries
+from icl_local.running import LocalChat
 from icl_local.store import spool
 from icl_local.store.database import query
-from icl_local.translate.llm import ApiEngine, LocalEngine, TranslationPrompt, clean_reply
+from icl_local.translate.llm import ChatEngine, TranslationPrompt, clean_reply
 from icl_local.translate.opus import OpusEngine
 from icl_local.translate.runner import Job, Output, Source, TranslateProgress, load_sources, translate_missing
 from icl_local.translate.translate import open_engine
@@ -213,9 +214,9 @@ def test_a_folder_without_a_marian_model_is_reported_in_one_line(tmp_path: Path)
 # ----------------------------------------------------------------------------------------- models that are asked
 
 
-def api_engine(server: FaultyServer, **options: Any) -> ApiEngine:
+def api_engine(server: FaultyServer, **options: Any) -> ChatEngine:
     prompt = TranslationPrompt(source="en", target="es")
-    return ApiEngine(ApiClient("faulty-1", base_url=server.url, backoff=0.01, **options), prompt)
+    return ChatEngine(ApiClient("faulty-1", base_url=server.url, backoff=0.01, **options), prompt)
 
 
 def test_an_openai_compatible_server_translates_and_a_refusal_is_a_flagged_candidate(tmp_path: Path) -> None:
@@ -250,7 +251,7 @@ def test_what_fails_on_the_way_is_not_stored(tmp_path: Path) -> None:
 def test_the_local_engine_translates_on_a_real_model(embedded_model: Path, tmp_path: Path) -> None:
     model = registry.resolve(str(embedded_model), method_kind="chat")
     prompt = TranslationPrompt(source="en", target="es")
-    engine = LocalEngine(model, prompt, options=EngineOptions(parallel=2, threads=1))
+    engine = ChatEngine(LocalChat(model, options=EngineOptions(parallel=2, threads=1)), prompt)
     source = Source(queries.Query("d", "1", "en", "Good morning!", "multi"), {})
     db = tmp_path / "t.duckdb"
     assert translate_missing(db, engine, [source], language="es").made == 1

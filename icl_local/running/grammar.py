@@ -1,7 +1,7 @@
-"""Turn a verdict's JSON schema into a GBNF grammar, so that every reply of a local judge ends and parses.
+"""Turn a JSON schema into a GBNF grammar, so that every reply of a local model ends and parses.
 
-Free strings have a limit in characters and hold only Latin letters, digits and punctuation without quote, backslash
-and line break: at most two bytes a character, so the longest verdict has a known number of tokens.
+Free strings have a limit in characters (maxLength) and hold only Latin letters, digits and punctuation without quote,
+backslash and line break: at most two bytes a character, so the longest reply has a known number of tokens.
 """
 
 from __future__ import annotations
@@ -23,30 +23,29 @@ class Grammar:
     max_tokens: int
 
 
-def grammar_of(schema: Mapping[str, Any], *, max_string_chars: int) -> Grammar:
-    """Return the grammar of a schema of objects with required properties, enums, anyOf and strings.
+def grammar_of(schema: Mapping[str, Any]) -> Grammar:
+    """Return the grammar of a schema of objects with required properties, enums, anyOf and strings with maxLength.
 
-    The layout is fixed (one space after a colon and a comma). ``max_string_chars`` bounds every free string.
+    The layout is fixed (one space after a colon and a comma).
     """
-    root, longest = _rule(schema, max_string_chars)
-    quote = _literal('"')
-    string = f"{quote} character{{1,{max_string_chars}}} {quote}"
-    return Grammar(f"root ::= {root}\nstring ::= {string}\ncharacter ::= {_CHARACTER}\n", longest + 1)
+    root, longest = _rule(schema)
+    return Grammar(f"root ::= {root}\ncharacter ::= {_CHARACTER}\n", longest + 1)
 
 
-def _rule(schema: Mapping[str, Any], max_chars: int) -> tuple[str, int]:
+def _rule(schema: Mapping[str, Any]) -> tuple[str, int]:
     """Return the GBNF expression of a schema, and the bytes of its longest text."""
     if "anyOf" in schema:
-        options = [_rule(option, max_chars) for option in schema["anyOf"]]
+        options = [_rule(option) for option in schema["anyOf"]]
         return f"({' | '.join(text for text, _ in options)})", max(size for _, size in options)
     if "enum" in schema:
         texts = [json.dumps(value) for value in schema["enum"]]
         return f"({' | '.join(map(_literal, texts))})", max(len(text) for text in texts)
     if schema["type"] == "string":
-        return "string", 2 + _BYTES_OF_CHARACTER * max_chars
+        quote, most = _literal('"'), schema["maxLength"]
+        return f"{quote} character{{1,{most}}} {quote}", 2 + _BYTES_OF_CHARACTER * most
     parts, size, lead = [], 1, "{"
     for name, value in schema["properties"].items():
-        text, longest = _rule(value, max_chars)
+        text, longest = _rule(value)
         opening = f"{lead}{json.dumps(name)}: "
         parts += [_literal(opening), text]
         size += len(opening) + longest

@@ -1,0 +1,124 @@
+"""Judges: ``openai:MODEL`` behind an OpenAI-compatible server, ``local:GGUF`` on this project's engine.
+
+A server holds a verdict to its schema where it supports that; a local model is held to it by a grammar.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from icl_local.identity import key_of
+from icl_local.judging.ledger import HTTP_ERROR, QUOTA, REJECTED, Attempt, Task, failed
+from icl_local.judging.parse import REFUSED, parse_verdict
+from icl_local.judging.template import verdict_schema
+from icl_local.openai_client import ApiClient, ApiReply, ApiRequest
+from icl_local.running import LocalChat
+
+MAX_TOKENS = 1024  # just-eval's limit for a verdict
+REASON_CHARS = 120  # bounds a verdict's tokens, and with them its KV cache
+_FILTERED = re.compile(r"content[_ ](?:filter|policy|management)", re.IGNORECASE)
+
+
+class Judge:
+    """A chat model that scores responses.
+
+    ``settings`` are those that change a verdict, besides model and prompt; ``columns`` are the model's in raw.judges.
+    """
+
+    def __init__(
+        self,
+        client: ApiClient | LocalChat,
+        settings: Mapping[str, object],
+        columns: Mapping[str, object],
+        *,
+        reason_chars: int | None = None,
+        **asked: Any,
+    ) -> None:
+        self.client = client
+        self.name = client.name
+        self.settings = {"temperature": 0.0, **client.decoding, **settings}
+        self.judge_id = key_of(kind="judge", **client.identity, settings=self.settings)
+        self._columns = columns
+        self._reason_chars = reason_chars
+        self._asked = asked
+
+    def row(self) -> dict[str, object]:
+        """Return the row of raw.judges."""
+        return {"judge_id": self.judge_id, "name": self.name, "settings": self.settings, **self._columns}
+
+    def request(self, task: Task) -> ApiRequest:
+        """Return the task as a chat of one message; its id is the judgment's key."""
+        return ApiRequest(
+            task.judgment_id,
+            messages=({"role": "user", "content": task.prompt},),
+            schema=verdict_schema(task.template.aspects, reason_chars=self._reason_chars),
+            group=task.template.sha256,
+            **self._asked,
+        )
+
+    def attempts(self, tasks: Sequence[Task]) -> Iterator[list[Attempt]]:
+        """Yield every attempt, retries included. Raises ApiError or EngineError if the run cannot continue."""
+        by_id = {task.judgment_id: task for task in tasks}
+        for replies in self.client.run(self.request(task) for task in tasks):
+            yield [attempt_of(by_id[reply.id], reply) for reply in replies]
+
+
+class ApiJudge(Judge):
+    """A model of ``client`` at temperature 0; each judgment records the settings that the server accepted.
+
+    ``max_tokens`` bounds a verdict with the reasoning before it; ``reasoning_effort`` is sent if given. Both are part
+    of the judge's identity.
+    """
+
+    client: ApiClient
+
+    def __init__(self, client: ApiClient, *, max_tokens: int = MAX_TOKENS, reasoning_effort: str | None = None) -> None:
+        extra = {} if reasoning_effort is None else {"reasoning_effort": reasoning_effort}
+        settings = {"max_tokens": max_tokens, **extra}
+        super().__init__(client, settings, client.identity, max_tokens=max_tokens, extra=extra)
+
+
+class LocalJudge(Judge):
+    """A GGUF file as judge; ``reason_chars`` bounds each reason, and is part of the judge's identity."""
+
+    client: LocalChat
+
+    def __init__(self, client: LocalChat, *, reason_chars: int = REASON_CHARS) -> None:
+        columns = {"backend": "local", "model": client.model.label, "gguf_sha256": client.model.sha256}
+        super().__init__(client, {"reason_chars": reason_chars}, columns, reason_chars=reason_chars)
+
+
+def attempt_of(task: Task, reply: ApiReply, **columns: object) -> Attempt:
+    """Return a model's reply as an attempt at the task; scores come from the model's own text only."""
+    if reply.outcome == "reply" and reply.refusal:
+        verdict = failed(task, REFUSED, reply.refusal)
+    elif reply.outcome == "reply":
+        cut_off = reply.finish_reason == "length"
+        verdict = parse_verdict(reply.text or "", task.template.aspects, cut_off=cut_off)
+    elif reply.outcome == "rejected":
+        filtered = _FILTERED.search(reply.error or "") is not None
+        verdict = failed(task, REFUSED if filtered else REJECTED, reply.error)
+    else:
+        verdict = failed(task, QUOTA if reply.outcome == "quota" else HTTP_ERROR, reply.error)
+    return Attempt(
+        task,
+        task.attempt + reply.attempt - 1,
+        verdict,
+        final=reply.final,
+        columns={
+            "raw_reply": reply.text,
+            "http_status": reply.http_status,
+            "finish_reason": reply.finish_reason,
+            "response_model": reply.model,
+            "system_fingerprint": reply.system_fingerprint,
+            "structured": reply.structured,
+            "parameters": dict(reply.parameters) or None,
+            "prompt_tokens": reply.prompt_tokens,
+            "completion_tokens": reply.completion_tokens,
+            "cost_usd": reply.cost_usd,
+            "seconds": reply.seconds,
+            **columns,
+        },
+    )

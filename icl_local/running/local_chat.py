@@ -1,0 +1,96 @@
+"""A chat model in a GGUF file, with the interface of ApiClient: judges and translators are written once for both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any
+
+from icl_local import prompting
+from icl_local.engine import Completion, EngineOptions, OpenWorker, Request, Worker
+from icl_local.openai_client import ApiClient, ApiReply, ApiRequest, ServerAddress
+from icl_local.running.grammar import grammar_of
+from icl_local.weights import OnBytes, ResolvedModel, registry
+
+
+class LocalChat:
+    """An instruct GGUF file: greedy, without a repetition penalty, which would penalise the words of the prompt.
+
+    ``open_worker`` starts the engine: a process on this machine, or a cluster's.
+    """
+
+    def __init__(
+        self, model: ResolvedModel, *, options: EngineOptions | None = None, open_worker: OpenWorker | None = None
+    ) -> None:
+        self.model = model
+        self.options = options or EngineOptions()
+        self.open_worker = open_worker or (lambda model, options: Worker(model.path, options))
+
+    @property
+    def name(self) -> str:
+        """Return the name that is stored and shown, without the folders of a path."""
+        return f"local:{self.model.registry_name or self.model.path.name}"
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """Return the part of a key that stands for the model."""
+        return {"backend": "local", "weights": self.model.sha256}
+
+    @property
+    def decoding(self) -> dict[str, object]:
+        """Return the settings that change a reply."""
+        stops = {"stop_on_loop": True} if self.options.stop_on_loop else {}
+        return {"repetition_penalty": 1.0, "kv_type": self.options.kv_type or "auto", **stops}
+
+    def run(self, requests: Iterable[ApiRequest]) -> Iterator[list[ApiReply]]:
+        """Yield one reply per request; those of a group, which begin alike, share a prefix. Raises EngineError."""
+        with self.open_worker(self.model, self.options) as worker:
+            for _, group in groupby(sorted(requests, key=lambda one: one.group), key=lambda one: one.group):
+                asked = {one.id: one for one in group}
+                for completion in worker.generate([self.request(one) for one in asked.values()]):
+                    yield [_reply(completion, asked[completion.id])]
+
+    def request(self, asked: ApiRequest) -> Request:
+        """Return a request as the engine takes it; a grammar holds the reply to the schema, if there is one."""
+        text = prompting.chat_text(self.model.info, asked.messages)
+        if asked.schema is None:
+            return Request(asked.id, text, asked.max_tokens, repetition_penalty=1.0)
+        grammar = grammar_of(asked.schema)
+        return Request(asked.id, text, grammar.max_tokens, repetition_penalty=1.0, grammar=grammar.text)
+
+
+def open_chat(
+    name: str,
+    *,
+    option: str,
+    others: str,
+    options: EngineOptions,
+    open_worker: OpenWorker | None = None,
+    on_download: OnBytes | None = None,
+    **server: Any,
+) -> ApiClient | LocalChat:
+    """Open openai:MODEL[@URL], or local:FILE with a GGUF file or a model's name; ``server``: ServerAddress.open's.
+
+    Raises ConfigError, which names ``option`` and its ``others``, ApiError without a key, ModelError.
+    """
+    kind, _, file = name.partition(":")
+    if kind == "local" and file:
+        model = registry.resolve(file, method_kind="chat", on_progress=on_download)
+        return LocalChat(model, options=options, open_worker=open_worker)
+    return ServerAddress.parse(name, option=option, others=others).open(**server)
+
+
+def _reply(completion: Completion, asked: ApiRequest) -> ApiReply:
+    too_long = completion.finish_reason == "prompt_too_long"
+    error = f"the prompt has {completion.prompt_tokens} tokens, too many for this model's context"
+    return ApiReply(
+        completion.id,
+        1,
+        "rejected" if too_long else "reply",
+        text=completion.raw_text,
+        finish_reason=completion.finish_reason,
+        error=error if too_long else None,
+        structured=None if asked.schema is None else "grammar",
+        prompt_tokens=completion.prompt_tokens,
+        completion_tokens=completion.new_tokens,
+    )
