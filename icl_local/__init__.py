@@ -67,9 +67,9 @@ def run(
     """Generate every missing response of ``model`` x ``method`` x ``lang`` and store it in ``db``.
 
     ``model``: GGUF files, registry names or hf:owner/repo/file references. ``backend``: openai:MODEL@URL, a server
-    instead of a file. ``queries``: a FILE, LANG=FILE or "samples", or a mapping language -> file. ``sample`` draws
-    queries over split and task with ``seed``; ``limit`` takes the first. ``shard``: "i/n", part i of n. ``parallel``,
-    ``gpu_layers`` and ``threads`` of None are chosen from the file and this machine. ``verify``
+    instead of a file. ``queries``: FILE, LANG=FILE, "samples" or "just-eval", or a mapping language -> file. ``sample``
+    draws queries over split and task with ``seed``; ``limit`` takes the first. ``shard``: "i/n", part i of n.
+    ``parallel``, ``gpu_layers`` and ``threads`` of None are chosen from the file and this machine. ``verify``
     responses of each cell, the longest among them, are decoded again one at a time and compared. ``command`` is
     recorded with the run.
 

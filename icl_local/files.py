@@ -70,6 +70,18 @@ def write_result(path: Path, content: str | bytes, *, mode: int = 0o666) -> None
         raise ConfigError(f"cannot write {path}: {error.strerror}; choose another file with -o") from error
 
 
+def write_new(path: Path, content: str) -> None:
+    """Write a file that a user named; one with other contents stays. Raises DiskFull, ConfigError."""
+    try:
+        existing = path.read_bytes() if path.exists() else None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    if existing is None:
+        write_result(path, content)
+    elif existing != content.encode():
+        raise ConfigError(f"{path} exists and is another file; move it away, or name another with --out")
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names of new files in ``folder`` survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from icl_local.prompting import just_eval
 from icl_local.weights import hub
 
 REPO, FILE = "someone/some-GGUF", "some.Q8_0.gguf"
@@ -85,7 +86,7 @@ def handler(state: FakeHub, server: str) -> type[BaseHTTPRequestHandler]:
         def tell_commit(self, repo: str, revision: str) -> None:
             if repo == "answers/404":
                 self.reply(404)
-            elif repo not in (REPO, hub.JUST_EVAL_REPO):
+            elif repo not in (REPO, *(repository for repository, _ in just_eval.FILES.values())):
                 self.reply(401, b'{"error":"Invalid username or password."}', X_Error_Code="RepoNotFound")
             elif revision not in state.commits:
                 self.reply(404, X_Error_Code="RevisionNotFound")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from icl_local.cli import console
-from icl_local.cli.options import db_option, format_option
+from icl_local.cli.options import CommaList, db_option, format_option
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _EXISTING = click.Path(dir_okay=False, exists=True, path_type=Path)
@@ -35,21 +35,26 @@ def list_sets(output_format: str) -> None:
 
 @command.command("pull")
 @click.argument("name", type=click.Choice(["just-eval"]))
-@click.option("--out", type=_FILE, default=Path("just-eval.en.jsonl"), show_default=True, help="File to write.")
-def pull(name: str, out: Path) -> None:
-    """Fetch Just-Eval-Instruct, 1,000 English queries, from the hub.
+@click.option("--lang", "languages", type=CommaList(), default="en", show_default=True, help="en, es, fr, eu.")
+@click.option("--out", type=_FILE, help="File to write, for one language.  [default: just-eval.LANG.jsonl]")
+def pull(name: str, languages: list[str], out: Path | None) -> None:
+    """Fetch Just-Eval-Instruct, 1,000 queries, and its published translations from the hub.
 
-    Example: icl data pull just-eval --out queries.en.jsonl
+    Example: icl data pull just-eval --lang en,es,fr,eu
     """
-    from icl_local.prompting import load_file
-    from icl_local.weights import hub
+    from icl_local.files import write_new
+    from icl_local.prompting import just_eval
 
-    with console.bytes_progress() as on_progress:
-        file = hub.fetch_just_eval(on_progress=on_progress)
-    file.copy_to(out)
-    found = load_file(out, language="en")
-    click.echo(console.escape(out))
-    console.say(f"{len(found.queries)} queries from {file.source}; next: icl run --lang en --queries {out} --model ...")
+    if out is not None and len(languages) > 1:
+        raise click.UsageError("--out names the file of one language; give one --lang, or leave --out out")
+    for language in languages:
+        with console.bytes_progress() as on_progress:
+            found = just_eval.fetch(language, on_progress=on_progress)
+        file = out or Path(f"{name}.{language}.jsonl")
+        write_new(file, found.json_lines())
+        click.echo(console.escape(file))
+        console.say(f"{len(found.items):,} queries from {found.source}")
+    console.say(f"next: icl run --lang {','.join(languages)} --queries {name} --model ...")
 
 
 @command.command("build")

@@ -27,7 +27,9 @@ from icl_local.cli.options import (
 @click.option("--dpo", is_flag=True, help="Take the DPO-trained variant of a registry model.")
 @click.option("--method", type=CommaList(), help="Prompting methods: zero-shot, urial, instruct.")
 @click.option("--lang", type=CommaList(), help="Languages of the queries.")
-@click.option("--queries", multiple=True, help="FILE, LANG=FILE or `samples`; repeat it for each language.")
+@click.option(
+    "--queries", multiple=True, help="FILE, LANG=FILE, `samples` or `just-eval`; repeat it for each language."
+)
 @click.option("--dataset", help="Name of the query set, instead of the file's own.")
 @click.option("--sample", type=int, help="Number of queries, drawn over split and task.")
 @click.option("--limit", type=int, help="Number of queries, taken from the start.")

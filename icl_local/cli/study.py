@@ -61,6 +61,8 @@ def command(
     if bad := [source for source in sources if "=" not in source]:
         raise click.UsageError(f"--queries takes LANG=FILE here, not {bad[0]}")
     queries = dict(source.split("=", 1) for source in sources)
+    if len(queries) < len(sources):
+        raise click.UsageError("--queries names a language twice; give one file for each")
     requested = study.load_study(name, queries=queries, sample=sample, limit=limit)
     options["shard"] = Shard.parse(options["shard"]) if options["shard"] else None
     if only_plan:

@@ -16,11 +16,10 @@ from pathlib import Path
 from icl_local import resources
 from icl_local.exceptions import ConfigError, InputError, UnknownName
 from icl_local.identity import key_of, sha256_file, sha256_text
-from icl_local.prompting import json_items
+from icl_local.prompting import json_items, just_eval
 from icl_local.prompting.json_items import Item
-from icl_local.weights import hub
 
-JUST_EVAL = "just-eval"
+JUST_EVAL = just_eval.NAME
 SAMPLES = "samples"
 LISTED = ("dataset", "language", "queries", "safety", "where")  # columns of list_sets
 
@@ -120,6 +119,11 @@ def samples(language: str, *, overlay: Path | None = None) -> QuerySet:
     text = resources.read_text("prompts", name, overlay=overlay)
     items = json_items.parse(text, name)
     return _query_set(items, name, source=name, sha256=sha256_text(text), language=language, dataset=SAMPLES)
+
+
+def published(language: str) -> QuerySet:
+    """Return Just-Eval as published in ``language``, from this disk. Raises ConfigError, HubError, InputError."""
+    return _of_published(just_eval.require(language))
 
 
 def sample(queries: Sequence[Query], n: int, seed: int = 0) -> list[Query]:
@@ -265,13 +269,20 @@ def list_sets() -> list[tuple[object, ...]]:
     """Return a row (see LISTED) for each query set on this machine, and for those to be had elsewhere."""
     shipped = [name.removesuffix(".jsonl") for name in resources.names("prompts", "samples", suffix=".jsonl")]
     rows = [_listed(samples(language), "ships with icl-local: icl run --queries samples") for language in shipped]
-    fetched = hub.cached_just_eval()
-    if fetched is not None:
-        rows.append(_listed(load_file(fetched, language="en"), str(fetched)))
-    else:
-        rows.append((JUST_EVAL, "en", None, None, "not here; icl data pull just-eval"))
-    rows.append((JUST_EVAL, "other", None, None, "published nowhere; see icl translate --help"))
+    for language in just_eval.FILES:
+        found = just_eval.cached(language)
+        if found is None:
+            rows.append((JUST_EVAL, language, None, None, f"not here; icl data pull just-eval --lang {language}"))
+        else:
+            rows.append(_listed(_of_published(found), found.source))
+    rows.append((JUST_EVAL, "other", None, None, "not published; see icl translate --help"))
     return rows
+
+
+def _of_published(found: just_eval.Published) -> QuerySet:
+    return _query_set(
+        found.items, found.source, source=found.source, sha256=found.sha256, language=found.language, dataset=JUST_EVAL
+    )
 
 
 def _listed(query_set: QuerySet, place: str) -> tuple[object, ...]:

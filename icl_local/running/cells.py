@@ -128,17 +128,29 @@ def load_queries(
     shard: Shard | None = None,
     overlay: Path | None = None,
 ) -> list[QuerySet]:
-    """Return one query set a language from ``sources``: FILE, LANGUAGE=FILE, or ``samples``.
+    """Return one query set a language from ``sources``: FILE, LANGUAGE=FILE, ``samples`` or ``just-eval``.
 
     A plain FILE serves the languages that its items name; items without a language are English, so that no English
-    query gets a Spanish prompt. Raises ConfigError for a language without queries.
+    query gets a Spanish prompt. Raises ConfigError for a language without queries, and for a source of no language.
     """
     by_language: dict[str, str] = {}
     plain = [source for source in sources if "=" not in source or Path(source).exists()]
     for source in sources:
         if source not in plain:
             language, _, file = source.partition("=")
+            if language not in languages:
+                raise ConfigError(
+                    f"--queries {source} is for a language that is not asked for; add {language} to --lang"
+                )
+            if language in by_language:
+                raise ConfigError(
+                    f"--queries {source}: {language!r} has {by_language[language]} already; give one file"
+                )
             by_language[language] = file
+    if len(plain) > 1:
+        raise ConfigError(f"--queries {plain[1]}: {plain[0]} is given already; write LANG=FILE for one file a language")
+    if plain and not set(languages) - by_language.keys():
+        raise ConfigError(f"--queries {plain[0]} is not used: every language has a file of its own; leave it out")
     sets = []
     for language in languages:
         source = by_language.get(language, plain[0] if plain else "")
@@ -148,6 +160,8 @@ def load_queries(
             )
         if source == queries.SAMPLES:
             found = queries.samples(language, overlay=overlay)
+        elif source == queries.JUST_EVAL:
+            found = queries.published(language)
         else:
             tagged_only = language not in by_language and language != "en"
             found = _in_language(Path(source), language, tagged_only=tagged_only, dataset=dataset)

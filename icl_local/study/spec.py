@@ -9,9 +9,8 @@ from typing import Any, get_type_hints
 
 from icl_local import prompting, resources, toml_file
 from icl_local.exceptions import ConfigError, UnknownName
-from icl_local.prompting import JUST_EVAL, SAMPLES, QuerySet
+from icl_local.prompting import JUST_EVAL, SAMPLES, QuerySet, just_eval
 from icl_local.running import Decoding, Shard, load_queries
-from icl_local.weights import hub
 
 
 @dataclass(frozen=True)
@@ -70,22 +69,19 @@ class Study:
     folder: Path = Path()
 
     def query_set(self, language: str, *, shard: Shard | None = None, fetch: bool = False) -> QuerySet:
-        """Return the queries of a language; ``fetch`` downloads Just-Eval if needed. Raises ConfigError, InputError."""
+        """Return the queries of a language; ``fetch`` downloads Just-Eval if needed. Raises IclError."""
         source = self.queries.get(language)
         if source is None:
             raise ConfigError(f"no queries in {language!r}: give them with --queries {language}=FILE")
-        if source == JUST_EVAL:
-            path = hub.fetch_just_eval().path if fetch else hub.cached_just_eval()
-            if path is None:
-                raise ConfigError(f"no queries in {language!r}: icl data pull just-eval")
-            source = str(path)
-        elif source != SAMPLES:
+        if source == JUST_EVAL and fetch:
+            just_eval.fetch(language)
+        elif source not in (SAMPLES, JUST_EVAL):
             source = str(self.folder / Path(source).expanduser())
             if not Path(source).is_file():
                 raise ConfigError(f"there is no query file {source}; give one with --queries {language}=FILE")
         (found,) = load_queries(
             [language],
-            [source if source == SAMPLES else f"{language}={source}"],
+            [f"{language}={source}"],
             dataset=self.dataset,
             sample=self.sample,
             limit=self.limit,
@@ -137,6 +133,10 @@ def load_study(name: str, *, queries: Mapping[str, str] | None = None, **changes
     fields = _read(data, file)
     given = {language: str(Path(path).resolve()) if path not in (SAMPLES, JUST_EVAL) else path
              for language, path in (queries or {}).items()}  # fmt: skip
+    if unused := given.keys() - {cell.language for cell in fields["cells"]}:
+        raise ConfigError(
+            f"--queries {min(unused)}=...: the study {name} has no cells in {min(unused)!r}; leave it out"
+        )
     fields |= {key: value for key, value in changes.items() if value is not None}
     return Study(name=name, folder=folder, **{**fields, "queries": {**fields.get("queries", {}), **given}})
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from icl_local import detect, resources, store
 from icl_local.exceptions import ConfigError
 from icl_local.identity import key_of
-from icl_local.prompting import Query, json_items, queries
+from icl_local.prompting import Query, json_items, just_eval, queries
 from icl_local.translate import checks
-from icl_local.weights import hub
 
 if TYPE_CHECKING:
     from icl_local.translate.llm import ChatEngine
@@ -93,18 +92,18 @@ def load_sources(
 ) -> list[Source]:
     """Return the queries of ``name`` in ``language``: a file, ``samples``, or ``just-eval`` if it was downloaded.
 
-    Raises InputError, UnknownName, and ConfigError if just-eval is not on this disk.
+    Raises InputError, UnknownName, and ConfigError if just-eval is not on this disk or not published in it.
     """
     if name == queries.SAMPLES:
         found = queries.samples(language, overlay=overlay)
         file = f"samples/{language}.jsonl"
         items = json_items.parse(resources.read_text("prompts", file, overlay=overlay), file)
+    elif name == queries.JUST_EVAL:
+        found = queries.published(language)
+        items = list(just_eval.require(language).items)
     else:
-        path = hub.cached_just_eval() if name == queries.JUST_EVAL else Path(name)
-        if path is None:
-            raise ConfigError("just-eval is not on this disk; run: icl data pull just-eval, or give --queries FILE")
-        found = queries.load_file(path, language=language, dataset=dataset)
-        items = json_items.read_file(path)
+        found = queries.load_file(Path(name), language=language, dataset=dataset)
+        items = json_items.read_file(Path(name))
     fields = {
         item.id(): {name: value for name, value in item.data.items() if name not in _OWN_FIELDS}
         for item in items

@@ -27,15 +27,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 from icl_local.exceptions import DiskFull, HubError, IclError
-from icl_local.files import draft_file
-from icl_local.identity import sha256_file
 from icl_local.weights.checksum import OnBytes, remember, sha256_of
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
-
-JUST_EVAL_REPO = "re-align/just-eval-instruct"
-JUST_EVAL_FILE = "test_all_with_tags.jsonl"
 
 _REFERENCE = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[^@]+)(?:@(?P<revision>.+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -59,18 +54,6 @@ class HubFile:
     def source(self) -> str:
         """The recorded source: hf:owner/repo/file@commit."""
         return f"hf:{self.repo}/{self.filename}@{self.commit}"
-
-    def copy_to(self, target: Path) -> None:
-        """Copy the file out of the cache; an existing file with other contents stays. Raises HubError."""
-        try:
-            if target.exists():
-                if sha256_file(target) != sha256_file(self.path):
-                    raise HubError(f"{target} exists and is another file; move it away, or name another with --out")
-                return
-            with draft_file(target, unique=False) as draft:
-                shutil.copyfile(self.path, draft)
-        except OSError as error:
-            raise HubError(f"{target}: cannot be written ({error.strerror})") from error
 
 
 @dataclass(frozen=True)
@@ -154,19 +137,19 @@ def fetch_folder(
     return HubFolder(folder, repo, commit)
 
 
-def fetch_just_eval(*, on_progress: OnBytes | None = None) -> HubFile:
-    """Return the 1,000 queries of Just-Eval-Instruct, JSON lines. Raises HubError or DiskFull."""
-    return fetch_dataset_file(JUST_EVAL_REPO, JUST_EVAL_FILE, on_progress=on_progress)
-
-
 def cached(reference: str) -> Path | None:
     """Return the path of the model file ``reference`` in the cache, None if it is not there; asks no server."""
     return _in_cache(_parse(reference))
 
 
-def cached_just_eval() -> Path | None:
-    """Return the path of Just-Eval-Instruct in the cache, None if it is not there; asks no server."""
-    return _in_cache(_Target(JUST_EVAL_REPO, JUST_EVAL_FILE, None, "dataset"))
+def cached_dataset_file(repo: str, filename: str, *, revision: str | None = None) -> HubFile | None:
+    """Return one file of a dataset repository if it is in the cache; asks no server. Raises HubError if damaged."""
+    target = _Target(repo, filename, revision, "dataset")
+    path = _in_cache(target)
+    if path is None:
+        return None
+    commit = path.parents[filename.count("/")].name
+    return HubFile(path, repo, filename, commit, _verified_cached(path, target, None))
 
 
 def _parse(reference: str) -> _Target:
@@ -209,9 +192,10 @@ def _commit(target: _Target) -> str:
 def _verified_cached(path: Path, target: _Target, on_progress: OnBytes | None) -> str | None:
     """Return the SHA-256 of a cached file, after comparing it with the checksum that names its blob."""
     blob = path.resolve()
-    if blob.parent.name != "blobs" or len(blob.name) != 64:
+    if blob.parent.name != "blobs" or len(blob.name) not in (40, 64):
         return None
-    digest = sha256_of(blob, on_progress=on_progress)
+    large = len(blob.name) == 64
+    digest = sha256_of(blob, on_progress=on_progress) if large else _checksum(blob, blob.name, blob.stat().st_size)
     if digest != blob.name:
         aside = blob.with_name(blob.name + ".damaged")
         os.replace(blob, aside)
@@ -219,7 +203,7 @@ def _verified_cached(path: Path, target: _Target, on_progress: OnBytes | None) -
         raise HubError(
             f"{target}: the cached copy is damaged; it was set aside as {aside}; run again to fetch it again"
         )
-    return digest
+    return digest if large else None
 
 
 def _download(target: _Target, on_progress: OnBytes | None) -> HubFile:

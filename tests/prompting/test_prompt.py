@@ -47,7 +47,12 @@ class TestCompletionPrompts:
 
     @pytest.mark.parametrize(
         ("language", "stops"),
-        [("en", ("# Query", "#Query")), ("es", ("# Consulta", "#Consulta")), ("fr", ("# Question", "#Question"))],
+        [
+            ("en", ("# Query", "#Query")),
+            ("es", ("# Consulta", "#Consulta")),
+            ("eu", ("# Galdera", "#Galdera")),
+            ("fr", ("# Question", "#Question")),
+        ],
     )
     def test_stops_are_the_next_query_heading(self, language: str, stops: tuple[str, ...]) -> None:
         for method in ("zero-shot", "urial"):
@@ -55,7 +60,7 @@ class TestCompletionPrompts:
             assert prompt.stops == stops
             assert prompt.text.count(f"\n{stops[0]}") == (4 if method == "urial" else 0)
 
-    @pytest.mark.parametrize("language", ["en", "es", "fr"])
+    @pytest.mark.parametrize("language", ["en", "es", "eu", "fr"])
     def test_urial_is_the_prefix_a_blank_line_and_the_query_block(self, language: str) -> None:
         prefix = Path(prompting.__file__).parents[2] / "prompts" / f"urial.{language}.txt"
         text = build("Why?", method="urial", language=language).text
@@ -92,6 +97,7 @@ class TestNames:
         assert {code: (spec.name, spec.own_name) for code, spec in found.items()} == {
             "en": ("English", "English"),
             "es": ("Spanish", "español"),
+            "eu": ("Basque", "euskara"),
             "fr": ("French", "français"),
         }
         assert {name: method.kind for name, method in prompting.methods().items()} == {
@@ -102,7 +108,7 @@ class TestNames:
 
     @pytest.mark.parametrize("method", ["zero-shot", "instruct"])
     def test_an_unknown_language_names_the_known(self, method: str, chat_model: GgufInfo) -> None:
-        with pytest.raises(UnknownName, match="no language 'xx'; there are en, es, fr"):
+        with pytest.raises(UnknownName, match="no language 'xx'; there are en, es, eu, fr"):
             build(method=method, language="xx", info=chat_model)
 
     def test_an_unknown_method_names_the_known(self) -> None:
@@ -152,7 +158,7 @@ class TestFilesOfOnesOwn:
         )
         assert prompt.stops == ("# Pergunta", "#Pergunta")
         assert prompt.answer("Olá!\n```\n\n# Pergunta:\n```x").text == "Olá!"
-        assert list(prompting.languages(portuguese)) == ["en", "es", "fr", "pt"]
+        assert list(prompting.languages(portuguese)) == ["en", "es", "eu", "fr", "pt"]
         assert prompting.languages(portuguese)["pt"].own_name == "português"
 
     def test_a_method_needs_files_only(self, portuguese: Path) -> None:

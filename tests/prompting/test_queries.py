@@ -161,14 +161,14 @@ class TestSamples:
     def test_twelve_in_each_language_with_the_same_ids_and_labels(self) -> None:
         sets = {code: queries.samples(code) for code in prompting.languages()}
         labels = {code: [(q.query_id, q.split, q.task, q.topic) for q in found.queries] for code, found in sets.items()}
-        assert labels["en"] == labels["es"] == labels["fr"]
+        assert labels["en"] == labels["es"] == labels["eu"] == labels["fr"]
         assert {found.dataset for found in sets.values()} == {"samples"}
         assert Counter(q.split for q in sets["en"].queries) == {"multi": 8, "safety": 4}
         assert [q.task for q in sets["fr"].queries].count(("coding",)) == 1
-        assert len({q.instruction for found in sets.values() for q in found.queries}) == 36
+        assert len({q.instruction for found in sets.values() for q in found.queries}) == 48
 
     def test_an_unknown_language_names_the_known(self) -> None:
-        with pytest.raises(UnknownName, match="no sample queries in 'pt', only in en, es, fr"):
+        with pytest.raises(UnknownName, match="no sample queries in 'pt', only in en, es, eu, fr"):
             queries.samples("pt")
 
     def test_a_folder_adds_a_language(self, tmp_path: Path) -> None:

@@ -24,6 +24,21 @@ def test_queries_without_a_language_are_english_only(tmp_path: Path, query_file:
     ]
 
 
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        (["a.jsonl", "b.jsonl"], "--queries b.jsonl: a.jsonl is given already"),
+        (["samples", "b.jsonl"], "--queries b.jsonl: samples is given already"),
+        (["en=a.jsonl", "es=b.jsonl"], "--queries es=b.jsonl is for a language that is not asked for"),
+        (["en=a.jsonl", "en=b.jsonl"], "--queries en=b.jsonl: 'en' has a.jsonl already"),
+        (["en=a.jsonl", "b.jsonl"], "--queries b.jsonl is not used"),
+    ],
+)
+def test_no_source_of_queries_is_ignored(sources: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_queries(["en"], sources)
+
+
 def test_unknown_names_are_errors(tiny_gguf: Path, query_file: Path, tmp_path: Path) -> None:
     sets = load_queries(["en"], [str(query_file)])
     with pytest.raises(UnknownName, match="no method"):

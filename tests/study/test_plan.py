@@ -30,7 +30,7 @@ def test_the_papers_plan_needs_no_file_and_lists_what_is_missing(
     assert "29000" in printed.out
     assert "icl convert meta-llama/Llama-3.1-8B" in printed.err
     assert "made by the study's own DPO step" in printed.err
-    assert "--queries es=FILE" in printed.err
+    assert "icl data pull just-eval --lang es" in printed.err
     assert "$" in printed.err
     assert not list(tmp_path.glob("*.duckdb*"))
 

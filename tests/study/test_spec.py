@@ -47,6 +47,11 @@ def test_a_wrong_file_names_the_file_and_the_key(tmp_path: Path, text: str, mess
     assert "\n" not in str(error.value)
 
 
+def test_queries_for_a_language_without_cells_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"--queries pt=...: the study demo has no cells in 'pt'"):
+        load_study("demo", queries={"pt": "samples"})
+
+
 def test_an_unknown_study_lists_those_there_are() -> None:
     with pytest.raises(UnknownName, match="demo, paper"):
         load_study("papre")

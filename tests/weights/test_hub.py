@@ -194,14 +194,17 @@ def test_a_disk_without_room_is_noticed_before_the_transfer(fake: FakeHub, monke
     assert fake.ranges() == []
 
 
-def test_just_eval_is_fetched_as_a_dataset_and_checked_by_gits_checksum(fake: FakeHub, tmp_path: Path) -> None:
-    fake.files[FIRST, hub.JUST_EVAL_FILE] = b'{"id": 0}\n'
-    file = hub.fetch_just_eval()
+def test_a_small_dataset_file_is_checked_by_gits_checksum_also_in_the_cache(fake: FakeHub) -> None:
+    fake.files[FIRST, "data/q.jsonl"] = b'{"id": 0}\n'
+    file = hub.fetch_dataset_file(REPO, "data/q.jsonl")
     assert file.path.read_bytes() == b'{"id": 0}\n'
-    assert file.source == f"hf:{hub.JUST_EVAL_REPO}/{hub.JUST_EVAL_FILE}@{FIRST}"
+    assert file.source == f"hf:{REPO}/data/q.jsonl@{FIRST}"
     assert file.sha256 is None
-    assert hub.cached_just_eval() == file.path
+    assert hub.cached_dataset_file(REPO, "data/q.jsonl") == file
     assert all("/datasets/" in path for _, path, _ in fake.requests)
+    file.path.write_bytes(b'{"id": 1}\n')
+    with pytest.raises(HubError, match="the cached copy is damaged"):
+        hub.cached_dataset_file(REPO, "data/q.jsonl")
 
 
 def test_a_changed_small_file_is_refused(fake: FakeHub, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from icl_local import cli
-from icl_local.cli import data, models
+from icl_local.cli import models
 from icl_local.exceptions import ConfigError, HubError, IclError, MissingExtra, ModelError, UnknownName
 from icl_local.weights import registry
 from tests.fake_hub import FILE, FIRST, NAME, REPO, FakeHub, serving
@@ -262,20 +262,3 @@ def test_a_gated_file_ends_in_one_line_without_the_token(fake: FakeHub, capsys: 
     assert said.startswith(f"error: {NAME}: 127.0.0.1 refuses access (HTTP 403)")
     assert said.count("\n") == 1
     assert "hf_very" not in said
-
-
-def test_just_eval_is_pulled_once_and_a_different_file_stays(fake: FakeHub, tmp_path: Path) -> None:
-    from icl_local.weights import hub
-
-    line = b'{"id": 0, "instruction": "Why?", "source_id": "lima-1", "dataset": "lima", "category": "regular"}\n'
-    fake.files[FIRST, hub.JUST_EVAL_FILE] = line
-    assert "not here; icl data pull just-eval" in ran("data", "list", "--format", "csv")
-    out = tmp_path / "queries.jsonl"
-    for _ in range(2):
-        assert ran("data", "pull", "just-eval", "--out", str(out)).strip() == str(out)
-    assert out.read_bytes() == line
-    assert ",en,1,0," in ran("data", "list", "--format", "csv")
-    out.write_bytes(b"mine\n")
-    with pytest.raises(HubError, match="exists and is another file"):
-        CliRunner().invoke(data.command, ["pull", "just-eval", "--out", str(out)], catch_exceptions=False)
-    assert out.read_bytes() == b"mine\n"

@@ -1,0 +1,186 @@
+"""Just-Eval-Instruct: 1,000 English queries, and its published translations, from the Hugging Face hub.
+
+The first fetch of a language records the commit and the SHA-256 of its file; later ones take that commit and refuse
+other bytes. A translation gets the tags (split, task, topic) of the English item with the same id. Where ids do not
+match, lines pair up by their order if languages and lengths agree.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from icl_local.detect import identify_language
+from icl_local.exceptions import ConfigError, HubError, InputError
+from icl_local.files import write_file
+from icl_local.identity import sha256_file
+from icl_local.prompting import json_items
+from icl_local.prompting.json_items import Item
+from icl_local.weights import OnBytes, cache_folder, hub
+
+NAME = "just-eval"
+ENGLISH = "en"
+# language -> dataset repository and file
+FILES = {
+    ENGLISH: ("re-align/just-eval-instruct", "test_all_with_tags.jsonl"),
+    "es": ("Vicomtech/just-eval-instruct-es", "data/instructions.jsonl"),
+    "fr": ("Vicomtech/just-eval-instruct-fr", "data/instructions.jsonl"),
+    "eu": ("Vicomtech/just-eval-instruct-eu", "data/instructions.jsonl"),
+}
+_SAME_LANGUAGE = 0.8  # least share of the texts that are identified as in their language; short ones are misread
+_SAME_LENGTHS = 0.6  # least correlation of the logarithms of the lengths, in every block of lines
+_BLOCK = 100
+
+
+@dataclass(frozen=True)
+class Published:
+    """Just-Eval in one language; ``source`` is hf:repository/file@commit, ``sha256`` that of the published ``path``."""
+
+    language: str
+    path: Path
+    source: str
+    sha256: str
+    items: tuple[Item, ...]
+
+    def json_lines(self) -> str:
+        """Return the items as a query file; the English one is the published file."""
+        if self.language == ENGLISH:
+            return self.path.read_text(encoding="utf-8")
+        return "".join(json.dumps(item.data, ensure_ascii=False) + "\n" for item in self.items)
+
+
+def fetch(language: str, *, on_progress: OnBytes | None = None) -> Published:
+    """Return the published set, downloaded if it is not here. Raises ConfigError, HubError, InputError, DiskFull."""
+    file = _fetch(language, on_progress)
+    return _published(language, file, file if language == ENGLISH else _fetch(ENGLISH, on_progress))
+
+
+def cached(language: str) -> Published | None:
+    """Return the published set if it is on this disk; asks no server. Raises HubError, InputError."""
+    if language not in FILES:
+        return None
+    file, english = _cached(language), _cached(ENGLISH)
+    return None if file is None or english is None else _published(language, file, english)
+
+
+def require(language: str) -> Published:
+    """Return the published set from this disk. Raises ConfigError with the command that fetches it."""
+    if found := cached(language):
+        return found
+    if language not in FILES:
+        raise ConfigError(
+            f"just-eval is not published in {language!r}, only in {', '.join(FILES)}; give --queries {language}=FILE, "
+            "or make a set with icl translate"
+        )
+    raise ConfigError(f"just-eval in {language!r} is not on this disk; run: icl data pull just-eval --lang {language}")
+
+
+def _fetch(language: str, on_progress: OnBytes | None) -> hub.HubFile:
+    if language not in FILES:
+        raise ConfigError(f"just-eval is not published in {language!r}, only in {', '.join(FILES)}; see icl translate")
+    pins = _pins()
+    file = hub.fetch_dataset_file(*FILES[language], revision=_commit(pins, language), on_progress=on_progress)
+    if language in pins:
+        return _checked(file, pins[language])
+    path = _pins_file()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, json.dumps(pins | {language: _pin(file)}, indent=1) + "\n")
+    except OSError as error:
+        raise HubError(f"{path}: cannot be written ({error.strerror}); set XDG_CACHE_HOME") from error
+    return file
+
+
+def _cached(language: str) -> hub.HubFile | None:
+    pins = _pins()
+    file = hub.cached_dataset_file(*FILES[language], revision=_commit(pins, language))
+    return file if file is None or language not in pins else _checked(file, pins[language])
+
+
+def _checked(file: hub.HubFile, pin: dict[str, str]) -> hub.HubFile:
+    if _pin(file) != pin:
+        raise HubError(
+            f"{file.source}: is not the file of the first download; to use it from now on, delete {_pins_file()}"
+        )
+    return file
+
+
+def _pins_file() -> Path:
+    return cache_folder() / "just-eval.json"
+
+
+def _pins() -> dict[str, dict[str, str]]:
+    """Return {language: {commit, sha256}} of the first downloads. Raises HubError for a damaged file."""
+    path = _pins_file()
+    try:
+        pins = json.loads(path.read_text(encoding="utf-8"))
+        return {name: {"commit": str(pin["commit"]), "sha256": str(pin["sha256"])} for name, pin in pins.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise HubError(f"{path}: cannot be read; delete it and run again") from error
+
+
+def _pin(file: hub.HubFile) -> dict[str, str]:
+    return {"commit": file.commit, "sha256": sha256_file(file.path)}
+
+
+def _commit(pins: dict[str, dict[str, str]], language: str) -> str | None:
+    return pins[language]["commit"] if language in pins else None
+
+
+def _published(language: str, file: hub.HubFile, english: hub.HubFile) -> Published:
+    items = json_items.read_file(file.path)
+    if language != ENGLISH:
+        items = align(items, json_items.read_file(english.path), language=language, source=file.source)
+    return Published(language, file.path, file.source, sha256_file(file.path), tuple(items))
+
+
+def align(items: Sequence[Item], english: Sequence[Item], *, language: str, source: str) -> list[Item]:
+    """Return the English items, in their order, with the instructions of ``items``; ``source`` says where from.
+
+    Raises InputError: no instruction, other ids or another number of lines, or lines that do not pair up.
+    """
+    texts = [item.text("instruction") for item in items]
+    wanted = [item.id() for item in english]
+    ids = [str(item.data.get("id")) for item in items]
+    if sorted(ids) == sorted(wanted):
+        by_id = dict(zip(ids, texts, strict=True))
+        texts = [by_id[query_id] for query_id in wanted]
+    elif fault := _order_fault(texts, [item.text("instruction") for item in english], language):
+        raise InputError(f"{source}: its ids are not Just-Eval's, and {fault}; give your own file with --queries")
+    origin = {"language": language, "translation": {"from": ENGLISH, "source": source}}
+    return [
+        Item(item.file, item.line, {**item.data, "instruction": text, **origin})
+        for item, text in zip(english, texts, strict=True)
+    ]
+
+
+def _order_fault(texts: Sequence[str], english: Sequence[str], language: str) -> str | None:
+    """Return why the lines do not pair up by their order, None if they do."""
+    if len(texts) != len(english):
+        return f"it has {len(texts):,} lines for {len(english):,} queries"
+    if identify_language("The language of this text is found by an extra.") is None:
+        return "its languages cannot be compared without the extra langid (pip install 'icl-local[langid]')"
+    identified = sum(identify_language(text) == language for text in texts)
+    if identified < _SAME_LANGUAGE * len(texts):
+        return f"only {identified:,} of its {len(texts):,} texts are identified as {language}"
+    for start in range(0, len(texts), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        if _alike(texts[block], english[block]) < _SAME_LENGTHS:
+            return f"its lines are not in the order of the queries: lengths differ from line {start + 1:,} on"
+    return None
+
+
+def _alike(texts: Sequence[str], english: Sequence[str]) -> float:
+    """Return the correlation of the logarithms of the lengths."""
+    lengths: list[list[Any]] = [[math.log(1 + len(text)) for text in each] for each in (texts, english)]
+    try:
+        return statistics.correlation(*lengths)
+    except statistics.StatisticsError:  # fewer than two lines, or all of one length
+        return 0.0
