@@ -1,12 +1,14 @@
 """The benchmark: the same work by this engine and by what a user would pick instead, in one run.
 
 The work is URIAL prompts over N queries, M new tokens each, end of generation ignored. The contenders run one after
-the other in processes of their own (scripts/contenders). On a shared machine only ratios within one run are meaningful.
+the other in processes of their own (scripts/contenders). Only ratios within one run are meaningful; several runs show
+how far they spread.
 """
 
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 import time
@@ -59,35 +61,63 @@ class Result:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """All results for one model file. ``rows`` are for people, with the rate also as a multiple of the loop's."""
+    """The results of each run for one model file.
+
+    ``rows`` are for people: medians of the runs, and ranges of the rate and of its ratio to the loop's in the same run.
+    """
 
     model: Path
-    results: tuple[Result, ...]
+    runs: tuple[tuple[Result, ...], ...]
 
     columns = (
-        "contender", "at once", "tokens/s", "x loop", "seconds", "load s", "warm-up s", "decode tokens/s",
-        "outside decode %", "MB", "error",
+        "contender", "at once", "tokens/s", "range", "x loop", "range x loop", "seconds", "load s", "warm-up s",
+        "decode tokens/s", "outside decode %", "MB", "error",
     )  # fmt: skip
 
     def rows(self) -> list[tuple[object, ...]]:
-        """Return one row a contender, with the fields of ``columns``."""
-        loop = next((r.tokens_per_second for r in self.results if r.contender == LOOP), 0.0)
-        return [
-            (
-                r.contender,
-                r.parallel,
-                r.tokens_per_second or None,
-                r.tokens_per_second / loop if loop and r.tokens_per_second else None,
-                r.seconds or None,
-                r.load_seconds or None,
-                r.warmup_seconds or None,
-                r.decode_rate,
-                None if r.outside_share is None else 100 * r.outside_share,
-                None if r.peak_rss_bytes is None else r.peak_rss_bytes // 10**6,
-                r.error,
-            )
-            for r in self.results
-        ]
+        """Return one row a contender and batch size, with the fields of ``columns``."""
+        found: dict[tuple[str, int], list[Result]] = {}
+        ratios: dict[tuple[str, int], list[float]] = {}
+        for results in self.runs:
+            loop = next((r.tokens_per_second for r in results if r.contender == LOOP), 0.0)
+            for result in results:
+                key = result.contender, result.parallel
+                found.setdefault(key, []).append(result)
+                ratios.setdefault(key, []).append(result.tokens_per_second / loop if loop else 0.0)
+        return [_row(key, results, ratios[key]) for key, results in found.items()]
+
+
+def _row(key: tuple[str, int], results: Sequence[Result], ratios: Sequence[float]) -> tuple[object, ...]:
+    """Return a row of ``Benchmark.columns`` from the results of one contender and batch size."""
+    rates = [result.tokens_per_second for result in results]
+    outside = _middle([result.outside_share for result in results])
+    bytes_used = _middle([result.peak_rss_bytes for result in results])
+    return (
+        *key,
+        _middle(rates),
+        _range(rates),
+        _middle(ratios),
+        _range(ratios),
+        _middle([result.seconds for result in results]),
+        _middle([result.load_seconds for result in results]),
+        _middle([result.warmup_seconds for result in results]),
+        _middle([result.decode_rate for result in results]),
+        None if outside is None else 100 * outside,
+        None if bytes_used is None else int(bytes_used / 1e6),
+        next((result.error for result in results if result.error), None),
+    )
+
+
+def _middle(values: Sequence[float | None]) -> float | None:
+    """Return the median of the values that were measured."""
+    measured = [value for value in values if value]
+    return statistics.median(measured) if measured else None
+
+
+def _range(values: Sequence[float]) -> str | None:
+    """Return the range of the values that were measured in more than one run."""
+    measured = [value for value in values if value]
+    return f"{min(measured):.1f} to {max(measured):.1f}" if len(measured) > 1 else None
 
 
 def run(
@@ -103,12 +133,13 @@ def run(
     contenders: Sequence[str] = CONTENDERS,
     servers: Sequence[str] = (),
     batched_bench: Path | None = None,
+    runs: int = 1,
     parallel: int | None = None,
     gpu_layers: int | None = None,
     threads: int | None = None,
     on_event: Callable[[str], None] = lambda text: None,
 ) -> Benchmark:
-    """Time a GGUF file or registry name, or with ``shape`` a random model of that shape, and store the results.
+    """Time a GGUF file or registry name, or with ``shape`` a random model of that shape, ``runs`` times; store results.
 
     ``source``: a file of queries or ``samples``. The contender ``none`` stands for no contender. Raises UnknownName,
     ModelError, InputError, StoreError.
@@ -118,23 +149,26 @@ def run(
     else:
         path = registry.resolve(model, method_kind="completion").path
     found = queries.samples("en") if source == SAMPLES else queries.load_file(Path(source), language="en")
-    results = compare(
-        path,
-        found.queries[:limit],
-        max_tokens=max_tokens,
-        parallels=parallels,
-        contenders=[name for name in contenders if name != "none"],
-        servers=servers,
-        batched_bench=batched_bench,
-        options=EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads),
-        on_event=on_event,
-    )
-    rows = database_rows(
-        results, model=path.name, quantization=read_info(path).quantization, n_queries=len(found.queries[:limit])
-    )
-    with store.Store(db) as writer:
-        writer.put([("benchmarks", row) for row in rows])
-    return Benchmark(path, tuple(results))
+    some, quantization, made = found.queries[:limit], read_info(path).quantization, list[tuple[Result, ...]]()
+    for number in range(1, runs + 1):
+        if runs > 1:
+            on_event(f"run {number} of {runs}")
+        results = compare(
+            path,
+            some,
+            max_tokens=max_tokens,
+            parallels=parallels,
+            contenders=[name for name in contenders if name != "none"],
+            servers=servers,
+            batched_bench=batched_bench,
+            options=EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads),
+            on_event=on_event,
+        )
+        rows = database_rows(results, model=path.name, quantization=quantization, n_queries=len(some))
+        with store.Store(db) as writer:
+            writer.put([("benchmarks", row) for row in rows])
+        made.append(tuple(results))
+    return Benchmark(path, tuple(made))
 
 
 def random_model(shape: str, type_name: str, *, on_event: Callable[[str], None] = lambda text: None) -> Path:
@@ -161,16 +195,16 @@ def compare(
     contenders: Sequence[str] = CONTENDERS,
     servers: Sequence[str] = (),
     batched_bench: Path | None = None,
-    concurrencies: Sequence[int] = (1, 4),
     options: EngineOptions | None = None,
     settings: dict[str, Any] | None = None,
     on_event: Callable[[str], None] = lambda text: None,
 ) -> list[Result]:
     """Return all results; a contender that is missing or fails has its ``error`` and no rate.
 
-    ``servers`` are base URLs of servers that are running; ``batched_bench`` is a llama-batched-bench program, which
-    decodes the mean prompt shared by ``parallels`` sequences without picking tokens: a limit. ``settings`` are the
-    engine's (from a probe), by default the first candidate for the file's type.
+    ``servers`` are base URLs of servers that are running; each gets ``parallels`` requests at once, twice: cold, with
+    prompts that begin as no earlier ones, and warm, with the same prompts again. ``batched_bench`` is a
+    llama-batched-bench program, which decodes the mean prompt shared by ``parallels`` sequences without picking tokens:
+    a limit. ``settings`` are the engine's (from a probe), by default the first candidate for the file's type.
     """
     info = read_info(model)
     prompts = [prompting.build(query, method="urial", language=query.language).text for query in queries]
@@ -187,13 +221,13 @@ def compare(
         lengths = worker.count_tokens(prompts)
     job = {"model": str(model), "prompts": prompts, "max_tokens": max_tokens, "threads": threads}
     job["n_ctx"] = min(info.context_length, -(-(max(lengths) + max_tokens) // 256) * 256)
-    job["concurrencies"] = list(concurrencies)
     jobs: list[tuple[str, dict[str, Any]]] = []
     if batched_bench is not None:
         shared = {"program": str(batched_bench), "n_prompt": sum(lengths) // len(lengths), "parallels": list(parallels)}
         jobs.append((batched_bench.name, shared))
     jobs += [(name, {}) for name in contenders]
-    jobs += [(base_url, {"base_url": base_url, "eog": eog}) for base_url in servers]
+    asked = {"eog": eog, "concurrencies": list(parallels)}
+    jobs += [(base_url, {"base_url": base_url, **asked}) for base_url in servers]
     for name, more in jobs:
         on_event(name)
         found += _contender(name, job | more)

@@ -36,13 +36,15 @@ from icl_local.cli.options import CommaList, SizeList, db_option, engine_options
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A llama-batched-bench program: the limit of batched decoding.",
 )
+@click.option("--runs", type=click.IntRange(min=1), default=1, show_default=True, help="Repeat all, and show ranges.")
 @engine_options
 @format_option
 @db_option
 def command(output_format: str, db: Path, **options: Any) -> None:
     """Time the same work (URIAL prompts, greedy) by this engine and by others, in one run.
 
-    Rates are generated tokens over all seconds, the shared prefix included; only ratios are meaningful.
+    Rates are generated tokens over all seconds, the shared prefix included; only ratios are meaningful. A --server
+    gets as many requests at once as --at-once says, cold and then with the same prompts again (warm).
 
     Example: icl machine bench --limit 16 --max-tokens 32
     """

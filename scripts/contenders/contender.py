@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import socket
 import subprocess
 import sys
@@ -111,17 +112,21 @@ def transformers_generate(job: dict[str, Any], dtype: str) -> Measured:
 
 
 def own_server(job: dict[str, Any]) -> Measured:
-    """llama-cpp-python's server with the same file and threads."""
+    """llama-cpp-python's server with the same file and threads; it answers one request at a time."""
     label = f"{job['contender']} (llama-cpp-python)"
     with _running_server(job) as base_url:
         if base_url is None:
             missing = "not installed; run: pip install 'llama-cpp-python[server]'"
-            return [{"contender": label, "parallel": n, "error": missing} for n in job["concurrencies"]]
-        return server({**job, "contender": label, "base_url": base_url})
+            return [{"contender": label, "parallel": 1, "error": missing}]
+        return server({**job, "contender": label, "base_url": base_url, "concurrencies": [1], "begin": ""})
 
 
 def server(job: dict[str, Any]) -> Measured:
-    """An OpenAI-compatible server that is running at ``base_url``, driven by each number of ``concurrencies``."""
+    """An OpenAI-compatible server that is running at ``base_url``, with each number of ``concurrencies`` at once.
+
+    Each is timed twice: cold and warm, with the same prompts again. ``begin`` is put before every prompt: by default a
+    random text, so that no cache holds the prefix; a server that has just started needs none.
+    """
     import openai
 
     client = openai.OpenAI(base_url=job["base_url"], api_key=job.get("api_key") or "none", max_retries=0, timeout=3600)
@@ -139,12 +144,17 @@ def server(job: dict[str, Any]) -> Measured:
         usage = reply.usage
         return (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
 
-    measured = []
+    measured: Measured = []
     for concurrency in job["concurrencies"]:
-        try:
-            measured.append(_timed(0.0, complete, job, concurrency=concurrency))
-        except openai.OpenAIError as error:
-            measured.append({"contender": job["contender"], "parallel": concurrency, "error": str(error)})
+        begin = job.get("begin", f"{secrets.token_hex(4)}\n")
+        same = {**job, "prompts": [begin + prompt for prompt in job["prompts"]]}
+        for state in ("cold", "warm"):
+            result: dict[str, Any] = {"contender": f"{job['contender']}, {state}", "parallel": concurrency}
+            try:
+                result = _timed(0.0, complete, same, concurrency=concurrency, warm_up=state == "cold") | result
+            except openai.OpenAIError as error:
+                result["error"] = str(error)
+            measured.append(result)
     return measured
 
 
@@ -196,10 +206,16 @@ def batched_bench(job: dict[str, Any]) -> Measured:
 
 
 def _timed(
-    loaded: float, complete: Callable[[str, int], tuple[int, int]], job: dict[str, Any], *, concurrency: int = 1
+    loaded: float,
+    complete: Callable[[str, int], tuple[int, int]],
+    job: dict[str, Any],
+    *,
+    concurrency: int = 1,
+    warm_up: bool = True,
 ) -> dict[str, Any]:
     started = time.perf_counter()
-    complete(WARMUP_PROMPT, 4)
+    if warm_up:
+        complete(WARMUP_PROMPT, 4)
     warm = time.perf_counter() - started
     started = time.perf_counter()
     with ThreadPoolExecutor(concurrency) as pool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -19,15 +21,14 @@ from icl_local.weights.gguf_file import read_info
 
 def test_contenders_generate_the_same_number_of_tokens(tmp_path: Path, tiny_gguf: Path) -> None:
     some = queries.samples("en").queries[:3]
-    results = bench.compare(
-        tiny_gguf, some, max_tokens=6, parallels=(1, 2), contenders=("create_completion", "server"), concurrencies=(2,)
-    )
+    results = bench.compare(tiny_gguf, some, max_tokens=6, parallels=(1, 2), contenders=("create_completion", "server"))
     found = {(r.contender, r.parallel): r for r in results if not r.contender.startswith("limit")}
     assert set(found) == {
         ("icl-local", 1),
         ("icl-local", 2),
         ("create_completion", 1),
-        ("server (llama-cpp-python)", 2),
+        ("server (llama-cpp-python), cold", 1),
+        ("server (llama-cpp-python), warm", 1),
     }
     assert {r.error for r in results} == {None}
     assert {r.new_tokens for r in found.values()} <= {18, 21}  # llama-cpp-python counts one more a prompt
@@ -36,7 +37,7 @@ def test_contenders_generate_the_same_number_of_tokens(tmp_path: Path, tiny_gguf
     with store.Store(tmp_path / "x.duckdb") as writer:
         rows = bench.database_rows(results, model="tiny.gguf", quantization="F32", n_queries=3)
         writer.put([("benchmarks", row) for row in rows])
-    assert store.query(tmp_path / "x.duckdb", "select count(*) from raw.benchmarks").rows == [(6,)]
+    assert store.query(tmp_path / "x.duckdb", "select count(*) from raw.benchmarks").rows == [(7,)]
 
 
 def test_the_command_times_a_random_model_of_a_known_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,13 +47,15 @@ def test_the_command_times_a_random_model_of_a_known_shape(tmp_path: Path, monke
     arguments = ["--shape", "1b", "--type", "q8_0", "--limit", "2", "--max-tokens", "3", "--at-once", "1,2"]
     arguments += ["--contenders", "create_completion", "--format", "json", "--db", str(tmp_path / "x.duckdb")]
     files = {}
-    for _ in range(2):
-        result = CliRunner().invoke(icl, ["machine", "bench", *arguments])
+    for runs in (1, 2):
+        result = CliRunner().invoke(icl, ["machine", "bench", *arguments, "--runs", str(runs)])
         assert result.exit_code == 0, result.output
         found = {(row["contender"], row["at once"]): row for row in json.loads(result.stdout)}
         assert {("icl-local", 1), ("icl-local", 2), ("create_completion", 1)} <= set(found)
         assert all(row["error"] is None and row["tokens/s"] > 0 for row in found.values())
         assert found["create_completion", 1]["x loop"] == pytest.approx(1)
+        assert found["create_completion", 1]["range x loop"] == (None, "1.0 to 1.0")[runs - 1]
+        assert [row for row in found.values() if (row["range"] is None) != (runs == 1)] == []
         built = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "icl-local" / "bench").iterdir()}
         assert files in ({}, built)  # made once
         files = built
@@ -64,8 +67,8 @@ def test_the_command_times_a_random_model_of_a_known_shape(tmp_path: Path, monke
 
 def test_a_contender_that_fails_has_its_error_and_no_rate(tiny_gguf: Path) -> None:
     result = bench.compare(
-        tiny_gguf, queries.samples("en").queries[:1], max_tokens=2, parallels=(), contenders=(),
-        servers=("http://127.0.0.1:9/v1",), concurrencies=(1,),
+        tiny_gguf, queries.samples("en").queries[:1], max_tokens=2, parallels=(1,), contenders=(),
+        servers=("http://127.0.0.1:9/v1",),
     )[-1]  # fmt: skip
     assert result.error
     assert result.tokens_per_second == 0
@@ -88,6 +91,59 @@ def test_llama_batched_bench_is_a_limit_beside_the_others(
     result = bench.compare(tiny_gguf, some, max_tokens=3, parallels=(2,), contenders=(), batched_bench=program)[-1]
     assert (result.contender, result.parallel, result.decode_rate, result.error) == (program.name, 2, rate, error)
     assert "-ntg 3 -npl 2" in (tmp_path / "arguments").read_text()
+
+
+class Slots(http.server.BaseHTTPRequestHandler):
+    """A server that keeps the prompts it got, and answers once as many requests wait as are expected."""
+
+    protocol_version = "HTTP/1.1"
+    prompts: list[str]
+    at_once: threading.Barrier
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if "Hello there." not in body["prompt"]:
+            self.prompts.append(body["prompt"])
+            self.at_once.wait()
+        usage = {"prompt_tokens": 1, "completion_tokens": body["max_tokens"], "total_tokens": 1}
+        choice = {"text": "x", "index": 0, "finish_reason": "length", "logprobs": None}
+        reply = {
+            "id": "1",
+            "object": "text_completion",
+            "created": 0,
+            "model": "m",
+            "choices": [choice],
+            "usage": usage,
+        }
+        content = json.dumps(reply).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Print nothing."""
+
+
+def test_a_server_gets_as_many_requests_at_once_as_the_engine_cold_and_warm(
+    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Slots, "prompts", [], raising=False)
+    monkeypatch.setattr(Slots, "at_once", threading.Barrier(2), raising=False)  # blocks while one comes alone
+    some = queries.samples("en").queries[:4]
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slots) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+        results = bench.compare(tiny_gguf, some, max_tokens=2, parallels=(2, 4), contenders=(), servers=(url,))[-4:]
+        server.shutdown()
+    states = [(r.contender, r.parallel, r.new_tokens, r.error) for r in results]
+    assert states == [(f"{url}, {state}", n, 8, None) for n in (2, 4) for state in ("cold", "warm")]
+    cold, warm, again, _ = (sorted(Slots.prompts[i : i + 4]) for i in range(0, 16, 4))
+    assert cold == warm
+    assert len({prompt.partition("\n")[0] for prompt in cold}) == 1
+    assert cold[0].partition("\n")[0] != again[0].partition("\n")[0]
+    assert [prompt.partition("\n")[2] for prompt in cold] == [prompt.partition("\n")[2] for prompt in again]
 
 
 def resident_bytes(pid: int) -> int:
