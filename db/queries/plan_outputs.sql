@@ -1,5 +1,14 @@
--- Mean new tokens of stored answers, to estimate those to come.
-select model, method, language, dpo, count(*) as n, avg(new_tokens) as new_tokens
+-- $1, $2: max_tokens, stop_on_loop. Sums of the new tokens of stored answers, each up to $1, to estimate those to come.
+-- Answers made under a lower limit are left out: how long the cut ones would be is unknown.
+select
+    model, method, language, dpo,
+    count(*) as n,
+    count_if(new_tokens >= $1) as n_cut,
+    sum(least(new_tokens, $1)) as new_tokens
 from main.responses
-where new_tokens > 0
+inner join raw.settings as settings using (settings_id)
+where
+    new_tokens > 0
+    and settings.max_tokens >= $1
+    and settings.stop_on_loop is not distinct from $2
 group by all

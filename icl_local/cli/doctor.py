@@ -32,7 +32,7 @@ def command(context: click.Context, repair: bool, db: Path) -> None:
         _repair(db)
     else:
         _installation()
-    if not db.exists() and not store.spool_folder(db).exists():
+    if not store.exists(db):
         console.say(f"no database {db} yet")
         return
     findings = upkeep.check(db)

@@ -27,6 +27,7 @@ from icl_local.cli.options import cluster_options, db_option, engine_options, fo
     "--work", type=click.Path(file_okay=False, path_type=Path), default=Path("studies"), show_default=True,
     help="Folder of models that the study trains.",
 )  # fmt: skip
+@click.option("--max-cost", type=click.FloatRange(min=0), help="Most the study's judges may cost together, in USD.")
 @shard_option
 @engine_options
 @cluster_options

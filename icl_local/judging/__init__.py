@@ -4,9 +4,9 @@ Every attempt is kept, and a score that the judge did not give is NULL.
 """
 
 from icl_local.judging.batch import Collected
-from icl_local.judging.estimate import TOKENS_PER_ASPECT, TOKENS_PER_VERDICT
+from icl_local.judging.estimate import TOKENS_PER_ASPECT, TOKENS_PER_VERDICT, missing_tokens
 from icl_local.judging.imports import import_judgments
-from icl_local.judging.judges import ApiJudge
+from icl_local.judging.judges import ApiJudge, Judge
 from icl_local.judging.judging import JudgeResult, judge, open_judge
 from icl_local.judging.ledger import Scope
 from icl_local.judging.runner import JudgeProgress, judge_missing
@@ -17,12 +17,14 @@ __all__ = [
     "TOKENS_PER_VERDICT",
     "ApiJudge",
     "Collected",
+    "Judge",
     "JudgeProgress",
     "JudgeResult",
     "Scope",
     "import_judgments",
     "judge",
     "judge_missing",
+    "missing_tokens",
     "open_judge",
     "open_templates",
 ]

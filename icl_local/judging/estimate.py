@@ -54,6 +54,17 @@ def preview(path: Path, judge: Judge, scope: Scope, *, batch: bool = False) -> T
     return Table(judge.name, tuple(field.name for field in fields(Estimate)), rows, tuple(notes))
 
 
+def missing_tokens(path: Path, judge: Judge | None, scope: Scope) -> tuple[int, int, int]:
+    """Return the missing judgments in ``scope``, and their prompt and completion tokens; no judge has judged nothing.
+
+    It only reads the database.
+    """
+    run_sql = functools.partial(store.named, path)
+    judge_id = "" if judge is None else judge.judge_id
+    total = _estimates(run_sql, judge_id, ledger.plan(run_sql, judge_id, scope), None, batch=False)[-1]
+    return total.missing, total.prompt_tokens, total.completion_tokens
+
+
 def _estimates(
     run_sql: RunSql, judge_id: str, plan: JudgingPlan, price: Price | None, *, batch: bool
 ) -> list[Estimate]:

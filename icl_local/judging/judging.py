@@ -73,7 +73,8 @@ def judge(
     sources = [template] if isinstance(template, str) else template
     with open_cluster(cluster if now else None, worker_cpus=worker_cpus) as nodes:
         worker = None if nodes is None else nodes.worker
-        opened = open_judge(judge, max_cost=max_cost, needs_key=not plan, open_worker=worker, **settings)
+        budget = None if max_cost is None else Budget(max_cost)
+        opened = open_judge(judge, budget=budget, needs_key=not plan, open_worker=worker, **settings)
         scope = Scope(
             open_templates(variant, overlay=overlay, sources=sources),
             repeat,
@@ -106,7 +107,7 @@ def open_judge(
     max_tokens: int = MAX_TOKENS,
     reasoning_effort: str | None = None,
     prices: str | Path | None = None,
-    max_cost: float | None = None,
+    budget: Budget | None = None,
     needs_key: bool = True,
     open_worker: OpenWorker | None = None,
     on_download: OnBytes | None = None,
@@ -115,7 +116,7 @@ def open_judge(
     """Open the judge ``name``: openai:MODEL[@URL], or local:FILE with a GGUF file or a model's name.
 
     ``engine`` (EngineOptions), ``open_worker`` and ``on_download`` are for a local judge, the others for an API.
-    ``max_cost`` is a limit in USD that is never exceeded; ``needs_key`` False is for a judge that gets no requests.
+    ``budget`` is a limit in USD that is never exceeded; ``needs_key`` False is for a judge that gets no requests.
     Raises ConfigError for another name and for a limit without a price, ApiError without a key, ModelError.
     """
     client = open_chat(
@@ -126,7 +127,7 @@ def open_judge(
         open_worker=open_worker,
         on_download=on_download,
         prices=prices,
-        budget=None if max_cost is None else Budget(max_cost),
+        budget=budget,
         api_key=None if needs_key else "none",
         concurrency=concurrency,
         timeout=timeout,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,8 @@ RunSql = Callable[[str, Sequence[object]], store.Rows]  # store.named of one dat
 class Scope:
     """The requested judgments: ``repeats`` verdicts on each selected response, with the prompts in ``templates``.
 
-    ``limit`` takes the first missing judgments, ``shard`` a part of the responses, by their keys.
+    ``limit`` takes the first missing judgments, ``shard`` a part of the responses, by their keys; ``responses`` takes
+    only these ids.
     """
 
     templates: Templates
@@ -41,6 +42,7 @@ class Scope:
     selection: Selection = field(default_factory=Selection)
     limit: int | None = None
     shard: Shard | None = None
+    responses: Container[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,8 @@ def plan(run_sql: RunSql, judge_id: str, scope: Scope) -> JudgingPlan:
     responses = run_sql("judge_responses", scope.selection.parameters()).rows
     if scope.shard is not None:
         responses = [row for row in responses if scope.shard.holds(row[0])]
+    if scope.responses is not None:
+        responses = [row for row in responses if row[0] in scope.responses]
     for repeat in range(scope.repeats):
         for response_id, split, language, instruction, text in responses:
             template = scope.templates.get(split=split or "multi", language=language)

@@ -247,6 +247,11 @@ def refuse_other_texts(store: Store, dataset: str, language: str, texts: Mapping
         )
 
 
+def exists(path: Path) -> bool:
+    """Return whether there is a database, or a spool from which it can be rebuilt."""
+    return path.exists() or spool_folder(path).exists()
+
+
 def ids(path: Path, table: str, column: str) -> set[str]:
     """Return the values of a column of raw.<table> that are stored, waiting in the spool, or forgotten."""
     found: set[str] = set()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,20 @@ from typing import Any
 from icl_local import prompting, store
 from icl_local.engine import DEFAULT_PARALLEL, available_memory, kv_bytes_per_token, tokenize
 from icl_local.exceptions import IclError
-from icl_local.judging import TOKENS_PER_ASPECT, TOKENS_PER_VERDICT, ApiJudge, open_judge, open_templates
+from icl_local.judging import (
+    TOKENS_PER_ASPECT,
+    TOKENS_PER_VERDICT,
+    ApiJudge,
+    Judge,
+    Scope,
+    missing_tokens,
+    open_judge,
+    open_templates,
+)
 from icl_local.prompting import Query
 from icl_local.running import Cell, CellPlan, Shard
 from icl_local.study.spec import JudgeSpec, Study, StudyCell
-from icl_local.study.study import prepare, printed_name, variant_of
+from icl_local.study.study import prepare, printed_name, stored_responses, variant_of
 from icl_local.weights import ResolvedModel, registry
 
 # Guesses, used where neither files nor earlier rows say better; docs/measurements.md has their sources.
@@ -42,8 +52,8 @@ class CellEstimate:
     """The cost of one cell.
 
     ``prompt_tokens`` are of the model's tokenizer, ``prefilled_tokens`` count the shared prefix once; ``new_tokens``
-    and ``seconds`` are of the responses still to be made. ``exact_tokens``: counted, not guessed; ``seen_outputs``:
-    ``new_tokens`` come from stored responses. ``missing``: why the cell cannot run yet.
+    and ``seconds`` are of the responses still to be made. ``exact_tokens``: counted, not guessed; ``outputs``: the
+    stored responses that ``new_tokens`` come from. ``missing``: why the cell cannot run yet.
     """
 
     cell: StudyCell
@@ -56,7 +66,7 @@ class CellEstimate:
     memory_bytes: int
     file_bytes: int
     exact_tokens: bool
-    seen_outputs: bool
+    outputs: str | None
     missing: str | None
 
     def row(self) -> tuple[object, ...]:
@@ -69,7 +79,7 @@ class CellEstimate:
             self.n_done,
             f"{'' if self.exact_tokens else '~'}{self.prompt_tokens:,}",
             f"{'' if self.exact_tokens else '~'}{self.prefilled_tokens:,}",
-            f"{'≈' if self.seen_outputs else '~'}{self.new_tokens:,}",
+            f"{'≈' if self.outputs else '~'}{self.new_tokens:,}",
             round(self.seconds / 3600, 2),
             round(self.memory_bytes / 1e9, 1),
             "missing" if self.missing else "ready",
@@ -136,10 +146,12 @@ class StudyPlan:
 
     def notes(self) -> list[str]:
         """Return the lines below the table: judges, where the numbers come from, memory, disk."""
+        seen = Counter(cell.outputs for cell in self.cells)
         fits = "" if self.memory_bytes <= self.available_memory else "; too much here: take a smaller quantization"
         return [
             *(judge.line for judge in self.judges),
             "~ a guess, ≈ from responses in this database; tokens without a mark are the file's own tokenizer's",
+            *(f"≈ of {n} cells: {outputs}" for outputs, n in seen.items() if outputs),
             f"hours: {self.speed}",
             f"memory: {self.memory_bytes / 1e9:.1f} GB at most of {self.available_memory / 1e9:.1f} GB free{fits}",
             f"disk: about {self.disk_bytes / 1e9:.1f} GB, files to get or make included",
@@ -157,8 +169,9 @@ def plan_study(
     """Return the plan of ``study`` for the database ``path``, which need not exist. Raises StoreError."""
     ready, missing = prepare(study, study.cells, shard=shard, models_file=models_file)
     reasons, cells = dict(missing), dict(ready)
-    seen = _Seen(path)
-    speed = _Speed(seen.speeds)
+    seen = _Outputs(path, study)
+    stored = stored_responses(path, study, cells, shard=shard, models_file=models_file)
+    speed = _Speed(store.named(path, "plan_speed").rows if store.exists(path) else [])
     sets = {language: _queries(study, language, shard) for language in {one.language for one in study.cells}}
     tokens = _exact_tokens(study, cells)
     estimates = []
@@ -166,9 +179,9 @@ def plan_study(
         queries, total = sets[one.language]
         label = printed_name(one.model, models_file)
         prompt, prefilled = tokens.get(one) or _guessed_tokens(one, queries, total)
-        n_done = seen.n_done(study, one, label, cells.get(one), shard)
+        n_done = len(stored[one])
         left = 1 - min(1.0, n_done / total)
-        mean_new = seen.new_tokens(label, one)
+        mean_new, outputs = seen.new_tokens(label, one)
         new = round(min(mean_new or ANSWER_TOKENS, study.decoding.max_tokens) * total * left)
         weights, file_bytes, memory = _size(one, cells.get(one), study, prompt / total, models_file, parallel)
         estimates.append(
@@ -183,7 +196,7 @@ def plan_study(
                 memory_bytes=memory,
                 file_bytes=file_bytes,
                 exact_tokens=one in tokens,
-                seen_outputs=mean_new is not None,
+                outputs=outputs,
                 missing="; ".join(reasons.get(one, ())) or None,
             )
         )
@@ -191,7 +204,7 @@ def plan_study(
     files = {(one.cell.model, variant_of(one.cell)): one.file_bytes for one in estimates if one.missing}
     return StudyPlan(
         cells=tuple(estimates),
-        judges=tuple(_judge(spec, estimates, sets) for spec in study.judges),
+        judges=tuple(_judge(path, spec, estimates, sets, stored) for spec in study.judges),
         speed=speed.source,
         disk_bytes=n_missing * BYTES_A_RESPONSE + sum(files.values()),
         available_memory=available_memory(),
@@ -199,37 +212,32 @@ def plan_study(
     )
 
 
-class _Seen:
-    """Return the database rows that estimates use; an empty result without a database."""
+class _Outputs:
+    """Lengths of stored responses made under the study's token limit, or under a higher one and taken up to it."""
 
-    def __init__(self, path: Path) -> None:
-        exists = path.exists() or store.spool_folder(path).exists()
-        self._outputs = store.named(path, "plan_outputs").dicts() if exists else []
-        self.speeds = store.named(path, "plan_speed").rows if exists else []
-        self._have = store.ids(path, "responses", "response_id") if exists else set()
-        self._progress = store.named(path, "plan_done").dicts() if exists else []
+    def __init__(self, path: Path, study: Study) -> None:
+        limit = study.decoding.max_tokens
+        settings = [limit, study.decoding.stop_on_loop]
+        self._rows = store.named(path, "plan_outputs", settings).dicts() if store.exists(path) else []
+        self._limit = limit
 
-    def new_tokens(self, label: str, one: StudyCell) -> float | None:
-        """Return the mean new tokens of the cell's own responses, else of its method and language, or its method."""
+    def new_tokens(self, label: str, one: StudyCell) -> tuple[float | None, str | None]:
+        """Return the mean new tokens of the cell's own responses, else of its method and language, or its method.
+
+        Also return in words which responses these are.
+        """
         cell = {"model": label, "method": one.method, "language": one.language, "dpo": one.dpo}
-        for names in (("model", "method", "language", "dpo"), ("model", "method", "language"), ("method", "language"),
-                      ("method",)):  # fmt: skip
-            rows = [row for row in self._outputs if all(row[name] == cell[name] for name in names)]
+        for what, names in (
+            ("model, method and language", ("model", "method", "language", "dpo")),
+            ("method and language", ("method", "language")),
+            ("method", ("method",)),
+        ):
+            rows = [row for row in self._rows if all(row[name] == cell[name] for name in names)]
             if rows:
-                return float(sum(row["n"] * row["new_tokens"] for row in rows) / sum(row["n"] for row in rows))
-        return None
-
-    def n_done(self, study: Study, one: StudyCell, label: str, cell: Cell | None, shard: Shard | None) -> int:
-        """Return the number of stored responses: by key if the file is here, else by name."""
-        if cell is not None and self._have:
-            return len(CellPlan(cell, study.decoding, None).keys & self._have)
-        counts = [
-            row["n"]
-            for row in self._progress
-            if (row["model"], row["method"], row["language"], row["dpo"]) == (label, one.method, one.language, one.dpo)
-            and study.dataset in (None, row["dataset"])
-        ]
-        return int(max(counts, default=0)) // (shard.of if shard else 1)
+                n, n_cut, total = (sum(row[name] for row in rows) for name in ("n", "n_cut", "new_tokens"))
+                words = f"{n:,} responses of the same {what}, {n_cut:,} of them cut at {self._limit:,} tokens"
+                return float(total / n), words
+        return None, None
 
 
 class _Speed:
@@ -330,33 +338,55 @@ def _size(
 
 
 def _judge(
-    spec: JudgeSpec, cells: Sequence[CellEstimate], sets: Mapping[str, tuple[Sequence[Query], int]]
+    path: Path,
+    spec: JudgeSpec,
+    cells: Sequence[CellEstimate],
+    sets: Mapping[str, tuple[Sequence[Query], int]],
+    stored: Mapping[StudyCell, Mapping[str, str]],
 ) -> JudgeEstimate:
-    """Estimate one judge for all responses of the study, stored and to come."""
+    """Estimate one judge for the study's responses: stored ones that it has not judged, and those to come."""
     templates = open_templates(spec.variant)
+    judge: Judge | None = None
+    note = ""
+    try:
+        judge = _open_judge(spec.judge)
+    except IclError as error:
+        note = str(error)
     judgments = prompt_tokens = completion_tokens = 0
+    if store.exists(path):
+        own = {response_id for of_cell in stored.values() for response_id in of_cell.values()}
+        scope = Scope(templates, spec.repeats, responses=own)
+        judgments, prompt_tokens, completion_tokens = missing_tokens(path, judge, scope)
     for cell in cells:
         queries, total = sets[cell.cell.language]
-        query_length = sum(len(query.instruction) for query in queries) / len(queries) if queries else QUERY_CHARACTERS
-        left = max(1, cell.n_queries - cell.n_done)
-        answer = 4 * (cell.new_tokens / left if cell.new_tokens else ANSWER_TOKENS)
-        n_safety = sum(query.split == "safety" for query in queries) if queries else total // 5
-        for split, n in (("multi", total - n_safety), ("safety", n_safety)):
+        to_come = [query for query in queries if query.query_id not in stored[cell.cell]]
+        left = len(to_come) if queries else max(0, total - cell.n_done)
+        query_length = sum(len(query.instruction) for query in to_come) / left if to_come else QUERY_CHARACTERS
+        answer = CHARACTERS_PER_TOKEN["en"] * (cell.new_tokens / left if left else 0)
+        n_safety = sum(query.split == "safety" for query in to_come) if queries else left // 5
+        for split, n in (("multi", left - n_safety), ("safety", n_safety)):
             template = templates.get(split=split, language=cell.cell.language)
             judgments += n * spec.repeats
             prompt_tokens += round(n * spec.repeats * (len(template.text) + query_length + answer) / 4)
             completion_tokens += n * spec.repeats * (TOKENS_PER_VERDICT + TOKENS_PER_ASPECT * len(template.aspects))
-    try:
-        judge = open_judge(spec.judge, needs_key=False) if spec.judge.startswith("openai:") else None
-    except IclError as error:
-        return JudgeEstimate(spec.judge, judgments, prompt_tokens, completion_tokens, None, str(error))
     price = judge.client.price if isinstance(judge, ApiJudge) else None
     if price is None:
-        note = "no price is stated for it" if judge else "local: no money, about as long as the cells"
+        local = "local: no money, about as long as the cells"
+        note = note or ("no price is stated for it" if isinstance(judge, ApiJudge) else local)
         return JudgeEstimate(spec.judge, judgments, prompt_tokens, completion_tokens, None, note)
     usd = price.usd(prompt_tokens, completion_tokens)
     note = f"${price.usd(prompt_tokens, completion_tokens, batch=True):.2f} with --batch; prices of {price.as_of}"
     return JudgeEstimate(spec.judge, judgments, prompt_tokens, completion_tokens, usd, note)
+
+
+def _open_judge(name: str) -> Judge | None:
+    """Return the judge; None for a local one whose file is to be downloaded, which has judged nothing yet."""
+    file = name.removeprefix("local:")
+    family = registry.load_registry().get(file)
+    variant = family.variants.get("instruct") if family else None
+    if (variant is not None and registry.state(variant) == "to fetch") or file.startswith("hf:"):
+        return None
+    return open_judge(name, needs_key=False)
 
 
 def _to_make(study: Study, reasons: Mapping[StudyCell, tuple[str, ...]], models_file: Path | None) -> tuple[str, ...]:

@@ -6,11 +6,11 @@ file is loaded once. The study's cells are stored with its rows, so that ``icl s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from icl_local import dpo, prompting, store
 from icl_local.convert import convert
@@ -18,8 +18,9 @@ from icl_local.engine import EngineOptions
 from icl_local.exceptions import ConfigError, IclError, StoreError
 from icl_local.identity import key_of
 from icl_local.judging import JudgeProgress, Scope, judge_missing, open_judge, open_templates
+from icl_local.openai_client import Budget
 from icl_local.prompting import QuerySet
-from icl_local.running import Cell, CellResult, Cluster, Event, Shard, open_cluster, run_cells
+from icl_local.running import Cell, CellPlan, CellResult, Cluster, Event, Shard, open_cluster, run_cells
 from icl_local.study.spec import JudgeSpec, Study, StudyCell, Training
 from icl_local.weights import OnBytes, hub, registry
 
@@ -91,6 +92,7 @@ def run_study(
     probe: bool = True,
     judge: bool = True,
     work: Path = Path("studies"),
+    max_cost: float | None = None,
     cluster: str | None = None,
     worker_cpus: int | None = None,
     models_file: Path | None = None,
@@ -100,19 +102,23 @@ def run_study(
 ) -> Outcome:
     """Make everything of ``study`` that ``path`` lacks: responses, DPO models and their responses, judgments.
 
-    A part that fails is in the outcome's failures and does not stop the rest. ``work`` is the folder of trained models.
-    Raises ClusterError, StoreError and KeyboardInterrupt; the same call resumes.
+    A part that fails is in the outcome's failures and does not stop the rest. ``work`` is the folder of trained models,
+    ``max_cost`` a limit in USD for all judges together. Raises ClusterError, StoreError and KeyboardInterrupt; the same
+    call resumes.
     """
     with store.Store(path) as writer:
         writer.put(_rows(study, models_file))
     results: list[CellResult] = []
     failures: list[Failure] = []
     judged: dict[str, JudgeProgress] = {}
+    runnable: dict[StudyCell, Cell] = {}
+    budget = None if max_cost is None else Budget(max_cost)
 
     def make(cells: Sequence[StudyCell]) -> list[tuple[StudyCell, tuple[str, ...]]]:
         ready, missing = prepare(
             study, cells, shard=shard, fetch=True, models_file=models_file, on_download=on_download
         )
+        runnable.update(ready)
         if ready:
             results.extend(
                 run_cells(
@@ -149,10 +155,10 @@ def run_study(
             missing = make([one for one, _ in missing])
         failures += [Failure(one.label, "; ".join(reasons)) for one, reasons in missing]
         failures += [Failure(r.cell.label, r.error or "failed") for r in results if r.status == "failed"]
+        stored = stored_responses(path, study, runnable, shard=shard, models_file=models_file)
+        own = {response_id for of_cell in stored.values() for response_id in of_cell.values()}
         for spec in study.judges if judge else ():
-            progress = attempt(
-                f"judge {spec.judge}", partial(_judge, path, study, spec, options, shard, models_file, nodes)
-            )
+            progress = attempt(f"judge {spec.judge}", partial(_judge, path, spec, own, options, budget, nodes))
             if progress is not None:
                 judged[spec.judge] = progress
     return Outcome(tuple(results), judged, tuple(failures))
@@ -175,6 +181,52 @@ def grids(database: Path) -> list[tuple[str, list[str], list[tuple[object, ...]]
         ]
         found.append((study, ["model", "method", *languages], rows))
     return found
+
+
+def stored_responses(
+    path: Path,
+    study: Study,
+    runnable: Mapping[StudyCell, Cell],
+    *,
+    shard: Shard | None = None,
+    models_file: Path | None = None,
+) -> dict[StudyCell, dict[str, str]]:
+    """Return the id of each stored response of the study by its query id, a cell each.
+
+    A cell of ``runnable`` finds its own by key, another by its names, its queries and the study's settings.
+    """
+    decoding = study.decoding
+    settings = [decoding.max_tokens, decoding.repetition_penalty, decoding.stop_on_loop]
+    exists = store.exists(path)
+    rows = store.named(path, "study_responses", settings).dicts() if exists else []
+    ids = store.ids(path, "responses", "response_id") if exists else set()
+    found = {}
+    for one in study.cells:
+        if one in runnable:
+            plan = CellPlan(runnable[one], decoding, None)
+            found[one] = {query.query_id: key for key, (query, _) in plan.by_key.items() if key in ids}
+        else:
+            found[one] = _by_name(study, one, rows, printed_name(one.model, models_file), shard)
+    return found
+
+
+def _by_name(
+    study: Study, one: StudyCell, rows: Sequence[Mapping[str, Any]], label: str, shard: Shard | None
+) -> dict[str, str]:
+    """Return {query id: response id} of the largest stored cell with the names of ``one``."""
+    found = _attempt(partial(study.query_set, one.language, shard=shard))
+    dataset = study.dataset if isinstance(found, IclError) else found.dataset
+    wanted = None if isinstance(found, IclError) else {query.query_id for query in found.queries}
+    cells: dict[str, dict[str, str]] = {}
+    for row in rows:
+        names = (row["model"], row["method"], row["language"], row["dpo"])
+        if (
+            names == (label, one.method, one.language, one.dpo)
+            and dataset in (None, row["dataset"])
+            and (wanted is None or row["query_id"] in wanted)
+        ):
+            cells.setdefault(row["cell_id"], {})[row["query_id"]] = row["response_id"]
+    return max(cells.values(), key=len, default={})
 
 
 def printed_name(model: str, models_file: Path | None = None) -> str:
@@ -275,19 +327,12 @@ def _train(
 
 def _judge(
     path: Path,
-    study: Study,
     spec: JudgeSpec,
+    responses: Container[str],
     options: EngineOptions | None,
-    shard: Shard | None,
-    models_file: Path | None,
+    budget: Budget | None,
     nodes: Cluster | None,
 ) -> JudgeProgress:
     settings = {name: getattr(options, name) for name in ("parallel", "gpu_layers", "threads")} if options else {}
-    judge = open_judge(spec.judge, open_worker=None if nodes is None else nodes.worker, **settings)
-    selection = store.Selection(
-        model=sorted({printed_name(one.model, models_file) for one in study.cells}),
-        method=sorted({one.method for one in study.cells}),
-        language=sorted({one.language for one in study.cells}),
-    )
-    scope = Scope(open_templates(spec.variant), spec.repeats, selection, shard=shard)
-    return judge_missing(path, judge, scope)
+    judge = open_judge(spec.judge, budget=budget, open_worker=None if nodes is None else nodes.worker, **settings)
+    return judge_missing(path, judge, Scope(open_templates(spec.variant), spec.repeats, responses=responses))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +16,8 @@ from icl_local.running.cells import CellPlan
 from icl_local.study.plan import plan_study
 from icl_local.study.spec import load_study
 from tests.counting import calls
+from tests.faulty_server import FaultyServer
+from tests.study.conftest import OPTIONS
 from tests.study.test_study import exit_code
 
 
@@ -68,3 +74,34 @@ def test_a_plan_counts_what_is_done_and_extrapolates_from_stored_responses(
     assert sorted(cell.n_done for cell in after.cells) == [0] * 4 + [6] * 4
     assert all(cell.new_tokens == 0 and cell.seconds == 0 for cell in after.cells if cell.n_done)
     assert "measured" in after.speed
+
+
+def test_lengths_under_another_token_limit_do_not_count(tiny_study: Path, whole: tuple[Path, study.Outcome]) -> None:
+    requested = load_study(str(tiny_study))
+    for cell in plan_study(whole[0], requested).cells:
+        same = "model, method and language" if cell.n_done else "method and language"
+        assert re.fullmatch(f"6 responses of the same {same}, [0-6] of them cut at 6 tokens", str(cell.outputs))
+    longer = replace(requested, decoding=replace(requested.decoding, max_tokens=1000))
+    assert {(cell.outputs, cell.new_tokens) for cell in plan_study(whole[0], longer).cells} == {(None, 6 * 310)}
+    shorter = replace(requested, decoding=replace(requested.decoding, max_tokens=2))
+    assert all(0 < cell.new_tokens <= 6 * 2 for cell in plan_study(whole[0], shorter).cells)
+
+
+def test_a_plan_prices_what_the_study_would_judge_and_nothing_else(
+    tiny_study: Path, whole: tuple[Path, study.Outcome], tmp_path: Path
+) -> None:
+    db = Path(shutil.copy(whole[0], tmp_path / "judged.duckdb"))
+    with FaultyServer() as server:
+        (tiny_study.with_name("judged.toml")).write_text(
+            tiny_study.read_text().replace("local:nowhere.gguf", f"openai:m@{server.url}")
+        )
+        requested = load_study(str(tiny_study.with_name("judged.toml")), limit=1)
+        to_come = 4  # of the model whose file is missing
+        assert plan_study(db, requested).judges[0].judgments == 4 + to_come
+        how: dict[str, Any] = {"options": OPTIONS, "probe": False}
+        capped = study.run_study(db, requested, max_cost=1.0, **how)
+        assert "no price" in capped.failures[-1].reason
+        assert not server.bodies
+        (progress,) = study.run_study(db, requested, **how).judged.values()
+        assert (progress.requested, progress.before) == (4, 0)
+        assert plan_study(db, requested).judges[0].judgments == to_come

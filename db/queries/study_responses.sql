@@ -1,0 +1,9 @@
+-- $1 to $3: max_tokens, repetition_penalty, stop_on_loop. Stored responses made with a study's settings, with the
+-- names by which a cell finds its own if its model file is not here.
+select response_id, model, method, language, dpo, dataset, query_id, cell_id
+from main.responses
+inner join raw.settings as settings using (settings_id)
+where
+    settings.max_tokens = $1
+    and settings.repetition_penalty is not distinct from $2
+    and settings.stop_on_loop is not distinct from $3
