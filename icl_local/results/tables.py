@@ -16,6 +16,8 @@ import math
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from icl_local.exceptions import MissingExtra
@@ -161,18 +163,28 @@ def shown(value: object) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, float):
+    if isinstance(value, float | Decimal):
         if not math.isfinite(value):
             return str(value)
         return f"{value:.1e}" if 0 < abs(value) < 0.005 else f"{value:.2f}"
     if isinstance(value, list | tuple):
         return ", ".join(shown(item) for item in value)
-    return inert(str(value))
+    return inert(sql_text(value))
 
 
 def is_number(value: object) -> bool:
-    """Return True for right-aligned values: integers and floats, not booleans."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Return True for right-aligned values: integers, floats and decimals, not booleans."""
+    return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+
+
+def sql_text(value: object) -> str:
+    """Return a value of a query as DuckDB reads it from text; an interval has no months, since Python's has none."""
+    match value:
+        case timedelta():
+            return str(value).replace(",", "")
+        case bytes():
+            return "".join(f"\\x{byte:02X}" for byte in value)
+    return str(value)
 
 
 def numeric_columns(table: Table) -> list[bool]:
@@ -197,7 +209,9 @@ def _csv_cell(value: object) -> object:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    text = inert(value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False))
+    if not isinstance(value, str | list | tuple | dict):
+        return sql_text(value)
+    text = inert(value if isinstance(value, str) else json.dumps(_json_cell(value), default=_json_value))
     return "'" + text if text.startswith(_FORMULA_STARTS) or text.lstrip().startswith(_FORMULA_STARTS) else text
 
 
@@ -206,11 +220,23 @@ def _json(table: Table) -> str:
     for name in table.columns:
         names.append(name if name not in names else f"{name}_{len(names) + 1}")
     records = [dict(zip(names, map(_json_cell, row), strict=True)) for row in table.rows]
-    return json.dumps(records, default=str, indent=1) + "\n"
+    return json.dumps(records, default=_json_value, indent=1) + "\n"
 
 
 def _json_cell(value: object) -> object:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """Return ``value`` without the infinite and undefined numbers that JSON lacks, at any depth."""
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case list() | tuple():
+            return [_json_cell(item) for item in value]
+        case dict():
+            return {str(name): _json_cell(item) for name, item in value.items()}
+    return value
+
+
+def _json_value(value: object) -> object:
+    return float(value) if isinstance(value, Decimal) else sql_text(value)
 
 
 def _markdown(table: Table) -> str:

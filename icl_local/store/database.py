@@ -429,8 +429,6 @@ def _describe(error: duckdb.Error, path: Path) -> StoreError:
         return DiskFull(f"no space left for {path}; free some")
     if "replaying WAL" in message:
         return _Behind(f"the log of {path} is damaged; run: icl db doctor --repair --db {path}")
-    if "'pytz' failed to import" in message:
-        return StoreError("a timestamp with time zone cannot be read here; cast it in the query: ...::timestamp")
     if "not a valid DuckDB database" in message or "Is a directory" in message:
         return StoreError(f"{path} is not a DuckDB database; name another file with --db")
     if "database file with version number" in message:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import duckdb
 import pytest
 from click.testing import CliRunner
 
@@ -120,6 +121,51 @@ HOSTILE = Table(
     {(1, 1): "*"},
     frozenset({2}),
 )
+
+
+TYPED = r"""
+    1::tinyint, 123456789012345678901234567890::hugeint, 3600.00::decimal(9, 2), 0.1::double, 1e-7::double, true,
+    null::int, 'a,"b"', 'line' || chr(10) || 'break', date '2026-11-24', time '01:02:03.5',
+    timestamp '2026-11-24 01:02:03.25', timestamptz '2026-11-24 01:02:03.5+02', timestamp_s '2026-11-24 01:02:03',
+    timestamp_ms '2026-11-24 01:02:03.125', time with time zone '01:02:03+02', interval '2 days 3 hours',
+    interval '-3 hours', '\xAA\x00b'::blob, '1010'::bit, uuid '47183823-2574-4bfd-b411-99ed177d3e43', [1, null, 3],
+    [1.5::decimal(3, 1), 2], {'a': 1, 'b': date '2026-01-01'}, map {'k': 1.5}, 'x'::enum ('x', 'y'), '{"a": 1}'::json,
+    array[1, 2]::int[2], [timestamp '2026-11-24 01:02:03']
+"""
+
+
+@pytest.mark.parametrize("output_format", ["csv", "json"])
+def test_every_type_is_read_back_as_it_was(tmp_path: Path, output_format: str) -> None:
+    con = duckdb.connect()
+    result = con.execute(f"select {TYPED}")
+    columns = [f"c{i}" for i in range(len(result.description or []))]
+    types = [str(column[1]) for column in result.description or []]
+    rows = result.fetchall()
+    (tmp_path / "ours").write_text(render(Table("", tuple(columns), rows), output_format))
+    con.execute(f"copy (select * from (select {TYPED}) t({', '.join(columns)})) to '{tmp_path / 'theirs'}' "
+                f"(format {output_format}{', array true' if output_format == 'json' else ''})")  # fmt: skip
+
+    def cast(column: str, kind: str) -> str:
+        nested = kind.endswith("]") or kind.startswith(("STRUCT", "MAP"))
+        return f"{column}::json::{kind}" if nested else f"{column}::{kind}"
+
+    texts = ", ".join(f"{column}: 'varchar'" for column in columns)
+    read = f"select {', '.join(map(cast, columns, types))} from read_{output_format}('{{}}', columns = {{{{{texts}}}}})"
+    assert con.execute(read.format(tmp_path / "ours")).fetchall() == rows
+    if output_format == "json":  # a type that DuckDB writes as a number or a truth value is one here too
+        ours, theirs = (json.loads((tmp_path / name).read_text())[0].values() for name in ("ours", "theirs"))
+        for mine, other in zip(ours, theirs, strict=True):
+            assert type(mine) in {int, float, bool} if type(other) in {int, float, bool} else mine is not True
+
+
+def test_decimals_and_times_are_shown_in_markdown_and_latex() -> None:
+    con = duckdb.connect()
+    rows = con.execute(
+        "select 3600.5::decimal(9, 2), timestamptz '2026-11-24 01:02:03+00', date '2026-01-02'"
+    ).fetchall()
+    table = Table("", ("d", "t", "day"), rows)
+    assert "| 3600.50 | 2026-11-24 01:02:03+00:00 | 2026-01-02 |" in render(table, "markdown")
+    assert "3600.50 & 2026-11-24 01:02:03+00:00 & 2026-01-02" in render(table, "latex")
 
 
 def test_csv_cells_are_not_formulas_and_numbers_stay_numbers() -> None:
