@@ -141,6 +141,8 @@ def judge(
     method: Names = (),
     lang: Names = (),
     split: Names = (),
+    dataset: Names = (),
+    quantization: Names = (),
     limit: int | None = None,
     concurrency: int | None = None,
     timeout: float = 300.0,
@@ -160,9 +162,9 @@ def judge(
     ``judge``: openai:MODEL[@URL], local:FILE.gguf or local:NAME. ``plan`` only estimates tokens and price. ``batch``
     uses the Batch API: ``collect`` reads what is finished, ``wait`` looks every ``poll`` seconds until all is.
     ``max_cost``: USD that the call may not pass. ``repeat``: verdicts for each response. ``variant``: published or
-    rubric-first, the order of the prompt; ``template``: just-eval=PATH. ``model``, ``method``, ``lang`` and ``split``
-    select responses, ``limit`` takes the first missing judgments. ``timeout``: seconds for one request; ``max_tokens``:
-    tokens of an API judge's verdict.
+    rubric-first, the order of the prompt; ``template``: just-eval=PATH. ``model``, ``method``, ``lang``, ``split``,
+    ``dataset`` and ``quantization`` select responses, ``limit`` takes the first missing judgments. ``timeout``: seconds
+    for one request; ``max_tokens``: tokens of an API judge's verdict.
 
     Every attempt is stored; the same call again retries those that failed. Raises ConfigError, InputError, ApiError,
     JudgeError, ModelError, ClusterError, StoreError.
@@ -236,6 +238,9 @@ def errors(
     model: Names = (),
     method: Names = (),
     lang: Names = (),
+    dataset: Names = (),
+    split: Names = (),
+    quantization: Names = (),
     redetect: bool = False,
 ) -> Table:
     """Return the critical errors of every cell in percent, or with ``listed`` the responses that have one.
@@ -243,10 +248,10 @@ def errors(
     ``error`` selects one kind of a list. ``redetect`` first brings every response to the present detector.
     """
     from icl_local.results import error_table
+    from icl_local.store import Selection
 
-    return error_table(
-        Path(db), listed=listed, error=error, models=model, methods=method, languages=lang, redetect=redetect
-    )
+    chosen = Selection(model, method, lang, split, dataset, quantization)
+    return error_table(Path(db), listed=listed, error=error, chosen=chosen, redetect=redetect)
 
 
 def query(

@@ -19,6 +19,13 @@ IclError
 └── MissingExtra       an optional dependency that is not installed
 """
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+_NAMES_LISTED = 20
+
 
 class IclError(Exception):
     """Base of all expected errors; the command line prints the message on one line and exits with status 1."""
@@ -30,6 +37,25 @@ class ConfigError(IclError):
 
 class UnknownName(ConfigError):
     """A model, method, language or study is not defined."""
+
+    @classmethod
+    def among(
+        cls, kind: str, name: str, known: Mapping[str, str] | Iterable[str], *, place: str = "", add: str = ""
+    ) -> UnknownName:
+        """Return the error that lists the names of ``known`` and suggests the nearest.
+
+        A mapping has other names of the same thing as keys. ``place``: where the names come from; ``add``: how to get
+        one more.
+        """
+        others = dict(known) if isinstance(known, Mapping) else {one: one for one in known}
+        nearest = difflib.get_close_matches(name.casefold(), [one.casefold() for one in others], n=1)
+        guess = next((own for one, own in others.items() if [one.casefold()] == nearest), None)
+        names = list(dict.fromkeys(others.values()))
+        listed = ", ".join(names[:_NAMES_LISTED]) + (", ..." if len(names) > _NAMES_LISTED else "")
+        return cls(
+            f"no {kind} {name!r}{place}{f' (did you mean {guess}?)' if guess else ''}; "
+            f"{f'there are {listed}' if names else 'there are none'}{f'; {add}' if add else ''}"
+        )
 
 
 class InputError(IclError):

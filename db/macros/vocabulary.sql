@@ -34,3 +34,12 @@ create or replace macro main.kernel_settings(settings) as
         || coalesce(settings ->> '$.gpu_layers', '0') || ', threads ' || coalesce(settings ->> '$.threads', 'auto')
         || ', chunks of ' || coalesce(settings ->> '$.n_ubatch', '512')
     end;
+
+-- true if a row is selected; chosen: a struct of lists by column (icl_local.store.Selection), NULL takes all
+create or replace macro main.selected(chosen, model_, method_, language_, split_, dataset_, quantization_) as
+    (chosen['model'] is null or list_contains(chosen['model'], model_))
+    and (chosen['method'] is null or list_contains(chosen['method'], method_))
+    and (chosen['language'] is null or list_contains(chosen['language'], language_))
+    and (chosen['split'] is null or list_contains(chosen['split'], split_))
+    and (chosen['dataset'] is null or list_contains(chosen['dataset'], dataset_))
+    and (chosen['quantization'] is null or list_contains(chosen['quantization'], quantization_));

@@ -1,5 +1,4 @@
--- $1: query id; $2 to $5: data set, language, model, method, NULL takes all. One row per response, and one row for a
--- query without responses.
+-- $1: icl_local.store.Selection; $2: query id. One row per response, and one row for a query without responses.
 with
 found as (
     select
@@ -32,14 +31,17 @@ from raw.queries as queries
 left join main.responses as responses
     on
         responses.query_key = queries.query_key
-        and ($4::varchar is null or responses.model = $4)
-        and ($5::varchar is null or responses.method = $5)
+        and main.selected(
+            $1, responses.model, responses.method, responses.language, responses.split, responses.dataset,
+            responses.quantization
+        )
 left join found on found.response_id = responses.response_id
 left join raw.prompts as prompts on prompts.prompt_id = responses.prompt_id
 where
-    queries.query_id = $1
-    and ($2::varchar is null or queries.dataset = $2)
-    and ($3::varchar is null or queries.language = $3)
+    queries.query_id = $2
+    and ($1['dataset'] is null or list_contains($1['dataset'], queries.dataset))
+    and ($1['language'] is null or list_contains($1['language'], queries.language))
+    and ($1['split'] is null or list_contains($1['split'], queries.split))
 order by
     queries.dataset, queries.language, queries.query_key, responses.method, responses.model, responses.dpo,
     responses.quantization, responses.settings_id, responses.response_id

@@ -1,4 +1,4 @@
--- $1 to $5: models, methods, languages, splits, query sets; NULL takes all. One row per cell, with model, settings and prompt, for Every Eval Ever.
+-- $1: icl_local.store.Selection. One row per cell, with model, settings and prompt, for Every Eval Ever.
 select
     responses.model,
     responses.variant,
@@ -28,11 +28,7 @@ inner join raw.models as models on models.model_id = kept.model_id
 left join raw.settings as settings on settings.settings_id = responses.settings_id
 left join raw.runs as runs on runs.run_id = responses.run_id
 left join raw.prompts as prompts on prompts.prompt_id = responses.prompt_id
-where ($1::varchar[] is null or responses.model = any($1))
-    and ($2::varchar[] is null or responses.method = any($2))
-    and ($3::varchar[] is null or responses.language = any($3))
-    and ($4::varchar[] is null or responses.split = any($4))
-    and ($5::varchar[] is null or responses.dataset = any($5))
+where main.selected($1, responses.model, responses.method, responses.language, responses.split, responses.dataset, responses.quantization)
 group by
     responses.model, responses.variant, responses.dpo, responses.quantization,
     responses.method, responses.language, responses.settings_id

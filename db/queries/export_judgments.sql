@@ -1,4 +1,4 @@
--- $1 to $5: models, methods, languages, splits, query sets; NULL takes all. One row per aspect of a verdict.
+-- $1: icl_local.store.Selection. One row per aspect of a verdict.
 select
     responses.model,
     responses.quantization,
@@ -30,11 +30,8 @@ inner join raw.judges as judges on judges.judge_id = scores.judge_id
 inner join raw.judgments as judgments
     on judgments.judgment_id = scores.judgment_id and judgments.attempt = scores.attempt
 where
-    ($1::varchar[] is null or responses.model = any($1))
-    and ($2::varchar[] is null or responses.method = any($2))
-    and ($3::varchar[] is null or responses.language = any($3))
-    and ($4::varchar[] is null or responses.split = any($4))
-    and ($5::varchar[] is null or responses.dataset = any($5))
+    main.selected($1, responses.model, responses.method, responses.language, responses.split, responses.dataset, responses.quantization)
+    and ($1['judge'] is null or list_contains($1['judge'], scores.judge))
 order by
     responses.model, responses.quantization, responses.dpo, responses.method, responses.language,
     responses.settings_id, responses.dataset, scores.judge, scores.template, scores.repeat, responses.split,

@@ -1,4 +1,4 @@
--- $1 to $5: models, methods, languages, splits, query sets; NULL takes all. Which responses can be decoded again.
+-- $1: icl_local.store.Selection. Which responses can be decoded again.
 select
     response_id,
     case
@@ -9,9 +9,5 @@ select
 from main.responses
 inner join raw.responses as stored using (response_id)
 left join raw.run_cells as made on made.run_id = stored.run_id and made.cell_id = stored.cell_id
-where ($1::varchar[] is null or responses.model = any($1))
-    and ($2::varchar[] is null or responses.method = any($2))
-    and ($3::varchar[] is null or responses.language = any($3))
-    and ($4::varchar[] is null or responses.split = any($4))
-    and ($5::varchar[] is null or responses.dataset = any($5))
+where main.selected($1, responses.model, responses.method, responses.language, responses.split, responses.dataset, responses.quantization)
 order by response_id

@@ -3,7 +3,7 @@ with
 response as (
     select
         response_id, model, quantization, method, language, dpo, settings_id, dataset, query_id, task, finish_reason,
-        text, raw_text
+        text, raw_text, split
     from main.responses
 ),
 error as (
@@ -33,7 +33,8 @@ select
     error.kind,
     error.detector_version,
     response.text,
-    response.raw_text
+    response.raw_text,
+    response.split
 from error
 inner join response on response.response_id = error.response_id;
 

@@ -7,6 +7,7 @@ usage errors exit 2; Ctrl-C exits 130 with everything so far kept.
 from __future__ import annotations
 
 import copy
+import difflib
 import importlib
 import os
 import sys
@@ -82,6 +83,18 @@ class LazyGroup(click.Group):
                 command: click.Command = module.command
                 return command
         return _moved(cmd_name, self.moved[cmd_name]) if cmd_name in self.moved else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            now = {name: name for name in self.list_commands(ctx)}
+            now |= {name: f"{group} {name}" for name, group in self.moved.items()}
+            if near := difflib.get_close_matches(args[0], now, n=1):
+                raise click.UsageError(f"{error.message} (did you mean {now[near[0]]}?)", ctx) from None
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, self.list_commands(ctx)))

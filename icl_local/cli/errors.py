@@ -20,7 +20,7 @@ EXCERPT_CHARACTERS = 160
 @click.option("--list", "listed", is_flag=True, help="Show the responses that have an error, not the table.")
 @click.option("--error", type=click.Choice(ERRORS), help="Kind of error that --list shows.")
 @click.option("--redetect", is_flag=True, help="Run the present detector on every response first.")
-@only_options("model", "method", "lang", multiple=True)
+@only_options
 @format_option
 @db_option
 def command(output_format: str, db: Path, **options: Any) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from icl_local.cli import console
-from icl_local.cli.options import db_option, only_options
+from icl_local.cli.options import db_option, selection_options
+
+if TYPE_CHECKING:
+    from icl_local.store import Selection
 
 FORMATS = ("just-eval", "alpaca-eval", "csv", "parquet", "every-eval-ever")
 
@@ -22,31 +27,33 @@ FORMATS = ("just-eval", "alpaca-eval", "csv", "parquet", "every-eval-ever")
     help="all: every table, as a folder of Parquet files that `icl db merge` reads.",
 )
 @click.option("--organization", default="unknown", help="Organization that ran it, for every-eval-ever.")
-@only_options("model", "method", "lang", "split", "dataset")
+@selection_options
+@click.option("--judge", multiple=True, help="Only verdicts of this judge.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="File; a folder for several cells.")
 @db_option
 def command(
-    form: str, what: str, organization: str, out: Path, db: Path, lang: str | None, **chosen: str | None
+    form: str, what: str, organization: str, out: Path, db: Path, chosen: Selection, judge: tuple[str, ...]
 ) -> None:
     """Write responses and judgments for other tools.
 
     Example: icl export --format just-eval --model "Llama3.1 8B" --method urial --lang es -o outputs.json
     """
     from icl_local.exchange import every_eval_ever, export
-    from icl_local.store import Selection
 
-    chosen["language"] = lang
+    if judge and what != "judgments":
+        raise click.UsageError("--judge selects verdicts; add --what judgments")
+    chosen = dataclasses.replace(chosen, judge=judge)
     if form == "every-eval-ever":
-        if what != "responses" or chosen["split"]:
+        if what != "responses" or chosen.split:
             raise click.UsageError("every-eval-ever holds results, not rows; leave --what and --split out")
-        done = every_eval_ever.export_records(db, out, chosen=Selection(**chosen), organization=organization)
+        done = every_eval_ever.export_records(db, out, chosen=chosen, organization=organization)
     elif what == "all":
-        if form != "parquet" or any(chosen.values()):
+        if form != "parquet" or chosen:
             raise click.UsageError("--what all writes every row as --format parquet; leave the other options out")
         done = export.export_tables(db, out)
     else:
         write = export.export_responses if what == "responses" else export.export_judgments
-        done = write(db, out, form=form, chosen=Selection(**chosen))
+        done = write(db, out, form=form, chosen=chosen)
     console.say(f"{done.rows:,} rows to {', '.join(map(str, done.files[:3]))}{', ...' if len(done.files) > 3 else ''}")
     if done.left_out:
         console.say(f"{done.left_out:,} responses without an answer (prompt too long, error) are left out")

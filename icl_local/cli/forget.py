@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from icl_local.cli import console
-from icl_local.cli.options import db_option, only_options
+from icl_local.cli.options import db_option, selection_options
+
+if TYPE_CHECKING:
+    from icl_local.store import Selection
 
 
 @click.command("forget")
 @click.option("--where", "condition", help="SQL condition over the columns of view responses.")
-@only_options("model", "method", "lang", "dataset")
-@click.option("--quantization", help="Only this GGUF type.")
+@selection_options
 @click.option("--query", "query_id", help="Only this query.")
 @click.option("--finish-reason", help="Only responses with this finish_reason.")
 @click.option("--run", "run_id", help="Only responses of this run.")
@@ -21,7 +24,7 @@ from icl_local.cli.options import db_option, only_options
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @db_option
 def command(
-    condition: str | None, lang: str | None, allow_again: bool, yes: bool, db: Path, **columns: str | None
+    condition: str | None, chosen: Selection, allow_again: bool, yes: bool, db: Path, **columns: str | None
 ) -> None:
     """Remove responses with their errors, judgments and scores; every condition given must hold.
 
@@ -34,10 +37,10 @@ def command(
     if allow_again:
         console.say(f"{upkeep.allow_again(db):,} rows may be made again")
         return
-    equal = {column: value for column, value in {**columns, "language": lang}.items() if value is not None}
-    if condition is None and not equal:
+    equal = {column: value for column, value in columns.items() if value is not None}
+    if condition is None and not equal and not chosen:
         raise click.UsageError("select responses with --model, --method, --lang, ... or --where")
-    found = upkeep.matching(db, condition=condition, equal=equal)
+    found = upkeep.matching(db, chosen, condition=condition, equal=equal)
     if not found:
         console.say("no response is like that; nothing was removed")
     elif yes or click.confirm(f"Remove {len(found):,} responses with their judgments, for good?", err=True):

@@ -10,13 +10,13 @@ import click
 import icl_local
 from icl_local.cli import console
 from icl_local.cli.options import (
-    CommaList,
     cluster_options,
     concurrency_option,
     db_option,
     defaults_of,
     engine_options,
     format_option,
+    only_options,
     prompt_dir_option,
     shard_option,
 )
@@ -37,10 +37,7 @@ _FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
 @click.option("--repeat", type=click.IntRange(min=1), help="Verdicts for each response.")
 @click.option("--variant", help="published or rubric-first (for local judges).")
 @click.option("--template", multiple=True, help="just-eval=PATH: prompts from its clone or judgments.")
-@click.option("--model", type=CommaList(), help="Only responses of these models.")
-@click.option("--method", type=CommaList(), help="Only these methods.")
-@click.option("--lang", type=CommaList(), help="Only these languages.")
-@click.option("--split", type=CommaList(), help="Only multi or safety.")
+@only_options
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N missing judgments.")
 @concurrency_option
 @click.option("--timeout", type=click.FloatRange(min=1), help="Seconds a request.")

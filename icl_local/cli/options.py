@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,11 +14,12 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ONLY = {
-    "model": "Only this model, by the name that `icl status` shows.",
-    "method": "Only this method.",
-    "lang": "Only this language.",
-    "split": "Only this split.",
-    "dataset": "Only this query set.",
+    "model": "Only these models: names that `icl status` shows, registry names or file names.",
+    "method": "Only these methods.",
+    "lang": "Only these languages.",
+    "dataset": "Only these query sets.",
+    "split": "Only multi or safety.",
+    "quantization": "Only these GGUF types.",
 }
 
 
@@ -47,6 +50,31 @@ def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
     return apply
 
 
+def only_options(command: F) -> F:
+    """``--model``, ``--method``, ``--lang``, ``--dataset``, ``--split``, ``--quantization``: which responses."""
+    for name, description in reversed(_ONLY.items()):
+        names = LanguageList() if name == "lang" else CommaList()
+        command = click.option(f"--{name}", type=names, multiple=True, callback=_flat, help=description)(command)
+    return command
+
+
+def selection_options(command: F) -> F:
+    """``only_options`` as one parameter, ``chosen``: a Selection."""
+
+    @functools.wraps(command)
+    def collected(*args: Any, **options: Any) -> Any:
+        from icl_local.store import Selection
+
+        names = {name: options.pop(name) for name in _ONLY}
+        return command(*args, chosen=Selection(language=names.pop("lang"), **names), **options)
+
+    return only_options(collected)  # type: ignore[return-value]
+
+
+def _flat(ctx: click.Context, param: click.Parameter, value: Sequence[list[str]]) -> tuple[str, ...]:
+    return tuple(itertools.chain.from_iterable(value))
+
+
 db_option = click.option(
     "--db",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -73,21 +101,11 @@ reading_option = click.option(
 )
 
 
-def only_options(*names: str, multiple: bool = False) -> Callable[[F], F]:
-    """Options that select rows, such as ``--model``: one value each, or several with ``multiple``."""
-    split = click.Choice(["multi", "safety"])
-    return _together(
-        *(
-            click.option(f"--{name}", type=split if name == "split" else None, multiple=multiple, help=_ONLY[name])
-            for name in names
-        )
-    )
-
-
 class CommaList(click.ParamType):  # type: ignore[type-arg]
     """Names separated by commas: ``en,es,fr``."""
 
     name = "a,b,c"
+    envvar_list_splitter = ","
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
         if isinstance(value, list | tuple):
@@ -96,6 +114,21 @@ class CommaList(click.ParamType):  # type: ignore[type-arg]
         if not names:
             self.fail("give at least one name", param, ctx)
         return list(dict.fromkeys(names))
+
+
+class LanguageList(CommaList):
+    """Codes of languages; suggests the code of a language that is given by its name."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        from icl_local import prompting
+
+        given = super().convert(value, param, ctx)
+        for name in given:
+            named = name.casefold()
+            for code, spec in prompting.languages().items() if len(name) > 3 else ():
+                if named in (spec.name.casefold(), spec.own_name.casefold()):
+                    self.fail(f"{name!r} is a language's name; did you mean {code}?", param, ctx)
+        return given
 
 
 class SizeList(CommaList):

@@ -11,6 +11,7 @@ import icl_local
 from icl_local.cli import console
 from icl_local.cli.options import (
     CommaList,
+    LanguageList,
     cluster_options,
     db_option,
     defaults_of,
@@ -26,7 +27,7 @@ from icl_local.cli.options import (
 @click.option("--backend", help="Server instead of a file, openai:MODEL@URL: llama-server, Ollama, vLLM.")
 @click.option("--dpo", is_flag=True, help="Take the DPO-trained variant of a registry model.")
 @click.option("--method", type=CommaList(), help="Prompting methods: zero-shot, urial, instruct.")
-@click.option("--lang", type=CommaList(), help="Languages of the queries.")
+@click.option("--lang", type=LanguageList(), help="Languages of the queries.")
 @click.option(
     "--queries", multiple=True, help="FILE, LANG=FILE, `samples` or `just-eval`; repeat it for each language."
 )

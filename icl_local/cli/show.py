@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from icl_local.cli import console
-from icl_local.cli.options import db_option, format_option, only_options
+from icl_local.cli.options import db_option, format_option, selection_options
+
+if TYPE_CHECKING:
+    from icl_local.store import Selection
 
 SHOWN_CHARACTERS = 600  # of a prompt, from its end
 
 
 @click.command("show")
 @click.argument("query_id")
-@only_options("dataset", "lang", "model", "method")
+@selection_options
 @click.option("--full", is_flag=True, help="Show whole prompts, not their last lines.")
 @format_option
 @db_option
-def command(query_id: str, lang: str | None, full: bool, output_format: str, db: Path, **selection: str | None) -> None:
+def command(query_id: str, chosen: Selection, full: bool, output_format: str, db: Path) -> None:
     """Show one query with its prompts and the models' answers side by side.
 
     Example: icl show sample-07 --lang es
     """
     from icl_local.results import answers
 
-    found = answers.find(db, query_id, language=lang, **selection)
+    found = answers.find(db, query_id, chosen)
     if output_format != "text":
         console.print_rows(answers.COLUMNS, [row for one in found for row in one.rows()], output_format=output_format)
         return

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from icl_local.cli import console
-from icl_local.cli.options import db_option, format_option
+from icl_local.cli.options import db_option, format_option, selection_options
+
+if TYPE_CHECKING:
+    from icl_local.store import Selection
 
 
 @click.command("status")
+@selection_options
 @format_option
 @db_option
-def command(output_format: str, db: Path) -> None:
+def command(chosen: Selection, output_format: str, db: Path) -> None:
     """Show done and missing responses, cell by cell, and the speed.
 
     Rows that a killed run left in the spool are read first. Column long: prompts that did not fit the context.
@@ -22,9 +27,9 @@ def command(output_format: str, db: Path) -> None:
     Example: icl status --db icl.duckdb
     """
     from icl_local import study
-    from icl_local.store import named
+    from icl_local.store import named, selected
 
-    cells = named(db, "status")
+    cells = selected(db, "status", chosen)
     if output_format == "text":
         for name, columns, rows in study.grids(db):
             console.print_rows(columns, rows, title=f"Study {name}: done/wanted")

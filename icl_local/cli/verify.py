@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from icl_local.cli import console
-from icl_local.cli.options import AutoInt, db_option, format_option, only_options
+from icl_local.cli.options import AutoInt, db_option, format_option, selection_options
+
+if TYPE_CHECKING:
+    from icl_local.store import Selection
 
 COLUMNS = ("model", "method", "language", "query_id", "position", "n_tokens", "stored_text", "decoded_text")
 
@@ -17,7 +20,7 @@ COLUMNS = ("model", "method", "language", "query_id", "position", "n_tokens", "s
 @click.argument("database", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--sample", type=click.IntRange(min=1), default=459, show_default=True, help="Responses drawn at random.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of --sample.")
-@only_options("model", "method", "lang", "split", "dataset", multiple=True)
+@selection_options
 @click.option("--weights", multiple=True, type=click.Path(exists=True, dir_okay=False), help="GGUF file; repeatable.")
 @click.option("--threads", type=int, help="CPU threads; the physical cores by default.")
 @click.option("--gpu-layers", type=AutoInt(min=0), help="Model layers on the GPU; as recorded by default.")
@@ -27,11 +30,7 @@ def command(
     database: Path | None,
     db: Path,
     output_format: str,
-    model: tuple[str, ...],
-    method: tuple[str, ...],
-    lang: tuple[str, ...],
-    split: tuple[str, ...],
-    dataset: tuple[str, ...],
+    chosen: Selection,
     **options: Any,
 ) -> int:
     """Decode a random sample of stored responses again and compare token by token.
@@ -42,15 +41,13 @@ def command(
 
     Example: icl verify study.duckdb --sample 459 --weights model.gguf
     """
-    from icl_local import store
     from icl_local.cli.progress import Bar
     from icl_local.running import verify_responses
 
     path = database or db
-    selection = store.Selection(model=model, method=method, language=lang, split=split, dataset=dataset)
     with Bar("verify") as bar:
         result = verify_responses(
-            path, selection=selection, on_progress=lambda done, total: bar.show(done=done, total=total), **options
+            path, selection=chosen, on_progress=lambda done, total: bar.show(done=done, total=total), **options
         )
     for reason, n in result.excluded.items():
         console.say(f"{n:,} responses are left out: {reason}")

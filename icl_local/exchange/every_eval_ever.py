@@ -44,7 +44,7 @@ def export_records(
 
     The same results get the same UUID. Raises ConfigError if nothing is selected.
     """
-    cells = store.named(database, "eee_cells", chosen.parameters()).dicts()
+    cells = store.selected(database, "eee_cells", chosen).dicts()
     scores, errors = (_by_cell(store.named(database, name).dicts()) for name in ("eee_scores", "eee_errors"))
     if not cells:
         raise ConfigError("nothing like that is in the database; `icl status` shows what is")

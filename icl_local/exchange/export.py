@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -44,12 +45,12 @@ def export_responses(database: Path, out: Path, *, form: str, chosen: Selection)
     """Write responses to ``out``.
 
     csv and parquet hold every selected response and column. A just-eval or alpaca-eval file holds the answers of one
-    cell (model, method, language, ...), so ``out`` is a folder if more than one is selected.
+    cell (model, method, language, ...), so ``out`` is a folder, a path without .json, if more than one is selected.
     Raises ConfigError if nothing is selected, or several cells for one file.
     """
     if form in ("csv", "parquet"):
         return _write_rows(database, out, "export_responses", form, chosen)
-    rows = store.named(database, "export_responses", chosen.parameters()).dicts()
+    rows = store.selected(database, "export_responses", chosen).dicts()
     item = {"just-eval": _just_eval_output, "alpaca-eval": _alpaca_eval_output}[form]
     answered = [row for row in rows if row["finish_reason"] not in _NO_ANSWER]
     files = _write_items([(_cell(row), item(row)) for row in answered], out)
@@ -66,7 +67,7 @@ def export_judgments(database: Path, out: Path, *, form: str, chosen: Selection)
         return _write_rows(database, out, "export_judgments", form, chosen)
     if form == "alpaca-eval":
         raise ConfigError("alpaca-eval has no form for scores; write just-eval, csv or parquet")
-    rows = store.named(database, "export_judgments", chosen.parameters()).dicts()
+    rows = store.selected(database, "export_judgments", chosen).dicts()
     templates = dict(store.named(database, "judge_templates").rows)
     items = []
     for _, aspects in itertools.groupby(rows, key=lambda row: row["judgment_id"]):
@@ -165,7 +166,8 @@ def _write_items(items: Sequence[tuple[tuple[str, ...], Row]], out: Path) -> tup
     for key, item in items:
         groups.setdefault(key, []).append(item)
     _require(len(groups))
-    if out.is_dir():
+    if out.is_dir() or not out.suffix:
+        out.mkdir(mode=0o700, parents=True, exist_ok=True)
         files = {out / (re.sub(r"[^\w.+-]+", "-", ".".join(key)) + ".json"): group for key, group in groups.items()}
     elif len(groups) == 1:
         files = {out: next(iter(groups.values()))}
@@ -173,7 +175,7 @@ def _write_items(items: Sequence[tuple[tuple[str, ...], Row]], out: Path) -> tup
         some = "; ".join(" ".join(key) for key in list(groups)[:3])
         raise ConfigError(
             f"{len(groups)} cells for one file ({some}{'; ...' if len(groups) > 3 else ''}): choose with --model, "
-            "--method, --language and --dataset, or give a folder that exists as --out"
+            "--method, --lang, --dataset and --quantization, or give a folder as --out"
         )
     for path, group in files.items():
         write_result(path, json.dumps(group, ensure_ascii=False, indent=2) + "\n", mode=PRIVATE)
@@ -183,10 +185,11 @@ def _write_items(items: Sequence[tuple[tuple[str, ...], Row]], out: Path) -> tup
 def _write_rows(database: Path, out: Path, name: str, form: str, chosen: Selection) -> Exported:
     """Write the rows of db/queries/<name>.sql as csv or parquet."""
     if form == "parquet":
-        count = store.export_parquet(database, store.sql_text(name), out, chosen.parameters())
+        stored = chosen.stored(partial(store.named, database))
+        count = store.export_parquet(database, store.sql_text(name), out, [stored])
         _require(count)
         return Exported((out,), count)
-    found = store.named(database, name, chosen.parameters())
+    found = store.selected(database, name, chosen)
     _require(len(found.rows))
     write_result(out, tables.render(tables.Table("", tuple(found.columns), found.rows), "csv"), mode=PRIVATE)
     return Exported((out,), len(found.rows))

@@ -54,6 +54,8 @@ def judge(
     method: Names,
     lang: Names,
     split: Names,
+    dataset: Names,
+    quantization: Names,
     limit: int | None,
     shard: str | None,
     cluster: str | None,
@@ -78,7 +80,7 @@ def judge(
         scope = Scope(
             open_templates(variant, overlay=overlay, sources=sources),
             repeat,
-            Selection(model, method, lang, split),
+            Selection(model, method, lang, split, dataset, quantization),
             limit,
             Shard.parse(shard) if shard else None,
         )

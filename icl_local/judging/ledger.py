@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ HTTP_ERROR, QUOTA = TRANSIENT
 REJECTED = "rejected"
 
 Record = tuple[str, dict[str, object]]
-RunSql = Callable[[str, Sequence[object]], store.Rows]  # store.named of one database
+RunSql = Callable[..., store.Rows]  # store.named of one database
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def plan(run_sql: RunSql, judge_id: str, scope: Scope) -> JudgingPlan:
     tasks: list[Task] = []
     ended: Counter[str] = Counter()
     in_batches = 0
-    responses = run_sql("judge_responses", scope.selection.parameters()).rows
+    responses = run_sql("judge_responses", [scope.selection.stored(run_sql)]).rows
     if scope.shard is not None:
         responses = [row for row in responses if scope.shard.holds(row[0])]
     if scope.responses is not None:

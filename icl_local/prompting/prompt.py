@@ -214,10 +214,14 @@ def _names(folder: str, overlay: Path | None) -> list[str]:
 def _toml(folder: str, name: str, overlay: Path | None) -> tuple[str, dict[str, Any]]:
     known = _names(folder, overlay)
     if name not in known:
-        what = folder.removesuffix("s")
-        raise UnknownName(
-            f"no {what} {name!r}; there are {', '.join(known)}. To add one, put {folder}/{name}.toml into a folder and "
-            "give it as --prompt-dir (docs/prompts.md)"
+        others = {one: one for one in known}
+        if folder == "languages":
+            others |= {str(_toml(folder, code, overlay)[1].get("name")): code for code in known}
+        raise UnknownName.among(
+            folder.removesuffix("s"),
+            name,
+            others,
+            add=f"to add one, put {folder}/{name}.toml into a folder and give it as --prompt-dir (docs/prompts.md)",
         )
     file = f"{folder}/{name}.toml"
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_local import store
-from icl_local.exceptions import ConfigError
+from icl_local.exceptions import UnknownName
 
 
 @dataclass(frozen=True)
@@ -64,21 +64,12 @@ class AnsweredQuery:
         return [(self.dataset, self.query_id, self.language, *vars(answer).values()) for answer in self.answers]
 
 
-def find(
-    database: Path,
-    query_id: str,
-    *,
-    dataset: str | None = None,
-    language: str | None = None,
-    model: str | None = None,
-    method: str | None = None,
-) -> list[AnsweredQuery]:
-    """Return every query of that id, one for each data set, language and text. Raises ConfigError if there is none."""
-    rows = store.named(database, "answers", [query_id, dataset, language, model, method]).dicts()
+def find(database: Path, query_id: str, chosen: store.Selection) -> list[AnsweredQuery]:
+    """Return every query of that id, one for each data set, language and text. Raises UnknownName."""
+    rows = store.selected(database, "answers", chosen, [query_id]).dicts()
     if not rows:
-        raise ConfigError(
-            f"no query {query_id!r} like that in {database}; its ids: icl sql 'select distinct query_id from responses'"
-        )
+        known = [one for (one,) in store.query(database, "select distinct query_id from raw.queries order by 1").rows]
+        raise UnknownName.among("query", query_id, known, place=" like that in this database")
     found = []
     for _, group in itertools.groupby(rows, key=lambda row: (row["dataset"], row["language"], row["instruction"])):
         same = list(group)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from icl_local import store
+from icl_local.exceptions import ConfigError
 from icl_local.results.tables import Table
 from icl_local.store import upkeep
 
@@ -18,22 +18,18 @@ def error_table(
     *,
     listed: bool = False,
     error: str | None = None,
-    models: str | Sequence[str] = (),
-    methods: str | Sequence[str] = (),
-    languages: str | Sequence[str] = (),
+    chosen: store.Selection,
     redetect: bool = False,
 ) -> Table:
     """Return the error rates of every cell in percent, or with ``listed`` one row for each error of a response.
 
-    An empty list takes all. ``error`` selects one kind of the list; None takes those that count by the default reading
+    ``error`` selects one kind of the list; None takes those that count by the default reading
     of a loop. ``redetect`` first brings every response to the present detector; notes say how many that were.
     """
     notes = _notes(upkeep.redetect(database)) if redetect else ()
-    parameters = store.Selection(models, methods, languages).parameters()[:3]
-    if listed:
-        found = store.named(database, "error_list", [*parameters, error])
-    else:
-        found = store.named(database, "error_table", parameters)
+    if chosen.split and not listed:
+        raise ConfigError("the table is of whole cells; by split: icl sql 'from error_breakdown', or --list")
+    found = store.selected(database, "error_list" if listed else "error_table", chosen, [error] if listed else [])
     title = "Critical errors" if listed else "Critical errors, percent"
     return Table(title, tuple(found.columns), found.rows, notes, types=tuple(found.types))
 

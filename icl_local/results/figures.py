@@ -110,7 +110,7 @@ def _write(figure: Figure, name: str, folder: Path, *, dpi: int) -> list[Path]:
 def draw(views: Views, name: str) -> Figure | None:
     """Return the named figure, None if its view has no rows. Raises MissingExtra, UnknownName."""
     if name not in _DRAWERS:
-        raise UnknownName(f"no figure {name}; there are {', '.join(_DRAWERS)}")
+        raise UnknownName.among("figure", name, list(_DRAWERS))
     rows = [
         {key: _label(value) if isinstance(value, str) else value for key, value in row.items()}
         for row in views.rows(VIEWS[name])

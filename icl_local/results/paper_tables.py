@@ -52,8 +52,6 @@ SCORE_TABLES = ("1", "2", "3")
 ERROR_TABLES = ("4", "6", "8")
 _DPO_TABLES = ("3", "8")
 
-_CHOICES = {"dataset": "dataset", "quantization": "quantization", "settings": "settings_id"}
-
 Row = dict[str, Any]
 
 
@@ -110,24 +108,21 @@ def open_views(
             store.Store(database).close()
         connection = stack.enter_context(store.reader(database))
         views = Views(connection)
-        if judge is not None:
-            known = [str(row["name"]) for row in views.named("judge_names")]
-            if judge not in known:
-                raise UnknownName(f"no judge {judge} in {database}; it has {', '.join(known) or 'none, see icl judge'}")
-        chosen = {name: cells.get(name) for name in _CHOICES}
-        for name, value in chosen.items():
-            _check_known(views, name, value, database)
-        views.choose(origin=origin, judge=judge, reading=reading, loops=loops, **chosen)
+        settings = cells.get("settings")
+        given = {"judge": judge, "dataset": cells.get("dataset"), "quantization": cells.get("quantization")}
+        stored = store.Selection(**given).stored(lambda name: store.fetch(connection.execute(store.sql_text(name))))  # type: ignore[arg-type]
+        chosen = {kind: _only(kind, names) for kind in given if (names := stored[kind])}
+        known = sorted({str(row["settings_id"]) for row in views.rows("cells")}) if settings else []
+        if settings and not any(one.startswith(settings) for one in known):
+            raise UnknownName.among("settings", settings, known, place=f" in {database}")
+        views.choose(origin=origin, reading=reading, loops=loops, settings=settings, **chosen)
         yield views
 
 
-def _check_known(views: Views, column: str, value: str | None, database: Path) -> None:
-    """Raise UnknownName where no cell has this data set, GGUF type or settings."""
-    if value is None:
-        return
-    known = sorted({str(row[_CHOICES[column]]) for row in views.rows("cells")})
-    if not any(name == value or (column == "settings" and name.startswith(value)) for name in known):
-        raise UnknownName(f"no {column} {value} in {database}; it has {', '.join(known) or 'no responses'}")
+def _only(kind: str, names: list[str]) -> str:
+    if len(names) > 1:
+        raise ConfigError(f"several of kind {kind} have this name, choose one: {', '.join(names)}")
+    return names[0]
 
 
 def build_tables(
@@ -148,7 +143,7 @@ def build_tables(
     if versus and published:
         raise ConfigError("your figures beside the paper's, or the paper's alone: choose one")
     if unknown := [name for name in names if name not in TITLES]:
-        raise UnknownName(f"no table {unknown[0]}; there are {', '.join(TITLES)}")
+        raise UnknownName.among("table", unknown[0], TITLES)
     if reading not in READINGS:
         raise ConfigError(f"no reading {reading!r}; there are {', '.join(READINGS)}")
     if loops not in LOOPS:

@@ -164,6 +164,7 @@ def shown(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float | Decimal):
+        value = float(value)
         if not math.isfinite(value):
             return str(value)
         return f"{value:.1e}" if 0 < abs(value) < 0.005 else f"{value:.2f}"

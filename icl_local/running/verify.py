@@ -137,7 +137,7 @@ def verify_responses(
     """
     if sample < 1:
         raise ConfigError(f"--sample must be at least 1, not {sample}")
-    found = store.named(path, "verifiable", (selection or store.Selection()).parameters()).rows
+    found = store.selected(path, "verifiable", selection or store.Selection()).rows
     excluded: dict[str, int] = {}
     for _, reason in found:
         if reason is not None:

@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from icl_local import resources
 from icl_local.exceptions import DiskFull, InputError, StoreError, StoreLocked
 from icl_local.files import draft_file
 from icl_local.store import ingest, schema, spool
+from icl_local.store.selection import Selection
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -227,6 +229,11 @@ def fetch(result: Connection, *, limit: int | None = None) -> Rows:
 def named(path: Path, name: str, params: Sequence[object] = (), *, unsafe: bool = False) -> Rows:
     """Run db/queries/<name>.sql as ``query`` does."""
     return query(path, sql_text(name), params, unsafe=unsafe)
+
+
+def selected(path: Path, name: str, chosen: Selection, params: Sequence[object] = ()) -> Rows:
+    """Run db/queries/<name>.sql on the responses that a user selects; raises UnknownName for a name without any."""
+    return named(path, name, [chosen.stored(partial(named, path)), *params])
 
 
 def sql_text(name: str) -> str:

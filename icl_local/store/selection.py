@@ -1,21 +1,24 @@
-"""Selection of responses for a judge or an export."""
+"""Selection of responses by the names that a user gives."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
-from icl_local.exceptions import ConfigError
+from icl_local.exceptions import ConfigError, UnknownName
 
 SPLITS = ("multi", "safety")
 Names = str | Sequence[str] | None
+RunNamed = Callable[[str], Any]  # store.named of one database: the Rows of a query of db/queries
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Responses by model (the name `icl status` shows), method, language, split and query set.
+    """Responses by model, method, language, split, query set and GGUF type, and their verdicts by judge.
 
-    Each field takes a name, several names, or None for all. Raises ConfigError for an unknown split.
+    Each field takes a name, several names, or None for all. A model has the name that `icl status` shows, its name in
+    the registry, and its file's name. Raises ConfigError for an unknown split.
     """
 
     model: Names = None
@@ -23,17 +26,51 @@ class Selection:
     language: Names = None
     split: Names = None
     dataset: Names = None
+    quantization: Names = None
+    judge: Names = None
 
     def __post_init__(self) -> None:
         if unknown := set(_listed(self.split) or ()) - set(SPLITS):
             raise ConfigError(f"no split {min(unknown)!r}; there are {', '.join(SPLITS)}")
 
     def __bool__(self) -> bool:
-        return any(self.parameters())
+        return any(_listed(getattr(self, field.name)) for field in fields(self))
 
-    def parameters(self) -> list[list[str] | None]:
-        """Return the parameters $1 to $5 of a query, in the order of the fields; None (NULL) takes all."""
-        return [_listed(getattr(self, field.name)) for field in fields(self)]
+    def stored(self, run_named: RunNamed) -> dict[str, list[str] | None]:
+        """Return the stored names by field, as the macro main.selected takes them; None (NULL) takes all.
+
+        Raises UnknownName for a name that no cell of the database has.
+        """
+        given = {field.name: _listed(getattr(self, field.name)) for field in fields(self)}
+        if not self:
+            return given
+        stored = run_named("stored_names").rows
+        return {
+            kind: names and find(kind, names, [(name, also) for of, name, also in stored if of == kind])
+            if kind != "split" else names
+            for kind, names in given.items()
+        }  # fmt: skip
+
+
+def find(kind: str, given: Sequence[str], stored: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    """Return the stored names that ``given`` stand for; ``stored`` holds each name with its other names.
+
+    A name is looked for as it is, then without regard to case, then among the other names, which several things may
+    share. Raises UnknownName.
+    """
+    found: dict[str, None] = {}
+    for name in given:
+        folded = name.casefold()
+        matching = (
+            [own for own, _ in stored if own == name]
+            or [own for own, _ in stored if own.casefold() == folded]
+            or [own for own, also in stored if folded in {other.casefold() for other in also}]
+        )
+        if not matching:
+            others = {other: own for own, also in stored for other in (own, *also)}
+            raise UnknownName.among(kind, name, others, place=" in this database", add="see icl status")
+        found.update(dict.fromkeys(matching))
+    return list(found)
 
 
 def _listed(names: Names) -> list[str] | None:

@@ -6,12 +6,14 @@ import contextlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from icl_local import detect
 from icl_local.exceptions import InputError, StoreError, StoreLocked
 from icl_local.files import draft_file
 from icl_local.store import database, ingest, schema, spool
+from icl_local.store.selection import Selection
 
 _BATCH = 500
 
@@ -68,15 +70,19 @@ def snapshot(path: Path, out: Path, *, overwrite: bool = False) -> int:
     return count
 
 
-def matching(path: Path, *, condition: str | None = None, equal: Mapping[str, object] | None = None) -> list[str]:
-    """Return the response_id of rows of view responses that meet a SQL condition and have the values of ``equal``.
+def matching(
+    path: Path, chosen: Selection, *, condition: str | None = None, equal: Mapping[str, object] | None = None
+) -> list[str]:
+    """Return the response_id of selected rows of view responses that meet a SQL condition and have ``equal`` values.
 
-    The condition is evaluated by itself, so an unbalanced one cannot widen the selection by ``equal``.
+    The condition is evaluated by itself, so an unbalanced one cannot widen the selection. Raises UnknownName.
     """
     equal = equal or {}
-    selected = " and ".join(["icl_condition", *(f"{column} = ?" for column in equal)])
+    in_cells = "main.selected(?, model, method, language, split, dataset, quantization)"
+    selected = " and ".join(["icl_condition", in_cells, *(f"{column} = ?" for column in equal)])
     evaluated = f"select *, ({condition or 'true'}\n) as icl_condition from main.responses"
-    found = database.query(path, f"select response_id from ({evaluated}) where {selected}", list(equal.values()))
+    stored = chosen.stored(partial(database.named, path))
+    found = database.query(path, f"select response_id from ({evaluated}) where {selected}", [stored, *equal.values()])
     return [str(row[0]) for row in found.rows]
 
 

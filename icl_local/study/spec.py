@@ -129,7 +129,7 @@ def load_study(name: str, *, queries: Mapping[str, str] | None = None, **changes
         data = toml_file.load(Path(name))
         name = Path(name).stem
     else:
-        raise UnknownName(f"no study is called {name!r}; there are {', '.join(names())}, or give a .toml file")
+        raise UnknownName.among("study", name, names(), add="or give a .toml file")
     fields = _read(data, file)
     given = {language: str(Path(path).resolve()) if path not in (SAMPLES, JUST_EVAL) else path
              for language, path in (queries or {}).items()}  # fmt: skip

@@ -6,7 +6,6 @@ model. The built-in entries are models/registry.toml; a user's file overrides th
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import json
 import os
@@ -173,13 +172,7 @@ def resolve(
     elif name.startswith("hf:") or name.endswith(".gguf") or os.sep in name or Path(name).is_file():
         model = _open(name, None, variant, dpo, None, on_progress)
     else:
-        close = difflib.get_close_matches(name, families, n=1)
-        raise UnknownName(
-            f"no model is called {name!r}"
-            + (f" (did you mean {close[0]}?)" if close else "")
-            + "; give a .gguf file, hf:owner/repo/file.gguf, or one of: "
-            + ", ".join(families)
-        )
+        raise UnknownName.among("model", name, list(families), add="or give a .gguf file or hf:owner/repo/file.gguf")
     if method_kind == "chat" and model.info.chat_template is None:
         raise ModelError(
             f"{model.path}: holds no chat template, so it cannot answer as an instruct model; give an instruct file, "

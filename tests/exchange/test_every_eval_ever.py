@@ -141,7 +141,7 @@ def test_the_same_results_have_the_same_file_names(database: Path, tmp_path: Pat
 
 
 def test_a_selection_that_holds_nothing_is_reported(database: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nothing like that"):
+    with pytest.raises(ConfigError, match="no model 'none'"):
         every_eval_ever.export_records(database, tmp_path, chosen=Selection(model="none"), organization="Lab")
 
 

@@ -188,7 +188,7 @@ class TestExport:
 
     def test_a_file_holds_one_cell_and_a_folder_one_file_each(self, db: Path, tmp_path: Path) -> None:
         bring_in(db, output(0), output(1, generator="n/b"), output(2, language="es"))
-        with pytest.raises(ConfigError, match=r"3 cells for one file .*choose with --model, --method, --language"):
+        with pytest.raises(ConfigError, match=r"3 cells for one file .*choose with --model, --method, --lang"):
             exported(db, tmp_path / "o.json", "just-eval")
         assert not (tmp_path / "o.json").exists()
         assert [one["id"] for one in exported(db, tmp_path / "o.json", "just-eval", language="es")] == [2]
@@ -236,14 +236,15 @@ class TestExport:
 
     def test_nothing_selected_is_reported(self, db: Path, tmp_path: Path) -> None:
         for form in export.FORMATS:
-            with pytest.raises(ConfigError, match="nothing like that is in the database"):
+            with pytest.raises(ConfigError, match="no model 'none' in this database"):
                 export.export_responses(db, tmp_path / "o", form=form, chosen=Selection(model="none"))
 
     def test_files_are_their_owners_alone_and_whole(self, db: Path, tmp_path: Path) -> None:
         bring_in(db, output(0))
         for form in export.FORMATS:
-            export.export_responses(db, tmp_path / form, form=form, chosen=Selection())
-            assert stat.S_IMODE((tmp_path / form).stat().st_mode) == 0o600
+            out = tmp_path / f"{form}.out"
+            export.export_responses(db, out, form=form, chosen=Selection())
+            assert stat.S_IMODE(out.stat().st_mode) == 0o600
         with pytest.raises(ConfigError, match=r"cannot write .*No such file"):
             export.export_responses(db, tmp_path / "no" / "o.json", form="just-eval", chosen=Selection())
         assert not list(tmp_path.glob(".*.part"))

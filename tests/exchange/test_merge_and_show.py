@@ -13,7 +13,7 @@ from icl_local import store
 from icl_local.exceptions import ConfigError, InputError, StoreError
 from icl_local.exchange import merge
 from icl_local.results import answers
-from icl_local.store import upkeep
+from icl_local.store import Selection, upkeep
 from icl_local.store.database import Store
 from tests.exchange.rows import LOOP, bring_in, command, error_row, output, own_cell, rows, verdict
 
@@ -170,5 +170,6 @@ class TestShow:
 
     def test_an_unknown_query_is_reported(self, asked_once: Path) -> None:
         with pytest.raises(ConfigError, match="no query '7' like that"):
-            answers.find(asked_once, "7")
-        assert answers.find(asked_once, "0", dataset="set", method="none")[0].answers == ()
+            answers.find(asked_once, "7", Selection())
+        with pytest.raises(ConfigError, match="no method 'none'"):
+            answers.find(asked_once, "0", Selection(method="none"))

