@@ -28,7 +28,7 @@ SUMMARIES: tuple[tuple[str, str, list[str | None]], ...] = (
 )
 NEXT = """\
 Next:
-  icl show s01 --db {db}                                    one query, its prompts and answers side by side
+  icl show sample-01 --db {db}                              one query, its prompts and answers side by side
   icl sql --db {db} "select method, avg(new_tokens) from responses group by all"
   icl run --model FILE.gguf --method urial --lang en --queries queries.jsonl
   icl judge --judge openai:MODEL --plan --db {db}

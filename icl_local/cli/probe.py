@@ -13,6 +13,8 @@ from icl_local.cli.options import SizeList, db_option, engine_options, format_op
 
 @click.command("probe")
 @click.option("--model", required=True, help="GGUF file, registry name or hf:owner/repo/file.")
+@click.option("--method", default="zero-shot", show_default=True, help="Method whose variant of the model is probed.")
+@click.option("--dpo", is_flag=True, help="Probe the DPO-trained variant of a registry model.")
 @click.option("--prompts", "n_prompts", type=int, default=64, show_default=True, help="Number of prompts.")
 @click.option("--tokens", "n_tokens", type=int, default=64, show_default=True, help="New tokens for each prompt.")
 @click.option("--prefix-words", type=int, default=600, show_default=True, help="Words that all prompts share.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -44,7 +45,13 @@ def command(
     if unsafe:
         console.say("unsafe: this query may read and write other files, attach databases and load extensions")
     most = limit or (TEXT_ROWS if output_format == "text" else None)
-    found = icl_local.query(db, query, timeout=timeout, unsafe=unsafe, limit=None if most is None else most + 1)
+
+    def end() -> None:
+        click.echo(f"error: the query took longer than {timeout:g} s and did not stop; ended this process", err=True)
+        os._exit(1)  # the connection is read-only
+
+    more = None if most is None else most + 1
+    found = store.query(db, query, timeout=timeout, unsafe=unsafe, limit=more, on_stuck=end)
     rows = found.rows[:most]
     if output_format == "text":
         console.print_answer(found.columns, rows)

@@ -11,6 +11,7 @@ from typing import Any
 
 from icl_local import toml_file
 from icl_local.convert import Checkpoint, Shape
+from icl_local.engine import available_memory
 from icl_local.exceptions import ConfigError
 
 PRESETS = ("paper", "trl-default")
@@ -210,9 +211,7 @@ def _available(device: str) -> int:
         import torch
 
         return int(torch.cuda.mem_get_info()[0])
-    import psutil
-
-    return int(psutil.virtual_memory().available)
+    return available_memory()
 
 
 def _matmul_flops(shape: Shape, *, device: str, bf16: bool) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from icl_local.weights import GgufInfo
@@ -34,16 +36,40 @@ def choose_parallel(
     return max(1, min(most, room // max(1, n_ctx_seq * kv_bytes_per_token(info, kv_type))))
 
 
-def available_memory() -> int:
-    """Return the bytes usable without swapping: MemAvailable within the cgroup's limit; without /proc half of all."""
+def available_memory(*, proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the bytes usable without swapping: MemAvailable within the limits of this process's control groups.
+
+    Without /proc it is half of all memory.
+    """
     try:
-        fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        fields = dict(line.split(":", 1) for line in (proc / "meminfo").read_text().splitlines())
         free = int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return min([free, *_group_rooms(proc, cgroups)])
+
+
+def _group_rooms(proc: Path, cgroups: Path) -> Iterator[int]:
+    """Yield the bytes left below each memory limit, of this process's control group and those above it.
+
+    Cached files that were not used lately count as free: the kernel drops them at the limit (cgroups v1 and v2).
+    """
     try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-        return free if limit == "max" else min(free, max(0, int(limit) - used))
-    except (OSError, ValueError):
-        return free
+        lines = (proc / "self" / "cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        if controllers == "":
+            root, limit, used, cached = cgroups, "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            root, limit, used = cgroups / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+            cached = "total_inactive_file"
+        else:
+            continue
+        group = root / name.strip("/")
+        for folder in [one for one in (group, *group.parents) if one.is_relative_to(root)]:
+            with suppress(OSError, ValueError, KeyError):  # no such file, or no limit ("max")
+                most = int((folder / limit).read_text())
+                statistics = dict(pair.split() for pair in (folder / "memory.stat").read_text().splitlines())
+                yield max(0, most - int((folder / used).read_text()) + int(statistics[cached]))

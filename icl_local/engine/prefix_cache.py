@@ -25,7 +25,7 @@ class PrefixCache:
     """States by token sequence for one loaded model; ``scope`` names everything else that a state depends on."""
 
     def __init__(self, scope: str, folder: Path | None = None) -> None:
-        self._scope = scope
+        self.scope = scope
         self._folder = folder
         self._memory: OrderedDict[str, bytes] = OrderedDict()
 
@@ -82,4 +82,4 @@ class PrefixCache:
             total -= size
 
     def _key(self, tokens: Sequence[int]) -> str:
-        return key_of(scope=self._scope, tokens=list(tokens))
+        return key_of(scope=self.scope, tokens=list(tokens))

@@ -67,13 +67,16 @@ class _Service:
         assert self._flag is not None
         address = ctypes.addressof(ctypes.c_char.from_buffer(self._flag))
         self._model = LlamaModel(self._path, options, abort_flag=address)
-        info = self._model.info()
-        stat = self._path.stat()
+        folder = Path(options.prefix_cache) if options.prefix_cache else None
+        self._cache = PrefixCache(self._scope(options), folder)
+        self._loaded = options
+
+    def _scope(self, options: EngineOptions) -> str:
+        """Return all that a prefix's state depends on, but its tokens: file, build, machine and settings."""
+        info, stat = self._model.info(), self._path.stat()
         scope = [str(self._path), stat.st_size, stat.st_mtime_ns, info.llama_build, info.cpu_features]
         scope += [options.kv_type, options.flash_attn, options.kv_unified, info.repack, info.gpu_layers]
-        folder = Path(options.prefix_cache) if options.prefix_cache else None
-        self._cache = PrefixCache(json.dumps([*scope, options.n_ubatch]), folder)
-        self._loaded = options
+        return json.dumps([*scope, options.n_ubatch, options.min_rows])
 
     def _do_count(self, texts: list[str]) -> None:
         self._reply({"counts": [len(self._model.tokenize(text)) for text in texts]})
@@ -95,6 +98,7 @@ class _Service:
         if repacks(options) != repacks(self._loaded) or options.gpu_layers != self._loaded.gpu_layers:
             self._load(options)
         self._model.options = options
+        self._cache.scope = self._scope(options)
         prompts = [request_from_json(request) for request in requests]
         generation = Generation(
             self._model,

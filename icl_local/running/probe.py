@@ -17,6 +17,7 @@ from typing import Any
 from icl_local import store
 from icl_local.engine import DEFAULT_PARALLEL, EngineOptions, ProbeResult, Worker, exact
 from icl_local.files import PRIVATE
+from icl_local.prompting import method_spec
 from icl_local.weights import ResolvedModel, cache_folder, registry
 
 UNIFIED = {"kv_unified": True, "flash_attn": False, "min_rows": 2, "repack": True}
@@ -128,6 +129,8 @@ def probe_model(
     path: Path,
     model: str,
     *,
+    method: str = "zero-shot",
+    dpo: bool = False,
     parallel: int | None = None,
     gpu_layers: int | None = None,
     threads: int | None = None,
@@ -140,9 +143,12 @@ def probe_model(
     also_unified: bool = False,
     on_event: Callable[[str], None] = lambda text: None,
 ) -> list[ProbeResult]:
-    """Probe a file thoroughly, or quickly, and store the results. Raises ModelError, UnknownName, StoreError."""
+    """Probe a file thoroughly, or quickly, and store the results. Raises ModelError, UnknownName, StoreError.
+
+    ``method`` and ``dpo`` choose the variant of a registry model, as in a run.
+    """
     options = EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads)
-    file = registry.resolve(model, method_kind="completion")
+    file = registry.resolve(model, method_kind=method_spec(method).kind, dpo=dpo)
     with store.Store(path) as writer, Worker(file.path, options) as worker:
         if quick:
             results = exact.quick_probe(

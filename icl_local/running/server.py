@@ -145,7 +145,10 @@ class ServerModel:
 
 
 class ServerGenerator:
-    """Completions from a server; transient failures are retried, the rest is left to the next run."""
+    """Completions from a server; transient failures are retried, the rest is left to the next run.
+
+    The one refusal that is stored is that of a prompt longer than the server's context.
+    """
 
     def __init__(self, model: ServerModel, *, parallel: int | None = None) -> None:
         server = model.server
@@ -182,7 +185,8 @@ class ServerGenerator:
                 for reply in replies:
                     if not reply.final:
                         continue
-                    if reply.outcome in ("failed", "quota"):
+                    too_long = reply.outcome == "rejected" and _TOO_LONG.search(reply.error or "")
+                    if reply.outcome != "reply" and not too_long:
                         failed.append(reply.error or "no answer")
                         continue
                     completion = _completion(reply, chat=chat)
@@ -215,7 +219,7 @@ def open_server(spec: str, *, parallel: int | None = None, timeout: float = 600.
 def _completion(reply: ApiReply, *, chat: bool) -> Completion:
     reason = "length" if reply.finish_reason == "length" else "eog" if chat else "stop"
     if reply.outcome == "rejected":
-        reason = "prompt_too_long" if _TOO_LONG.search(reply.error or "") else "error"
+        reason = "prompt_too_long"
     return Completion(
         reply.id,
         reply.text or reply.refusal or "",

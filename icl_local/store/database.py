@@ -17,7 +17,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -36,6 +36,7 @@ Connection = duckdb.DuckDBPyConnection
 
 STORAGE_VERSION = "v1.4.0"  # older DuckDB clients can read it
 LOCK_WAIT_SECONDS = 60.0
+_STUCK_SECONDS = 2.0  # after the interrupt of a query
 LOCK_RETRY_SECONDS = 0.5  # pause after a failed flush
 FOLD_ABOVE = 32  # spool files
 CHECKPOINT_EVERY = 10  # flushes: a checkpoint delays readers, a long log slows opening
@@ -197,15 +198,24 @@ def query(
     timeout: float | None = None,
     unsafe: bool = False,
     limit: int | None = None,
+    on_stuck: Callable[[], None] = lambda: None,
 ) -> Rows:
     """Run one ``select`` that cannot change the database, read other files or load code.
 
     Waits for a lock. ``timeout`` is in seconds, ``limit`` in rows. ``unsafe`` allows every statement, other files
-    and extensions; the database itself stays read-only. Raises StoreLocked after a minute, StoreError for refused
-    or wrong SQL, a timeout, or a file that is not a database of this package.
+    and extensions; the database itself stays read-only. ``on_stuck`` is called in a thread of its own if the query
+    goes on after the timeout: DuckDB does not interrupt one function over one large value. Raises StoreLocked after
+    a minute, StoreError for refused or wrong SQL, a timeout, or a file that is not a database of this package.
     """
     with reader(path, unsafe=unsafe) as con:
-        timer = threading.Timer(timeout, con.interrupt) if timeout is not None else None
+        ended = threading.Event()
+
+        def stop() -> None:
+            con.interrupt()
+            if not ended.wait(_STUCK_SECONDS):
+                on_stuck()
+
+        timer = threading.Timer(timeout, stop) if timeout is not None else None
         try:
             if timer:
                 timer.start()
@@ -215,6 +225,7 @@ def query(
         except duckdb.InterruptException as error:
             raise StoreError(f"the query took longer than {timeout:g} s; narrow it or raise --timeout") from error
         finally:
+            ended.set()
             if timer:
                 timer.cancel()
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from icl_local import store
 from icl_local.exceptions import ConfigError, InputError
-from icl_local.files import write_result
+from icl_local.files import PRIVATE, write_result
 from icl_local.identity import sha256_text
 from icl_local.prompting import json_items
 from icl_local.translate.review import ACCEPT, EDIT, SKIP, Candidate, Item, find_item, items, review_row
@@ -52,9 +52,11 @@ def write_sheet(path: Path, out: Path, *, language: str, dataset: str | None = N
         writer = csv.DictWriter(text, names, lineterminator="\r\n")
         writer.writeheader()
         writer.writerows({name: _cell(value) for name, value in line.items()} for line in lines)
-        write_result(out, "\ufeff" + text.getvalue())  # without the byte order mark Excel does not read UTF-8
+        write_result(
+            out, "\ufeff" + text.getvalue(), mode=PRIVATE
+        )  # without the byte order mark Excel does not read UTF-8
     else:
-        write_result(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        write_result(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), mode=PRIVATE)
     return len(lines)
 
 

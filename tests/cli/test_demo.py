@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,12 @@ from click.testing import CliRunner
 
 from icl_local import store
 from icl_local.cli import demo, icl
+from icl_local.prompting import queries
+
+
+def test_the_query_that_the_demo_names_exists() -> None:
+    (named,) = re.findall(r"icl show (\S+)", demo.NEXT)
+    assert named in {query.query_id for query in queries.samples("en").queries}
 
 
 def test_the_demo_runs_judges_and_shows_its_tables(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from icl_local.engine.prefix_cache import PrefixCache
 from icl_local.engine.protocol import EngineOptions, Request
 from icl_local.engine.worker import Worker
@@ -19,6 +21,19 @@ def test_a_prefix_on_disk_gives_the_same_bits(tmp_path: Path, tiny_gguf: Path) -
         second = {c.id: c for c in worker.generate(requests)}
         assert worker.stats.prefix_source == "cache"
     assert first == second
+
+
+@pytest.mark.parametrize("changed", [{"min_rows": 8}, {"kv_unified": True}, {"n_ubatch": 64}])
+def test_a_prefix_decoded_with_other_settings_is_a_miss(
+    tmp_path: Path, tiny_gguf: Path, changed: dict[str, object]
+) -> None:
+    requests = [Request(str(i), "word " * 200 + f"number {i}", 1) for i in range(2)]
+    with Worker(tiny_gguf, EngineOptions(threads=1, prefix_cache=str(tmp_path / "prefixes"))) as worker:
+        sources = []
+        for overrides in ({}, changed, changed):
+            list(worker.generate(requests, **overrides))
+            sources.append(worker.stats.prefix_source)
+    assert sources == ["decoded", "decoded", "cache"]
 
 
 def test_a_torn_prefix_file_is_a_miss(tmp_path: Path) -> None:

@@ -151,6 +151,25 @@ def test_a_prompt_too_long_for_the_server_is_recorded_as_such(tmp_path: Path) ->
     assert found == [("prompt_too_long", ""), ("stop", "raw answer")]
 
 
+def test_another_refusal_is_no_answer_and_is_asked_again_by_the_next_run(tmp_path: Path) -> None:
+    ill = True
+
+    def refuse(path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if ill and "ice cream" in body["prompt"]:
+            return 400, {"error": {"message": "repeat_penalty is not supported", "code": 400}}
+        return answered(path, body)
+
+    db = tmp_path / "a.duckdb"
+    with serving("vllm", refuse) as (url, _):
+        (first,) = generate(db, url, methods=["zero-shot"], limit=2)
+        assert store.query(db, "select finish_reason from responses").rows == [("stop",)]
+        ill = False
+        (second,) = generate(db, url, methods=["zero-shot"], limit=2)
+    assert (first.status, first.n_new) == ("failed", 1)
+    assert "repeat_penalty is not supported" in (first.error or "")
+    assert (second.status, second.n_new) == ("done", 1)
+
+
 def test_what_failed_is_asked_again_by_the_next_run(tmp_path: Path) -> None:
     ill = True
 

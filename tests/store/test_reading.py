@@ -8,6 +8,7 @@ import pytest
 
 from icl_local import store
 from icl_local.exceptions import StoreError
+from icl_local.store import database
 from icl_local.store.database import query
 
 # ---------------------------------------------------------------------------------------------------- reading
@@ -90,6 +91,14 @@ def test_unsafe_reads_other_files_and_still_cannot_change_the_database(made: Pat
     assert query(made, f"from '{tmp_path}/x.csv'", unsafe=True).rows == [(1,)]
     with pytest.raises(StoreError, match="read-only"):
         query(made, "delete from raw.responses", unsafe=True)
+
+
+def test_a_query_that_ignores_its_timeout_is_reported(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "_STUCK_SECONDS", 0.0)
+    stuck: list[bool] = []
+    with pytest.raises(StoreError, match="took longer"):
+        query(made, "select length(repeat('ab', 30000000))", timeout=0.001, on_stuck=lambda: stuck.append(True))
+    assert stuck == [True]
 
 
 def test_a_query_is_ended_at_its_timeout(made: Path) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from icl_local.cli import main
 from icl_local.exceptions import ConfigError, InputError
+from icl_local.files import PRIVATE
 from icl_local.prompting import queries
 from icl_local.store.database import query
 from icl_local.translate import review, sheet
@@ -301,6 +303,7 @@ def test_the_terminal_accepts_edits_skips_undoes_and_stops(
 def test_the_commands_print_what_they_did(icl: Run, db: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.csv"
     assert icl("translate", "export", "--lang", "es", "-o", out, "--db", db)[:2] == (0, f"{out}\n")
+    assert stat.S_IMODE(out.stat().st_mode) == PRIVATE
     assert "4 left undecided" in icl("translate", "import", out, "--db", db, "--reviewer", "ana")[2]
     rows = json.loads(icl("translate", "status", "--db", db, "--format", "json")[1])
     assert rows[0]["queries"] == 4
