@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from icl_local.cli import console
-from icl_local.cli.options import CommaList, SizeList, db_option, engine_options, format_option
+from icl_local.cli.options import COUNT, CommaList, SizeList, db_option, engine_options, format_option
 
 
 @click.command("bench")
@@ -18,8 +18,8 @@ from icl_local.cli.options import CommaList, SizeList, db_option, engine_options
     "--type", "type_name", default="q4_0", show_default=True, help="GGUF type of --shape: q4_0, q8_0, q4_k_m."
 )
 @click.option("--queries", "source", default="samples", show_default=True, help="FILE or `samples`.")
-@click.option("--limit", type=int, default=64, show_default=True, help="Number of queries.")
-@click.option("--max-tokens", type=int, default=64, show_default=True, help="New tokens a query.")
+@click.option("--limit", type=COUNT, default=64, show_default=True, help="Number of queries.")
+@click.option("--max-tokens", type=COUNT, default=64, show_default=True, help="New tokens a query.")
 @click.option(
     "--at-once", "parallels", type=SizeList(), default="1,8,16,32", show_default=True, help="Batch sizes to time."
 )
@@ -36,7 +36,7 @@ from icl_local.cli.options import CommaList, SizeList, db_option, engine_options
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A llama-batched-bench program: the limit of batched decoding.",
 )
-@click.option("--runs", type=click.IntRange(min=1), default=1, show_default=True, help="Repeat all, and show ranges.")
+@click.option("--runs", type=COUNT, default=1, show_default=True, help="Repeat all, and show ranges.")
 @engine_options
 @format_option
 @db_option

@@ -18,7 +18,11 @@ from icl_local.cli.options import db_option
 @click.option("--name", help="Name of the model in the file; the checkpoint's by default.")
 @click.option("--dpo", is_flag=True, help="Mark a model that was DPO-trained elsewhere.")
 @click.option("--gate/--no-gate", "run_gate", default=True, show_default=True, help="Prove that it is the same model.")
-@click.option("--gate-memory", type=float, help="GB for the gate's float32 logits; 0: only weights are compared.")
+@click.option(
+    "--gate-memory",
+    type=click.FloatRange(min=0),
+    help="GB for the gate's float32 logits; 0: only weights are compared.",
+)
 @db_option
 def command(source: str, out: Path, db: Path, **options: Any) -> None:
     """Write a Llama checkpoint or LoRA adapter as GGUF and prove that it is the same model.

@@ -8,7 +8,7 @@ import click
 
 import icl_local
 from icl_local.cli import console
-from icl_local.cli.options import db_option
+from icl_local.cli.options import COUNT, db_option
 
 MODEL = "smollm2-135m"
 METHODS = ["zero-shot", "urial", "instruct"]
@@ -37,7 +37,11 @@ Next:
 
 @click.command("demo")
 @click.option(
-    "--max-tokens", type=int, default=96, show_default=True, help="Largest number of new tokens of an answer."
+    "--max-tokens",
+    type=COUNT,
+    default=96,
+    show_default=True,
+    help="Largest number of new tokens of an answer.",
 )
 @db_option
 def command(max_tokens: int, db: Path) -> int:

@@ -10,6 +10,7 @@ import click
 import icl_local
 from icl_local.cli import console
 from icl_local.cli.options import (
+    COUNT,
     cluster_options,
     concurrency_option,
     db_option,
@@ -34,14 +35,14 @@ _FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
 @click.option("--poll", type=click.FloatRange(min=1), help="Seconds between checks with --wait.")
 @click.option("--max-cost", type=click.FloatRange(min=0), help="Most this command may cost, in USD.")
 @click.option("--prices", type=_FILE, help="Price table, read before the built-in one.")
-@click.option("--repeat", type=click.IntRange(min=1), help="Verdicts for each response.")
+@click.option("--repeat", type=COUNT, help="Verdicts for each response.")
 @click.option("--variant", help="published or rubric-first (for local judges).")
 @click.option("--template", multiple=True, help="just-eval=PATH: prompts from its clone or judgments.")
 @only_options
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first N missing judgments.")
+@click.option("--limit", type=COUNT, help="Only the first N missing judgments.")
 @concurrency_option
 @click.option("--timeout", type=click.FloatRange(min=1), help="Seconds a request.")
-@click.option("--max-tokens", type=int, help="Tokens of an API judge's verdict.")
+@click.option("--max-tokens", type=COUNT, help="Tokens of an API judge's verdict.")
 @click.option("--reasoning-effort", help="For an API judge that reasons, such as none or low.")
 @shard_option
 @engine_options

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+COUNT = click.IntRange(min=1)
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ONLY = {
@@ -137,7 +138,7 @@ class SizeList(CommaList):
     name = "N,N,N"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[Any]:
-        size: Any = click.IntRange(min=1)
+        size: Any = COUNT
         return [size.convert(part, param, ctx) for part in super().convert(value, param, ctx)]
 
 
@@ -158,7 +159,7 @@ engine_options = _together(
     click.option(
         "--gpu-layers", type=AutoInt(min=0), default="auto", show_default=True, help="Model layers on the GPU."
     ),
-    click.option("--threads", type=int, help="CPU threads; the physical cores by default."),
+    click.option("--threads", type=COUNT, help="CPU threads; the physical cores by default."),
 )
 prompt_dir_option = click.option(
     "--prompt-dir",
@@ -174,7 +175,5 @@ shard_option = click.option(
 )
 cluster_options = _together(
     click.option("--cluster", help="Ray cluster: auto, local, HOST:PORT or ray://HOST:PORT."),
-    click.option(
-        "--worker-cpus", type=click.IntRange(min=1), help="CPUs of a worker on a cluster; all of its node by default."
-    ),
+    click.option("--worker-cpus", type=COUNT, help="CPUs of a worker on a cluster; all of its node by default."),
 )

@@ -8,16 +8,18 @@ from typing import Any
 import click
 
 from icl_local.cli import console
-from icl_local.cli.options import SizeList, db_option, engine_options, format_option
+from icl_local.cli.options import COUNT, SizeList, db_option, engine_options, format_option
 
 
 @click.command("probe")
 @click.option("--model", required=True, help="GGUF file, registry name or hf:owner/repo/file.")
 @click.option("--method", default="zero-shot", show_default=True, help="Method whose variant of the model is probed.")
 @click.option("--dpo", is_flag=True, help="Probe the DPO-trained variant of a registry model.")
-@click.option("--prompts", "n_prompts", type=int, default=64, show_default=True, help="Number of prompts.")
-@click.option("--tokens", "n_tokens", type=int, default=64, show_default=True, help="New tokens for each prompt.")
-@click.option("--prefix-words", type=int, default=600, show_default=True, help="Words that all prompts share.")
+@click.option("--prompts", "n_prompts", type=COUNT, default=64, show_default=True, help="Number of prompts.")
+@click.option("--tokens", "n_tokens", type=COUNT, default=64, show_default=True, help="New tokens for each prompt.")
+@click.option(
+    "--prefix-words", type=click.IntRange(min=0), default=600, show_default=True, help="Words that all prompts share."
+)
 @click.option("--at-once", "sizes", type=SizeList(), default="2,8,16", show_default=True, help="Batch sizes compared.")
 @click.option("--first", is_flag=True, help="Stop at the first exact setting; faster ones may follow it.")
 @click.option("--quick", is_flag=True, help="The bounded probe that `icl run` makes.")

@@ -129,7 +129,7 @@ class RunProgress(Display):
             return
         if event.kind == "started":
             self.bars.begin(self._tasks[key])
-        errors = f"loops {event.n_loops}, code {event.n_code}" if event.n_loops or event.n_code else ""
+        errors = _counts(event) if event.n_loops or event.n_code or event.n_too_long else ""
         rate = f"{event.tokens_per_second:.0f} tok/s" if event.tokens_per_second else None
         state = {"failed": "failed", "interrupted": "stopped"}.get(event.kind, errors)
         self.bars.update(self._tasks[key], done=event.n_done, rate=rate, note=state)
@@ -146,6 +146,10 @@ class RunProgress(Display):
         rate = f", {event.tokens_per_second:.0f} tok/s" if event.tokens_per_second else ""
         message = f": {event.message}" if event.message else ""
         console.say(
-            f"{event.cell.label}: {event.kind}, {event.n_done} of {event.n_queries}{rate},"
-            f" loops {event.n_loops}, code {event.n_code}{message}"
+            f"{event.cell.label}: {event.kind}, {event.n_done} of {event.n_queries}{rate}, {_counts(event)}{message}"
         )
+
+
+def _counts(event: Event) -> str:
+    too_long = f", {event.n_too_long} too long" if event.n_too_long else ""
+    return f"loops {event.n_loops}, code {event.n_code}{too_long}"

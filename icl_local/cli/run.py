@@ -10,6 +10,7 @@ import click
 import icl_local
 from icl_local.cli import console
 from icl_local.cli.options import (
+    COUNT,
     CommaList,
     LanguageList,
     cluster_options,
@@ -32,14 +33,18 @@ from icl_local.cli.options import (
     "--queries", multiple=True, help="FILE, LANG=FILE, `samples` or `just-eval`; repeat it for each language."
 )
 @click.option("--dataset", help="Name of the query set, instead of the file's own.")
-@click.option("--sample", type=int, help="Number of queries, drawn over split and task.")
-@click.option("--limit", type=int, help="Number of queries, taken from the start.")
+@click.option("--sample", type=COUNT, help="Number of queries, drawn over split and task.")
+@click.option("--limit", type=COUNT, help="Number of queries, taken from the start.")
 @click.option("--seed", type=int, help="Seed of --sample.")
 @shard_option
 @click.option("--probe/--no-probe", help="Look for settings in which batching changes nothing.")
 @click.option("--verify", type=click.IntRange(min=0), help="Responses of each cell to decode again; 0: none.")
-@click.option("--max-tokens", type=int, help="Largest number of new tokens of an answer.")
-@click.option("--repetition-penalty", type=float, help="Repetition penalty, as Transformers applies it.")
+@click.option("--max-tokens", type=COUNT, help="Largest number of new tokens of an answer.")
+@click.option(
+    "--repetition-penalty",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Repetition penalty, as Transformers applies it.",
+)
 @click.option("--kv-type", type=click.Choice(["f16", "f32"]), help="KV cache; f32 for F32 files, else f16.")
 @click.option("--date", help="Date (YYYY-MM-DD) for chat templates that print today's.")
 @click.option("--stop-on-loop", is_flag=True, help="End an answer once it loops; recorded as such.")
@@ -59,5 +64,6 @@ def command(db: Path, **options: Any) -> int:
     if not options["model"] and options["backend"] is None:
         raise click.UsageError("give --model, or --backend for a server's model")
     made = icl_local.run(db, **options)
-    console.say(f"{made.n_new} new responses in {db}; next: icl errors --db {db}")
+    too_long = f", {made.n_too_long:,} prompts too long for the context" if made.n_too_long else ""
+    console.say(f"{made.n_new:,} new responses in {db}{too_long}; next: icl errors --db {db}")
     return int(not made.done)

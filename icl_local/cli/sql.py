@@ -10,7 +10,7 @@ import click
 
 import icl_local
 from icl_local.cli import console
-from icl_local.cli.options import db_option, defaults_of, format_option
+from icl_local.cli.options import COUNT, db_option, defaults_of, format_option
 
 TEXT_ROWS = 200
 
@@ -19,7 +19,7 @@ TEXT_ROWS = 200
 @click.command("sql")
 @click.argument("query", required=False)
 @click.option("--schema", is_flag=True, help="List the views, their columns and what one row is.")
-@click.option("--limit", type=click.IntRange(min=1), help=f"Largest number of rows; {TEXT_ROWS} for text.")
+@click.option("--limit", type=COUNT, help=f"Largest number of rows; {TEXT_ROWS} for text.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds that a query may take.")
 @click.option("--unsafe", is_flag=True, help="Allow other files, other databases and extensions.")
 @format_option

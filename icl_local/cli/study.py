@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from icl_local.cli import console
-from icl_local.cli.options import cluster_options, db_option, engine_options, format_option, shard_option
+from icl_local.cli.options import COUNT, cluster_options, db_option, engine_options, format_option, shard_option
 
 
 @click.command("study")
@@ -19,8 +19,8 @@ from icl_local.cli.options import cluster_options, db_option, engine_options, fo
 @click.option(
     "--queries", "sources", multiple=True, help="LANG=FILE: queries of a language, instead of the study's own."
 )
-@click.option("--sample", type=int, help="Number of queries in each language, drawn over split and task.")
-@click.option("--limit", type=int, help="Number of queries in each language, taken from the start.")
+@click.option("--sample", type=COUNT, help="Number of queries in each language, drawn over split and task.")
+@click.option("--limit", type=COUNT, help="Number of queries in each language, taken from the start.")
 @click.option("--judge/--no-judge", default=True, help="Run the study's judges at the end.")
 @click.option("--probe/--no-probe", default=True, help="Look for settings in which batching changes nothing.")
 @click.option(

@@ -10,6 +10,7 @@ import click
 
 from icl_local.cli import console
 from icl_local.cli.options import (
+    COUNT,
     CommaList,
     cluster_options,
     concurrency_option,
@@ -49,7 +50,7 @@ def command() -> None:
 @click.option("--queries", default="just-eval", show_default=True, help="FILE, samples or just-eval.")
 @click.option("--from", "source", default="en", show_default=True, help="Language of the queries.")
 @click.option("--dataset", help="Name of the query set instead of the file's own.")
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first N queries.")
+@click.option("--limit", type=COUNT, help="Only the first N queries.")
 @concurrency_option
 @click.option("--max-cost", type=click.FloatRange(min=0), help="Most this command may cost, in USD.")
 @click.option("--prices", type=_EXISTING, help="Price table, read before the built-in one.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from icl_local.cli import console
-from icl_local.cli.options import AutoInt, db_option, format_option, selection_options
+from icl_local.cli.options import COUNT, AutoInt, db_option, format_option, selection_options
 
 if TYPE_CHECKING:
     from icl_local.store import Selection
@@ -18,11 +18,11 @@ COLUMNS = ("model", "method", "language", "query_id", "position", "n_tokens", "s
 
 @click.command("verify")
 @click.argument("database", required=False, type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--sample", type=click.IntRange(min=1), default=459, show_default=True, help="Responses drawn at random.")
+@click.option("--sample", type=COUNT, default=459, show_default=True, help="Responses drawn at random.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of --sample.")
 @selection_options
 @click.option("--weights", multiple=True, type=click.Path(exists=True, dir_okay=False), help="GGUF file; repeatable.")
-@click.option("--threads", type=int, help="CPU threads; the physical cores by default.")
+@click.option("--threads", type=COUNT, help="CPU threads; the physical cores by default.")
 @click.option("--gpu-layers", type=AutoInt(min=0), help="Model layers on the GPU; as recorded by default.")
 @format_option
 @db_option

@@ -7,7 +7,8 @@ and may have Just-Eval's ``source_id``, ``dataset``, ``category``, ``task``, ``t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -32,6 +33,14 @@ _JUST_EVAL_SOURCES = {
     1000: "MaliciousInstruct-",
 }
 _SAMPLES_SOURCE = "icl-local-samples"
+# the values that Just-Eval's fields have (README of its data set), and what another value does
+_KNOWN_VALUES = {
+    "category": (("regular", "safety"), "these queries count as multi"),
+    "task": (
+        ("info-seek", "reasoning", "procedure", "writing", "coding", "role-play", "math"),
+        "only coding asks for code",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -77,12 +86,16 @@ class Query:
 
 @dataclass(frozen=True)
 class QuerySet:
-    """The queries of one file; ``source`` is its last path part, ``sha256`` that of its bytes."""
+    """The queries of one file; ``source`` is its last path part, ``sha256`` that of its bytes.
+
+    ``notes``: values of the file that are not known, and what they count as.
+    """
 
     dataset: str
     source: str
     sha256: str | None
     queries: tuple[Query, ...]
+    notes: tuple[str, ...] = ()
 
     def row(self) -> dict[str, object]:
         """Return the row of raw.datasets."""
@@ -200,7 +213,24 @@ def _query_set(
     if not selected:
         others = ", ".join(sorted({query.language for query in queries}))
         raise InputError(f"{file}: holds no queries in {language!r} (only {others}); give a file in that language")
-    return QuerySet(name, source, sha256, selected)
+    return QuerySet(name, source, sha256, selected, tuple(_unknown_values(items)))
+
+
+def _unknown_values(items: Sequence[Item]) -> Iterator[str]:
+    """Yield a note on each category and task that Just-Eval does not have, with the line where it is first used."""
+    first: dict[tuple[str, str], Item] = {}
+    for item in items:
+        task = item.data.get("task") or []
+        for label in [task] if isinstance(task, str) else task:
+            first.setdefault(("task", str(label)), item)
+        if item.data.get("category") is not None:
+            first.setdefault(("category", str(item.data["category"])), item)
+    for (field, value), item in first.items():
+        known, effect = _KNOWN_VALUES[field]
+        if value not in known:
+            near = difflib.get_close_matches(value, known, n=1)
+            guess = f" (did you mean {near[0]}?)" if near else ""
+            yield f"{item.place}: {field} {value!r} is not known{guess}; {effect}; known: {', '.join(known)}"
 
 
 def query_from_item(item: Item, *, dataset: str, language: str | None) -> Query:

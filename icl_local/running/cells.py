@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from icl_local import prompting
@@ -133,6 +133,10 @@ def load_queries(
     A plain FILE serves the languages that its items name; items without a language are English, so that no English
     query gets a Spanish prompt. Raises ConfigError for a language without queries, and for a source of no language.
     """
+    if sample is not None and limit is not None:
+        raise ConfigError("--sample draws queries and --limit takes the first ones; give one of them")
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit {limit}: give at least 1 query")
     by_language: dict[str, str] = {}
     plain = [source for source in sources if "=" not in source or Path(source).exists()]
     for source in sources:
@@ -171,7 +175,7 @@ def load_queries(
         chosen = chosen[:limit] if shard is None else shard.take(chosen[:limit])
         if not chosen:
             raise ConfigError(f"this part has no queries in {language!r}; choose fewer parts than there are queries")
-        sets.append(QuerySet(found.dataset, found.source, found.sha256, chosen))
+        sets.append(replace(found, queries=chosen))
     return sets
 
 
@@ -183,7 +187,7 @@ def _in_language(path: Path, language: str, *, tagged_only: bool, dataset: str |
     chosen = tuple(q for q in whole.queries if q.language == language)
     if not chosen:
         raise ConfigError(f"{path} holds no queries in {language!r}; give some with --queries {language}=FILE")
-    return QuerySet(whole.dataset, whole.source, whole.sha256, chosen)
+    return replace(whole, queries=chosen)
 
 
 class CellPlan:

@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -217,3 +218,42 @@ def test_nearest_names_are_suggested(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "did you mean merge?" in CliRunner().invoke(icl, ["db", "merg"]).output
     for command in (["run", "--model", "m.gguf"], ["judge", "--judge", "local:x"], ["errors"], ["status"]):
         assert "did you mean es?" in CliRunner().invoke(icl, [*command, "--lang", "Spanish"]).output
+
+
+def _options(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Option]]:
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from _options(found, (*path, name))
+    yield from ((path, option) for option in command.params if isinstance(option, click.Option))
+
+
+def test_every_number_has_a_range() -> None:
+    """A seed is any whole number; every other number refuses what the command cannot use."""
+    for path, option in _options(icl):
+        if option.name == "seed":
+            continue
+        assert not isinstance(option.type, type(click.INT) | type(click.FLOAT)) or isinstance(
+            option.type, click.IntRange | click.FloatRange
+        ), (path, option.opts)
+        if isinstance(option.type, click.IntRange | click.FloatRange):
+            assert option.type.min is not None, (path, option.opts)
+            assert option.type.min >= 0, (path, option.opts)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["run", "--model", "m.gguf", "--limit", "-3"], "-3 is not in the range"),
+        (["run", "--model", "m.gguf", "--limit", "3", "--sample", "3"], "give one of them"),
+        (["run", "--model", "m.gguf", "--threads", "0"], "0 is not in the range"),
+        (["judge", "--judge", "openai:m", "--wait"], "belong to --batch"),
+        (["export", "--format", "csv", "--judge", "x", "-o", "f"], "add --what judgments"),
+    ],
+)
+def test_contradictions_and_impossible_numbers_are_refused(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(icl, arguments)
+    assert result.exit_code != 0
+    assert message in result.output + str(result.exception)

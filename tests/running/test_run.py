@@ -118,6 +118,34 @@ def test_a_cells_seconds_are_its_own_not_those_of_loading_and_probing(
     assert 0 < seconds < seconds_of_probing
 
 
+def test_what_is_not_a_response_is_counted_apart(tmp_path: Path, tiny_gguf: Path) -> None:
+    """A prompt beyond the context and an unknown category are said before the run; neither passes for an answer."""
+    file, notes = tmp_path / "own.jsonl", []
+    items = [
+        {"id": 1, "instruction": "short", "category": "unsafe", "task": ["codng"]},
+        {"id": 2, "instruction": "far too long " * 2000, "category": "regular"},
+    ]
+    file.write_text("\n".join(json.dumps(item) for item in items))
+    planned = cells.plan_cells([str(tiny_gguf)], ["zero-shot"], cells.load_queries(["en"], [str(file)]))
+
+    def on_event(event: run.Event) -> None:
+        notes.extend([event.message] if event.kind == "note" else [])
+
+    done = run.run_cells(
+        tmp_path / "x.duckdb", planned, decoding=cells.Decoding(max_tokens=4), probe=False, on_event=on_event
+    )
+    result = run.RunResult(tmp_path / "x.duckdb", tuple(done))
+    assert (result.n_new, result.n_too_long, result.done) == (1, 1, True)
+    assert "1 new of 2, 1 too long for the context" in repr(done[0])
+    assert notes[0].endswith(
+        "own.jsonl:1: task 'codng' is not known (did you mean coding?); only coding asks for code; known: info-seek, "
+        "reasoning, procedure, writing, coding, role-play, math"
+    )
+    assert "own.jsonl:1: category 'unsafe' is not known" in notes[1]
+    assert "1 of 2 prompts do not fit the context of" in notes[2]
+    assert len(notes) == 3
+
+
 def icl(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*ICL, *arguments], capture_output=True, text=True, env={**os.environ, **(env or {})})
 
