@@ -3,7 +3,7 @@ with
 candidates as (
     select
         cells.model, cells.method, cells.language, cells.dpo, cells.quantization, cells.dataset, cells.n_responses,
-        cells.in_paper_tables, cells.cell_id,
+        cells.in_paper_tables, cells.cell_id, named.recipe,
         concat_ws(
             ', ', 'max_tokens ' || settings.max_tokens, 'penalty ' || settings.repetition_penalty,
             settings.penalty_rule, case when settings.stop_on_loop then 'stop on loop' end
@@ -18,6 +18,7 @@ candidates as (
                 cells.quantization, cells.n_responses desc, cells.last_created_at desc, cells.cell_id
         ) as position
     from main.cells as cells
+    left join raw.cells as named on named.cell_id = cells.cell_id
     left join raw.settings as settings on settings.settings_id = cells.settings_id
 ),
 pairs as (
@@ -32,6 +33,9 @@ pairs as (
             '; ',
             case when a.quantization <> b.quantization and len(differences) > 1 then
                 concat('GGUF types differ (', a.quantization, ', ', b.quantization, ')')
+            end,
+            case when a.method = b.method and a.language = b.language and a.recipe <> b.recipe then
+                'prompt texts differ'
             end,
             case when a.decoding <> b.decoding then
                 concat('settings differ (', a.decoding, '; ', b.decoding, ')')
@@ -80,4 +84,4 @@ select
 from pairs;
 
 comment on view main.cell_pairs is
-'One row per pair of cells of one query set that differ in one thing: differs_in is model, method, language, dpo or quantization. Of several pairs that differ in the same thing the one that is alike in all else is taken, first among the cells that the tables show (in_paper_tables: both are). unlike says what else differs where no pair is alike: GGUF type or decoding settings; such a comparison carries no mark of significance. a is what b is compared with; the column that differs is NULL among model, method, language, dpo. cell_id is that of cells.';
+'One row per pair of cells of one query set that differ in one thing: differs_in is model, method, language, dpo or quantization. Of several pairs that differ in the same thing the one that is alike in all else is taken, first among the cells that the tables show (in_paper_tables: both are). unlike says what else differs where no pair is alike: GGUF type, prompt text or decoding settings; such a comparison carries no mark of significance. a is what b is compared with; the column that differs is NULL among model, method, language, dpo. cell_id is that of cells.';

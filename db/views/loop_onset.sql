@@ -2,14 +2,16 @@ create or replace view main.loop_onset as
 with
 loops as (
     select
-        critical.error, response.cell_id,
+        outcome.error, outcome.cell_id,
         -- the token a loop begins at, by its share of the characters
-        case when critical.found then
+        case when outcome.failed then
             response.new_tokens * critical.start_char / nullif(length(response.raw_text), 0)
         end as first_token
-    from raw.critical_errors as critical
-    join raw.responses as response on response.response_id = critical.response_id
-    where critical.error in ('infinite_loop', 'infinite_loop_literal') and main.answered(response.finish_reason)
+    from main.response_errors as outcome
+    join raw.critical_errors as critical
+        on critical.response_id = outcome.response_id and critical.error = outcome.error
+    join raw.responses as response on response.response_id = outcome.response_id
+    where outcome.error in ('infinite_loop', 'infinite_loop_literal')
 ),
 limits as (
     select unnest([64, 128, 256, 512, 1024, 2048]) as max_tokens
@@ -32,4 +34,4 @@ where counts.max_tokens <= coalesce(settings.max_tokens, counts.max_tokens)
 order by cells.model, cells.method, cells.language, cells.dpo, counts.error, counts.max_tokens;
 
 comment on view main.loop_onset is
-'One row per cell, reading of a loop and number of tokens up to the cell''s own limit: percent of the n responses whose loop begins before that token, estimated from where it begins in the characters. How much a loop rate depends on max_tokens.';
+'One row per cell, reading of a loop and number of tokens up to the cell''s own limit: percent of the n responses (those of response_errors) whose loop begins before that token, estimated from where it begins in the characters. How much a loop rate depends on max_tokens.';

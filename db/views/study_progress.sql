@@ -11,7 +11,7 @@ judged as (
 variants as (
     select
         response.model, response.method, response.language, response.dpo, response.dataset,
-        response.quantization, response.settings_id,
+        response.quantization, response.settings_id, response.cell_id,
         count(distinct response.query_id) as n_done,
         count(distinct response.query_id) filter (where judged.response_id is not null) as n_judged
     from main.responses as response
@@ -31,7 +31,7 @@ found as (
         and (requested.dataset is null or variants.dataset = requested.dataset)
     qualify row_number() over (
         partition by requested.study_id, requested.cell_number
-        order by variants.n_done desc, variants.quantization, variants.settings_id
+        order by variants.n_done desc, variants.quantization, variants.settings_id, variants.cell_id
     ) = 1
 )
 select
@@ -50,4 +50,4 @@ from requested
 left join found on found.study_id = requested.study_id and found.cell_number = requested.cell_number;
 
 comment on view main.study_progress is
-'One row per cell of every study that was run here: number of queries answered, requested and judged, in the quantization and settings_id with most answers (NULL: none yet).';
+'One row per cell of every study that was run here: number of queries answered, requested and judged, in the cell with most answers (its quantization and settings_id; NULL: none yet).';
