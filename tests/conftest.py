@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from icl_local.engine import exact
 from icl_local.store import database
-from tests import shared, synthetic
+from tests import kernels, shared, synthetic
 from tests.damaged_gguf import Edit
 from tests.tiny_model import build_tiny_gguf
 
@@ -85,6 +86,20 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tiny") / "tiny.gguf"
     build_tiny_gguf(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def exact_gguf(tiny_gguf: Path) -> Path:
+    """The tiny model, for tests in which batches must change nothing."""
+    kernels.skip_unless_exact(tiny_gguf)
+    return tiny_gguf
+
+
+@pytest.fixture
+def small_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe before a run compares as little as on a slow machine, and measures one batch size."""
+    monkeypatch.setattr(exact, "_QUICK_MOST", exact._QUICK_LEAST)
+    monkeypatch.setattr(exact, "QUICK_RATE_SIZES", (2,))
 
 
 @pytest.fixture

@@ -45,10 +45,10 @@ def tamper(db: Path, assignment: str, n: int) -> None:
         )
 
 
-def test_an_untouched_run_is_equal_and_states_the_bound(tmp_path: Path, tiny_gguf: Path, query_file: Path) -> None:
+def test_an_untouched_run_is_equal_and_states_the_bound(tmp_path: Path, exact_gguf: Path, query_file: Path) -> None:
     db = tmp_path / "x.duckdb"
-    make(db, tiny_gguf, query_file)
-    done = CliRunner().invoke(icl, ["verify", str(db), "--sample", "9", "--weights", str(tiny_gguf)])
+    make(db, exact_gguf, query_file)
+    done = CliRunner().invoke(icl, ["verify", str(db), "--sample", "9", "--weights", str(exact_gguf)])
     assert done.exit_code == 0, done.output
     assert "9 of 9 equal, drawn from 12: fewer than 40.05 % differ, with 99 % confidence" in done.output
     assert store.query(db, EXACTNESS).rows == [(9, 9, True)]
@@ -80,12 +80,12 @@ def test_three_tampered_rows_are_drawn_as_often_as_chance_says() -> None:
     ],
 )
 def test_tampered_rows_are_found_with_position_and_both_texts(
-    tmp_path: Path, tiny_gguf: Path, query_file: Path, assignment: str, position: int | None
+    tmp_path: Path, exact_gguf: Path, query_file: Path, assignment: str, position: int | None
 ) -> None:
     db = tmp_path / "x.duckdb"
-    make(db, tiny_gguf, query_file)
+    make(db, exact_gguf, query_file)
     tamper(db, assignment, 3)
-    found = verify.verify_responses(db, weights=[tiny_gguf])
+    found = verify.verify_responses(db, weights=[exact_gguf])
     assert (len(found.rows), found.n_equal, found.differing_below) == (12, 9, None)
     assert [row["position"] for row in found.differences()] == [position] * 3
     assert all(row["stored_text"] is not None and row["decoded_text"] is not None for row in found.differences())
@@ -93,11 +93,11 @@ def test_tampered_rows_are_found_with_position_and_both_texts(
     assert store.query(db, "select distinct exact from responses").rows == [(False,)]
 
 
-def test_responses_without_tokens_are_counted_apart(tmp_path: Path, tiny_gguf: Path, query_file: Path) -> None:
+def test_responses_without_tokens_are_counted_apart(tmp_path: Path, exact_gguf: Path, query_file: Path) -> None:
     db = tmp_path / "x.duckdb"
-    make(db, tiny_gguf, query_file)
+    make(db, exact_gguf, query_file)
     tamper(db, "tokens = null", 5)
-    found = verify.verify_responses(db, weights=[tiny_gguf])
+    found = verify.verify_responses(db, weights=[exact_gguf])
     assert (found.n_responses, found.n_equal, found.excluded) == (7, 7, {"stored without tokens": 5})
 
 
@@ -113,10 +113,10 @@ def test_a_file_that_is_not_here_is_named_with_its_hash(tmp_path: Path, edit: An
 
 
 def test_what_this_machine_has_verified_is_not_decoded_again(
-    tmp_path: Path, tiny_gguf: Path, query_file: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, exact_gguf: Path, query_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db, decoded = tmp_path / "x.duckdb", list[str]()
-    make(db, tiny_gguf, query_file)
+    make(db, exact_gguf, query_file)
 
     class Killed(Exception):
         pass
@@ -126,7 +126,7 @@ def test_what_this_machine_has_verified_is_not_decoded_again(
             raise Killed
 
     with pytest.raises(Killed):
-        verify.verify_responses(db, weights=[tiny_gguf], on_progress=stop_after_four)
+        verify.verify_responses(db, weights=[exact_gguf], on_progress=stop_after_four)
     plain = verify.compare
 
     def compare(stored: verify.Stored, completion: Completion) -> verify.Verified:
@@ -134,16 +134,16 @@ def test_what_this_machine_has_verified_is_not_decoded_again(
         return plain(stored, completion)
 
     monkeypatch.setattr(verify, "compare", compare)
-    assert verify.verify_responses(db, weights=[tiny_gguf]).n_equal == 12
+    assert verify.verify_responses(db, weights=[exact_gguf]).n_equal == 12
     assert len(decoded) == 8
     monkeypatch.setattr(verify, "_machine_id", lambda: "another machine")  # whose evidence is not this one's
-    verify.verify_responses(db, weights=[tiny_gguf], sample=5)
+    verify.verify_responses(db, weights=[exact_gguf], sample=5)
     assert len(decoded) == 13
 
 
-def test_a_run_verifies_the_longest_and_others(tmp_path: Path, tiny_gguf: Path, query_file: Path) -> None:
+def test_a_run_verifies_the_longest_and_others(tmp_path: Path, exact_gguf: Path, query_file: Path) -> None:
     db = tmp_path / "x.duckdb"
-    assert make(db, tiny_gguf, query_file, verify=3) == []
+    assert make(db, exact_gguf, query_file, verify=3) == []
     assert store.query(db, EXACTNESS).rows == [(3, 3, True)]
     longest = "select max(new_tokens) from responses"
     assert store.query(db, "select max(n_tokens) from verifications").rows == store.query(db, longest).rows
@@ -239,9 +239,9 @@ class Agreeing:
         return [len(text) // 4 for text in texts]
 
 
-def test_a_difference_beats_any_probe_and_is_known_to_other_databases(tmp_path: Path, tiny_gguf: Path) -> None:
-    model = registry.resolve(str(tiny_gguf), method_kind="completion")
-    with Worker(tiny_gguf) as real:
+def test_a_difference_beats_any_probe_and_is_known_to_other_databases(tmp_path: Path, exact_gguf: Path) -> None:
+    model = registry.resolve(str(exact_gguf), method_kind="completion")
+    with Worker(exact_gguf) as real:
         worker: Any = Agreeing(real.info)
 
     def setting(name: str, **more: Any) -> probe.Setting:
