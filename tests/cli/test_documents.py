@@ -1,13 +1,12 @@
 """The Python of README.md, docs/python.md and the notebook, run as it stands on the embedded model.
 
-They share one folder, so that what one has generated is there for the others. The probe of the machine, which takes a
-minute, is left out, and the judge gives short reasons.
+They share one folder, so that what one has generated is there for the others. The probe of the machine and the
+verification are left out, answers have two tokens, and the judge gives short reasons.
 """
 
 from __future__ import annotations
 
 import ast
-import functools
 import json
 import re
 from pathlib import Path
@@ -16,9 +15,10 @@ from typing import Any
 import pytest
 
 import icl_local as icl
-from icl_local.judging.judges import LocalJudge
 
 ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.usefixtures("short_reasons")
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def in_the_folder(folder: Path, embedded_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(icl, "run", functools.partial(icl.run, probe=False))
-    monkeypatch.setitem(LocalJudge.__init__.__kwdefaults__, "reason_chars", 8)  # type: ignore[misc]
+    run = icl.run
+    monkeypatch.setattr(icl, "run", lambda db, **named: run(db, **{**named, "max_tokens": 2}, probe=False, verify=0))
 
 
 def execute(code: str, names: dict[str, Any]) -> Any:
