@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import quoteattr
 
+from icl_local import prompting
 from icl_local.exceptions import ConfigError, MissingExtra, UnknownName
 from icl_local.results.paper_tables import SCORES, Row, Views, open_views
 from icl_local.results.tables import inert
@@ -38,7 +39,6 @@ _ERROR_NAMES = {"infinite_loop": "infinite loop", "unintended_code": "unintended
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _AXIS_NAMES = {metric: name for name, metric in SCORES.items() if metric != "avg"} | {"language": "language"}
 _METRIC_TITLES = {"avg": "five-aspect mean", "safety": "safety"}
-_LANGUAGES = {"en": "English", "es": "Spanish", "fr": "French"}
 _Panels = dict[str, dict[Any, list[Row]]]  # title -> series -> rows
 
 _STYLE = {
@@ -182,8 +182,10 @@ def _unique(rows: Sequence[Row], name: str) -> list[Any]:
     return list(dict.fromkeys(row[name] for row in rows))
 
 
-def _language(row: Row) -> str:
-    return _LANGUAGES.get(row["language"]) or str(row["language"])
+def _language(code: str) -> str:
+    """Return the name of a language that has a file, else its code."""
+    known = prompting.languages()
+    return known[code].name if code in known else str(code)
 
 
 def _spread(rows: Sequence[Row]) -> list[list[float]]:
@@ -227,7 +229,7 @@ def _languages(rows: Sequence[Row]) -> Figure:
     }
     panels: _Panels = {}
     for row in rows:
-        series = panels.setdefault(_language(row), {})
+        series = panels.setdefault(_language(row["language"]), {})
         series.setdefault((row["model"], row["method"]), []).append(row)
     return _profiles(panels, looks, width=3.1)
 
@@ -249,7 +251,7 @@ def _dpo(rows: Sequence[Row]) -> Figure:
     }
     panels: _Panels = {}
     for row in rows:
-        series = panels.setdefault(f"{row['model']}, {_language(row)}", {})
+        series = panels.setdefault(f"{row['model']}, {_language(row['language'])}", {})
         series.setdefault((row["method"], row["dpo"]), []).append(row)
     return _profiles(panels, looks, width=3.6)
 
@@ -300,7 +302,7 @@ def _errors(rows: Sequence[Row]) -> Figure:
             labels.append(f"{key[2]} with DPO" if key[3] else key[2])
             height += 1
         axes.annotate(
-            f"{model}, {_LANGUAGES.get(language, language)}",
+            f"{model}, {_language(language)}",
             (1, (top + height - 1) / 2),
             xycoords=("axes fraction", "data"),
             va="center",
@@ -354,7 +356,7 @@ def _size(rows: Sequence[Row]) -> Figure:
             size = next(row["parameters"] for row in panel if row["model"] == model) / 1e9
             axes.annotate(model, (size, 0.9), rotation=90, ha="center", va="top", fontsize=6.5, color="#777777")
         axes.set_xscale("log")
-        axes.set_title(f"{_LANGUAGES.get(language, language)}, {_METRIC_TITLES[metric]}", loc="left")
+        axes.set_title(f"{_language(language)}, {_METRIC_TITLES[metric]}", loc="left")
     sizes = [row["parameters"] / 1e9 for row in rows]
     ticks = [digit * 10.0**power for power in range(-2, 4) for digit in (1, 2, 5)]
     for axes in grid[-1]:
