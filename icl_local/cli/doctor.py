@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -40,8 +41,11 @@ def command(context: click.Context, repair: bool, db: Path) -> None:
         console.say(finding.message, style="red" if finding.damage else "")
     damaged = any(finding.damage for finding in findings)
     remedy = "the rest cannot be repaired" if repair else f"try: icl db doctor --repair --db {db}"
-    console.say(f"{db} needs attention; {remedy}" if damaged else f"{db} is whole")
-    context.exit(1 if damaged else 0)
+    if damaged:
+        console.say(f"{db} needs attention; {remedy}")
+        context.exit(1)
+    ((n,),) = store.query(db, "select count(*) from raw.responses").rows
+    console.say(f"{db} is whole: {n:,} responses" if n else f"{db} is empty: it holds no responses")
 
 
 def _installation() -> None:
@@ -71,12 +75,16 @@ def _llama_cpp() -> list[tuple[str, str]]:
 def _repair(db: Path) -> None:
     from icl_local.store import upkeep
 
-    done = upkeep.rebuild(db)
+    done = upkeep.rebuild(db, accept=_accept)
     console.print_rows(("table", "rows"), list(done.rows.items()), title="Rebuilt from the spool")
     if done.adopted:
         console.say(f"{done.adopted:,} rows that only the old file had were taken over")
-    for sentence in done.not_restored:
-        console.say(f"not restored: {sentence}", style="red")
     if done.kept_aside:
         console.say(f"the old file is kept as {done.kept_aside}; delete it when you no longer need it")
     sys.stdout.flush()
+
+
+def _accept(lost: Sequence[str]) -> bool:
+    for sentence in lost:
+        console.say(f"cannot be restored: {sentence}", style="red")
+    return not sys.stdin.isatty() or click.confirm("Replace the database by what can be restored?", err=True)

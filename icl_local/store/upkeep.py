@@ -184,10 +184,11 @@ def check(path: Path) -> list[Finding]:
     return [*(Finding(message, True) for message in damage), *(Finding(message, False) for message in remarks)]
 
 
-def rebuild(path: Path) -> Rebuilt:
+def rebuild(path: Path, *, accept: Callable[[Sequence[str]], bool] = lambda lost: True) -> Rebuilt:
     """Rebuild the database from its spool, add rows that only the old file has if it can be read, and swap the two.
 
-    The old file stays beside the new one under another name. Raises StoreLocked if a process holds it.
+    ``accept`` gets a sentence on each loss before the swap, and prevents it by False. The old file stays beside the new
+    one under another name. Raises StoreLocked if a process holds it, StoreError where nothing can be restored.
     """
     folder = database.spool_folder(path)
     if not path.exists() and not spool.files(folder):
@@ -211,6 +212,10 @@ def rebuild(path: Path) -> Rebuilt:
             rows = {table: count for table in _user_tables(con) if (count := _count(con, table))}
             lost += [*unreadable, *_refused_rows(con)]
             con.execute("checkpoint")
+        if old is None and not rows:
+            raise StoreError(f"{path} cannot be read and has no spool: nothing can be restored; use a copy of the file")
+        if lost and not accept(lost):
+            raise StoreError(f"{path} is as it was")
         kept = _set_aside(path)
     return Rebuilt(rows, adopted, kept, tuple(lost))
 

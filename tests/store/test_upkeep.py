@@ -249,6 +249,26 @@ def test_the_check_reports_a_file_that_it_cannot_open(absent: Path) -> None:
     assert "not a DuckDB database" in finding.message
 
 
+def test_a_damaged_database_without_a_spool_is_left_as_it_is(copy: Path) -> None:
+    for file in spool.files(database.spool_folder(copy)):
+        file.unlink()
+    copy.write_bytes(copy.read_bytes()[:5000])
+    before = copy.read_bytes()
+    with pytest.raises(StoreError, match="nothing can be restored; use a copy"):
+        upkeep.rebuild(copy)
+    assert copy.read_bytes() == before
+    assert [file.name for file in copy.parent.glob("*.before-repair-*")] == []
+
+
+def test_losses_are_named_before_the_swap(copy: Path) -> None:
+    copy.write_bytes(copy.read_bytes()[:5000])
+    before, named = copy.read_bytes(), []
+    with pytest.raises(StoreError, match="is as it was"):
+        upkeep.rebuild(copy, accept=lambda lost: bool(named.extend(lost)))
+    assert any("only the old file held" in sentence for sentence in named)
+    assert copy.read_bytes() == before
+
+
 def test_a_rebuild_needs_a_database_or_a_spool(absent: Path) -> None:
     with pytest.raises(StoreError, match=r"neither a database .* nor a spool"):
         upkeep.rebuild(absent)
