@@ -25,7 +25,7 @@ from icl_local.cli.options import db_option
 )
 @db_option
 def command(source: str, out: Path, db: Path, **options: Any) -> None:
-    """Write a Llama checkpoint or LoRA adapter as GGUF and prove that it is the same model.
+    """Write a checkpoint or LoRA adapter as GGUF with llama.cpp's converter and prove that it is the same model.
 
     SOURCE is a folder (a checkpoint, an adapter, the result of `icl dpo`) or owner/name of the hub.
 

@@ -3,7 +3,7 @@
 A converted or quantized file must pass a parity gate before it is used.
 """
 
-from icl_local.convert.checkpoint import TOKENIZER_FILES, Checkpoint, Shape, read_json
+from icl_local.convert.checkpoint import TOKENIZER_FILES, Checkpoint, read_json, tokenizer_of
 from icl_local.convert.convert import Conversion, convert, convert_model, quantize
 from icl_local.convert.model_source import ModelSource, locate
 
@@ -12,10 +12,10 @@ __all__ = [
     "Checkpoint",
     "Conversion",
     "ModelSource",
-    "Shape",
     "convert",
     "convert_model",
     "locate",
     "quantize",
     "read_json",
+    "tokenizer_of",
 ]

@@ -1,45 +1,32 @@
-"""Write a Hugging Face Llama checkpoint as a GGUF file, and GGUF files in other types.
+"""Write a Hugging Face checkpoint as a GGUF file, and GGUF files in other types.
 
-Tensors are streamed in blocks from the mapped checkpoint, so memory does not grow with the model. A file gets its name
-only when it is whole and has passed the parity gate (parity.py); a file that failed is kept beside it as ``.rejected``.
-Types of 16 and 32 bits are written here, all others by llama.cpp from such a file.
+llama.cpp's converter writes a file of 16 or 32 bits (converter.py), llama.cpp makes all other types of it. A file gets
+its name only when it is whole and has passed the parity gate (parity.py); a file that failed is kept beside it as
+``.rejected``.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from icl_local import engine
-from icl_local.convert.checkpoint import Checkpoint
+from icl_local.convert import converter
+from icl_local.convert.checkpoint import Checkpoint, merge_adapter
 from icl_local.convert.model_source import locate
-from icl_local.convert.parity import (
-    Check,
-    GateResult,
-    Reference,
-    check_logits,
-    compare_next_tokens,
-    gate,
-    header_fields,
-    next_tokens,
-    sample_texts,
-)
-from icl_local.convert.tokenizer import Vocabulary, load_vocabulary
+from icl_local.convert.parity import GateResult, Reference, compare_files, gate
 from icl_local.exceptions import ConfigError, ConversionError, DiskFull
 from icl_local.files import NO_SPACE
 from icl_local.identity import key_of, sha256_file
 from icl_local.store import Store, now
 from icl_local.weights import read_info
 
-WRITTEN_HERE = ("f32", "f16", "bf16")
-_ALIGNMENT = 32
 _BYTES_PER_WEIGHT = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 1.07}
 
 OnProgress = Callable[[str], None]
@@ -139,54 +126,44 @@ def convert(
     type_name = type_name.lower()
     _check_type(type_name)
     _check_target(out)
-    checkpoint = Checkpoint(folder)
-    vocabulary = load_vocabulary(checkpoint.tokenizer_folder, n_rows=checkpoint.shape.vocab_size)
-    reference = Reference(checkpoint, memory_bytes=memory_bytes) if run_gate else None
-    wide = reference is not None and reference.why_no_logits is None and type_name != "f32"
-    _check_space(out.parent, checkpoint, type_name, wide=wide)
     say("reading the checkpoint")
-    record = checkpoint.training_record()
-    conversion_id = conversion_key(source_sha256=checkpoint.sha256, type_name=type_name)
-    facts = {
-        "general.name": name or record.get("base_name") or _own_name(checkpoint),
-        "icl.conversion_id": conversion_id,
-        "icl.source_sha256": checkpoint.sha256,
-        "icl.training_run_id": record.get("training_run_id", ""),
-    }
-    is_dpo = dpo or bool(record)
-
-    def write(path: Path, kind: str) -> None:
-        say(f"writing {kind}")
-        with _disk_errors(path):
-            _write(path, checkpoint, vocabulary, kind, facts=facts, dpo=is_dpo)
-
-    with _drafts(out) as (draft, base):
-        logits: Check | None = None
-        expected = None
-        if wide and reference is not None:
-            write(base, "f32")
-            say("logits of the float32 file")
-            logits = check_logits(base, reference)
-        if type_name in WRITTEN_HERE:
-            write(draft, type_name)
+    with _drafts(out) as (draft, wide), tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as work:
+        original = Checkpoint(folder)
+        checkpoint = merge_adapter(original, Path(work) / "merged") if original.is_adapter else original
+        reference = Reference(checkpoint, memory_bytes=memory_bytes) if run_gate else None
+        wide_type = _wide_type(
+            out.parent, checkpoint, type_name, logits=bool(reference and not reference.why_no_logits)
+        )
+        record = original.training_record()
+        conversion_id = conversion_key(source_sha256=original.sha256, type_name=type_name)
+        with _disk_errors(wide):
+            converter.write_gguf(
+                checkpoint.files,
+                wide,
+                kind=wide_type,
+                name=str(name or record.get("base_name") or _own_name(original)),
+                fields={
+                    "icl.conversion_id": conversion_id,
+                    "icl.source_sha256": original.sha256,
+                    "icl.training_run_id": str(record.get("training_run_id", "")),
+                    "icl.dpo": dpo or bool(record),
+                },
+                say=say,
+            )
+        if type_name == wide_type:
+            os.replace(wide, draft)
+            wide = draft
         else:
-            if not base.is_file():
-                write(base, _base_type(out.parent, checkpoint))
-            say(f"quantising to {type_name}")
-            engine.quantize(base, draft, type_name)
-            if reference is not None and reference.why_no_logits:
-                expected = next_tokens(base, reference.sample_ids)
-        base.unlink(missing_ok=True)
-        result = None
-        if reference is not None:
-            result = gate(draft, reference, logits=logits, expected=expected, on_progress=say)
+            say(f"writing {type_name.upper()}")
+            engine.quantize(wide, draft, type_name)
+        result = gate(draft, reference, wide=wide, on_progress=say) if reference else None
         return _settle(
             draft,
             Conversion(
                 path=out,
                 conversion_id=conversion_id,
                 source=source or folder.resolve().name,
-                source_sha256=checkpoint.sha256,
+                source_sha256=original.sha256,
                 type_name=type_name,
                 gguf_sha256=sha256_file(draft),
                 gate_result=result,
@@ -220,10 +197,7 @@ def quantize(
         say(f"quantising to {type_name}")
         engine.quantize(source, draft, type_name, allow_requantize=allow_requantize)
         say("comparing next tokens")
-        read_info(draft)
-        token_ids = [token for ids in engine.tokenize(source, sample_texts(), add_special=False) for token in ids]
-        token_ids = token_ids[: min(256, info.context_length)]
-        check = compare_next_tokens(draft, token_ids, next_tokens(source, token_ids))
+        check = compare_files(draft, source)
         return _settle(
             draft,
             Conversion(
@@ -262,75 +236,14 @@ def _settle(draft: Path, made: Conversion, store: Store | None) -> Conversion:
     return made
 
 
-def _write(
-    path: Path, checkpoint: Checkpoint, vocabulary: Vocabulary, kind: str, *, facts: dict[str, str], dpo: bool
-) -> None:
-    """Write a GGUF file of F32, F16 or BF16 matrices and F32 vectors. Raises ConversionError for a value not finite."""
-    import gguf
-    from gguf.quants import quantize as cast
-
-    types = gguf.GGMLQuantizationType
-    matrix_type = types[kind.upper()]
-    writer: Any = gguf.GGUFWriter(path, "llama")
-    writer.add_type(gguf.GGUFType.MODEL)
-    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    writer.add_file_type(gguf.LlamaFileType["ALL_F32" if kind == "f32" else f"MOSTLY_{kind.upper()}"])
-    for key, text in facts.items():
-        writer.add_string(key, text)
-    writer.add_bool("icl.dpo", dpo)
-    for key, value in header_fields(checkpoint.shape).items():
-        (writer.add_uint32 if isinstance(value, int) else writer.add_float32)(key, value)
-    for key, field in vocabulary.fields().items():
-        _add_field(writer, key, field)
-    stored: list[tuple[Any, Any]] = []
-    for plan in checkpoint.plans:
-        tensor_type = matrix_type if len(plan.shape) > 1 else types.F32
-        item_bytes = 4 if tensor_type == types.F32 else 2
-        n_bytes = int(np.prod(plan.shape)) * item_bytes
-        writer.add_tensor_info(plan.name, plan.shape, np.dtype(np.float32), n_bytes, raw_dtype=tensor_type)
-        stored.append((plan, tensor_type))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    writer.close()
-    with path.open("ab") as file:
-        for plan, tensor_type in stored:
-            file.write(b"\0" * (-file.tell() % _ALIGNMENT))
-            for block in checkpoint.blocks(plan):
-                with np.errstate(over="ignore"):
-                    data = cast(block, tensor_type)
-                if not np.isfinite(block).all() or (tensor_type == types.F16 and not np.isfinite(data).all()):
-                    raise ConversionError(f"tensor {plan.source} holds values not finite as {tensor_type.name}")
-                file.write(np.ascontiguousarray(data).data)
-        file.write(b"\0" * (-file.tell() % _ALIGNMENT))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _add_field(writer: Any, key: str, value: Any) -> None:
-    import gguf
-
-    if isinstance(value, bool):
-        writer.add_bool(key, value)
-    elif isinstance(value, int):
-        writer.add_uint32(key, value)
-    elif isinstance(value, str):
-        writer.add_string(key, value)
-    elif isinstance(value, list):
-        kind = {str: gguf.GGUFValueType.STRING, int: gguf.GGUFValueType.INT32, float: gguf.GGUFValueType.FLOAT32}
-        writer.add_key_value(key, value, gguf.GGUFValueType.ARRAY, sub_type=kind[type(value[0])])
-
-
 def _own_name(checkpoint: Checkpoint) -> str:
-    name = str(checkpoint.config.get("_name_or_path") or "").rstrip("/").rsplit("/", 1)[-1]
+    name = str(checkpoint.config_json.get("_name_or_path") or "").rstrip("/").rsplit("/", 1)[-1]
     return name or checkpoint.folder.resolve().name
 
 
 def _check_type(type_name: str) -> None:
-    if type_name in WRITTEN_HERE:
-        return
     if type_name not in (known := engine.file_types()):
-        raise ConfigError(f"unknown type {type_name!r}; choose one of {', '.join([*WRITTEN_HERE, *sorted(known)])}")
+        raise ConfigError(f"unknown type {type_name!r}; choose one of {', '.join(known)}")
 
 
 def _check_target(out: Path) -> None:
@@ -340,22 +253,18 @@ def _check_target(out: Path) -> None:
         raise ConversionError(f"the folder {out.parent} does not exist; make it first")
 
 
-def _base_type(folder: Path, checkpoint: Checkpoint) -> str:
-    """Return the type to quantise from: F32 if the disk has room, as llama.cpp unpacks 16-bit tensors in memory."""
-    room = shutil.disk_usage(folder).free > checkpoint.parameters * 2 * _BYTES_PER_WEIGHT["f32"]
-    return "f32" if room else checkpoint.dtype.lower()
+def _wide_type(folder: Path, checkpoint: Checkpoint, type_name: str, *, logits: bool) -> str:
+    """Return the type that the converter writes: F32 if logits are compared or the disk has room, else as stored.
 
-
-def _check_space(folder: Path, checkpoint: Checkpoint, type_name: str, *, wide: bool) -> None:
-    """Raise DiskFull if the file and the file it is made from or compared with do not fit."""
-    per_weight = _BYTES_PER_WEIGHT.get(type_name, 0.75)
-    if wide:
-        per_weight += 4.0
-    elif type_name not in WRITTEN_HERE:
-        per_weight += _BYTES_PER_WEIGHT[checkpoint.dtype.lower()]
-    needed, free = int(checkpoint.parameters * per_weight), shutil.disk_usage(folder).free
+    Raises DiskFull if that file and the one made from it do not fit.
+    """
+    free, own = shutil.disk_usage(folder).free, checkpoint.dtype.lower()
+    made = 0.0 if type_name == "f32" else _BYTES_PER_WEIGHT.get(type_name, 0.75)
+    wide_type = "f32" if logits or type_name == "f32" or checkpoint.parameters * (made + 4) < free / 2 else own
+    needed = int(checkpoint.parameters * (made * (type_name != wide_type) + _BYTES_PER_WEIGHT[wide_type]))
     if needed > free:
         raise DiskFull(f"{folder} has {free / 1e9:.1f} GB free, the conversion needs {needed / 1e9:.1f} GB; free some")
+    return wide_type
 
 
 @contextmanager

@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icl_local.convert.checkpoint import is_checkpoint
-from icl_local.convert.tokenizer import to_tokenizer_json
+from icl_local.convert.checkpoint import Checkpoint, is_checkpoint, read_json
+from icl_local.convert.parity import Reference, gate
+from icl_local.convert.pre_tokenizers import PRE_TOKENIZERS
 from icl_local.exceptions import ConversionError, HubError, MissingExtra
 from icl_local.weights import read_info
 
 _REPOSITORY = re.compile(r"(?:hf:)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
                  "adapter_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json",
-                 "chat_template.jinja")  # fmt: skip
+                 "chat_template.jinja", "vocab.json", "merges.txt")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,37 +68,43 @@ def locate(
 def unpack_gguf(path: Path, folder: Path) -> None:
     """Write the model in the GGUF file as a float32 Hugging Face checkpoint into ``folder``, whole or not at all.
 
-    Weights are read by Transformers' GGUF reader; the tokenizer is written here, because Transformers 5 loses the
-    pre-tokenizer of some families. Raises ConversionError for an unknown architecture or tokenizer.
+    Transformers reads the file; the pre-tokenizer of byte-level BPE is put right, as Transformers gives each model
+    class one. Then the gate compares file and checkpoint. Raises ConversionError for what cannot be unpacked or does
+    not pass, ModelError for a damaged file.
     """
-    info = read_info(path)
-    if info.architecture != "llama":
-        raise ConversionError(f"{path.name}: architecture {info.architecture!r} cannot be unpacked; only llama can")
     try:
         import torch
-        from transformers import AutoModelForCausalLM, GgufConfig
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
         from transformers.utils import logging
     except ImportError:
-        raise MissingExtra("dpo", "transformers") from None
-    import gguf
-
-    reader: Any = gguf.GGUFReader(path)
-    tokenizer, config = to_tokenizer_json({key: field.contents() for key, field in reader.fields.items()})
+        raise MissingExtra("convert", "transformers") from None
+    pre = read_info(path).metadata.get("tokenizer.ggml.pre")
     logging.disable_progress_bar()
-    with contextlib.redirect_stderr(io.StringIO()):  # one of its progress bars cannot be switched off
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            path.parent,
-            gguf_file=path.name,
-            quantization_config=GgufConfig(dequantize=True),
-            dtype=torch.float32,
-            local_files_only=True,
-        )
+    source = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name, "local_files_only": True}
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # one of its progress bars cannot be switched off
+            tokenizer: Any = AutoTokenizer.from_pretrained(**source)
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                **source, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+            )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
+        raise ConversionError(f"{path.name}: Transformers cannot unpack this GGUF file: {error}") from error
     draft = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    model.save_pretrained(draft, safe_serialization=True)
-    (draft / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
-    (draft / "tokenizer_config.json").write_text(json.dumps(config, ensure_ascii=False), encoding="utf-8")
+    model.save_pretrained(draft)
+    tokenizer.save_pretrained(draft)
+    if pre in PRE_TOKENIZERS:
+        data = read_json(draft / "tokenizer.json")
+        steps, data["model"]["ignore_merges"] = PRE_TOKENIZERS[str(pre)]
+        steps = [{"trim_offsets": True, **step} for step in steps]
+        data["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
+        (draft / "tokenizer.json").write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
+    result = gate(path, Reference(Checkpoint(draft), memory_bytes=0))
+    if not result.passed or any(check.figures.get("worst") for check in result.checks):
+        shutil.rmtree(draft)
+        reasons = result.reasons or "the weights are not those of the file"
+        raise ConversionError(f"{path.name} is not the same model once unpacked: {reasons}; train from a checkpoint")
     os.replace(draft, folder)
 
 

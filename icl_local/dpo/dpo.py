@@ -130,7 +130,7 @@ def train(
     on_step: Callable[[Step], None] | None = None,
     on_progress: Callable[[str], None] | None = None,
 ) -> TrainingRun:
-    """Train the Llama checkpoint ``base`` on the pairs and write the trained checkpoint into ``out``.
+    """Train the checkpoint ``base`` on the pairs and write the trained checkpoint into ``out``.
 
     A checkpoint is written every ``save_every`` steps, after step ``stop_after`` and when ``should_stop`` returns
     True; the last two end the call. A run resumes from its own checkpoints only. LoRA adapters are merged into the
@@ -301,7 +301,7 @@ def _finish(trainer: Any, base: Checkpoint, out: Path, record: Mapping[str, Any]
     if hasattr(model, "merge_and_unload"):
         model.save_pretrained(draft / "adapter")
         model = model.merge_and_unload()
-    model.config.pad_token_id = base.config.get("pad_token_id")  # the trainer has set the tokenizer's
+    model.config.pad_token_id = base.config_json.get("pad_token_id")  # the trainer has set the tokenizer's
     model.save_pretrained(draft, safe_serialization=True)
     # The tokenizer is not trained, and Transformers would write another one: the base's own files are kept.
     for name in TOKENIZER_FILES:

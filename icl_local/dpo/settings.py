@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_local import toml_file
-from icl_local.convert import Checkpoint, Shape
+from icl_local.convert import Checkpoint
 from icl_local.engine import available_memory
 from icl_local.exceptions import ConfigError
 
@@ -150,16 +150,16 @@ def estimate(
 
     import torch
 
-    shape = checkpoint.shape
+    config = checkpoint.config
     device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     total = checkpoint.parameters
-    trained = total if settings.lora_rank is None else lora_parameters(shape, settings.lora_rank)
+    trained = total if settings.lora_rank is None else lora_parameters(checkpoint, settings.lora_rank)
     epoch_steps = math.ceil(math.ceil(n_pairs / settings.batch_size) / settings.gradient_accumulation)
     steps = settings.max_steps or math.ceil(epoch_steps * settings.epochs)
     mean = sum(min(n, 2 * settings.max_length) for n in pair_tokens) / len(pair_tokens)
     # a forward pass costs 2 operations a weight and token, a backward pass twice that
     passes = 2 + 4 * (1 if settings.lora_rank is None else 0.5) + (2 if settings.gradient_checkpointing else 0) + 2
-    flops = _matmul_flops(shape, device=device, bf16=settings.bf16)
+    flops = _matmul_flops(config, device=device, bf16=settings.bf16)
     work = passes * total * mean * min(n_pairs * settings.epochs, steps * _pairs_a_step(settings))
     existing = next(folder for folder in (out, *out.resolve().parents) if folder.exists())
     return TrainingPlan(
@@ -169,7 +169,7 @@ def estimate(
         n_pairs=n_pairs,
         n_steps=steps,
         mean_tokens=mean,
-        memory=_memory(shape, total, trained, settings),
+        memory=_memory(config, total, trained, settings),
         available_bytes=_available(device),
         disk_bytes=4 * total + 2 * (12 * trained) + (4 * total if settings.lora_rank is None else 0),
         free_disk_bytes=shutil.disk_usage(existing).free,
@@ -178,31 +178,29 @@ def estimate(
     )
 
 
-def lora_parameters(shape: Shape, rank: int) -> int:
+def lora_parameters(checkpoint: Checkpoint, rank: int) -> int:
     """Return the number of weights of a LoRA adapter on all linear layers but the head."""
-    q, kv = shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
-    hidden, ff = shape.hidden_size, shape.intermediate_size
-    sides = [(hidden, q), (hidden, kv), (hidden, kv), (q, hidden), (hidden, ff), (hidden, ff), (ff, hidden)]
-    return shape.n_layers * rank * sum(a + b for a, b in sides)
+    layers = {name: shape for name, shape in checkpoint.shapes.items() if "embed" not in name and "head" not in name}
+    return rank * sum(sum(shape) for shape in layers.values() if len(shape) == 2)
 
 
 def _pairs_a_step(settings: Parameters) -> int:
     return settings.batch_size * settings.gradient_accumulation
 
 
-def _memory(shape: Shape, total: int, trained: int, settings: Parameters) -> dict[str, int]:
+def _memory(config: Any, total: int, trained: int, settings: Parameters) -> dict[str, int]:
     """Return bytes in float32: weights, reference, gradients, Adam's two moments, activations of the longest batch."""
     tokens = 2 * settings.batch_size * settings.max_length
-    layer = tokens * (8 * shape.hidden_size + 4 * shape.intermediate_size) * 4
-    kept = tokens * shape.hidden_size * 4 * shape.n_layers + layer
-    activations = kept if settings.gradient_checkpointing else layer * shape.n_layers
+    layer = tokens * (8 * config.hidden_size + 4 * config.intermediate_size) * 4
+    kept = tokens * config.hidden_size * 4 * config.num_hidden_layers + layer
+    activations = kept if settings.gradient_checkpointing else layer * config.num_hidden_layers
     return {
         "weights": 4 * total,
         "reference model": 4 * total if settings.has_reference_model else 0,
         "gradients": 4 * trained,
         "optimizer": 8 * trained,
         "activations": activations,
-        "logits": 3 * 4 * shape.vocab_size * min(tokens, 1024),
+        "logits": 3 * 4 * config.vocab_size * min(tokens, 1024),
     }
 
 
@@ -214,17 +212,18 @@ def _available(device: str) -> int:
     return available_memory()
 
 
-def _matmul_flops(shape: Shape, *, device: str, bf16: bool) -> float:
+def _matmul_flops(config: Any, *, device: str, bf16: bool) -> float:
     """Return operations per second of a product as large as the model's feed-forward layer, for 512 tokens."""
     import torch
 
     kind = torch.bfloat16 if bf16 else torch.float32
-    a = torch.randn(512, shape.hidden_size, dtype=kind, device=device)
-    b = torch.randn(shape.hidden_size, shape.intermediate_size, dtype=kind, device=device)
+    width, inner = int(config.hidden_size), int(config.intermediate_size)
+    a = torch.randn(512, width, dtype=kind, device=device)
+    b = torch.randn(width, inner, dtype=kind, device=device)
     rounds, began = 0, time.perf_counter()
     while time.perf_counter() - began < 0.5 or rounds < 2:
         if rounds == 1:
             began = time.perf_counter()  # the first one warms up
         (a @ b).sum().item()
         rounds += 1
-    return 2.0 * 512 * shape.hidden_size * shape.intermediate_size * (rounds - 1) / (time.perf_counter() - began)
+    return 2.0 * 512 * width * inner * (rounds - 1) / (time.perf_counter() - began)

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+from icl_local.convert import tokenizer_of
 from icl_local.dpo.data import Pair, PaperCollator, is_conversational, paper_tokens, token_dataset
 from icl_local.dpo.settings import Parameters
 from icl_local.exceptions import TrainingError
@@ -38,10 +39,8 @@ def load_model(folder: Path) -> Any:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Load tokenizer.json unchanged; EOS pads if the file has no pad token. Raises TrainingError without EOS."""
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    """Load the tokenizer; EOS pads if it has no pad token. Raises TrainingError without EOS."""
+    tokenizer = tokenizer_of(folder)
     if tokenizer.eos_token_id is None:
         raise TrainingError(f"{folder.name}: the tokenizer names no EOS token; set eos_token in tokenizer_config.json")
     if tokenizer.pad_token_id is None:

@@ -359,6 +359,9 @@ def _cell_notes(views: Views, name: str, cells: Sequence[Row], varied: Sequence[
         yield f"{others} other cells qualify; --dataset, --quantization or --settings shows them."
     against = "dpo" if name in _DPO_TABLES else "method"
     shown = {tuple(cell[key] for key in _KEYS) for cell in cells}
+    unproven = {row["file_name"] for row in views.named("unproven_files") if tuple(row[key] for key in _KEYS) in shown}
+    if unproven:
+        yield f"Converted without the gate, so not proven to be their checkpoints: {', '.join(sorted(unproven))}."
     for pair in views.named("unlike_pairs"):
         if pair["differs_in"] == against and tuple(pair[key] for key in _KEYS) in shown:
             what = "DPO" if against == "dpo" else pair["a"]

@@ -10,7 +10,7 @@ import pytest
 
 from icl_local import dpo
 from icl_local.cli.dpo import interruptible
-from icl_local.convert.checkpoint import Checkpoint
+from icl_local.convert.checkpoint import Checkpoint, merge_adapter
 from icl_local.convert.convert import convert
 from icl_local.convert.model_source import ModelSource, locate
 from icl_local.dpo.data import load_preferences
@@ -21,6 +21,7 @@ from icl_local.running import cells, run
 from icl_local.store.database import Store, query
 from tests.dpo.inputs import tiny_run
 from tests.limits import file_size_limit
+from tests.tiny_architectures import build_architecture
 from tests.tiny_checkpoint import build_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -154,15 +155,23 @@ def test_reference_computed_first_gives_the_same_run(base: ModelSource, pairs_fi
 
 def test_lora_is_merged_and_its_adapter_kept(base: ModelSource, pairs_file: Path, tmp_path: Path) -> None:
     made = dpo.train(base, load_preferences(str(pairs_file)), tmp_path / "out", tiny_run(lora_rank=2, max_steps=2))
-    merged, adapter, original = (Checkpoint(f) for f in (made.folder, made.folder / "adapter", base.folder))
-    assert adapter.model_folder == base.folder
+    adapter = merge_adapter(Checkpoint(made.folder / "adapter"), tmp_path / "again")
+    merged, original = Checkpoint(made.folder), Checkpoint(base.folder)
     changed = set()
-    for plan in merged.plans:
-        ours, theirs, before = (next(c.blocks(plan)) for c in (merged, adapter, original))
+    for name in merged.shapes:
+        ours, theirs, before = (next(one.rows(name)) for one in (merged, adapter, original))
         assert ours == pytest.approx(theirs, abs=1e-6)
         if abs(ours - before).max() > 0:
-            changed.add(plan.name)
-    assert changed == {plan.name for plan in merged.plans if len(plan.shape) == 2} - {"token_embd.weight"}
+            changed.add(name)
+    assert changed == {name for name, shape in merged.shapes.items() if len(shape) == 2 and "embed" not in name}
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gemma2", "gpt-neox"])
+def test_other_architectures_are_trained_and_converted(name: str, pairs_file: Path, tmp_path: Path) -> None:
+    source = locate(str(build_architecture(tmp_path / name, name)))
+    made = dpo.train(source, load_preferences(str(pairs_file)), tmp_path / "out", tiny_run(max_steps=1))
+    assert made.status == "done"
+    assert convert(made.folder, tmp_path / "trained.gguf", type_name="f32").gate == "passed"
 
 
 def test_todays_trainer_runs_too(tmp_path: Path, pairs_file: Path) -> None:

@@ -1,0 +1,121 @@
+"""The weights of a GGUF file beside the checkpoint's, one by one.
+
+gguf's table of names says which tensor is which; CHANGED says how llama.cpp's converter writes those that it changes.
+An architecture that is not in CHANGED cannot be compared here, and the logits decide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from icl_local.convert.checkpoint import Checkpoint
+
+Rows = NDArray[np.float32]
+Change = Callable[[Rows, Any], Rows]
+
+COMPUTED = {"llama3": ("rope_freqs.weight",), "longrope": ("rope_factors_long.weight", "rope_factors_short.weight")}
+_NOT_WRITTEN = (".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq")
+
+
+def interleaved(rows: Rows, n_heads: int) -> Rows:
+    """Reorder rows [n_heads * head_dim, ...] within each head: from (first half, second half) to pairs of neighbours.
+
+    Transformers rotates element i with i + head_dim/2, llama.cpp's Llama rotates neighbours 2i and 2i + 1.
+    """
+    halves = rows.reshape(n_heads, 2, rows.shape[0] // n_heads // 2, *rows.shape[1:])
+    return halves.swapaxes(1, 2).reshape(rows.shape)
+
+
+def _by_part(rows: Rows, config: Any) -> Rows:
+    """Reorder rows [n_heads * 3 * head_dim, ...], q, k and v of each head together, to all q, all k, all v."""
+    heads = rows.reshape(config.num_attention_heads, 3, -1, *rows.shape[1:])
+    return heads.swapaxes(0, 1).reshape(rows.shape)
+
+
+_ROTARY: dict[str, Change] = {
+    ".attn_q.": lambda rows, config: interleaved(rows, config.num_attention_heads),
+    ".attn_k.": lambda rows, config: interleaved(rows, config.num_key_value_heads),
+}
+_NORMS: dict[str, Change] = {"norm.weight": lambda rows, _: rows + np.float32(1)}
+
+# GGUF architecture -> part of a tensor's name -> what its rows become
+CHANGED: dict[str, dict[str, Change]] = {
+    "llama": _ROTARY,  # Llama, Mistral, SmolLM2, EuroLLM
+    "smollm3": _ROTARY,
+    "gemma": _NORMS,
+    "gemma2": _NORMS,
+    "gemma3": _NORMS,
+    "gptneox": {".attn_qkv.": _by_part},
+    "olmo2": {},
+    "phi3": {},
+    "qwen2": {},
+    "qwen3": {},
+}
+
+
+def written_names(architecture: str, checkpoint: Checkpoint) -> dict[str, str]:
+    """Return name in the file -> name in the checkpoint, of all tensors; a name that gguf does not know stays as it is.
+
+    The head of a model whose head is its embedding may be in the checkpoint: it is under its name all the same.
+    """
+    import gguf
+
+    ids = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}
+    table = gguf.get_tensor_name_map(ids[architecture], checkpoint.config.num_hidden_layers)
+    names = {}
+    for name in checkpoint.shapes:
+        if not name.endswith(_NOT_WRITTEN):
+            names[table.get_name(name, try_suffixes=(".weight", ".bias")) or name] = name
+    return names
+
+
+def rope_type(config: Any) -> str:
+    """Return the kind of rotary scaling: default, llama3, longrope ..."""
+    return str((getattr(config, "rope_parameters", None) or {}).get("rope_type", "default"))
+
+
+def rope_factors(config: Any) -> dict[str, Rows]:
+    """Return the rotary tensors that the file must have: divisors [head_dim / 2] of the frequencies, by name."""
+    kind = rope_type(config)
+    if kind == "longrope":
+        lists = (config.rope_parameters["long_factor"], config.rope_parameters["short_factor"])
+        return {name: np.asarray(values, np.float32) for name, values in zip(COMPUTED[kind], lists, strict=True)}
+    if kind != "llama3":
+        return {}
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    scaled = ROPE_INIT_FUNCTIONS[kind](config, "cpu")[0].numpy()
+    plain = config.rope_parameters["rope_theta"] ** -(np.arange(len(scaled), dtype=np.float64) / len(scaled))
+    return {COMPUTED[kind][0]: (plain / scaled).astype(np.float32)}
+
+
+def pairs(tensor: Any, architecture: str, name: str, checkpoint: Checkpoint) -> Iterator[tuple[Rows, Rows]]:
+    """Yield (found, expected) of a tensor of the file, block by block; 16-bit types are rounded as in the file."""
+    from gguf.quants import dequantize, quantize
+
+    change = next((change for part, change in CHANGED[architecture].items() if part in tensor.name), None)
+    kind, start = tensor.tensor_type, 0
+    for expected in checkpoint.rows(name, whole=change is not None):
+        if change is not None:
+            expected = change(expected, checkpoint.config)
+        found = dequantize(tensor.data[start : start + len(expected)], kind)
+        start += len(expected)
+        if kind.name in ("F16", "BF16"):
+            with np.errstate(over="ignore"):
+                expected = dequantize(quantize(expected, kind), kind)
+        yield found.reshape(expected.shape), expected
+
+
+def shape_of(tensor: Any) -> tuple[int, ...]:
+    """Return the shape of a tensor of gguf's reader, rows first."""
+    return tuple(int(n) for n in reversed(tensor.shape))
+
+
+def relative_error(squares: tuple[float, float]) -> float:
+    """Return the root of the mean square of the error over that of the tensor."""
+    return math.sqrt(squares[0] / squares[1]) if squares[1] else 0.0
