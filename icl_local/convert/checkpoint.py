@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,8 @@ TOKENIZER_FILES = (
 _OLDER_TOKENIZER_FILES = ("vocab.json", "merges.txt")  # they count where there is no tokenizer.json
 _INDEX = "model.safetensors.index.json"
 _TYPES = {"F32", "F16", "BF16"}
+# buffers of older checkpoints, which no program reads any more
+_BUFFERS = (".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq")
 BLOCK_ELEMENTS = 16 << 20
 
 
@@ -172,6 +175,7 @@ def merge_adapter(adapter: Checkpoint, out: Path) -> Checkpoint:
         merged = PeftModel.from_pretrained(model, adapter.folder, local_files_only=True).merge_and_unload()
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         raise ConversionError(f"{adapter.folder.name}: peft cannot merge this adapter: {error}") from error
+    shutil.rmtree(out, ignore_errors=True)
     merged.save_pretrained(out)
     for name in (*TOKENIZER_FILES, *_OLDER_TOKENIZER_FILES):
         if (path := adapter.tokenizer_folder / name).is_file():
@@ -203,7 +207,7 @@ def _tensors(folder: Path) -> dict[str, tuple[Path, str, tuple[int, ...]]]:
             raise ConversionError(f"{folder} has no {path.name}; pickled weights (.bin) are never read")
         try:
             with safe_open(path, framework="np") as file:
-                for name in file.keys():  # noqa: SIM118 - not a mapping
+                for name in (name for name in file.keys() if not name.endswith(_BUFFERS)):  # noqa: SIM118 - no mapping
                     tensor = file.get_slice(name)
                     found[name] = path, str(tensor.get_dtype()), tuple(tensor.get_shape())
         except (SafetensorError, OSError) as error:

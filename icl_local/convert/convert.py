@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from icl_local.convert.checkpoint import Checkpoint, merge_adapter
 from icl_local.convert.model_source import locate
 from icl_local.convert.parity import GateResult, Reference, compare_files, gate
 from icl_local.exceptions import ConfigError, ConversionError, DiskFull
-from icl_local.files import NO_SPACE
 from icl_local.identity import key_of, sha256_file
 from icl_local.store import Store, now
 from icl_local.weights import read_info
@@ -124,32 +122,30 @@ def convert(
     """
     say = on_progress or (lambda _: None)
     type_name = type_name.lower()
-    _check_type(type_name)
-    _check_target(out)
+    _check(type_name, out)
     say("reading the checkpoint")
-    with _drafts(out) as (draft, wide), tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as work:
+    with _drafts(out) as (draft, wide, merged):
         original = Checkpoint(folder)
-        checkpoint = merge_adapter(original, Path(work) / "merged") if original.is_adapter else original
+        checkpoint = merge_adapter(original, merged) if original.is_adapter else original
         reference = Reference(checkpoint, memory_bytes=memory_bytes) if run_gate else None
         wide_type = _wide_type(
             out.parent, checkpoint, type_name, logits=bool(reference and not reference.why_no_logits)
         )
         record = original.training_record()
         conversion_id = conversion_key(source_sha256=original.sha256, type_name=type_name)
-        with _disk_errors(wide):
-            converter.write_gguf(
-                checkpoint.files,
-                wide,
-                kind=wide_type,
-                name=str(name or record.get("base_name") or _own_name(original)),
-                fields={
-                    "icl.conversion_id": conversion_id,
-                    "icl.source_sha256": original.sha256,
-                    "icl.training_run_id": str(record.get("training_run_id", "")),
-                    "icl.dpo": dpo or bool(record),
-                },
-                say=say,
-            )
+        converter.write_gguf(
+            checkpoint.files,
+            wide,
+            kind=wide_type,
+            name=str(name or record.get("base_name") or _own_name(original)),
+            fields={
+                "icl.conversion_id": conversion_id,
+                "icl.source_sha256": original.sha256,
+                "icl.training_run_id": str(record.get("training_run_id", "")),
+                "icl.dpo": dpo or bool(record),
+            },
+            say=say,
+        )
         if type_name == wide_type:
             os.replace(wide, draft)
             wide = draft
@@ -189,11 +185,10 @@ def quantize(
     """
     say = on_progress or (lambda _: None)
     type_name = type_name.lower()
-    _check_type(type_name)
-    _check_target(out)
+    _check(type_name, out)
     info = read_info(source)
     parent = sha256_file(source)
-    with _drafts(out) as (draft, _):
+    with _drafts(out) as (draft, *_):
         say(f"quantising to {type_name}")
         engine.quantize(source, draft, type_name, allow_requantize=allow_requantize)
         say("comparing next tokens")
@@ -241,12 +236,9 @@ def _own_name(checkpoint: Checkpoint) -> str:
     return name or checkpoint.folder.resolve().name
 
 
-def _check_type(type_name: str) -> None:
+def _check(type_name: str, out: Path) -> None:
     if type_name not in (known := engine.file_types()):
         raise ConfigError(f"unknown type {type_name!r}; choose one of {', '.join(known)}")
-
-
-def _check_target(out: Path) -> None:
     if out.exists():
         raise ConversionError(f"{out} exists already; remove it or choose another name")
     if not out.parent.is_dir():
@@ -268,21 +260,12 @@ def _wide_type(folder: Path, checkpoint: Checkpoint, type_name: str, *, logits: 
 
 
 @contextmanager
-def _drafts(out: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield two hidden names beside ``out``, for the file and the one it is made from; remove both afterwards."""
-    draft, base = (out.with_name(f".{out.name}.{part}.partial") for part in ("draft", "base"))
+def _drafts(out: Path) -> Iterator[list[Path]]:
+    """Yield hidden names beside ``out``: the file, the file it is made from, and a merged checkpoint. Remove them."""
+    drafts = [out.with_name(f".{out.name}.{part}.partial") for part in ("draft", "base", "merged")]
     try:
-        yield draft, base
+        yield drafts
     finally:
-        draft.unlink(missing_ok=True)
-        base.unlink(missing_ok=True)
-
-
-@contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in NO_SPACE:
-            raise DiskFull(f"no space left in {path.parent}; nothing was left behind, free some and repeat") from error
-        raise ConversionError(f"{path.parent} cannot be written: {error.strerror or error}") from error
+        for draft in drafts[:2]:
+            draft.unlink(missing_ok=True)
+        shutil.rmtree(drafts[2], ignore_errors=True)

@@ -6,7 +6,6 @@ An architecture that is not in CHANGED cannot be compared here, and the logits d
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,7 +18,6 @@ Rows = NDArray[np.float32]
 Change = Callable[[Rows, Any], Rows]
 
 COMPUTED = {"llama3": ("rope_freqs.weight",), "longrope": ("rope_factors_long.weight", "rope_factors_short.weight")}
-_NOT_WRITTEN = (".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq")
 
 
 def interleaved(rows: Rows, n_heads: int) -> Rows:
@@ -67,11 +65,7 @@ def written_names(architecture: str, checkpoint: Checkpoint) -> dict[str, str]:
 
     ids = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}
     table = gguf.get_tensor_name_map(ids[architecture], checkpoint.config.num_hidden_layers)
-    names = {}
-    for name in checkpoint.shapes:
-        if not name.endswith(_NOT_WRITTEN):
-            names[table.get_name(name, try_suffixes=(".weight", ".bias")) or name] = name
-    return names
+    return {table.get_name(name, try_suffixes=(".weight", ".bias")) or name: name for name in checkpoint.shapes}
 
 
 def rope_type(config: Any) -> str:
@@ -114,8 +108,3 @@ def pairs(tensor: Any, architecture: str, name: str, checkpoint: Checkpoint) -> 
 def shape_of(tensor: Any) -> tuple[int, ...]:
     """Return the shape of a tensor of gguf's reader, rows first."""
     return tuple(int(n) for n in reversed(tensor.shape))
-
-
-def relative_error(squares: tuple[float, float]) -> float:
-    """Return the root of the mean square of the error over that of the tensor."""
-    return math.sqrt(squares[0] / squares[1]) if squares[1] else 0.0

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from icl_local.convert import checkpoint as checkpoint_module
 from icl_local.convert.checkpoint import Checkpoint, merge_adapter
@@ -48,6 +49,14 @@ def test_broken_weights_are_refused(tmp_path: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(ConversionError, match="never read"):
         convert(folder, tmp_path / "model.gguf")
+
+
+def test_buffers_of_older_checkpoints_are_not_weights(tmp_path: Path) -> None:
+    folder = build_checkpoint(tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = np.ones(4, dtype=np.int64)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    assert convert(folder, tmp_path / "model.gguf", memory_bytes=0).gate == "passed"
 
 
 def test_an_adapter_is_merged_into_its_base(tmp_path: Path) -> None:
