@@ -66,12 +66,12 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
-        """Process id."""
+        """Return the process id."""
         return self._process.pid
 
     @property
     def alive(self) -> bool:
-        """True while the process runs."""
+        """Return whether the process runs."""
         return self._process.poll() is None
 
     def send(self, message: Mapping[str, Any]) -> None:
@@ -151,7 +151,7 @@ class SharedChild:
 
     @property
     def pid(self) -> int | None:
-        """Process id; None if no process runs."""
+        """Return the process id; None if no process runs."""
         return self._child.pid if self._child is not None and self._child.alive else None
 
     def ask(self, message: Mapping[str, Any], *, seconds: float | None = None) -> Message:

@@ -55,7 +55,7 @@ def response_key(
 
 
 def cell_key(*, weights: str, recipe: str, dataset: str, language: str, settings_id: str) -> str:
-    """cell_id: what all responses of a cell have in common; within a cell a query has one response.
+    """Return the cell_id for what all responses of a cell have in common; within a cell a query has one response.
 
     ``weights``: the GGUF file's sha256, or server and model, or file and model of imported texts. ``recipe``: method
     with its prompt text. db/queries/cells_of_responses.sql builds the same key in SQL.

@@ -105,7 +105,7 @@ def _types(form: Form) -> Mapping[str, Any]:
 
 
 def _plain(hint: Any) -> Any:
-    """``X`` of ``X | None``."""
+    """Return ``X`` of ``X | None``."""
     if get_origin(hint) in (types.UnionType, Union):
         (hint,) = [part for part in get_args(hint) if part is not types.NoneType]
     return hint

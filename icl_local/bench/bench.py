@@ -55,7 +55,7 @@ class Result:
 
     @property
     def tokens_per_second(self) -> float:
-        """Generated tokens over all seconds."""
+        """Return generated tokens over all seconds."""
         return self.new_tokens / self.seconds if self.seconds else 0.0
 
 

@@ -37,12 +37,12 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The answer itself."""
+        """Return the answer itself."""
         return self.raw_text[self.start : self.end]
 
     @property
     def generated(self) -> str:
-        """All that was generated before the stop."""
+        """Return all that was generated before the stop."""
         return self.raw_text[self.first : self.last]
 
 

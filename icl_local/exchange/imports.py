@@ -96,7 +96,7 @@ def import_outputs(
 
 
 def _cell_row(one: _Output, query: Query, *, source: str, method: str) -> Row:
-    """Row of raw.cells: texts of one file, model, method, data set and language."""
+    """Return the row of raw.cells for texts of one file, model, method, data set and language."""
     parts = {
         "weights": f"imported:{source}:{one.model_id}",
         "recipe": f"imported:{method}",

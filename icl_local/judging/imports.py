@@ -59,7 +59,8 @@ def import_judgments(
     have = store.ids(target.path, "judgments", "judgment_id")
     added: Counter[str] = Counter()
     records: list[Record] = [("judge_templates", template.row())]
-    judged = [(item, response) for item, response in zip(items, found, strict=True) if _is_judged(item)]
+    pairs = zip(items, found, strict=True)
+    judged = [pair for pair in pairs if pair[0].data.get("result", _NOT_JUDGED) != _NOT_JUDGED]
     for item, response in judged:
         judge = _judge_row(item)
         attempt = _attempt(item, response or "", str(judge["judge_id"]), template)
@@ -81,10 +82,6 @@ def _check(item: Item) -> None:
         raise InputError(f"{item.place}: `result` is not a text")
 
 
-def _is_judged(item: Item) -> bool:
-    return str(item.data.get("result", _NOT_JUDGED)) != _NOT_JUDGED
-
-
 def _responses(target: store.Store, items: Sequence[Item]) -> list[str | None]:
     """Return the response that each item judges; None where the database has none."""
     texts = list({item.data["output_cand"] for item in items})
@@ -93,17 +90,13 @@ def _responses(target: store.Store, items: Sequence[Item]) -> list[str | None]:
     for response_id, model, instruction, text, query_id in rows:
         said.setdefault((instruction, text), []).append((model, query_id, response_id))
     candidates = [_of_model(item, said.get((item.data["input"], item.data["output_cand"]), [])) for item in items]
-    found = [responses.get(_id(item)) for item, responses in zip(items, candidates, strict=True)]
+    found = [responses.get(str(item.data.get("id"))) for item, responses in zip(items, candidates, strict=True)]
     taken = set(found)
     for place, responses in enumerate(candidates):
         if found[place] is None:
             found[place] = next((one for one in responses.values() if one not in taken), None)
             taken.add(found[place])
     return found
-
-
-def _id(item: Item) -> str:
-    return str(item.data.get("id"))
 
 
 def _of_model(item: Item, candidates: Sequence[tuple[str, str, str]]) -> dict[str, str]:

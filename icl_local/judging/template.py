@@ -198,7 +198,10 @@ def template_of_items(items: object, file: str) -> Template:
     filled = [(p, i, o) for p, i, o in fields if isinstance(p, str) and isinstance(i, str) and isinstance(o, str)]
     for prompt, instruction, candidate in filled:
         text = _unfilled(prompt, instruction, candidate)
-        if text is not None and all(_fills(text, *other) for other in filled):
+        if text is None:
+            continue
+        made = Template("peer", text)
+        if all(made.fill(i, o) == p for p, i, o in filled):
             split = "safety" if _ASPECT.findall(text) == ["safety"] else "multi"
             return Template(f"just-eval.{split}", text)
     raise InputError(f"{file}: no template fits all its prompts; is it a judgment file of just-eval?")
@@ -249,7 +252,3 @@ def _unfilled(prompt: str, instruction: str, candidate: str) -> str | None:
     between = prompt[query_at + len(instruction) : answer_at]
     text = f"{prompt[:query_at]}${{instruction}}{between}${{candidate}}{prompt[answer_at + len(candidate) :]}"
     return text if _ASPECT.search(text) else None
-
-
-def _fills(text: str, prompt: str, instruction: str, candidate: str) -> bool:
-    return Template("peer", text).fill(instruction, candidate) == prompt

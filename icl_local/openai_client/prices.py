@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import re
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,21 +59,18 @@ class Budget:
     limit_usd: float
     spent_usd: float = 0.0
     _reserved: float = 0.0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def reserve(self, usd: float) -> bool:
         """Reserve ``usd``; return False if that could exceed the limit."""
-        with self._lock:
-            if self.spent_usd + self._reserved + usd > self.limit_usd:
-                return False
-            self._reserved += usd
-            return True
+        if self.spent_usd + self._reserved + usd > self.limit_usd:
+            return False
+        self._reserved += usd
+        return True
 
     def settle(self, reserved_usd: float, spent_usd: float) -> None:
         """Replace a reservation by the money spent."""
-        with self._lock:
-            self._reserved -= reserved_usd
-            self.spent_usd += spent_usd
+        self._reserved -= reserved_usd
+        self.spent_usd += spent_usd
 
 
 def find_price(model: str, base_url: str, *, prices_file: Path | None = None) -> Price | None:

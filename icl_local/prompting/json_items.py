@@ -27,7 +27,7 @@ class Item:
 
     @property
     def place(self) -> str:
-        """``file:line``, for messages."""
+        """Return ``file:line``, for messages."""
         return f"{self.file}:{self.line}"
 
     def text(self, name: str) -> str:

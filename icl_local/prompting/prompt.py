@@ -70,7 +70,7 @@ class Prompt:
 
     @property
     def recipe(self) -> str:
-        """Key of the method and its prompt text, the same for all queries of a cell.
+        """Return the key of the method and its prompt text, the same for all queries of a cell.
 
         A chat's text between the turns comes from the file's own template and its date, which the weights and the
         settings of the cell stand for; so its recipe is the method, the language and the system message.
@@ -82,14 +82,14 @@ class Prompt:
 
     @property
     def prompt_id(self) -> str:
-        """Key of method, language, head, tail and stops: the same for all queries of a cell if tail is not None."""
+        """Return the key of method, language, head, tail and stops: the same within a cell if tail is not None."""
         return key_of(
             kind="prompt", method=self.method, language=self.language, head=self.head, tail=self.tail, stops=self.stops
         )
 
     @property
     def sha256(self) -> str:
-        """64 hex digits of ``text``."""
+        """Return 64 hex digits of ``text``."""
         return sha256_text(self.text)
 
     def answer(self, raw_text: str) -> Answer:

@@ -59,7 +59,7 @@ class Query:
 
     @property
     def key(self) -> str:
-        """query_key: a key of data set, id, language and text."""
+        """Return the query_key for data set, id, language and text."""
         return key_of(
             kind="query",
             dataset=self.dataset,

@@ -28,12 +28,12 @@ class Answer:
 
     @property
     def title(self) -> str:
-        """Model, GGUF type and method."""
+        """Return model, GGUF type and method."""
         return " · ".join([self.model + (" DPO" if self.dpo else ""), self.quantization, self.method])
 
     @property
     def subtitle(self) -> str:
-        """Finish reason, length in tokens, critical errors."""
+        """Return finish reason, length in tokens, critical errors."""
         tokens = "" if self.new_tokens is None else f"{self.new_tokens} tokens"
         return " · ".join(part for part in (self.finish_reason, tokens, *self.errors) if part)
 
@@ -55,7 +55,7 @@ class AnsweredQuery:
 
     @property
     def title(self) -> str:
-        """Data set, id, language, split and task."""
+        """Return data set, id, language, split and task."""
         task = "unknown" if self.task is None else ", ".join(self.task) or "none"
         return f"{self.dataset} {self.query_id} · {self.language} · {self.split} · task {task}"
 

@@ -228,7 +228,7 @@ class CellPlan:
         self.prompt_characters = max((len(prompt.text) for _, prompt in self.by_key.values()), default=0)
 
     def _cell_row(self, weights: str, prompt: Prompt) -> dict[str, object]:
-        """Row of raw.cells."""
+        """Return the row of raw.cells."""
         parts = {
             "weights": weights,
             "recipe": prompt.recipe,

@@ -18,7 +18,6 @@ from icl_local import prompting
 from icl_local.detect import server_stops
 from icl_local.engine import Completion, DecodeProgress, EngineInfo, EngineOptions, Request, Stats
 from icl_local.exceptions import ApiError, ConfigError, EngineError
-from icl_local.identity import key_of
 from icl_local.openai_client import ApiClient, ApiReply, ApiRequest, ServerAddress
 from icl_local.prompting import Method, Prompt, Query
 from icl_local.weights import registry
@@ -92,7 +91,7 @@ class Server:
 
 
 @dataclass(frozen=True)
-class ServerModel:
+class ServerModel(registry.NamedModel):
     """A server's model in the place of a model file (registry.ResolvedModel)."""
 
     server: Server
@@ -111,24 +110,6 @@ class ServerModel:
     def weights(self) -> str:
         """Return a stand-in for the hash of the weights in a response's key, which a server does not report."""
         return f"openai:{self.server.client.model}@{self.server.client.base_url}"
-
-    @property
-    def model_id(self) -> str:
-        """Return the key of the model: label, variant and dpo, as for a file."""
-        return key_of(kind="model", label=self.label, variant=self.variant, dpo=self.dpo)
-
-    def model_row(self) -> dict[str, object]:
-        """Return the row of raw.models."""
-        small = None if self.parameters is None else self.parameters < registry.SMALL_PARAMETERS
-        return {
-            "model_id": self.model_id,
-            "label": self.label,
-            "variant": self.variant,
-            "dpo": self.dpo,
-            "parameters": self.parameters,
-            "size_class": None if small is None else "small" if small else "medium",
-            "registry_name": self.registry_name,
-        }
 
     def prompt(self, query: Query, method: Method, language: str, *, overlay: Path | None = None) -> Prompt:
         """Return the prompt of a query; for a chat method only the query, because the server applies the template.

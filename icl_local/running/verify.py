@@ -60,7 +60,7 @@ class Stored:
         return {**kernel, "stop_on_loop": self.stop_on_loop, "parallel": 1, "share_prefix": False}
 
     def verification_id(self, llama_build: str, cpu_features: str) -> str:
-        """Key of what is compared and of the verifying machine: another machine's evidence is not this one's."""
+        """Return the key of what is compared, and of the machine, whose evidence is not another one's."""
         return key_of(
             kind="verification",
             response=self.response_id,
@@ -93,12 +93,12 @@ class VerifyResult:
 
     @property
     def n_equal(self) -> int:
-        """Number of verified responses without a difference."""
+        """Return the number of verified responses without a difference."""
         return sum(row["equal"] for row in self.rows)
 
     @property
     def differing_below(self) -> float | None:
-        """Share of responses that differ, at most, with 99 % confidence; None after a difference or without rows."""
+        """Return the most that can differ, a share, with 99 % confidence; None after a difference or without rows."""
         return 1 - (1 - CONFIDENCE) ** (1 / len(self.rows)) if 0 < len(self.rows) == self.n_equal else None
 
     def by_machine(self) -> list[tuple[Any, ...]]:

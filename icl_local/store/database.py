@@ -30,9 +30,8 @@ from icl_local import resources
 from icl_local.exceptions import DiskFull, InputError, StoreError, StoreLocked
 from icl_local.files import draft_file
 from icl_local.store import ingest, schema, spool
+from icl_local.store.ingest import Connection
 from icl_local.store.selection import Selection
-
-Connection = duckdb.DuckDBPyConnection
 
 STORAGE_VERSION = "v1.4.0"  # older DuckDB clients can read it
 LOCK_WAIT_SECONDS = 60.0

@@ -11,11 +11,15 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
+
+import duckdb
 
 from icl_local import resources
 from icl_local.identity import key_of
 from icl_local.store import spool
+
+Connection = duckdb.DuckDBPyConnection
 
 BATCH_ROWS = 5_000  # rows of one transaction: bounds memory while a database is rebuilt
 
@@ -37,15 +41,6 @@ RANK = {
 }
 
 _AS_THEY_ARE = {"BOOLEAN", "INTEGER", "INTEGER[]", "BIGINT", "TIMESTAMP"}
-
-
-class Connection(Protocol):
-    """The methods used of a DuckDB connection."""
-
-    def execute(self, query: str, parameters: Any = ...) -> Any: ...
-    def begin(self) -> Any: ...
-    def commit(self) -> Any: ...
-    def rollback(self) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -210,7 +205,10 @@ def insert_rows(con: Connection, table: str, known: Mapping[str, Column], rows: 
 
     Each column is one list parameter: 1,000 responses take 0.06 s, row by row 5.5 s.
     """
-    values = [_column([row.get(name) for row in rows], column.kind) for name, column in known.items()]
+    values = [[row.get(name) for row in rows] for name in known]
+    for place, column in enumerate(known.values()):
+        if column.kind not in _AS_THEY_ARE:
+            values[place] = [_cell(value, column.kind) for value in values[place]]
     unnested = ", ".join(f'unnest(?::{column.kind}[]) as "{name}"' for name, column in known.items())
     source = f"select * from (select {unnested}) as incoming"
     if table not in RANK:
@@ -265,10 +263,6 @@ def _bury(con: Connection, known: Mapping[str, Mapping[str, Column]]) -> None:
                 "(select key from raw.tombstones where table_name = ? and active)",
                 [target],
             )
-
-
-def _column(values: list[Any], kind: str) -> list[Any]:
-    return values if kind in _AS_THEY_ARE else [_cell(value, kind) for value in values]
 
 
 def _cell(value: Any, kind: str) -> Any:

@@ -161,8 +161,10 @@ def check(path: Path) -> list[Finding]:
     """Read every block, follow every reference, and compare the rows with the spool's."""
     folder = database.spool_folder(path)
     damage = [f"{place} cannot be read; its rows are lost unless the database has them" for place in _damaged(folder)]
-    remarks = [f"{log.name} was set aside because it was damaged; delete it" for log in _logs_aside(path)]
-    remarks += [f"{left.name} was left by a killed process; delete it" for left in _drafts(path)]
+    logs = sorted(path.parent.glob(f"{path.name}*.damaged-*"))
+    drafts = sorted(file for file in path.parent.glob(f".{path.name}.*") if file.suffix in {".new", ".part"})
+    remarks = [f"{log.name} was set aside because it was damaged; delete it" for log in logs]
+    remarks += [f"{left.name} was left by a killed process; delete it" for left in drafts]
     try:
         with database.reader(path) as con:
             for table in _user_tables(con):
@@ -314,14 +316,6 @@ def _damaged(folder: Path) -> list[str]:
         for number, line in enumerate(spool.lines(file), start=1)
         if line.damaged
     ]
-
-
-def _logs_aside(path: Path) -> list[Path]:
-    return sorted(path.parent.glob(f"{path.name}*.damaged-*"))
-
-
-def _drafts(path: Path) -> list[Path]:
-    return sorted(file for file in path.parent.glob(f".{path.name}.*") if file.suffix in {".new", ".part"})
 
 
 def _set_aside(path: Path) -> Path | None:

@@ -49,7 +49,9 @@ class OpusEngine:
             self._folder, self.name = Path(place), f"opus:{Path(place).resolve().name}"
         elif place.count("/") == 1:
             repo, _, revision = place.partition("@")
-            self._folder, self.name = _fetch(repo, revision or None, on_download), f"opus:{repo}"
+            patterns = (*_FILES, *_WEIGHTS)
+            found = hub.fetch_folder(repo, patterns, revision=revision or None, on_progress=on_download)
+            self._folder, self.name = found.path, f"opus:{repo}"
         else:
             raise ConfigError(f"{place!r} is neither a folder nor an owner/name of the hub; write opus or opus:FOLDER")
         weights = [self._folder / name for name in _WEIGHTS if (self._folder / name).is_file()]
@@ -153,7 +155,7 @@ class OpusEngine:
 
     def _chunks(self, sentence: str) -> list[str]:
         """Return the sentence, cut after a comma or a word if it has more tokens than the model has positions."""
-        if self._n_tokens(sentence) <= self._max_tokens:
+        if len(self._tokenizer(self._prefix + sentence)["input_ids"]) <= self._max_tokens:
             return [sentence]
         words = sentence.split(" ")
         if len(words) == 1:
@@ -163,10 +165,3 @@ class OpusEngine:
         near = sorted(range(1, len(words)), key=lambda i: (abs(i - middle) // max(1, len(words) // 4), abs(i - middle)))
         at = next((i for i in near if words[i - 1].endswith((",", ";", ":"))), middle)
         return self._chunks(" ".join(words[:at])) + self._chunks(" ".join(words[at:]))
-
-    def _n_tokens(self, text: str) -> int:
-        return len(self._tokenizer(self._prefix + text)["input_ids"])
-
-
-def _fetch(repo: str, revision: str | None, on_download: Callable[[str, int, int | None], None] | None) -> Path:
-    return hub.fetch_folder(repo, (*_FILES, *_WEIGHTS), revision=revision, on_progress=on_download).path

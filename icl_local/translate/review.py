@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_local import store
-from icl_local.exceptions import ConfigError, InputError, MissingExtra
+from icl_local.exceptions import ConfigError, MissingExtra
 from icl_local.identity import key_of
 
 ACCEPT, EDIT, SKIP, UNDO = "accept", "edit", "skip", "undo"
@@ -51,7 +51,9 @@ def items(path: Path, *, language: str, dataset: str | None = None, decided: boo
 
     Raises ConfigError if there is no candidate in that language.
     """
-    everything = _items(store.named(path, "translation_queue", [language, dataset]))
+    rows = store.named(path, "translation_queue", [language, dataset]).dicts()
+    groups = itertools.groupby(rows, key=lambda row: (row["dataset"], row["query_id"]))
+    everything = [_item(list(group)) for _, group in groups]
     if not everything:
         raise ConfigError(f"no candidates in {language!r} in {path}; make some with: icl translate run --to {language}")
     return [item for item in everything if decided or item.status in ("open", "skipped")]
@@ -222,11 +224,6 @@ def score_missing(path: Path, *, on_progress: Callable[[int, int], None] | None 
     return len(rows)
 
 
-def _items(found: store.Rows) -> list[Item]:
-    groups = itertools.groupby(found.dicts(), key=lambda row: (row["dataset"], row["query_id"]))
-    return [_item(list(group)) for _, group in groups]
-
-
 def _item(rows: Sequence[dict[str, Any]]) -> Item:
     first = rows[0]
     return Item(
@@ -235,11 +232,3 @@ def _item(rows: Sequence[dict[str, Any]]) -> Item:
             Candidate(row["translation_id"], row["engine"], row["text"], tuple(row["flags"])) for row in rows
         ),
     )
-
-
-def find_item(known: dict[tuple[str, str], Item], dataset: str, query_id: str, place: str) -> Item:
-    """Return the item that a line of a file is about. Raises InputError naming ``place``."""
-    item = known.get((dataset, query_id))
-    if item is None:
-        raise InputError(f"{place}: there are no candidates of query {query_id!r} of {dataset!r} in that language")
-    return item

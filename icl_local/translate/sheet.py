@@ -19,7 +19,7 @@ from icl_local.exceptions import ConfigError, InputError
 from icl_local.files import PRIVATE, write_result
 from icl_local.identity import sha256_text
 from icl_local.prompting import json_items
-from icl_local.translate.review import ACCEPT, EDIT, SKIP, Candidate, Item, find_item, items, review_row
+from icl_local.translate.review import ACCEPT, EDIT, SKIP, Candidate, Item, items, review_row
 
 COLUMNS = ("dataset", "id", "language", "status", "decision", "reviewer", "source", "text", "flags", "engine", "mark")
 DECISIONS = {"": None, "ok": ACCEPT, "accept": ACCEPT, "edit": EDIT, "skip": SKIP}
@@ -51,7 +51,7 @@ def write_sheet(path: Path, out: Path, *, language: str, dataset: str | None = N
         text = io.StringIO()
         writer = csv.DictWriter(text, names, lineterminator="\r\n")
         writer.writeheader()
-        writer.writerows({name: _cell(value) for name, value in line.items()} for line in lines)
+        writer.writerows({k: f"'{v}" if v.startswith(_FORMULA) else v for k, v in line.items()} for line in lines)
         write_result(
             out, "\ufeff" + text.getvalue(), mode=PRIVATE
         )  # without the byte order mark Excel does not read UTF-8
@@ -73,7 +73,10 @@ def read_sheet(path: Path, file: Path, *, reviewer: str) -> Imported:
     counts = dict.fromkeys(("accepted", "edited", "skipped", "known", "undecided"), 0)
     rows = []
     for place, line in lines:
-        item = find_item(known[line["language"]], line["dataset"], line["id"], place)
+        name, query_id = line["dataset"], line["id"]
+        item = known[line["language"]].get((name, query_id))
+        if item is None:
+            raise InputError(f"{place}: there are no candidates of query {query_id!r} of {name!r} in that language")
         kind, row = _decision(item, line, place, reviewer, file.name)
         counts[kind] += 1
         if row is not None:
@@ -158,10 +161,6 @@ def _is_csv(file: Path) -> bool:
     if file.suffix not in (".csv", ".jsonl"):
         raise ConfigError(f"{file.name}: reviews are .csv or .jsonl files")
     return file.suffix == ".csv"
-
-
-def _cell(value: str) -> str:
-    return f"'{value}" if value.startswith(_FORMULA) else value
 
 
 def _uncell(value: str) -> str:

@@ -51,7 +51,7 @@ class FamilySpec:
     origin: str = "built in"
 
     def recipe(self, variant: str) -> str:
-        """The commands that make a variant's file, and the one that registers it; one line."""
+        """Return the commands that make a variant's file, and the one that registers it; one line."""
         spec = self.variants[variant]
         file = f"{self.name}-{variant}.gguf"
         add = f"icl models add {self.name} --{variant} {file}"
@@ -64,8 +64,40 @@ class FamilySpec:
         return add
 
 
+class NamedModel:
+    """A model by label, variant and dpo, wherever its weights are."""
+
+    label: str
+    variant: str
+    dpo: bool
+    registry_name: str | None
+
+    @property
+    def parameters(self) -> int | None:
+        """Return the number of weights; None if it is unknown."""
+        raise NotImplementedError
+
+    @property
+    def model_id(self) -> str:
+        """Return the key of the model in any file: label, variant and dpo."""
+        return key_of(kind="model", label=self.label, variant=self.variant, dpo=self.dpo)
+
+    def model_row(self) -> dict[str, object]:
+        """Return the row of raw.models; size_class divides the models as the paper does."""
+        small = None if self.parameters is None else self.parameters < SMALL_PARAMETERS
+        return {
+            "model_id": self.model_id,
+            "label": self.label,
+            "variant": self.variant,
+            "dpo": self.dpo,
+            "parameters": self.parameters,
+            "size_class": None if small is None else "small" if small else "medium",
+            "registry_name": self.registry_name,
+        }
+
+
 @dataclass(frozen=True)
-class ResolvedModel:
+class ResolvedModel(NamedModel):
     """A model file ready to be run. ``variant`` is the part it plays; ``source`` is file | embedded | hf:...@commit.
 
     ``also_base``: an instruct file that stands in for the base model (the embedded one).
@@ -83,30 +115,8 @@ class ResolvedModel:
 
     @property
     def parameters(self) -> int | None:
-        """Number of weights in the file."""
+        """Return the number of weights in the file."""
         return self.info.parameters
-
-    @property
-    def size_class(self) -> str:
-        """small (under two billion weights) or medium, as the paper divides its models."""
-        return "small" if self.info.parameters < SMALL_PARAMETERS else "medium"
-
-    @property
-    def model_id(self) -> str:
-        """Key of the model in any file: label, variant and dpo."""
-        return key_of(kind="model", label=self.label, variant=self.variant, dpo=self.dpo)
-
-    def model_row(self) -> dict[str, object]:
-        """Return the row of raw.models."""
-        return {
-            "model_id": self.model_id,
-            "label": self.label,
-            "variant": self.variant,
-            "dpo": self.dpo,
-            "parameters": self.parameters,
-            "size_class": self.size_class,
-            "registry_name": self.registry_name,
-        }
 
     def file_row(self) -> dict[str, object]:
         """Return the row of raw.gguf_files, without the user's folders."""
