@@ -5,7 +5,6 @@ A file in a user's folder replaces the built-in file of the same name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
@@ -27,10 +26,6 @@ def path(folder: str, name: str) -> Path:
 
 def names(folder: str, under: str = "", *, suffix: str = "", overlay: Path | None = None) -> list[str]:
     """Return the sorted names of files in ``folder``/``under`` and the user's overlay that end in ``suffix``."""
-    found: set[str] = set()
-    root = resources.files(f"icl_local.{folder}").joinpath(under) if under else resources.files(f"icl_local.{folder}")
-    entries: Iterable[str] = (entry.name for entry in root.iterdir() if entry.is_file()) if root.is_dir() else ()
-    found.update(entries)
-    if overlay is not None and (overlay / under).is_dir():
-        found.update(entry.name for entry in (overlay / under).iterdir() if entry.is_file())
+    folders = [path(folder, under)] if overlay is None else [path(folder, under), overlay / under]
+    found = {file.name for one in folders if one.is_dir() for file in one.iterdir() if file.is_file()}
     return sorted(name for name in found if name.endswith(suffix) and name != "__init__.py")

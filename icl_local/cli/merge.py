@@ -21,12 +21,12 @@ def command(other: Path, db: Path) -> None:
     Example: icl db merge laptop2.duckdb --db icl.duckdb
     """
     from icl_local.exchange import merge
-    from icl_local.store import Store
+    from icl_local.store import Store, named
 
     with Store(db) as target:
         done = merge.merge(target, other)
     console.print_rows(("table", "new rows"), list(done.added.items()))
     if done.differing:
         console.say(f"{len(done.differing):,} responses differ from those of {other}; these are kept:", style="yellow")
-        columns, rows = merge.describe(db, done.differing)
-        console.print_rows(columns, rows)
+        found = named(db, "responses_by_id", [list(done.differing)])
+        console.print_rows(found.columns, found.rows)

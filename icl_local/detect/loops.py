@@ -37,18 +37,13 @@ class Loop:
     reaches_end: bool
 
 
-def find_literal_loop(text: str) -> Loop | None:
-    """Return the leftmost run of six or more copies, of the shortest unit: the match of ``(.+?)\\1{5,}`` (DOTALL)."""
-    return _Periods(text).first_run(min_span=0, wordy=False)
-
-
 def find_loop(text: str) -> Loop | None:
     """Return the leftmost run of six or more copies that spans 50 characters and whose unit has a letter or digit."""
     return find_loops(text)[1]
 
 
 def find_loops(text: str) -> tuple[Loop | None, Loop | None]:
-    """Return ``(find_literal_loop(text), find_loop(text))`` for little more than the cost of one."""
+    """Return the leftmost run of six copies or more, as ``(.+?)\\1{5,}`` (DOTALL) matches it, and ``find_loop(text)``."""
     periods = _Periods(text)
     literal = periods.first_run(min_span=0, wordy=False)
     if literal is None or (literal.span >= MIN_SPAN and any(map(str.isalnum, literal.unit))):

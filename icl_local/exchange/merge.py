@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -55,12 +55,6 @@ def merge(target: store.Store, source: Path, *, on_progress: OnRows | None = Non
     target.flush(wait_seconds=store.LOCK_WAIT_SECONDS)
     with _open_source(source, target) as theirs:
         return _Merge(target, on_progress).run(theirs)
-
-
-def describe(database: Path, response_ids: Sequence[str]) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Return columns and rows that describe these responses to a person."""
-    found = store.named(database, "responses_by_id", [list(response_ids)])
-    return found.columns, found.rows
 
 
 class _Merge:

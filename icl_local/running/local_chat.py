@@ -8,7 +8,7 @@ from typing import Any
 
 from icl_local import prompting
 from icl_local.engine import Completion, EngineOptions, OpenWorker, Request, Worker
-from icl_local.openai_client import ApiClient, ApiReply, ApiRequest, ServerAddress
+from icl_local.openai_client import ApiClient, ApiReply, ApiRequest, open_client
 from icl_local.running.grammar import grammar_of
 from icl_local.weights import OnBytes, ResolvedModel, registry
 
@@ -69,7 +69,7 @@ def open_chat(
     on_download: OnBytes | None = None,
     **server: Any,
 ) -> ApiClient | LocalChat:
-    """Open openai:MODEL[@URL], or local:FILE with a GGUF file or a model's name; ``server``: ServerAddress.open's.
+    """Open openai:MODEL[@URL], or local:FILE with a GGUF file or a model's name; ``server`` is for the first.
 
     Raises ConfigError, which names ``option`` and its ``others``, ApiError without a key, ModelError.
     """
@@ -77,7 +77,7 @@ def open_chat(
     if kind == "local" and file:
         model = registry.resolve(file, method_kind="chat", on_progress=on_download)
         return LocalChat(model, options=options, open_worker=open_worker)
-    return ServerAddress.parse(name, option=option, others=others).open(**server)
+    return open_client(name, option=option, others=others, **server)
 
 
 def _reply(completion: Completion, asked: ApiRequest) -> ApiReply:

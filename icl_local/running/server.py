@@ -18,7 +18,7 @@ from icl_local import prompting
 from icl_local.detect import server_stops
 from icl_local.engine import Completion, DecodeProgress, EngineInfo, EngineOptions, Request, Stats
 from icl_local.exceptions import ApiError, ConfigError, EngineError
-from icl_local.openai_client import ApiClient, ApiReply, ApiRequest, ServerAddress
+from icl_local.openai_client import ApiClient, ApiReply, ApiRequest, open_client
 from icl_local.prompting import Method, Prompt, Query
 from icl_local.weights import registry
 
@@ -188,7 +188,7 @@ def open_server(spec: str, *, parallel: int | None = None, timeout: float = 600.
 
     Raises ConfigError for another form, ApiError if the server does not answer or lacks the model.
     """
-    client = ServerAddress.parse(spec, option="--backend").open(concurrency=parallel, timeout=timeout)
+    client = open_client(spec, option="--backend", concurrency=parallel, timeout=timeout)
     listed = client.call(lambda api: list(api.models.list()), max_attempts=1)
     owners = {model.id: str(getattr(model, "owned_by", "")) for model in listed}
     if client.model not in owners and len(owners) > 1:

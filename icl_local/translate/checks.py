@@ -6,6 +6,7 @@ one's precision and recall on planted faults.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 import tomllib
@@ -142,7 +143,8 @@ def _untranslated(source: str, candidate: str, identified: str | None, source_la
         return True
     if identified == source_language and alike >= 0.3:
         return True
-    return _longest_common_run(source_words, words) >= _VERBATIM_WORDS
+    run = difflib.SequenceMatcher(None, source_words, words, autojunk=False).find_longest_match()
+    return run.size >= _VERBATIM_WORDS
 
 
 def _sentence_kept(source: str, candidate: str) -> bool:
@@ -153,20 +155,6 @@ def _sentence_kept(source: str, candidate: str) -> bool:
 
 def _words(text: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(text)]
-
-
-def _longest_common_run(a: list[str], b: list[str]) -> int:
-    """Return the length of the longest run of words in both."""
-    best = 0
-    lengths = [0] * (len(b) + 1)
-    for word in a:
-        before = 0
-        for index, other in enumerate(b, 1):
-            kept = lengths[index]
-            lengths[index] = before + 1 if word == other else 0
-            best = max(best, lengths[index])
-            before = kept
-    return best
 
 
 def _loops(text: str) -> bool:
