@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from icl_local.cli import console
-from icl_local.cli.options import COUNT, CommaList, SizeList, db_option, engine_options, format_option
+from icl_local.cli.options import COUNT, EXISTING_FILE, CommaList, SizeList, db_option, engine_options, format_option
 
 
 @click.command("bench")
@@ -32,9 +32,7 @@ from icl_local.cli.options import COUNT, CommaList, SizeList, db_option, engine_
 )
 @click.option("--server", "servers", multiple=True, help="Base URL of a running OpenAI-compatible server.")
 @click.option(
-    "--batched-bench",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A llama-batched-bench program: the limit of batched decoding.",
+    "--batched-bench", type=EXISTING_FILE, help="A llama-batched-bench program: the limit of batched decoding."
 )
 @click.option("--runs", type=COUNT, default=1, show_default=True, help="Repeat all, and show ranges.")
 @engine_options

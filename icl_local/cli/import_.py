@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from icl_local.cli import console
-from icl_local.cli.options import db_option
+from icl_local.cli.options import EXISTING_FILE, db_option
 
 
 @click.command("import")
@@ -15,11 +15,7 @@ from icl_local.cli.options import db_option
 @click.option("--model", help="Model of the outputs; each item's `generator` by default.")
 @click.option("--method", default="imported", show_default=True, help="Name of the method that made them.")
 @click.option("--lang", "--language", "language", help="Language of the outputs; each item's own by default, else en.")
-@click.option(
-    "--queries",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File of the queries that they answer, with tasks.",
-)
+@click.option("--queries", type=EXISTING_FILE, help="File of the queries that they answer, with tasks.")
 @db_option
 def command(file: Path, model: str | None, method: str, language: str | None, queries: Path | None, db: Path) -> None:
     """Read other tools' outputs and judgments: just-eval's and AlpacaEval's JSON, or `icl export`'s Parquet folder.

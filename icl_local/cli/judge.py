@@ -11,6 +11,7 @@ import icl_local
 from icl_local.cli import console
 from icl_local.cli.options import (
     COUNT,
+    EXISTING_FILE,
     cluster_options,
     concurrency_option,
     db_option,
@@ -22,8 +23,6 @@ from icl_local.cli.options import (
     shard_option,
 )
 
-_FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
-
 
 @defaults_of(icl_local.judge)
 @click.command("judge")
@@ -34,7 +33,7 @@ _FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
 @click.option("--wait", is_flag=True, help="With --batch: wait until all batches are finished.")
 @click.option("--poll", type=click.FloatRange(min=1), help="Seconds between checks with --wait.")
 @click.option("--max-cost", type=click.FloatRange(min=0), help="Most this command may cost, in USD.")
-@click.option("--prices", type=_FILE, help="Price table, read before the built-in one.")
+@click.option("--prices", type=EXISTING_FILE, help="Price table, read before the built-in one.")
 @click.option("--repeat", type=COUNT, help="Verdicts for each response.")
 @click.option("--variant", help="published or rubric-first (for local judges).")
 @click.option("--template", multiple=True, help="just-eval=PATH: prompts from its clone or judgments.")

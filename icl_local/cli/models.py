@@ -57,7 +57,8 @@ def show(name: str, metadata: bool, db: Path, output_format: str) -> None:
         model = registry.resolve(name, method_kind="completion", on_progress=on_progress)
     lineage = store.named(db, "lineage_of", [model.sha256]).dicts() if db.is_file() else []
     made = [(key.replace("_", " "), str(value)) for row in lineage for key, value in row.items() if value is not None]
-    properties = [*describe.model_rows(model, metadata=metadata), *made]
+    file = describe.file_rows(model.info, metadata=metadata)
+    properties = [*file, ("sha256", model.sha256), ("source", model.source), *made]
     console.print_rows(("property", "value"), properties, output_format=output_format, title=model.label)
 
 

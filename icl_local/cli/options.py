@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import click
 
 COUNT = click.IntRange(min=1)
+EXISTING_FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
+NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ONLY = {
@@ -78,7 +80,7 @@ def _flat(ctx: click.Context, param: click.Parameter, value: Sequence[list[str]]
 
 db_option = click.option(
     "--db",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NEW_FILE,
     default=Path("icl.duckdb"),
     show_default=True,
     envvar="ICL_DB",

@@ -11,6 +11,8 @@ import click
 from icl_local.cli import console
 from icl_local.cli.options import (
     COUNT,
+    EXISTING_FILE,
+    NEW_FILE,
     CommaList,
     cluster_options,
     concurrency_option,
@@ -24,16 +26,10 @@ if TYPE_CHECKING:
     from icl_local.translate import Item, Review
 
 KEYS = "[1-9] accept that one, [e] or e2 edit in $EDITOR, [s] skip, [u] undo, [q] quit"
-_FILE = click.Path(dir_okay=False, path_type=Path)
-_EXISTING = click.Path(dir_okay=False, exists=True, path_type=Path)
 
 
-def _language_option(command: Any) -> Any:
-    return click.option("--lang", "language", required=True, help="Language of the translations.")(command)
-
-
-def _reviewer_option(command: Any) -> Any:
-    return click.option("--reviewer", help="Name of the reviewer; your login name by default.")(command)
+_language_option = click.option("--lang", "language", required=True, help="Language of the translations.")
+_reviewer_option = click.option("--reviewer", help="Name of the reviewer; your login name by default.")
 
 
 @click.group("translate")
@@ -53,7 +49,7 @@ def command() -> None:
 @click.option("--limit", type=COUNT, help="Only the first N queries.")
 @concurrency_option
 @click.option("--max-cost", type=click.FloatRange(min=0), help="Most this command may cost, in USD.")
-@click.option("--prices", type=_EXISTING, help="Price table, read before the built-in one.")
+@click.option("--prices", type=EXISTING_FILE, help="Price table, read before the built-in one.")
 @engine_options
 @cluster_options
 @prompt_dir_option
@@ -107,7 +103,7 @@ def review(language: str, reviewer: str | None, dataset: str | None, again: bool
 
 @command.command("export")
 @_language_option
-@click.option("--out", "-o", type=_FILE, required=True, help="File to write, .csv or .jsonl.")
+@click.option("--out", "-o", type=NEW_FILE, required=True, help="File to write, .csv or .jsonl.")
 @click.option("--dataset", help="Only this query set.")
 @click.option("--again", is_flag=True, help="Include texts with a decision.")
 @db_option
@@ -124,7 +120,7 @@ def export(language: str, out: Path, dataset: str | None, again: bool, db: Path)
 
 
 @command.command("import")
-@click.argument("file", type=_EXISTING)
+@click.argument("file", type=EXISTING_FILE)
 @_reviewer_option
 @db_option
 def import_(file: Path, reviewer: str | None, db: Path) -> None:

@@ -156,32 +156,25 @@ def _score(row: Row) -> Row:
     scoring = {
         "llm_scoring": {"judges": [{"model_info": judge, "temperature": 0.0}], "input_prompt": row["template_text"]}
     }
-    return {
-        "metric_config": {
-            "evaluation_description": f"mean {row['metric']} of answers, scored 1 to 5 by a judge ({row['template']})",
-            "lower_is_better": False,
-            "score_type": "continuous",
-            "min_score": 1,
-            "max_score": 5,
-            **(scoring if row["template_text"] else {}),
-        },
-        "score_details": {
-            "score": row["mean"],
-            "uncertainty": _uncertainty(row, "normal approximation, 1.96 standard errors"),
-        },
-    }
+    described = f"mean {row['metric']} of answers, scored 1 to 5 by a judge ({row['template']})"
+    metric = _metric(described, lower_is_better=False, least=1, most=5) | (scoring if row["template_text"] else {})
+    uncertainty = _uncertainty(row, "normal approximation, 1.96 standard errors")
+    return {"metric_config": metric, "score_details": {"score": row["mean"], "uncertainty": uncertainty}}
 
 
 def _error(row: Row) -> Row:
+    metric = _metric(_ERRORS.get(row["error"], row["error"]), lower_is_better=True, least=0, most=100)
+    uncertainty = _uncertainty(row, "Wilson score interval")
+    return {"metric_config": metric, "score_details": {"score": row["percent"], "uncertainty": uncertainty}}
+
+
+def _metric(description: str, *, lower_is_better: bool, least: int, most: int) -> Row:
     return {
-        "metric_config": {
-            "evaluation_description": _ERRORS.get(row["error"], row["error"]),
-            "lower_is_better": True,
-            "score_type": "continuous",
-            "min_score": 0,
-            "max_score": 100,
-        },
-        "score_details": {"score": row["percent"], "uncertainty": _uncertainty(row, "Wilson score interval")},
+        "evaluation_description": description,
+        "lower_is_better": lower_is_better,
+        "score_type": "continuous",
+        "min_score": least,
+        "max_score": most,
     }
 
 

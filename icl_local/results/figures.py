@@ -207,7 +207,8 @@ def _profile(axes: Axes, series: Mapping[Any, Sequence[Row]], looks: Mapping[Any
         at = [x for x, metric in enumerate(metrics) if metric in by_metric]
         found = [by_metric[metrics[x]] for x in at]
         values = [row["value"] for row in found]
-        axes.errorbar([x + shift for x in at], values, yerr=_spread(found), **looks[key])
+        positions = [x + shift for x in at]
+        axes.errorbar(positions, values, yerr=_spread(found), linewidth=0.9, elinewidth=0.9, **looks[key])
     axes.set_xticks(range(len(metrics)), [_AXIS_NAMES[metric] for metric in metrics], rotation=35, ha="right")
     axes.set_ylim(0.9, 5.1)
     axes.set_yticks([1, 2, 3, 4, 5])
@@ -221,9 +222,7 @@ def _languages(rows: Sequence[Row]) -> Figure:
             "marker": _MARKERS[models.index(model) % len(_MARKERS)],
             "linestyle": ("-", "--", ":", "-.")[models.index(model) % 4],
             "label": f"{model} {method}",
-            "linewidth": 0.9,
             "markersize": 4.5,
-            "elinewidth": 0.9,
         }
         for model, method in itertools.product(models, methods)
     }
@@ -243,9 +242,7 @@ def _dpo(rows: Sequence[Row]) -> Figure:
             "markerfacecolor": _colour(method, methods) if dpo else "white",
             "linestyle": "-" if dpo else "--",
             "label": f"{method} with DPO" if dpo else method,
-            "linewidth": 0.9,
             "markersize": 5,
-            "elinewidth": 0.9,
         }
         for method, dpo in itertools.product(methods, (False, True))
     }

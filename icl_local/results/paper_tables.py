@@ -29,7 +29,6 @@ TITLES = {
     "audit": "Slips in the published figures",
 }
 VIEWS = {"sentences": "text_statistics", "audit": "published_audit"}  # the others: table_<name>
-ORIGINS = ("ours", "published")
 READINGS = ("strict", "just_eval")
 LOOPS = {
     "strict": "a unit with a letter or digit, 50 characters in all",

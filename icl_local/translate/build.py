@@ -15,7 +15,6 @@ from icl_local.files import write_result
 from icl_local.identity import sha256_text
 from icl_local.prompting import Item, json_items
 
-OPEN_CHOICES = ("refuse", "leave-out", "machine")
 _SAME_IN_BOTH = ("source_id", "dataset", "category", "task", "topic", "difficulty")
 
 

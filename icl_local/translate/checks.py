@@ -23,7 +23,6 @@ from icl_local.translate.numerals import missing_numbers
 
 VERSION = 1
 REFUSALS = "translate.refusals.toml"
-UNUSABLE = frozenset({"empty", "truncated", "refused", "untranslated", "looping"})
 
 _HEAD = 250  # characters of a text in which a refusal is searched
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +38,8 @@ class Item:
     status: str
     source_text: str
     final_text: str | None
-    review_id: str | None
     reviewed_translation_id: str | None
     reviewer: str | None
-    reviewed_at: datetime | None
     candidates: tuple[Candidate, ...]
 
 
@@ -137,7 +134,8 @@ class Review:
         if not self._done:
             return False
         item, row = self._done.pop()
-        self._put(review_row(item, UNDO, reviewer=self._reviewer, undoes=str(row["review_id"])))
+        undone = review_row(item, UNDO, reviewer=self._reviewer, undoes=str(row["review_id"]))
+        self._store.put([("reviews", undone)])
         self._waiting.insert(0, item)
         return True
 
@@ -153,11 +151,8 @@ class Review:
             raise ConfigError("the text is empty; edit it or skip the query")
         item = self._waiting[0]
         row = review_row(item, action, reviewer=self._reviewer, text=final, translation_id=candidate.translation_id)
-        self._put(row)
-        self._done.append((self._waiting.pop(0), row))
-
-    def _put(self, row: dict[str, object]) -> None:
         self._store.put([("reviews", row)])
+        self._done.append((self._waiting.pop(0), row))
 
 
 def review_row(

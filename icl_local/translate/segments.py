@@ -104,14 +104,10 @@ def _line(line: str) -> Iterable[Segment]:
 
 def _mask(sentence: str) -> tuple[str, list[str]]:
     """Return the sentence with a mask for every span, and the spans."""
-    parts: list[str] = []
-    kept: list[str] = []
-    at = 0
-    for span in spans.find(sentence):
-        parts += [sentence[at : span.start], _mask_name(len(kept))]
-        kept.append(sentence[span.start : span.end])
-        at = span.end
-    return "".join([*parts, sentence[at:]]), kept
+    kept = [sentence[span.start : span.end] for span in spans.find(sentence)]
+    between = spans.between(sentence)
+    masked = (f"{_mask_name(i)}{part}" for i, part in enumerate(between[1:]))
+    return between[0] + "".join(masked), kept
 
 
 def _unmask(reply: str, kept: Sequence[str]) -> str | None:
@@ -127,13 +123,12 @@ def _mask_name(index: int) -> str:
 
 def _around(sentence: str) -> list[Segment]:
     """Return the sentence, cut at its spans."""
-    found, at = [], 0
-    for span in spans.find(sentence):
-        found.append(Segment(sentence[at : span.start], keep=False))
+    first, *rest = spans.between(sentence)
+    found = [Segment(first, keep=not any(map(str.isalpha, first)))]
+    for span, text in zip(spans.find(sentence), rest, strict=True):
         found.append(Segment(sentence[span.start : span.end], keep=True))
-        at = span.end
-    found.append(Segment(sentence[at:], keep=False))
-    return [Segment(s.text, s.keep or not any(map(str.isalpha, s.text))) for s in found]
+        found.append(Segment(text, keep=not any(map(str.isalpha, text))))
+    return found
 
 
 def _in_place_of(piece: str, translated: str) -> str:

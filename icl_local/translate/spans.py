@@ -64,10 +64,13 @@ def texts(text: str, kind: str) -> Counter[str]:
     return Counter(" ".join(text[s.start : s.end].split()) for s in find(text) if s.kind == kind)
 
 
+def between(text: str) -> list[str]:
+    """Return the texts before, between and after the spans."""
+    found = find(text)
+    starts, ends = [0, *(span.end for span in found)], [*(span.start for span in found), len(text)]
+    return [text[start:end] for start, end in zip(starts, ends, strict=True)]
+
+
 def without(text: str) -> str:
     """Return the prose of ``text``: every span is replaced by a space."""
-    parts, at = [], 0
-    for span in find(text):
-        parts.append(text[at : span.start])
-        at = span.end
-    return " ".join([*parts, text[at:]])
+    return " ".join(between(text))

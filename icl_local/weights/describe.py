@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from icl_local.weights import registry
 from icl_local.weights.gguf_file import GgufInfo, read_info
-from icl_local.weights.registry import FamilySpec, ResolvedModel
+from icl_local.weights.registry import FamilySpec
 
 
 def family_rows(family: FamilySpec, *, metadata: bool = False) -> list[tuple[str, str, str]]:
@@ -28,11 +28,6 @@ def family_rows(family: FamilySpec, *, metadata: bool = False) -> list[tuple[str
         found += [("made by others, not checked here", reference) for reference in spec.also]
         rows += [(variant, *pair) for pair in found]
     return rows
-
-
-def model_rows(model: ResolvedModel, *, metadata: bool = False) -> list[tuple[str, str]]:
-    """Return (property, value) of a model's file, its checksum and its source."""
-    return [*file_rows(model.info, metadata=metadata), ("sha256", model.sha256), ("source", model.source)]
 
 
 def file_rows(info: GgufInfo, *, metadata: bool = False) -> list[tuple[str, str]]:
