@@ -86,7 +86,7 @@ def test_a_plain_file_is_its_own_model(tiny_gguf: Path) -> None:
     chat = registry.resolve(str(tiny_gguf), method_kind="chat", dpo=True)
     assert (base.label, base.variant, base.dpo, base.source) == ("tiny", "base", False, "file")
     assert (chat.label, chat.variant, chat.dpo, chat.registry_name) == ("tiny", "instruct", True, None)
-    assert base.size_class == "small"
+    assert base.model_row()["size_class"] == "small"
     assert base.model_row()["parameters"] == base.info.parameters
 
 
