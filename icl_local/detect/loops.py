@@ -43,7 +43,7 @@ def find_loop(text: str) -> Loop | None:
 
 
 def find_loops(text: str) -> tuple[Loop | None, Loop | None]:
-    """Return the leftmost run of six copies or more, as ``(.+?)\\1{5,}`` (DOTALL) matches it, and ``find_loop(text)``."""
+    """Return the leftmost run of six copies or more, the match of ``(.+?)\\1{5,}`` (DOTALL), and ``find_loop``'s."""
     periods = _Periods(text)
     literal = periods.first_run(min_span=0, wordy=False)
     if literal is None or (literal.span >= MIN_SPAN and any(map(str.isalnum, literal.unit))):
