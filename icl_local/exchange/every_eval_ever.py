@@ -163,7 +163,7 @@ def _score(row: Row) -> Row:
 
 
 def _error(row: Row) -> Row:
-    metric = _metric(_ERRORS.get(row["error"], row["error"]), lower_is_better=True, least=0, most=100)
+    metric = _metric(_ERRORS.get(row["error"]) or str(row["error"]), lower_is_better=True, least=0, most=100)
     uncertainty = _uncertainty(row, "Wilson score interval")
     return {"metric_config": metric, "score_details": {"score": row["percent"], "uncertainty": uncertainty}}
 

@@ -6,8 +6,8 @@ Tokens follow the judge's earlier judgments where there are enough of them; pric
 from __future__ import annotations
 
 import functools
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from icl_local import store
 from icl_local.judging import ledger
@@ -19,8 +19,20 @@ from icl_local.results import Table
 CHARACTERS_PER_TOKEN = 4.0  # English with OpenAI's tokenizers; Spanish and French need about a tenth more tokens
 TOKENS_PER_ASPECT = 50  # the peer's published GPT-4 verdicts: 230 tokens for five aspects, 75 for safety alone
 TOKENS_PER_VERDICT = 25
-COLUMNS = ("split", "language", "template", "missing", "prompt_tokens", "completion_tokens", "usd")
 _ENOUGH = 20  # earlier judgments, before their ratios are trusted
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Missing judgments of one split and language; ``usd`` is None where no price is known."""
+
+    split: str
+    language: str
+    template: str
+    missing: int
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float | None
 
 
 def preview(path: Path, judge: Judge, scope: Scope, *, batch: bool = False) -> Table:
@@ -31,7 +43,7 @@ def preview(path: Path, judge: Judge, scope: Scope, *, batch: bool = False) -> T
     run_sql = functools.partial(store.named, path)
     plan = ledger.plan(run_sql, judge.judge_id, scope)
     price = judge.client.price if isinstance(judge, ApiJudge) else None
-    rows = _estimates(run_sql, judge.judge_id, plan, price, batch=batch)
+    rows = [astuple(estimate) for estimate in _estimates(run_sql, judge.judge_id, plan, price, batch=batch)]
     batches = f"; in batches: {plan.in_batches}" if plan.in_batches else ""
     notes = [f"there already: {ledger.in_words(plan.ended)}{batches}"]
     if price is not None:
@@ -39,7 +51,7 @@ def preview(path: Path, judge: Judge, scope: Scope, *, batch: bool = False) -> T
         notes.append(f"prices of {price.as_of}: ${price.input:g} in, ${price.output:g} out per million tokens{ends}")
     elif isinstance(judge, ApiJudge):
         notes.append("no price is known for this model at this server; give one with --prices")
-    return Table(judge.name, COLUMNS, rows, tuple(notes))
+    return Table(judge.name, tuple(field.name for field in fields(Estimate)), rows, tuple(notes))
 
 
 def missing_tokens(path: Path, judge: Judge | None, scope: Scope) -> tuple[int, int, int]:
@@ -55,17 +67,16 @@ def missing_tokens(path: Path, judge: Judge | None, scope: Scope) -> tuple[int, 
 
 def _estimates(
     run_sql: RunSql, judge_id: str, plan: JudgingPlan, price: Price | None, *, batch: bool
-) -> list[tuple[Any, ...]]:
-    """Return rows of COLUMNS; usd is None where no price is known."""
+) -> list[Estimate]:
     measured = {
         sha: (characters / prompt_tokens, completion_tokens / n)
         for sha, n, characters, prompt_tokens, completion_tokens in run_sql("judge_tokens", [judge_id]).rows
         if n >= _ENOUGH
     }
 
-    def estimate(*group: str, missing: int, prompt: int, completion: int) -> tuple[Any, ...]:
+    def estimate(split: str, language: str, template: str, missing: int, prompt: int, completion: int) -> Estimate:
         usd = None if price is None else price.usd(prompt, completion, batch=batch)
-        return (*group, missing, prompt, completion, usd)
+        return Estimate(split, language, template, missing, prompt, completion, usd)
 
     groups: dict[tuple[str, str, str], list[Task]] = {}
     for task in plan.tasks:
@@ -76,8 +87,6 @@ def _estimates(
         guess = (CHARACTERS_PER_TOKEN, float(TOKENS_PER_VERDICT + TOKENS_PER_ASPECT * len(template.aspects)))
         per_token, per_verdict = measured.get(template.sha256, guess)
         prompt_tokens = round(sum(len(task.prompt) for task in tasks) / per_token)
-        completion_tokens = round(per_verdict * len(tasks))
-        found.append(estimate(*group, missing=len(tasks), prompt=prompt_tokens, completion=completion_tokens))
-    prompt_tokens, completion_tokens = (sum(row[COLUMNS.index(name)] for row in found) for name in COLUMNS[4:6])
-    whole = estimate("all", "", "", missing=len(plan.tasks), prompt=prompt_tokens, completion=completion_tokens)
-    return [*found, whole]
+        found.append(estimate(*group, len(tasks), prompt_tokens, round(per_verdict * len(tasks))))
+    prompt_tokens, completion_tokens = sum(e.prompt_tokens for e in found), sum(e.completion_tokens for e in found)
+    return [*found, estimate("all", "", "", len(plan.tasks), prompt_tokens, completion_tokens)]

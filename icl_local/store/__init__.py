@@ -5,7 +5,6 @@ A row is safe once the spool has it; the database follows and can be rebuilt fro
 
 from icl_local.store.database import (
     LOCK_WAIT_SECONDS,
-    Connection,
     Rows,
     Store,
     exists,
@@ -23,7 +22,7 @@ from icl_local.store.database import (
     table_rows,
     writer,
 )
-from icl_local.store.ingest import TRANSIENT
+from icl_local.store.ingest import TRANSIENT, Connection
 from icl_local.store.selection import SPLITS, Names, Selection
 
 __all__ = [

@@ -154,13 +154,13 @@ def _number(con: ingest.Connection, path: Path) -> int:
         if con.execute("select 1 from duckdb_tables() limit 1").fetchone():
             raise StoreError(f"{path} is a DuckDB database of something else; name another file with --db")
         return 0
-    number = int(con.execute("select coalesce(max(number), 0) from raw.schema_migrations").fetchone()[0])
+    ((number,),) = con.execute("select coalesce(max(number), 0) from raw.schema_migrations").fetchall()
     if number > len(migrations()):
         known = len(migrations())
         raise StoreError(
             f"{path} was written by a newer icl-local (schema {number}, known: {known}); upgrade icl-local"
         )
-    return number
+    return int(number)
 
 
 def _stored_fingerprint(con: ingest.Connection) -> str | None:

@@ -222,7 +222,7 @@ def rebuild(path: Path, *, accept: Callable[[Sequence[str]], bool] = lambda lost
     return Rebuilt(rows, adopted, kept, tuple(lost))
 
 
-def _copy_rows(con: database.Connection, target: Path) -> int:
+def _copy_rows(con: ingest.Connection, target: Path) -> int:
     """Copy the rows of the open database into the new database file ``target``; return how many."""
     quoted = str(target).replace("'", "''")
     con.execute(f"attach '{quoted}' as target (read_write)")
@@ -237,7 +237,7 @@ def _copy_rows(con: database.Connection, target: Path) -> int:
     return count
 
 
-def _user_tables(con: database.Connection) -> dict[str, list[str]]:
+def _user_tables(con: ingest.Connection) -> dict[str, list[str]]:
     """Return the primary key's columns of every table with a user's rows."""
     return {
         table: [name for name, column in known.items() if column.key]
@@ -246,12 +246,12 @@ def _user_tables(con: database.Connection) -> dict[str, list[str]]:
     }
 
 
-def _count(con: database.Connection, table: str) -> int:
+def _count(con: ingest.Connection, table: str) -> int:
     row = con.execute(f'select count(*) from raw."{table}"').fetchone()
     return int(row[0]) if row else 0
 
 
-def _stored_keys(con: database.Connection, table: str, names: Sequence[str]) -> set[tuple[str, ...]]:
+def _stored_keys(con: ingest.Connection, table: str, names: Sequence[str]) -> set[tuple[str, ...]]:
     """Return the primary keys of one table as text, as ``_key`` does for a row of the spool."""
     selected = ", ".join(f'"{name}"::varchar' for name in names)
     return set(con.execute(f'select {selected} from raw."{table}"').fetchall())
@@ -261,7 +261,7 @@ def _key(row: Mapping[str, object], names: Sequence[str]) -> tuple[str, ...]:
     return tuple(str(row.get(name)) for name in names)
 
 
-def _compare(con: database.Connection, folder: Path) -> tuple[dict[str, int], dict[str, int]]:
+def _compare(con: ingest.Connection, folder: Path) -> tuple[dict[str, int], dict[str, int]]:
     """Count by table the rows that only the spool has, and those that only the database has."""
     names = _user_tables(con)
     stored = {table: _stored_keys(con, table, key) for table, key in names.items()}
@@ -279,7 +279,7 @@ def _compare(con: database.Connection, folder: Path) -> tuple[dict[str, int], di
     return spooled_only, stored_only
 
 
-def _adopt(old: database.Connection, new: database.Connection, folder: Path) -> tuple[int, list[str]]:
+def _adopt(old: ingest.Connection, new: ingest.Connection, folder: Path) -> tuple[int, list[str]]:
     """Append rows that only the old file has to the spool; return how many, and what could not be read."""
     forgotten = ingest.Forgotten(new)
     known, theirs = ingest.columns(new), ingest.columns(old)
@@ -303,7 +303,7 @@ def _adopt(old: database.Connection, new: database.Connection, folder: Path) -> 
     return adopted, unreadable
 
 
-def _refused_rows(con: database.Connection) -> list[str]:
+def _refused_rows(con: ingest.Connection) -> list[str]:
     refused = con.execute("select table_name, reason, count(*) from raw.rejected_rows group by all").fetchall()
     return [f"{count} rows of {table} were refused: {reason}" for table, reason, count in refused]
 
