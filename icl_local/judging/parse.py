@@ -1,8 +1,9 @@
 """Read a judge's reply as scores; nothing is added that the reply does not contain.
 
-Well-formed JSON is read as it is. Fences, surrounding words, inner quotes, line breaks, trailing commas and numbers as
-strings are tolerated and named, and the verdict is marked ``repaired``. An aspect that is missing, out of range or
-unreadable has no score. Two verdicts that differ, or an incomplete one, give no score at all.
+Well-formed JSON is read as it is, with numbers in quotes too: the published template shows them so. Fences, surrounding
+words, inner quotes, line breaks, trailing commas and a score such as "4/5" are tolerated and named, and the verdict is
+marked ``repaired``. An aspect that is missing, out of range or unreadable has no score. Two verdicts that differ, or an
+incomplete one, give no score at all.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _OPENINGS_TRIED = 64
 _THINKING = re.compile(r"\A\s*<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
 _FENCES = re.compile(r"\s*(?:```\w*\s*)*")
 _NUMBER = re.compile(r"(-?\d{1,6}(?:\.\d{1,6})?)(?:\s*(?:/|out of)\s*5(?:\.0)?)?", re.ASCII)
+_PLAIN_NUMBER = re.compile(r"\s*[\d.]+\s*")
 _NO_SCORE = {"n/a", "na", "n.a.", "not applicable"}
 _REFUSAL = re.compile(
     r"\W*(?:(?:i['’]?m |i am )?(?:very |so )?sorry|i (?:can['’]?t|cannot|can not|won['’]?t|am unable|am not able)|"
@@ -189,8 +191,8 @@ def _judged(found: Mapping[str, Any], aspects: Sequence[str], repairs: set[str])
             score = None
         elif score is None and not not_applicable:
             missing.append(aspect)
-        elif score is not None and isinstance(raw, str):
-            repairs.add("number_as_string")
+        elif score is not None and isinstance(raw, str) and not _PLAIN_NUMBER.fullmatch(raw):
+            repairs.add("of_five")
         if not isinstance(entry, dict) and (score is not None or not_applicable):
             repairs.add("bare_score")
         reason = reason if isinstance(reason, str) else None

@@ -123,8 +123,8 @@ def test_the_peer_s_published_judgments_come_in(path, shared_dir, split, n, metr
     items = json_items.read_file(file)
     with Store(path) as target:
         done = import_judgments(target, items, source=file.name)
-    assert done.added == {"repaired": n}
-    assert store.query(path, "select distinct split, repairs from judgments").rows == [(split, ["number_as_string"])]
+    assert done.added == {"ok": n}
+    assert store.query(path, "select distinct split, repairs from judgments").rows == [(split, [])]
     scores = store.query(path, "select instruction, metric, score from scores join responses using (response_id)").rows
     assert len(scores) == n * metrics
     by_input = {one.data["input"]: one.data["parsed_result"] for one in items}

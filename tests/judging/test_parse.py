@@ -137,7 +137,8 @@ def test_any_json_value_ends_in_a_status_without_raising(value):
     [
         (GOOD, "ok", [4, 5]),
         (f"```json\n{GOOD}\n```", "repaired", [4, 5]),
-        (GOOD.replace("4", '"4"'), "repaired", [4, 5]),
+        (GOOD.replace("4", '"4"'), "ok", [4, 5]),
+        (GOOD.replace("4", '"4"').replace("5", '" 5.0 "'), "ok", [4, 5]),
         (GOOD.replace("4", '"4/5"'), "repaired", [4, 5]),
         (GOOD.replace("4", '"4/10"'), "incomplete", [None, 5]),
         (GOOD.replace("4", '"N/A"'), "not_applicable", [None, 5]),
