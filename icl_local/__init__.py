@@ -135,6 +135,7 @@ def judge(
     max_cost: float | None = None,
     prices: str | Path | None = None,
     repeat: int = 1,
+    retry: Names = (),
     variant: str = "published",
     template: Names = (),
     model: Names = (),
@@ -161,10 +162,11 @@ def judge(
 
     ``judge``: openai:MODEL[@URL], local:FILE.gguf or local:NAME. ``plan`` only estimates tokens and price. ``batch``
     uses the Batch API: ``collect`` reads what is finished, ``wait`` looks every ``poll`` seconds until all is.
-    ``max_cost``: USD that the call may not pass. ``repeat``: verdicts for each response. ``variant``: published or
-    rubric-first, the order of the prompt; ``template``: just-eval=PATH. ``model``, ``method``, ``lang``, ``split``,
-    ``dataset`` and ``quantization`` select responses, ``limit`` takes the first missing judgments. ``timeout``: seconds
-    for one request; ``max_tokens``: tokens of an API judge's verdict.
+    ``max_cost``: USD that the call may not pass. ``repeat``: verdicts for each response. ``retry``: statuses, such as
+    refused or truncated; a judgment that ended so gets a further attempt, and the last one that ended counts.
+    ``variant``: published or rubric-first, the order of the prompt; ``template``: just-eval=PATH. ``model``,
+    ``method``, ``lang``, ``split``, ``dataset`` and ``quantization`` select responses, ``limit`` takes the first
+    missing judgments. ``timeout``: seconds for one request; ``max_tokens``: tokens of an API judge's verdict.
 
     Every attempt is stored; the same call again retries those that failed. Raises ConfigError, InputError, ApiError,
     JudgeError, ModelError, ClusterError, StoreError.

@@ -12,6 +12,7 @@ from icl_local.cli import console
 from icl_local.cli.options import (
     COUNT,
     EXISTING_FILE,
+    CommaList,
     cluster_options,
     concurrency_option,
     db_option,
@@ -35,6 +36,11 @@ from icl_local.cli.options import (
 @click.option("--max-cost", type=click.FloatRange(min=0), help="Most this command may cost, in USD.")
 @click.option("--prices", type=EXISTING_FILE, help="Price table, read before the built-in one.")
 @click.option("--repeat", type=COUNT, help="Verdicts for each response.")
+@click.option(
+    "--retry",
+    type=CommaList(),
+    help="Ask again where the judge ended with refused, truncated, parse_error, rejected, incomplete or out_of_range.",
+)
 @click.option("--variant", help="published or rubric-first (for local judges).")
 @click.option("--template", multiple=True, help="just-eval=PATH: prompts from its clone or judgments.")
 @only_options
@@ -52,8 +58,9 @@ from icl_local.cli.options import (
 def command(output_format: str, db: Path, **options: Any) -> None:
     """Score stored responses with an LLM judge.
 
-    Existing judgments are kept. The same command retries those that failed. An API judge reads
-    OPENAI_API_KEY and OPENAI_BASE_URL; a local judge needs neither network nor money.
+    Existing judgments are kept. The same command retries those that failed. --retry asks again
+    where the judge gave no scores, as a further attempt. An API judge reads OPENAI_API_KEY and
+    OPENAI_BASE_URL; a local judge needs neither network nor money.
 
     Example: icl judge --judge local:smollm2-135m --limit 20
 
@@ -61,6 +68,8 @@ def command(output_format: str, db: Path, **options: Any) -> None:
     """
     if (options["collect"] or options["wait"]) and not options["batch"]:
         raise click.UsageError("--collect and --wait belong to --batch")
+    if options["collect"] and options["retry"]:
+        raise click.UsageError("--collect sends nothing; give --retry without it")
     if options["batch"] and not options["plan"] and options["judge"].startswith("local:"):
         raise click.UsageError("--batch is for openai: judges")
     result = icl_local.judge(db, **options)
@@ -72,3 +81,9 @@ def command(output_format: str, db: Path, **options: Any) -> None:
         console.say("the same command with --collect reads the verdicts later")
     elif result.progress is not None and result.progress.missing:
         console.say("the same command retries the judgments that failed")
+    if names := result.without_scores:
+        listed = ", ".join(f"'{name}'" for name in names)
+        columns = "response_id, status, error, raw_reply"
+        console.say(f'see: icl sql "select {columns} from judgments where status in ({listed})" --db {db}')
+        now = " without --collect" if options["collect"] else ""
+        console.say(f"again: the same command{now} with --retry {','.join(names)}")

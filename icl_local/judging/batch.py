@@ -39,19 +39,20 @@ _ROWS_A_PUT = 500
 
 @dataclass(frozen=True)
 class Collected:
-    """The results of one look at the server: ``statuses`` counts the judgments read.
+    """The results of one look at the server: ``statuses`` counts the judgments read, ``scores`` their scores.
 
     ``running`` holds the unfinished batches as (id, state, requests done, requests).
     """
 
     statuses: Counter[str]
+    scores: int = 0
     running: tuple[tuple[str, str, int, int], ...] = ()
 
     @property
     def lines(self) -> list[str]:
         """Return the counts, and each running batch, as lines of text."""
         running = [f"{name}: {state}, {done} of {total}" for name, state, done, total in self.running]
-        return [f"collected: {ledger.in_words(self.statuses)}", *running]
+        return [f"collected: {ledger.in_words(self.statuses, self.scores)}", *running]
 
 
 def submit(
@@ -96,6 +97,7 @@ def collect(path: Path, judge: ApiJudge) -> Collected:
         items = ledger.open_items(target.named, judge.judge_id)
         texts = dict(target.named("judge_templates").rows)
         statuses: Counter[str] = Counter()
+        scores = 0
         running = []
         for batch_id in dict.fromkeys(item["batch_id"] for item in items):
             mine = [item for item in items if item["batch_id"] == batch_id]
@@ -110,7 +112,8 @@ def collect(path: Path, judge: ApiJudge) -> Collected:
                 target.put([one.record(judge.judge_id) for one in part])
             target.put([_event(mine[0]["submission_id"], "closed", judge, len(mine), batch_id=batch_id)])
             statuses.update(one.verdict.status for one in attempts)
-        return Collected(statuses, tuple(running))
+            scores += sum(one.verdict.n_scores for one in attempts)
+        return Collected(statuses, scores, tuple(running))
 
 
 def wait(
@@ -123,12 +126,14 @@ def wait(
 ) -> Collected:
     """Collect every ``poll_seconds`` until no batch of this judge is running."""
     statuses: Counter[str] = Counter()
+    scores = 0
     while True:
         collected = collect(path, judge)
         statuses.update(collected.statuses)
+        scores += collected.scores
         on_look(collected)
         if not collected.running:
-            return Collected(statuses)
+            return Collected(statuses, scores)
         sleep(poll_seconds)
 
 

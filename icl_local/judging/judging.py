@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from icl_local.judging import batch as batches
 from icl_local.judging.batch import Collected
 from icl_local.judging.estimate import preview
 from icl_local.judging.judges import MAX_TOKENS, ApiJudge, LocalJudge
-from icl_local.judging.ledger import Scope
+from icl_local.judging.ledger import RETRIED, Scope
 from icl_local.judging.runner import JudgeProgress, judge_missing
 from icl_local.judging.template import open_templates
 from icl_local.openai_client import Budget
@@ -36,6 +37,13 @@ class JudgeResult:
     collected: Collected | None = None
     preview: Table | None = None
 
+    @property
+    def without_scores(self) -> tuple[str, ...]:
+        """Return the statuses, of judgments made now or before, that ``retry`` takes."""
+        made = self.progress.statuses + self.progress.before if self.progress else Counter[str]()
+        made += self.collected.statuses if self.collected else Counter()
+        return tuple(status for status in RETRIED if made[status])
+
 
 def judge(
     db: str | Path,
@@ -48,6 +56,7 @@ def judge(
     poll: float,
     max_cost: float | None,
     repeat: int,
+    retry: Names,
     variant: str,
     template: str | Sequence[str],
     model: Names,
@@ -83,6 +92,7 @@ def judge(
             Selection(model, method, lang, split, dataset, quantization),
             limit,
             Shard.parse(shard) if shard else None,
+            retry=[retry] if isinstance(retry, str) else tuple(retry or ()),
         )
         if plan:
             return JudgeResult(opened.name, preview=preview(path, opened, scope, batch=batch))

@@ -1,7 +1,8 @@
 """Find the missing judgments, and turn an attempt at one into rows.
 
 A judgment is one response, judge, template and repeat. Its key never changes, so a judgment that has ended is not
-requested again. Only attempts that failed for a transient reason (network, overload, quota) are followed by another.
+requested again. Attempts that failed for a transient reason (network, overload, quota) are followed by another; those
+that ended without all scores only at the user's request (``Scope.retry``).
 """
 
 from __future__ import annotations
@@ -9,21 +10,30 @@ from __future__ import annotations
 import contextlib
 import fcntl
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from icl_local import store
-from icl_local.exceptions import JudgeError
+from icl_local.exceptions import JudgeError, UnknownName
 from icl_local.identity import judgment_key
-from icl_local.judging.parse import REFUSED, Verdict, no_verdict
+from icl_local.judging.parse import (
+    INCOMPLETE,
+    OUT_OF_RANGE,
+    PARSE_ERROR,
+    REFUSED,
+    TRUNCATED,
+    Verdict,
+    no_verdict,
+)
 from icl_local.judging.template import Template, Templates
 from icl_local.running import Shard
 from icl_local.store import TRANSIENT, Selection
 
 HTTP_ERROR, QUOTA = TRANSIENT
 REJECTED = "rejected"
+RETRIED = (REFUSED, TRUNCATED, PARSE_ERROR, REJECTED, INCOMPLETE, OUT_OF_RANGE)  # ended, and scores are missing
 
 Record = tuple[str, dict[str, object]]
 RunSql = Callable[..., store.Rows]  # store.named of one database
@@ -34,7 +44,8 @@ class Scope:
     """The requested judgments: ``repeats`` verdicts on each selected response, with the prompts in ``templates``.
 
     ``limit`` takes the first missing judgments, ``shard`` a part of the responses, by their keys; ``responses`` takes
-    only these ids.
+    only these ids. ``retry``: a judgment whose last attempt has one of these statuses (RETRIED) is missing too. Raises
+    UnknownName for another status.
     """
 
     templates: Templates
@@ -43,6 +54,12 @@ class Scope:
     limit: int | None = None
     shard: Shard | None = None
     responses: Container[str] | None = None
+    retry: Collection[str] = ()
+
+    def __post_init__(self) -> None:
+        for status in self.retry:
+            if status not in RETRIED:
+                raise UnknownName.among("status", status, RETRIED, place=" for --retry")
 
 
 @dataclass(frozen=True)
@@ -140,7 +157,7 @@ def plan(run_sql: RunSql, judge_id: str, scope: Scope) -> JudgingPlan:
             attempt, status = last.get(key, (0, HTTP_ERROR))
             if key in submitted:
                 in_batches += 1
-            elif status not in TRANSIENT:
+            elif status not in TRANSIENT and status not in scope.retry:
                 ended[status] += 1
             else:
                 tasks.append(Task(key, attempt + 1, response_id, template, repeat, split, language, instruction, text))
@@ -165,6 +182,7 @@ def only_one(path: Path, judge_id: str) -> Iterator[None]:
         yield
 
 
-def in_words(statuses: Mapping[str, int]) -> str:
-    """Return counts by status as text, such as ``5 ok, 1 refused``."""
-    return ", ".join(f"{count:,} {status}" for status, count in sorted(statuses.items())) or "nothing"
+def in_words(statuses: Mapping[str, int], scores: int | None = None) -> str:
+    """Return counts by status, and the number of scores, as text, such as ``5 ok, 1 refused; 25 scores``."""
+    counts = ", ".join(f"{count:,} {status}" for status, count in sorted(statuses.items()))
+    return counts + ("" if scores is None else f"; {scores:,} scores") if counts else "nothing"

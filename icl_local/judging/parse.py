@@ -52,6 +52,11 @@ class Verdict:
     repairs: tuple[str, ...] = ()
     error: str | None = None
 
+    @property
+    def n_scores(self) -> int:
+        """Return the number of aspects with a score."""
+        return sum(aspect.score is not None for aspect in self.aspects)
+
 
 def no_verdict(status: str, aspects: Sequence[str], error: str | None) -> Verdict:
     """Return a verdict without any score."""

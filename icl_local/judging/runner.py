@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from icl_local.judging import ledger
@@ -17,25 +17,26 @@ FLUSH_ROWS, FLUSH_SECONDS = 5000, 15.0  # DuckDB may lag behind the spool: a flu
 
 @dataclass(frozen=True)
 class JudgeProgress:
-    """Counts of one run of a judge (``label``): judgments requested and done (by status), attempts, tokens, USD.
+    """Counts of one run of a judge (``label``): judgments requested and done, by status, scores, attempts, tokens, USD.
 
-    ``before`` counts the existing judgments, ``in_batches`` those that the Batch API has not returned.
+    ``before`` counts the existing judgments by status, ``in_batches`` those that the Batch API has not returned.
     """
 
     label: str
     requested: int
     statuses: Counter[str]
+    scores: int = 0
     attempts: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float | None = None
-    before: int = 0
+    before: Counter[str] = field(default_factory=Counter)
     in_batches: int = 0
 
     @classmethod
     def of(cls, judge: Judge, plan: JudgingPlan) -> JudgeProgress:
         """Return the counts before the first attempt."""
-        return cls(judge.name, len(plan.tasks), Counter(), before=plan.ended.total(), in_batches=plan.in_batches)
+        return cls(judge.name, len(plan.tasks), Counter(), before=plan.ended, in_batches=plan.in_batches)
 
     @property
     def done(self) -> int:
@@ -58,6 +59,7 @@ class JudgeProgress:
         return replace(
             self,
             statuses=self.statuses + Counter(one.verdict.status for one in attempts if one.final),
+            scores=self.scores + sum(one.verdict.n_scores for one in attempts),
             attempts=self.attempts + len(attempts),
             prompt_tokens=self.prompt_tokens + sum(_count(one.columns.get("prompt_tokens")) for one in attempts),
             completion_tokens=self.completion_tokens
@@ -69,9 +71,10 @@ class JudgeProgress:
         cost = "" if self.cost_usd is None else f", ${self.cost_usd:.4f}"
         tokens = f"{self.prompt_tokens} + {self.completion_tokens} tokens"
         batches = f"; {self.in_batches} with the Batch API" if self.in_batches else ""
+        before = f" ({ledger.in_words(self.before)})" if self.before else ""
         return (
-            f"{self.requested} judgments were missing, {self.before} were there: {self.note} "
-            f"({self.attempts} attempts, {tokens}{cost}){batches}"
+            f"{self.requested:,} judgments were missing, {self.before.total():,} were there{before}: "
+            f"{ledger.in_words(self.statuses, self.scores)} ({self.attempts:,} attempts, {tokens}{cost}){batches}"
         )
 
 

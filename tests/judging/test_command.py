@@ -6,6 +6,7 @@ import csv
 import datetime
 import io
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from icl_local import store
 from icl_local.cli import main
 from icl_local.exceptions import ConfigError
+from icl_local.judging.ledger import RETRIED
 from icl_local.openai_client.prices import Budget, find_price
 from tests.faulty_server import FaultyServer
 from tests.judge_rows import database, response_rows
@@ -47,7 +49,35 @@ def test_judging_twice_asks_once(path, capsys, monkeypatch):
     out, err = capsys.readouterr()
     assert out == ""
     assert "5 judgments were missing, 0 were there: 5 ok" in err
-    assert "0 judgments were missing, 5 were there" in " ".join(err.split())
+    assert "0 judgments were missing, 5 were there (5 ok)" in " ".join(err.split())
+
+
+def test_judgments_without_scores_are_counted_shown_and_asked_again(path, capsys, monkeypatch):
+    script = ["ok", "refusal", "ok", "truncated", "ok", "refusal", "500", "ok"]
+    with FaultyServer(script=script) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        command = ["--judge", "openai:m", "--concurrency", "1", "--db", str(path)]
+        assert icl(*command) == 0
+        err = " ".join(capsys.readouterr().err.split())
+        assert "3 ok, 1 refused, 1 truncated; 16 scores" in err
+        assert "again: the same command with --retry refused,truncated" in err
+        shown = store.query(path, re.search(r'see: icl sql "(.+?)"', err)[1]).rows
+        assert sorted(status for _, status, _, _ in shown) == ["refused", "truncated"]
+        assert icl(*command) == 0
+        assert "5 were there (3 ok, 1 refused, 1 truncated)" in " ".join(capsys.readouterr().err.split())
+        for status in ("refused", "truncated", "refused"):
+            assert icl(*command, "--retry", status) == 0
+    attempts = "select status, attempt, count(*) from judgments group by all order by attempt, status"
+    assert store.query(path, attempts).rows == [
+        ("ok", 1, 3), ("refused", 1, 1), ("truncated", 1, 1),
+        ("http_error", 2, 1), ("refused", 2, 1), ("ok", 3, 2),
+    ]  # fmt: skip
+    assert store.query(path, "select status, count(*) from verdicts group by all").rows == [("ok", 5)]
+
+
+def test_the_help_lists_every_status_that_can_be_asked_again(capsys):
+    assert icl("--help") == 0
+    assert set(RETRIED) <= set(re.findall(r"\w+", capsys.readouterr().out))
 
 
 def test_filters_choose_what_is_judged(path, monkeypatch):
@@ -109,7 +139,7 @@ def test_a_batch_is_submitted_and_collected_by_two_commands(path, capsys, monkey
     err = capsys.readouterr().err
     assert "4 with the Batch API" in err
     assert "in_progress, 2 of 4" in err
-    assert "collected: 4 ok" in err
+    assert "collected: 4 ok; 22 scores" in err
 
 
 @pytest.mark.parametrize(
@@ -124,6 +154,8 @@ def test_a_batch_is_submitted_and_collected_by_two_commands(path, capsys, monkey
         (["--judge", "local:smollm2-135m", "--batch"], 2, "--batch is for openai"),
         (["--judge", "local:smollm2-135m", "--collect"], 2, "--collect and --wait belong to --batch"),
         (["--judge", "openai:m@http://127.0.0.1:9/v1", "--split", "easy"], 1, "no split 'easy'"),
+        (["--judge", "openai:m@http://127.0.0.1:9/v1", "--retry", "refusd"], 1, "did you mean refused?"),
+        (["--judge", "openai:m", "--batch", "--collect", "--retry", "refused"], 2, "--collect sends nothing"),
         ([], 2, "--judge"),
     ],
 )

@@ -103,5 +103,5 @@ def test_a_plan_prices_what_the_study_would_judge_and_nothing_else(
         assert "no price" in capped.failures[-1].reason
         assert not server.bodies
         (progress,) = study.run_study(db, requested, **how).judged.values()
-        assert (progress.requested, progress.before) == (4, 0)
+        assert (progress.requested, progress.before.total()) == (4, 0)
         assert plan_study(db, requested).judges[0].judgments == to_come
