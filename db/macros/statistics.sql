@@ -99,3 +99,19 @@ create or replace macro main.newcombe(x_a, n_a, x_b, n_b, side) as
         power(x_a / n_a - main.wilson_bound(x_a, n_a, side * 1.959963984540054), 2)
         + power(x_b / n_b - main.wilson_bound(x_b, n_b, -side * 1.959963984540054), 2)
     );
+
+-- Holm's correction: the place of a test among those of its family by p; excluded tests come after all others
+create or replace macro main.holm_place(family, excluded, p) as
+    row_number() over (partition by family order by excluded, p nulls last);
+create or replace macro main.holm_p(family, place, n_tests, p) as
+    least(1, max((n_tests - place + 1) * p) over (partition by family order by place));
+
+-- what the sums over clusters (main.cluster_sums) say of the n scores; mean_a: of the baseline, in pairs
+create or replace macro main.moments(sums) as {
+    'n': sums.n::bigint,
+    'mean': sums.s / sums.n,
+    'mean_a': sums.a / sums.n,
+    'sd': sqrt(main.centered(sums.n, sums.s, sums.q) / nullif(sums.n - 1, 0)),
+    'se': main.clustered_se(sums),
+    'df': (main.n_clusters(sums) - 1)::bigint
+};

@@ -43,3 +43,6 @@ create or replace macro main.selected(chosen, model_, method_, language_, split_
     and (chosen['split'] is null or list_contains(chosen['split'], split_))
     and (chosen['dataset'] is null or list_contains(chosen['dataset'], dataset_))
     and (chosen['quantization'] is null or list_contains(chosen['quantization'], quantization_));
+
+-- a number of a judge and a judge template, from their row numbers: views join and group by it
+create or replace macro main.instrument(judge_row, template_row) as judge_row * 1000000 + template_row;

@@ -7,33 +7,36 @@ repeated as (
 means as (
     select
         response_id, judge_id, judge, template_sha256, template,
-        columns(main.judged_metrics()), columns('_with_na$')
+        columns(main.judged_metrics()), columns('_with_na$'), instrument
     from main.verdicts
     anti join repeated using (response_id, judge_id, template_sha256)
     where repeat = 0
     union all
     select
         response_id, judge_id, any_value(judge), template_sha256, any_value(template),
-        avg(columns(main.judged_metrics())), avg(columns('_with_na$'))
+        avg(columns(main.judged_metrics())), avg(columns('_with_na$')), any_value(instrument)
     from main.verdicts
     semi join repeated using (response_id, judge_id, template_sha256)
     group by response_id, judge_id, template_sha256
 ),
 readings as (
     select
-        response_id, judge_id, judge, template_sha256, template, 'strict' as reading, columns(main.judged_metrics())
+        response_id, judge_id, judge, template_sha256, template, 'strict' as reading, columns(main.judged_metrics()),
+        instrument
     from means
     union all
     select
-        response_id, judge_id, judge, template_sha256, template, 'just_eval', columns('^(.*)_with_na$') as '\1'
+        response_id, judge_id, judge, template_sha256, template, 'just_eval', columns('^(.*)_with_na$') as '\1',
+        instrument
     from means
 )
 select
     response_id, judge_id, judge, template_sha256, template, reading,
     columns(main.aspects()),
     (helpfulness + clarity + factuality + depth + engagement) / 5 as avg,
-    columns(main.other_metrics())
+    columns(main.other_metrics()),
+    instrument
 from readings;
 
 comment on view main.response_scores is
-'One row per response, judge, template and reading: scores of the view verdicts, averaged over the judge''s repeats. reading strict leaves N/A out, just_eval counts it as 5. avg is the mean of the five aspects, NULL if one of them is missing.';
+'One row per response, judge, template and reading: scores of the view verdicts, averaged over the judge''s repeats. reading strict leaves N/A out, just_eval counts it as 5. avg is the mean of the five aspects, NULL if one of them is missing. instrument: see verdicts.';

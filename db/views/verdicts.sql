@@ -1,7 +1,7 @@
 create or replace view main.verdicts as
 with
 template as (
-    select template_sha256, name as template, metrics, unnest(main.metric_positions(metrics))
+    select template_sha256, rowid as number, name as template, metrics, unnest(main.metric_positions(metrics))
     from raw.judge_templates
 ),
 -- merged databases may both have ended a judgment: the last attempt that ended it counts
@@ -18,7 +18,8 @@ select
     case
         when judgment.not_applicable[columns('^at_(.*)$')] then 5 else judgment.scores[columns('^at_(.*)$')]
     end as '\1_with_na',
-    template.metrics, judgment.scores, judgment.not_applicable, judgment.reasons
+    template.metrics, judgment.scores, judgment.not_applicable, judgment.reasons,
+    main.instrument(judges.rowid, template.number) as instrument
 from raw.judgments as judgment
 join raw.judges as judges on judges.judge_id = judgment.judge_id
 join template on template.template_sha256 = judgment.template_sha256
@@ -28,4 +29,4 @@ where
     and (last_ended.attempt is null or last_ended.attempt = judgment.attempt);
 
 comment on view main.verdicts is
-'One row per response, judge, template and repeat: the attempt that ended the judgment. The study''s metrics have columns, NULL where the judge gave no score or was not asked for one; in the columns that end in _with_na N/A is 5. metrics lists what the template asks for; scores, not_applicable and reasons have one entry a metric, in that order. A verdict whose template is missing is left out (see broken_references).';
+'One row per response, judge, template and repeat: the attempt that ended the judgment. The study''s metrics have columns, NULL where the judge gave no score or was not asked for one; in the columns that end in _with_na N/A is 5. metrics lists what the template asks for; scores, not_applicable and reasons have one entry a metric, in that order. instrument is a number of judge and template, for joins. A verdict whose template is missing is left out (see broken_references).';
