@@ -20,12 +20,15 @@ from tests.store.truth import VIEWS, Truth
 # views that no response, judgment or cell reaches, and those of fixed figures
 NOT_MODELLED = {
     "bootstrap_intervals": "shows rows of icl bootstrap as they are",
+    "instruments": "numbers of judges and templates, which score_means and paired_differences go through",
     "judge_batches": "submissions to a server, which no score goes through",
     "probes": "shows rows of the probe as they are",
     "published_audit": "the paper's figures alone",
     "published_errors": "the paper's figures alone",
     "published_scores": "the paper's figures alone",
     "published_statements": "the paper's sentences alone",
+    "quantization_gate": "comparisons of converted files, before any response",
+    "query_scores": "what score_means and paired_differences are over",
     "text_statistics": "means over paper_values, chosen by the paper's sentences; tests/results/test_tables.py",
     "training_curves": "steps of a DPO run",
     "translation_agreement": "translations are made before queries",
@@ -34,7 +37,7 @@ NOT_MODELLED = {
     "translation_review": "translations are made before queries",
 }
 
-READ_BY_OTHERS = {"published_errors", "published_scores"}
+READ_BY_OTHERS = {"instruments", "published_errors", "published_scores", "query_scores"}
 
 # views whose n is over several cells, by what it counts: bounded by the responses of the whole database
 OVER_CELLS = {"exactness", "judge_agreement", "judge_ledger", "language_agreement", "length_effect", "lineage"}
