@@ -1,4 +1,4 @@
 -- Critical errors, for Every Eval Ever.
-select model, quantization, method, language, dpo, settings_id, error, percent, ci_low, ci_high, n
+select cell_id, error, percent, ci_low, ci_high, n
 from main.error_rates
 order by all

@@ -1,4 +1,4 @@
-"""Results as Every Eval Ever's records (schema 0.2.1): one JSON file a model file, its cells and metrics as results.
+"""Results as Every Eval Ever's records (schema 0.2.1): one JSON file a query set and model file, a result a metric.
 
 Score means are written with their judge, prompt and interval, critical errors as shares. The schema's instance-level
 records need a reference answer and ``is_correct``, which an open answer scored from 1 to 5 does not have: they are not
@@ -32,7 +32,7 @@ _ERRORS = {
     "infinite_loop_literal": "percent of answers with any sequence of characters repeated more than 5 times",
     "unintended_code": "percent of answers with code where the query's task is not coding",
 }
-_CELL = ("model", "quantization", "method", "language", "dpo", "settings_id")
+_FILE = ("dataset", "model", "variant", "dpo", "quantization", "weights")
 
 Row = dict[str, Any]
 
@@ -40,7 +40,7 @@ Row = dict[str, Any]
 def export_records(
     database: Path, folder: Path, *, chosen: Selection, organization: str, models_file: Path | None = None
 ) -> Exported:
-    """Write ``folder``/DATASET/DEVELOPER/MODEL/UUID.json for each model file and setting; ``organization`` ran them.
+    """Write ``folder``/DATASET/DEVELOPER/MODEL/UUID.json for each query set and model file; ``organization`` ran them.
 
     The same results get the same UUID. Raises ConfigError if nothing is selected.
     """
@@ -50,7 +50,7 @@ def export_records(
         raise ConfigError("nothing like that is in the database; `icl status` shows what is")
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for cell in cells:
-        groups.setdefault((cell["model"], cell["variant"], cell["dpo"], cell["quantization"]), []).append(cell)
+        groups.setdefault(tuple(cell[name] for name in _FILE), []).append(cell)
     families = registry.load_registry(models_file)
     files, count = [], 0
     for of_model in groups.values():
@@ -120,10 +120,8 @@ def _model_info(cell: Row, families: Mapping[str, registry.FamilySpec]) -> Row:
     }
 
 
-def _results(
-    cell: Row, scores: Mapping[tuple[Any, ...], list[Row]], errors: Mapping[tuple[Any, ...], list[Row]]
-) -> list[Row]:
-    key = tuple(cell[name] for name in _CELL)
+def _results(cell: Row, scores: Mapping[str, list[Row]], errors: Mapping[str, list[Row]]) -> list[Row]:
+    key = cell["cell_id"]
     shared = {
         "source_data": _source(cell),
         "evaluation_timestamp": cell["made_at"].replace(tzinfo=UTC).isoformat(timespec="seconds"),
@@ -141,6 +139,7 @@ def _results(
                 kv_type=cell["kv_type"],
                 exact_batching=cell["exact"],
                 settings_id=cell["settings_id"],
+                cell_id=key,
             ),
         },
     }
@@ -158,7 +157,9 @@ def _score(row: Row) -> Row:
     }
     described = f"mean {row['metric']} of answers, scored 1 to 5 by a judge ({row['template']})"
     metric = _metric(described, lower_is_better=False, least=1, most=5) | (scoring if row["template_text"] else {})
-    uncertainty = _uncertainty(row, "normal approximation, 1.96 standard errors")
+    uncertainty = _uncertainty(
+        row, "Wilson score interval of the mean, t quantile, queries of one text as one observation"
+    )
     return {"metric_config": metric, "score_details": {"score": row["mean"], "uncertainty": uncertainty}}
 
 
@@ -211,8 +212,8 @@ def _word(text: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", text).strip("-.") or "unnamed"
 
 
-def _by_cell(rows: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:
-    cells: dict[tuple[Any, ...], list[Row]] = {}
+def _by_cell(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    cells: dict[str, list[Row]] = {}
     for row in rows:
-        cells.setdefault(tuple(row[name] for name in _CELL), []).append(row)
+        cells.setdefault(row["cell_id"], []).append(row)
     return cells

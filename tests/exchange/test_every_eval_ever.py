@@ -15,6 +15,7 @@ from icl_local.exceptions import ConfigError
 from icl_local.exchange import every_eval_ever
 from icl_local.store import Selection
 from tests import synthetic
+from tests.exchange.rows import LOOP, bring_in, output
 
 # What of the schema concerns records like ours: required keys, closed objects, types and ranges.
 TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
@@ -123,6 +124,24 @@ def test_every_record_is_valid_and_no_result_is_lost(database: Path, tmp_path: P
     assert sum(len(record["evaluation_results"]) for record in found) == n_scores + n_errors == done.rows
     assert all(uuid.UUID(path.stem) for path in done.files)
     assert {record["source_metadata"]["source_organization_name"] for record in found} == {"Lab"}
+
+
+def test_files_and_query_sets_of_one_name_are_not_pooled(db: Path, tmp_path: Path) -> None:
+    bring_in(db, output(0, LOOP), source="one.json")
+    bring_in(db, output(0), output(1), source="two.json")
+    bring_in(db, output(2, datasplit="just_eval"), source="two.json")
+    every_eval_ever.export_records(db, tmp_path / "records", chosen=Selection(), organization="Lab")
+    found = [
+        [
+            (result["score_details"]["uncertainty"]["num_samples"], result["score_details"]["score"])
+            for result in results
+        ]
+        for record in records(tmp_path / "records")
+        if (
+            results := [one for one in record["evaluation_results"] if one["evaluation_name"].endswith("infinite_loop")]
+        )
+    ]
+    assert sorted(found) == [[(1, 0.0)], [(1, 100.0)], [(2, 0.0)]]
 
 
 def test_scores_are_those_of_the_views(database: Path, tmp_path: Path) -> None:
