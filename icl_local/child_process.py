@@ -184,7 +184,8 @@ def serve(handle: Callable[[Message, Callable[[Message], None]], None]) -> NoRet
 
     A thread reads, so that the process ends during a call too: its result is of no use any more.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for asks_to_stop in (signal.SIGINT, signal.SIGTERM):  # a scheduler sends it to every process; the parent decides
+        signal.signal(asks_to_stop, signal.SIG_IGN)
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not come between the messages
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,13 @@ def test_messages_come_back_in_order_and_prints_do_not_mix_in(child: ChildProces
     for number in range(3):
         child.send({"number": number, "text": "é\n\u2028" * 50_000})
     assert [child.receive()["number"] for _ in range(3)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_the_parent_decides_what_a_signal_to_all_processes_does(child: ChildProcess, sent: signal.Signals) -> None:
+    os.kill(child.pid, sent)
+    child.send({"say": "one"})
+    assert child.receive()
 
 
 def test_an_end_is_described_with_the_line_that_gives_the_reason(child: ChildProcess) -> None:

@@ -1,7 +1,7 @@
 """The command line: one file for each command, loaded only when the command is called.
 
 ``icl --help`` imports click and nothing heavier. An expected error (IclError) is one line on stderr and exit 1;
-usage errors exit 2; Ctrl-C exits 130 with everything so far kept.
+usage errors exit 2; Ctrl-C exits 130 and SIGTERM 143, with everything so far kept.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ import copy
 import difflib
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import click
@@ -19,6 +22,7 @@ import click
 from icl_local import __version__
 from icl_local.exceptions import IclError
 
+INTERRUPTED = 130  # exit status after Ctrl-C
 Commands = dict[str, tuple[str, str]]  # command -> module of icl_local.cli that holds it, and its line of help
 
 GROUPS: dict[str, Commands] = {
@@ -134,28 +138,55 @@ def icl(ctx: click.Context, debug: bool) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of the `icl` script; exits with 0, 1, 2 or 130."""
+    """Entry point of the `icl` script; exits with 0, 1, 2, 130 or 143."""
     args = list(sys.argv[1:] if argv is None else argv)
+    with _stopping_on_sigterm() as terminated:
+        status = _run(args)
+    sys.exit(128 + signal.SIGTERM if status == INTERRUPTED and terminated() else status)
+
+
+def _run(args: list[str]) -> int:
+    """Run a command, print its error, and return its exit status."""
     try:
         status: Any = icl.main(args=args, prog_name="icl", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        return error.exit_code
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted; everything so far is kept, the same command resumes", err=True)
-        sys.exit(130)
+        return INTERRUPTED
     except IclError as error:
         if os.environ.get("ICL_DEBUG") or "--debug" in args:
             raise
         click.echo(f"error: {one_line(str(error))}", err=True)
-        sys.exit(1)
+        return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    sys.exit(status if isinstance(status, int) else 0)
+        return 1
+    return status if isinstance(status, int) else 0
+
+
+@contextmanager
+def _stopping_on_sigterm() -> Iterator[Callable[[], bool]]:
+    """Let SIGTERM do what Ctrl-C does at the time; yield a function that returns whether it came."""
+    seen: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        on_ctrl_c = signal.getsignal(signal.SIGINT)
+        if callable(on_ctrl_c):
+            on_ctrl_c(signal.SIGINT, frame)
+        else:  # a command in the background of a script ignores Ctrl-C
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield lambda: bool(seen)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def one_line(message: str) -> str:

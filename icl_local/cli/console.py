@@ -16,10 +16,11 @@ from typing import Any
 from rich.box import HORIZONTALS, SIMPLE_HEAD
 from rich.columns import Columns
 from rich.console import Console
+from rich.constrain import Constrain
 from rich.measure import Measurement
 from rich.panel import Panel
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column, Table
 from rich.text import Text
 
 from icl_local.results import inert, tables
@@ -173,20 +174,50 @@ def say(message: str, *, style: str = "") -> None:
     stderr().print(plain(message, style), soft_wrap=True)
 
 
+class _Field(ProgressColumn):
+    """One text of a bar; only those that may ``shrink`` are cut on a narrow terminal."""
+
+    def __init__(self, name: str, *, shrink: bool = False) -> None:
+        super().__init__(Column(no_wrap=not shrink, justify="left" if shrink else "right"))
+        self._name = name
+
+    def render(self, task: Task) -> Text:
+        """Return the text."""
+        return Text(task.fields[self._name], no_wrap=True, overflow="ellipsis")
+
+
+class _Elapsed(TimeElapsedColumn):
+    def render(self, task: Task) -> Text:
+        """Return the time with its label."""
+        return Text("elapsed ") + super().render(task)
+
+
+class _Left(TimeRemainingColumn):
+    def render(self, task: Task) -> Text:
+        """Return the time with its label."""
+        return Text("left ") + super().render(task)
+
+
+class _Progress(Progress):
+    def get_renderables(self) -> Iterator[Constrain]:
+        """Yield the bars, short of the right edge: the echo of Ctrl-C there would begin a line unknown to rich."""
+        width = stderr().width - len("^C") - 1
+        yield from (Constrain(one, width) for one in super().get_renderables())
+
+
 class Bars:
     """Progress bars on stderr: label, bar, done of total, rate, elapsed and remaining time, note."""
 
     def __init__(self) -> None:
-        self._progress = Progress(
-            TextColumn("{task.fields[label]}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[count]}", markup=False, justify="right"),
-            TextColumn("{task.fields[rate]}", markup=False, justify="right"),
-            TextColumn("elapsed", markup=False),
-            TimeElapsedColumn(),
-            TextColumn("left", markup=False),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
+        whole = Column(no_wrap=True)
+        self._progress = _Progress(
+            _Field("label", shrink=True),
+            BarColumn(bar_width=24 if stderr().width > 100 else 10),
+            _Field("count"),
+            _Field("rate"),
+            _Elapsed(table_column=whole),
+            _Left(compact=True, table_column=whole),
+            _Field("note", shrink=True),
             console=stderr(),
         )
 
@@ -214,8 +245,9 @@ class Bars:
         self._progress.update(TaskID(task), completed=done, **fields)
 
     def speed(self, task: int) -> float:
-        """Return the recent units per second of a bar; 0 while unknown."""
-        return self._progress.tasks[task].speed or 0.0
+        """Return the recent units per second of a bar, at first those since it began; 0 while unknown."""
+        bar = self._progress.tasks[task]
+        return bar.speed or (bar.completed / bar.elapsed if bar.elapsed else 0.0)
 
 
 def _count(done: float, total: float | None) -> str:

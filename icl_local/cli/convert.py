@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from icl_local.cli import console
 from icl_local.cli.options import db_option
+
+if TYPE_CHECKING:
+    from icl_local.convert import Conversion
 
 
 @click.command("convert")
@@ -24,7 +27,7 @@ from icl_local.cli.options import db_option
     help="GB for the gate's float32 logits; 0: only weights are compared.",
 )
 @db_option
-def command(source: str, out: Path, db: Path, **options: Any) -> None:
+def command(source: str, out: Path, dpo: bool, db: Path, **options: Any) -> None:
     """Write a checkpoint or LoRA adapter as GGUF with llama.cpp's converter and prove that it is the same model.
 
     SOURCE is a folder (a checkpoint, an adapter, the result of `icl dpo`) or owner/name of the hub.
@@ -33,8 +36,24 @@ def command(source: str, out: Path, db: Path, **options: Any) -> None:
     """
     from icl_local.convert import convert_model
 
-    made = convert_model(db, source, out, on_progress=console.say, **options)
+    made = convert_model(db, source, out, dpo=dpo, on_progress=console.say, **options)
     if made.gate_result is not None:
         checks = [(check.name, check.status, check.detail) for check in made.gate_result.checks]
         console.print_rows(("check", "status", "detail"), checks, title=made.path.name)
-    console.say(f"{made.path} sha256 {made.gguf_sha256}; next: icl run --model {made.path}")
+    console.say(f"{made.path} sha256 {made.gguf_sha256}; next: {next_command(made, db, dpo=dpo)}")
+
+
+def next_command(made: Conversion, db: Path, *, dpo: bool) -> str:
+    """Return the command for the new file: it is run, or paired with its base if it is DPO-trained."""
+    from icl_local import store
+    from icl_local.weights import registry
+
+    if not dpo and made.training_run_id is None:
+        return f"icl run --model {made.path}"
+    (lineage,) = store.named(db, "lineage_of", [made.gguf_sha256]).dicts()
+    base = lineage["base_source"]
+    known = registry.entry_of(base) if base else None
+    name, variant = known or (made.path.stem, "base")
+    also = "" if known else f" --{variant} BASE.gguf"
+    note = "" if known else f" (BASE.gguf: the file of {base or 'its base'})"
+    return f"icl models add {name}{also} --{variant}-dpo {made.path}{note}; icl run --model {name} --dpo"

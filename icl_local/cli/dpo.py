@@ -73,11 +73,12 @@ def _parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def command(only_plan: bool, save_every: int, stop_after: int | None, db: Path, **inputs: Any) -> int:
     """Train a base model with DPO, with the paper's settings by default.
 
-    Ctrl-C saves a checkpoint at the end of the step; the same command resumes from it.
+    Ctrl-C and SIGTERM save a checkpoint at the end of the step; the same command resumes from it.
 
     Example: icl dpo --base meta-llama/Llama-3.2-1B --dataset trl-lib/ultrafeedback_binarized --out llama-dpo
     """
     from icl_local import dpo, store
+    from icl_local.cli import INTERRUPTED
     from icl_local.cli.progress import Bar
 
     prepared = dpo.prepare(**inputs, on_progress=console.say)
@@ -96,17 +97,17 @@ def command(only_plan: bool, save_every: int, stop_after: int | None, db: Path, 
         )
     if run.status == "stopped":
         console.say(f"stopped after step {run.step} of {run.total_steps}; the same command resumes")
-        return 130 if interrupted() else 0
+        return INTERRUPTED if interrupted() else 0
     click.echo(run.folder)
     console.say(f"training run {run.training_run_id} is done; next: icl convert {run.folder} --out {run.folder}.gguf")
     return 0
 
 
 def _show(bar: Bar, step: Step) -> None:
-    left = (step.total_steps - step.step) * step.seconds / 60
+    from icl_local.cli.progress import token_rate
+
     note = f"loss {step.loss:.4f} margin {step.reward_margin:+.3f} accuracy {step.reward_accuracy:.2f}"
-    rate = f"{step.tokens / step.seconds:.0f} tok/s, {left:.0f} min left"
-    bar.show(done=step.step, total=step.total_steps, rate=rate, note=note)
+    bar.show(done=step.step, total=step.total_steps, rate=token_rate(step.tokens / step.seconds), note=note)
 
 
 @contextmanager
@@ -118,7 +119,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         if seen:
             raise KeyboardInterrupt
         seen.append(number)
-        console.say("saving a checkpoint at the end of this step; Ctrl-C again to stop at once")
+        console.say("saving a checkpoint at the end of this step; the same signal again stops at once")
 
     before = signal.signal(signal.SIGINT, remember)
     try:

@@ -36,8 +36,10 @@ def command(output_format: str, db: Path, **options: Any) -> int:
 
     Example: icl machine probe --model model.gguf
     """
+    from icl_local.cli.progress import ProbeBar
     from icl_local.running import probe
 
-    results = probe.probe_model(db, on_event=console.say, **options)
+    with ProbeBar() as bar:
+        results = probe.probe_model(db, on_event=console.say, on_step=bar.on_step, **options)
     console.print_rows(probe.COLUMNS, [probe.row(result) for result in results], output_format=output_format)
     return 0 if any(result.exact for result in results) else 1

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from icl_local.cli import console
 
 if TYPE_CHECKING:
+    from icl_local.engine import ProbeStep
     from icl_local.judging import Collected, JudgeProgress
     from icl_local.running import Event
     from icl_local.translate import TranslateProgress
@@ -44,24 +46,39 @@ class Display:
 
 
 class Bar(Display):
-    """One bar on a terminal or in a notebook; elsewhere a line of text every ``line_seconds``."""
+    """One bar on a terminal or in a notebook; elsewhere a line of text every ``line_seconds``, with the time left."""
 
     def __init__(self, label: str = "", *, line_seconds: float = LINE_SECONDS) -> None:
         super().__init__(line_seconds=line_seconds)
         self.label = label
         self._task: int | None = None
+        self._first: tuple[int, float] | None = None
 
     def show(self, *, done: int, total: int, rate: str | None = None, note: str | None = None) -> None:
         """Draw ``done`` of ``total``; the first call sets the total and what was done before."""
         if self.bars is None:
+            before, began = self._first = self._first or (done, time.monotonic())
             if self.line_is_due():
-                details = "".join(f", {part}" for part in (rate, note) if part)
+                seconds = (time.monotonic() - began) / (done - before) * (total - done) if done > before else None
+                left = None if seconds is None else f"left {timedelta(seconds=round(seconds))}"
+                details = "".join(f", {part}" for part in (rate, left, note) if part)
                 console.say(f"{self.label}: {done:,} of {total:,}{details}")
             return
         if self._task is None:
             self._task = self.bars.add(self.label, total=total, done=done)
             self.bars.begin(self._task)
         self.bars.update(self._task, done=done, rate=rate, note=note)
+
+
+class ProbeBar(Bar):
+    """The bar of a probe."""
+
+    def __init__(self) -> None:
+        super().__init__("probe")
+
+    def on_step(self, step: ProbeStep) -> None:
+        """Draw how far the probe is."""
+        self.show(done=step.done, total=step.total, note=_candidate(step))
 
 
 class CountsBar(Bar):
@@ -110,6 +127,7 @@ class RunProgress(Display):
     def __init__(self, *, interactive: bool | None = None) -> None:
         super().__init__(interactive=interactive)
         self._tasks: dict[str, int] = {}
+        self._probe = 0
 
     def callbacks(self) -> dict[str, Callable[..., None]]:
         """Return the callbacks of ``icl_local.run`` and ``study.run_study``."""
@@ -121,6 +139,9 @@ class RunProgress(Display):
             self._print(event)
             return
         key = event.cell.label
+        if event.probe is not None:
+            self._draw_probe(event.probe)
+            return
         if event.kind == "note":
             console.say(event.message)
             return
@@ -130,11 +151,18 @@ class RunProgress(Display):
         if event.kind == "started":
             self.bars.begin(self._tasks[key])
         errors = _counts(event) if event.n_loops or event.n_code or event.n_too_long else ""
-        rate = f"{event.tokens_per_second:.0f} tok/s" if event.tokens_per_second else None
+        rate = token_rate(event.tokens_per_second) if event.tokens_per_second else None
         state = {"failed": "failed", "interrupted": "stopped"}.get(event.kind, errors)
         self.bars.update(self._tasks[key], done=event.n_done, rate=rate, note=state)
         if event.kind == "failed":
             console.say(f"{key}: {event.message}", style="red")
+
+    def _draw_probe(self, step: ProbeStep) -> None:
+        assert self.bars is not None
+        if (step.candidate, step.done) == (1, 0):
+            self._probe = self.bars.add("probe", total=step.total)
+            self.bars.begin(self._probe)
+        self.bars.update(self._probe, done=step.done, note=_candidate(step))
 
     def _print(self, event: Event) -> None:
         change = event.kind in ("started", "note", "done", "failed", "interrupted")
@@ -143,11 +171,23 @@ class RunProgress(Display):
         if event.kind == "note":
             console.say(f"{event.cell.label}: {event.message}")
             return
-        rate = f", {event.tokens_per_second:.0f} tok/s" if event.tokens_per_second else ""
+        if event.probe is not None:
+            console.say(f"probe: part {event.probe.done} of {event.probe.total}, {_candidate(event.probe)}")
+            return
+        rate = f", {token_rate(event.tokens_per_second)}" if event.tokens_per_second else ""
         message = f": {event.message}" if event.message else ""
         console.say(
             f"{event.cell.label}: {event.kind}, {event.n_done} of {event.n_queries}{rate}, {_counts(event)}{message}"
         )
+
+
+def token_rate(tokens_per_second: float) -> str:
+    """Return tokens per second as text, with two digits at least."""
+    return f"{tokens_per_second:.{0 if tokens_per_second >= 10 else 1 if tokens_per_second >= 1 else 2}f} tok/s"
+
+
+def _candidate(step: ProbeStep) -> str:
+    return f"candidate {step.candidate} of {step.n_candidates}"
 
 
 def _counts(event: Event) -> str:

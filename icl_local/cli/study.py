@@ -55,6 +55,7 @@ def command(
     Example: icl study demo --db demo.duckdb
     """
     from icl_local import study
+    from icl_local.cli.dpo import interruptible
     from icl_local.cli.progress import RunProgress
     from icl_local.engine import EngineOptions
     from icl_local.running import Shard
@@ -78,7 +79,7 @@ def command(
     engine = EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads)
     with RunProgress() as progress:
         options |= progress.callbacks()
-        outcome = study.run_study(db, requested, options=engine, **options)
+        outcome = study.run_study(db, requested, options=engine, stopping=interruptible, **options)
     for title, columns, rows in study.grids(db):
         if title == requested.name:
             console.print_rows(columns, rows, output_format=output_format, title=f"Study {title}")

@@ -125,7 +125,6 @@ class TrainingPlan:
         advice = "; too much: try --lora-rank or --precompute-reference"
         fits = self.memory_bytes <= self.available_bytes
         memory = f"{self.memory_bytes / 1e9:.1f} GB of {self.available_bytes / 1e9:.1f} GB{'' if fits else advice}"
-        long = self.seconds > 7200
         return [
             ("device", self.device),
             ("weights", f"{self.n_parameters:,}, {self.n_trained:,} trained"),
@@ -135,8 +134,15 @@ class TrainingPlan:
             ("memory in all", memory),
             ("disk", f"{self.disk_bytes / 1e9:.1f} GB of {self.free_disk_bytes / 1e9:.1f} GB"),
             ("speed", f"{self.flops_per_second / 1e9:.0f} GFLOP/s measured"),
-            ("time", f"{self.seconds / 3600:.1f} hours" if long else f"{self.seconds / 60:.0f} minutes"),
+            ("time", _in_words(self.seconds)),
         ]
+
+
+def _in_words(seconds: float) -> str:
+    """Return a rough time in words, one second at least."""
+    if seconds > 7200:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{seconds / 60:.0f} minutes" if seconds > 120 else f"{math.ceil(seconds)} seconds"
 
 
 def estimate(

@@ -3,7 +3,7 @@
 The only room that imports llama_cpp, and that only inside the worker process.
 """
 
-from icl_local.engine.exact import ProbeResult
+from icl_local.engine.exact import ProbeResult, ProbeStep
 from icl_local.engine.file_tasks import file_types, prompt_logits, quantize, system_info, tokenize
 from icl_local.engine.plan import DEFAULT_PARALLEL, available_memory, default_kv_type, kv_bytes_per_token
 from icl_local.engine.protocol import Completion, DecodeProgress, EngineInfo, EngineOptions, Request, Stats
@@ -17,6 +17,7 @@ __all__ = [
     "EngineOptions",
     "OpenWorker",
     "ProbeResult",
+    "ProbeStep",
     "Request",
     "Stats",
     "Worker",

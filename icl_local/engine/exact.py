@@ -9,6 +9,7 @@ are independent of the batch; running/verify.py collects the evidence of the wor
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -122,6 +123,19 @@ class ProbeResult:
         }
 
 
+@dataclass(frozen=True)
+class ProbeStep:
+    """Progress of a probe: ``done`` of ``total`` parts of a candidate, which take about equally long."""
+
+    candidate: int
+    n_candidates: int
+    done: int
+    total: int
+
+
+OnStep = Callable[[ProbeStep], None]
+
+
 def environment(info: EngineInfo) -> dict[str, str]:
     """Return what else a result depends on: the build, and CPU features with the layers' place."""
     features = f"{info.cpu_features} threads={info.n_threads} gpu_layers={info.gpu_layers} kv={info.kv_type}"
@@ -159,6 +173,7 @@ def probe(
     settings: Sequence[Mapping[str, Any]] | None = None,
     first_only: bool = False,
     on_event: Callable[[str], None] = lambda text: None,
+    on_step: OnStep = lambda step: None,
 ) -> list[ProbeResult]:
     """Return a result for every candidate, or with ``first_only`` up to the first exact one.
 
@@ -167,15 +182,20 @@ def probe(
     A candidate with which the worker's process ends is not usable; the next one gets a new process.
     """
     found: list[ProbeResult] = []
-    for candidate in settings or candidates(quantization):
+    tried = settings or candidates(quantization)
+    total = _n_parts(len(prompts), sizes, rate_sizes)
+    for number, candidate in enumerate(tried, 1):
         if any(result.exact and _more_rows(candidate, result.settings) for result in found):
             continue  # more rows than needed only cost time
         on_event(f"trying {describe(candidate)}: {len(prompts)} prompts x {n_tokens} tokens")
+        on_part = _reporter(on_step, number, len(tried), total)
+        on_part()
         try:
-            result = _probe_one(worker, candidate, prompts, n_tokens, sizes, rate_sizes, rate_words)
+            result = _probe_one(worker, candidate, prompts, n_tokens, sizes, rate_sizes, rate_words, on_part)
         except EngineError as error:
             result = ProbeResult(candidate, False, len(prompts), n_tokens, (), failure=str(error))
             worker.restart()
+        on_step(ProbeStep(number, len(tried), total, total))
         on_event(f"{describe(candidate)}: {result.outcome}")
         found.append(result)
         if first_only and result.exact:
@@ -203,6 +223,7 @@ def quick_probe(
     prompt_characters: int = QUICK_CHARACTERS,
     settings: Sequence[Mapping[str, Any]] | None = None,
     on_event: Callable[[str], None] = lambda text: None,
+    on_step: OnStep = lambda step: None,
 ) -> list[ProbeResult]:
     """Run a probe cut to about ``seconds`` by a first timing of this file; ``on_event`` gets the estimate first.
 
@@ -229,6 +250,7 @@ def quick_probe(
         settings=settings,
         first_only=True,
         on_event=on_event,
+        on_step=on_step,
     )
 
 
@@ -273,18 +295,25 @@ def _probe_one(
     sizes: Sequence[int],
     rate_sizes: Sequence[int],
     rate_words: int,
+    on_part: Callable[[], None],
 ) -> ProbeResult:
     """Compare at ``sizes``, measure rates, and compare at the batch size that they choose. Raises EngineError."""
     requests = [Request(str(i), prompt, n_tokens, ignore_eog=True) for i, prompt in enumerate(prompts)]
-    alone = _traced(worker, requests, candidate, parallel=1, share_prefix=False)
+    alone = {}
+    for completion in _traced(worker, requests, candidate, parallel=1, share_prefix=False):
+        alone[completion.id] = completion
+        on_part()
     longest = max(map(len, prompts))
     result = ProbeResult(candidate, True, len(prompts), n_tokens, (), prompt_characters=longest)
-    result = _compare(worker, result, requests, alone, sizes)
+    result = _compare(worker, result, requests, alone, sizes, on_part)
     if result.exact:
-        rates = dict(_rate(worker, candidate, size, rate_words) for size in rate_sizes)
+        rates = {}
+        for size in rate_sizes:
+            held, rates[held] = _rate(worker, candidate, size, rate_words)
+            on_part()
         result = replace(result, rates=rates)
         if result.parallel not in (0, *sizes):
-            result = _compare(worker, result, requests, alone, (result.parallel,))
+            result = _compare(worker, result, requests, alone, (result.parallel,), on_part)
     return result if result.exact else replace(result, rates={})
 
 
@@ -294,16 +323,18 @@ def _compare(
     requests: Sequence[Request],
     alone: Mapping[str, Completion],
     sizes: Sequence[int],
+    on_part: Callable[[], None],
 ) -> ProbeResult:
     """Return ``result`` with the cases of ``sizes``, and the first difference from ``alone`` if there is one."""
     done = list(result.cases)
     for case, batches, size in _cases(requests, sizes):
         done.append(case)
         for batch in batches:
-            for key, completion in _traced(worker, batch, result.settings, parallel=size).items():
-                if key in alone and completion != alone[key]:
-                    differs = _difference(case, alone[key], completion)
+            for completion in _traced(worker, batch, result.settings, parallel=size):
+                if completion.id in alone and completion != alone[completion.id]:
+                    differs = _difference(case, alone[completion.id], completion)
                     return replace(result, exact=False, cases=tuple(done), difference=differs)
+        on_part()
     return replace(result, cases=tuple(done), at_once=max((*sizes, result.at_once), default=0))
 
 
@@ -319,6 +350,18 @@ def _cases(requests: Sequence[Request], sizes: Sequence[int]) -> Iterator[tuple[
         middle = len(requests) // 2
         halves = [_filled(half, sizes[-1]) for half in (requests[middle:], requests[:middle]) if half]
         yield f"{sizes[-1]} at a time, resumed", halves, sizes[-1]
+
+
+def _reporter(on_step: OnStep, candidate: int, n_candidates: int, total: int) -> Callable[[], None]:
+    """Return a function that reports one more part at each call, from 0 on."""
+    parts = itertools.count()
+    return lambda: on_step(ProbeStep(candidate, n_candidates, next(parts), total))
+
+
+def _n_parts(n_prompts: int, sizes: Sequence[int], rate_sizes: Sequence[int]) -> int:
+    """Return how many parts a candidate has at most: prompts alone, cases, rates, the cases of the size they choose."""
+    chosen = rate_sizes[:1] if set(rate_sizes) - set(sizes) else ()
+    return n_prompts + len(rate_sizes) + sum(len(compared) + 2 for compared in (sizes, chosen) if compared)
 
 
 def _filled(requests: Sequence[Request], size: int) -> list[Request]:
@@ -340,8 +383,8 @@ def _filled(requests: Sequence[Request], size: int) -> list[Request]:
 
 def _traced(
     worker: Worker, requests: Sequence[Request], candidate: Mapping[str, Any], **how: Any
-) -> dict[str, Completion]:
-    return {c.id: c for c in worker.generate(requests, trace=True, stop_on_loop=False, **{**candidate, **how})}
+) -> Iterator[Completion]:
+    return worker.generate(requests, trace=True, stop_on_loop=False, **{**candidate, **how})
 
 
 def _difference(case: str, alone: Completion, together: Completion) -> Difference:

@@ -41,6 +41,7 @@ def setting_for(
     parallel: int | None = None,
     prompt_characters: int = 0,
     on_note: Callable[[str], None],
+    on_step: exact.OnStep = lambda step: None,
 ) -> Setting:
     """Return the stored setting for a loaded file, or one from a quick probe, which is then stored.
 
@@ -69,6 +70,7 @@ def setting_for(
             prompt_characters=prompt_characters or exact.QUICK_CHARACTERS,
             settings=left,
             on_event=on_note,
+            on_step=on_step,
         )
         results = [replace(result, requested_characters=prompt_characters) for result in results]
         rows = keep(writer, model, worker, results)
@@ -142,6 +144,7 @@ def probe_model(
     first: bool = False,
     also_unified: bool = False,
     on_event: Callable[[str], None] = lambda text: None,
+    on_step: exact.OnStep = lambda step: None,
 ) -> list[ProbeResult]:
     """Probe a file thoroughly, or quickly, and store the results. Raises ModelError, UnknownName, StoreError.
 
@@ -152,7 +155,7 @@ def probe_model(
     with store.Store(path) as writer, Worker(file.path, options) as worker:
         if quick:
             results = exact.quick_probe(
-                worker, quantization=file.info.quantization, parallel=parallel, on_event=on_event
+                worker, quantization=file.info.quantization, parallel=parallel, on_event=on_event, on_step=on_step
             )
         else:
             tried = exact.candidates(file.info.quantization) + ([UNIFIED] if also_unified else [])
@@ -167,6 +170,7 @@ def probe_model(
                 settings=tried,
                 first_only=first,
                 on_event=on_event,
+                on_step=on_step,
             )
         keep(writer, file, worker, results)
     return results

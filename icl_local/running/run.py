@@ -21,6 +21,7 @@ from icl_local.engine import (
     DecodeProgress,
     EngineInfo,
     EngineOptions,
+    ProbeStep,
     Request,
     Stats,
     Worker,
@@ -38,10 +39,10 @@ from icl_local.weights import ResolvedModel, cache_folder
 
 @dataclass(frozen=True)
 class Event:
-    """Progress of a cell: ``kind`` is planned | started | note | progress | response | done | failed | interrupted.
+    """Progress of a cell. ``kind``: planned, note, probe, started, progress, response, done, failed or interrupted.
 
     Rates are tokens per second of this process; ``n_loops`` and ``n_code`` count critical errors of this process, and
-    ``n_too_long`` the prompts that did not fit the context: they have no response.
+    ``n_too_long`` the prompts that did not fit the context: they have no response. ``probe``: that of the cell's file.
     """
 
     kind: str
@@ -53,6 +54,7 @@ class Event:
     n_code: int = 0
     message: str = ""
     n_too_long: int = 0
+    probe: ProbeStep | None = None
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ class _Engines:
             self._loaded = requested
         return self._worker
 
-    def setting(self, plan: CellPlan, worker: Any, on_note: Callable[[str], None]) -> Setting:
+    def setting(self, plan: CellPlan, worker: Any, **callbacks: Callable[..., None]) -> Setting:
         """Return the stored setting for the cell's file, probed if there is none; a server cannot be probed."""
         model = plan.cell.model
         if not self._probe or isinstance(model, ServerModel):
@@ -196,9 +198,7 @@ class _Engines:
 
         def find(one: Any) -> Setting:
             parallel, characters = self._options.parallel, plan.prompt_characters
-            return setting_for(
-                self._writer, model, one, parallel=parallel, prompt_characters=characters, on_note=on_note
-            )
+            return setting_for(self._writer, model, one, parallel=parallel, prompt_characters=characters, **callbacks)
 
         return find(worker) if self._nodes is None else self._nodes.setting(worker, find)
 
@@ -243,8 +243,8 @@ def _run_cell(
         "n_wanted": n_queries,
     }
 
-    def report(kind: str, rate: float = 0.0, message: str = "") -> None:
-        on_event(Event(kind, cell, done, n_queries, rate, loops, code, message, too_long))
+    def report(kind: str, rate: float = 0.0, message: str = "", probe: ProbeStep | None = None) -> None:
+        on_event(Event(kind, cell, done, n_queries, rate, loops, code, message, too_long, probe))
 
     def on_progress(now: DecodeProgress) -> None:
         report("progress", now.new_tokens / max(1e-9, time.perf_counter() - (started or 0.0)))
@@ -254,7 +254,12 @@ def _run_cell(
         worker = engine.worker(plan)
         run_row.update(llama_build=worker.info.llama_build, cpu_features=worker.info.cpu_features)
         run_row.update(n_threads=worker.info.n_threads)
-        setting = engine.setting(plan, worker, lambda text: report("note", message=text))
+        setting = engine.setting(
+            plan,
+            worker,
+            on_note=lambda text: report("note", message=text),
+            on_step=lambda step: report("probe", probe=step),
+        )
         shared["exact"] = setting.exact
         cell_row["engine_settings"] = _engine_settings(worker, setting)
         begun = {**cell_row, **shared, "status": "started", "n_done": 0}

@@ -7,6 +7,7 @@ file is loaded once. The study's cells are stored with its rows, so that ``icl s
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from icl_local.study.spec import JudgeSpec, Study, StudyCell, Training
 from icl_local.weights import OnBytes, hub, registry
 
 T = TypeVar("T")
+Stopping = Callable[[], AbstractContextManager[Callable[[], bool]]]
 
 
 @dataclass(frozen=True)
@@ -99,12 +101,15 @@ def run_study(
     on_event: Callable[[Event], None] = lambda event: None,
     on_note: Callable[[str], None] = lambda text: None,
     on_download: OnBytes | None = None,
+    stopping: Stopping = lambda: nullcontext(lambda: False),
 ) -> Outcome:
     """Make everything of ``study`` that ``path`` lacks: responses, DPO models and their responses, judgments.
 
     A part that fails is in the outcome's failures and does not stop the rest. ``work`` is the folder of trained models,
-    ``max_cost`` a limit in USD for all judges together. Raises ClusterError, StoreError and KeyboardInterrupt; the same
-    call resumes.
+    ``max_cost`` a limit in USD for all judges together. ``stopping``: a context whose function returns whether training
+    is to save a checkpoint and end with KeyboardInterrupt.
+
+    Raises ClusterError, StoreError and KeyboardInterrupt; the same call resumes.
     """
     with store.Store(path) as writer:
         writer.put(_rows(study, models_file))
@@ -147,7 +152,9 @@ def run_study(
     with open_cluster(cluster, worker_cpus=worker_cpus) as nodes:
         missing = make(study.cells)
         trained = [
-            attempt(f"DPO of {one.model} ({one.variant})", partial(_train, path, one, work, models_file, on_note))
+            attempt(
+                f"DPO of {one.model} ({one.variant})", partial(_train, path, one, work, models_file, on_note, stopping)
+            )
             for one in study.trainings
             if not _is_here(f"{one.variant}-dpo", one.model, models_file)
         ]
@@ -292,7 +299,12 @@ def _rows(study: Study, models_file: Path | None) -> list[tuple[str, dict[str, o
 
 
 def _train(
-    path: Path, training: Training, work: Path, models_file: Path | None, on_note: Callable[[str], None]
+    path: Path,
+    training: Training,
+    work: Path,
+    models_file: Path | None,
+    on_note: Callable[[str], None],
+    stopping: Stopping,
 ) -> Path:
     """Train, convert and register the DPO variant of a family; each step resumes where it was stopped."""
     family = registry.load_registry(models_file).get(training.model)
@@ -314,12 +326,16 @@ def _train(
     )
     gguf = out.with_name(out.name + ".gguf")
     with store.Store(path) as rows:
-        made = dpo.train(
-            *inputs,
-            store=rows,
-            on_progress=on_note,
-            on_step=lambda step: on_note(f"step {step.step} of {step.total_steps}: loss {step.loss:.4f}"),
-        )
+        with stopping() as should_stop:
+            made = dpo.train(
+                *inputs,
+                should_stop=should_stop,
+                store=rows,
+                on_progress=on_note,
+                on_step=lambda step: on_note(f"step {step.step} of {step.total_steps}: loss {step.loss:.4f}"),
+            )
+        if made.status == "stopped":
+            raise KeyboardInterrupt
         if not gguf.is_file():
             convert(made.folder, gguf, type_name=training.type, name=family.label, store=rows, on_progress=on_note)
     return registry.add(training.model, files={variant: str(gguf)}, models_file=models_file)

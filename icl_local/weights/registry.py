@@ -226,6 +226,19 @@ def state(spec: VariantSpec) -> str:
     return "not installed" if spec.gguf.startswith(EMBEDDED) else "missing"
 
 
+def entry_of(source: str) -> tuple[str, str] | None:
+    """Return the name and the variant of the entry that is ``source``, None if there is none.
+
+    ``source``: hf:owner/repo@revision of a checkpoint, or a GGUF file's name, as a training run records its base.
+    """
+    repository = source.removeprefix("hf:").partition("@")[0]
+    for family in load_registry().values():
+        for variant, spec in family.variants.items():
+            if repository == spec.checkpoint or (spec.gguf is not None and Path(spec.gguf).name == source):
+                return family.name, variant
+    return None
+
+
 def hub_sources(name: str) -> list[str]:
     """Return the hf: references of a registry entry, or ``name`` if it is one. Raises ConfigError if there is none."""
     family = load_registry().get(name)

@@ -6,16 +6,22 @@ import configparser
 import io
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from icl_local.cli import COMMANDS, GROUPS, MOVED, console, icl, main, one_line, progress
+from icl_local.engine import ProbeStep
+from icl_local.running import Event
 
 BEFORE = json.loads((Path(__file__).parent / "commands_before_the_move.json").read_text())
 HEAVY = ("llama_cpp", "duckdb", "torch", "transformers", "matplotlib", "openai", "numpy", "rich", "ray")
@@ -121,6 +127,23 @@ def test_help_loads_nothing_heavy() -> None:
     assert all(name in done.stdout for name in COMMANDS)
 
 
+@pytest.mark.parametrize("on_ctrl_c", [signal.default_int_handler, signal.SIG_IGN])
+def test_sigterm_ends_a_command_as_ctrl_c_does(
+    on_ctrl_c: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A command in the background of a script ignores Ctrl-C."""
+    monkeypatch.setattr("icl_local.weights.registry.load_registry", lambda: signal.raise_signal(signal.SIGTERM))
+    before = signal.signal(signal.SIGINT, on_ctrl_c)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main(["models", "list"])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended.value.code == 143
+    assert capsys.readouterr().err.strip().startswith("interrupted; everything so far is kept")
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 def test_an_unknown_command_is_a_usage_error() -> None:
     assert CliRunner().invoke(icl, ["runn"]).exit_code == 2
 
@@ -194,14 +217,57 @@ def test_every_bar_has_the_same_columns(monkeypatch: pytest.MonkeyPatch) -> None
     assert re.search(r"model.gguf .* 1.0/5.0 MB .*MB/s .*elapsed .* left ", drawn)
 
 
-def test_without_a_terminal_progress_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("width", [80, 120])
+def test_bars_have_whole_times_and_room_for_the_echo_of_ctrl_c(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An echo behind the last column would begin a line, and the next drawing would leave the top bar standing."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("sys.stderr", screen := Terminal())
+    console.stderr.cache_clear()
+    with progress.Bar("a-model-with-a-long-name · zero-shot · en") as bar:
+        bar.show(done=0, total=1000)
+        bar.show(done=234, total=1000, rate="123 tok/s", note="loops 12, code 3, 4 too long, and more")
+    console.stderr.cache_clear()
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue()).strip().splitlines()[-1]
+    assert len(drawn) <= width - len("^C")
+    assert re.search(r" 234/1,000 123 tok/s elapsed 0:00:00 left ", drawn)
+
+
+def test_slow_rates_are_shown() -> None:
+    assert [progress.token_rate(rate) for rate in (123.4, 9.96, 0.04)] == ["123 tok/s", "10.0 tok/s", "0.04 tok/s"]
+
+
+def test_the_bar_of_a_probe_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    display = progress.RunProgress(interactive=True)
+    assert display.bars is not None
+    cell = SimpleNamespace(label="tiny · urial · en")
+    with display:
+        display.on_event(Event("planned", cell, 0, 12))  # type: ignore[arg-type]
+        for done in (0, 3):
+            display.on_event(Event("probe", cell, 0, 12, probe=ProbeStep(1, 4, done, 9)))  # type: ignore[arg-type]
+    cell_bar, probe_bar = display.bars._progress.tasks
+    assert (cell_bar.completed, probe_bar.completed, probe_bar.total) == (0, 3, 9)
+    assert probe_bar.fields["note"] == "candidate 1 of 4"
+
+
+def test_without_a_terminal_progress_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     console.stderr.cache_clear()
     with progress.Bar("DPO", line_seconds=0) as bar:
         bar.show(done=1, total=3, rate="12 tok/s")
+        later = time.monotonic() + 60
+        monkeypatch.setattr("time.monotonic", lambda: later)
+        bar.show(done=2, total=3)
     with progress.Bar("judge") as bar:
         bar.show(done=1, total=3)
     console.stderr.cache_clear()
-    assert capsys.readouterr().err == "DPO: 1 of 3, 12 tok/s\n"
+    assert capsys.readouterr().err == "DPO: 1 of 3, 12 tok/s\nDPO: 2 of 3, left 0:01:00\n"
 
 
 @pytest.mark.parametrize("sizes", ["a", "0", "2,x"])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
 from icl_local import dpo
+from icl_local.cli import main
+from icl_local.cli.convert import next_command
 from icl_local.cli.dpo import interruptible
 from icl_local.convert.checkpoint import Checkpoint, merge_adapter
 from icl_local.convert.convert import convert
@@ -99,13 +102,26 @@ def test_a_run_killed_behind_its_last_step_trains_no_other(
 
 
 def test_chain_ends_in_table_8_with_its_lineage(
-    trained: tuple[dpo.TrainingRun, list[dpo.Step], Path], base: ModelSource, tmp_path: Path
+    trained: tuple[dpo.TrainingRun, list[dpo.Step], Path],
+    base: ModelSource,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made, _, db = trained
+    monkeypatch.setenv("ICL_MODELS_FILE", str(tmp_path / "models.toml"))
     with Store(db) as store:
         after = convert(made.folder, tmp_path / "tiny-dpo.gguf", type_name="f16", store=store)
         before = convert(base.folder, tmp_path / "tiny.gguf", type_name="f16", store=store)
     assert (after.gate, before.gate) == ("passed", "passed")
+    assert next_command(before, db, dpo=False) == f"icl run --model {before.path}"
+    assert next_command(after, db, dpo=False) == (
+        f"icl models add tiny-dpo --base BASE.gguf --base-dpo {after.path} (BASE.gguf: the file of tiny-base); "
+        "icl run --model tiny-dpo --dpo"
+    )
+    (tmp_path / "models.toml").write_text('[tiny.instruct]\ncheckpoint = "tiny-base"\n')
+    assert next_command(after, db, dpo=False) == (
+        f"icl models add tiny --instruct-dpo {after.path}; icl run --model tiny --dpo"
+    )
     models = [str(after.path), str(before.path)]
     planned = cells.plan_cells(models, ["zero-shot", "urial"], cells.load_queries(["en"], ["samples"], limit=2))
     run.run_cells(db, planned, decoding=cells.Decoding(max_tokens=4), probe=False)
@@ -216,6 +232,19 @@ def test_full_disk_while_saving_keeps_the_last_whole_checkpoint(
 
 
 # The command.
+
+
+def test_sigterm_saves_a_checkpoint_and_exits_143(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def train(*_: object, should_stop: Callable[[], bool], **__: object) -> dpo.TrainingRun:
+        signal.raise_signal(signal.SIGTERM)
+        return dpo.TrainingRun("x", tmp_path, "stopped" if should_stop() else "done", 1, 4, None)
+
+    monkeypatch.setattr(dpo, "prepare", lambda **_: ())
+    monkeypatch.setattr(dpo, "train", train)
+    arguments = ["dpo", "--base", "b", "--dataset", "d", "--out", str(tmp_path), "--db", str(tmp_path / "x.duckdb")]
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 143
 
 
 def test_first_ctrl_c_asks_for_a_checkpoint_and_the_second_interrupts() -> None:

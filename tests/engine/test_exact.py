@@ -106,6 +106,19 @@ def test_a_candidate_that_ends_the_process_is_not_usable_and_the_next_gets_a_new
     assert exact.best(results) is results[1]
 
 
+@pytest.mark.parametrize("exact_here", [True, False])
+def test_a_probe_reports_its_parts_up_to_the_end_of_each_candidate(exact_here: bool) -> None:
+    worker, steps = FragileWorker(lambda settings: False, exact=exact_here), list[exact.ProbeStep]()
+    tried = exact.candidates("Q8_0")[:2]
+    exact.probe(worker, quantization="Q8_0", prompts=PROMPTS, n_tokens=1, settings=tried, on_step=steps.append)  # type: ignore[arg-type]
+    for number in (1, 2):
+        parts = [step.done for step in steps if step.candidate == number]
+        assert parts[: len(PROMPTS) + 1] == list(range(len(PROMPTS) + 1))
+        assert parts == sorted(parts)
+        assert parts[-1] == steps[0].total
+    assert {step.n_candidates for step in steps} == {2}
+
+
 def test_a_quick_probe_is_timed_in_settings_that_run_here() -> None:
     worker = FragileWorker(lambda settings: settings.get("repack") is not False)
     results = exact.quick_probe(worker, quantization="Q8_0")  # type: ignore[arg-type]

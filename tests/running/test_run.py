@@ -173,15 +173,18 @@ def test_a_run_killed_several_times_ends_as_one_never_killed(tmp_path: Path, tin
     assert rows == store.query(whole, TEXTS).rows
 
 
-def test_ctrl_c_keeps_everything_and_exits_130(tmp_path: Path, tiny_gguf: Path) -> None:
+@pytest.mark.parametrize("sent, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_keeps_everything_and_says_so(
+    tmp_path: Path, tiny_gguf: Path, sent: signal.Signals, status: int
+) -> None:
     db, asked = tmp_path / "x.duckdb", tmp_path / "many.jsonl"
     asked.write_text("".join(json.dumps({"id": i, "instruction": f"Count to {i}"}) + "\n" for i in range(2000)))
     arguments = ["run", "--model", str(tiny_gguf), "--queries", str(asked), "--max-tokens", "200", "--db", str(db)]
     with acknowledging.start(*arguments, "--parallel", "1", "--no-probe") as process:
         acknowledging.wait_for(process, "responses", 2)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         _, stderr = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == status
     assert "same command resumes" in stderr
     kept = acknowledged(db)
     assert store.query(db, "select count(*) from responses").rows == [(kept,)]

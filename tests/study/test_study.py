@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,8 @@ judge = "openai:m@{server.url}"
         requested, db = load_study(str(tmp_path / "s.toml"), limit=3), tmp_path / "x.duckdb"
         notes: list[str] = []
         how = {"options": OPTIONS, "probe": False, "work": tmp_path, "models_file": tmp_path / "models.toml"}
+        with pytest.raises(KeyboardInterrupt):  # in the first step of the training, whose checkpoint is saved
+            study.run_study(db, requested, on_note=notes.append, stopping=lambda: nullcontext(lambda: True), **how)  # type: ignore[arg-type]
         outcome = study.run_study(db, requested, on_note=notes.append, **how)  # type: ignore[arg-type]
         assert outcome.failures == ()
         again = study.run_study(db, requested, on_note=notes.append, **how)  # type: ignore[arg-type]
