@@ -3,14 +3,14 @@ with
 ours as (
     select
         language, model, size_class, method, dpo, main.shown_error(error) as error, percent, ci_low, ci_high,
-        n_errors, n, quantization, settings_id, dataset
+        n_errors, n, quantization, settings_id, dataset, cell_id
     from main.error_rates
     where in_paper_tables and main.shown_error(error) is not null
 )
 select
     'ours' as origin, null::varchar as paper_table, true as canonical,
     language, model, size_class, method, dpo, error, percent, ci_low, ci_high, n_errors, n, quantization, settings_id,
-    dataset
+    dataset, cell_id
 from ours
 union all
 select
@@ -18,7 +18,7 @@ select
     paper_table = min(paper_table) over (partition by language, model, method, dpo, error),
     language, model,
     main.printed_size(model),
-    method, dpo, error, published_percent, null, null, null, null, 'none', null, null
+    method, dpo, error, published_percent, null, null, null, null, 'none', null, null, null
 from main.published_errors;
 
 comment on view main.paper_errors is

@@ -27,7 +27,8 @@ select
     columns(wide.* exclude (origin, paper_table, language, model, method, dpo, n_multi, n_safety, judge, reading)),
     case when shown.origin = 'ours' then coalesce(wide.n_multi, 0) + coalesce(wide.n_safety, 0) end as n_judged,
     shown.n_expected,
-    wide.judge, wide.reading, shown.quantization, shown.settings_id
+    wide.judge, wide.reading, shown.quantization, shown.settings_id,
+    (wide.helpful + wide.clear + wide.factual + wide.depth + wide.engaging) / 5 as aspects_mean
 from shown
 left join wide
     on wide.origin = shown.origin and wide.paper_table is not distinct from shown.paper_table
@@ -38,4 +39,4 @@ order by
     main.method_order(shown.method), shown.method, shown.dpo;
 
 comment on view main.paper_score_rows is
-'One row per origin (ours, published), paper table and cell: the rows of Tables 1, 2 and 3 with scores side by side. n_judged of n_expected responses have a score; a cell without any has a row with empty scores. paper_scores describes the choice among several.';
+'One row per origin (ours, published), paper table and cell: the rows of Tables 1, 2 and 3 with scores side by side. n_judged of n_expected responses have a score; a cell without any has a row with empty scores. avg is over the responses that have all five aspects, aspects_mean is the mean of the five values of the row; they differ where a judge left out an aspect. paper_scores describes the choice among several.';

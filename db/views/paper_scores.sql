@@ -3,7 +3,7 @@ with
 shown as (
     select
         model, quantization, method, language, dpo, settings_id, size_class, judge, judge_id, template,
-        template_sha256, reading, metric, mean, sd, se, ci_low, ci_high, n, n_expected, df, dataset
+        template_sha256, reading, metric, mean, sd, se, ci_low, ci_high, n, n_expected, df, dataset, cell_id
     from main.score_means
     where in_paper_tables
         and reading = coalesce(getvariable('icl_reading'), 'strict')
@@ -25,7 +25,8 @@ ours as (
     select
         shown.language, shown.model, shown.size_class, shown.method, shown.dpo, shown.metric,
         shown.mean as value, shown.sd, shown.se, shown.ci_low, shown.ci_high, shown.n, shown.n_expected,
-        shown.judge, shown.reading, shown.template, shown.quantization, shown.settings_id, shown.df, shown.dataset
+        shown.judge, shown.reading, shown.template, shown.quantization, shown.settings_id, shown.df, shown.dataset,
+        shown.judge_id, shown.template_sha256, shown.cell_id
     from shown
     join template
         on template.model = shown.model and template.method = shown.method and template.language = shown.language
@@ -47,7 +48,7 @@ printed as (
 select
     'ours' as origin, null::varchar as paper_table, true as canonical,
     language, model, size_class, method, dpo, metric, value, sd, se, ci_low, ci_high, n, n_expected,
-    judge, reading, template, quantization, settings_id, df, dataset
+    judge, reading, template, quantization, settings_id, df, dataset, judge_id, template_sha256, cell_id
 from ours
 union all
 select
@@ -56,7 +57,7 @@ select
     language, model,
     main.printed_size(model),
     method, dpo, metric, value, null, null, null, null, null, null,
-    'gpt-4-1106-preview', null, null, 'none', null, null, null
+    'gpt-4-1106-preview', null, null, 'none', null, null, null, null, null, null
 from printed;
 
 comment on view main.paper_scores is

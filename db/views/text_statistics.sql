@@ -1,38 +1,11 @@
 create or replace view main.text_statistics as
 with
-sides as (
-    select statement, 1 as sign, metric, size, model, languages, method, dpo
-    from main.published_statements
-    union all
-    select
-        statement, -1, metric, coalesce(than_size, size), model, coalesce(than_languages, languages), method,
-        coalesce(than_dpo, dpo)
-    from main.published_statements
-    where than_size is not null or than_languages is not null or than_dpo is not null
-),
--- the sentences are about the paper's cells only
-selected as (
-    select
-        sides.statement, sides.sign, cell.language, cell.model, cell.method, cell.dpo, cell.metric
-    from sides
-    join main.paper_values as cell
-        on cell.metric = sides.metric and cell.method = sides.method and cell.dpo = sides.dpo
-        and list_contains(sides.languages, cell.language)
-        and cell.size_class = coalesce(sides.size, cell.size_class)
-        and cell.model = coalesce(sides.model, cell.model)
-    where cell.origin = 'published' and cell.canonical
-),
 means as (
     select
-        origins.origin, selected.statement, selected.sign,
-        avg(cell.value) as mean, count(cell.value) as n_cells, count(*) as n_cells_published
-    from (values ('published'), ('ours')) as origins (origin)
-    cross join selected
-    left join main.paper_values as cell
-        on cell.origin = origins.origin and cell.canonical and cell.language = selected.language
-        and cell.model = selected.model and cell.method = selected.method and cell.dpo = selected.dpo
-        and cell.metric = selected.metric
-    group by origins.origin, selected.statement, selected.sign
+        origin, statement, sign,
+        avg(value) as mean, count(value) as n_cells, count(*) as n_cells_published
+    from main.statement_cells
+    group by origin, statement, sign
 ),
 results as (
     select

@@ -28,7 +28,7 @@ TITLES = {
     "sentences": "Sentences of sections 5.1 to 5.3 and 6, recomputed",
     "audit": "Slips in the published figures",
 }
-VIEWS = {"sentences": "text_statistics", "audit": "published_audit"}  # the others: table_<name>
+VIEWS = {"sentences": "text_intervals", "audit": "published_audit"}  # the others: table_<name>
 READINGS = ("strict", "just_eval")
 LOOPS = {
     "strict": "a unit with a letter or digit, 50 characters in all",
@@ -188,6 +188,8 @@ def _arranged(views: Views, name: str, *, origin: str) -> Table:
             row["dpo"] = "DPO" if row["dpo"] else ""
         if origin == "ours" and "n_judged" in row:
             row["judged"] = f"{row['n_judged']}/{row['n_expected']}"
+    if any(row["avg"] is not None and abs(row["aspects_mean"] - row["avg"]) >= 0.005 for row in rows if "avg" in row):
+        columns.insert(columns.index("avg") + 1, "aspects_mean")
     if origin == "ours":
         columns += ["judged"] if name in SCORE_TABLES else ["n"]
     cells = _shown_cells(views, rows) if origin == "ours" else []
@@ -208,6 +210,8 @@ def _arranged(views: Views, name: str, *, origin: str) -> Table:
         group = [(row.get("language"),) for row in rows]
     bold = _best(rows, group, columns, metrics, lowest=name in ERROR_TABLES)
     notes = [] if not bold else ["Bold: best row."] if alone else ["Bold: best of a model's rows."]
+    if "aspects_mean" in columns:
+        notes.append("avg: over the responses with all five aspects; aspects mean: of the five values of the row.")
     notes += _notes(views, rows, name, origin=origin, marked=bool(marks))
     notes += _cell_notes(views, name, cells, varied)
     if left_out:
@@ -374,11 +378,14 @@ def _sentences(rows: Sequence[Row], origin: str) -> Table:
         if row["n_cells"] < row["n_cells_published"] and row["value"] is not None:
             row["slip"] = f"{row['n_cells']} of {row['n_cells_published']} cells"
         row["printed"] = row["claim"] if row["printed"] is None else row["printed"]
+        if row["se"] is not None:
+            row["value"] = f"{row['value']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
     table = _table(TITLES["sentences"], ("section", "statement", "printed", "value", "agrees", "slip"), chosen)
     sections = [row["section"] for row in chosen]
     lines = frozenset(y for y in range(1, len(sections)) if sections[y] != sections[y - 1])
     cells = "the paper's own cells" if origin == "published" else "your rows"
-    note = f"value: recomputed from {cells}; 0.011 is allowed for rounding."
+    interval = "" if origin == "published" else ", with its 95 % interval (answers to one query are one observation)"
+    note = f"value: recomputed from {cells}{interval}; 0.011 is allowed for rounding."
     return Table(table.title, table.columns, table.rows, notes=(note,), groups=lines)
 
 

@@ -301,3 +301,62 @@ def test_holm_is_statsmodels_over_all_metrics_of_a_table(name: str, request: pyt
         corrected = multipletests(family["p"], method="holm")[1]
         assert (np.abs(family["p_holm"] - corrected) < 1e-9).all()
         assert (family["n_tests"] == len(family)).all()
+
+
+STATEMENTS = (
+    "Medium models, three languages, zero-shot: five-aspect mean",
+    "Small less medium models, English, instruct: five-aspect mean",
+    "Small less medium models, English, URIAL: safety",
+    "DPO, Llama3.2 1B, URIAL: infinite loops in percentage points",
+)
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_intervals_of_sentences_are_those_of_a_regression_on_cells(complicated: Path, statement: str) -> None:
+    """A sentence is a weighted sum of cell means whose models and languages share queries: OLS on the cells, clustered
+    by query, and the t test of the weights.
+    """
+    con = duckdb.connect(str(complicated), read_only=True)
+    found = con.execute("select * from text_intervals where origin = 'ours' and statement = ?", [statement]).df()
+    rows = con.execute(
+        """
+        with
+        answers as (
+            select response_id, cell_id, same.first_id
+            from responses
+            join (
+                select query_key, min(query_id) over (partition by dataset, language, instruction) as first_id
+                from raw.queries
+            ) as same using (query_key)
+        ),
+        observed as (
+            select response_id, judge_id, template_sha256, reading, metric, score
+            from (unpivot response_scores on avg, safety into name metric value score)
+            union all
+            select response_id, null, null, null, error, 100.0 * failed::integer from response_errors
+        )
+        select cells.cell_id, sign, first_id as query, score
+        from statement_cells as cells
+        join published_statements as claims on claims.statement = cells.statement
+        join answers on answers.cell_id = cells.cell_id
+        join observed on observed.response_id = answers.response_id and observed.metric = cells.metric
+        where origin = 'ours' and claims.text = ?
+            and observed.template_sha256 is not distinct from cells.template_sha256
+            and observed.judge_id is not distinct from cells.judge_id
+            and observed.reading is not distinct from cells.reading
+        """,
+        [statement],
+    ).df()
+    con.close()
+    dummies = pd.get_dummies(rows["cell_id"]).astype(float)
+    signs = rows.groupby("cell_id")["sign"].first()
+    weights = signs / signs.groupby(signs).transform("size")
+    fit = sm.OLS(rows["score"], dummies).fit(cov_type="cluster", cov_kwds={"groups": pd.factorize(rows["query"])[0]})
+    tested = fit.t_test(weights[dummies.columns].to_numpy())
+    (row,) = found.to_dict("records")
+    assert row["n_cells"] == dummies.shape[1]
+    assert row["df"] == rows["query"].nunique() - 1
+    assert row["value"] == pytest.approx(float(tested.effect[0]), abs=1e-9)
+    assert row["se"] == pytest.approx(float(np.ravel(tested.sd)[0]), abs=1e-9)
+    half = stats.t.ppf(0.975, row["df"]) * row["se"]
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((row["value"] - half, row["value"] + half), abs=1e-6)

@@ -46,6 +46,21 @@ def test_best_is_bold_and_marks_stand_where_the_paired_interval_excludes_zero(st
         assert ((y, table.columns.index("safe")) in table.marks) == significant
 
 
+def test_two_meanings_of_avg_have_two_names(complicated: Path) -> None:
+    with paper_tables.open_views(complicated) as views:
+        table = paper_tables.build(views, "1")
+        own = {row["model"] + row["method"]: row["avg"] for row in views.rows("table_1")}
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    five = ("helpful", "clear", "factual", "depth", "engaging")
+    scored = [row for row in rows if row["avg"] is not None]
+    assert scored
+    for row in scored:
+        assert row["aspects_mean"] == pytest.approx(sum(row[name] for name in five) / 5)
+        assert row["avg"] == own[row["model"] + row["method"]]
+    assert any(abs(row["aspects_mean"] - row["avg"]) >= 0.005 for row in scored)
+    assert any(note.startswith("avg: over the responses with all five") for note in table.notes)
+
+
 def test_lowest_error_is_bold_and_equal_rows_have_none() -> None:
     rows = [{"model": "m", "e": 1.0}, {"model": "m", "e": 0.5}, {"model": "n", "e": 2.0}, {"model": "n", "e": 2.0}]
     group = [row["model"] for row in rows]
@@ -90,7 +105,7 @@ def test_versus_paper_marks_differences_beyond_both_errors(complicated: Path) ->
 
 def test_an_unknown_judge_is_reported_with_the_known_ones(complicated: Path) -> None:
     with (
-        pytest.raises(UnknownName, match=r"no judge gpt-9 .*openai:synthetic-judge"),
+        pytest.raises(UnknownName, match=r"no judge 'gpt-9' .*openai:synthetic-judge"),
         paper_tables.open_views(complicated, judge="gpt-9"),
     ):
         pass
