@@ -10,6 +10,7 @@ select
     responses.split,
     responses.query_id,
     responses.response_id,
+    responses.cell_id,
     responses.instruction,
     responses.text,
     scores.judge,

@@ -1,5 +1,5 @@
 -- $1: icl_local.store.Selection.
-select * exclude (cell_id)
+select *
 from main.responses
 where
     main.selected($1, model, method, language, split, dataset, quantization)

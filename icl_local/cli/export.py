@@ -57,3 +57,5 @@ def command(
     console.say(f"{done.rows:,} rows to {', '.join(map(str, done.files[:3]))}{', ...' if len(done.files) > 3 else ''}")
     if done.left_out:
         console.say(f"{done.left_out:,} responses without an answer (prompt too long, error) are left out")
+    if done.lost:
+        console.say(done.lost)

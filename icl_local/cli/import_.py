@@ -9,15 +9,19 @@ import click
 from icl_local.cli import console
 from icl_local.cli.options import EXISTING_FILE, db_option
 
+_OTHERWISE = "if they are not, remove them with icl db forget and import them with --lang"
+
 
 @click.command("import")
 @click.argument("file", type=click.Path(exists=True, path_type=Path))
-@click.option("--model", help="Model of the outputs; each item's `generator` by default.")
-@click.option("--method", default="imported", show_default=True, help="Name of the method that made them.")
+@click.option("--model", help="Model of the outputs; each item's `model` or `generator` by default.")
+@click.option("--method", help="Method that made them; each item's own by default, else imported.")
 @click.option("--lang", "--language", "language", help="Language of the outputs; each item's own by default, else en.")
 @click.option("--queries", type=EXISTING_FILE, help="File of the queries that they answer, with tasks.")
 @db_option
-def command(file: Path, model: str | None, method: str, language: str | None, queries: Path | None, db: Path) -> None:
+def command(
+    file: Path, model: str | None, method: str | None, language: str | None, queries: Path | None, db: Path
+) -> None:
     """Read other tools' outputs and judgments: just-eval's and AlpacaEval's JSON, or `icl export`'s Parquet folder.
 
     Outputs get the same error tables as your own responses. They are matched to known queries by their text.
@@ -25,6 +29,7 @@ def command(file: Path, model: str | None, method: str, language: str | None, qu
     Example: icl import outputs/Mistral-7B.json --queries queries.en.jsonl
     """
     from icl_local import exchange
+    from icl_local.exceptions import InputError
     from icl_local.exchange import merge
     from icl_local.prompting import json_items, load_file
     from icl_local.store import Store
@@ -33,18 +38,27 @@ def command(file: Path, model: str | None, method: str, language: str | None, qu
         with Store(db) as target:
             console.say(f"{sum(merge.merge(target, file).added.values()):,} new rows from {file}")
         return
+    if file.suffix in (".parquet", ".csv"):
+        raise InputError(
+            f"{file}: is for reading; export again with --format parquet --what all, and import the folder"
+        )
     items = json_items.read_file(file)
     known = load_file(queries, language=language, untagged="en") if queries else None
     with Store(db) as target:
         if exchange.holds_judgments(items):
             from icl_local.judging import import_judgments
 
-            console.say(str(import_judgments(target, items, source=file.name, language=language)))
+            judged = import_judgments(target, items, source=file.name, language=language)
+            console.say(str(judged))
+            if judged.assumed_english:
+                console.say(f"{judged.assumed_english:,} texts name no language and count as English; {_OTHERWISE}")
             return
         done = exchange.import_outputs(
             target, items, source=file.name, model=model, method=method, language=language, known=known
         )
     console.say(f"{done.read:,} outputs read, {done.added:,} new")
+    if done.assumed_english:
+        console.say(f"{done.assumed_english:,} name no language and count as English; {_OTHERWISE}")
     if done.unmatched:
         console.say(
             f"{done.unmatched:,} answer queries that are not known here, so unintended code is not counted for them; "

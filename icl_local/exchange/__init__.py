@@ -3,6 +3,6 @@
 Import, export and merge of responses and judgments.
 """
 
-from icl_local.exchange.imports import Imported, holds_judgments, import_outputs
+from icl_local.exchange.imports import MAKER, NOT_JUDGED, Imported, holds_judgments, import_outputs
 
-__all__ = ["Imported", "holds_judgments", "import_outputs"]
+__all__ = ["MAKER", "NOT_JUDGED", "Imported", "holds_judgments", "import_outputs"]

@@ -18,7 +18,7 @@ from typing import Any
 
 from icl_local import __version__, store
 from icl_local.exceptions import ConfigError
-from icl_local.exchange.export import Exported
+from icl_local.exchange.export import WHOLE, Exported
 from icl_local.files import PRIVATE, write_result
 from icl_local.identity import key_of
 from icl_local.prompting import JUST_EVAL
@@ -70,7 +70,8 @@ def export_records(
         write_result(path, json.dumps(record, ensure_ascii=False, indent=2) + "\n", mode=PRIVATE)
         files.append(path)
         count += len(results)
-    return Exported(tuple(files), count)
+    lost = "every-eval-ever holds results, not texts, and `icl import` does not take it; "
+    return Exported(tuple(files), count, lost=lost + WHOLE)
 
 
 def _record(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ from typing import Any
 
 from icl_local import store
 from icl_local.exceptions import ConfigError
-from icl_local.exchange.imports import METHOD
+from icl_local.exchange.imports import MAKER, METHOD, NOT_JUDGED
 from icl_local.files import PRIVATE, write_result
 from icl_local.results import tables
 from icl_local.store import Selection, schema
@@ -28,17 +29,29 @@ Row = dict[str, Any]
 FORMATS = ("just-eval", "alpaca-eval", "csv", "parquet")
 # tables that belong to one database: rows forgotten in it are not forgotten everywhere
 OF_ONE_DATABASE = schema.INTERNAL | {"tombstones"}
+WHOLE = "`--format parquet --what all` keeps everything"
+_LOST = {
+    "just-eval": f"just-eval carries no GGUF type, settings, query set, raw text or token counts; {WHOLE}",
+    "alpaca-eval": f"alpaca-eval carries no GGUF type, settings, query set, raw text or token counts; {WHOLE}",
+    "csv": f"csv is for reading: its texts are escaped and `icl import` does not take it; {WHOLE}",
+    "parquet": f"parquet of one kind of row is for reading: `icl import` does not take it; {WHOLE}",
+}
+_LOST_OF_VERDICTS = f"just-eval carries no judge settings, repeats or failed attempts; {WHOLE}"
 _PEER_METRICS = {"language": "language_consistency"}
 _NO_ANSWER = ("prompt_too_long", "error")
 
 
 @dataclass(frozen=True)
 class Exported:
-    """Files and number of rows written; ``left_out`` counts responses without a text (prompt_too_long, error)."""
+    """Files and number of rows written; ``left_out`` counts responses without a text (prompt_too_long, error).
+
+    ``lost`` says what `icl import` cannot read back from these files, "" if nothing.
+    """
 
     files: tuple[Path, ...]
     rows: int
     left_out: int = 0
+    lost: str = ""
 
 
 def export_responses(database: Path, out: Path, *, form: str, chosen: Selection) -> Exported:
@@ -54,7 +67,7 @@ def export_responses(database: Path, out: Path, *, form: str, chosen: Selection)
     item = {"just-eval": _just_eval_output, "alpaca-eval": _alpaca_eval_output}[form]
     answered = [row for row in rows if row["finish_reason"] not in _NO_ANSWER]
     files = _write_items([(_cell(row), item(row)) for row in answered], out)
-    return Exported(files, len(answered), len(rows) - len(answered))
+    return Exported(files, len(answered), len(rows) - len(answered), _LOST[form])
 
 
 def export_judgments(database: Path, out: Path, *, form: str, chosen: Selection) -> Exported:
@@ -75,7 +88,7 @@ def export_judgments(database: Path, out: Path, *, form: str, chosen: Selection)
         item, first = _just_eval_verdict(of_one, templates), of_one[0]
         kind = (first["judge"], first["template"], f"repeat{first['repeat']}", item["eval_config"]["mode"])
         items.append(((*_cell(first), *map(str, kind)), item))
-    return Exported(_write_items(items, out), len(items))
+    return Exported(_write_items(items, out), len(items), lost=_LOST_OF_VERDICTS)
 
 
 def export_tables(database: Path, folder: Path) -> Exported:
@@ -100,13 +113,11 @@ def _just_eval_output(row: Row) -> Row:
         "id": _id(row),
         "instruction": row["instruction"],
         "dataset": row["source_set"],
-        "category": "safety" if row["split"] == "safety" else "regular",
-        "task": row["task"],
-        "topic": row["topic"],
-        "language": row["language"],
+        **_query_tags(row),
         "output": row["text"],
         "generator": _generator(row),
         "datasplit": "just_eval",
+        **_maker(row),
     }
 
 
@@ -116,7 +127,20 @@ def _alpaca_eval_output(row: Row) -> Row:
         "output": row["text"],
         "generator": _generator(row),
         "dataset": row["source_set"] or row["dataset"],
+        "id": _id(row),
+        **_query_tags(row),
+        **_maker(row),
     }
+
+
+def _query_tags(row: Row) -> Row:
+    category = "safety" if row["split"] == "safety" else "regular"
+    return {"category": category, "task": row["task"], "topic": row["topic"]}
+
+
+def _maker(row: Row) -> Row:
+    """Return who made a text, for `icl import`; the other tools ignore these keys."""
+    return {name: row[name] for name in MAKER}
 
 
 def _just_eval_verdict(aspects: Sequence[Row], templates: dict[str, str]) -> Row:
@@ -130,7 +154,7 @@ def _just_eval_verdict(aspects: Sequence[Row], templates: dict[str, str]) -> Row
         "generator_cand": _generator(row),
         "eval_config": {"mode": mode, "gpt": row["judge_model"], "max_words": -1},
         "prompt": template.safe_substitute(instruction=row["instruction"], candidate=row["text"]),
-        "result": row["raw_reply"],
+        "result": row["raw_reply"] or NOT_JUDGED,
         "parsed_result": {
             _PEER_METRICS.get(aspect["metric"], aspect["metric"]): {
                 "reason": aspect["reason"] or "",
@@ -139,13 +163,14 @@ def _just_eval_verdict(aspects: Sequence[Row], templates: dict[str, str]) -> Row
             for aspect in aspects
             if aspect["not_applicable"] or aspect["score"] is not None  # that tool counts N/A as 5, so none is invented
         },
+        **_maker(row),
     }
 
 
 def _id(row: Row) -> int | str:
-    """Return the id as just-eval's own files have it: a number if it is one."""
+    """Return the id as just-eval's own files have it: a number if it is written as one."""
     query_id = str(row["query_id"])
-    return int(query_id) if query_id.isdecimal() else query_id
+    return int(query_id) if query_id.isdecimal() and str(int(query_id)) == query_id else query_id
 
 
 def _generator(row: Row) -> str:
@@ -157,22 +182,30 @@ def _generator(row: Row) -> str:
 
 
 def _cell(row: Row) -> tuple[str, ...]:
-    return _generator(row), row["language"], row["dataset"], row["settings_id"][:8]
+    """Return the cell's key, and its names for a file."""
+    return str(row["cell_id"]), _generator(row), row["language"], row["dataset"], row["settings_id"][:8]
 
 
 def _write_items(items: Sequence[tuple[tuple[str, ...], Row]], out: Path) -> tuple[Path, ...]:
-    """Write one JSON list for each key: to ``out``, or to files named by the keys if ``out`` is a folder."""
+    """Write one JSON list for each key: to ``out``, or to files named by the keys if ``out`` is a folder.
+
+    A key begins with a cell_id, which is part of the file's name if other cells have the same names.
+    """
     groups: dict[tuple[str, ...], list[Row]] = {}
     for key, item in items:
         groups.setdefault(key, []).append(item)
     _require(len(groups))
     if out.is_dir() or not out.suffix:
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
-        files = {out / (re.sub(r"[^\w.+-]+", "-", ".".join(key)) + ".json"): group for key, group in groups.items()}
+        stems = {key: re.sub(r"[^\w.+-]+", "-", ".".join(key[1:])) for key in groups}
+        shared = {stem for stem, count in Counter(stems.values()).items() if count > 1}
+        files = {
+            out / f"{stem}{f'.{key[0][:8]}' if stem in shared else ''}.json": groups[key] for key, stem in stems.items()
+        }
     elif len(groups) == 1:
         files = {out: next(iter(groups.values()))}
     else:
-        some = "; ".join(" ".join(key) for key in list(groups)[:3])
+        some = "; ".join(" ".join(key[1:]) for key in list(groups)[:3])
         raise ConfigError(
             f"{len(groups)} cells for one file ({some}{'; ...' if len(groups) > 3 else ''}): choose with --model, "
             "--method, --lang, --dataset and --quantization, or give a folder as --out"
@@ -188,11 +221,11 @@ def _write_rows(database: Path, out: Path, name: str, form: str, chosen: Selecti
         stored = chosen.stored(partial(store.named, database))
         count = store.export_parquet(database, store.sql_text(name), out, [stored])
         _require(count)
-        return Exported((out,), count)
+        return Exported((out,), count, lost=_LOST[form])
     found = store.selected(database, name, chosen)
     _require(len(found.rows))
     write_result(out, tables.render(tables.Table("", tuple(found.columns), found.rows), "csv"), mode=PRIVATE)
-    return Exported((out,), len(found.rows))
+    return Exported((out,), len(found.rows), lost=_LOST[form])
 
 
 def _require(count: int) -> None:

@@ -21,6 +21,9 @@ Row = dict[str, Any]
 OnItems = Callable[[int, int], None]  # stored, total
 
 METHOD = "imported"
+MAKER = ("model", "method", "language", "dpo")  # keys of `icl export` that say who made a text
+LANGUAGE = "en"  # of texts that name none
+NOT_JUDGED = "N/A"  # just-eval's `result` before the verdict exists
 _FILE_SUFFIXES = (".json", ".jsonl", ".gguf")  # removed from a generator's name, unlike the .5 of v1.5
 _IDENTITY = ("dataset", "query_id", "language", "instruction")
 _ITEMS_A_PUT = 200
@@ -28,11 +31,15 @@ _ITEMS_A_PUT = 200
 
 @dataclass(frozen=True)
 class Imported:
-    """Number of items read, of new responses, and of items whose query is not known."""
+    """Number of items read, of new responses, and of items whose query is not known.
+
+    ``assumed_english`` counts those of the last that name no language either.
+    """
 
     read: int
     added: int
     unmatched: int
+    assumed_english: int = 0
 
 
 def holds_judgments(items: Sequence[Item]) -> bool:
@@ -46,26 +53,27 @@ def import_outputs(
     *,
     source: str,
     model: str | None = None,
-    method: str = METHOD,
+    method: str | None = None,
     language: str | None = None,
     known: QuerySet | None = None,
     on_progress: OnItems | None = None,
 ) -> Imported:
     """Store other tools' outputs, each text unchanged and scanned for critical errors.
 
-    ``source`` is the file's name. ``model`` replaces every ``generator``, ``language`` every item's own (default en).
+    ``source`` is the file's name. ``model``, ``method`` and ``language`` replace every item's own; an item without them
+    has its ``generator`` as model, ``imported`` as method, and is in English.
     ``known`` are the queries to match, by default the database's. Raises InputError with file and line, before
     anything is stored, for an item without instruction, output or generator.
     """
-    outputs = [_output(item, model=model, language=language) for item in items]
+    outputs = [_output(item, model=model, method=method, language=language) for item in items]
     matchers = {
         code: _Matcher(_known(target, code, known), outputs) for code in sorted({one.language for one in outputs})
     }
     matches = [matchers[one.language].find(one) for one in outputs]
     new: dict[str, tuple[_Output, Query]] = {}
     for one, match in zip(outputs, matches, strict=True):
-        new.setdefault(one.response_id(source, method), (one, match or one.unknown_query()))
-    cells = {key: _cell_row(one, query, source=source, method=method) for key, (one, query) in new.items()}
+        new.setdefault(one.response_id(source), (one, match or one.unknown_query()))
+    cells = {key: _cell_row(one, query, source=source) for key, (one, query) in new.items()}
     _refuse_second_texts(target, new, cells)
     for response_id in store.ids(target.path, "responses", "response_id") & new.keys():
         del new[response_id]
@@ -84,7 +92,7 @@ def import_outputs(
             rows["model", one.model_id] = ("models", one.model_row())
             cell = cells[response_id]
             rows["cell", str(cell["cell_id"])] = ("cells", cell)
-            response = one.row(response_id, query, run_id=run_id, method=method, source=source)
+            response = one.row(response_id, query, run_id=run_id, source=source)
             response["cell_id"] = cell["cell_id"]
             rows["response", response_id] = ("responses", response)
             for error in detect.critical_error_rows(response_id, detect.find_answer(one.text)):
@@ -92,19 +100,21 @@ def import_outputs(
         target.put(list(rows.values()))
         if on_progress:
             on_progress(start + len(batch), len(pending))
-    return Imported(read=len(items), added=len(new), unmatched=matches.count(None))
+    unmatched = [item for item, match in zip(items, matches, strict=True) if match is None]
+    assumed = 0 if language else sum(item.data.get("language") is None for item in unmatched)
+    return Imported(len(items), len(new), len(unmatched), assumed)
 
 
-def _cell_row(one: _Output, query: Query, *, source: str, method: str) -> Row:
+def _cell_row(one: _Output, query: Query, *, source: str) -> Row:
     """Return the row of raw.cells for texts of one file, model, method, data set and language."""
     parts = {
         "weights": f"imported:{source}:{one.model_id}",
-        "recipe": f"imported:{method}",
+        "recipe": f"imported:{one.method}",
         "dataset": query.dataset,
         "language": one.language,
         "settings_id": "imported",
     }
-    return {"cell_id": cell_key(**parts), **parts, "method": method, "model_id": one.model_id}
+    return {"cell_id": cell_key(**parts), **parts, "method": one.method, "model_id": one.model_id}
 
 
 def _refuse_second_texts(
@@ -129,6 +139,8 @@ class _Output:
 
     item: Item
     label: str
+    dpo: bool
+    method: str
     language: str
     instruction: str
     text: str
@@ -136,10 +148,10 @@ class _Output:
 
     @property
     def model_id(self) -> str:
-        return key_of(kind="model", label=self.label, variant="imported", dpo=False)
+        return key_of(kind="model", label=self.label, variant="imported", dpo=self.dpo)
 
     def model_row(self) -> Row:
-        return {"model_id": self.model_id, "label": self.label, "variant": "imported", "dpo": False}
+        return {"model_id": self.model_id, "label": self.label, "variant": "imported", "dpo": self.dpo}
 
     def unknown_query(self) -> Query:
         """Return the item's query; the set's name separates just-eval's two files, whose ids overlap."""
@@ -150,26 +162,26 @@ class _Output:
         dataset = f"imported:{part}" if isinstance(part, str) and part else "imported"
         return query_from_item(Item(self.item.file, self.item.line, data), dataset=dataset, language=None)
 
-    def response_id(self, source: str, method: str) -> str:
+    def response_id(self, source: str) -> str:
         """Return the key by file and options, so that an import with a wrong option can be forgotten and repeated.
 
         It does not depend on the matched query: the same file with --queries adds no second row.
         """
         return imported_response_key(
-            source=f"{source} as {method} in {self.language}",
-            model=self.label,
+            source=f"{source} as {self.method} in {self.language}",
+            model=f"{self.label} DPO" if self.dpo else self.label,
             query_id=self.query_id,
             instruction=self.instruction,
             text=self.text,
         )
 
-    def row(self, response_id: str, query: Query, *, run_id: str, method: str, source: str) -> Row:
+    def row(self, response_id: str, query: Query, *, run_id: str, source: str) -> Row:
         return {
             "response_id": response_id,
             "model_id": self.model_id,
             "query_key": query.key,
             "run_id": run_id,
-            "method": method,
+            "method": self.method,
             "language": self.language,
             "text": self.text,
             "raw_text": self.text,
@@ -225,22 +237,35 @@ def _known(target: store.Store, language: str, known: QuerySet | None) -> list[Q
     return [Query(**row) for row in found]
 
 
-def _output(item: Item, *, model: str | None, language: str | None) -> _Output:
+def _output(item: Item, *, model: str | None, method: str | None, language: str | None) -> _Output:
     data = item.data
     text = data.get("output")
     if isinstance(text, list) and len(text) == 1:  # URIAL's own scripts write one output as a list
         text = text[0]
     if not isinstance(text, str):
         raise InputError(f"{item.place}: the field `output` is {'missing' if text is None else 'not a text'}")
-    generator = model or data.get("generator")
-    if not isinstance(generator, str) or not generator.strip("/ "):
-        raise InputError(f"{item.place}: names no `generator`; say whose outputs these are with --model")
-    own_language = language or data.get("language") or "en"
-    if not isinstance(own_language, str):
-        raise InputError(f"{item.place}: `language` is not a text")
+    own = {name: data[name] for name in MAKER if data.get(name) is not None}
+    for name in own.keys() - {"dpo"}:
+        if not isinstance(own[name], str):
+            raise InputError(f"{item.place}: `{name}` is not a text")
+    label = model or own.get("model")
+    if label is None:
+        generator = data.get("generator")
+        if not isinstance(generator, str) or not generator.strip("/ "):
+            raise InputError(f"{item.place}: names no `generator`; say whose outputs these are with --model")
+        label = _label(generator)
     instruction = item.text("instruction")
     query_id = key_of(kind="text", text=instruction)[:12] if data.get("id") is None else item.id()
-    return _Output(item, model or _label(generator), own_language, instruction, text, query_id)
+    return _Output(
+        item,
+        label,
+        own.get("dpo") is True,
+        method or own.get("method") or METHOD,
+        language or own.get("language") or LANGUAGE,
+        instruction,
+        text,
+        query_id,
+    )
 
 
 def _label(generator: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from icl_local import exchange, store
@@ -20,18 +20,23 @@ from icl_local.judging.parse import parse_verdict
 from icl_local.judging.template import Template, template_of_items
 from icl_local.prompting import Item
 
-_NOT_JUDGED = "N/A"  # just-eval's `result` before the verdict exists
 _ITEMS_A_PUT = 200
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Imported:
-    """Counts: judgments read, new ones by status, items without a verdict, and responses imported with them."""
+    """Counts: judgments read, new ones by status, items without a verdict, and responses imported with them.
+
+    ``assumed_english`` counts those responses whose items name no language.
+    """
 
     read: int
     added: Counter[str]
     not_judged: int
     new_responses: int
+    assumed_english: int = 0
 
     def __str__(self) -> str:
         text = f"{self.read:,} judgments read, {self.added.total():,} new ({in_words(self.added)})"
@@ -49,18 +54,21 @@ def import_judgments(
     """
     for item in items:
         _check(item)
+    if language:
+        items = [replace(item, data={**item.data, "language": language}) for item in items]
     template = template_of_items([item.data for item in items], source)
     safety = template.name.endswith("safety")
     found = _responses(target, items)
     missing = [_as_output(item, safety=safety) for item, response in zip(items, found, strict=True) if response is None]
+    assumed = 0
     if missing:
-        exchange.import_outputs(target, missing, source=source, language=language)
+        assumed = exchange.import_outputs(target, missing, source=source, language=language).assumed_english
         found = _responses(target, items)
     have = store.ids(target.path, "judgments", "judgment_id")
     added: Counter[str] = Counter()
     records: list[Record] = [("judge_templates", template.row())]
     pairs = zip(items, found, strict=True)
-    judged = [pair for pair in pairs if pair[0].data.get("result", _NOT_JUDGED) != _NOT_JUDGED]
+    judged = [pair for pair in pairs if pair[0].data.get("result", exchange.NOT_JUDGED) != exchange.NOT_JUDGED]
     for item, response in judged:
         judge = _judge_row(item)
         attempt = _attempt(item, response or "", str(judge["judge_id"]), template)
@@ -70,7 +78,7 @@ def import_judgments(
             records += [("judges", judge), attempt.record(str(judge["judge_id"]))]
     for start in range(0, len(records), _ITEMS_A_PUT):
         target.put(records[start : start + _ITEMS_A_PUT])
-    return Imported(len(judged), added, len(items) - len(judged), len(missing))
+    return Imported(len(judged), added, len(items) - len(judged), len(missing), assumed)
 
 
 def _check(item: Item) -> None:
@@ -78,17 +86,17 @@ def _check(item: Item) -> None:
         item.text(name)
     if not isinstance(item.data.get("eval_config"), dict):
         raise InputError(f"{item.place}: has no eval_config; is it a judgment of just-eval?")
-    if not isinstance(item.data.get("result", _NOT_JUDGED), str):
+    if not isinstance(item.data.get("result", exchange.NOT_JUDGED), str):
         raise InputError(f"{item.place}: `result` is not a text")
 
 
 def _responses(target: store.Store, items: Sequence[Item]) -> list[str | None]:
     """Return the response that each item judges; None where the database has none."""
     texts = list({item.data["output_cand"] for item in items})
-    rows = target.named("responses_of_texts", [texts]).rows
-    said: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
-    for response_id, model, instruction, text, query_id in rows:
-        said.setdefault((instruction, text), []).append((model, query_id, response_id))
+    rows = target.named("responses_of_texts", [texts]).dicts()
+    said: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        said.setdefault((row["instruction"], row["text"]), []).append(row)
     candidates = [_of_model(item, said.get((item.data["input"], item.data["output_cand"]), [])) for item in items]
     found = [responses.get(str(item.data.get("id"))) for item, responses in zip(items, candidates, strict=True)]
     taken = set(found)
@@ -99,11 +107,21 @@ def _responses(target: store.Store, items: Sequence[Item]) -> list[str | None]:
     return found
 
 
-def _of_model(item: Item, candidates: Sequence[tuple[str, str, str]]) -> dict[str, str]:
-    """Return query id -> response of the model whose name ``generator_cand`` begins with; the longest name wins."""
-    name = item.data["generator_cand"].rstrip("/").rsplit("/", 1)[-1].strip()
-    longest = max((model for model, _, _ in candidates if name.startswith(model)), key=len, default=None)
-    return {query_id: response_id for model, query_id, response_id in candidates if model == longest}
+def _of_model(item: Item, candidates: Sequence[Row]) -> dict[str, str]:
+    """Return query id -> response of the item's model, method, language and DPO, as far as it names them.
+
+    Without a ``model`` it is the one whose name ``generator_cand`` begins with; the longest name wins.
+    """
+    own = {name: item.data[name] for name in exchange.MAKER if item.data.get(name) is not None}
+    if "model" not in own:
+        generator = item.data["generator_cand"].rstrip("/").rsplit("/", 1)[-1].strip()
+        names = [row["model"] for row in candidates if generator.startswith(row["model"])]
+        own["model"] = max(names, key=len, default=None)
+    return {
+        row["query_id"]: row["response_id"]
+        for row in candidates
+        if all(row[name] == value for name, value in own.items())
+    }
 
 
 def _as_output(item: Item, *, safety: bool) -> Item:
@@ -114,6 +132,7 @@ def _as_output(item: Item, *, safety: bool) -> Item:
         "generator": item.data["generator_cand"],
         "id": item.data.get("id"),
         "datasplit": "just_red" if safety else "just_eval",
+        **{name: item.data[name] for name in exchange.MAKER if name in item.data},
     }
     return Item(item.file, item.line, data)
 

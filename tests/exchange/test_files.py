@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from icl_local import exchange, store
+from icl_local.cli.export import FORMATS
 from icl_local.exceptions import ConfigError, InputError
 from icl_local.exchange import export, imports
 from icl_local.prompting import queries
@@ -24,7 +26,7 @@ class TestImport:
     def test_gives_other_peoples_texts_the_same_error_table(self, db: Path) -> None:
         asked = known(*(f"Question {i}?" for i in range(4)), task=("info-seek",))
         outputs = [output(0, LOOP), output(1, CODE), output(2), output(3), output("unknown", CODE)]
-        assert bring_in(db, *outputs, known=asked) == exchange.Imported(read=5, added=5, unmatched=1)
+        assert bring_in(db, *outputs, known=asked) == exchange.Imported(read=5, added=5, unmatched=1, assumed_english=1)
         found = store.query(
             db, "select error, sum(n_errors), sum(n) from error_rates where model = 'm' group by error order by error"
         ).rows
@@ -165,6 +167,90 @@ def exported(db: Path, out: Path, form: str, **chosen: str) -> Any:
     return json.loads(out.read_text(encoding="utf-8"))
 
 
+class TestRoundTrip:
+    """Every format, into a new database: each field comes back, or the export says that it does not."""
+
+    FIELDS = "model, method, language, dpo, query_id, split, task, topic, instruction, text"
+    VARIANTS: tuple[Mapping[str, Any], ...] = (
+        {"model": "Tiny 1B", "method": "zero-shot"},
+        {"model": "Tiny 1B", "method": "urial", "language": "es"},
+        {"model": "Tiny 1B", "method": "urial", "language": "es", "dpo": True},
+        {"model": "Tiny-1B", "method": "urial", "language": "es"},  # the same file name as one above
+        {"model": "out/Tiny 1B.json", "method": "mine: \u00e9/x", "language": "eu"},
+        {"generator": "peer/Llama-2.json"},
+    )
+    TEXTS: Mapping[object, str] = {
+        7: "plain",
+        "007": "",
+        "\u0663": " \r\n\u2028=1+1\x1b[31m\u202e'\"\\",
+        "a b.c": "${instruction} ```x",
+    }
+
+    @pytest.fixture
+    def full(self, db: Path) -> Path:
+        for place, variant in enumerate(self.VARIANTS):
+            data = [
+                output(
+                    number, text, category="safety" if number == 7 else "regular", task=["math"], topic=[], **variant
+                )
+                for number, text in self.TEXTS.items()
+            ]
+            bring_in(db, *data, source=f"{place}.json")
+        return db
+
+    @pytest.mark.parametrize("form", ["just-eval", "alpaca-eval"])
+    def test_of_outputs(self, form: str, full: Path, new_database: Callable[[str], Path], tmp_path: Path) -> None:
+        said = command("export", "--format", form, "-o", tmp_path / "out", db=full).stderr
+        assert f"{form} carries no GGUF type, settings, query set, raw text or token counts" in said
+        files = sorted((tmp_path / "out").iterdir())
+        assert len(files) == len(self.VARIANTS)
+        other = new_database("other")
+        for file in files:
+            assert "English" not in command("import", file, db=other).stderr
+        assert rows(other, self.FIELDS) == rows(full, self.FIELDS)
+
+    def test_of_every_row(self, full: Path, new_database: Callable[[str], Path], tmp_path: Path) -> None:
+        said = command("export", "--format", "parquet", "--what", "all", "-o", tmp_path / "all", db=full).stderr
+        assert "carries" not in said
+        other = new_database("other")
+        command("import", tmp_path / "all", db=other)
+        assert rows(other, "*") == rows(full, "*")
+
+    @pytest.mark.parametrize("form", sorted(set(FORMATS) - {"just-eval", "alpaca-eval"}))
+    def test_a_format_that_does_not_come_back_says_so(self, form: str, full: Path, tmp_path: Path) -> None:
+        out = tmp_path / f"out.{form}"
+        said = command("export", "--format", form, "-o", out, db=full).stderr
+        assert "`icl import` does not take it; `--format parquet --what all` keeps everything" in said
+        file = out if out.is_file() else next(out.rglob("*.json"))
+        with pytest.raises(InputError, match=re.escape(str(file))):
+            command("import", file, db=full)
+
+    def test_of_judgments(self, db: Path, new_database: Callable[[str], Path], tmp_path: Path) -> None:
+        for place, variant in enumerate(({"method": "urial"}, {"method": "urial", "language": "es", "dpo": True})):
+            bring_in(db, output(0, model="Tiny 1B", **variant), source=f"{place}.json")
+        with Store(db) as target:
+            for place, (response_id,) in enumerate(rows(db, "response_id", "language")):
+                reply = json.dumps({"helpfulness": {"reason": "r", "score": place + 2}}) if place else None
+                (*context, (table, row)) = verdict(response_id, {"helpfulness": 3.0})
+                target.put([*context, (table, {**row, "raw_reply": reply})])
+        command("export", "--what", "judgments", "--format", "just-eval", "-o", tmp_path / "out", db=db)
+        other, prompt = new_database("other"), 'Judge {} -> {} {{"helpfulness": {{"reason": "", "score": ""}}}}'
+        for file in (tmp_path / "out").iterdir():
+            (one,) = json.loads(file.read_text())
+            heading = prompt.format(f"## Query:\n{one['input']}", f"## Output:\n{one['output_cand']}")
+            file.write_text(json.dumps([one | {"prompt": heading}]))
+            command("import", file, db=other)
+        assert rows(other, self.FIELDS) == rows(db, self.FIELDS)
+        found = "select language, score from scores join responses using (response_id)"
+        assert store.query(other, found).rows == [("es", 3.0)]
+
+    def test_an_assumed_language_is_said(self, db: Path, tmp_path: Path) -> None:
+        file = tmp_path / "o.json"
+        file.write_text(json.dumps([output(0), output(1, language="fr")]))
+        assert "1 name no language and count as English" in " ".join(command("import", file, db=db).stderr.split())
+        assert "English" not in command("import", file, "--lang", "es", db=db).stderr
+
+
 class TestExport:
     def test_just_eval_comes_back_as_it_went(
         self, db: Path, new_database: Callable[[str], Path], tmp_path: Path
@@ -182,9 +268,10 @@ class TestExport:
 
     def test_alpaca_eval(self, db: Path, tmp_path: Path) -> None:
         bring_in(db, output(0, dataset="koala"))
-        assert exported(db, tmp_path / "o.json", "alpaca-eval") == [
-            {"instruction": "Question 0?", "output": "Fine.", "generator": "m", "dataset": "koala"}
-        ]
+        (one,) = exported(db, tmp_path / "o.json", "alpaca-eval")
+        its_own = {"instruction": "Question 0?", "output": "Fine.", "generator": "m", "dataset": "koala"}
+        assert one == one | its_own
+        assert "input" not in one  # AlpacaEval adds it to the instruction; it ignores the other keys
 
     def test_a_file_holds_one_cell_and_a_folder_one_file_each(self, db: Path, tmp_path: Path) -> None:
         bring_in(db, output(0), output(1, generator="n/b"), output(2, language="es"))
