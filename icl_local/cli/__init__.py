@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import difflib
-import importlib
+import importlib.util
 import os
 import signal
 import sys
@@ -140,6 +140,8 @@ def icl(ctx: click.Context, debug: bool) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the `icl` script; exits with 0, 1, 2, 130 or 143."""
     args = list(sys.argv[1:] if argv is None else argv)
+    if "_ICL_COMPLETE" in os.environ:  # a shell asks at each press of the tab key
+        _import_at_first_use("console")
     with _stopping_on_sigterm() as terminated:
         status = _run(args)
     sys.exit(128 + signal.SIGTERM if status == INTERRUPTED and terminated() else status)
@@ -167,6 +169,18 @@ def _run(args: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return status if isinstance(status, int) else 0
+
+
+def _import_at_first_use(name: str) -> None:
+    """Make ``from icl_local.cli import NAME`` read the module's file once something in it is used."""
+    spec = importlib.util.find_spec(f"{__name__}.{name}")
+    assert spec is not None
+    assert spec.loader is not None
+    loader = importlib.util.LazyLoader(spec.loader)
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    sys.modules[spec.name] = module
+    setattr(sys.modules[__name__], name, module)  # the import statement asks for the attribute first
 
 
 @contextmanager

@@ -7,12 +7,18 @@ from typing import Any
 
 import click
 
-from icl_local.cli import console
+from icl_local.cli import completion, console
 from icl_local.cli.options import COUNT, EXISTING_FILE, CommaList, SizeList, db_option, engine_options, format_option
 
 
 @click.command("bench")
-@click.option("--model", default="smollm2-135m", show_default=True, help="GGUF file or registry name.")
+@click.option(
+    "--model",
+    default="smollm2-135m",
+    show_default=True,
+    shell_complete=completion.models,
+    help="GGUF file or registry name.",
+)
 @click.option("--shape", type=click.Choice(["1b"]), help="Random weights of Llama 3.2 1B's shape, built on the spot.")
 @click.option(
     "--type", "type_name", default="q4_0", show_default=True, help="GGUF type of --shape: q4_0, q8_0, q4_k_m."

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from icl_local.cli import console
+from icl_local.cli import completion, console
 from icl_local.cli.options import CommaList, db_option, format_option
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -35,7 +35,15 @@ def list_sets(output_format: str) -> None:
 
 @command.command("pull")
 @click.argument("name", type=click.Choice(["just-eval"]))
-@click.option("--lang", "languages", type=CommaList(), default="en", show_default=True, help="en, es, fr, eu.")
+@click.option(
+    "--lang",
+    "languages",
+    type=CommaList(),
+    default="en",
+    show_default=True,
+    shell_complete=completion.languages,
+    help="en, es, fr, eu.",
+)
 @click.option("--out", type=_FILE, help="File to write, for one language.  [default: just-eval.LANG.jsonl]")
 def pull(name: str, languages: list[str], out: Path | None) -> None:
     """Fetch Just-Eval-Instruct, 1,000 queries, and its published translations from the hub.
@@ -58,9 +66,11 @@ def pull(name: str, languages: list[str], out: Path | None) -> None:
 
 
 @command.command("build")
-@click.option("--lang", "language", required=True, help="Language of the set.")
+@click.option("--lang", "language", required=True, shell_complete=completion.languages, help="Language of the set.")
 @click.option("--out", "-o", type=_FILE, required=True, help="File to write, .jsonl.")
-@click.option("--dataset", help="Query set, if the database holds several.")
+@click.option(
+    "--dataset", shell_complete=completion.stored("dataset"), help="Query set, if the database holds several."
+)
 @click.option(
     "--unreviewed",
     type=click.Choice(["refuse", "leave-out", "machine"]),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from icl_local.cli import console
+from icl_local.cli import completion, console
 from icl_local.cli.options import db_option, selection_options
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ FORMATS = ("just-eval", "alpaca-eval", "csv", "parquet", "every-eval-ever")
 )
 @click.option("--organization", default="unknown", help="Organization that ran it, for every-eval-ever.")
 @selection_options
-@click.option("--judge", multiple=True, help="Only verdicts of this judge.")
+@click.option("--judge", multiple=True, shell_complete=completion.stored("judge"), help="Only verdicts of this judge.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="File; a folder for several cells.")
 @db_option
 def command(

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import icl_local
-from icl_local.cli import console
+from icl_local.cli import completion, console
 from icl_local.cli.options import (
     COUNT,
     EXISTING_FILE,
@@ -27,7 +27,12 @@ from icl_local.cli.options import (
 
 @defaults_of(icl_local.judge)
 @click.command("judge")
-@click.option("--judge", required=True, help="openai:MODEL[@URL], local:FILE.gguf or local:smollm2-135m.")
+@click.option(
+    "--judge",
+    required=True,
+    shell_complete=completion.judges,
+    help="openai:MODEL[@URL], local:FILE.gguf or local:smollm2-135m.",
+)
 @click.option("--plan", is_flag=True, help="Only show what is missing, its tokens and its price.")
 @click.option("--batch", is_flag=True, help="Use the Batch API: half the price, within a day.")
 @click.option("--collect", is_flag=True, help="With --batch: send nothing, read the finished batches.")

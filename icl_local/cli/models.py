@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from icl_local.cli import console
+from icl_local.cli import completion, console
 from icl_local.cli.options import db_option, format_option
 
 
@@ -36,7 +36,7 @@ def list_models(output_format: str) -> None:
 
 
 @command.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.models)
 @click.option("--metadata", is_flag=True, help="Show every key of the file's header too.")
 @db_option
 @format_option
@@ -82,7 +82,7 @@ def add(name: str, label: str | None, **files: str | None) -> None:
 
 
 @command.command("pull")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.registered)
 def pull(name: str) -> None:
     """Fetch a hub file, or those of a registry entry, into the Hugging Face cache.
 

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
+from icl_local.cli import completion
+
 COUNT = click.IntRange(min=1)
 EXISTING_FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
 NEW_FILE = click.Path(dir_okay=False, path_type=Path)
@@ -56,8 +58,14 @@ def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
 def only_options(command: F) -> F:
     """``--model``, ``--method``, ``--lang``, ``--dataset``, ``--split``, ``--quantization``: which responses."""
     for name, description in reversed(_ONLY.items()):
-        names = LanguageList() if name == "lang" else CommaList()
-        command = click.option(f"--{name}", type=names, multiple=True, callback=_flat, help=description)(command)
+        command = click.option(
+            f"--{name}",
+            type=LanguageList() if name == "lang" else CommaList(),
+            multiple=True,
+            callback=_flat,
+            shell_complete=completion.stored("language" if name == "lang" else name),
+            help=description,
+        )(command)
     return command
 
 
@@ -94,7 +102,11 @@ format_option = click.option(
     show_default=True,
     help="Format of the rows on stdout.",
 )
-judge_option = click.option("--judge", help="Judge whose scores are used; by default the one with most.")
+judge_option = click.option(
+    "--judge",
+    shell_complete=completion.stored("judge"),
+    help="Judge whose scores are used; by default the one with most.",
+)
 reading_option = click.option(
     "--reading",
     type=click.Choice(["strict", "just_eval"]),
@@ -123,15 +135,21 @@ class LanguageList(CommaList):
     """Codes of languages; suggests the code of a language that is given by its name."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
-        from icl_local import prompting
-
         given = super().convert(value, param, ctx)
         for name in given:
-            named = name.casefold()
-            for code, spec in prompting.languages().items() if len(name) > 3 else ():
-                if named in (spec.name.casefold(), spec.own_name.casefold()):
-                    self.fail(f"{name!r} is a language's name; did you mean {code}?", param, ctx)
+            if len(name) > 3 and (code := _code_of(name)) is not None:
+                self.fail(f"{name!r} is a language's name; did you mean {code}?", param, ctx)
         return given
+
+
+def _code_of(name: str) -> str | None:
+    """Return the code of the language with this name, None if there is none."""
+    from icl_local import prompting
+
+    known = prompting.languages().items()
+    return next(
+        (code for code, one in known if name.casefold() in (one.name.casefold(), one.own_name.casefold())), None
+    )
 
 
 class SizeList(CommaList):

@@ -7,13 +7,21 @@ from typing import Any
 
 import click
 
-from icl_local.cli import console
+from icl_local.cli import completion, console
 from icl_local.cli.options import COUNT, SizeList, db_option, engine_options, format_option
 
 
 @click.command("probe")
-@click.option("--model", required=True, help="GGUF file, registry name or hf:owner/repo/file.")
-@click.option("--method", default="zero-shot", show_default=True, help="Method whose variant of the model is probed.")
+@click.option(
+    "--model", required=True, shell_complete=completion.models, help="GGUF file, registry name or hf:owner/repo/file."
+)
+@click.option(
+    "--method",
+    default="zero-shot",
+    show_default=True,
+    shell_complete=completion.methods,
+    help="Method whose variant of the model is probed.",
+)
 @click.option("--dpo", is_flag=True, help="Probe the DPO-trained variant of a registry model.")
 @click.option("--prompts", "n_prompts", type=COUNT, default=64, show_default=True, help="Number of prompts.")
 @click.option("--tokens", "n_tokens", type=COUNT, default=64, show_default=True, help="New tokens for each prompt.")

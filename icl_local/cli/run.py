@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import icl_local
-from icl_local.cli import console
+from icl_local.cli import completion, console
 from icl_local.cli.options import (
     COUNT,
     CommaList,
@@ -24,15 +24,27 @@ from icl_local.cli.options import (
 
 @defaults_of(icl_local.run)
 @click.command("run")
-@click.option("--model", type=CommaList(), help="GGUF file, registry name or hf:owner/repo/file.")
+@click.option(
+    "--model",
+    type=CommaList(),
+    shell_complete=completion.models,
+    help="GGUF file, registry name or hf:owner/repo/file.",
+)
 @click.option("--backend", help="Server instead of a file, openai:MODEL@URL: llama-server, Ollama, vLLM.")
 @click.option("--dpo", is_flag=True, help="Take the DPO-trained variant of a registry model.")
-@click.option("--method", type=CommaList(), help="Prompting methods: zero-shot, urial, instruct.")
-@click.option("--lang", type=LanguageList(), help="Languages of the queries.")
+@click.option(
+    "--method",
+    type=CommaList(),
+    shell_complete=completion.methods,
+    help="Prompting methods: zero-shot, urial, instruct.",
+)
+@click.option("--lang", type=LanguageList(), shell_complete=completion.languages, help="Languages of the queries.")
 @click.option(
     "--queries", multiple=True, help="FILE, LANG=FILE, `samples` or `just-eval`; repeat it for each language."
 )
-@click.option("--dataset", help="Name of the query set, instead of the file's own.")
+@click.option(
+    "--dataset", shell_complete=completion.stored("dataset"), help="Name of the query set, instead of the file's own."
+)
 @click.option("--sample", type=COUNT, help="Number of queries, drawn over split and task.")
 @click.option("--limit", type=COUNT, help="Number of queries, taken from the start.")
 @click.option("--seed", type=int, help="Seed of --sample.")

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 import icl_local
-from icl_local.cli import console
+from icl_local.cli import completion, console
 from icl_local.cli.options import COUNT, db_option, defaults_of, format_option
 
 TEXT_ROWS = 200
@@ -17,7 +17,7 @@ TEXT_ROWS = 200
 
 @defaults_of(icl_local.query)
 @click.command("sql")
-@click.argument("query", required=False)
+@click.argument("query", required=False, shell_complete=completion.views)
 @click.option("--schema", is_flag=True, help="List the views, their columns and what one row is.")
 @click.option("--limit", type=COUNT, help=f"Largest number of rows; {TEXT_ROWS} for text.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds that a query may take.")

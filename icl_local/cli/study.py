@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from icl_local.cli import console
+from icl_local.cli import completion, console
 from icl_local.cli.options import COUNT, cluster_options, db_option, engine_options, format_option, shard_option
 
 
 @click.command("study")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.studies)
 @click.option(
     "--plan", "only_plan", is_flag=True, help="Show tokens, hours and money, and what is missing; load nothing."
 )

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import icl_local
-from icl_local.cli import console
+from icl_local.cli import completion, console
 from icl_local.cli.options import db_option, defaults_of, format_option, judge_option, reading_option
 
 NAMES = ("1", "2", "3", "4", "6", "8", "sentences", "audit")
@@ -22,8 +22,14 @@ NAMES = ("1", "2", "3", "4", "6", "8", "sentences", "audit")
 @judge_option
 @reading_option
 @click.option("--loops", type=click.Choice(["strict", "literal"]), help="Reading of a loop; the paper's is literal.")
-@click.option("--dataset", help="Show the cells of this query set where several qualify.")
-@click.option("--quantization", help="Show the cells of this GGUF type.")
+@click.option(
+    "--dataset",
+    shell_complete=completion.stored("dataset"),
+    help="Show the cells of this query set where several qualify.",
+)
+@click.option(
+    "--quantization", shell_complete=completion.stored("quantization"), help="Show the cells of this GGUF type."
+)
 @click.option("--settings", help="Show the cells of these settings (first characters of settings_id).")
 @format_option
 @db_option

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from icl_local.cli import console
+from icl_local.cli import completion, console
 from icl_local.cli.options import (
     COUNT,
     EXISTING_FILE,
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 KEYS = "[1-9] accept that one, [e] or e2 edit in $EDITOR, [s] skip, [u] undo, [q] quit"
 
 
-_language_option = click.option("--lang", "language", required=True, help="Language of the translations.")
+_language_option = click.option(
+    "--lang", "language", required=True, shell_complete=completion.languages, help="Language of the translations."
+)
 _reviewer_option = click.option("--reviewer", help="Name of the reviewer; your login name by default.")
 
 
@@ -41,11 +43,15 @@ def command() -> None:
 
 
 @command.command("run")
-@click.option("--to", type=CommaList(), required=True, help="Languages to translate into.")
+@click.option(
+    "--to", type=CommaList(), required=True, shell_complete=completion.languages, help="Languages to translate into."
+)
 @click.option("--engine", type=CommaList(), required=True, help="opus[:FOLDER], openai:MODEL, local:GGUF.")
 @click.option("--queries", default="just-eval", show_default=True, help="FILE, samples or just-eval.")
 @click.option("--from", "source", default="en", show_default=True, help="Language of the queries.")
-@click.option("--dataset", help="Name of the query set instead of the file's own.")
+@click.option(
+    "--dataset", shell_complete=completion.stored("dataset"), help="Name of the query set instead of the file's own."
+)
 @click.option("--limit", type=COUNT, help="Only the first N queries.")
 @concurrency_option
 @click.option("--max-cost", type=click.FloatRange(min=0), help="Most this command may cost, in USD.")
@@ -75,7 +81,7 @@ def run(db: Path, **options: Any) -> int:
 @command.command("review")
 @_language_option
 @_reviewer_option
-@click.option("--dataset", help="Only this query set.")
+@click.option("--dataset", shell_complete=completion.stored("dataset"), help="Only this query set.")
 @click.option("--again", is_flag=True, help="Include texts with a decision.")
 @db_option
 def review(language: str, reviewer: str | None, dataset: str | None, again: bool, db: Path) -> None:
@@ -104,7 +110,7 @@ def review(language: str, reviewer: str | None, dataset: str | None, again: bool
 @command.command("export")
 @_language_option
 @click.option("--out", "-o", type=NEW_FILE, required=True, help="File to write, .csv or .jsonl.")
-@click.option("--dataset", help="Only this query set.")
+@click.option("--dataset", shell_complete=completion.stored("dataset"), help="Only this query set.")
 @click.option("--again", is_flag=True, help="Include texts with a decision.")
 @db_option
 def export(language: str, out: Path, dataset: str | None, again: bool, db: Path) -> None:
@@ -139,7 +145,7 @@ def import_(file: Path, reviewer: str | None, db: Path) -> None:
 
 @command.command("status")
 @click.option("--engines", is_flag=True, help="Show engines: flagged candidates, similarity to the final texts.")
-@click.option("--dataset", help="Only this query set.")
+@click.option("--dataset", shell_complete=completion.stored("dataset"), help="Only this query set.")
 @format_option
 @db_option
 def status(engines: bool, dataset: str | None, output_format: str, db: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from icl_local import __version__, detect, store
 from icl_local.exceptions import InputError
 from icl_local.identity import cell_key, imported_response_key, key_of
-from icl_local.prompting import Item, Query, QuerySet, query_from_item
+from icl_local.prompting import Item, Query, QuerySet, json_items, query_from_item
 
 Row = dict[str, Any]
 OnItems = Callable[[int, int], None]  # stored, total
@@ -255,7 +255,7 @@ def _output(item: Item, *, model: str | None, method: str | None, language: str 
             raise InputError(f"{item.place}: names no `generator`; say whose outputs these are with --model")
         label = _label(generator)
     instruction = item.text("instruction")
-    query_id = key_of(kind="text", text=instruction)[:12] if data.get("id") is None else item.id()
+    query_id = json_items.id_of_text(instruction) if data.get("id") is None else item.id()
     return _Output(
         item,
         label,

@@ -6,12 +6,13 @@ Forms: a JSON list, JSON Lines, and an object whose ``data`` is the list; UTF-8,
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from icl_local.exceptions import InputError
+from icl_local.identity import key_of
 
 _DECODER = json.JSONDecoder()
 _SPACE = " \t\n\r"
@@ -46,6 +47,21 @@ class Item:
             shown = "no id" if value is None else f"the id {value!r}"
             raise InputError(f"{self.place}: has {shown}; ids are text or whole numbers")
         return str(value)
+
+
+def id_of_text(text: str) -> str:
+    """Return the id of an item without one: the same text has the same id, wherever it stands."""
+    return key_of(kind="text", text=text)[:12]
+
+
+def with_ids(items: Sequence[Item]) -> list[Item]:
+    """Return the items of a query file; if none of them has an id, each gets that of its instruction.
+
+    Raises InputError if it has no instruction.
+    """
+    if any(item.data.get("id") is not None for item in items):
+        return list(items)
+    return [replace(item, data={**item.data, "id": id_of_text(item.text("instruction"))}) for item in items]
 
 
 def read_file(path: Path) -> list[Item]:

@@ -1,8 +1,8 @@
 """Query sets: Just-Eval-Instruct or any file in its form, and the project's own samples.
 
-A file is a JSON list, JSON Lines, or an object whose ``data`` is the list. Each item has ``id`` and ``instruction``,
-and may have Just-Eval's ``source_id``, ``dataset``, ``category``, ``task``, ``topic`` and ``difficulty``, and a
-``language``. Ids are kept as text, so that the same query in several languages pairs up.
+A file is a JSON list, JSON Lines, or an object whose ``data`` is the list. Each item has ``instruction``, and may have
+``id``, ``language``, and Just-Eval's ``source_id``, ``dataset``, ``category``, ``task``, ``topic`` and ``difficulty``.
+Ids are kept as text, so that the same query in several languages pairs up; a file without ids gets them from its texts.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def load_file(
     theirs, else the file's stem. Raises InputError with file and line: no language, no item in ``language``, a missing
     or unusable field, an id that occurs twice.
     """
-    items = json_items.read_file(path)
+    items = json_items.with_ids(json_items.read_file(path))
     digest = sha256_file(path)
     return _query_set(
         items, str(path), source=path.name, sha256=digest, language=language, untagged=untagged, dataset=dataset

@@ -103,7 +103,7 @@ def load_sources(
         items = list(just_eval.require(language).items)
     else:
         found = queries.load_file(Path(name), language=language, dataset=dataset)
-        items = json_items.read_file(Path(name))
+        items = json_items.with_ids(json_items.read_file(Path(name)))
     fields = {
         item.id(): {name: value for name, value in item.data.items() if name not in _OWN_FIELDS}
         for item in items

@@ -55,6 +55,20 @@ def test_every_form_gives_the_same_queries(tmp_path: Path, form: str, encode: st
     assert found.row()["source"] == "mine.json"
 
 
+def test_a_file_without_ids_gets_them_from_its_texts(tmp_path: Path) -> None:
+    texts = ["One?", "Two?", "Three?"]
+    rows = [json.dumps({"instruction": text}) for text in texts]
+    ids = {
+        q.instruction: q.query_id
+        for q in queries.load_file(write(tmp_path / "a.jsonl", "\n".join(rows)), language="en").queries
+    }
+    moved = queries.load_file(write(tmp_path / "b.jsonl", "\n".join([rows[2], *rows[:1]])), language="es").queries
+    assert [q.query_id for q in moved] == [ids["Three?"], ids["One?"]]
+    assert len(set(ids.values())) == 3
+    with pytest.raises(InputError, match=f":3: id '{ids['One?']}' was there on line 1"):
+        queries.load_file(write(tmp_path / "c.jsonl", "\n".join([*rows[:2], rows[0]])), language="en")
+
+
 def test_a_row_has_lists_and_null_where_the_task_is_unknown(tmp_path: Path) -> None:
     found = queries.load_file(write(tmp_path / "q.json", FORMS["json list"]), language="en")
     assert [q.row()["task"] for q in found.queries] == [["coding"], [], None]

@@ -1,0 +1,89 @@
+"""Values that the tab key completes, and how little is loaded for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.shell_completion import ShellComplete
+
+from icl_local.cli import icl
+from tests.cli.test_cli import HEAVY
+from tests.judge_rows import database, response_rows
+
+
+def completed(line: str) -> list[str]:
+    """Return what a line may become; its last word is the one being typed."""
+    *words, begun = line.split(" ")
+    return [item.value for item in ShellComplete(icl, {}, "icl", "_ICL_COMPLETE").get_completions(words, begun)]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ICL_MODELS_FILE", str(tmp_path / "models.toml"))
+    (tmp_path / "mine.gguf").touch()
+    (tmp_path / "models.toml").write_text('[my-model.base]\ngguf = "mine.gguf"\n')
+    return tmp_path
+
+
+def test_models_are_those_of_the_registry_and_files() -> None:
+    assert completed("run --model m") == ["my-model", "mine.gguf"]
+    assert completed("run --model smollm2-135m,m") == ["smollm2-135m,my-model", "smollm2-135m,mine.gguf"]
+    assert completed("models show my") == completed("models pull my") == ["my-model"]
+    assert completed("machine probe --model llama-3.1") == ["llama-3.1-8b"]
+    found = ShellComplete(icl, {}, "icl", "_ICL_COMPLETE").get_completions(["run", "--model"], "folder/")
+    assert [(item.value, item.type) for item in found] == [("folder/", "file")]
+
+
+def test_methods_and_languages_are_the_built_in_ones_and_those_of_the_prompt_folder(folder: Path) -> None:
+    (folder / "methods").mkdir()
+    (folder / "methods" / "urban.toml").touch()
+    assert completed("run --method ur") == ["urial"]
+    assert completed("run --prompt-dir . --method zero-shot,ur") == ["zero-shot,urban", "zero-shot,urial"]
+    assert completed("run --lang e") == ["en", "es", "eu"]
+    assert completed("translate run --to es,e") == ["es,en", "es,eu"]
+
+
+def test_names_of_the_database_are_completed_where_responses_are_selected(folder: Path) -> None:
+    database(folder / "icl.duckdb", response_rows(1))
+    stored = completed("errors --model ")
+    assert len(stored) == 1
+    assert completed(f"status --db icl.duckdb --model {stored[0][:3]}") == stored
+    assert completed("errors --db none.duckdb --model ") == []
+    assert completed("errors --lang ") == ["en"]
+    assert completed("tables --judge ") == []
+    assert completed("judge --judge local:s") == ["local:smollm2-135m"]
+
+
+def test_broken_files_complete_nothing(folder: Path) -> None:
+    (folder / "models.toml").write_text("=")
+    (folder / "icl.duckdb").write_text("no database")
+    assert completed("models pull ") == completed("errors --model ") == []
+
+
+def test_the_last_word_of_a_query_may_become_a_view() -> None:
+    shell = ShellComplete(icl, {}, "icl", "_ICL_COMPLETE")
+    found = shell.get_completions(["sql"], "select * from score_m")
+    assert [item.value for item in found] == ["select * from score_means"]
+
+
+def test_tables_figures_and_studies_have_their_names() -> None:
+    assert completed("tables 1 se") == ["sentences"]
+    assert completed("figures s") == ["size"]
+    assert completed("study p") == ["paper"]
+
+
+def test_completing_a_name_loads_nothing_heavy() -> None:
+    """A whole process, as a shell starts it for each press of the tab key."""
+    code = f"""
+import atexit, os, sys
+os.environ.update(_ICL_COMPLETE="bash_complete", COMP_WORDS="icl run --lang en --method ur", COMP_CWORD="5")
+atexit.register(lambda: print(sorted(set(sys.modules) & set({HEAVY}))))
+from icl_local.cli import main
+main([])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["plain,urial", "[]"], done.stderr
