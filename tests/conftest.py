@@ -27,6 +27,7 @@ _MAKE_DATABASES = ("tests/store/", "tests/whole/")  # their subject is how a dat
 _SLOWEST = (
     "engine/test_worker.py",
     "cli/test_documents.py",
+    "cli/test_start_pages.py",
     "engine/test_exact.py",
     "running/test_run.py",
     "dpo/test_dpo.py",
