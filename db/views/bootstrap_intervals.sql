@@ -1,9 +1,9 @@
 create or replace view main.bootstrap_intervals as
 select
     cells.model, cells.quantization, cells.method, cells.language, cells.dpo,
-    cells.settings_id, cells.dataset, judge.name as judge, bootstrap.reading, bootstrap.metric, bootstrap.mean, bootstrap.se,
+    cells.dataset, judge.name as judge, bootstrap.reading, bootstrap.metric, bootstrap.mean, bootstrap.se,
     bootstrap.ci_low, bootstrap.ci_high, bootstrap.n, bootstrap.samples, bootstrap.seed, bootstrap.created_at,
-    bootstrap.cell_id
+    cells.settings_id, bootstrap.cell_id
 from raw.bootstraps as bootstrap
 join main.cells as cells on cells.cell_id = bootstrap.cell_id
 left join raw.judges as judge on judge.judge_id = bootstrap.judge_id

@@ -35,7 +35,7 @@ qualified as (
     from counts
 )
 select
-    model, quantization, method, language, dpo, settings_id, dataset, size_class, n_responses, n_multi, n_safety,
+    model, quantization, method, language, dpo, dataset, size_class, n_responses, n_multi, n_safety,
     last_created_at,
     qualifies and row_number() over (
         partition by model, method, language, dpo
@@ -44,7 +44,7 @@ select
             settings_id, cell_id
     ) = 1 as in_paper_tables,
     count(*) filter (where qualifies) over (partition by model, method, language, dpo) - 1 as n_others,
-    file_name, cell_id
+    file_name, settings_id, cell_id
 from qualified;
 
 comment on view main.cells is

@@ -12,13 +12,11 @@ error as (
     where found
 )
 select
-    response.response_id,
     response.model,
     response.quantization,
     response.method,
     response.language,
     response.dpo,
-    response.settings_id,
     response.dataset,
     response.query_id,
     response.task,
@@ -34,7 +32,9 @@ select
     error.detector_version,
     response.text,
     response.raw_text,
-    response.split
+    response.split,
+    response.response_id,
+    response.settings_id
 from error
 inner join response on response.response_id = error.response_id;
 

@@ -6,14 +6,14 @@ counts as (
     group by cell_id, error
 )
 select
-    cells.model, cells.quantization, cells.method, cells.language, cells.dpo, cells.settings_id, cells.dataset,
+    cells.model, cells.quantization, cells.method, cells.language, cells.dpo, cells.dataset,
     counts.error,
     100.0 * n_errors / n as percent,
     n_errors,
     n,
     100 * main.wilson_bound(n_errors, n, -1.959963984540054) as ci_low,
     100 * main.wilson_bound(n_errors, n, 1.959963984540054) as ci_high,
-    cells.size_class, cells.in_paper_tables, counts.cell_id
+    cells.size_class, cells.in_paper_tables, cells.settings_id, counts.cell_id
 from counts
 join main.cells as cells on cells.cell_id = counts.cell_id;
 

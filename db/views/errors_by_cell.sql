@@ -1,12 +1,12 @@
 create or replace view main.errors_by_cell as
 select
-    model, quantization, method, language, dpo, settings_id, dataset,
+    model, quantization, method, language, dpo, dataset,
     max(percent) filter (where error = 'infinite_loop') as infinite_loop,
     max(percent) filter (where error = 'infinite_loop_literal') as infinite_loop_literal,
     max(percent) filter (where error = 'unintended_code') as unintended_code,
     max(n) filter (where error = 'infinite_loop') as n,
     max(n) filter (where error = 'unintended_code') as n_known_task,
-    cell_id
+    settings_id, cell_id
 from main.error_rates
 group by model, quantization, method, language, dpo, settings_id, dataset, cell_id;
 

@@ -33,10 +33,10 @@ select
     case when counted.n_verified > 0 then counted.n_equal = counted.n_verified end as exact,
     counted.n_elsewhere,
     counted.n_equal_elsewhere,
-    counted.gguf_sha256,
     counted.llama_build,
     counted.cpu_features,
-    counted.settings
+    counted.settings,
+    counted.gguf_sha256
 from counted
 left join raw.gguf_files as file on file.gguf_sha256 = counted.gguf_sha256;
 

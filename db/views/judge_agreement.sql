@@ -55,13 +55,13 @@ expected as (
 )
 
 select
-    judge_a, judge_b, judge_id_a, judge_id_b, template_a, template_b, template_sha256_a, template_sha256_b,
-    repeat_a, repeat_b, metric, n, exact_agreement,
+    judge_a, judge_b, template_a, template_b, repeat_a, repeat_b, metric, n, exact_agreement,
     1 - squared_difference / nullif(squared_difference_by_chance, 0) as kappa_quadratic,
     1 - squared_difference / nullif(squared_difference_of_all, 0) as alpha_interval,
     mean_a,
     mean_b,
-    mean_b - mean_a as mean_difference
+    mean_b - mean_a as mean_difference,
+    judge_id_a, judge_id_b, template_sha256_a, template_sha256_b
 from expected;
 
 comment on view main.judge_agreement is

@@ -16,15 +16,15 @@ with events as (
 )
 
 select
-    events.submission_id,
-    events.judge_id,
     judges.name as judge,
-    events.batch_id,
     events.n_requests,
     events.structured,
     events.parameters,
     case when events.closed then 'closed' when events.created then 'created' else 'prepared' end as state,
-    events.submitted_at
+    events.submitted_at,
+    events.submission_id,
+    events.judge_id,
+    events.batch_id
 from events
 inner join raw.judges as judges on judges.judge_id = events.judge_id;
 

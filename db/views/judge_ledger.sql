@@ -12,10 +12,8 @@ with attempts as (
 )
 
 select
-    judge_id,
     judge,
     template,
-    template_sha256,
     language,
     final_status as status,
     count(*) filter (where latest) as n_judgments,
@@ -25,7 +23,9 @@ select
     sum(cost_usd) as cost_usd,
     sum(seconds) as seconds,
     min(created_at) as first_at,
-    max(created_at) as last_at
+    max(created_at) as last_at,
+    judge_id,
+    template_sha256
 from attempts
 group by judge_id, judge, template, template_sha256, language, final_status;
 

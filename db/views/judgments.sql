@@ -1,8 +1,5 @@
 create or replace view main.judgments as
 select
-    judgments.judgment_id,
-    judgments.attempt,
-    judgments.response_id,
     responses.model,
     responses.quantization,
     responses.method,
@@ -10,11 +7,10 @@ select
     responses.dpo,
     responses.query_id,
     responses.split,
-    judges.judge_id,
     judges.name as judge,
-    judgments.template_sha256,
     templates.name as template,
     judgments.repeat,
+    judgments.attempt,
     judgments.status,
     judgments.status in ('ok', 'repaired', 'not_applicable', 'incomplete', 'out_of_range') as scored,
     main.transient(judgments.status) as transient,
@@ -30,8 +26,12 @@ select
     judgments.completion_tokens,
     judgments.cost_usd,
     judgments.seconds,
-    judgments.batch_id,
-    judgments.created_at
+    judgments.created_at,
+    judgments.judgment_id,
+    judgments.response_id,
+    judges.judge_id,
+    judgments.template_sha256,
+    judgments.batch_id
 from raw.judgments as judgments
 inner join raw.judges as judges on judges.judge_id = judgments.judge_id
 left join raw.judge_templates as templates on templates.template_sha256 = judgments.template_sha256

@@ -39,10 +39,11 @@ chance as (
 )
 
 select
-    judge_id, judge, template_sha256, repeat, language, n_judged, n, mean_language_score, identified_share,
+    judge, language, repeat, n_judged, n, mean_language_score, identified_share,
     both_yes, judge_only, identifier_only, both_no,
     (both_yes + both_no) / nullif(n, 0)::double as agreement,
-    ((both_yes + both_no) / nullif(n, 0)::double - expected) / nullif(1 - expected, 0) as kappa
+    ((both_yes + both_no) / nullif(n, 0)::double - expected) / nullif(1 - expected, 0) as kappa,
+    judge_id, template_sha256
 from chance;
 
 comment on view main.language_agreement is

@@ -53,14 +53,14 @@ meat as (
     group by all
 )
 select
-    judge_id, judge, template, template_sha256, repeat, language, metric, n, mean_length,
+    judge, template, repeat, language, metric, n, mean_length,
     slope as slope_per_1000_characters,
     case when n_queries > 1 and n > n_cells + 1 and sxx > 0 then
         sqrt(n_queries / (n_queries - 1) * (n - 1) / (n - n_cells - 1) * meat / (sxx * sxx))
     end as slope_se,
     intercept,
     case when syy > 0 then r2 end as r2,
-    slope_pooled, n_cells, n_queries, n_queries - 1 as df
+    slope_pooled, n_cells, n_queries, n_queries - 1 as df, judge_id, template_sha256
 from fits
 join meat using (judge_id, template_sha256, repeat, language, metric);
 

@@ -56,26 +56,26 @@ judged as (
     group by response.gguf_sha256
 )
 select
-    file.gguf_sha256,
     file.file_name,
     file.source as file_source,
     file.quantization,
-    own.conversion_id,
     own.gate,
-    own.parent_gguf_sha256,
     first.source as checkpoint,
-    first.source_sha256 as checkpoint_sha256,
-    training.training_run_id,
     training.base_source,
-    training.base_sha256,
     training.dataset,
-    training.dataset_sha256,
     training.preset,
     training.method,
     training.parameters,
     training.status as training_status,
     coalesce(answers.n_responses, 0) as n_responses,
-    coalesce(judged.n_judgments, 0) as n_judgments
+    coalesce(judged.n_judgments, 0) as n_judgments,
+    file.gguf_sha256,
+    own.conversion_id,
+    own.parent_gguf_sha256,
+    first.source_sha256 as checkpoint_sha256,
+    training.training_run_id,
+    training.base_sha256,
+    training.dataset_sha256
 from file
 left join made on made.gguf_sha256 = file.gguf_sha256
 left join conversion as own on own.conversion_id = made.conversion_id

@@ -1,7 +1,7 @@
 create or replace view main.paper_cells as
 select
-    model, method, language, dpo, quantization, settings_id, size_class, n_responses, n_multi, n_safety,
-    last_created_at, cell_id
+    model, method, language, dpo, quantization, size_class, n_responses, n_multi, n_safety,
+    last_created_at, settings_id, cell_id
 from main.cells
 where in_paper_tables;
 

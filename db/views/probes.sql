@@ -8,11 +8,11 @@ select
     probe.tokens_per_second,
     probe.n_prompts,
     probe.n_tokens,
-    probe.gguf_sha256,
     probe.llama_build,
     probe.cpu_features,
     probe.detail,
-    probe.created_at
+    probe.created_at,
+    probe.gguf_sha256
 from raw.probes as probe
 left join raw.gguf_files as file on file.gguf_sha256 = probe.gguf_sha256;
 

@@ -59,9 +59,9 @@ counted as (
     where made.cell_id is not null or processes.cell_id is not null
 )
 select
-    model, quantization, method, language, dpo, settings_id, done, wanted, wanted - done as missing,
+    model, quantization, method, language, dpo, done, wanted, wanted - done as missing,
     n_infinite_loop, n_unintended_code, n_prompt_too_long, n_failed, n_at_limit, status, error, last_created_at,
-    dataset, cell_id
+    dataset, settings_id, cell_id
 from counted;
 
 comment on view main.progress is

@@ -27,8 +27,9 @@ outcomes as (
     where critical.detector_version = (select detector_version from latest)
 )
 select
-    response_id, answer.cell_id, answer.dataset, answer.query_id, error,
-    found and not (error = 'unintended_code' and answer.asked_for_code) as failed
+    answer.dataset, answer.query_id, error,
+    found and not (error = 'unintended_code' and answer.asked_for_code) as failed,
+    response_id, answer.cell_id
 from outcomes
 where answer is not null and (error <> 'unintended_code' or answer.task_known);
 

@@ -29,7 +29,7 @@ groups as (
         end
     from answers
 )
-select response_id, dimension, value from groups;
+select dimension, value, response_id from groups;
 
 comment on view main.response_groups is
 'One row per response and group it belongs to: dimension is task, topic, source_set, difficulty or length (of the answer, in characters). A query with several tasks or topics is in several groups.';

@@ -31,11 +31,12 @@ readings as (
     from means
 )
 select
-    response_id, judge_id, judge, template_sha256, template, reading,
+    judge, template, reading,
     columns(main.aspects()),
     (helpfulness + clarity + factuality + depth + engagement) / 5 as avg,
     columns(main.other_metrics()),
-    instrument
+    instrument,
+    response_id, judge_id, template_sha256
 from readings;
 
 comment on view main.response_scores is

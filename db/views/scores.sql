@@ -1,10 +1,11 @@
 create or replace view main.scores as
 select
-    response_id, judge_id, judge, template_sha256, template, repeat, judgment_id, attempt, status,
+    judge, template, repeat, attempt, status,
     unnest(metrics) as metric,
     unnest(scores) as score,
     unnest(not_applicable) as not_applicable,
-    unnest(reasons) as reason
+    unnest(reasons) as reason,
+    response_id, judgment_id, judge_id, template_sha256
 from main.verdicts;
 
 comment on view main.scores is

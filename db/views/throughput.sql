@@ -14,7 +14,6 @@ select
     cell.method,
     cell.language,
     coalesce(model.dpo, false) as dpo,
-    coalesce(cell.settings_id, 'imported') as settings_id,
     cell.n_parallel,
     cell.gpu_layers,
     cell.exact,
@@ -30,9 +29,10 @@ select
     cell.peak_rss_bytes,
     run.llama_build,
     run.cpu_features,
+    cell.ended_at,
+    coalesce(cell.settings_id, 'imported') as settings_id,
     cell.run_id,
-    cell.run_cell_id as process_id,
-    cell.ended_at
+    cell.run_cell_id as process_id
 from cell
 left join raw.runs as run on run.run_id = cell.run_id
 left join raw.models as model on model.model_id = cell.model_id

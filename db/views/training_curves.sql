@@ -11,7 +11,6 @@ step as (
     from raw.training_steps
 )
 select
-    step.training_run_id,
     run.base_source,
     run.dataset,
     run.preset,
@@ -31,7 +30,8 @@ select
     step.tokens,
     step.seconds,
     step.tokens / nullif(step.seconds, 0) as tokens_per_second,
-    run.status
+    run.status,
+    step.training_run_id
 from step
 left join run on run.training_run_id = step.training_run_id
 window recent as (partition by step.training_run_id order by step.step rows between 19 preceding and current row);

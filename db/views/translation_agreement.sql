@@ -1,7 +1,5 @@
 create or replace view main.translation_agreement as
 select
-    candidates.translation_id,
-    reviews.review_id,
     candidates.dataset,
     candidates.query_id,
     candidates.language,
@@ -14,7 +12,9 @@ select
     scores.chrf,
     scores.ter,
     reviews.reviewer,
-    reviews.reviewed_at
+    reviews.reviewed_at,
+    candidates.translation_id,
+    reviews.review_id
 from main.translation_candidates as candidates
 inner join main.translation_review as reviews
     on reviews.dataset = candidates.dataset

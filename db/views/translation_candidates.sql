@@ -19,7 +19,6 @@ checked as (
 )
 
 select
-    translation_id,
     dataset,
     query_id,
     source_language,
@@ -52,7 +51,8 @@ select
     (checks ->> '$.placeholders_changed')::boolean as placeholders_changed,
     (checks ->> '$.version')::integer as checks_version,
     source_fields,
-    created_at
+    created_at,
+    translation_id
 from checked;
 
 comment on view main.translation_candidates is

@@ -12,14 +12,14 @@ last_ended as (
     group by judgment_id
 )
 select
-    judgment.response_id, judgment.judge_id, judges.name as judge, judgment.template_sha256, template.template,
-    judgment.repeat, judgment.judgment_id, judgment.attempt, judgment.status,
+    judges.name as judge, template.template, judgment.repeat, judgment.attempt, judgment.status,
     judgment.scores[columns('^at_(.*)$')] as '\1',
     case
         when judgment.not_applicable[columns('^at_(.*)$')] then 5 else judgment.scores[columns('^at_(.*)$')]
     end as '\1_with_na',
     template.metrics, judgment.scores, judgment.not_applicable, judgment.reasons,
-    main.instrument(judges.rowid, template.number) as instrument
+    main.instrument(judges.rowid, template.number) as instrument,
+    judgment.response_id, judgment.judgment_id, judgment.judge_id, judgment.template_sha256
 from raw.judgments as judgment
 join raw.judges as judges on judges.judge_id = judgment.judge_id
 join template on template.template_sha256 = judgment.template_sha256

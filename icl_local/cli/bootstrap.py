@@ -9,6 +9,7 @@ import click
 
 from icl_local.cli import console
 from icl_local.cli.options import db_option, format_option, judge_option, reading_option
+from icl_local.wording import counted
 
 
 @click.command("bootstrap")
@@ -26,6 +27,6 @@ def command(samples: int, seed: int, output_format: str, db: Path, **options: An
     from icl_local.results import bootstrap
 
     count = bootstrap.run(db, samples=samples, seed=seed, **options)
-    console.say(f"{count} means resampled {samples:,} times; icl sql 'from bootstrap_intervals'")
+    console.say(f"{counted(count, 'mean')} resampled {counted(samples, 'time')}; icl sql 'from bootstrap_intervals'")
     found = bootstrap.intervals(db, samples=samples, seed=seed)
     console.print_rows(found.columns, found.rows, output_format=output_format)

@@ -8,6 +8,7 @@ import click
 
 from icl_local.cli import completion, console
 from icl_local.cli.options import CommaList, db_option, format_option
+from icl_local.wording import counted
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _EXISTING = click.Path(dir_okay=False, exists=True, path_type=Path)
@@ -61,7 +62,7 @@ def pull(name: str, languages: list[str], out: Path | None) -> None:
         file = out or Path(f"{name}.{language}.jsonl")
         write_new(file, found.json_lines())
         click.echo(console.escape(file))
-        console.say(f"{len(found.items):,} queries from {found.source}")
+        console.say(f"{counted(len(found.items), 'query')} from {found.source}")
     console.say(f"next: icl run --lang {','.join(languages)} --queries {name} --model ...")
 
 
@@ -88,7 +89,7 @@ def build(language: str, out: Path, dataset: str | None, unreviewed: str, db: Pa
 
     built = build_set(db, out, language=language, dataset=dataset, unreviewed=unreviewed)
     click.echo(console.escape(out))
-    console.say(f"{built.reviewed} reviewed texts, {built.machine} of a machine, {built.left_out} left out")
+    console.say(f"{counted(built.reviewed, 'reviewed text')}, {built.machine} of a machine, {built.left_out} left out")
     console.say(f"next: icl data check ENGLISH.jsonl {out}; icl run --lang {language} --queries {out} --model ...")
 
 
@@ -107,5 +108,5 @@ def check(first: Path, second: Path, output_format: str) -> int:
     if found or output_format != "text":
         rows = [(one.kind, one.query_id, one.detail) for one in found]
         console.print_rows(("finding", "id", "detail"), rows, output_format=output_format)
-    console.say(f"{len(found)} findings" if found else f"{first.name} and {second.name} pair up")
+    console.say(counted(len(found), "finding") if found else f"{first.name} and {second.name} pair up")
     return 1 if found else 0

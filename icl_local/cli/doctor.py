@@ -13,6 +13,7 @@ from icl_local import __version__
 from icl_local.cli import console
 from icl_local.cli.options import db_option
 from icl_local.exceptions import EngineError
+from icl_local.wording import counted
 
 
 @click.command("doctor")
@@ -78,7 +79,7 @@ def _repair(db: Path) -> None:
     done = upkeep.rebuild(db, accept=_accept)
     console.print_rows(("table", "rows"), list(done.rows.items()), title="Rebuilt from the spool")
     if done.adopted:
-        console.say(f"{done.adopted:,} rows that only the old file had were taken over")
+        console.say(f"taken over from the old file alone: {counted(done.adopted, 'row')}")
     if done.kept_aside:
         console.say(f"the old file is kept as {done.kept_aside}; delete it when you no longer need it")
     sys.stdout.flush()

@@ -10,6 +10,7 @@ import click
 
 from icl_local.cli import completion, console
 from icl_local.cli.options import db_option, selection_options
+from icl_local.wording import counted
 
 if TYPE_CHECKING:
     from icl_local.store import Selection
@@ -54,8 +55,10 @@ def command(
     else:
         write = export.export_responses if what == "responses" else export.export_judgments
         done = write(db, out, form=form, chosen=chosen)
-    console.say(f"{done.rows:,} rows to {', '.join(map(str, done.files[:3]))}{', ...' if len(done.files) > 3 else ''}")
+    console.say(
+        f"{counted(done.rows, 'row')} to {', '.join(map(str, done.files[:3]))}{', ...' if len(done.files) > 3 else ''}"
+    )
     if done.left_out:
-        console.say(f"{done.left_out:,} responses without an answer (prompt too long, error) are left out")
+        console.say(f"left out: {counted(done.left_out, 'response')} without an answer (prompt too long, error)")
     if done.lost:
         console.say(done.lost)

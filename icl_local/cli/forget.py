@@ -9,6 +9,7 @@ import click
 
 from icl_local.cli import console
 from icl_local.cli.options import db_option, selection_options
+from icl_local.wording import counted
 
 if TYPE_CHECKING:
     from icl_local.store import Selection
@@ -35,7 +36,7 @@ def command(
     from icl_local.store import upkeep
 
     if allow_again:
-        console.say(f"{upkeep.allow_again(db):,} rows may be made again")
+        console.say(f"{counted(upkeep.allow_again(db), 'row')} may be made again")
         return
     equal = {column: value for column, value in columns.items() if value is not None}
     if condition is None and not equal and not chosen:
@@ -43,7 +44,7 @@ def command(
     found = upkeep.matching(db, chosen, condition=condition, equal=equal)
     if not found:
         console.say("no response is like that; nothing was removed")
-    elif yes or click.confirm(f"Remove {len(found):,} responses with their judgments, for good?", err=True):
-        console.say(f"{upkeep.forget(db, found):,} responses removed")
+    elif yes or click.confirm(f"Remove {counted(len(found), 'response')} with their judgments, for good?", err=True):
+        console.say(f"{counted(upkeep.forget(db, found), 'response')} removed")
     else:
         console.say("nothing was removed")

@@ -8,6 +8,7 @@ import click
 
 from icl_local.cli import console
 from icl_local.cli.options import EXISTING_FILE, db_option
+from icl_local.wording import counted
 
 _OTHERWISE = "if they are not, remove them with icl db forget and import them with --lang"
 
@@ -36,7 +37,7 @@ def command(
 
     if file.is_dir():
         with Store(db) as target:
-            console.say(f"{sum(merge.merge(target, file).added.values()):,} new rows from {file}")
+            console.say(f"{counted(sum(merge.merge(target, file).added.values()), 'new row')} from {file}")
         return
     if file.suffix in (".parquet", ".csv"):
         raise InputError(
@@ -51,16 +52,16 @@ def command(
             judged = import_judgments(target, items, source=file.name, language=language)
             console.say(str(judged))
             if judged.assumed_english:
-                console.say(f"{judged.assumed_english:,} texts name no language and count as English; {_OTHERWISE}")
+                console.say(f"{judged.assumed_english:,} texts name no language: taken as English; {_OTHERWISE}")
             return
         done = exchange.import_outputs(
             target, items, source=file.name, model=model, method=method, language=language, known=known
         )
-    console.say(f"{done.read:,} outputs read, {done.added:,} new")
+    console.say(f"{counted(done.read, 'output')} read, {done.added:,} new")
     if done.assumed_english:
-        console.say(f"{done.assumed_english:,} name no language and count as English; {_OTHERWISE}")
+        console.say(f"{counted(done.assumed_english, 'names', 'name')} no language: taken as English; {_OTHERWISE}")
     if done.unmatched:
         console.say(
-            f"{done.unmatched:,} answer queries that are not known here, so unintended code is not counted for them; "
-            "give their set with --queries FILE"
+            f"no query is known here for {counted(done.unmatched, 'output')}, so unintended code is not counted there; "
+            "give the set with --queries FILE"
         )

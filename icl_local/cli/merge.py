@@ -8,6 +8,7 @@ import click
 
 from icl_local.cli import console
 from icl_local.cli.options import db_option
+from icl_local.wording import counted
 
 
 @click.command("merge")
@@ -27,6 +28,7 @@ def command(other: Path, db: Path) -> None:
         done = merge.merge(target, other)
     console.print_rows(("table", "new rows"), list(done.added.items()))
     if done.differing:
-        console.say(f"{len(done.differing):,} responses differ from those of {other}; these are kept:", style="yellow")
+        differing = counted(len(done.differing), "response differs", "responses differ")
+        console.say(f"{differing} from those of {other}; these are kept:", style="yellow")
         found = named(db, "responses_by_id", [list(done.differing)])
         console.print_rows(found.columns, found.rows)

@@ -10,6 +10,7 @@ import click
 import icl_local
 from icl_local.cli import console
 from icl_local.cli.options import db_option, defaults_of, judge_option, reading_option
+from icl_local.wording import counted
 
 
 @defaults_of(icl_local.report)
@@ -26,7 +27,7 @@ def command(path: Path, db: Path, **options: Any) -> None:
     Example: icl report -o report.html
     """
     made = icl_local.report(db, path, **options)
-    console.say(f"{made.bytes / 1e6:.1f} MB, {made.responses:,} of {made.responses_stored:,} responses")
+    console.say(f"{made.bytes / 1e6:.1f} MB, {made.responses:,} of {counted(made.responses_stored, 'response')}")
     if made.texts < made.responses:
         left_out = made.responses - made.texts
         console.say(f"the texts of {left_out:,} are left out to stay under {options['max_mb']:g} MB (--max-mb)")

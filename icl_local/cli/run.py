@@ -20,6 +20,7 @@ from icl_local.cli.options import (
     prompt_dir_option,
     shard_option,
 )
+from icl_local.wording import counted
 
 
 @defaults_of(icl_local.run)
@@ -76,6 +77,6 @@ def command(db: Path, **options: Any) -> int:
     if not options["model"] and options["backend"] is None:
         raise click.UsageError("give --model, or --backend for a server's model")
     made = icl_local.run(db, **options)
-    too_long = f", {made.n_too_long:,} prompts too long for the context" if made.n_too_long else ""
-    console.say(f"{made.n_new:,} new responses in {db}{too_long}; next: icl errors --db {db}")
+    too_long = f", {counted(made.n_too_long, 'prompt')} too long for the context" if made.n_too_long else ""
+    console.say(f"{counted(made.n_new, 'new response')} in {db}{too_long}; next: icl errors --db {db}")
     return int(not made.done)

@@ -9,6 +9,7 @@ import click
 
 from icl_local.cli import console
 from icl_local.cli.options import db_option, format_option, selection_options
+from icl_local.wording import counted
 
 if TYPE_CHECKING:
     from icl_local.store import Selection
@@ -44,4 +45,8 @@ def command(query_id: str, chosen: Selection, full: bool, output_format: str, db
 
 def _end_of(prompt: str, full: bool) -> str:
     hidden = len(prompt) - SHOWN_CHARACTERS
-    return prompt if full or hidden <= 0 else f"[{hidden:,} characters before; --full shows them]\n{prompt[hidden:]}"
+    return (
+        prompt
+        if full or hidden <= 0
+        else f"[{counted(hidden, 'character')} before; --full shows them]\n{prompt[hidden:]}"
+    )

@@ -8,6 +8,7 @@ import click
 
 from icl_local.cli import console
 from icl_local.cli.options import db_option
+from icl_local.wording import counted
 
 
 @click.command("snapshot")
@@ -22,4 +23,4 @@ def command(output: Path, force: bool, db: Path) -> None:
     from icl_local.store import upkeep
 
     count = upkeep.snapshot(db, output, overwrite=force)
-    console.say(f"{count:,} rows in {output}")
+    console.say(f"{counted(count, 'row')} in {output}")

@@ -11,6 +11,7 @@ import click
 import icl_local
 from icl_local.cli import completion, console
 from icl_local.cli.options import COUNT, db_option, defaults_of, format_option
+from icl_local.wording import counted
 
 TEXT_ROWS = 200
 
@@ -58,4 +59,4 @@ def command(
     else:
         console.print_rows(found.columns, rows, output_format=output_format)
     if len(found.rows) > len(rows):
-        console.say(f"only the first {most} rows; --limit gives more")
+        console.say(f"only the first {counted(most, 'row')}; --limit gives more")

@@ -9,6 +9,7 @@ import click
 
 from icl_local.cli import completion, console
 from icl_local.cli.options import COUNT, cluster_options, db_option, engine_options, format_option, shard_option
+from icl_local.wording import counted
 
 
 @click.command("study")
@@ -85,5 +86,5 @@ def command(
             console.print_rows(columns, rows, output_format=output_format, title=f"Study {title}")
     for failure in outcome.failures:
         console.say(f"{failure.what}: {failure.reason}", style="red")
-    console.say(f"{outcome.n_new} new responses in {db}; next: icl tables --db {db}")
+    console.say(f"{counted(outcome.n_new, 'new response')} in {db}; next: icl tables --db {db}")
     return int(bool(outcome.failures))

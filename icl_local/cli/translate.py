@@ -21,6 +21,7 @@ from icl_local.cli.options import (
     format_option,
     prompt_dir_option,
 )
+from icl_local.wording import counted
 
 if TYPE_CHECKING:
     from icl_local.translate import Item, Review
@@ -122,7 +123,7 @@ def export(language: str, out: Path, dataset: str | None, again: bool, db: Path)
 
     lines = write_sheet(db, out, language=language, dataset=dataset, decided=again)
     click.echo(console.escape(out))
-    console.say(f"{lines} queries; edit the file, then: icl translate import {out} --db {db}")
+    console.say(f"{counted(lines, 'query')}; edit the file, then: icl translate import {out} --db {db}")
 
 
 @command.command("import")

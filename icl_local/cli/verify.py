@@ -9,6 +9,7 @@ import click
 
 from icl_local.cli import console
 from icl_local.cli.options import COUNT, AutoInt, db_option, format_option, selection_options
+from icl_local.wording import counted
 
 if TYPE_CHECKING:
     from icl_local.store import Selection
@@ -50,7 +51,7 @@ def command(
             path, selection=chosen, on_progress=lambda done, total: bar.show(done=done, total=total), **options
         )
     for reason, n in result.excluded.items():
-        console.say(f"{n:,} responses are left out: {reason}")
+        console.say(f"{counted(n, 'response is', 'responses are')} left out: {reason}")
     total = f"{result.n_equal:,} of {len(result.rows):,} equal, drawn from {result.n_responses:,}"
     if result.differing_below is not None:
         console.say(f"{total}: fewer than {100 * result.differing_below:.2f} % differ, with 99 % confidence")

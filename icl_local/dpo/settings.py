@@ -13,6 +13,7 @@ from icl_local import toml_file
 from icl_local.convert import Checkpoint
 from icl_local.engine import available_memory
 from icl_local.exceptions import ConfigError
+from icl_local.wording import counted
 
 PRESETS = ("paper", "trl-default")
 LOSSES = ("sigmoid", "hinge", "ipo", "robust", "sppo_hard", "apo_zero", "apo_down", "sigmoid_norm")
@@ -169,7 +170,7 @@ def estimate(
     work = passes * total * mean * min(n_pairs * settings.epochs, steps * _pairs_a_step(settings))
     existing = next(folder for folder in (out, *out.resolve().parents) if folder.exists())
     return TrainingPlan(
-        device=f"cpu, {torch.get_num_threads()} threads" if device == "cpu" else device,
+        device=f"cpu, {counted(torch.get_num_threads(), 'thread')}" if device == "cpu" else device,
         n_parameters=total,
         n_trained=trained,
         n_pairs=n_pairs,

@@ -20,6 +20,7 @@ from icl_local.engine.protocol import Completion, EngineInfo, Request
 from icl_local.engine.worker import Worker
 from icl_local.exceptions import EngineError
 from icl_local.identity import key_of
+from icl_local.wording import counted
 
 SIZES = (2, 8, 16)
 RATE_SIZES = (1, 2, 4, 8, 16, 32)
@@ -187,7 +188,7 @@ def probe(
     for number, candidate in enumerate(tried, 1):
         if any(result.exact and _more_rows(candidate, result.settings) for result in found):
             continue  # more rows than needed only cost time
-        on_event(f"trying {describe(candidate)}: {len(prompts)} prompts x {n_tokens} tokens")
+        on_event(f"trying {describe(candidate)}: {counted(len(prompts), 'prompt')} x {n_tokens} tokens")
         on_part = _reporter(on_step, number, len(tried), total)
         on_part()
         try:
@@ -277,7 +278,7 @@ def describe(settings: Mapping[str, Any]) -> str:
     kv = "one unified KV buffer" if settings.get("kv_unified") else "a KV stream each"
     flash = "flash attention" if settings.get("flash_attn") else "no flash attention"
     weights = "repacked" if settings.get("repack") else "plain"
-    return f"{kv}, {flash}, {weights} weights, at least {settings.get('min_rows', 2)} rows"
+    return f"{kv}, {flash}, {weights} weights, at least {counted(settings.get('min_rows', 2), 'row')}"
 
 
 def _quick_tokens(n_prompts: int, words: int, n_tokens: int, sizes: Sequence[int]) -> float:

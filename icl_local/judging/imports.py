@@ -19,6 +19,7 @@ from icl_local.judging.ledger import Attempt, Record, Task, in_words
 from icl_local.judging.parse import parse_verdict
 from icl_local.judging.template import Template, template_of_items
 from icl_local.prompting import Item
+from icl_local.wording import counted
 
 _ITEMS_A_PUT = 200
 
@@ -39,10 +40,10 @@ class Imported:
     assumed_english: int = 0
 
     def __str__(self) -> str:
-        text = f"{self.read:,} judgments read, {self.added.total():,} new ({in_words(self.added)})"
+        text = f"{counted(self.read, 'judgment')} read, {self.added.total():,} new ({in_words(self.added)})"
         if self.not_judged:
-            text += f", {self.not_judged:,} items without a verdict"
-        return text + (f", {self.new_responses:,} responses imported with them" if self.new_responses else "")
+            text += f", {counted(self.not_judged, 'item')} without a verdict"
+        return text + (f", {counted(self.new_responses, 'response')} imported with them" if self.new_responses else "")
 
 
 def import_judgments(

@@ -11,6 +11,7 @@ from icl_local.judging import ledger
 from icl_local.judging.judges import Judge
 from icl_local.judging.ledger import Attempt, JudgingPlan, Scope, Task
 from icl_local.store import TRANSIENT, Store
+from icl_local.wording import counted
 
 FLUSH_ROWS, FLUSH_SECONDS = 5000, 15.0  # DuckDB may lag behind the spool: a flush takes tenths of a second
 
@@ -71,10 +72,12 @@ class JudgeProgress:
         cost = "" if self.cost_usd is None else f", ${self.cost_usd:.4f}"
         tokens = f"{self.prompt_tokens} + {self.completion_tokens} tokens"
         batches = f"; {self.in_batches} with the Batch API" if self.in_batches else ""
+        missing = counted(self.requested, "judgment was", "judgments were")
         before = f" ({ledger.in_words(self.before)})" if self.before else ""
         return (
-            f"{self.requested:,} judgments were missing, {self.before.total():,} were there{before}: "
-            f"{ledger.in_words(self.statuses, self.scores)} ({self.attempts:,} attempts, {tokens}{cost}){batches}"
+            f"{missing} missing, {counted(self.before.total(), 'was', 'were')} there{before}: "
+            f"{ledger.in_words(self.statuses, self.scores)} "
+            f"({counted(self.attempts, 'attempt')}, {tokens}{cost}){batches}"
         )
 
 

@@ -22,6 +22,7 @@ from icl_local.identity import sha256_file
 from icl_local.prompting import json_items
 from icl_local.prompting.json_items import Item
 from icl_local.weights import OnBytes, cache_folder, hub
+from icl_local.wording import counted
 
 NAME = "just-eval"
 ENGLISH = "en"
@@ -164,7 +165,7 @@ def align(items: Sequence[Item], english: Sequence[Item], *, language: str, sour
 def _order_fault(texts: Sequence[str], english: Sequence[str], language: str) -> str | None:
     """Return why the lines do not pair up by their order, None if they do."""
     if len(texts) != len(english):
-        return f"it has {len(texts):,} lines for {len(english):,} queries"
+        return f"it has {counted(len(texts), 'line')} for {counted(len(english), 'query')}"
     if identify_language("The language of this text is found by an extra.") is None:
         return "its languages cannot be compared without the extra langid (pip install 'icl-local[langid]')"
     identified = sum(identify_language(text) == language for text in texts)

@@ -8,6 +8,7 @@ from icl_local import store
 from icl_local.exceptions import ConfigError
 from icl_local.results.tables import Table
 from icl_local.store import upkeep
+from icl_local.wording import counted
 
 # ended by a stop, but the last line is not the query heading
 _CUT_SHORT = r"finish_reason = 'stop' and quantization <> 'none' and not regexp_matches(raw_text, '(^|\n)# ?[^#\n]*$')"
@@ -35,14 +36,15 @@ def error_table(
 
 
 def _notes(done: upkeep.Redetected) -> tuple[str, ...]:
-    notes = [f"{done.done:,} responses brought to the present detector"]
+    notes = [f"{counted(done.done, 'response')} brought to the present detector"]
     if done.recut:
-        notes.append(f"{done.recut:,} texts were cut again from the raw text")
+        notes.append(f"{counted(done.recut, 'text was', 'texts were')} cut again from the raw text")
     if done.judged:
-        notes.append(f"{done.judged:,} texts stay, because a judge has read them (docs/detection.md)")
+        notes.append(f"{counted(done.judged, 'text stays', 'texts stay')} as a judge has read (docs/detection.md)")
     if done.cut_short:
         notes.append(
-            f"{done.cut_short:,} answers were cut at a heading that is not a stop; to make them again: "
-            f'icl db forget --where "{_CUT_SHORT}"; icl db forget --allow-again; then the same icl run'
+            f"{counted(done.cut_short, 'answer was', 'answers were')} cut at a heading that is not a stop; "
+            f'to make them again: icl db forget --where "{_CUT_SHORT}"; icl db forget --allow-again; '
+            "then the same icl run"
         )
     return tuple(notes)

@@ -17,6 +17,7 @@ from typing import Any
 from icl_local import store
 from icl_local.exceptions import ConfigError, UnknownName
 from icl_local.results.tables import Table
+from icl_local.wording import counted
 
 TITLES = {
     "1": "Table 1. Scores in English",
@@ -215,7 +216,7 @@ def _arranged(views: Views, name: str, *, origin: str) -> Table:
     notes += _notes(views, rows, name, origin=origin, marked=bool(marks))
     notes += _cell_notes(views, name, cells, varied)
     if left_out:
-        notes.append(f"{left_out} rows of models without a DPO variant are left out; csv and json have them.")
+        notes.append(f"{counted(left_out, 'row')} of models without a DPO variant left out; csv and json have them.")
     table = _table(TITLES[name], columns, shown)
     return Table(
         table.title,
@@ -359,7 +360,8 @@ def _cell_notes(views: Views, name: str, cells: Sequence[Row], varied: Sequence[
     if alike:
         yield " ".join(alike)
     if others := sum(cell["n_others"] for cell in cells):
-        yield f"{others} other cells qualify; --dataset, --quantization or --settings shows them."
+        found = counted(others, "other cell qualifies", "other cells qualify")
+        yield f"{found}; --dataset, --quantization or --settings shows them."
     against = "dpo" if name in _DPO_TABLES else "method"
     shown = {tuple(cell[key] for key in _KEYS) for cell in cells}
     unproven = {row["file_name"] for row in views.named("unproven_files") if tuple(row[key] for key in _KEYS) in shown}
@@ -376,7 +378,7 @@ def _sentences(rows: Sequence[Row], origin: str) -> Table:
     for row in chosen:
         row["agrees"] = {True: "yes", False: "no", None: ""}[row["agrees"]]
         if row["n_cells"] < row["n_cells_published"] and row["value"] is not None:
-            row["slip"] = f"{row['n_cells']} of {row['n_cells_published']} cells"
+            row["slip"] = f"{row['n_cells']} of {counted(row['n_cells_published'], 'cell')}"
         row["printed"] = row["claim"] if row["printed"] is None else row["printed"]
         if row["se"] is not None:
             row["value"] = f"{row['value']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]"

@@ -25,6 +25,7 @@ from icl_local.exceptions import MissingExtra
 from icl_local.files import PRIVATE, write_result
 from icl_local.results import figures, paper_tables, tables
 from icl_local.results.paper_tables import Row, Views
+from icl_local.wording import counted
 
 MAX_RESPONSES = 40_000
 MAX_BYTES = 50_000_000
@@ -92,10 +93,13 @@ def _left_out(rows: Sequence[Row], *, stored: int, texts: int, reasons: bool, ma
     notes = []
     if len(rows) < stored:
         notes.append(
-            f"{stored - len(rows):,} of {stored:,} responses are left out (--responses), whole queries at a time."
+            f"{stored - len(rows):,} of {counted(stored, 'response')} are left out (--responses), "
+            "whole queries at a time."
         )
     if texts < len(rows):
-        notes.append(f"The texts of {len(rows) - texts:,} responses are left out to stay under {max_bytes / 1e6:g} MB.")
+        notes.append(
+            f"The texts of {counted(len(rows) - texts, 'response')} are left out to stay under {max_bytes / 1e6:g} MB."
+        )
     elif rows and not reasons:
         notes.append(f"The judge's reasons are left out to stay under {max_bytes / 1e6:g} MB.")
     return " ".join(notes)
@@ -116,7 +120,8 @@ def _page(database: Path, views: Views, facts: Row, *, judge: str | None, readin
         sections.insert(2, ("paper", "Beside the paper"))
     return {
         "title": f"icl-local: {database.stem}",
-        "lead": f"{facts['responses']:,} responses of {_listed(facts['models'])} to {facts['queries']:,} queries, "
+        "lead": f"{counted(facts['responses'], 'response')} of {_listed(facts['models'])} "
+        f"to {counted(facts['queries'], 'query')}, "
         f"by {_listed(facts['methods'])}, in {_listed(facts['languages'])}.",
         "sections": [*sections, ("responses", "Responses"), ("provenance", "Provenance")],
         "facts": list(_facts(facts, judge=judge, reading=reading)),

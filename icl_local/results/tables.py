@@ -21,6 +21,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from icl_local.exceptions import MissingExtra
+from icl_local.wording import counted
 
 if TYPE_CHECKING:
     import pandas
@@ -135,7 +136,7 @@ class Table:
 
     def _shown_notes(self) -> list[str]:
         hidden = len(self.rows) - _ROWS_SHOWN
-        return [*([f"({hidden:,} more rows)"] if hidden > 0 else []), *self.notes]
+        return [*([f"({counted(hidden, 'more row')})"] if hidden > 0 else []), *self.notes]
 
 
 def _package(name: str) -> Any:

@@ -31,6 +31,7 @@ from icl_local.exceptions import ClusterError, EngineError, MissingExtra, ModelE
 from icl_local.running.cluster_node import Load, NodeWorker
 from icl_local.running.probe import Setting
 from icl_local.weights import ResolvedModel
+from icl_local.wording import counted
 
 READY_SECONDS = 180.0  # the run ends after this time without an actor that works
 GRACE_SECONDS = 10.0  # once one actor is ready, the first work waits this long for the others
@@ -328,7 +329,7 @@ class _Shares:
         for request in again:
             self._losses[request.id] = self._losses.get(request.id, 0) + weight
             if self._losses[request.id] > MOST_LOSSES:
-                raise EngineError(f"given up on {len(again)} prompts: {why}; what is finished is kept")
+                raise EngineError(f"given up on {counted(len(again), 'prompt')}: {why}; what is finished is kept")
         self.todo = again + self.todo
 
 

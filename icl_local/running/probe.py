@@ -19,6 +19,7 @@ from icl_local.engine import DEFAULT_PARALLEL, EngineOptions, ProbeResult, Worke
 from icl_local.files import PRIVATE
 from icl_local.prompting import method_spec
 from icl_local.weights import ResolvedModel, cache_folder, registry
+from icl_local.wording import counted
 
 UNIFIED = {"kv_unified": True, "flash_attn": False, "min_rows": 2, "repack": True}
 _LENGTHS = ("prompt_characters", "requested_characters")
@@ -184,7 +185,7 @@ def row(result: ProbeResult) -> tuple[object, ...]:
     return (
         exact.describe(result.settings),
         "yes" if result.exact else "no",
-        f"{result.n_prompts} x {result.n_tokens} tokens, {len(result.cases)} cases",
+        f"{result.n_prompts} x {result.n_tokens} tokens, {counted(len(result.cases), 'case')}",
         result.parallel or None,
         result.tokens_per_second or None,
         exact.describe_difference(result.difference) if result.difference else result.failure,

@@ -35,6 +35,7 @@ from icl_local.running.probe import Setting, setting_for
 from icl_local.running.server import ServerGenerator, ServerModel
 from icl_local.running.verify import Picked, Stored, decode, keep
 from icl_local.weights import ResolvedModel, cache_folder
+from icl_local.wording import counted
 
 
 @dataclass(frozen=True)
@@ -298,7 +299,7 @@ def _run_cell(
             engine.close()
     differing = len(verified) - sum(verified)
     if differing:
-        found = f"{differing} of {len(verified)} responses of {cell.label} differ when decoded one at a time"
+        found = f"{differing} of {counted(len(verified), 'response')} of {cell.label} differ when decoded one at a time"
         see = 'see: icl sql "from verifications where not equal"'
         report("note", message=f"{found}: exact is false for this file, machine and settings; {see}")
     report(status, message=error or "")
@@ -317,7 +318,7 @@ def _will_not_fit(worker: Any, requests: Sequence[Request]) -> str | None:
     if not counts:
         return None
     return (
-        f"{len(counts):,} of {len(requests):,} prompts do not fit the context of {context:,} tokens (longest: "
+        f"{len(counts):,} of {counted(len(requests), 'prompt')} do not fit the context of {context:,} tokens (longest: "
         f"{max(counts):,}); they get no response and finish_reason prompt_too_long"
     )
 
@@ -430,4 +431,4 @@ def _describe(info: EngineInfo) -> str:
     if info.llama_build.startswith("server:"):
         return info.llama_build
     device = "CPU" if info.gpu_layers == 0 else "GPU"
-    return f"{info.n_threads} threads on {device}, KV {info.kv_type}"
+    return f"{counted(info.n_threads, 'thread')} on {device}, KV {info.kv_type}"

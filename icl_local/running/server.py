@@ -21,6 +21,7 @@ from icl_local.exceptions import ApiError, ConfigError, EngineError
 from icl_local.openai_client import ApiClient, ApiReply, ApiRequest, open_client
 from icl_local.prompting import Method, Prompt, Query
 from icl_local.weights import registry
+from icl_local.wording import counted
 
 _TOO_LONG = re.compile(r"context[_ ](length|size|window)|maximum context|too long|exceed_context", re.IGNORECASE)
 
@@ -180,7 +181,7 @@ class ServerGenerator:
         except ApiError as error:
             raise EngineError(str(error)) from error
         if failed:
-            raise EngineError(f"{len(failed)} requests failed ({failed[-1]}); the same command retries them")
+            raise EngineError(f"{counted(len(failed), 'request')} failed ({failed[-1]}); the same command retries them")
 
 
 def open_server(spec: str, *, parallel: int | None = None, timeout: float = 600.0) -> Server:

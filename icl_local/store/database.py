@@ -32,6 +32,7 @@ from icl_local.files import draft_file
 from icl_local.store import ingest, schema, spool
 from icl_local.store.ingest import Connection
 from icl_local.store.selection import Selection
+from icl_local.wording import counted
 
 STORAGE_VERSION = "v1.4.0"  # older DuckDB clients can read it
 LOCK_WAIT_SECONDS = 60.0
@@ -149,7 +150,7 @@ class Store:
             self._spool.close()
             if waiting and self._problem:
                 raise type(self._problem)(
-                    f"{self._problem}; {waiting} rows are safe in {self._spool.folder}, and "
+                    f"{self._problem}; {counted(waiting, 'row is', 'rows are')} safe in {self._spool.folder}, and "
                     f"`icl status --db {self.path}` brings them in"
                 )
 

@@ -14,6 +14,7 @@ from icl_local.exceptions import InputError, StoreError, StoreLocked
 from icl_local.files import draft_file
 from icl_local.store import database, ingest, schema, spool
 from icl_local.store.selection import Selection
+from icl_local.wording import counted
 
 _BATCH = 500
 
@@ -179,8 +180,8 @@ def check(path: Path) -> list[Finding]:
                 for cell, query, count in con.execute(database.sql_text("repeated_responses")).fetchall()
             ]
             spooled_only, stored_only = _compare(con, folder)
-            damage += [f"{count} rows of {table} are in the spool only" for table, count in spooled_only.items()]
-            remarks += [f"{count} rows of {table} are in the database only" for table, count in stored_only.items()]
+            damage += [f"{_rows(table, count)} in the spool only" for table, count in spooled_only.items()]
+            remarks += [f"{_rows(table, count)} in the database only" for table, count in stored_only.items()]
     except StoreError as error:
         damage.append(str(error))
     return [*(Finding(message, True) for message in damage), *(Finding(message, False) for message in remarks)]
@@ -305,7 +306,11 @@ def _adopt(old: ingest.Connection, new: ingest.Connection, folder: Path) -> tupl
 
 def _refused_rows(con: ingest.Connection) -> list[str]:
     refused = con.execute("select table_name, reason, count(*) from raw.rejected_rows group by all").fetchall()
-    return [f"{count} rows of {table} were refused: {reason}" for table, reason, count in refused]
+    return [f"{counted(count, 'row')} of {table} refused: {reason}" for table, reason, count in refused]
+
+
+def _rows(table: str, count: int) -> str:
+    return counted(count, f"row of {table} is", f"rows of {table} are")
 
 
 def _damaged(folder: Path) -> list[str]:

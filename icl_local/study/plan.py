@@ -33,6 +33,7 @@ from icl_local.running import Cell, CellPlan, Shard
 from icl_local.study.spec import JudgeSpec, Study, StudyCell
 from icl_local.study.study import prepare, printed_name, stored_responses, variant_of
 from icl_local.weights import ResolvedModel, registry
+from icl_local.wording import counted
 
 # Guesses, used where neither files nor earlier rows say better; docs/measurements.md has their sources.
 CHARACTERS_PER_TOKEN = {"en": 4.0}
@@ -102,7 +103,7 @@ class JudgeEstimate:
         """Return the estimate in one line."""
         price = "" if self.usd is None else f", ${self.usd:.2f}"
         tokens = f"~{self.prompt_tokens:,} + ~{self.completion_tokens:,} tokens"
-        return f"judge {self.judge}: {self.judgments:,} judgments, {tokens}{price} ({self.note})"
+        return f"judge {self.judge}: {counted(self.judgments, 'judgment')}, {tokens}{price} ({self.note})"
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class StudyPlan:
         counts = [(cell.prompt_tokens, cell.prefilled_tokens, cell.new_tokens) for cell in self.cells]
         sums = (
             "all",
-            f"{len(self.cells)} cells",
+            counted(len(self.cells), "cell"),
             "",
             sum(cell.n_queries for cell in self.cells),
             sum(cell.n_done for cell in self.cells),
@@ -151,7 +152,7 @@ class StudyPlan:
         return [
             *(judge.line for judge in self.judges),
             "~ a guess, ≈ from responses in this database; tokens without a mark are the file's own tokenizer's",
-            *(f"≈ of {n} cells: {outputs}" for outputs, n in seen.items() if outputs),
+            *(f"≈ of {counted(n, 'cell')}: {outputs}" for outputs, n in seen.items() if outputs),
             f"hours: {self.speed}",
             f"memory: {self.memory_bytes / 1e9:.1f} GB at most of {self.available_memory / 1e9:.1f} GB free{fits}",
             f"disk: about {self.disk_bytes / 1e9:.1f} GB, files to get or make included",
@@ -235,7 +236,7 @@ class _Outputs:
             rows = [row for row in self._rows if all(row[name] == cell[name] for name in names)]
             if rows:
                 n, n_cut, total = (sum(row[name] for row in rows) for name in ("n", "n_cut", "new_tokens"))
-                words = f"{n:,} responses of the same {what}, {n_cut:,} of them cut at {self._limit:,} tokens"
+                words = f"{counted(n, 'response')} of the same {what}, {n_cut:,} of them cut at {self._limit:,} tokens"
                 return float(total / n), words
         return None, None
 
@@ -253,7 +254,7 @@ class _Speed:
         if rates:
             self._prefill = statistics.median(rate for rate, _ in rates)
             self._new = statistics.median(rate for _, rate in rates)
-            self.source = f"measured in this database's runs of {len(rates)} files, scaled by the number of weights"
+            self.source = f"measured in this database's runs of {counted(len(rates), 'file')}, scaled by the weights"
         else:
             flops = _flops()
             self._prefill, self._new = flops * PREFILL_PER_FLOP, flops * NEW_PER_FLOP

@@ -14,6 +14,7 @@ from icl_local.exceptions import ConfigError
 from icl_local.files import write_result
 from icl_local.identity import sha256_text
 from icl_local.prompting import Item, json_items
+from icl_local.wording import counted
 
 _SAME_IN_BOTH = ("source_id", "dataset", "category", "task", "topic", "difficulty")
 
@@ -52,8 +53,8 @@ def build_set(path: Path, out: Path, *, language: str, dataset: str | None = Non
     open_rows = [row for row in rows if row["final_text"] is None]
     if open_rows and unreviewed == "refuse":
         raise ConfigError(
-            f"{len(open_rows)} of {len(rows)} queries in {language!r} have no final text; review them (icl translate "
-            f"review --lang {language}), or give --unreviewed leave-out or machine"
+            f"{len(open_rows):,} of {counted(len(rows), 'query')} in {language!r} have no final text; review them "
+            f"(icl translate review --lang {language}), or give --unreviewed leave-out or machine"
         )
     usable = [r for r in rows if r["final_text"] is not None or (unreviewed == "machine" and r["severity"] < 10)]
     usable.sort(key=lambda row: _natural(row["query_id"]))

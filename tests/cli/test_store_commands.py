@@ -232,7 +232,7 @@ def test_forget_asks_and_keeps_everything_at_a_no(icl: Run, db: Path) -> None:
 def test_forget_removes_what_meets_every_condition(icl: Run, db: Path) -> None:
     code, _, err = icl("db", "forget", "--query", 2, "--where", "text = 'plain' -- or 1", "--yes", "--db", db)
     assert code == 0
-    assert "1 responses removed" in err
+    assert "1 response removed" in err
     assert query(db, "select query_id from responses order by 1").rows == [("1",), ("3",), ("4",)]
     assert "no language 'fr'" in icl("db", "forget", "--lang", "fr", "--yes", "--db", db)[2]
     assert "no response is like that" in icl("db", "forget", "--query", "none", "--yes", "--db", db)[2]

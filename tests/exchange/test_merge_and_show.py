@@ -130,7 +130,7 @@ class TestMerge:
     def test_the_command_lists_what_differs(self, both: tuple[Path, Path]) -> None:
         mine, other = both
         result = command("db merge", other, db=mine)
-        assert "1 responses differ" in result.stderr
+        assert "1 response differs" in result.stderr
         assert "Tiny 1B" in result.stdout
 
 

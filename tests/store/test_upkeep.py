@@ -83,8 +83,8 @@ def test_the_check_names_what_is_missing_in_a_damaged_database(copy: Path) -> No
         con.execute("delete from raw.responses where response_id = '1'")
         con.execute("insert into raw.prompts values ('p', 'urial', 'en', 'head', null, [])")
     messages = [finding.message for finding in upkeep.check(copy)]
-    assert "1 rows of responses are in the spool only" in messages
-    assert "1 rows of prompts are in the database only" in messages
+    assert "1 row of responses is in the spool only" in messages
+    assert "1 row of prompts is in the database only" in messages
     assert "raw.critical_errors: 1 unknown response_id" in messages
 
 
@@ -239,7 +239,7 @@ def test_the_check_names_damaged_lines_refused_rows_and_files_left_behind(copy: 
     assert found[f"{file.name} line 4 cannot be read; its rows are lost unless the database has them"]
     assert found[f".{copy.name}.0123.part was left by a killed process; delete it"] is False
     assert found[f"{copy.name}.wal.damaged-0123 was set aside because it was damaged; delete it"] is False
-    assert [message for message in found if message.startswith("1 rows of responses were refused: ")]
+    assert [message for message in found if message.startswith("1 row of responses refused: ")]
 
 
 def test_the_check_reports_a_file_that_it_cannot_open(absent: Path) -> None:
