@@ -220,16 +220,21 @@ def table(
 
 
 def figure(
-    db: str | Path = "icl.duckdb", name: int | str = 4, *, published: bool = False, judge: str | None = None
+    db: str | Path = "icl.duckdb",
+    name: int | str = 4,
+    *,
+    published: bool = False,
+    judge: str | None = None,
+    theme: Literal["light", "dark"] = "light",
 ) -> Drawing:
-    """Draw one of the paper's figures: 2 (languages), 3 (DPO), 4 (critical errors), "size" (score against size).
+    """Draw one of the paper's figures: 2 (languages), 3 (DPO), 4 (critical errors), "size" (scores by model size).
 
     A notebook shows it; ``save`` writes PNG and SVG. Raises MissingExtra, UnknownName, StoreError, and ConfigError
     where the database has no rows for it.
     """
     from icl_local.results import draw_figure
 
-    return draw_figure(Path(db), str(name), published=published, judge=judge)
+    return draw_figure(Path(db), str(name), published=published, judge=judge, theme=theme)
 
 
 def errors(

@@ -1,7 +1,7 @@
 create or replace view main.instruments as
 select
     main.instrument(judge.rowid, template.rowid) as instrument,
-    judge.judge_id, judge.name as judge, template.template_sha256, template.name as template
+    judge.name as judge, template.name as template, judge.judge_id, template.template_sha256
 from raw.judges as judge
 cross join raw.judge_templates as template;
 

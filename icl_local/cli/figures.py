@@ -24,17 +24,18 @@ NAMES = ("2", "3", "4", "size")
     help="Folder for the files.",
 )
 @click.option("--published", is_flag=True, help="Draw the paper's own cells.")
+@click.option("--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True, help="Ground.")
 @judge_option
 @db_option
-def command(names: tuple[str, ...], folder: Path, published: bool, judge: str | None, db: Path) -> None:
-    """Draw 2 (languages), 3 (DPO), 4 (critical errors) and size (score against parameters), PNG and SVG each.
+def command(names: tuple[str, ...], folder: Path, published: bool, theme: str, judge: str | None, db: Path) -> None:
+    """Draw 2 (languages), 3 (DPO), 4 (critical errors) and size (scores by model size), PNG and SVG each.
 
     Example: icl figures 2 4 -o figures
     """
     from icl_local.results import figures, paper_tables
 
     with paper_tables.open_views(db, origin="published" if published else "ours", judge=judge) as views:
-        written = figures.save(views, folder, names=names or NAMES)
+        written = figures.save(views, folder, names=names or NAMES, theme=theme)
     for path in written:
         click.echo(path)
     drawn = {path.stem.removeprefix("figure_") for path in written}

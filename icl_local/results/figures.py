@@ -1,13 +1,14 @@
 """The paper's figures from the views: 2 (languages), 3 (DPO), 4 (critical errors), and score against size.
 
-Uses matplotlib without its global state, so it needs no display. Colour shows the method (Okabe and Ito's palette for
-colour-blind readers) and is never the only difference: markers, lines and labels show it too.
+Each is one kind of picture: dots with their 95 % intervals on a scale that all panels share, a band for each aspect or
+model, and the number of responses beside it. Uses matplotlib without its global state, so it needs no display. Colour
+shows the method (Okabe and Ito's palette for colour-blind readers) and is never the only difference: markers and labels
+show it too.
 """
 
 from __future__ import annotations
 
 import io
-import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from icl_local import prompting
 from icl_local.exceptions import ConfigError, MissingExtra, UnknownName
 from icl_local.results.paper_tables import SCORES, Row, Views, open_views
 from icl_local.results.tables import inert
+from icl_local.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,34 +30,72 @@ TITLES = {
     "2": "Figure 2. Scores by language",
     "3": "Figure 3. Scores without and with DPO",
     "4": "Figure 4. Critical errors",
-    "size": "Score against size",
+    "size": "Scores by model size",
 }
 VIEWS = {"2": "figure_2", "3": "figure_3", "4": "figure_4", "size": "size_scores"}
 
-_METHOD_COLOURS = {"zero-shot": "#E69F00", "urial": "#0072B2", "instruct": "#009E73"}
-_MORE_COLOURS = ("#CC79A7", "#56B4E9", "#D55E00", "#000000")
-_ERROR_COLOURS = {"infinite_loop": "#D55E00", "unintended_code": "#56B4E9"}
-_ERROR_NAMES = {"infinite_loop": "infinite loop", "unintended_code": "unintended code"}
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_AXIS_NAMES = {metric: name for name, metric in SCORES.items() if metric != "avg"} | {"language": "language"}
-_METRIC_TITLES = {"avg": "five-aspect mean", "safety": "safety"}
-_Panels = dict[str, dict[Any, list[Row]]]  # title -> series -> rows
+# what is drawn -> its colour in each theme; Okabe and Ito's colours, the darkest replaced on a dark ground
+THEMES = {
+    "light": {"ink": "#1b1f24", "soft": "#57606a", "line": "#d8dee4", "paper": "#ffffff", "zero-shot": "#e69f00",
+              "urial": "#0072b2", "instruct": "#009e73", "other": ("#cc79a7", "#56b4e9", "#d55e00", "#8c6d1f")},
+    "dark": {"ink": "#e6edf3", "soft": "#9da7b1", "line": "#30363d", "paper": "#0d1117", "zero-shot": "#f0b429",
+             "urial": "#58a6ff", "instruct": "#2dba8c", "other": ("#e093bd", "#8fd0f5", "#ff7b3d", "#c9a94a")},
+}  # fmt: skip
+_MARKERS = {"zero-shot": "o", "urial": "s", "instruct": "D"}
+_OTHER_MARKERS = ("^", "v", "P", "X")
+_ERROR_NAMES = {"infinite_loop": "infinite loops", "unintended_code": "unintended code"}
+_ASPECTS = {metric: name for name, metric in SCORES.items() if metric != "avg"} | {"language": "language"}
+_MEANS = {"avg": "mean of five aspects", "safety": "safety"}
+_SCORES = (1.0, 5.0)
+_MARKS_INCHES = 0.13  # height of one dot's line
 
-_STYLE = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "icl-local",
-    "text.parse_math": False,  # a $ in a model's name is not math
-}
+
+@dataclass(frozen=True)
+class _Dot:
+    """One value: the panel (line, column) and the band in it that hold it, and the series it belongs to."""
+
+    line: str
+    column: str
+    band: str
+    method: str
+    dpo: bool
+    value: float
+    low: float | None
+    high: float | None
+    n: int | None
+
+    @property
+    def series(self) -> str:
+        return f"{self.method} with DPO" if self.dpo else self.method
+
+
+def _style(theme: str) -> dict[str, Any]:
+    colours = THEMES[theme]
+    return {
+        "font.size": 9,
+        "axes.titlesize": 9,
+        "axes.titleweight": "bold",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.spines.left": False,
+        "axes.grid": True,
+        "axes.grid.axis": "x",
+        "axes.axisbelow": True,
+        "axes.facecolor": colours["paper"],
+        "figure.facecolor": colours["paper"],
+        "axes.edgecolor": colours["soft"],
+        "axes.titlecolor": colours["ink"],
+        "text.color": colours["ink"],
+        "axes.labelcolor": colours["soft"],
+        "xtick.labelsize": 8,
+        "xtick.color": colours["soft"],
+        "ytick.color": colours["ink"],
+        "grid.color": colours["line"],
+        "grid.linewidth": 0.6,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "icl-local",
+        "text.parse_math": False,  # a $ in a model's name is not math
+    }
 
 
 @dataclass(frozen=True)
@@ -74,24 +114,28 @@ class Drawing:
         return inline_svg(self.figure, label=self.title)
 
 
-def draw_figure(database: Path, name: str, *, published: bool = False, judge: str | None = None) -> Drawing:
-    """Draw the named figure, a key of TITLES.
+def draw_figure(
+    database: Path, name: str, *, published: bool = False, judge: str | None = None, theme: str = "light"
+) -> Drawing:
+    """Draw the named figure, a key of TITLES, in a theme, a key of THEMES.
 
     Raises MissingExtra, UnknownName, StoreError, and ConfigError if the database has no rows for it.
     """
     with open_views(database, origin="published" if published else "ours", judge=judge) as views:
-        figure = draw(views, name)
+        figure = draw(views, name, theme=theme)
     if figure is None:
         raise ConfigError(f"{TITLES[name]}: no rows for it in {database} yet")
     return Drawing(name, TITLES[name], figure)
 
 
-def save(views: Views, folder: Path, *, names: Iterable[str] = tuple(TITLES), dpi: int = 200) -> list[Path]:
+def save(
+    views: Views, folder: Path, *, names: Iterable[str] = tuple(TITLES), theme: str = "light", dpi: int = 200
+) -> list[Path]:
     """Write the named figures (keys of TITLES) that have data as PNG and SVG; return the paths.
 
     Raises MissingExtra if matplotlib is not installed, ConfigError if ``folder`` cannot be written.
     """
-    drawn = {name: draw(views, name) for name in names}
+    drawn = {name: draw(views, name, theme=theme) for name in names}
     return [path for name, figure in drawn.items() if figure for path in _write(figure, name, folder, dpi=dpi)]
 
 
@@ -107,22 +151,28 @@ def _write(figure: Figure, name: str, folder: Path, *, dpi: int) -> list[Path]:
     return paths
 
 
-def draw(views: Views, name: str) -> Figure | None:
+def draw(views: Views, name: str, *, theme: str = "light") -> Figure | None:
     """Return the named figure, None if its view has no rows. Raises MissingExtra, UnknownName."""
-    if name not in _DRAWERS:
-        raise UnknownName.among("figure", name, list(_DRAWERS))
+    if name not in _DOTS:
+        raise UnknownName.among("figure", name, list(_DOTS))
+    if theme not in THEMES:
+        raise UnknownName.among("theme", theme, list(THEMES))
     rows = [
         {key: _label(value) if isinstance(value, str) else value for key, value in row.items()}
         for row in views.rows(VIEWS[name])
     ]
     if not rows:
         return None
-    with _styled():
-        return _DRAWERS[name](rows)
+    dots = list(_DOTS[name](rows))
+    with _styled(theme):
+        return _draw(dots, theme=theme, scale=None if name == "4" else _SCORES)
 
 
 def inline_svg(figure: Figure, *, label: str) -> str:
-    """Return the figure as an <svg> element without style attributes and blocks, which the page's policy forbids."""
+    """Return a light figure as an <svg> element whose colours the page around it can set, see ``dark_colours``.
+
+    It has no style attributes and blocks, which the report's policy forbids.
+    """
     out = io.BytesIO()
     with _styled():
         figure.savefig(out, format="svg", metadata={"Date": None})
@@ -131,7 +181,18 @@ def inline_svg(figure: Figure, *, label: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<style\b.*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r' style="([^"]*)"', lambda found: _attributes(found[1]), text)
+    text = re.sub("#[0-9a-f]{6}", lambda found: f"var(--c{found[0][1:]}, {found[0]})", text)
     return text.replace("<svg ", f'<svg role="img" aria-label={quoteattr(label)} ', 1)
+
+
+def dark_colours() -> str:
+    """Return the CSS declarations that turn the figures of ``inline_svg`` dark."""
+    light, dark = (_flat(THEMES[theme]) for theme in ("light", "dark"))
+    return " ".join(f"--c{shown[1:]}: {instead};" for shown, instead in zip(light, dark, strict=True))
+
+
+def _flat(colours: Mapping[str, Any]) -> list[str]:
+    return [one for value in colours.values() for one in ([value] if isinstance(value, str) else value)]
 
 
 def _attributes(style: str) -> str:
@@ -157,217 +218,210 @@ def _label(text: str) -> str:
     return text if len(text) <= 32 else f"{text[:20]}…{text[-11:]}"
 
 
-def _styled() -> Any:
+def _styled(theme: str = "light") -> Any:
     try:
         import matplotlib
     except ImportError as error:
         raise MissingExtra("report", "matplotlib") from error
-    return matplotlib.rc_context(_STYLE)
+    return matplotlib.rc_context(_style(theme))
 
 
-def _new(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
+# The rows of a view as dots
 
 
-def _colour(method: str, methods: Sequence[str]) -> str:
-    others = [name for name in methods if name not in _METHOD_COLOURS]
-    if method in _METHOD_COLOURS:
-        return _METHOD_COLOURS[method]
-    return _MORE_COLOURS[others.index(method) % len(_MORE_COLOURS)]
-
-
-def _unique(rows: Sequence[Row], name: str) -> list[Any]:
-    return list(dict.fromkeys(row[name] for row in rows))
-
-
-def _language(code: str) -> str:
-    """Return the name of a language that has a file, else its code."""
+def _language(row: Row) -> str:
+    """Return the name of the row's language if it has a file, else its code."""
     known = prompting.languages()
-    return known[code].name if code in known else str(code)
+    return known[row["language"]].name if row["language"] in known else str(row["language"])
 
 
-def _spread(rows: Sequence[Row]) -> list[list[float]]:
-    """Return the lengths of the error bars below and above; 0 for a row without an interval."""
-    known = [row["ci_low"] is not None for row in rows]
-    return [
-        [row["value"] - row["ci_low"] if has else 0.0 for row, has in zip(rows, known, strict=True)],
-        [row["ci_high"] - row["value"] if has else 0.0 for row, has in zip(rows, known, strict=True)],
-    ]
+def _dot(row: Row, line: str, column: str, band: str, *, value: str = "value") -> _Dot:
+    dpo = bool(row.get("dpo"))
+    return _Dot(
+        line, column, band, row["method"], dpo, row[value] or 0.0, row.get("ci_low"), row.get("ci_high"), row.get("n")
+    )
 
 
-def _profile(axes: Axes, series: Mapping[Any, Sequence[Row]], looks: Mapping[Any, Mapping[str, Any]]) -> None:
-    """Draw the scores of several series over the metrics, side by side, with their intervals."""
-    present = {row["metric"] for rows in series.values() for row in rows}
-    metrics = [metric for metric in _AXIS_NAMES if metric in present]
-    for index, (key, rows) in enumerate(series.items()):
-        shift = 0.5 * ((index + 0.5) / len(series) - 0.5)
-        by_metric = {row["metric"]: row for row in rows}
-        at = [x for x, metric in enumerate(metrics) if metric in by_metric]
-        found = [by_metric[metrics[x]] for x in at]
-        values = [row["value"] for row in found]
-        positions = [x + shift for x in at]
-        axes.errorbar(positions, values, yerr=_spread(found), linewidth=0.9, elinewidth=0.9, **looks[key])
-    axes.set_xticks(range(len(metrics)), [_AXIS_NAMES[metric] for metric in metrics], rotation=35, ha="right")
-    axes.set_ylim(0.9, 5.1)
-    axes.set_yticks([1, 2, 3, 4, 5])
+def _by_aspect(rows: Sequence[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: list(_ASPECTS).index(row["metric"]))
 
 
-def _languages(rows: Sequence[Row]) -> Figure:
-    models, methods = _unique(rows, "model"), _unique(rows, "method")
-    looks = {
-        (model, method): {
-            "color": _colour(method, methods),
-            "marker": _MARKERS[models.index(model) % len(_MARKERS)],
-            "linestyle": ("-", "--", ":", "-.")[models.index(model) % 4],
-            "label": f"{model} {method}",
-            "markersize": 4.5,
-        }
-        for model, method in itertools.product(models, methods)
-    }
-    panels: _Panels = {}
-    for row in rows:
-        series = panels.setdefault(_language(row["language"]), {})
-        series.setdefault((row["model"], row["method"]), []).append(row)
-    return _profiles(panels, looks, width=3.1)
+def _languages(rows: Sequence[Row]) -> Iterable[_Dot]:
+    return (_dot(row, row["model"], _language(row), _ASPECTS[row["metric"]]) for row in _by_aspect(rows))
 
 
-def _dpo(rows: Sequence[Row]) -> Figure:
-    methods = _unique(rows, "method")
-    looks = {
-        (method, dpo): {
-            "color": _colour(method, methods),
-            "marker": _MARKERS[methods.index(method) % len(_MARKERS)],
-            "markerfacecolor": _colour(method, methods) if dpo else "white",
-            "linestyle": "-" if dpo else "--",
-            "label": f"{method} with DPO" if dpo else method,
-            "markersize": 5,
-        }
-        for method, dpo in itertools.product(methods, (False, True))
-    }
-    panels: _Panels = {}
-    for row in rows:
-        series = panels.setdefault(f"{row['model']}, {_language(row['language'])}", {})
-        series.setdefault((row["method"], row["dpo"]), []).append(row)
-    return _profiles(panels, looks, width=3.6)
+def _dpo(rows: Sequence[Row]) -> Iterable[_Dot]:
+    return (_dot(row, _language(row), row["model"], _ASPECTS[row["metric"]]) for row in _by_aspect(rows))
 
 
-def _profiles(panels: _Panels, looks: Mapping[Any, Mapping[str, Any]], *, width: float) -> Figure:
-    """Draw one panel of profiles for each title."""
-    figure = _new(2.2 + width * len(panels), 3.6)
-    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axes, (title, series) in zip(grid, panels.items(), strict=True):
-        _profile(axes, series, looks)
-        axes.set_title(title, loc="left")
-    grid[0].set_ylabel("score, 1 to 5")
-    _legend(figure, grid)
+def _errors(rows: Sequence[Row]) -> Iterable[_Dot]:
+    return (_dot(row, _language(row), _ERROR_NAMES[row["error"]], row["model"], value="percent") for row in rows)
+
+
+def _sizes(rows: Sequence[Row]) -> Iterable[_Dot]:
+    known = sorted((row for row in rows if row["parameters"]), key=lambda row: row["parameters"])
+    names = {row["model"]: f"{row['model']} ({row['parameters'] / 1e9:.2g} B)" for row in known}
+    for language in dict.fromkeys(row["language"] for row in rows):
+        for row in known:
+            if row["language"] == language and row["metric"] in _MEANS:
+                yield _dot(row, _language(row), _MEANS[row["metric"]], names[row["model"]])
+
+
+_DOTS: Mapping[str, Callable[[Sequence[Row]], Iterable[_Dot]]] = {
+    "2": _languages,
+    "3": _dpo,
+    "4": _errors,
+    "size": _sizes,
+}
+
+
+# Drawing
+
+
+def _draw(dots: Sequence[_Dot], *, theme: str, scale: tuple[float, float] | None) -> Figure:
+    """Draw a grid of panels; ``scale`` None is percent, from 0 to the largest value or interval."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    inside = [dot for dot in dots if scale is None or scale[0] <= dot.value <= scale[1]]
+    lines, columns = _unique(dot.line for dot in dots), _unique(dot.column for dot in dots)
+    colours, markers = _looks(dots, theme)
+    places = [_places([dot for dot in inside if dot.line == line], list(colours)) for line in lines]
+    heights = [max(found.values(), default=0) + 2 for found in places]
+    limits = scale or (0.0, max(1.0, *(dot.value if dot.high is None else dot.high for dot in inside)))
+    titles = {(line, column): f"{line}, {column}" if len(lines) > 1 else column for line in lines for column in columns}
+    width = max(2.6, *(0.09 * len(title) for title in titles.values())) * len(columns)
+    figure = Figure(
+        figsize=(
+            0.4 + 0.075 * max(len(dot.band) for dot in dots) + width,
+            0.5 + sum(0.35 + _MARKS_INCHES * height for height in heights),
+        ),
+        layout="constrained",
+    )
+    grid = figure.subplots(len(lines), len(columns), sharex=True, squeeze=False, height_ratios=heights)
+    for panels, line, found in zip(grid, lines, places, strict=True):
+        unnamed = dict.fromkeys(colours)
+        for axes, column in zip(panels, columns, strict=True):
+            axes.set_title(titles[line, column], loc="left")
+            axes.set_xlim(*limits)
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=scale is not None))
+            axes.set_ylim(max(found.values(), default=0) + 1, -1)
+            axes.tick_params(length=0, labelbottom=True)
+            _bands(axes, found, first=column == columns[0])
+            shown = [dot for dot in inside if (dot.line, dot.column) == (line, column)]
+            for dot in shown:
+                filled = dot.dpo or not any(other.dpo for other in dots)
+                place = found[dot.band, dot.series]
+                _mark(axes, dot, place, limits, colours[dot.series], markers[dot.series], filled=filled)
+                if dot.series in unnamed:
+                    del unnamed[dot.series]
+                    _name(axes, dot, place, limits)
+            _counts(axes, shown, found, THEMES[theme]["soft"])
+    figure.supxlabel("\n".join(_notes(dots, inside, scale)), fontsize=7.5, color=THEMES[theme]["soft"])
     return figure
 
 
-def _legend(figure: Figure, panels: Iterable[Axes]) -> None:
-    found: dict[str, Any] = {}
-    for axes in panels:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    figure.legend(found.values(), found.keys(), loc="outside right center")
+def _unique(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
 
 
-def _errors(rows: Sequence[Row]) -> Figure:
-    cells: dict[tuple[Any, ...], dict[str, float]] = {}
-    for row in rows:
-        key = (row["language"], row["model"], row["method"], row["dpo"])
-        cells.setdefault(key, {})[row["error"]] = row["percent"] or 0.0
-    groups = list(dict.fromkeys((language, model) for language, model, _, _ in cells))
-    figure = _new(7.4, 0.9 + 0.21 * len(cells) + 0.16 * len(groups))
-    axes = figure.subplots()
-    height = 0.0
-    ticks, labels = [], []
-    for language, model in groups:
-        top = height
-        for key, found in cells.items():
-            if key[:2] != (language, model):
-                continue
-            left = 0.0
-            for error, colour in _ERROR_COLOURS.items():
-                percent = found.get(error, 0.0)
-                axes.barh(height, percent, left=left, height=0.78, color=colour, edgecolor="white", linewidth=0.4)
-                left += percent
-            figures = " + ".join(f"{found.get(error, 0.0):.1f}" for error in _ERROR_COLOURS)
-            axes.annotate(figures, (left, height), xytext=(3, 0), textcoords="offset points", va="center", fontsize=7)
-            ticks.append(height)
-            labels.append(f"{key[2]} with DPO" if key[3] else key[2])
-            height += 1
-        axes.annotate(
-            f"{model}, {_language(language)}",
-            (1, (top + height - 1) / 2),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            ha="right",
-            color="#444444",
-        )
-        axes.axhline(height - 0.1, color="#bbbbbb", linewidth=0.5)
-        height += 0.8
-    axes.set_yticks(ticks, labels)
-    axes.set_ylim(height - 0.8, -0.8)
-    axes.grid(axis="x")
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("percent of the responses")
-    axes.set_xlim(0, 1.75 * max(2.0, *(sum(found.values()) for found in cells.values())))
-    for error, colour in _ERROR_COLOURS.items():
-        axes.bar(0, 0, color=colour, label=_ERROR_NAMES[error])
-    figure.legend(loc="outside upper left", ncols=2)
-    return figure
+def _looks(dots: Sequence[_Dot], theme: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the colour and the marker of each series, in the order of the view's methods."""
+    others = [method for method in _unique(dot.method for dot in dots) if method not in _MARKERS]
+    spare = THEMES[theme]["other"]
+    colours, markers = {}, {}
+    for dot in sorted(dots, key=lambda dot: dot.dpo):
+        place = others.index(dot.method) if dot.method in others else 0
+        colours[dot.series] = THEMES[theme].get(dot.method, spare[place % len(spare)])
+        markers[dot.series] = _MARKERS.get(dot.method, _OTHER_MARKERS[place % len(_OTHER_MARKERS)])
+    methods = _unique(dot.method for dot in dots)
+    order = sorted(colours, key=lambda series: methods.index(series.removesuffix(" with DPO")))
+    return {series: colours[series] for series in order}, markers
 
 
-def _size(rows: Sequence[Row]) -> Figure:
-    rows = [row for row in rows if row["parameters"]]
-    languages, methods = _unique(rows, "language"), _unique(rows, "method")
-    metrics = [metric for metric in ("avg", "safety") if metric in _unique(rows, "metric")]
-    figure = _new(2.0 + 2.8 * len(languages), 0.6 + 2.6 * len(metrics))
-    grid = figure.subplots(len(metrics), len(languages), sharex=True, sharey=True, squeeze=False)
-    series = list(itertools.product(methods, (False, True)))
-    for (y, metric), (x, language) in itertools.product(enumerate(metrics), enumerate(languages)):
-        axes = grid[y][x]
-        panel = [row for row in rows if (row["metric"], row["language"]) == (metric, language)]
-        for index, (method, dpo) in enumerate(series):
-            found = [row for row in panel if (row["method"], row["dpo"]) == (method, dpo)]
-            if not found:
-                continue
-            colour = _colour(method, methods)
-            aside = 1.02 ** (index - len(series) / 2)  # intervals of one model stand beside each other
-            axes.errorbar(
-                [aside * row["parameters"] / 1e9 for row in found],
-                [row["value"] for row in found],
-                yerr=_spread(found),
+def _places(dots: Sequence[_Dot], order: Sequence[str]) -> dict[tuple[str, str], float]:
+    """Return the height of each band's series, in lines from the top, with space between bands."""
+    places: dict[tuple[str, str], float] = {}
+    at = 0.0
+    for band in _unique(dot.band for dot in dots):
+        present = {dot.series for dot in dots if dot.band == band}
+        for series in order:
+            if series in present:
+                places[band, series] = at
+                at += 1
+        at += 0.9
+    return places
+
+
+def _middles(places: Mapping[tuple[str, str], float]) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for (band, _), place in places.items():
+        found.setdefault(band, []).append(place)
+    return {band: sum(heights) / len(heights) for band, heights in found.items()}
+
+
+def _bands(axes: Axes, places: Mapping[tuple[str, str], float], *, first: bool) -> None:
+    middles = _middles(places)
+    axes.set_yticks(list(middles.values()), list(middles) if first else [""] * len(middles))
+    ends = {band: place for (band, _), place in places.items()}
+    for end in list(ends.values())[:-1]:
+        axes.axhline(end + 0.95, color=axes.xaxis.get_gridlines()[0].get_color(), linewidth=0.6)
+
+
+def _mark(
+    axes: Axes, dot: _Dot, place: float, limits: tuple[float, float], colour: str, marker: str, *, filled: bool
+) -> None:
+    if dot.low is not None and dot.high is not None:
+        axes.hlines(place, dot.low, dot.high, colors=colour, linewidth=1.3)
+    elif dot.n is not None:
+        axes.hlines(place, *limits, colors=colour, linewidth=1.1, linestyles="dotted")
+    fill = colour if filled else axes.get_facecolor()
+    axes.plot(
+        [dot.value], [place], marker=marker, color=colour, markerfacecolor=fill, markersize=4.6, clip_on=False, zorder=3
+    )
+
+
+def _name(axes: Axes, dot: _Dot, place: float, limits: tuple[float, float]) -> None:
+    """Write the series beside its first dot, on the side with more room."""
+    low, high = (dot.value if end is None else end for end in (dot.low, dot.high))
+    right = limits[1] - high > low - limits[0]
+    axes.annotate(
+        dot.series,
+        (high if right else low, place),
+        xytext=(5 if right else -5, 0),
+        textcoords="offset points",
+        ha="left" if right else "right",
+        va="center",
+        fontsize=7,
+        bbox={"facecolor": axes.get_facecolor(), "edgecolor": "none", "pad": 0.4},
+    )
+
+
+def _counts(axes: Axes, dots: Sequence[_Dot], places: Mapping[tuple[str, str], float], colour: str) -> None:
+    """Write the number of responses of each band at the right edge, as a range where its series differ."""
+    for band, middle in _middles(places).items():
+        counts = sorted({dot.n for dot in dots if dot.band == band and dot.n is not None})
+        if counts:
+            text = "\u2013".join(f"{count:,}" for count in _unique_ends(counts))
+            axes.annotate(
+                f"n = {text}",
+                (1.03, middle),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                fontsize=6.5,
                 color=colour,
-                marker=_MARKERS[methods.index(method) % len(_MARKERS)],
-                markerfacecolor=colour if dpo else "white",
-                linestyle="none",
-                markersize=4.5,
-                elinewidth=0.9,
-                label=f"{method} with DPO" if dpo else method,
             )
-        for model in _unique(panel, "model"):
-            size = next(row["parameters"] for row in panel if row["model"] == model) / 1e9
-            axes.annotate(model, (size, 0.9), rotation=90, ha="center", va="top", fontsize=6.5, color="#777777")
-        axes.set_xscale("log")
-        axes.set_title(f"{_language(language)}, {_METRIC_TITLES[metric]}", loc="left")
-    sizes = [row["parameters"] / 1e9 for row in rows]
-    ticks = [digit * 10.0**power for power in range(-2, 4) for digit in (1, 2, 5)]
-    for axes in grid[-1]:
-        axes.set_xlim(min(sizes) / 1.5, max(sizes) * 1.5)
-        axes.set_xticks([tick for tick in ticks if min(sizes) / 1.5 <= tick <= max(sizes) * 1.5])
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("")
-        axes.set_xlabel("parameters, billions")
-    for line in grid:
-        line[0].set_ylim(-0.6, 5.1)  # room for the names below the scale
-        line[0].set_yticks([1, 2, 3, 4, 5])
-        line[0].set_ylabel("score, 1 to 5")
-    _legend(figure, itertools.chain.from_iterable(grid))
-    return figure
 
 
-_DRAWERS: Mapping[str, Callable[[Sequence[Row]], Figure]] = {"2": _languages, "3": _dpo, "4": _errors, "size": _size}
+def _unique_ends(counts: Sequence[int]) -> Sequence[int]:
+    return counts if len(counts) == 1 else (counts[0], counts[-1])
+
+
+def _notes(dots: Sequence[_Dot], inside: Sequence[_Dot], scale: tuple[float, float] | None) -> Iterable[str]:
+    unit = "percent of responses" if scale is None else "mean score, 1 to 5"
+    measured = [dot for dot in inside if dot.n is not None]
+    yield unit + ("; bars: 95 % intervals; n: responses" if measured else "; the paper prints no intervals")
+    if any(dot.low is None for dot in measured):
+        yield "dotted: one response, so any mean is possible"
+    if len(inside) < len(dots):
+        yield f"{counted(len(dots) - len(inside), 'printed value')} outside the scale not drawn"

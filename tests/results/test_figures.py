@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
@@ -10,6 +11,9 @@ from click.testing import CliRunner
 from icl_local.cli import icl
 from icl_local.exceptions import ConfigError, UnknownName
 from icl_local.results import figures, paper_tables
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 pytest.importorskip("matplotlib", reason="matplotlib is in the report extra")
 
@@ -21,7 +25,7 @@ def test_figures_are_written_as_png_and_svg(complicated: Path, tmp_path: Path) -
     assert len(written) == 6
     assert (tmp_path / "figure_2.png").read_bytes().startswith(b"\x89PNG")
     drawn = (tmp_path / "figure_3.svg").read_text(encoding="utf-8")
-    assert "Llama3.2 1B, English" in drawn
+    assert "Llama3.2 1B" in drawn
     assert "urial with DPO" in drawn
 
 
@@ -47,11 +51,7 @@ def test_a_figure_survives_hostile_names_and_has_no_style_that_a_policy_refuses(
         for error in ("infinite_loop", "unintended_code")
     ]
 
-    class Rows:
-        def rows(self, view: str) -> list[dict[str, object]]:
-            return rows
-
-    figure = figures.draw(Rows(), "4")  # type: ignore[arg-type]
+    figure = figures.draw(Rows(*rows), "4")  # type: ignore[arg-type]
     assert figure is not None
     drawn = figures.inline_svg(figure, label='a "b"')
     assert drawn.startswith('<svg role="img" aria-label=')
@@ -62,36 +62,90 @@ def test_a_figure_survives_hostile_names_and_has_no_style_that_a_policy_refuses(
     assert "\x1b" not in drawn
 
 
-def test_figure_2_has_a_panel_for_each_language_and_a_series_for_each_model_and_method(complicated: Path) -> None:
+def drawn_dots(figure: Figure) -> dict[str, list[float]]:
+    """Return the values that are marked in each panel, by its title."""
+    return {
+        axes.get_title(loc="left"): sorted(line.get_xdata()[0] for line in axes.lines if line.get_marker() != "None")
+        for axes in figure.axes
+    }
+
+
+def test_figure_2_has_a_panel_for_each_model_and_language_with_a_dot_for_each_score(complicated: Path) -> None:
     with paper_tables.open_views(complicated) as views:
         rows, figure = views.rows("figure_2"), figures.draw(views, "2")
     assert figure is not None
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["English", "Spanish", "French"]
-    for axes, language in zip(figure.axes, ("en", "es", "fr"), strict=True):
-        series = {(row["model"], row["method"]) for row in rows if row["language"] == language}
-        assert len(axes.containers) == len(series)
-    heights = [value for bars in figure.axes[0].containers for value in bars.lines[0].get_ydata()]
-    assert sorted(heights) == sorted(row["value"] for row in rows if row["language"] == "en")
+    names = {"en": "English", "es": "Spanish", "fr": "French"}
+    expected: dict[str, list[float]] = {}
+    for row in rows:
+        expected.setdefault(f"{row['model']}, {names[row['language']]}", []).append(row["value"])
+    assert drawn_dots(figure) == {title: sorted(values) for title, values in expected.items()}
+    assert {axes.get_xlim() for axes in figure.axes} == {(1.0, 5.0)}
 
 
 def test_figure_3_has_a_panel_for_each_model_with_a_dpo_variant(complicated: Path) -> None:
     with paper_tables.open_views(complicated) as views:
         rows, figure = views.rows("figure_3"), figures.draw(views, "3")
     assert figure is not None
-    cells = dict.fromkeys((row["model"], row["language"]) for row in rows)
-    names = {"en": "English", "es": "Spanish", "fr": "French"}
-    titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert titles == [f"{model}, {names[language]}" for model, language in cells]
-    labels = {text.get_text() for legend in figure.legends for text in legend.get_texts()}
-    assert labels == {f"{row['method']}{' with DPO' if row['dpo'] else ''}" for row in rows}
+    assert set(drawn_dots(figure)) == {row["model"] for row in rows}
+    names = {text.get_text() for axes in figure.axes for text in axes.texts}
+    assert names >= {f"{row['method']}{' with DPO' if row['dpo'] else ''}" for row in rows}
 
 
-def test_figure_4_has_a_bar_for_each_cell_and_error_in_percent(complicated: Path) -> None:
+def test_figure_4_has_a_dot_and_an_interval_for_each_cell_and_error_in_percent(complicated: Path) -> None:
     with paper_tables.open_views(complicated) as views:
         rows, figure = views.rows("figure_4"), figures.draw(views, "4")
     assert figure is not None
-    widths = sorted(round(bar.get_width(), 6) for bar in figure.axes[0].patches if bar.get_height() > 0.5)
-    assert widths == sorted(round(row["percent"], 6) for row in rows)
+    values = sorted(value for found in drawn_dots(figure).values() for value in found)
+    assert values == sorted(row["percent"] for row in rows)
+    assert sum(len(axes.collections) for axes in figure.axes) == len(rows)
+    assert all(axes.get_xlim() == (0, max(row["ci_high"] for row in rows)) for axes in figure.axes)
+
+
+def score(metric: str, value: float, n: int | None, low: float | None, high: float | None) -> dict[str, object]:
+    """Return one row of figure_2."""
+    cell = {"language": "en", "model": "m", "method": "urial", "metric": metric}
+    return cell | {"value": value, "ci_low": low, "ci_high": high, "n": n}
+
+
+class Rows:
+    """A view with the rows given."""
+
+    def __init__(self, *rows: dict[str, object]) -> None:
+        self._rows = list(rows)
+
+    def rows(self, view: str) -> list[dict[str, object]]:
+        return self._rows
+
+
+def test_one_response_is_drawn_as_any_score_and_the_number_of_responses_is_shown() -> None:
+    rows = Rows(score("depth", 4.0, 1, None, None), score("clarity", 3.0, 20, 2.5, 3.5))
+    figure = figures.draw(rows, "2")  # type: ignore[arg-type]
+    assert figure is not None
+    bars = [bar.get_segments()[0][:, 0].tolist() for bar in figure.axes[0].collections]
+    assert bars == [[2.5, 3.5], [1.0, 5.0]]
+    assert {"n = 1", "n = 20"} < {text.get_text() for text in figure.axes[0].texts}
+
+
+def test_a_printed_value_outside_the_scale_does_not_change_it() -> None:
+    figure = figures.draw(Rows(score("depth", 2981, None, None, None)), "2")  # type: ignore[arg-type]
+    assert figure is not None
+    assert drawn_dots(figure) == {"English": []}
+    assert "1 printed value outside the scale not drawn" in figure.get_supxlabel()
+
+
+def test_without_any_error_the_axis_ends_at_one_percent() -> None:
+    row = {"language": "en", "model": "m", "method": "urial", "dpo": False, "error": "infinite_loop", "percent": 0.0}
+    figure = figures.draw(Rows(row), "4")  # type: ignore[arg-type]
+    assert figure is not None
+    assert figure.axes[0].get_xlim() == (0.0, 1.0)
+    assert drawn_dots(figure) == {"infinite loops": [0.0]}
+
+
+def test_the_theme_is_the_ground_of_the_figure(empty_database: Path, tmp_path: Path) -> None:
+    command = ["figures", "3", "--published", "-o", str(tmp_path), "--db", str(empty_database)]
+    result = CliRunner().invoke(icl, command, auto_envvar_prefix="ICL", env={"ICL_FIGURES_THEME": "dark"})
+    assert result.exit_code == 0, result.output
+    assert figures.THEMES["dark"]["paper"] in (tmp_path / "figure_3.svg").read_text(encoding="utf-8")
 
 
 def test_the_papers_own_cells_fill_every_figure(empty_database: Path) -> None:
