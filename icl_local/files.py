@@ -13,7 +13,7 @@ from typing import BinaryIO
 from icl_local.exceptions import ConfigError, DiskFull
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # errno values of a full disk
-PRIVATE = 0o600  # mode of a file that only its owner can read
+PRIVATE = 0o600  # mode of a file that only its owner can read: a person's texts and data, not a report to share
 
 
 @contextlib.contextmanager

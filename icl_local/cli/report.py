@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import webbrowser
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from icl_local.wording import counted
 @reading_option
 @click.option("--responses", type=click.IntRange(min=0), help="Largest number of responses in the page.")
 @click.option("--max-mb", type=click.FloatRange(min=1), help="Largest size in MB; texts that do not fit are left out.")
+@click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
 @db_option
-def command(path: Path, db: Path, **options: Any) -> None:
+def command(path: Path, show: bool, db: Path, **options: Any) -> None:
     """Write tables, figures and responses as one HTML page that opens without a network.
 
     Example: icl report -o report.html
@@ -32,3 +34,5 @@ def command(path: Path, db: Path, **options: Any) -> None:
         left_out = made.responses - made.texts
         console.say(f"the texts of {left_out:,} are left out to stay under {options['max_mb']:g} MB (--max-mb)")
     click.echo(made.path)
+    if show and not webbrowser.open(made.path.resolve().as_uri()):
+        console.say("no browser here; open the file yourself", style="yellow")

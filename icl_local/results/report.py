@@ -22,7 +22,7 @@ from markupsafe import Markup
 
 from icl_local import __version__, resources
 from icl_local.exceptions import MissingExtra
-from icl_local.files import PRIVATE, write_result
+from icl_local.files import write_result
 from icl_local.results import figures, paper_tables, tables
 from icl_local.results.paper_tables import Row, Views
 from icl_local.wording import counted
@@ -56,7 +56,7 @@ def write(
     max_responses: int = MAX_RESPONSES,
     max_bytes: int = MAX_BYTES,
 ) -> Report:
-    """Write the page, readable by its owner alone; the page says what does not fit and is left out.
+    """Write the page; it says what does not fit and is left out. It is made to be shared: the umask says with whom.
 
     At most ``max_responses`` responses are in it, whole queries at a time. Above ``max_bytes`` the judge's reasons
     go first, then texts; scores and errors of every response stay. Raises StoreError, UnknownName, ConfigError.
@@ -85,7 +85,7 @@ def write(
         texts=[text for _, text in chunks],
         left_out=left_out,
     ).encode()
-    write_result(output, html, mode=PRIVATE)
+    write_result(output, html)
     return Report(output, len(html), len(rows), stored, texts)
 
 
@@ -339,6 +339,7 @@ def _packed(value: object) -> str:
 
 def _render(page: dict[str, Any], *, index: str, texts: Sequence[str], left_out: str) -> str:
     style, script = (resources.read_text("db", f"report/page.{kind}") for kind in ("css", "js"))
+    style += f"@media (prefers-color-scheme: dark) {{ svg {{ {figures.dark_colours()} }} }}\n"
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(resources.read_text("db", "report/page.html.j2"))
     return template.render(

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import html
 import json
+import os
 import re
 import shutil
 import stat
@@ -122,11 +123,15 @@ def test_every_response_is_in_the_page_with_its_text_scores_and_errors(study: Pa
 
 
 @pytest.mark.usefixtures("small_chunks_no_figures")
-def test_the_file_is_its_owners_alone_and_replaces_an_older_one(study: Path, tmp_path: Path) -> None:
+def test_the_file_can_be_read_by_whom_the_umask_allows_and_replaces_an_older_one(study: Path, tmp_path: Path) -> None:
     path = tmp_path / "r.html"
     path.write_text("old")
-    made = report.write(study, path, max_responses=0)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    before = os.umask(0o027)
+    try:
+        made = report.write(study, path, max_responses=0)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert made.bytes == path.stat().st_size
     assert [item.name for item in tmp_path.iterdir()] == ["r.html"]
 
@@ -169,6 +174,17 @@ def test_without_matplotlib_the_page_says_what_to_install(
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     report.write(study, tmp_path / "r.html", max_responses=0)
     assert "icl-local[report]" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("small_chunks_no_figures")
+def test_open_shows_the_page_in_the_browser(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr("webbrowser.open", shown.append)
+    path = tmp_path / "a page.html"
+    result = CliRunner().invoke(icl, ["report", "-o", str(path), "--responses", "0", "--open", "--db", str(study)])
+    assert result.exit_code == 0, result.output
+    assert shown == [path.as_uri()]
+    assert "no browser here" in result.stderr
 
 
 @pytest.mark.usefixtures("small_chunks_no_figures")
@@ -271,6 +287,25 @@ def test_the_page_opens_without_errors_requests_or_running_what_it_shows(browser
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]  # type: ignore[no-untyped-call]
     asked = {m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"}
     assert {url for url in asked if not url.startswith("data:")} == {page.as_uri()}
+
+
+@pytest.mark.parametrize(("scheme", "ground"), [("light", [255, 255, 255]), ("dark", [13, 17, 23])])
+def test_page_and_figures_follow_the_readers_colours_and_fit_a_phone(
+    opened: Page, scheme: str, ground: list[int]
+) -> None:
+    media = [{"name": "prefers-color-scheme", "value": scheme}]
+    opened.chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+    opened.chrome.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    )
+    try:
+        body = opened.run("return getComputedStyle(document.body).backgroundColor")
+        figure = opened.run("return getComputedStyle(document.querySelector('.drawing svg path')).fill")
+        assert body == figure == f"rgb({', '.join(map(str, ground))})"
+        assert opened.run("return document.documentElement.scrollWidth") == 400
+    finally:
+        opened.chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+        opened.chrome.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_filters_find_what_sql_finds(opened: Page, study: Path) -> None:
