@@ -63,5 +63,5 @@ def command(
     if done.unmatched:
         console.say(
             f"no query is known here for {counted(done.unmatched, 'output')}, so unintended code is not counted there; "
-            "give the set with --queries FILE"
+            "give their set with --queries FILE"
         )

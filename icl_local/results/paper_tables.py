@@ -235,6 +235,8 @@ def _arranged_versus(views: Views, name: str) -> Table:
     for row in views.rows("versus_paper"):
         if row["paper_table"] == f"table_{name}":
             cells.setdefault(tuple(row[key] for key in _KEYS), {})[row["metric"]] = row
+    ran = {cell: found for cell, found in cells.items() if any(row["ours"] is not None for row in found.values())}
+    without, cells = len(cells) - len(ran), ran
     listed = _ERRORS if name in ERROR_TABLES else SCORES
     present = {metric for found in cells.values() for metric in found}
     metrics = {column: metric for column, metric in listed.items() if metric in present}
@@ -259,16 +261,18 @@ def _arranged_versus(views: Views, name: str) -> Table:
         f"{TITLES[name]}: ours and the paper's",
         (*keys, "source", *metrics),
         rows,
-        notes=tuple(_versus_notes(views, name, cells, marked=bool(marks))),
+        notes=tuple(_versus_notes(views, name, cells, without=without, marked=bool(marks))),
         marks=marks,
         groups=frozenset(groups),
     )
 
 
 def _versus_notes(
-    views: Views, name: str, cells: Mapping[tuple[Any, ...], Mapping[str, Row]], *, marked: bool
+    views: Views, name: str, cells: Mapping[tuple[Any, ...], Mapping[str, Row]], *, without: int, marked: bool
 ) -> Iterator[str]:
     found = [row for metrics in cells.values() for row in metrics.values() if row["ours"] is not None]
+    if without:
+        yield f"{counted(without, 'cell')} of the paper without a row of yours left out; csv and json have them."
     if marked:
         yield "†: the 95 % interval of the difference, with the printed value as a measured one, excludes 0."
     if any(row["same_judge"] is False for row in found):

@@ -13,6 +13,7 @@ import importlib
 import io
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -283,7 +284,8 @@ def _latex(table: Table) -> str:
             lines.append(r"\midrule")
         lines.append(" & ".join(_latex_cell(table, y, x, value) for x, value in enumerate(row)) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
-    caption = " ".join([table.title, *table.notes]).strip()
+    title = re.sub(r"^Table \d+\. ", "", table.title)  # LaTeX writes the number
+    caption = " ".join([f"{title}." if title else "", *table.notes]).strip()
     lines += [rf"\caption{{{latex_text(caption)}}}"] if caption else []
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 

@@ -103,6 +103,23 @@ def test_versus_paper_marks_differences_beyond_both_errors(complicated: Path) ->
     assert len(table.marks) == len(outside) > 0
 
 
+def test_versus_paper_shows_the_cells_that_were_run_and_counts_the_others(
+    complicated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with paper_tables.open_views(complicated) as views:
+        rows = [row | {"ours": row["ours"] if row["method"] == "urial" else None} for row in views.rows("versus_paper")]
+        monkeypatch.setattr(type(views), "rows", lambda self, view: rows)
+        table = paper_tables.build(views, "1", versus=True)
+    assert {row[1] for row in table.rows} == {"urial", ""}
+    assert len(table.rows) == 8
+    assert "8 cells of the paper without a row of yours left out; csv and json have them." in table.notes
+
+
+def test_a_latex_caption_has_no_number_of_its_own() -> None:
+    made = render(Table("Table 1. Scores", ("model",), [("m",)], notes=("Judge: j.",)), "latex")
+    assert r"\caption{Scores. Judge: j.}" in made
+
+
 def test_an_unknown_judge_is_reported_with_the_known_ones(complicated: Path) -> None:
     with (
         pytest.raises(UnknownName, match=r"no judge 'gpt-9' .*openai:synthetic-judge"),
