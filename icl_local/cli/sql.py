@@ -59,4 +59,4 @@ def command(
     else:
         console.print_rows(found.columns, rows, output_format=output_format)
     if len(found.rows) > len(rows):
-        console.say(f"only the first {counted(most, 'row')}; --limit gives more")
+        console.say(f"only the first {counted(len(rows), 'row')}; --limit gives more")

@@ -35,12 +35,34 @@ TITLES = {
 VIEWS = {"2": "figure_2", "3": "figure_3", "4": "figure_4", "size": "size_scores"}
 
 # what is drawn -> its colour in each theme; Okabe and Ito's colours, the darkest replaced on a dark ground
-THEMES = {
-    "light": {"ink": "#1b1f24", "soft": "#57606a", "line": "#d8dee4", "paper": "#ffffff", "zero-shot": "#e69f00",
-              "urial": "#0072b2", "instruct": "#009e73", "other": ("#cc79a7", "#56b4e9", "#d55e00", "#8c6d1f")},
-    "dark": {"ink": "#e6edf3", "soft": "#9da7b1", "line": "#30363d", "paper": "#0d1117", "zero-shot": "#f0b429",
-             "urial": "#58a6ff", "instruct": "#2dba8c", "other": ("#e093bd", "#8fd0f5", "#ff7b3d", "#c9a94a")},
-}  # fmt: skip
+THEMES: Mapping[str, Mapping[str, str]] = {
+    "light": {
+        "ink": "#1b1f24",
+        "soft": "#57606a",
+        "line": "#d8dee4",
+        "paper": "#ffffff",
+        "zero-shot": "#e69f00",
+        "urial": "#0072b2",
+        "instruct": "#009e73",
+        "other 1": "#cc79a7",
+        "other 2": "#56b4e9",
+        "other 3": "#d55e00",
+        "other 4": "#8c6d1f",
+    },
+    "dark": {
+        "ink": "#e6edf3",
+        "soft": "#9da7b1",
+        "line": "#30363d",
+        "paper": "#0d1117",
+        "zero-shot": "#f0b429",
+        "urial": "#58a6ff",
+        "instruct": "#2dba8c",
+        "other 1": "#e093bd",
+        "other 2": "#8fd0f5",
+        "other 3": "#ff7b3d",
+        "other 4": "#c9a94a",
+    },
+}
 _MARKERS = {"zero-shot": "o", "urial": "s", "instruct": "D"}
 _OTHER_MARKERS = ("^", "v", "P", "X")
 _ERROR_NAMES = {"infinite_loop": "infinite loops", "unintended_code": "unintended code"}
@@ -187,12 +209,7 @@ def inline_svg(figure: Figure, *, label: str) -> str:
 
 def dark_colours() -> str:
     """Return the CSS declarations that turn the figures of ``inline_svg`` dark."""
-    light, dark = (_flat(THEMES[theme]) for theme in ("light", "dark"))
-    return " ".join(f"--c{shown[1:]}: {instead};" for shown, instead in zip(light, dark, strict=True))
-
-
-def _flat(colours: Mapping[str, Any]) -> list[str]:
-    return [one for value in colours.values() for one in ([value] if isinstance(value, str) else value)]
+    return " ".join(f"--c{colour[1:]}: {THEMES['dark'][name]};" for name, colour in THEMES["light"].items())
 
 
 def _attributes(style: str) -> str:
@@ -328,7 +345,7 @@ def _unique(names: Iterable[str]) -> list[str]:
 def _looks(dots: Sequence[_Dot], theme: str) -> tuple[dict[str, str], dict[str, str]]:
     """Return the colour and the marker of each series, in the order of the view's methods."""
     others = [method for method in _unique(dot.method for dot in dots) if method not in _MARKERS]
-    spare = THEMES[theme]["other"]
+    spare = [colour for name, colour in THEMES[theme].items() if name.startswith("other ")]
     colours, markers = {}, {}
     for dot in sorted(dots, key=lambda dot: dot.dpo):
         place = others.index(dot.method) if dot.method in others else 0
