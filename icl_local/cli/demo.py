@@ -21,11 +21,6 @@ then judges the English answers; its scores mean nothing either. For a real judg
 Just-Eval's 1,000 queries come from a file or the hub (`icl data pull just-eval`).
 """
 # printed at the end: title, query file, its parameters
-SUMMARIES: tuple[tuple[str, str, list[str | None]], ...] = (
-    ("Progress", "status", []),
-    ("Speed", "speed", []),
-    ("Critical errors, percent", "error_table", [None, None, None]),
-)
 NEXT = """\
 Next:
   icl show sample-01 --db {db}                              one query, its prompts and answers side by side
@@ -66,8 +61,12 @@ def command(max_tokens: int, db: Path) -> int:
     )
     label = made.cells[0].cell.model.label
     judged = icl_local.judge(db, judge=f"local:{MODEL}", variant="rubric-first", model=label, lang="en")
-    for title, name, parameters in SUMMARIES:
-        found = store.named(db, name, parameters)
+    summaries = {
+        "Progress": store.selected(db, "status", store.Selection()),
+        "Speed": store.named(db, "speed"),
+        "Critical errors, percent": store.selected(db, "error_table", store.Selection()),
+    }
+    for title, found in summaries.items():
         console.print_rows(found.columns, found.rows, title=title)
     console.print_table(icl_local.table(db, 1, judge=judged.judge))
     console.say(NEXT.format(db=db))

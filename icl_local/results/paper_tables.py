@@ -109,9 +109,9 @@ def open_views(
         connection = stack.enter_context(store.reader(database))
         views = Views(connection)
         settings = cells.get("settings")
-        given = {"judge": judge, "dataset": cells.get("dataset"), "quantization": cells.get("quantization")}
-        stored = store.Selection(**given).stored(lambda name: store.fetch(connection.execute(store.sql_text(name))))  # type: ignore[arg-type]
-        chosen = {kind: _only(kind, names) for kind in given if (names := stored[kind])}
+        given = store.Selection(judge=judge, dataset=cells.get("dataset"), quantization=cells.get("quantization"))
+        stored = given.stored(lambda name: store.fetch(connection.execute(store.sql_text(name))))
+        chosen = {kind: _only(kind, names) for kind, names in stored.items() if names}
         known = sorted({str(row["settings_id"]) for row in views.rows("cells")}) if settings else []
         if settings and not any(one.startswith(settings) for one in known):
             raise UnknownName.among("settings", settings, known, place=f" in {database}")
