@@ -55,6 +55,7 @@ def run(
     kv_type: Literal["f16", "f32"] | None = None,
     date: str | None = None,
     stop_on_loop: bool = False,
+    plain_queries: bool = False,
     parallel: int | None = None,
     gpu_layers: int | None = None,
     threads: int | None = None,
@@ -70,8 +71,9 @@ def run(
     instead of a file. ``queries``: FILE, LANG=FILE, "samples" or "just-eval", or a mapping language -> file. ``sample``
     draws queries over split and task with ``seed``; ``limit`` takes the first. ``shard``: "i/n", part i of n.
     ``parallel``, ``gpu_layers`` and ``threads`` of None are chosen from the file and this machine. ``verify``
-    responses of each cell, the longest among them, are decoded again one at a time and compared. ``command`` is
-    recorded with the run.
+    responses of each cell, the longest among them, are decoded again one at a time and compared. ``plain_queries``
+    reads control tokens such as <|im_end|> in a query as text; by default they are tokens, as in Transformers.
+    ``command`` is recorded with the run.
 
     A run that was killed resumes where it stopped. A cell in which the model fails ends as ``failed`` and does not stop
     the others. Raises ConfigError, InputError, ModelError, HubError, ApiError, ClusterError, StoreError.
@@ -80,7 +82,7 @@ def run(
     from icl_local.engine import EngineOptions
     from icl_local.exceptions import ConfigError
 
-    decoding = running.Decoding(max_tokens, repetition_penalty, kv_type, date, stop_on_loop)
+    decoding = running.Decoding(max_tokens, repetition_penalty, kv_type, date, stop_on_loop, plain_queries)
     models, overlay = _listed(model), Path(prompt_dir) if prompt_dir else None
     if isinstance(queries, Mapping):
         queries = [f"{language}={file}" for language, file in queries.items()]

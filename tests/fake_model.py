@@ -33,7 +33,7 @@ class FakeModel:
         self._sequences: list[list[int]] = []
         self._logits: dict[int, NDArray[np.float32]] = {}
 
-    def tokenize(self, text: str) -> list[int]:
+    def tokenize(self, text: str, *, plain: tuple[int, int] | None = None) -> list[int]:
         return list(text.encode())
 
     def piece(self, token: int) -> bytes:

@@ -1,4 +1,4 @@
--- $1 to $3: max_tokens, repetition_penalty, stop_on_loop. Stored responses made with a study's settings, with the
+-- $1 to $4: max_tokens, repetition_penalty, stop_on_loop, plain_queries. Stored responses made with a study's settings, with the
 -- names by which a cell finds its own if its model file is not here.
 select response_id, model, method, language, dpo, dataset, query_id, cell_id
 from main.responses
@@ -7,3 +7,4 @@ where
     settings.max_tokens = $1
     and settings.repetition_penalty is not distinct from $2
     and settings.stop_on_loop is not distinct from $3
+    and settings.plain_queries is not distinct from $4

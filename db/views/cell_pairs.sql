@@ -6,7 +6,8 @@ candidates as (
         cells.in_paper_tables, cells.cell_id, named.recipe,
         concat_ws(
             ', ', 'max_tokens ' || settings.max_tokens, 'penalty ' || settings.repetition_penalty,
-            settings.penalty_rule, case when settings.stop_on_loop then 'stop on loop' end
+            settings.penalty_rule, case when settings.stop_on_loop then 'stop on loop' end,
+            case when settings.plain_queries then 'plain queries' end
         ) as decoding,
         -- a is what b is compared with: no DPO before DPO, English and zero-shot first, more bits before fewer
         row_number() over (

@@ -61,6 +61,7 @@ from icl_local.wording import counted
 @click.option("--kv-type", type=click.Choice(["f16", "f32"]), help="KV cache; f32 for F32 files, else f16.")
 @click.option("--date", help="Date (YYYY-MM-DD) for chat templates that print today's.")
 @click.option("--stop-on-loop", is_flag=True, help="End an answer once it loops; recorded as such.")
+@click.option("--plain-queries", is_flag=True, help="Read control tokens, such as <|im_end|>, in queries as text.")
 @engine_options
 @cluster_options
 @prompt_dir_option

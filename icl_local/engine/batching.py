@@ -63,7 +63,7 @@ class Model(Protocol):
 
     n_ctx_train: int
 
-    def tokenize(self, text: str) -> list[int]: ...
+    def tokenize(self, text: str, *, plain: tuple[int, int] | None = None) -> list[int]: ...
     def piece(self, token: int) -> bytes: ...
     def token_text(self, token: int) -> str: ...
     def is_eog(self, token: int) -> bool: ...
@@ -213,7 +213,7 @@ class Generation:
     def _run(self) -> Iterator[Completion]:
         fitting: list[tuple[Request, list[int]]] = []
         for request in self._requests:
-            tokens = self._model.tokenize(request.prompt)
+            tokens = self._model.tokenize(request.prompt, plain=request.plain)
             if len(tokens) >= self._model.n_ctx_train or not tokens:
                 yield self._finished(Completion(request.id, "", "prompt_too_long", len(tokens), 0))
             else:

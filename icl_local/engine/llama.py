@@ -7,8 +7,10 @@ engine/batching.py decides what to decode.
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -184,12 +186,37 @@ class LlamaModel:
         self._batch = llama_cpp.llama_batch_init(params.n_batch, 0, 1)
         self._n_batch: int = params.n_batch
 
-    def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
-        """Return token ids; BOS is added if the file asks for it, special tokens in the text are recognised."""
+    def tokenize(self, text: str, *, add_special: bool = True, plain: tuple[int, int] | None = None) -> list[int]:
+        """Return token ids; BOS is added if the file asks for it, control tokens in the text are recognised.
+
+        Those that touch the characters ``plain`` (start, end) are read as text. Without such a token the ids are those
+        without ``plain``; with one, the text between the next control tokens around ``plain`` is tokenized alone, as
+        llama.cpp does with any text between control tokens.
+        """
+        found = [match.span() for match in self._control_tokens.finditer(text)] if plain else []
+        before = [span for span in found if plain and span[1] <= plain[0]]
+        after = [span for span in found if plain and span[0] >= plain[1]]
+        if len(before) + len(after) == len(found):
+            return self._tokenize(text, add_special=add_special)
+        start = before[-1][1] if before else 0
+        end = after[0][0] if after else len(text)
+        head = self._tokenize(text[:start], add_special=add_special) if before else []
+        middle = self._tokenize(text[start:end], add_special=add_special and not before, control=False)
+        return head + middle + (self._tokenize(text[end:], add_special=False) if after else [])
+
+    @functools.cached_property
+    def _control_tokens(self) -> re.Pattern[str]:
+        """The texts of the tokens that are recognised only as control tokens, the longest first."""
+        kinds = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
+        attributes = llama_cpp.llama_vocab_get_attr
+        texts = [self.token_text(token) for token in range(self.n_vocab) if attributes(self._vocab, token) & kinds]
+        return re.compile("|".join(map(re.escape, sorted(filter(None, texts), key=len, reverse=True))) or "(?!)")
+
+    def _tokenize(self, text: str, *, add_special: bool, control: bool = True) -> list[int]:
         data = text.encode("utf-8", "replace")
         size = len(data) + 16
         buffer = (llama_cpp.llama_token * size)()
-        count = llama_cpp.llama_tokenize(self._vocab, data, len(data), buffer, size, add_special, True)
+        count = llama_cpp.llama_tokenize(self._vocab, data, len(data), buffer, size, add_special, control)
         if count < 0:
             raise EngineError(f"the tokenizer of {self._path.name} gave {-count} tokens for {len(data)} bytes")
         tokens = list(buffer[:count])

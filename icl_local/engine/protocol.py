@@ -14,6 +14,7 @@ class Request:
 
     ``prompt`` is the whole text; the tokenizer adds BOS if the file asks for it. ``repetition_penalty`` follows
     Transformers' rule (engine/penalty.py). ``grammar`` is GBNF with a rule ``root``; the reply is then constrained.
+    ``plain``: the characters of the prompt (start, end) in which control tokens are text; elsewhere they are tokens.
     """
 
     id: str
@@ -23,6 +24,7 @@ class Request:
     repetition_penalty: float = 1.1
     grammar: str | None = None
     ignore_eog: bool = False
+    plain: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,8 @@ def to_json(value: Request | Completion | EngineOptions | EngineInfo | DecodePro
 
 def request_from_json(data: dict[str, Any]) -> Request:
     """Return the Request of a JSON object."""
-    return Request(**{**data, "stops": tuple(data["stops"])})
+    plain = None if data["plain"] is None else tuple(data["plain"])
+    return Request(**{**data, "stops": tuple(data["stops"]), "plain": plain})
 
 
 def completion_from_json(data: dict[str, Any]) -> Completion:

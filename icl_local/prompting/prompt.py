@@ -58,7 +58,10 @@ class Method:
 
 @dataclass(frozen=True)
 class Prompt:
-    """The whole ``text`` for one query: ``head`` + query + ``tail``, or ``head`` alone if ``tail`` is None."""
+    """The whole ``text`` for one query: ``head`` + query + ``tail``, or ``head`` alone if ``tail`` is None.
+
+    ``query_at``: the characters (start, end) of ``text`` that come from the query; None if that is not known.
+    """
 
     text: str
     head: str
@@ -67,6 +70,7 @@ class Prompt:
     method: str
     language: str
     system: str | None = None
+    query_at: tuple[int, int] | None = None
 
     @property
     def recipe(self) -> str:
@@ -152,10 +156,11 @@ def build(
     how, spec = method_spec(method, overlay=overlay), language_spec(language, overlay=overlay)
     if how.kind == COMPLETION:
         head, tail = _completion(how, spec, overlay)
-        return Prompt(head + query.instruction + tail, head, tail, spec.stops, method, language)
-    text, head, tail_or_none = _chat(query.instruction, how, language, info, chat_date, overlay)
+        text = head + query.instruction + tail
+        return Prompt(text, head, tail, spec.stops, method, language, query_at=(len(head), len(text) - len(tail)))
+    text, head, tail_or_none, query_at = _chat(query.instruction, how, language, info, chat_date, overlay)
     system = None if how.system is None else _prompt_text(how, how.system, language, overlay)
-    return Prompt(text, head, tail_or_none, (), method, language, system)
+    return Prompt(text, head, tail_or_none, (), method, language, system, query_at)
 
 
 def _completion(method: Method, language: LanguageSpec, overlay: Path | None) -> tuple[str, str]:
@@ -173,10 +178,10 @@ def _completion(method: Method, language: LanguageSpec, overlay: Path | None) ->
 
 def _chat(
     instruction: str, method: Method, language: str, info: GgufInfo | None, date: str | None, overlay: Path | None
-) -> tuple[str, str, str | None]:
-    """Return the text, its part before the query and its part after it.
+) -> tuple[str, str, str | None, tuple[int, int] | None]:
+    """Return the text, its part before the query, its part after it, and the place of the query.
 
-    If the template changes the query: the text, the text again, and None.
+    If the template changes the query: the text, the text again, None, and the place if the rest is unchanged.
     """
     if info is None or info.chat_template is None:
         which = "this model" if info is None else info.path.name
@@ -191,9 +196,12 @@ def _chat(
 
     text = render(instruction)
     head, mark, tail = render(_PLACEHOLDER).partition(_PLACEHOLDER)
-    if mark and _PLACEHOLDER not in tail and head + instruction + tail == text:
-        return text, head, tail
-    return text, text, None
+    once = bool(mark) and _PLACEHOLDER not in tail
+    around = once and text.startswith(head) and text[len(head) :].endswith(tail)
+    query_at = (len(head), len(text) - len(tail)) if around else None
+    if once and head + instruction + tail == text:
+        return text, head, tail, query_at
+    return text, text, None, query_at
 
 
 def _prompt_text(method: Method, name: str, language: str, overlay: Path | None) -> str:

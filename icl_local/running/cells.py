@@ -8,7 +8,7 @@ from pathlib import Path
 
 from icl_local import prompting
 from icl_local.engine import Request, default_kv_type
-from icl_local.exceptions import ConfigError
+from icl_local.exceptions import ConfigError, ModelError
 from icl_local.identity import cell_key, response_key, settings_key
 from icl_local.prompting import Method, Prompt, Query, QuerySet, queries
 from icl_local.running.server import Server, ServerModel
@@ -25,7 +25,7 @@ class Decoding:
     The paper leaves open the penalty of chats and the token limit; both defaults are this project's choice.
 
     ``max_tokens`` limits a response; ``chat_date`` is the date that chat templates print; ``kv_type`` None: by the
-    type of the weights.
+    type of the weights. ``plain_queries``: control tokens in a query are text; by default tokens, as in Transformers.
     """
 
     max_tokens: int = 1024
@@ -33,6 +33,7 @@ class Decoding:
     kv_type: str | None = None
     chat_date: str | None = None
     stop_on_loop: bool = False
+    plain_queries: bool = False
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -46,8 +47,10 @@ class Decoding:
         """Return the row of raw.settings for a method and model. Raises ConfigError for settings no server takes."""
         settings: dict[str, object]
         if isinstance(model, ServerModel):
-            if self.stop_on_loop or self.kv_type or self.chat_date:
-                raise ConfigError("--stop-on-loop, --kv-type and --date are for this machine; a server has its own")
+            if self.stop_on_loop or self.kv_type or self.chat_date or self.plain_queries:
+                raise ConfigError(
+                    "--stop-on-loop, --kv-type, --date and --plain-queries are for this machine; a server has its own"
+                )
             settings = model.server.settings(self.repetition_penalty)
         else:
             settings = {
@@ -58,6 +61,8 @@ class Decoding:
                 "chat_date": (self.chat_date or prompting.CHAT_DATE) if method.kind == prompting.CHAT else None,
             }
         settings |= {"max_tokens": self.max_tokens, "stop_on_loop": self.stop_on_loop}
+        if self.plain_queries:
+            settings["plain_queries"] = True
         return {"settings_id": settings_key(settings), **settings}
 
 
@@ -214,6 +219,8 @@ class CellPlan:
                     chat_date=decoding.chat_date,
                     overlay=overlay,
                 )
+            if decoding.plain_queries and prompt.query_at is None:
+                raise ModelError(f"the chat template of {cell.label} changes the query; leave --plain-queries out")
             key = response_key(
                 weights=weights,
                 prompt_sha256=prompt.sha256,
@@ -253,6 +260,7 @@ class CellPlan:
                 max_tokens=self.decoding.max_tokens,
                 stops=prompt.stops,
                 repetition_penalty=self.decoding.repetition_penalty,
+                plain=prompt.query_at if self.decoding.plain_queries else None,
             )
             for key, (_, prompt) in self.by_key.items()
             if key not in have

@@ -253,7 +253,12 @@ def _stored(row: Mapping[str, Any]) -> Stored:
     tokens = tuple(row["tokens"])
     prompt = row["head"] if row["tail"] is None else row["head"] + row["instruction"] + row["tail"]
     request = Request(
-        row["response_id"], prompt, row["max_tokens"], tuple(row["stops"]), repetition_penalty=row["repetition_penalty"]
+        row["response_id"],
+        prompt,
+        row["max_tokens"],
+        tuple(row["stops"]),
+        repetition_penalty=row["repetition_penalty"],
+        plain=_query_at(prompt, row) if row["plain_queries"] else None,
     )
     return Stored(
         row["response_id"],
@@ -271,6 +276,14 @@ def _stored(row: Mapping[str, Any]) -> Stored:
         row["text"] if row["answer_rule"] == ANSWER_RULE else None,
         (row["file_name"] or row["gguf_sha256"], row["bytes"]),
     )
+
+
+def _query_at(prompt: str, row: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the place of the query in its prompt; a chat template may have removed the white space around it."""
+    if row["tail"] is not None:
+        return len(row["head"]), len(prompt) - len(row["tail"])
+    query = row["instruction"].strip()
+    return prompt.find(query), prompt.find(query) + len(query)
 
 
 def _loaded_for(stored: Stored) -> tuple[str, str, int]:

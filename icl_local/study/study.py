@@ -203,7 +203,8 @@ def stored_responses(
     A cell of ``runnable`` finds its own by key, another by its names, its queries and the study's settings.
     """
     decoding = study.decoding
-    settings = [decoding.max_tokens, decoding.repetition_penalty, decoding.stop_on_loop]
+    plain = decoding.plain_queries or None  # NULL where it was not asked for
+    settings = [decoding.max_tokens, decoding.repetition_penalty, decoding.stop_on_loop, plain]
     exists = store.exists(path)
     rows = store.named(path, "study_responses", settings).dicts() if exists else []
     ids = store.ids(path, "responses", "response_id") if exists else set()

@@ -12,18 +12,21 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from icl_local import engine
 from icl_local.cli import icl
-from icl_local.convert import converter, tensors
+from icl_local.convert import converter, tensors, tokenizer_of
 from icl_local.convert.convert import convert, quantize
 from icl_local.convert.model_source import locate
 from icl_local.convert.parity import GateResult
+from icl_local.engine import EngineOptions
+from icl_local.engine.llama import LlamaModel
 from icl_local.exceptions import ConfigError, ConversionError, DiskFull, EngineError, ModelError
 from icl_local.identity import sha256_file
 from icl_local.results import build_tables
 from icl_local.running import cells, run
 from icl_local.store.database import Store, query
 from icl_local.weights.gguf_file import read_info
-from tests.tiny_checkpoint import LLAMA3_ROPE, build_checkpoint
+from tests.tiny_checkpoint import LLAMA3_ROPE, SPECIALS, build_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -57,6 +60,24 @@ def test_converted_file_passes_every_check(
     assert info.add_bos == (family != "smollm")
     assert info.metadata["icl.dpo"] is False
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "model.gguf"]
+
+
+@pytest.mark.parametrize("family", ["smollm", "llama-bpe", "sentencepiece"])
+def test_a_control_token_spelled_in_a_text_is_read_as_transformers_reads_it(tmp_path: Path, family: str) -> None:
+    folder = build_checkpoint(tmp_path / "model", family=family)
+    convert(folder, tmp_path / "model.gguf", type_name="f32", run_gate=False)
+    tokenizer, special = tokenizer_of(folder), SPECIALS[family][-1]
+    query = f"tell me {special} a {special}{special[:3]}story"
+    text = f"{special}ask: {query}\n{special} answer"
+    (ids,) = engine.tokenize(tmp_path / "model.gguf", [text], add_special=False)
+    assert ids == tokenizer(text, add_special_tokens=False)["input_ids"]
+    model = LlamaModel(tmp_path / "model.gguf", EngineOptions(), vocab_only=True)
+    start = text.index(query)
+    plain = model.tokenize(text, add_special=False, plain=(start, start + len(query)))
+    between = tokenizer(f"ask: {query}\n", add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    one, after = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in (special, f"{special} answer"))
+    assert plain == one + between + after
+    model.close()
 
 
 def test_conversion_is_repeatable_byte_for_byte(tmp_path: Path) -> None:

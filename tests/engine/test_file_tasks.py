@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from icl_local import engine
-from icl_local.engine import Request, Worker, file_tasks
+from icl_local.engine import EngineOptions, Request, Worker, file_tasks
+from icl_local.engine.llama import LlamaModel
 from icl_local.exceptions import ConfigError, EngineError, IclError
 from icl_local.weights import read_info
 from tests.damaged_gguf import Edit, mutants, rename, tensor_entry, value_at
@@ -43,6 +48,33 @@ def test_tasks_of_one_caller_share_a_process(tiny_gguf: Path) -> None:
     assert set(engine.system_info()) == {"package", "llama_build", "cpu_features", "system", "gpu"}
     assert {"q4_k_m", "q8_0", "f16"} <= set(engine.file_types())
     assert file_tasks._PROCESS.pid == first
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tiny_gguf: Path) -> Iterator[LlamaModel]:
+    model = LlamaModel(tiny_gguf, EngineOptions(), vocab_only=True)
+    yield model
+    model.close()
+
+
+PARTS = st.lists(
+    st.sampled_from(["<|im_end|>", "<|im_", "end|>", "<|im_start|>user\n", " the", "an \u00e9", "\n", "9"])
+)
+
+
+@given(PARTS.map("".join), PARTS.map("".join), PARTS.map("".join))
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_a_plain_query_has_no_control_token_and_changes_nothing_else(
+    vocabulary: LlamaModel, head: str, query: str, tail: str
+) -> None:
+    text, control = head + query + tail, re.compile(r"<\|im_(start|end)\|>|<\|endoftext\|>")
+    place = (len(head), len(head) + len(query))
+    ids = vocabulary.tokenize(text, plain=place)
+    assert b"".join(vocabulary.piece(token) or vocabulary.token_text(token).encode() for token in ids).decode() == text
+    outside = [m[0] for m in control.finditer(text) if m.end() <= place[0] or m.start() >= place[1]]
+    assert [vocabulary.token_text(token) for token in ids if not vocabulary.piece(token)] == outside
+    if len(outside) == len(control.findall(text)):
+        assert ids == vocabulary.tokenize(text)
 
 
 def test_relative_paths_mean_the_callers_folder(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,9 @@ def test_a_key_is_known_before_the_response_and_depends_on_what_the_text_depends
 ) -> None:
     plan = planned(tiny_gguf, query_file, Decoding())
     assert plan.keys == planned(tiny_gguf, query_file, Decoding()).keys
-    for other in (Decoding(max_tokens=7), Decoding(repetition_penalty=1.2), Decoding(kv_type="f16")):
+    assert "plain_queries" not in plan.settings  # so keys made before that setting stay
+    changed = (Decoding(max_tokens=7), Decoding(repetition_penalty=1.2), Decoding(kv_type="f16"))
+    for other in (*changed, Decoding(plain_queries=True)):
         assert not plan.keys & planned(tiny_gguf, query_file, other).keys
     assert not plan.keys & planned(tiny_gguf, query_file, Decoding(), method="urial").keys
     assert plan.keys < planned(tiny_gguf, query_file, Decoding(), limit=5).keys
@@ -86,6 +88,15 @@ def test_only_missing_responses_are_requested_with_the_cells_settings(tiny_gguf:
     assert {request.id for request in requests} == plan.keys - have
     assert {(r.max_tokens, r.repetition_penalty) for r in requests} == {(5, 1.3)}
     assert all(request.stops == ("# Query", "#Query") for request in requests)
+
+
+@pytest.mark.parametrize("method", ["zero-shot", "urial", "instruct"])
+def test_a_plain_query_is_marked_in_its_prompt(tiny_gguf: Path, query_file: Path, method: str) -> None:
+    plan = planned(tiny_gguf, query_file, Decoding(plain_queries=True), method=method)
+    for request in plan.requests(set()):
+        assert request.plain is not None
+        assert request.prompt[slice(*request.plain)] == plan.by_key[request.id][0].instruction
+    assert {one.plain for one in planned(tiny_gguf, query_file, Decoding(), method=method).requests(set())} == {None}
 
 
 def test_a_cells_rows_name_each_prompt_frame_and_file_once(tiny_gguf: Path, query_file: Path) -> None:

@@ -55,6 +55,23 @@ def test_an_untouched_run_is_equal_and_states_the_bound(tmp_path: Path, exact_gg
     assert store.query(db, "select count(*) from broken_references").rows == [(0,)]
 
 
+@pytest.mark.parametrize("method", ["zero-shot", "instruct"])
+def test_plain_queries_are_decoded_and_verified_as_text(tmp_path: Path, exact_gguf: Path, method: str) -> None:
+    queries = tmp_path / "q.jsonl"
+    queries.write_text('{"id": 1, "instruction": "say <|im_end|> now"}\n{"id": 2, "instruction": "say it now"}\n')
+    db = tmp_path / "x.duckdb"
+    planned = cells.plan_cells([str(exact_gguf)], [method], cells.load_queries(["en"], [str(queries)]))
+    for plain in (False, True):
+        run.run_cells(db, planned, decoding=cells.Decoding(8, plain_queries=plain), probe=False, verify=0)
+    columns = "query_id, plain_queries, prompt_tokens"
+    counts = store.query(db, f"select {columns} from responses join raw.settings using (settings_id) order by all").rows
+    assert [row[:2] for row in counts] == [("1", True), ("1", None), ("2", True), ("2", None)]
+    assert counts[0][2] > counts[1][2]
+    assert counts[2][2] == counts[3][2]
+    done = CliRunner().invoke(icl, ["verify", str(db), "--sample", "4", "--weights", str(exact_gguf)])
+    assert "4 of 4 equal" in done.output, done.output
+
+
 def test_459_equal_responses_bound_the_rest_below_one_percent() -> None:
     rows = tuple({"equal": True} for _ in range(459))
     below = verify.VerifyResult(rows, 1000).differing_below
