@@ -3,10 +3,11 @@ select
     cells.model, cells.quantization, cells.method, cells.language, cells.dpo,
     cells.dataset, judge.name as judge, bootstrap.reading, bootstrap.metric, bootstrap.mean, bootstrap.se,
     bootstrap.ci_low, bootstrap.ci_high, bootstrap.n, bootstrap.samples, bootstrap.seed, bootstrap.created_at,
-    cells.settings_id, bootstrap.cell_id
+    cells.settings_id, bootstrap.cell_id, bootstrap.template_sha256
 from raw.bootstraps as bootstrap
 join main.cells as cells on cells.cell_id = bootstrap.cell_id
 left join raw.judges as judge on judge.judge_id = bootstrap.judge_id
+where bootstrap.baseline_cell_id is null
 qualify row_number() over (
     partition by
         bootstrap.cell_id, bootstrap.judge_id, bootstrap.template_sha256, bootstrap.reading, bootstrap.metric,
@@ -15,4 +16,4 @@ qualify row_number() over (
 ) = 1;
 
 comment on view main.bootstrap_intervals is
-'One row per cell, judge, reading, metric, number of samples and seed: the latest percentile bootstrap of its mean score by icl bootstrap, over the n scores stored at created_at. score_means has the present mean.';
+'One row per cell, judge, reading, metric, number of samples and seed: the latest percentile bootstrap of its mean score by icl bootstrap, over the n scores stored at created_at, queries of one text drawn together. score_means has the present mean.';

@@ -62,12 +62,13 @@ tested as (
             when differs_in = 'dpo' then 'table_3'
             else differs_in
         end as family,
-        pairs.*, instruments.*, differences.*,
+        pairs.*, instruments.*, differences.*, instruments_b.template_sha256 as template_sha256_b,
         main.difference_p(differences.mean, differences.se, differences.n, differences.df) as p
     from differences
     join matches using (match)
     join main.cell_pairs as pairs using (differs_in, cell_id_a, cell_id_b)
     join main.instruments as instruments on instruments.instrument = matches.instrument_a
+    join main.instruments as instruments_b on instruments_b.instrument = matches.instrument_b
 ),
 ranked as (
     select
@@ -91,8 +92,9 @@ select
     mean / nullif(se, 0) as t,
     df, p, family,
     case when unlike is null and p is not null then main.holm_p(tests, place, n_tests, p) end as p_holm,
-    n_tests, unlike, in_paper_tables, dataset, cell_id_a, cell_id_b, template_sha256
+    n_tests, unlike, in_paper_tables, dataset, cell_id_a, cell_id_b, template_sha256,
+    judge_id, template_sha256_b
 from ranked;
 
 comment on view main.paired_differences is
-'One row per pair of cells that differ in one thing (see cell_pairs), judge, template, reading and metric, over the n queries that both have a score for: one response against one, scored with the same judge text (across languages: with the most used text of that name). Mean difference b - a, its paired standard error with queries of one text as one observation, the 95 % interval and two-sided p of Student''s t with df degrees of freedom, and the effect size dz (mean over standard deviation of the differences). p_holm is corrected by Holm over the n_tests of its family: table_1 (methods, English), table_2 (methods, other languages), table_3 (DPO), else differs_in, by judge, template and reading, over all metrics; NULL where the cells are unlike in more (unlike says in what).';
+'One row per pair of cells that differ in one thing (see cell_pairs), judge, template, reading and metric, over the n queries that both have a score for: one response against one, scored with the same judge text (across languages: with the most used text of that name). Mean difference b - a, its paired standard error with queries of one text as one observation, the 95 % interval and two-sided p of Student''s t with df degrees of freedom, and the effect size dz (mean over standard deviation of the differences). p_holm is corrected by Holm over the n_tests of its family: table_1 (methods, English), table_2 (methods, other languages), table_3 (DPO), else differs_in, by judge, template and reading, over all metrics; NULL where the cells are unlike in more (unlike says in what). template_sha256 and template_sha256_b: judge text of a and of b.';

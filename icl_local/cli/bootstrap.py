@@ -15,18 +15,22 @@ from icl_local.wording import counted
 @click.command("bootstrap")
 @click.option("--samples", type=click.IntRange(min=100), default=10_000, show_default=True, help="Resamples of a mean.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same rows.")
+@click.option("--pairs", is_flag=True, help="Resample differences between cells that differ in one thing.")
 @judge_option
 @reading_option
 @format_option
 @db_option
-def command(samples: int, seed: int, output_format: str, db: Path, **options: Any) -> None:
+def command(samples: int, seed: int, pairs: bool, output_format: str, db: Path, **options: Any) -> None:
     """Compute percentile bootstrap intervals of every score mean and store them: view bootstrap_intervals.
+
+    Queries of one text are drawn together. With --pairs: of paired differences, view bootstrap_differences.
 
     Example: icl bootstrap --samples 10000 --seed 1
     """
     from icl_local.results import bootstrap
 
-    count = bootstrap.run(db, samples=samples, seed=seed, **options)
-    console.say(f"{counted(count, 'mean')} resampled {counted(samples, 'time')}; icl sql 'from bootstrap_intervals'")
-    found = bootstrap.intervals(db, samples=samples, seed=seed)
+    count = bootstrap.run(db, samples=samples, seed=seed, pairs=pairs, **options)
+    what, view = ("difference", "bootstrap_differences") if pairs else ("mean", "bootstrap_intervals")
+    console.say(f"{counted(count, what)} resampled {counted(samples, 'time')}; icl sql 'from {view}'")
+    found = bootstrap.intervals(db, samples=samples, seed=seed, pairs=pairs)
     console.print_rows(found.columns, found.rows, output_format=output_format)

@@ -16,6 +16,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from icl_local import resources
+from icl_local.results import bootstrap
 from icl_local.store import Store
 from icl_local.store.database import query
 from tests.store.rows import error_row, response
@@ -215,24 +216,115 @@ def test_a_comparison_across_gguf_types_carries_no_corrected_p(tmp_path: Path) -
     assert set(found) == {(5, True, None)}
 
 
+def twenty_texts(path: Path, *, copies: int) -> Path:
+    """20 texts answered by both methods; every text is that of ``copies`` queries with equal scores."""
+    parts = [
+        answered(f"{method}{i}-{c}", f"q{i}-{c}", method, text=f"{i}?", scores={"t1": 1.0 + (7 * i + len(method)) % 5})
+        for i in range(20)
+        for c in range(copies)
+        for method in ("zero-shot", "urial")
+    ]
+    return filled(path, *parts)
+
+
 def test_a_query_twice_leaves_the_error_as_it_was(tmp_path: Path) -> None:
-    def study(folder: Path, copies: int) -> list[tuple[Any, ...]]:
-        parts = [
-            answered(
-                f"{method}{i}-{c}", f"q{i}-{c}", method, text=f"{i}?", scores={"t1": 1.0 + (7 * i + len(method)) % 5}
-            )
-            for i in range(20)
-            for c in range(copies)
-            for method in ("zero-shot", "urial")
-        ]
-        db = filled(folder / f"{copies}.duckdb", *parts)
+    def study(copies: int) -> list[tuple[Any, ...]]:
+        db = twenty_texts(tmp_path / f"{copies}.duckdb", copies=copies)
         means = "select method, mean, se, df from score_means where metric = 'avg' and reading = 'strict' order by 1"
         pairs = "select difference, se, df from paired_differences where metric = 'avg' and reading = 'strict'"
         return [*query(db, means).rows, *query(db, pairs).rows]
 
-    for once, twice in zip(study(tmp_path, 1), study(tmp_path, 2), strict=True):
+    for once, twice in zip(study(1), study(2), strict=True):
         assert twice[-1] == once[-1] == 19
         assert twice[-2] == pytest.approx(once[-2], abs=1e-9)
+
+
+def resampled(db: Path, *, samples: int, seed: int) -> dict[str, tuple[Any, ...]]:
+    """Return mean, se, ci_low, ci_high and n of avg by method, and of the difference between the methods."""
+    for pairs in (False, True):
+        bootstrap.run(db, samples=samples, seed=seed, pairs=pairs)
+    columns, where = "se, ci_low, ci_high, n", f"where metric = 'avg' and samples = {samples} and seed = {seed}"
+    found = query(
+        db,
+        f"select method, mean, {columns} from bootstrap_intervals {where} union all "
+        f"select 'difference', difference, {columns} from bootstrap_differences {where}",
+    )
+    assert len(found.rows) == 3
+    return {name: tuple(values) for name, *values in found.rows}
+
+
+def test_the_bootstrap_of_repeated_texts_has_the_clustered_error(tmp_path: Path) -> None:
+    """With clusters of one size the variance of a sample's mean is (C - 1) / C times the clustered se squared."""
+    db, samples = twenty_texts(tmp_path / "x.duckdb", copies=2), 20_000
+    exact = dict(query(db, "select method, se from score_means where metric = 'avg' and reading = 'strict'").rows)
+    sql = "select se from paired_differences where metric = 'avg' and reading = 'strict'"
+    exact["difference"] = query(db, sql).rows[0][0]
+    for name, (_, se, _, _, n) in resampled(db, samples=samples, seed=1).items():
+        assert n == 40
+        # a standard deviation of S draws has a relative standard error of 1 / sqrt(2 S)
+        assert se == pytest.approx(exact[name] * (19 / 20) ** 0.5, rel=5 / (2 * samples) ** 0.5)
+
+
+def test_the_bootstrap_is_naive_resampling_of_clusters(tmp_path: Path) -> None:
+    """60 queries in 23 clusters of 1 to 5; a tenth of the answers of urial have no score."""
+    random, samples = np.random.default_rng(8), 20_000
+    frame = pd.DataFrame({"cluster": np.sort(random.integers(0, 25, 60))})
+    level = random.integers(1, 5, 25)[frame["cluster"]]
+    frame["zero-shot"] = level + random.integers(0, 2, 60)
+    frame["urial"] = np.where(random.random(60) < 0.1, np.nan, 5 - level + random.integers(0, 2, 60))
+    frame["difference"] = frame["urial"] - frame["zero-shot"]
+    parts = [
+        answered(
+            f"{method}{i}",
+            f"q{i}",
+            method,
+            text=f"{row['cluster']}?",
+            scores={} if np.isnan(row[method]) else {"t1": float(row[method])},
+        )
+        for i, row in frame.iterrows()
+        for method in ("zero-shot", "urial")
+    ]
+    found = resampled(filled(tmp_path / "x.duckdb", *parts), samples=samples, seed=2)
+    for name, (mean, se, low, high, n) in found.items():
+        clusters = frame.dropna(subset=name).groupby("cluster")[name].agg(["sum", "size"]).to_numpy()
+        drawn = clusters[random.integers(0, len(clusters), (samples, len(clusters)))].sum(axis=1)
+        naive = drawn[:, 0] / drawn[:, 1]
+        assert n == frame[name].count()
+        assert mean == pytest.approx(frame[name].mean(), abs=1e-9)
+        # five standard errors of a difference between two standard deviations, and between two 2.5 % quantiles of
+        # a normal distribution, of S draws each: sd / sqrt(S) and 3.8 sd / sqrt(S)
+        assert se == pytest.approx(naive.std(), abs=5 * naive.std() / samples**0.5)
+        expected = np.quantile(naive, [0.025, 0.975])
+        assert np.abs(expected - [low, high]).max() < 5 * 3.8 * naive.std() / samples**0.5
+
+
+def test_resampled_means_have_the_mean_of_naive_resampling() -> None:
+    sums, sizes, counts = np.array([2.0, 3.0, 9.0]), np.array([1, 1, 2]), np.array([9, 7, 4])
+    clusters = np.repeat(np.column_stack([sums, sizes]), counts, axis=0)
+    samples = 50_000
+    drawn = clusters[np.random.default_rng(3).integers(0, 20, (samples, 20))].sum(axis=1)
+    naive = drawn[:, 0] / drawn[:, 1]
+    ours = bootstrap.resampled_means(sums, sizes, counts, samples=samples, stream=4)
+    assert ours.shape == (samples,)
+    assert ours.mean() == pytest.approx(naive.mean(), abs=5 * naive.std() * (2 / samples) ** 0.5)
+    assert ours.std() == pytest.approx(naive.std(), abs=5 * naive.std() / samples**0.5)
+
+
+def test_a_bootstrap_is_computed_once_and_again_only_for_other_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = twenty_texts(tmp_path / "x.duckdb", copies=2)
+    first = resampled(db, samples=200, seed=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(bootstrap, "resampled_means", lambda *_, **__: pytest.fail("computed again"))
+        bootstrap.run(db, samples=200, seed=5)
+        bootstrap.run(db, samples=200, seed=5, pairs=True)
+    with duckdb.connect(str(db)) as con:
+        con.execute("delete from raw.bootstraps")
+    with Store(db) as target:
+        target.put(answered("one more", "one more", "urial", scores={"t1": 3.0}))
+    second = resampled(db, samples=200, seed=5)
+    assert {name for name in first if second[name] != first[name]} == {"urial"}
 
 
 def test_clustered_errors_are_those_of_ols(tmp_path: Path) -> None:

@@ -232,3 +232,10 @@ def test_the_bootstrap_command_prints_its_intervals(copy: Path) -> None:
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("model,method,language,dpo,judge,metric,mean,se,ci_low,ci_high,n\n")
     assert "EuroLLM 9B,urial,fr,false,openai:synthetic-judge,avg," in result.stdout
+    header, difference, *_ = (
+        CliRunner()
+        .invoke(icl, ["bootstrap", "--pairs", "--samples", "100", "--format", "csv", "--db", str(copy)])
+        .stdout.splitlines()
+    )
+    assert header == "differs_in,a,b,model,method,language,dpo,judge,metric,difference,se,ci_low,ci_high,n"
+    assert difference.count(",") == header.count(",")

@@ -19,6 +19,7 @@ from tests.store.truth import VIEWS, Truth
 
 # views that no response, judgment or cell reaches, and those of fixed figures
 NOT_MODELLED = {
+    "bootstrap_differences": "shows rows of icl bootstrap --pairs as they are",
     "bootstrap_intervals": "shows rows of icl bootstrap as they are",
     "instruments": "numbers of judges and templates, which score_means and paired_differences go through",
     "judge_batches": "submissions to a server, which no score goes through",

@@ -1,0 +1,1 @@
+select bootstrap_id from raw.bootstraps where samples = ? and seed = ?
