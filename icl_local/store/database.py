@@ -373,8 +373,8 @@ class _Behind(StoreError):
 
 
 def _behind(con: Connection, path: Path) -> bool:
-    """Return whether a writer must open first: views of another version, or a finished spool file not ingested."""
-    if schema.outdated(con, path):
+    """Return whether a writer must open first: other views, responses without a cell, a finished spool file not read."""
+    if schema.outdated(con, path) or ingest.lacks_cells(con):
         return True
     read = ingest.offsets(con)
     waiting = [file for file in spool.files(spool_folder(path)) if file.stat().st_size > read.get(file.name, 0)]

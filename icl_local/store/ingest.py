@@ -140,9 +140,14 @@ class Ingest:
             self.con.execute("insert or replace into raw.spool_files values (?, ?)", [file, end])
 
 
+def lacks_cells(con: Connection) -> bool:
+    """Return whether responses were stored without a cell: by an earlier version, or in an ingest that was killed."""
+    return con.execute("select 1 from raw.responses where cell_id is null limit 1").fetchone() is not None
+
+
 def name_cells(con: Connection) -> None:
-    """Give responses that were stored without a cell theirs (written by an earlier version)."""
-    if not con.execute("select 1 from raw.responses where cell_id is null limit 1").fetchone():
+    """Give responses that were stored without a cell theirs."""
+    if not lacks_cells(con):
         return
     with transaction(con):
         found = resources.read_text("db", "queries/cells_of_responses.sql")

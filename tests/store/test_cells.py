@@ -15,6 +15,7 @@ from icl_local.exceptions import InputError
 from icl_local.identity import cell_key
 from icl_local.store import Store, upkeep
 from icl_local.store.database import query, refuse_other_texts
+from tests.judge_rows import database, response_rows
 from tests.store.rows import response
 
 PARTS = ("weights", "recipe", "dataset", "language", "settings_id")
@@ -90,3 +91,13 @@ def test_cells_come_back_with_a_rebuild(tmp_path: Path) -> None:
     upkeep.rebuild(db)
     assert query(db, "select * from raw.cells").rows == before
     assert store.ids(db, "cells", "cell_id") == {before[0][0]}
+
+
+def test_responses_whose_naming_was_killed_get_their_cells_at_the_next_reading(tmp_path: Path) -> None:
+    """The ingest commits rows before their cells; a kill between the two must not leave them without."""
+    db = database(tmp_path / "x.duckdb", response_rows(3))
+    with store.writer(db, wait_seconds=5) as con:
+        con.execute("update raw.responses set cell_id = null")
+        con.execute("delete from raw.cells")
+    assert store.query(db, "select count(*), count(distinct cell_id) from responses").rows == [(3, 1)]
+    assert store.query(db, "select n_responses from cells").rows == [(3,)]
