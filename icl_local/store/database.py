@@ -373,7 +373,7 @@ class _Behind(StoreError):
 
 
 def _behind(con: Connection, path: Path) -> bool:
-    """Return whether a writer must open first: other views, responses without a cell, a finished spool file not read."""
+    """Return whether a writer must open first: other views, responses without a cell, spool files not read."""
     if schema.outdated(con, path) or ingest.lacks_cells(con):
         return True
     read = ingest.offsets(con)
