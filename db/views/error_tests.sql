@@ -50,7 +50,7 @@ ranked as (
     select
         *,
         count(*) filter (where unlike is null) over (partition by family) as n_tests,
-        row_number() over (partition by family order by unlike is not null, p) as place
+        main.holm_place(family, unlike is not null, p) as place
     from named
 )
 select
@@ -59,9 +59,7 @@ select
     100.0 * n_b / n as percent_b,
     100.0 * (n_b - n_a) / n as difference,
     only_a, only_b, p,
-    case when unlike is null then
-        least(1, max((n_tests - place + 1) * p) over (partition by family order by place))
-    end as p_holm,
+    case when unlike is null then main.holm_p(family, place, n_tests, p) end as p_holm,
     n_tests, quantization_a, quantization_b, unlike, in_paper_tables, dataset, cell_id_a, cell_id_b
 from ranked;
 

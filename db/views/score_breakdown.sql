@@ -34,12 +34,7 @@ sums as (
     into name metric value sums
 ),
 means as (
-    select
-        *,
-        sums.s / sums.n as mean,
-        sqrt(main.centered(sums.n, sums.s, sums.q) / nullif(sums.n - 1, 0)) as sd,
-        main.clustered_se(sums) as se,
-        main.t_quantile(main.n_clusters(sums) - 1) as t
+    select cell_id, dimension, value, judge, template, template_sha256, reading, metric, unnest(main.moments(sums))
     from sums
     where sums.n > 0
 )
@@ -47,9 +42,9 @@ select
     means.dimension, means.value,
     shown.model, shown.method, shown.language, shown.dpo, means.judge, means.reading, means.metric,
     means.mean, means.sd,
-    main.score_low(means.mean, means.se, means.sums.n, means.t) as ci_low,
-    main.score_high(means.mean, means.se, means.sums.n, means.t) as ci_high,
-    means.sums.n::bigint as n,
+    main.score_low(means.mean, means.se, means.n, main.t_quantile(means.df)) as ci_low,
+    main.score_high(means.mean, means.se, means.n, main.t_quantile(means.df)) as ci_high,
+    means.n,
     means.template, shown.quantization, shown.settings_id, means.se, means.template_sha256
 from means
 join main.paper_cells as shown on shown.cell_id = means.cell_id;
