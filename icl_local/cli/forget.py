@@ -44,7 +44,15 @@ def command(
     found = upkeep.matching(db, chosen, condition=condition, equal=equal)
     if not found:
         console.say("no response is like that; nothing was removed")
-    elif yes or click.confirm(f"Remove {counted(len(found), 'response')} with their judgments, for good?", err=True):
+    elif yes or _confirmed(f"Remove {counted(len(found), 'response')} with their judgments, for good?"):
         console.say(f"{counted(upkeep.forget(db, found), 'response')} removed")
     else:
         console.say("nothing was removed")
+
+
+def _confirmed(question: str) -> bool:
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:  # no answer: standard input is closed
+        console.say("give --yes to remove them without a question")
+        return False

@@ -84,11 +84,15 @@ class Task:
 
 @dataclass(frozen=True)
 class JudgingPlan:
-    """The missing judgments as ``tasks``; ``ended`` counts the others by status, ``in_batches`` those in a batch."""
+    """The missing judgments as ``tasks``; ``ended`` counts the others by status, ``in_batches`` those in a batch.
+
+    ``missing`` counts the tasks before a limit.
+    """
 
     tasks: tuple[Task, ...]
     ended: Counter[str]
     in_batches: int = 0
+    missing: int = 0
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,7 @@ def plan(run_sql: RunSql, judge_id: str, scope: Scope) -> JudgingPlan:
                 ended[status] += 1
             else:
                 tasks.append(Task(key, attempt + 1, response_id, template, repeat, split, language, instruction, text))
-    return JudgingPlan(tuple(tasks[: scope.limit]), ended, in_batches)
+    return JudgingPlan(tuple(tasks[: scope.limit]), ended, in_batches, len(tasks))
 
 
 def open_items(run_sql: RunSql, judge_id: str) -> list[dict[str, Any]]:

@@ -20,7 +20,8 @@ FLUSH_ROWS, FLUSH_SECONDS = 5000, 15.0  # DuckDB may lag behind the spool: a flu
 class JudgeProgress:
     """Counts of one run of a judge (``label``): judgments requested and done, by status, scores, attempts, tokens, USD.
 
-    ``before`` counts the existing judgments by status, ``in_batches`` those that the Batch API has not returned.
+    ``before`` counts the existing judgments by status, ``in_batches`` those that the Batch API has not returned,
+    ``beyond`` the missing ones that a limit left out.
     """
 
     label: str
@@ -33,11 +34,14 @@ class JudgeProgress:
     cost_usd: float | None = None
     before: Counter[str] = field(default_factory=Counter)
     in_batches: int = 0
+    beyond: int = 0
 
     @classmethod
     def of(cls, judge: Judge, plan: JudgingPlan) -> JudgeProgress:
         """Return the counts before the first attempt."""
-        return cls(judge.name, len(plan.tasks), Counter(), before=plan.ended, in_batches=plan.in_batches)
+        taken = len(plan.tasks)
+        beyond = max(0, plan.missing - taken)
+        return cls(judge.name, taken, Counter(), before=plan.ended, in_batches=plan.in_batches, beyond=beyond)
 
     @property
     def done(self) -> int:
@@ -72,10 +76,11 @@ class JudgeProgress:
         cost = "" if self.cost_usd is None else f", ${self.cost_usd:.4f}"
         tokens = f"{self.prompt_tokens} + {self.completion_tokens} tokens"
         batches = f"; {self.in_batches} with the Batch API" if self.in_batches else ""
-        missing = counted(self.requested, "judgment was", "judgments were")
+        missing = counted(self.requested + self.beyond, "judgment was", "judgments were")
+        limited = f" (the first {self.requested:,} were taken)" if self.beyond else ""
         before = f" ({ledger.in_words(self.before)})" if self.before else ""
         return (
-            f"{missing} missing, {counted(self.before.total(), 'was', 'were')} there{before}: "
+            f"{missing} missing{limited}, {counted(self.before.total(), 'was', 'were')} there{before}: "
             f"{ledger.in_words(self.statuses, self.scores)} "
             f"({counted(self.attempts, 'attempt')}, {tokens}{cost}){batches}"
         )

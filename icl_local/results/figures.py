@@ -399,16 +399,17 @@ def _mark(
 
 
 def _name(axes: Axes, dot: _Dot, place: float, limits: tuple[float, float]) -> None:
-    """Write the series beside its first dot, on the side with more room."""
+    """Write the series beside its first dot, on the side with more room; above its interval where both lack room."""
     low, high = (dot.value if end is None else end for end in (dot.low, dot.high))
     right = limits[1] - high > low - limits[0]
+    inside = max(limits[1] - high, low - limits[0]) >= 0.25 * (limits[1] - limits[0])
     axes.annotate(
         dot.series,
-        (high if right else low, place),
-        xytext=(5 if right else -5, 0),
+        ((high if right else low) if inside else limits[1], place),
+        xytext=((5 if right else -5), 0) if inside else (-2, 2),
         textcoords="offset points",
-        ha="left" if right else "right",
-        va="center",
+        ha="left" if inside and right else "right",
+        va="center" if inside else "bottom",
         fontsize=7,
         bbox={"facecolor": axes.get_facecolor(), "edgecolor": "none", "pad": 0.4},
     )

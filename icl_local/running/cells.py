@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 from icl_local import prompting
@@ -42,6 +43,10 @@ class Decoding:
             raise ConfigError(f"--repetition-penalty must be above 0, not {self.repetition_penalty:g}")
         if self.kv_type not in (None, "f16", "f32"):
             raise ConfigError(f"--kv-type must be f16 or f32, not {self.kv_type!r}")
+        try:
+            date.fromisoformat(self.chat_date or prompting.CHAT_DATE)
+        except ValueError:
+            raise ConfigError(f"--date must be a day as YYYY-MM-DD, not {self.chat_date!r}") from None
 
     def row(self, method: Method, model: Model) -> dict[str, object]:
         """Return the row of raw.settings for a method and model. Raises ConfigError for settings no server takes."""

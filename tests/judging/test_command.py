@@ -199,3 +199,10 @@ def test_a_budget_is_never_overdrawn_whatever_is_under_way():
     assert budget.reserve(0.6)
     assert not budget.reserve(0.2)
     assert budget.spent_usd == 0.3
+
+
+def test_a_limit_does_not_hide_how_many_are_missing(path, monkeypatch, capsys):
+    with FaultyServer() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        assert icl("--judge", "openai:m", "--db", str(path), "--limit", "2") == 0
+    assert "5 judgments were missing (the first 2 were taken), 0 were there: 2 ok" in capsys.readouterr().err

@@ -129,3 +129,8 @@ def test_sample_limit_and_shard_select_queries_in_that_order(query_file: Path) -
         ids(sample=6, limit=2)
     with pytest.raises(ConfigError, match="fewer parts"):
         ids(limit=1, shard=Shard(2, 2))
+
+
+def test_a_day_that_does_not_exist_is_refused_before_anything_runs() -> None:
+    with pytest.raises(ConfigError, match="--date must be a day as YYYY-MM-DD, not '2026-13-45'"):
+        Decoding(chat_date="2026-13-45")
