@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import metadata
 
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)\s*([^;\[]*?)\s*(?:;\s*extra\s*==\s*[\"'](\w+)[\"'])?$")
+_INCLUDED = re.compile(r"^icl-local\[([\w,]+)\]\s*;\s*extra\s*==\s*[\"'](\w+)[\"']$")  # an extra within another
 _DEVELOPERS = {"test", "dev"}
 
 
@@ -33,6 +34,9 @@ def packages() -> list[Package]:
 def missing_extras() -> dict[str, str]:
     """Return extras with a missing package -> the command that installs them."""
     lacking = dict.fromkeys(p.extra for p in packages() if p.extra is not None and p.version is None)
+    for match in filter(None, map(_INCLUDED.match, metadata.requires("icl-local") or [])):
+        if match[2] not in _DEVELOPERS and lacking.keys() & set(match[1].split(",")):
+            lacking[match[2]] = None
     return {extra: f"pip install 'icl-local[{extra}]'" for extra in lacking if extra is not None}
 
 
