@@ -34,4 +34,4 @@ from outcomes
 where answer is not null and (error <> 'unintended_code' or answer.task_known);
 
 comment on view main.response_errors is
-'One row per response and error that it counts for: failed is true if the response has the error. Responses that are prompt_too_long or error do not count, nor those that only an earlier version of the detectors has scanned (`icl errors --redetect` scans them); for unintended_code the query''s task must be known, and code where the task is coding is no error. Model, method and the like: join cells using (cell_id).';
+'One row per response and error that it counts for: failed is true if the response has the error. Responses that are prompt_too_long or error do not count, nor those that only an earlier version of the detectors has scanned (`icl errors --redetect` scans them); for unintended_code the query''s task must be known, and code where the task is coding is not an error. Model, method and the like: join cells using (cell_id).';

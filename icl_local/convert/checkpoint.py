@@ -29,7 +29,7 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
     "tokenizer.model",
 )
-_OLDER_TOKENIZER_FILES = ("vocab.json", "merges.txt")  # they count where there is no tokenizer.json
+_OLDER_TOKENIZER_FILES = ("vocab.json", "merges.txt")  # read if tokenizer.json is missing
 _INDEX = "model.safetensors.index.json"
 _TYPES = {"F32", "F16", "BF16"}
 # buffers of older checkpoints, which no program reads any more

@@ -100,7 +100,7 @@ def open_views(
     """Yield the views of a database with their variables set, on one read-only connection.
 
     ``cells``: dataset, quantization and settings of the cells that are shown. Without a database the published cells
-    come from a temporary one. Raises UnknownName for a judge without judgments, StoreError if there is no database.
+    come from a temporary one. Raises UnknownName for a judge without judgments, StoreError without a database.
     """
     with ExitStack() as stack:
         if origin == "published" and not database.exists():

@@ -31,6 +31,7 @@ from icl_local.exceptions import DiskFull, InputError, StoreError, StoreLocked
 from icl_local.files import draft_file
 from icl_local.store import ingest, schema, spool
 from icl_local.store.ingest import Connection
+from icl_local.store.read_only import only_reads
 from icl_local.store.selection import Selection
 from icl_local.wording import counted
 
@@ -56,8 +57,6 @@ _SAFE = {
 }
 DATABASE_ERRORS = (duckdb.Error,)  # raised by statements on these connections
 _ROW_FAULTS = (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException, ValueError, TypeError)
-_WRITES = re.compile("COPY|EXECUTE|INSERT|UPDATE|DELETE|MERGE_INTO|CREATE|ATTACH|EXPORT", re.IGNORECASE)
-_EXPLAIN = re.compile(r"\s*explain\s+(analyze\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -220,7 +219,7 @@ def query(
             if timer:
                 timer.start()
             if not unsafe:
-                _only_reads(con, sql, params)
+                only_reads(con, sql, params)
             return fetch(con.execute(sql, list(params)), limit=limit)
         except duckdb.InterruptException as error:
             raise StoreError(f"the query took longer than {timeout:g} s; narrow it or raise --timeout") from error
@@ -302,7 +301,7 @@ def table_rows(
 def export_parquet(path: Path, sql: str, out: Path, params: Sequence[object] = ()) -> int:
     """Write the rows of a ``select`` to a Parquet file, whole or not at all; return how many."""
     with draft_file(out) as draft, reader(path, unsafe=True) as con:
-        _only_reads(con, sql, params)
+        only_reads(con, sql, params)
         target = str(draft).replace("'", "''")
         copy = f"copy ({sql.rstrip().rstrip(';')}\n) to '{target}' (format parquet)"
         written = con.execute(copy, list(params)).fetchone()
@@ -454,31 +453,6 @@ def _describe(error: duckdb.Error, path: Path) -> StoreError:
     if any(sign in message for sign in ("Corrupt", "Could not read enough bytes", "database has been invalidated")):
         return StoreError(f"{path} is damaged; its rows are in the spool, run: icl db doctor --repair --db {path}")
     return StoreError(" ".join(message.split("\n\nLINE ", 1)[0].split()))
-
-
-def _only_reads(con: Connection, sql: str, params: Sequence[object] = ()) -> None:
-    """Raise StoreError unless ``sql`` is one select (or explain of one) whose plan writes nothing.
-
-    A read-only connection without access to files is not enough: ``copy ... to`` can still write the database's
-    own file and log, DuckDB 2.0 accepts it within a ``with``, and a table function can run SQL hidden in JSON.
-    """
-    statements = con.extract_statements(sql)
-    if len(statements) == 1 and statements[0].type == duckdb.StatementType.EXPLAIN:
-        sql = _EXPLAIN.sub("", sql, count=1)
-        statements = con.extract_statements(sql)
-    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-        raise StoreError("only one select, from, with, show, describe or explain is run here; see --unsafe")
-    plan = con.execute(f"explain (format json) {sql}", list(params)).fetchall()[0][1]
-    writing = [name for name in _operators(json.loads(plan)) if _WRITES.search(name)]
-    if writing:
-        raise StoreError(f"a query may only read here, and this one would run {writing[0]}; see --unsafe")
-
-
-def _operators(plan: Any) -> Iterator[str]:
-    """Yield the names of a physical plan's operators, from its JSON."""
-    for node in plan if isinstance(plan, list) else [plan]:
-        yield str(node["name"])
-        yield from _operators(node.get("children", []))
 
 
 def _for_spool(value: Any, kind: str) -> Any:

@@ -317,6 +317,7 @@ def test_every_number_has_a_range() -> None:
         (["run", "--model", "m.gguf", "--threads", "0"], "0 is not in the range"),
         (["judge", "--judge", "openai:m", "--wait"], "belong to --batch"),
         (["export", "--format", "csv", "--judge", "x", "-o", "f"], "add --what judgments"),
+        (["quantize", "smollm2-135n", "--out", "x", "--type", "q8_0"], "did you mean smollm2-135m?"),
     ],
 )
 def test_contradictions_and_impossible_numbers_are_refused(arguments: list[str], message: str) -> None:

@@ -1,6 +1,7 @@
 """Descriptions of small databases, a strategy that draws them, and the rows that they stand for.
 
 A description names its cells by what they are. Nothing in it depends on time or on chance outside hypothesis.
+Description, strategy and writer stand in one file of 500 lines: a new field changes all three.
 """
 
 from __future__ import annotations

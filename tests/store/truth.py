@@ -1,6 +1,7 @@
 """The truth about a described database: the rows that its views must show, computed from the description alone.
 
-Each function of ``VIEWS`` returns the rows of the view of its name, with all columns but those of ``NOT_MODELLED``.
+Each function of ``VIEWS`` returns the rows of the view of its name; the columns that it returns are compared. It is one
+long file, because views read from each other and the model of one is built from those of others.
 """
 
 from __future__ import annotations
@@ -251,7 +252,7 @@ class Truth:
 
     @functools.cached_property
     def joined_scores(self) -> list[Row]:
-        # the answer's language is no metric
+        # the answer's language is not a metric
         return [
             {**row, **picked(self.by_id[row["response_id"]], "cell_id", "query_id", "cluster")}
             for row in self.response_scores
