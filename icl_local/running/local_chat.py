@@ -51,12 +51,18 @@ class LocalChat:
                     yield [_reply(completion, asked[completion.id])]
 
     def request(self, asked: ApiRequest) -> Request:
-        """Return a request as the engine takes it; a grammar holds the reply to the schema, if there is one."""
+        """Return a request as the engine takes it; a grammar holds the reply to the schema, if there is one.
+
+        Control tokens in the last message, which quotes queries and answers, are read as text.
+        """
         text = prompting.chat_text(self.model.info, asked.messages)
+        message = asked.messages[-1]["content"].strip()
+        at = text.rfind(message)
+        plain = (at, at + len(message)) if at >= 0 else None
         if asked.schema is None:
-            return Request(asked.id, text, asked.max_tokens, repetition_penalty=1.0)
+            return Request(asked.id, text, asked.max_tokens, repetition_penalty=1.0, plain=plain)
         grammar = grammar_of(asked.schema)
-        return Request(asked.id, text, grammar.max_tokens, repetition_penalty=1.0, grammar=grammar.text)
+        return Request(asked.id, text, grammar.max_tokens, repetition_penalty=1.0, grammar=grammar.text, plain=plain)
 
 
 def open_chat(
