@@ -1,8 +1,14 @@
--- $1 language, $2 data set or NULL. Queries to review, in order.
+-- $1 language, $2 data set or NULL. Queries to review, in order, with their candidates, the best first.
 select
     reviews.dataset, reviews.query_id, reviews.language, reviews.status, reviews.source_text, reviews.final_text,
-    reviews.review_id, reviews.reviewed_translation_id, reviews.reviewer, reviews.reviewed_at,
-    candidates.translation_id, candidates.engine, candidates.text, candidates.flags
+    reviews.reviewed_translation_id, reviews.reviewer,
+    list(
+        {
+            'translation_id': candidates.translation_id, 'engine': candidates.engine, 'text': candidates.text,
+            'flags': candidates.flags
+        }
+        order by candidates.severity, candidates.created_at desc, candidates.translation_id
+    ) as candidates
 from main.translation_review as reviews
 inner join main.translation_candidates as candidates
     on candidates.dataset = reviews.dataset
@@ -11,4 +17,5 @@ inner join main.translation_candidates as candidates
 where reviews.language = $1
     and ($2 is null or reviews.dataset = $2)
     and candidates.current_source
-order by reviews.dataset, reviews.review_rank, candidates.severity, candidates.created_at desc, candidates.translation_id
+group by all
+order by reviews.dataset, any_value(reviews.review_rank)

@@ -72,11 +72,12 @@ def run(db: Path, **options: Any) -> int:
     from icl_local.translate import translate_queries
 
     with CountsBar() as bar:
-        result = translate_queries(db, **options, **bar.callbacks())
-    if result.failed:
+        runs = translate_queries(db, **options, **bar.callbacks())
+    failed = any(run.failed for run in runs)
+    if failed:
         console.say("the same command retries the candidates that failed")
     console.say(f"next: icl translate review --lang {options['to'][0]} --db {db}")
-    return 1 if result.failed else 0
+    return int(failed)
 
 
 @command.command("review")
@@ -135,13 +136,11 @@ def import_(file: Path, reviewer: str | None, db: Path) -> None:
 
     Example: icl translate import review.fr.csv --reviewer luc
     """
-    from icl_local.translate import read_sheet
+    from icl_local.translate.sheet import OUTCOMES, read_sheet
 
     found = read_sheet(db, file, reviewer=_who(reviewer))
-    console.say(
-        f"{found.accepted} accepted, {found.edited} edited, {found.skipped} skipped, {found.known} known, "
-        f"{found.undecided} left undecided"
-    )
+    counts = ", ".join(f"{found[outcome]} {outcome}" for outcome in OUTCOMES[:-1])
+    console.say(f"{counts}, {found['undecided']} left undecided")
 
 
 @command.command("status")

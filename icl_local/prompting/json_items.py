@@ -66,13 +66,17 @@ def with_ids(items: Sequence[Item]) -> list[Item]:
 
 def read_file(path: Path) -> list[Item]:
     """Return all objects of ``path``. Raises InputError, with file and line: unreadable, not UTF-8, broken, other."""
+    return parse(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file, without a byte order mark. Raises InputError."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not UTF-8 at byte {error.start}; save it as UTF-8") from error
-    return parse(text, str(path))
 
 
 def parse(text: str, file: str) -> list[Item]:

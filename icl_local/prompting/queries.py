@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from icl_local import resources
 from icl_local.exceptions import ConfigError, InputError, UnknownName
@@ -45,7 +46,10 @@ _KNOWN_VALUES = {
 
 @dataclass(frozen=True)
 class Query:
-    """One query in one language. ``task`` and ``topic``: None unknown, () none."""
+    """One query in one language. ``task`` and ``topic``: None unknown, () none.
+
+    ``fields``: its item in the file, without the text.
+    """
 
     dataset: str
     query_id: str
@@ -56,6 +60,7 @@ class Query:
     topic: tuple[str, ...] | None = None
     source_set: str | None = None
     difficulty: str | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def key(self) -> str:
@@ -225,12 +230,12 @@ def _unknown_values(items: Sequence[Item]) -> Iterator[str]:
             first.setdefault(("task", str(label)), item)
         if item.data.get("category") is not None:
             first.setdefault(("category", str(item.data["category"])), item)
-    for (field, value), item in first.items():
-        known, effect = _KNOWN_VALUES[field]
+    for (name, value), item in first.items():
+        known, effect = _KNOWN_VALUES[name]
         if value not in known:
             near = difflib.get_close_matches(value, known, n=1)
             guess = f" (did you mean {near[0]}?)" if near else ""
-            yield f"{item.place}: {field} {value!r} is not known{guess}; {effect}; known: {', '.join(known)}"
+            yield f"{item.place}: {name} {value!r} is not known{guess}; {effect}; known: {', '.join(known)}"
 
 
 def query_from_item(item: Item, *, dataset: str, language: str | None) -> Query:
@@ -255,6 +260,7 @@ def query_from_item(item: Item, *, dataset: str, language: str | None) -> Query:
         topic=_labels(item, "topic"),
         source_set=_optional(data.get("dataset")),
         difficulty=_optional(data.get("difficulty")),
+        fields={name: value for name, value in data.items() if name not in ("instruction", "language", "translation")},
     )
 
 

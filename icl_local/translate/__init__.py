@@ -5,9 +5,8 @@ Machine candidates, automatic checks, review by a person, the final set.
 
 from icl_local.translate.build import build_set, compare_sets
 from icl_local.translate.review import Item, Review, review_status
-from icl_local.translate.runner import TranslateProgress
 from icl_local.translate.sheet import read_sheet, write_sheet
-from icl_local.translate.translate import translate_queries
+from icl_local.translate.translate import TranslateProgress, translate_queries
 
 __all__ = [
     "Item",

@@ -14,6 +14,7 @@ from icl_local.exceptions import ConfigError
 from icl_local.files import write_result
 from icl_local.identity import sha256_text
 from icl_local.prompting import Item, json_items
+from icl_local.translate.review import no_candidates
 from icl_local.wording import counted
 
 _SAME_IN_BOTH = ("source_id", "dataset", "category", "task", "topic", "difficulty")
@@ -45,7 +46,7 @@ def build_set(path: Path, out: Path, *, language: str, dataset: str | None = Non
     """
     rows = store.named(path, "translation_set", [language, dataset]).dicts()
     if not rows:
-        raise ConfigError(f"no candidates in {language!r} in {path}; make some with: icl translate run --to {language}")
+        raise no_candidates(path, language)
     if len(datasets := sorted({row["dataset"] for row in rows})) > 1:
         raise ConfigError(f"{path} holds several sets in {language!r}: name one with --dataset, {', '.join(datasets)}")
     if out.suffix not in (".jsonl", ".json"):

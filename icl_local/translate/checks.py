@@ -88,7 +88,7 @@ def check(
     *,
     source_language: str,
     language: str,
-    finish_reason: str = "stop",
+    finish_reason: str | None = "stop",
     overlay: Path | None = None,
 ) -> Checks:
     """Compare a candidate in ``language`` with its source; ``finish_reason`` as engines report it.
@@ -148,7 +148,8 @@ def _untranslated(source: str, candidate: str, identified: str | None, source_la
 
 def _sentence_kept(source: str, candidate: str) -> bool:
     """Return whether the candidate contains a whole sentence of the source, of three words or more."""
-    kept = {s.text for s in segments.split(source) if not s.keep} & {s.text for s in segments.split(candidate)}
+    sentences = {part.text for part in segments.split(source) if part.kind == spans.PROSE}
+    kept = sentences & {part.text for part in segments.split(candidate)}
     return any(len(_words(_QUOTED.sub(" ", spans.without(text)))) >= _SENTENCE_WORDS for text in kept)
 
 

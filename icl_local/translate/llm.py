@@ -6,7 +6,8 @@ Both use prompts/translate.txt, or translate.<language>.txt of a user's folder; 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from icl_local import prompting, resources
@@ -14,7 +15,6 @@ from icl_local.exceptions import InputError
 from icl_local.identity import sha256_text
 from icl_local.openai_client import ApiClient, ApiReply, ApiRequest
 from icl_local.running import LocalChat
-from icl_local.translate.runner import Job, Output
 
 LEAST_TOKENS = 256  # of a reply; a longer source gets one per byte, more than any translation takes
 
@@ -65,19 +65,18 @@ class ChatEngine:
         self._client = client
         self._prompt = prompt
 
-    def translate(self, jobs: Sequence[Job]) -> Iterator[list[Output]]:
-        """Yield outputs as the model replies. Raises ApiError or EngineError if it cannot continue."""
-        sources = {job.id: job.text for job in jobs}
+    def translate(self, texts: Mapping[str, str]) -> Iterator[list[ApiReply]]:
+        """Yield replies to the texts by id, as the model gives them. Raises ApiError or EngineError at the end."""
         requests = (
             ApiRequest(
-                job.id,
-                messages=self._prompt.messages(job.text),
-                max_tokens=max(LEAST_TOKENS, len(job.text.encode("utf-8", "replace"))),
+                key,
+                messages=self._prompt.messages(text),
+                max_tokens=max(LEAST_TOKENS, len(text.encode("utf-8", "replace"))),
             )
-            for job in jobs
+            for key, text in texts.items()
         )
         for replies in self._client.run(requests):
-            yield [_output(reply, sources[reply.id]) for reply in replies if reply.final]
+            yield [_translation(reply, texts[reply.id]) for reply in replies if reply.final]
 
 
 def clean_reply(reply: str, source: str) -> str:
@@ -95,18 +94,10 @@ def clean_reply(reply: str, source: str) -> str:
     return text
 
 
-def _output(reply: ApiReply, source: str) -> Output:
-    if reply.outcome in ("failed", "quota"):
-        return Output(reply.id, "", failed=True, error=reply.error)
-    refusal = reply.refusal if reply.outcome == "reply" else None
-    otherwise = "rejected" if reply.outcome == "rejected" else "stop"
-    finish = "refused" if refusal else reply.finish_reason or otherwise
-    return Output(
-        reply.id,
-        refusal or clean_reply(reply.text or "", source),
-        finish,
-        error=reply.error,
-        prompt_tokens=reply.prompt_tokens,
-        completion_tokens=reply.completion_tokens,
-        cost_usd=reply.cost_usd,
-    )
+def _translation(reply: ApiReply, source: str) -> ApiReply:
+    """Return the reply with the translation alone as its text, and a reason of its end."""
+    if reply.outcome == "rejected":
+        return replace(reply, text="", finish_reason=reply.finish_reason or "rejected")
+    if reply.refusal:
+        return replace(reply, text=reply.refusal, finish_reason="refused")
+    return replace(reply, text=clean_reply(reply.text or "", source), finish_reason=reply.finish_reason or "stop")

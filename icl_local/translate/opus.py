@@ -6,19 +6,19 @@ import contextlib
 import io
 import json
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from icl_local.exceptions import ConfigError, MissingExtra, TranslationError
 from icl_local.identity import key_of
+from icl_local.openai_client import ApiReply
 from icl_local.translate import segments
-from icl_local.translate.runner import Job, Output
 from icl_local.weights import hub, sha256_of
 
 REPOSITORY = "Helsinki-NLP/opus-mt-{source}-{target}"
 BEAMS = 4
-_JOBS_AT_ONCE = 8  # the most that a kill can lose
+_TEXTS_AT_ONCE = 8  # the most that a kill can lose
 _SENTENCES_AT_ONCE = 16
 _FILES = ("config.json", "generation_config.json", "*.spm", "vocab.json", "target_vocab.json", "tokenizer_config.json")
 _CUT = "\ue0c5"  # from Unicode's private use area, so no text holds it
@@ -76,15 +76,18 @@ class OpusEngine:
             "segments": segments.VERSION,
         }
 
-    def translate(self, jobs: Sequence[Job]) -> Iterator[list[Output]]:
-        """Yield the outputs of some jobs at a time; their sentences run in batches of similar length."""
+    def translate(self, texts: Mapping[str, str]) -> Iterator[list[ApiReply]]:
+        """Yield the translations of some texts at a time; their sentences run in batches of similar length."""
         self._load()
-        for start in range(0, len(jobs), _JOBS_AT_ONCE):
-            some = jobs[start : start + _JOBS_AT_ONCE]
-            texts = segments.translate_texts([job.text for job in some], self._sentences)
+        left = list(texts)
+        while left:
+            some, left = left[:_TEXTS_AT_ONCE], left[_TEXTS_AT_ONCE:]
+            translated = segments.translate_texts([texts[key] for key in some], self._sentences)
             yield [
-                Output(job.id, text.replace(_CUT, ""), "length" if _CUT in text else "stop")
-                for job, text in zip(some, texts, strict=True)
+                ApiReply(
+                    key, 1, "reply", text=text.replace(_CUT, ""), finish_reason="length" if _CUT in text else "stop"
+                )
+                for key, text in zip(some, translated, strict=True)
             ]
 
     def _load(self) -> None:

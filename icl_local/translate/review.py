@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from icl_local import store
 from icl_local.exceptions import ConfigError, MissingExtra
@@ -22,7 +20,7 @@ class Candidate:
     translation_id: str
     engine: str
     text: str
-    flags: tuple[str, ...]
+    flags: list[str]
 
 
 @dataclass(frozen=True)
@@ -49,11 +47,15 @@ def items(path: Path, *, language: str, dataset: str | None = None, decided: boo
     Raises ConfigError if there is no candidate in that language.
     """
     rows = store.named(path, "translation_queue", [language, dataset]).dicts()
-    groups = itertools.groupby(rows, key=lambda row: (row["dataset"], row["query_id"]))
-    everything = [_item(list(group)) for _, group in groups]
-    if not everything:
-        raise ConfigError(f"no candidates in {language!r} in {path}; make some with: icl translate run --to {language}")
-    return [item for item in everything if decided or item.status in ("open", "skipped")]
+    if not rows:
+        raise no_candidates(path, language)
+    found = [Item(**{**row, "candidates": tuple(Candidate(**one) for one in row["candidates"])}) for row in rows]
+    return [item for item in found if decided or item.status in ("open", "skipped")]
+
+
+def no_candidates(path: Path, language: str) -> ConfigError:
+    """Return the error for a language that has no candidate."""
+    return ConfigError(f"no candidates in {language!r} in {path}; make some with: icl translate run --to {language}")
 
 
 class Review:
@@ -191,12 +193,12 @@ def review_status(path: Path, *, dataset: str | None = None, engines: bool = Fal
     return store.named(path, "translation_engines" if engines else "translation_status", [dataset])
 
 
-def score_missing(path: Path, *, on_progress: Callable[[int, int], None] | None = None) -> int:
+def score_missing(path: Path) -> int:
     """Score every candidate against its query's final text (chrF, TER) unless it has scores; return the number.
 
     Raises MissingExtra if sacrebleu is not installed.
     """
-    rows = store.named(path, "translation_unscored").rows
+    rows = store.named(path, "translation_unscored").dicts()
     if not rows:
         return 0
     try:
@@ -205,25 +207,10 @@ def score_missing(path: Path, *, on_progress: Callable[[int, int], None] | None 
         raise MissingExtra("translate", "sacrebleu") from None
     chrf, ter = CHRF(), TER()
     with store.Store(path, flush_rows=1_000) as target:
-        for done, (translation_id, review_id, text, final) in enumerate(rows, 1):
-            scores = {
-                "translation_id": translation_id,
-                "review_id": review_id,
-                "chrf": round(chrf.sentence_score(text, [final]).score, 3),
-                "ter": round(ter.sentence_score(text, [final]).score, 3),
-                "signature": f"{chrf.get_signature()} {ter.get_signature()}",
-            }
-            target.put([("translation_scores", scores)])
-            if on_progress is not None:
-                on_progress(done, len(rows))
+        for row in rows:
+            text, final = row.pop("text"), [row.pop("final_text")]
+            row["chrf"] = round(chrf.sentence_score(text, final).score, 3)
+            row["ter"] = round(ter.sentence_score(text, final).score, 3)
+            row["signature"] = f"{chrf.get_signature()} {ter.get_signature()}"
+            target.put([("translation_scores", row)])
     return len(rows)
-
-
-def _item(rows: Sequence[dict[str, Any]]) -> Item:
-    first = rows[0]
-    return Item(
-        **{name: first[name] for name in Item.__dataclass_fields__ if name != "candidates"},
-        candidates=tuple(
-            Candidate(row["translation_id"], row["engine"], row["text"], tuple(row["flags"])) for row in rows
-        ),
-    )

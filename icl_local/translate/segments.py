@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from icl_local.translate import spans
+from icl_local.translate.spans import PROSE, Part
 
+_KEPT = "kept"  # the kind of layout and lines of code
 VERSION = 1  # increase it when a new split changes translations
 
 _BLOCK = re.compile(r"```[^`\n]*\n.*?(?:```|\Z)|<br\s*/?>|\n", re.DOTALL)
@@ -39,99 +40,76 @@ _ABBREVIATION = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A part of a text; ``keep``: it stays unchanged."""
-
-    text: str
-    keep: bool
-
-
-def split(text: str) -> list[Segment]:
-    """Return sentences and the parts between them; joined, they are ``text`` again."""
-    found: list[Segment] = []
+def split(text: str) -> list[Part]:
+    """Return sentences (prose) and the layout and code between them; joined, they are ``text`` again."""
+    found: list[Part] = []
     at = 0
     for block in _BLOCK.finditer(text):
-        found += _line(text[at : block.start()])
-        found.append(Segment(block[0], keep=True))
+        found += [*_line(text[at : block.start()]), Part(block[0], _KEPT)]
         at = block.end()
     found += _line(text[at:])
-    return [segment for segment in found if segment.text]
+    return [part for part in found if part.text]
 
 
 def translate_texts(texts: Sequence[str], translate: Callable[[list[str]], list[str]]) -> list[str]:
     """Translate texts with ``translate``, which gets each sentence once and returns as many."""
     split_texts = [split(text) for text in texts]
-    sentences = list(dict.fromkeys(s.text for segments in split_texts for s in segments if not s.keep))
-    masked = [_mask(sentence) for sentence in sentences]
-    replies = translate([text for text, _ in masked]) if masked else []
-    done: dict[str, str] = {}
-    broken: dict[str, list[Segment]] = {}
-    for sentence, (_, kept), reply in zip(sentences, masked, replies, strict=True):
-        unmasked = _unmask(reply, kept)
-        if unmasked is None:
-            broken[sentence] = _around(sentence)
-        else:
-            done[sentence] = unmasked
-    pieces = list(dict.fromkeys(s.text.strip() for parts in broken.values() for s in parts if not s.keep))
+    sentences = _distinct(part.text for parts in split_texts for part in parts if part.kind == PROSE)
+    replies = translate([_mask(sentence) for sentence in sentences]) if sentences else []
+    done = {s: _unmask(reply, s) for s, reply in zip(sentences, replies, strict=True)}
+    broken = [sentence for sentence, text in done.items() if text is None]
+    pieces = _distinct(part.text.strip() for sentence in broken for part in _around(sentence) if part.kind == PROSE)
     around = dict(zip(pieces, translate(pieces), strict=True)) if pieces else {}
-    for sentence, parts in broken.items():
-        done[sentence] = "".join(p.text if p.keep else _in_place_of(p.text, around[p.text.strip()]) for p in parts)
-    return ["".join(s.text if s.keep else done[s.text] for s in segments) for segments in split_texts]
+    for sentence in broken:
+        done[sentence] = "".join(
+            part.text.replace(part.text.strip(), around[part.text.strip()]) if part.kind == PROSE else part.text
+            for part in _around(sentence)
+        )
+    return [
+        "".join((done[part.text] or "") if part.kind == PROSE else part.text for part in parts) for parts in split_texts
+    ]
 
 
-def _line(line: str) -> Iterable[Segment]:
+def _line(line: str) -> Iterable[Part]:
     """Yield the segments of a text without line breaks."""
     marker = _MARKER.match(line)
     start = marker.end() if marker else 0
     body = line[start:]
     if not any(map(str.isalpha, body)) or (_CODE_LINE.fullmatch(line) and not _PROSE_LINE.search(line)):
-        yield Segment(line, keep=True)
+        yield Part(line, _KEPT)
         return
-    yield Segment(line[:start], keep=True)
+    yield Part(line[:start], _KEPT)
     at = 0
     for end in _SENTENCE_END.finditer(body):
         last_word = body[at : end.start()].rpartition(" ")[2]
         if end[1] == "." and _ABBREVIATION.fullmatch(last_word):
             continue
-        yield Segment(body[at : end.end(1)], keep=False)
-        yield Segment(end[2], keep=True)
+        yield Part(body[at : end.end(1)])
+        yield Part(end[2], _KEPT)
         at = end.end()
     rest = body[at:]
-    yield Segment(rest.rstrip(), keep=False)
-    yield Segment(rest[len(rest.rstrip()) :], keep=True)
+    yield Part(rest.rstrip())
+    yield Part(rest[len(rest.rstrip()) :], _KEPT)
 
 
-def _mask(sentence: str) -> tuple[str, list[str]]:
-    """Return the sentence with a mask for every span, and the spans."""
-    kept = [sentence[span.start : span.end] for span in spans.find(sentence)]
-    between = spans.between(sentence)
-    masked = (f"{_mask_name(i)}{part}" for i, part in enumerate(between[1:]))
-    return between[0] + "".join(masked), kept
+def _distinct(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(texts))
 
 
-def _unmask(reply: str, kept: Sequence[str]) -> str | None:
-    """Return the reply with the spans restored; None if a mask is missing or repeated."""
-    if any(len(re.findall(rf"{_mask_name(i)}(?!\d)", reply)) != 1 for i in range(len(kept))):
+def _mask(sentence: str) -> str:
+    """Return the sentence with a mask for every span: QZ0, QZ1 and so on."""
+    prose = [part.text for part in spans.parts(sentence) if part.kind == PROSE]
+    return prose[0] + "".join(f"QZ{number}{text}" for number, text in enumerate(prose[1:]))
+
+
+def _unmask(reply: str, sentence: str) -> str | None:
+    """Return the reply with the spans of ``sentence`` restored; None if a mask is missing or repeated."""
+    kept = [part.text for part in spans.parts(sentence) if part.kind != PROSE]
+    if any(len(re.findall(rf"QZ{number}(?!\d)", reply)) != 1 for number in range(len(kept))):
         return None
     return re.sub(r"QZ(\d+)(?!\d)", lambda m: kept[int(m[1])] if int(m[1]) < len(kept) else m[0], reply)
 
 
-def _mask_name(index: int) -> str:
-    return f"QZ{index}"
-
-
-def _around(sentence: str) -> list[Segment]:
-    """Return the sentence, cut at its spans."""
-    first, *rest = spans.between(sentence)
-    found = [Segment(first, keep=not any(map(str.isalpha, first)))]
-    for span, text in zip(spans.find(sentence), rest, strict=True):
-        found.append(Segment(sentence[span.start : span.end], keep=True))
-        found.append(Segment(text, keep=not any(map(str.isalpha, text))))
-    return found
-
-
-def _in_place_of(piece: str, translated: str) -> str:
-    """Return ``translated`` with the white space around ``piece``."""
-    begin = piece[: len(piece) - len(piece.lstrip())]
-    return begin + translated + piece[len(piece.rstrip()) :]
+def _around(sentence: str) -> list[Part]:
+    """Return the sentence, cut at its spans; only what has letters is prose."""
+    return [part if any(map(str.isalpha, part.text)) else Part(part.text, _KEPT) for part in spans.parts(sentence)]

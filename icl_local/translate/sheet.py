@@ -10,8 +10,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from icl_local import store
@@ -22,21 +22,11 @@ from icl_local.prompting import json_items
 from icl_local.translate.review import ACCEPT, EDIT, SKIP, Candidate, Item, items, review_row
 
 COLUMNS = ("dataset", "id", "language", "status", "decision", "reviewer", "source", "text", "flags", "engine", "mark")
+OUTCOMES = ("accepted", "edited", "skipped", "known", "undecided")
 DECISIONS = {"": None, "ok": ACCEPT, "accept": ACCEPT, "edit": EDIT, "skip": SKIP}
 _NEEDED = ("dataset", "id", "language", "text")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # first characters that a spreadsheet runs as a formula, or hides
 _DELIMITERS = ",;\t"
-
-
-@dataclass(frozen=True)
-class Imported:
-    """Counts of a file: new decisions by kind, lines that are known, and undecided ones."""
-
-    accepted: int = 0
-    edited: int = 0
-    skipped: int = 0
-    known: int = 0
-    undecided: int = 0
 
 
 def write_sheet(path: Path, out: Path, *, language: str, dataset: str | None = None, decided: bool = False) -> int:
@@ -52,17 +42,17 @@ def write_sheet(path: Path, out: Path, *, language: str, dataset: str | None = N
         writer = csv.DictWriter(text, names, lineterminator="\r\n")
         writer.writeheader()
         writer.writerows({k: f"'{v}" if v.startswith(_FORMULA) else v for k, v in line.items()} for line in lines)
-        write_result(
-            out, "\ufeff" + text.getvalue(), mode=PRIVATE
-        )  # without the byte order mark Excel does not read UTF-8
+        # without the byte order mark Excel does not read UTF-8
+        write_result(out, "\ufeff" + text.getvalue(), mode=PRIVATE)
     else:
         write_result(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), mode=PRIVATE)
     return len(lines)
 
 
-def read_sheet(path: Path, file: Path, *, reviewer: str) -> Imported:
-    """Store the decisions of ``file`` in ``path``, all or none. ``reviewer`` is for lines without a name.
+def read_sheet(path: Path, file: Path, *, reviewer: str) -> Counter[str]:
+    """Store the decisions of ``file`` in ``path``, all or none; return the number of lines by outcome (OUTCOMES).
 
+    ``reviewer`` is for lines without a name.
     Raises InputError naming file and line: a missing column, an unknown query or decision, an empty text.
     """
     lines = list(_read_csv(file) if _is_csv(file) else _read_jsonl(file))
@@ -70,7 +60,7 @@ def read_sheet(path: Path, file: Path, *, reviewer: str) -> Imported:
         language: {(i.dataset, i.query_id): i for i in items(path, language=language, decided=True)}
         for language in {line["language"] for _, line in lines}
     }
-    counts = dict.fromkeys(("accepted", "edited", "skipped", "known", "undecided"), 0)
+    counts: Counter[str] = Counter()
     rows = []
     for place, line in lines:
         name, query_id = line["dataset"], line["id"]
@@ -83,7 +73,7 @@ def read_sheet(path: Path, file: Path, *, reviewer: str) -> Imported:
             rows.append(row)
     with store.Store(path, flush_rows=1_000) as target:
         target.put([("reviews", row) for row in rows])
-    return Imported(**counts)
+    return counts
 
 
 def _line(item: Item) -> dict[str, str]:
@@ -168,12 +158,7 @@ def _uncell(value: str) -> str:
 
 
 def _read_csv(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: is not UTF-8 at byte {error.start}; save it as CSV UTF-8") from error
+    text = json_items.read_text(file)
     first = text.split("\n", 1)[0]
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=first.count))
     csv.field_size_limit(1 << 24)
@@ -191,6 +176,6 @@ def _read_jsonl(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
         yield item.place, {name: str(value) for name, value in item.data.items() if value is not None}
 
 
-def _need(names: Sequence[str] | Iterable[str], place: str) -> None:
+def _need(names: Iterable[str], place: str) -> None:
     if missing := [name for name in _NEEDED if name not in names]:
         raise InputError(f"{place}: has no {', '.join(missing)}; start from a file of icl translate export")

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-CODE, URL, PLACEHOLDER = "code", "url", "placeholder"
+PROSE, CODE, URL, PLACEHOLDER = "prose", "code", "url", "placeholder"
 
 # The order matters: an earlier alternative wins.
 _SPAN = re.compile(
@@ -39,38 +39,30 @@ _AFTER_URL = ".,;:!?…"
 
 
 @dataclass(frozen=True)
-class Span:
-    """``text[start:end]`` of one kind: code, url or placeholder."""
+class Part:
+    """A part of a text; everything but prose stays unchanged."""
 
-    kind: str
-    start: int
-    end: int
+    text: str
+    kind: str = PROSE
 
 
-def find(text: str) -> list[Span]:
-    """Return the spans of ``text``, in order and without overlap."""
-    found = []
+def parts(text: str) -> list[Part]:
+    """Return prose, span, prose, span and so on to a last prose; joined, they are ``text`` again."""
+    found: list[Part] = []
+    at = 0
     for match in _SPAN.finditer(text):
-        end = match.end()
-        if match["url"]:
-            end -= len(match[0]) - len(match[0].rstrip(_AFTER_URL))
+        span = match[0].rstrip(_AFTER_URL) if match["url"] else match[0]
         kind = CODE if match["name"] else str(match.lastgroup)
-        found.append(Span(kind, match.start(), end))
-    return found
+        found += [Part(text[at : match.start()]), Part(span, kind)]
+        at = match.start() + len(span)
+    return [*found, Part(text[at:])]
 
 
 def texts(text: str, kind: str) -> Counter[str]:
-    """Count the spans of ``kind`` in ``text``; white space inside counts as one space."""
-    return Counter(" ".join(text[s.start : s.end].split()) for s in find(text) if s.kind == kind)
-
-
-def between(text: str) -> list[str]:
-    """Return the texts before, between and after the spans."""
-    found = find(text)
-    starts, ends = [0, *(span.end for span in found)], [*(span.start for span in found), len(text)]
-    return [text[start:end] for start, end in zip(starts, ends, strict=True)]
+    """Count the parts of ``kind`` in ``text``; white space inside counts as one space."""
+    return Counter(" ".join(part.text.split()) for part in parts(text) if part.kind == kind)
 
 
 def without(text: str) -> str:
     """Return the prose of ``text``: every span is replaced by a space."""
-    return " ".join(between(text))
+    return " ".join(part.text for part in parts(text) if part.kind == PROSE)

@@ -60,7 +60,7 @@ def test_numbers_count_as_kept_however_another_language_writes_them(source: str,
 
 def test_spans_are_code_urls_and_placeholders() -> None:
     text = "Call `f(x)` or my_list.append(3) for {name}, see https://example.org/a_b."
-    assert [text[s.start : s.end] for s in spans.find(text)] == [
+    assert [part.text for part in spans.parts(text) if part.kind != spans.PROSE] == [
         "`f(x)`",
         "my_list.append(3)",
         "{name}",
@@ -70,7 +70,7 @@ def test_spans_are_code_urls_and_placeholders() -> None:
 
 def test_sentences_are_split_where_they_end_and_nowhere_else() -> None:
     text = "Dr. Smith, e.g., paid $3.50 to J. Doe. Why? Nobody knows!  (Not even he.)"
-    sentences = [s.text for s in segments.split(text) if not s.keep]
+    sentences = [part.text for part in segments.split(text) if part.kind == spans.PROSE]
     assert sentences == ["Dr. Smith, e.g., paid $3.50 to J. Doe.", "Why?", "Nobody knows!", "(Not even he.)"]
 
 

@@ -19,7 +19,7 @@ from icl_local.prompting import queries
 from icl_local.store.database import query
 from icl_local.translate import review, sheet
 from icl_local.translate.build import build_set, compare_sets
-from icl_local.translate.runner import Source, load_sources, translate_missing
+from icl_local.translate.translate import translate_missing
 from tests.translate.test_translate import Fake
 
 Run = Callable[..., tuple[int, str, str]]
@@ -38,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four queries, two engines each; the second engine's are worse for two of them."""
     path = tmp_path_factory.mktemp("made") / "t.duckdb"
     sources = [
-        Source(queries.Query("d", str(i), "en", text, "multi"), {"id": i, "source_id": f"s-{i}", "category": "regular"})
+        queries.Query("d", str(i), "en", text, "multi", fields={"id": i, "source_id": f"s-{i}", "category": "regular"})
         for i, text in enumerate(GOOD, 8)
     ]
     translate_missing(path, Fake(GOOD, name="good"), sources, language="es")
@@ -112,7 +112,7 @@ def test_an_undo_brings_the_decision_before_back(db: Path) -> None:
 def test_a_review_ends_to_count_when_the_source_text_changes(db: Path) -> None:
     with review.Review(db, language="es", reviewer="ana") as sitting:
         sitting.accept()
-    changed = Source(queries.Query("d", "9", "en", "How tall is {name}?", "multi"), {"id": 9})
+    changed = queries.Query("d", "9", "en", "How tall is {name}?", "multi")
     translate_missing(db, Fake({"How tall is {name}?": "¿Cuánto mide {name}?"}), [changed], language="es")
     assert states(db)["9"] == ("open", None)
     assert len([i for i in review.items(db, language="es") if i.query_id == "9"][0].candidates) == 1  # noqa: RUF015
@@ -155,7 +155,7 @@ def test_a_file_goes_out_is_edited_and_comes_back(db: Path, tmp_path: Path, suff
     by_id["9"]["reviewer"] = "bea"
     by_id["10"]["decision"] = "skip"
     write(out, lines)
-    assert sheet.read_sheet(db, out, reviewer="ana") == sheet.Imported(1, 1, 1, 0, 1)
+    assert sheet.read_sheet(db, out, reviewer="ana") == {"accepted": 1, "edited": 1, "skipped": 1, "undecided": 1}
     assert states(db) == {
         "11": ("open", None),
         "10": ("skipped", None),
@@ -164,7 +164,7 @@ def test_a_file_goes_out_is_edited_and_comes_back(db: Path, tmp_path: Path, suff
     }
     names = query(db, "select distinct query_id, reviewer, source from raw.reviews order by 1").rows
     assert names == [("10", "ana", out.name), ("8", "ana", out.name), ("9", "bea", out.name)]
-    assert sheet.read_sheet(db, out, reviewer="ana") == sheet.Imported(0, 0, 0, 3, 1)
+    assert sheet.read_sheet(db, out, reviewer="ana") == {"known": 3, "undecided": 1}
     assert query(db, "select count(*) from raw.reviews").rows == [(3,)]
 
 
@@ -174,7 +174,7 @@ def test_a_spreadsheet_runs_nothing_and_gives_every_text_back(db: Path, tmp_path
     assert "\r\n" in out.read_bytes().decode()
     cells = [cell for row in csv.reader(io.StringIO(out.read_text("utf-8-sig"))) for cell in row]
     assert [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))] == []
-    assert sheet.read_sheet(db, out, reviewer="ana").undecided == 4
+    assert sheet.read_sheet(db, out, reviewer="ana")["undecided"] == 4
 
 
 def test_an_old_file_takes_no_later_decision_back(db: Path, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_an_old_file_takes_no_later_decision_back(db: Path, tmp_path: Path) -> N
     sheet.write_sheet(db, out, language="es")
     with review.Review(db, language="es", reviewer="ana") as sitting:
         sitting.edit("¿Cuántos años tienes, {name}?")
-    assert sheet.read_sheet(db, out, reviewer="bea") == sheet.Imported(undecided=4)
+    assert sheet.read_sheet(db, out, reviewer="bea") == {"undecided": 4}
     assert states(db)["9"] == ("edited", "¿Cuántos años tienes, {name}?")
 
 
@@ -193,7 +193,7 @@ def test_a_file_with_semicolons_as_some_spreadsheets_save_it_is_read(db: Path, t
     text = io.StringIO()
     csv.writer(text, delimiter=";").writerows([[*row[:4], "ok", *row[5:]] if i else row for i, row in enumerate(rows)])
     out.write_text(text.getvalue(), encoding="utf-8")
-    assert sheet.read_sheet(db, out, reviewer="ana").accepted == 4
+    assert sheet.read_sheet(db, out, reviewer="ana")["accepted"] == 4
 
 
 @pytest.mark.parametrize(
@@ -247,11 +247,11 @@ def test_the_final_set_keeps_ids_and_fields_and_says_where_it_is_from(db: Path, 
 def test_a_set_in_another_language_pairs_with_its_source(tmp_path: Path) -> None:
     db, out, source = tmp_path / "t.duckdb", tmp_path / "samples.es.jsonl", tmp_path / "samples.en.jsonl"
     own = {query.query_id: query.instruction for query in queries.samples("es").queries}
-    sources = load_sources("samples")
-    translate_missing(db, Fake({s.query.instruction: own[s.query.query_id] for s in sources}), sources, language="es")
+    sources = queries.samples("en").queries
+    translate_missing(db, Fake({s.instruction: own[s.query_id] for s in sources}), sources, language="es")
     assert build_set(db, out, language="es", unreviewed="machine").machine == 12
     assert queries.load_file(out, language="es").queries == queries.samples("es").queries
-    lines = [{**s.fields, "instruction": s.query.instruction, "language": "en"} for s in sources]
+    lines = [{**s.fields, "instruction": s.instruction, "language": "en"} for s in sources]
     write(source, lines)
     assert compare_sets(source, out) == []
 

@@ -7,8 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 from icl_local import store
 from icl_local.engine.protocol import EngineOptions
 from icl_local.exceptions import ApiError, ConfigError, InputError, TranslationError, UnknownName
-from icl_local.openai_client import ApiClient
+from icl_local.openai_client import ApiClient, ApiReply
 from icl_local.openai_client.prices import Budget
 from icl_local.prompting import queries
 from icl_local.running import LocalChat
@@ -25,8 +25,7 @@ from icl_local.store import spool
 from icl_local.store.database import query
 from icl_local.translate.llm import ChatEngine, TranslationPrompt, clean_reply
 from icl_local.translate.opus import OpusEngine
-from icl_local.translate.runner import Job, Output, Source, TranslateProgress, load_sources, translate_missing
-from icl_local.translate.translate import open_engine
+from icl_local.translate.translate import TranslateProgress, open_engine, translate_missing
 from icl_local.weights import registry
 from tests import acknowledging
 from tests.faulty_server import FaultyServer
@@ -48,17 +47,18 @@ class Fake:
     def settings(self) -> dict[str, object]:
         return {"version": self.version}
 
-    def translate(self, jobs: Sequence[Job]) -> Iterator[list[Output]]:
-        for done, job in enumerate(jobs):
+    def translate(self, texts: Mapping[str, str]) -> Iterator[list[ApiReply]]:
+        for done, (key, source) in enumerate(texts.items()):
             if done == self.stop_after:
                 raise ApiError("no quota left")
-            self.asked.append(job.text)
-            text = self.replies.get(job.text, f"Texto en español de esto: {len(job.text)}")
-            yield [Output(job.id, text, failed=job.text in self.fail)]
+            self.asked.append(source)
+            text = self.replies.get(source, f"Texto en español de esto: {len(source)}")
+            outcome = "failed" if source in self.fail else "reply"
+            yield [ApiReply(key, 1, outcome, text=text, finish_reason="stop")]
 
 
-def samples() -> list[Source]:
-    return load_sources("samples")
+def samples() -> tuple[queries.Query, ...]:
+    return queries.samples("en").queries
 
 
 def stored(db: Path, columns: str = "query_id, text") -> list[Any]:
@@ -82,7 +82,7 @@ def test_every_candidate_is_a_row_with_its_source_its_settings_and_what_the_chec
         "es",
         "fake",
     )
-    assert first["source_text"] == sources[0].query.instruction
+    assert first["source_text"] == sources[0].instruction
     assert (first["question_lost"], first["numbers_changed"], first["answered"]) == (True, True, True)
     assert {"question_lost", "numbers_changed"} <= set(first["flags"])
     assert json.loads(first["source_fields"])["topic"] == ["lifestyle"]
@@ -93,19 +93,19 @@ def test_what_is_there_is_kept_and_what_failed_or_was_never_asked_is_made(tmp_pa
     with pytest.raises(ApiError):
         translate_missing(db, Fake(stop_after=5), sources, language="es")
     assert len(stored(db)) == 5
-    failing = Fake(fail=frozenset({sources[7].query.instruction}))
+    failing = Fake(fail=frozenset({sources[7].instruction}))
     progress = translate_missing(db, failing, sources, language="es")
     assert (progress.before, progress.made, progress.failed) == (5, 6, 1)
     last = Fake()
     assert translate_missing(db, last, sources, language="es").made == 1
-    assert last.asked == [sources[7].query.instruction]
+    assert last.asked == [sources[7].instruction]
     assert translate_missing(db, Fake(), sources, language="es").made == 0
     assert len(stored(db)) == 12
 
 
 def test_other_settings_another_language_or_another_source_text_make_other_candidates(tmp_path: Path) -> None:
     db, (source, *_) = tmp_path / "t.duckdb", samples()
-    changed = Source(queries.Query(**{**source.query.__dict__, "instruction": "Why, then?"}), source.fields)
+    changed = replace(source, instruction="Why, then?")
     for engine, one, language in (
         (Fake(), source, "es"), (Fake(version=2), source, "es"), (Fake(), source, "fr"), (Fake(), changed, "es"),
     ):  # fmt: skip
@@ -163,7 +163,7 @@ def marian(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_opus_keeps_code_lists_and_placeholders_and_is_stored(marian: Path, tmp_path: Path) -> None:
     text = "Fix this for {name}:\n\n```\nx = [1]\n```\n- first, see https://example.org\n- second " + "and so on " * 60
-    source = Source(queries.Query("d", "1", "en", text, "multi"), {"id": 1})
+    source = queries.Query("d", "1", "en", text, "multi")
     engine = open_engine(
         f"opus:{marian.parent}/opus-mt-{{source}}-{{target}}",
         source="en",
@@ -181,7 +181,7 @@ def test_opus_keeps_code_lists_and_placeholders_and_is_stored(marian: Path, tmp_
 
 
 def test_opus_gives_the_same_text_again_and_names_its_weights(marian: Path) -> None:
-    jobs = [Job("a", "How do vaccines work? Be brief."), Job("b", "Write a poem.")]
+    jobs = {"a": "How do vaccines work? Be brief.", "b": "Write a poem."}
 
     def texts() -> list[str]:
         engine = OpusEngine(str(marian), source="en", target="es", threads=1)
@@ -194,9 +194,9 @@ def test_opus_gives_the_same_text_again_and_names_its_weights(marian: Path) -> N
 def test_a_model_of_several_targets_needs_one_that_it_has(tmp_path: Path) -> None:
     folder = build_tiny_marian(tmp_path / "many", codes=("por", "spa"))
     with pytest.raises(ConfigError, match=r"translates into por, spa; .*#por"):
-        list(OpusEngine(str(folder), source="en", target="pt").translate([Job("a", "Hello there.")]))
+        list(OpusEngine(str(folder), source="en", target="pt").translate({"a": "Hello there."}))
     engine = OpusEngine(f"{folder}#por", source="en", target="pt", threads=1)
-    assert next(engine.translate([Job("a", "Hello there.")]))[0].id == "a"
+    assert next(engine.translate({"a": "Hello there."}))[0].id == "a"
     assert engine.settings["target_code"] == "por"
 
 
@@ -208,7 +208,7 @@ def test_a_folder_without_a_marian_model_is_reported_in_one_line(tmp_path: Path)
     for name in ("pytorch_model.bin", "source.spm", "target.spm", "vocab.json"):
         (tmp_path / name).write_bytes(b"{}")
     with pytest.raises(TranslationError, match="can be loaded"):
-        list(OpusEngine(str(tmp_path), source="en", target="es").translate([Job("a", "x")]))
+        list(OpusEngine(str(tmp_path), source="en", target="es").translate({"a": "x"}))
 
 
 # ----------------------------------------------------------------------------------------- models that are asked
@@ -225,7 +225,7 @@ def test_an_openai_compatible_server_translates_and_a_refusal_is_a_flagged_candi
         assert translate_missing(db, api_engine(server, concurrency=1), sources, language="es").made == 4
         asked = server.bodies[0]["messages"][0]["content"]
     assert "from English into Spanish" in asked
-    assert f"<text>\n{sources[0].query.instruction}\n</text>" in asked
+    assert f"<text>\n{sources[0].instruction}\n</text>" in asked
     found = stored(db, "query_id, finish_reason, error is not null, (checks -> '$.flags')::varchar[]")
     assert [row[:3] for row in found] == [
         ("sample-01", "stop", False),
@@ -252,7 +252,7 @@ def test_the_local_engine_translates_on_a_real_model(embedded_model: Path, tmp_p
     model = registry.resolve(str(embedded_model), method_kind="chat")
     prompt = TranslationPrompt(source="en", target="es")
     engine = ChatEngine(LocalChat(model, options=EngineOptions(parallel=2, threads=1)), prompt)
-    source = Source(queries.Query("d", "1", "en", "Good morning!", "multi"), {})
+    source = queries.Query("d", "1", "en", "Good morning!", "multi")
     db = tmp_path / "t.duckdb"
     assert translate_missing(db, engine, [source], language="es").made == 1
     ((text, name, tokens),) = stored(db, "text, engine, completion_tokens")
