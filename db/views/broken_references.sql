@@ -43,6 +43,12 @@ links as (
     select distinct 'judgments', 'template_sha256', template_sha256
     from raw.judgments where template_sha256 not in (select template_sha256 from raw.judge_templates)
     union all
+    select distinct 'sample_items', 'sample_id', sample_id
+    from raw.sample_items where sample_id not in (select sample_id from raw.samples)
+    union all
+    select distinct 'sample_items', 'response_id', response_id
+    from raw.sample_items where response_id not in (select response_id from raw.responses)
+    union all
     select distinct 'responses', 'response_id (no critical_errors)', response_id
     from raw.responses
     where finish_reason <> 'error' and response_id not in (select response_id from raw.critical_errors)

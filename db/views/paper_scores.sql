@@ -9,8 +9,15 @@ shown as (
         and reading = coalesce(getvariable('icl_reading'), 'strict')
         and judge = coalesce(getvariable('icl_judge'), judge)
 ),
+-- people label samples: they are shown only by name
 judge as (
-    select judge_id from shown group by judge_id order by sum(n) desc, judge_id limit 1
+    select shown.judge_id
+    from shown
+    join raw.judges as judges on judges.judge_id = shown.judge_id
+    where judges.backend <> 'human' or getvariable('icl_judge') is not null
+    group by shown.judge_id
+    order by sum(shown.n) desc, shown.judge_id
+    limit 1
 ),
 template as (
     select model, method, language, dpo, metric = 'safety' as is_safety, template_sha256
@@ -61,4 +68,4 @@ select
 from printed;
 
 comment on view main.paper_scores is
-'One row per origin (ours, published), paper table, cell and metric: the score means behind Tables 1, 2, 3. ours: the cells of paper_cells, one judge (variable icl_judge, else the one with most scores), its most used template, one reading (variable icl_reading, else strict). published: avg is recomputed from the five printed aspects; canonical marks the first table that prints a cell.';
+'One row per origin (ours, published), paper table, cell and metric: the score means behind Tables 1, 2, 3. ours: the cells of paper_cells, one judge (variable icl_judge, else the one with most scores that is not a human rater), its most used template, one reading (variable icl_reading, else strict). published: avg is recomputed from the five printed aspects; canonical marks the first table that prints a cell.';

@@ -37,6 +37,7 @@ _RANKED_BY = {
     "judgments": f"status in {ingest.TRANSIENT}",
     "queries": "task is null",
     "run_cells": "status",
+    "samples": "per_cell",
     "training_runs": "status",
 }
 _ROWS_A_READ = 1_000

@@ -36,6 +36,7 @@ RANK = {
     "queries": "{row}.task is not null",
     "responses": "100 * ({row}.finish_reason <> 'error')::integer + coalesce({row}.answer_rule, 1)",
     "run_cells": "{row}.status <> 'started'",
+    "samples": "{row}.created_at",
     "tombstones": "{row}.created_at",
     "training_runs": "{row}.status <> 'started'",
 }

@@ -31,6 +31,7 @@ NOT_MODELLED = {
     "quantization_gate": "comparisons of converted files, before any response",
     "query_scores": "what score_means and paired_differences are over",
     "text_statistics": "means over paper_values, chosen by the paper's sentences; tests/results/test_tables.py",
+    "sample_progress": "samples are drawn and labelled by people; tests/judging/test_rating.py",
     "statement_cells": "paper_values chosen by the paper's sentences; tests/results/test_tables.py",
     "text_intervals": "a regression for each sentence; tests/results/test_paired_statistics.py",
     "training_curves": "steps of a DPO run",
