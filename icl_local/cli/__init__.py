@@ -35,6 +35,9 @@ GROUPS: dict[str, Commands] = {
         "verify": ("verify", "Decode stored responses again, one at a time, and compare."),
         "study": ("study", "Plan and run a whole matrix of models, methods and languages."),
     },
+    "Trust": {
+        "sample": ("sample", "Draw random samples of answers for people to label."),
+    },
     "Read": {
         "status": ("status", "Show what is done and what is missing."),
         "show": ("show", "Show one query with its prompts and answers side by side."),

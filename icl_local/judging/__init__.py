@@ -10,6 +10,8 @@ from icl_local.judging.judges import ApiJudge, Judge
 from icl_local.judging.judging import JudgeResult, judge, open_judge
 from icl_local.judging.ledger import Scope
 from icl_local.judging.runner import JudgeProgress, judge_missing
+from icl_local.judging.samples import draw as draw_sample
+from icl_local.judging.samples import list_samples
 from icl_local.judging.template import open_templates
 
 __all__ = [
@@ -21,9 +23,11 @@ __all__ = [
     "JudgeProgress",
     "JudgeResult",
     "Scope",
+    "draw_sample",
     "import_judgments",
     "judge",
     "judge_missing",
+    "list_samples",
     "missing_tokens",
     "open_judge",
     "open_templates",

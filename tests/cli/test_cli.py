@@ -73,7 +73,7 @@ def test_every_option_has_a_line_of_help(name: str) -> None:
 
 
 def test_a_group_of_the_help_has_at_most_eight_commands() -> None:
-    assert list(GROUPS) == ["Start", "Run", "Read", "Models", "Data", "Maintain"]
+    assert list(GROUPS) == ["Start", "Run", "Trust", "Read", "Models", "Data", "Maintain"]
     assert all(1 <= len(commands) <= 8 for commands in GROUPS.values())
     shown = CliRunner().invoke(icl, ["--help"]).output
     assert [line for line in shown.splitlines() if line.rstrip(":") in GROUPS] == [f"{name}:" for name in GROUPS]

@@ -1,0 +1,4 @@
+-- $1: numbers of labels; $2: numbers of answers; $3: correlation of judge and people. Half the 95 % interval of a
+-- corrected mean, in points, for scores with standard deviation 1.
+select main.t_quantile(n - 2) * sqrt((1 - $3 * $3 * (1 - n / m)) / n)
+from (select unnest($1::double[]) as n, unnest($2::double[]) as m)

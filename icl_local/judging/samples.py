@@ -1,0 +1,128 @@
+"""Random samples of stored responses, for people to label: the same queries in every cell.
+
+A sample's frame is every answered response of the chosen cells; its items are those with the first places. A place is
+a rank by a key of seed, split and query, so it depends on neither cell nor language, and a larger sample of the same
+seed holds the smaller one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from icl_local import store
+from icl_local.exceptions import ConfigError, UnknownName
+from icl_local.identity import key_of
+from icl_local.results import Table
+from icl_local.store import Selection, Store
+from icl_local.wording import counted
+
+BY = ("task",)
+SECONDS_A_LABEL = 90.0  # at first; a rater's own median later
+CORRELATION = 0.5  # of judge and people, assumed in a plan
+_MANY_HOURS = 20  # above, a plan advises fewer cells
+_MEDIAN_SECONDS = "select median(median_seconds) from main.sample_progress"
+_ITEM = ("response_id", "stratum", "n_stratum", "place")
+_CELL = ("model", "quantization", "method", "language", "dpo", "dataset", "stratum")
+
+Row = dict[str, Any]
+
+
+def draw(
+    path: Path, name: str, chosen: Selection, *, per_cell: int, seed: int, by: str | None = None, plan: bool = False
+) -> Table:
+    """Draw ``per_cell`` responses of every cell and stratum; store the sample and its frame unless ``plan``.
+
+    Returns a row for each cell and stratum: answers, those drawn, and how wide an interval they give.
+
+    ``by`` "task": the first task of a query makes strata within its split. Under the same name a larger or smaller
+    number replaces the number before; labels stay. Raises ConfigError where the name stands for another frame, seed or
+    strata, and where no response is selected.
+    """
+    if not name.strip():
+        raise ConfigError("a sample needs a name, such as PILOT")
+    frame = store.selected(path, "sample_frame", chosen).dicts()
+    if not frame:
+        raise ConfigError("no answered response is selected; see icl status")
+    _place(frame, seed=seed, by=by)
+    key = sorted((row["response_id"], row["stratum"]) for row in frame)
+    sample_id = key_of(kind="sample", name=name, seed=seed, strata=by, frame=key)
+    _refuse_another(path, name, sample_id, seed=seed, by=by)
+    ((seconds,),) = store.query(path, _MEDIAN_SECONDS).rows
+    if not plan:
+        filters = {column: names for column, names in asdict(chosen).items() if names}
+        sample = {"name": name, "seed": seed, "per_cell": per_cell, "strata": by, "filters": filters}
+        items = [{column: row[column] for column in _ITEM} for row in frame]
+        records = [("samples", {**sample, "created_at": store.now()}), *(("sample_items", item) for item in items)]
+        with Store(path) as target:
+            target.put([(table, {"sample_id": sample_id, **row}) for table, row in records])
+    return _plan(path, frame, per_cell, seconds or SECONDS_A_LABEL)
+
+
+def list_samples(path: Path) -> Table:
+    """Return the samples of a database, the latest of each name."""
+    found = store.named(path, "samples")
+    return Table("", tuple(found.columns), found.rows)
+
+
+def sample_id_of(path: Path, name: str) -> str:
+    """Return the id of the latest sample of a name. Raises UnknownName."""
+    known = {row["sample"]: row["sample_id"] for row in store.named(path, "samples").dicts()}
+    if name not in known:
+        raise UnknownName.among("sample", name, known, place=" in this database", add="icl sample draw makes one")
+    return str(known[name])
+
+
+def query_order(seed: int, row: Row) -> str:
+    """Return the key by which the queries of a sample are ordered."""
+    return key_of(seed=seed, split=row["split"], query_id=row["query_id"])
+
+
+def _place(frame: Sequence[Row], *, seed: int, by: str | None) -> None:
+    """Give the rows of a frame stratum, n_stratum and place."""
+    for row in frame:
+        task = "unknown" if row["task"] is None else next(iter(row["task"]), "none")
+        row["stratum"] = f"{row['split']}: {task}" if by == "task" else row["split"]
+    sizes = Counter((row["cell_id"], row["stratum"]) for row in frame)
+    places: Counter[tuple[str, str]] = Counter()
+    for row in sorted(frame, key=lambda row: query_order(seed, row)):
+        part = row["cell_id"], row["stratum"]
+        places[part] += 1
+        row["n_stratum"], row["place"] = sizes[part], places[part]
+
+
+def _refuse_another(path: Path, name: str, sample_id: str, *, seed: int, by: str | None) -> None:
+    """Raise ConfigError if ``name`` is the name of another sample."""
+    before = [row for row in store.named(path, "samples").dicts() if row["sample"] == name]
+    if not before or before[0]["sample_id"] == sample_id:
+        return
+    (row,) = before
+    if row["seed"] != seed:
+        why = f"has seed {row['seed']}: give that one"
+    elif row["by"] != by:
+        why = f"is by {row['by'] or 'split alone'}: give the same --by"
+    else:
+        why = "has another frame: its cells, or their answers, are not those it was drawn from. Give the same options"
+    raise ConfigError(f"sample {name} {why}, or draw under a new name")
+
+
+def _plan(path: Path, frame: Sequence[Row], per_cell: int, seconds: float) -> Table:
+    """Return a row for each cell and stratum with the half-width that ``per_cell`` labels give."""
+    sizes = Counter(tuple(row[name] for name in _CELL) for row in frame)
+    labels = [min(per_cell, size) for size in sizes.values()]
+    widths = store.named(path, "half_widths", [labels, list(sizes.values()), CORRELATION]).rows
+    rows = [(*cell, size, n, width) for (cell, size), n, (width,) in zip(sizes.items(), labels, widths, strict=True)]
+    hours = sum(labels) * seconds / 3600
+    notes = [
+        "half_width: of a corrected mean at 95 %, for scores with standard deviation 1 and a judge that correlates "
+        f"{CORRELATION} with people",
+        f"{counted(sum(labels), 'label')}, {hours:,.1f} hours at {seconds:.0f} seconds each",
+    ]
+    if hours > _MANY_HOURS:
+        notes.append("choose the cells of one contrast (--model, --method, --lang): they share their queries")
+    if short := sum(size < per_cell for size in sizes.values()):
+        notes.append(f"{counted(short, 'row has', 'rows have')} fewer than {per_cell:,} answers: all are taken")
+    return Table("", (*_CELL, "answers", "drawn", "half_width"), rows, notes=tuple(notes))
