@@ -1,4 +1,4 @@
--- One row per name of a model, method, language, query set, GGUF type or judge: its kind, and its other names.
+-- One row per name of a model, method, language, query set, GGUF type, judge or sample: its kind, and its other names.
 with
 cell as (
     select distinct model, method, language, dataset, quantization, file_name from main.responses
@@ -21,4 +21,6 @@ select 'judge', judges.name, list(distinct judges.model)
 from raw.judges as judges
 where judges.judge_id in (select judge_id from raw.judgments)
 group by judges.name
+union all
+select distinct 'sample', name, [] from raw.samples
 order by all

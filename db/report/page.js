@@ -1,28 +1,4 @@
-"use strict";
-// Everything that comes from the database reaches the page as text nodes only.
-
 const PAGE = 100;
-const element = (id) => document.getElementById(id);
-
-function make(name, text, classes) {
-  const made = document.createElement(name);
-  if (text !== undefined && text !== null) made.textContent = text;
-  if (classes) made.className = classes;
-  return made;
-}
-
-function option(select, value, text) {
-  const made = make("option", text);
-  made.value = value;
-  select.append(made);
-}
-
-function refill(select, values, everything) {
-  select.replaceChildren();
-  if (everything) option(select, "", everything);
-  values.forEach((value) => option(select, value, value));
-}
-
 const shown = (value) => (value === null || value === undefined ? "" : value.toFixed(2));
 const natural = new Intl.Collator("en", { numeric: true }).compare;
 
@@ -112,18 +88,21 @@ if (groups.rows.length) {
   element("groups").hidden = true;
 }
 
-// Responses: the index is unpacked at once, the texts of a query when it is opened.
-async function unpack(node) {
-  const packed = Uint8Array.from(atob(node.textContent), (c) => c.charCodeAt(0));
+// Responses: the index is unpacked at once, the texts of a query when it is opened. They are in the page, or the server
+// of `icl browse` has them.
+async function unpack(node, address) {
+  const text = node ? node.textContent : await (await fetch(address)).json();
+  const packed = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   return JSON.parse(await new Response(stream).text());
 }
 
+const load = document.body.dataset.load;
 const textNodes = document.querySelectorAll("script.texts");
 const unpacked = new Map();
 
 function texts(chunk) {
-  if (!unpacked.has(chunk)) unpacked.set(chunk, unpack(textNodes[chunk]));
+  if (!unpacked.has(chunk)) unpacked.set(chunk, unpack(textNodes[chunk], `texts/${load}/${chunk}`));
   return unpacked.get(chunk);
 }
 
@@ -221,13 +200,13 @@ async function search() {
   searched = null;
   if (wanted) {
     const hits = new Set();
-    for (let chunk = 0; chunk < textNodes.length; chunk++) {
+    for (let chunk = 0; chunk < index.chunks.length; chunk++) {
       const part = await texts(chunk);
       if (mine !== searches) return;
       index.chunks[chunk].forEach((i, at) => {
         if (part[at].text.toLowerCase().includes(wanted)) hits.add(i);
       });
-      element("count").textContent = `searching, ${Math.round((100 * (chunk + 1)) / textNodes.length)} %`;
+      element("count").textContent = `searching, ${Math.round((100 * (chunk + 1)) / index.chunks.length)} %`;
     }
     index.order.forEach((i) => {
       if (query(i).instruction.toLowerCase().includes(wanted)) hits.add(i);
@@ -316,7 +295,7 @@ async function open(i) {
 }
 
 async function start() {
-  index = await unpack(element("index"));
+  index = await unpack(element("index"), `index/${load}`);
   const unique = (values) => [...new Set(values)].sort(natural);
   refill(filters.model, unique(index.cells.map((c) => c.name)), "all");
   refill(filters.method, [...new Set(index.cells.map((c) => c.method))], "all");

@@ -37,6 +37,7 @@ GROUPS: dict[str, Commands] = {
     },
     "Trust": {
         "sample": ("sample", "Draw random samples of answers for people to label."),
+        "browse": ("browse", "Read answers in the browser, follow a run, and rate a sample."),
     },
     "Read": {
         "status": ("status", "Show what is done and what is missing."),

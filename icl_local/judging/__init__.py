@@ -9,6 +9,7 @@ from icl_local.judging.imports import import_judgments
 from icl_local.judging.judges import ApiJudge, Judge
 from icl_local.judging.judging import JudgeResult, judge, open_judge
 from icl_local.judging.ledger import Scope
+from icl_local.judging.rating import open_rating, rating_page
 from icl_local.judging.runner import JudgeProgress, judge_missing
 from icl_local.judging.samples import draw as draw_sample
 from icl_local.judging.samples import list_samples
@@ -30,5 +31,7 @@ __all__ = [
     "list_samples",
     "missing_tokens",
     "open_judge",
+    "open_rating",
     "open_templates",
+    "rating_page",
 ]

@@ -1,8 +1,8 @@
 """One HTML page with a whole study: tables, figures, breakdowns, every response with its scores, provenance.
 
 The page is a single file and makes no request. Its policy allows only its own script and style, named by hash.
-Responses are gzipped JSON in it, unpacked when they are opened, and enter the page as text only.
-Templates are db/report/page.html.j2, page.css and page.js.
+Responses are gzipped JSON in it, unpacked when they are opened, and enter the page as text only. `icl browse` serves
+the same page, which then asks for its data. Template, style and scripts are in db/report.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import base64
 import gzip
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from icl_local.exceptions import MissingExtra
 from icl_local.files import write_result
 from icl_local.results import figures, paper_tables, tables
 from icl_local.results.paper_tables import Row, Views
+from icl_local.results.serve import Page
 from icl_local.wording import counted
 
 MAX_RESPONSES = 40_000
@@ -34,6 +35,7 @@ _CHUNK_CHARACTERS = 400_000  # of texts unpacked together
 _PREVIEW_CHARACTERS = 110
 _LOOP, _CODE = 1, 2  # bits of a response's errors, as page.js reads them
 _SLACK_BYTES = 1_024  # for the line that says what is left out
+_SCRIPTS = {"file": ("common", "page"), "browse": ("common", "page", "live"), "rate": ("common", "rate")}
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,30 @@ def write(
     At most ``max_responses`` responses are in it, whole queries at a time. Above ``max_bytes`` the judge's reasons
     go first, then texts; scores and errors of every response stay. Raises StoreError, UnknownName, ConfigError.
     """
+    page, rows, stored = read(database, judge=judge, reading=reading, max_responses=max_responses)
+    parts = parts_of(rows)
+    fixed = len(_render(page, index=packed(index_of(rows, parts)), texts=[""] * len(parts), left_out="").encode())
+    room = max_bytes - fixed - _SLACK_BYTES
+    chunks = _chunks(rows, parts, reasons=True, max_bytes=room)
+    reasons = len(rows) == sum(len(members) for members, _ in chunks)
+    if not reasons:
+        chunks = _chunks(rows, parts, reasons=False, max_bytes=room)
+    texts = sum(len(members) for members, _ in chunks)
+    note = left_out(rows, stored=stored, texts=texts, reasons=reasons, max_bytes=max_bytes)
+    html = _render(
+        page,
+        index=packed(index_of(rows, [members for members, _ in chunks])),
+        texts=[text for _, text in chunks],
+        left_out=note,
+    ).encode()
+    write_result(output, html)
+    return Report(output, len(html), len(rows), stored, texts)
+
+
+def read(
+    database: Path, *, judge: str | None, reading: str, max_responses: int
+) -> tuple[dict[str, Any], list[Row], int]:
+    """Return what the page shows around the responses, the responses, and the number of those stored."""
     with paper_tables.open_views(database, judge=judge, reading=reading) as views:
         if judge is None:
             judges = {row["judge"] for row in views.rows("paper_scores") if row["origin"] == "ours"}
@@ -68,28 +94,10 @@ def write(
             views.choose(judge=judge)
         facts = views.named("report_facts")[0]
         page = _page(database, views, facts, judge=judge, reading=reading)
-        rows = views.named("report_responses", max_responses)
-    stored = int(facts["responses"])
-    parts = _parts(rows)
-    fixed = len(_render(page, index=_packed(_index(rows, parts)), texts=[""] * len(parts), left_out="").encode())
-    room = max_bytes - fixed - _SLACK_BYTES
-    chunks = _chunks(rows, parts, reasons=True, max_bytes=room)
-    reasons = len(rows) == sum(len(members) for members, _ in chunks)
-    if not reasons:
-        chunks = _chunks(rows, parts, reasons=False, max_bytes=room)
-    texts = sum(len(members) for members, _ in chunks)
-    left_out = _left_out(rows, stored=stored, texts=texts, reasons=reasons, max_bytes=max_bytes)
-    html = _render(
-        page,
-        index=_packed(_index(rows, [members for members, _ in chunks])),
-        texts=[text for _, text in chunks],
-        left_out=left_out,
-    ).encode()
-    write_result(output, html)
-    return Report(output, len(html), len(rows), stored, texts)
+        return page, views.named("report_responses", max_responses), int(facts["responses"])
 
 
-def _left_out(rows: Sequence[Row], *, stored: int, texts: int, reasons: bool, max_bytes: int) -> str:
+def left_out(rows: Sequence[Row], *, stored: int, texts: int, reasons: bool, max_bytes: int) -> str:
     notes = []
     if len(rows) < stored:
         notes.append(
@@ -228,7 +236,7 @@ def _html(table: tables.Table) -> dict[str, Any]:
 # Responses
 
 
-def _index(rows: Sequence[Row], chunks: Sequence[Sequence[int]]) -> dict[str, Any]:
+def index_of(rows: Sequence[Row], chunks: Sequence[Sequence[int]]) -> dict[str, Any]:
     """Return the page's index of all responses, by column; ``chunks`` are the numbers of the rows in each chunk."""
     cells: dict[tuple[Any, ...], int] = {}
     queries: dict[tuple[Any, ...], int] = {}
@@ -295,7 +303,7 @@ def _rounded(value: object) -> object:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def _parts(rows: Sequence[Row]) -> list[list[int]]:
+def parts_of(rows: Sequence[Row]) -> list[list[int]]:
     """Return the numbers of rows whose texts are packed together: neighbours, so answers to the same query."""
     parts: list[list[int]] = []
     room = 0
@@ -314,15 +322,15 @@ def _chunks(
     """Return the first parts that fit, with their packed texts."""
     chunks: list[tuple[list[int], str]] = []
     for members in parts:
-        packed = _packed([_stored(rows[member], reasons=reasons) for member in members])
-        max_bytes -= len(packed)
+        text = packed([stored_text(rows[member], reasons=reasons) for member in members])
+        max_bytes -= len(text)
         if max_bytes < 0:
             break
-        chunks.append((members, packed))
+        chunks.append((members, text))
     return chunks
 
 
-def _stored(row: Row, *, reasons: bool) -> dict[str, Any]:
+def stored_text(row: Row, *, reasons: bool) -> dict[str, Any]:
     stored: dict[str, Any] = {"text": row["text"]}
     if row["copies"] is not None:
         stored["loop"] = [row["start_char"], row["span"], row["copies"]]
@@ -331,27 +339,31 @@ def _stored(row: Row, *, reasons: bool) -> dict[str, Any]:
     return stored
 
 
-def _packed(value: object) -> str:
+def packed(value: object) -> str:
     """Return a value as JSON, gzipped, in base64."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     return base64.b64encode(gzip.compress(text, compresslevel=6, mtime=0)).decode("ascii")
 
 
-def _render(page: dict[str, Any], *, index: str, texts: Sequence[str], left_out: str) -> str:
-    style, script = (resources.read_text("db", f"report/page.{kind}") for kind in ("css", "js"))
+def _render(page: dict[str, Any], **more: Any) -> str:
+    return render({**page, **more}, mode="file").html
+
+
+def render(page: Mapping[str, Any], *, mode: str) -> Page:
+    """Return the page: a ``file`` with its data inside, or one that asks a server, to ``browse`` or to ``rate``."""
+    style = resources.read_text("db", "report/page.css")
     style += f"@media (prefers-color-scheme: dark) {{ svg {{ {figures.dark_colours()} }} }}\n"
+    script = "".join(resources.read_text("db", f"report/{name}.js") for name in _SCRIPTS[mode])
+    policy = (
+        f"default-src 'none'; script-src '{_policy_hash(script)}'; style-src '{_policy_hash(style)}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
+    )
+    if mode != "file":
+        policy += "; connect-src 'self'"
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(resources.read_text("db", "report/page.html.j2"))
-    return template.render(
-        **page,
-        index=index,
-        texts=texts,
-        left_out=left_out,
-        style=Markup(style),
-        script=Markup(script),
-        style_hash=_policy_hash(style),
-        script_hash=_policy_hash(script),
-    )
+    html = template.render(**page, mode=mode, policy=policy, style=Markup(style), script=Markup(script))
+    return Page(html, policy)
 
 
 def _policy_hash(text: str) -> str:

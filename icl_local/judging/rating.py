@@ -1,0 +1,290 @@
+"""A person labels a sample: one answer after the other, blind, with the rubric of the judges.
+
+A rater is a judge of backend ``human``, so a label is a judgment: saving again is a further attempt, and undo is one
+too, with the scores that stood before or status ``withdrawn``. What ``save``, ``skip`` and ``undo`` return is on disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from icl_local import store
+from icl_local.exceptions import ConfigError, InputError, JudgeError
+from icl_local.identity import judgment_key, key_of
+from icl_local.judging import ledger
+from icl_local.judging.ledger import Attempt, Task
+from icl_local.judging.parse import NOT_APPLICABLE as SOME_NOT_APPLICABLE
+from icl_local.judging.parse import OK, AspectScore, Verdict, no_verdict
+from icl_local.judging.samples import query_order, sample_id_of
+from icl_local.judging.template import NOT_APPLICABLE, SCORES, Template, metric_of, open_templates
+from icl_local.results import PageServer, render_page
+from icl_local.store import Store
+
+SKIPPED, WITHDRAWN = "skipped", "withdrawn"
+QUERIES_A_BLOCK = 20  # answers to one query lie apart within a block; a stop after it leaves whole queries
+
+_RATER = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_LONGEST_COMMENT = 2_000
+_LONGEST_SECONDS = 86_400
+
+
+@dataclass(frozen=True)
+class Aspect:
+    """What a rater is asked: the metric, its title and its line in the judges' prompt."""
+
+    metric: str
+    title: str
+    line: str
+
+
+@dataclass
+class Item:
+    """One answer to one query, with the judgments of every drawn response that has this text.
+
+    ``given``: the verdicts that nobody took back, the standing one last. ``attempts``: of each judgment so far.
+    """
+
+    number: int
+    response_id: str
+    template: Template
+    instruction: str
+    text: str
+    tasks: dict[str, Task]
+    given: list[Verdict] = field(default_factory=list)
+    attempts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def state(self) -> str:
+        """Return open, rated or skipped; open also where a response with this text was drawn since."""
+        if not self.given or len(self.attempts) < len(self.tasks):
+            return "open"
+        return SKIPPED if self.given[-1].status == SKIPPED else "rated"
+
+
+class Rating:
+    """One rater's work on a sample, safe to use from several threads; ``open_rating`` opens it."""
+
+    def __init__(self, target: Store, sample: str, sample_id: str, rater: str, overlay: Path | None) -> None:
+        self.sample, self.rater = sample, rater
+        self.judge = _judge_row(rater)
+        self._target = target
+        self._lock = threading.Lock()
+        self._put_context = False
+        rows = target.named("sample_answers", [sample_id]).dicts()
+        self.items = _ordered(rows, rater=rater, overlay=overlay, judge_id=str(self.judge["judge_id"]))
+        self._by_id = {item.response_id: item for item in self.items}
+        self._done: list[Item] = []  # items of the verdicts that nobody took back, in their order
+        self._read(target.named("human_attempts", [self.judge["judge_id"], sample_id]).dicts())
+
+    def progress(self, after: int = -1) -> dict[str, Any]:
+        """Return the counts and ``next``: the first open item, else the first skipped one after ``after``, or None."""
+        states = [item.state for item in self.items]
+        skipped = [number for number, state in enumerate(states) if state == SKIPPED]
+        following = [number for number in skipped if number > after] or skipped
+        first = states.index("open") if "open" in states else next(iter(following), None)
+        return {"items": len(states), "rated": states.count("rated"), "skipped": len(skipped), "next": first}
+
+    def item(self, number: int) -> dict[str, Any]:
+        """Return what a rater may see of an item, with the rater's own standing verdict. Raises InputError."""
+        if not 0 <= number < len(self.items):
+            raise InputError(f"there is no item {number}")
+        item = self.items[number]
+        standing = item.given[-1].aspects if item.given and item.given[-1].status != SKIPPED else ()
+        return {
+            "id": item.response_id,
+            "number": number,
+            "query": item.instruction,
+            "answer": item.text,
+            "state": item.state,
+            "aspects": [vars(aspect) for aspect in aspects_of(item.template)],
+            "scale": scale_of(item.template),
+            "scores": {one.metric: NOT_APPLICABLE if one.not_applicable else one.score for one in standing},
+            "comments": {one.metric: one.reason for one in standing if one.reason},
+        }
+
+    def save(self, posted: Any) -> dict[str, Any]:
+        """Store a verdict: ``id``, ``scores`` by metric, ``comments`` by metric, ``seconds``. Raises InputError."""
+        item = self._posted_item(posted)
+        scores, comments = posted.get("scores"), posted.get("comments", {})
+        metrics = [metric_of(aspect) for aspect in item.template.aspects]
+        if not isinstance(scores, dict) or sorted(scores) != sorted(metrics):
+            raise InputError(f"a verdict needs a score for each of {', '.join(metrics)}")
+        if not all(score == NOT_APPLICABLE or (type(score) is int and score in SCORES) for score in scores.values()):
+            raise InputError(f"a score is 1, 2, 3, 4, 5 or {NOT_APPLICABLE}")
+        if not isinstance(comments, dict) or not all(
+            isinstance(text, str) and len(text) <= _LONGEST_COMMENT for text in comments.values()
+        ):
+            raise InputError(f"a comment is a text of at most {_LONGEST_COMMENT:,} characters")
+        aspects = [
+            AspectScore(metric, None, True, comments.get(metric) or None)
+            if scores[metric] == NOT_APPLICABLE
+            else AspectScore(metric, float(scores[metric]), False, comments.get(metric) or None)
+            for metric in metrics
+        ]
+        status = SOME_NOT_APPLICABLE if NOT_APPLICABLE in scores.values() else OK
+        return self._give(item, Verdict(status, tuple(aspects)), _seconds(posted))
+
+    def skip(self, posted: Any) -> dict[str, Any]:
+        """Store that the rater leaves the item ``id`` for later. Raises InputError."""
+        item = self._posted_item(posted)
+        return self._give(item, no_verdict(SKIPPED, item.template.aspects, None), _seconds(posted))
+
+    def undo(self, posted: Any = None) -> dict[str, Any]:
+        """Take back the last verdict or skip that stands, also of an earlier session; return its item as ``number``.
+
+        Raises InputError if there is none.
+        """
+        with self._lock:
+            if not self._done:
+                raise InputError("there is nothing to undo")
+            item = self._done[-1]
+            before = item.given[-2] if len(item.given) > 1 else no_verdict(WITHDRAWN, item.template.aspects, None)
+            self._put(item, before, {"parameters": {"undoes": len(item.given)}})
+            self._take_back()
+            return {**self.progress(item.number), "number": item.number}
+
+    def _give(self, item: Item, verdict: Verdict, seconds: float | None) -> dict[str, Any]:
+        with self._lock:
+            self._put(item, verdict, {"seconds": seconds})
+            item.given.append(verdict)
+            self._done.append(item)
+            return self.progress(item.number)
+
+    def _put(self, item: Item, verdict: Verdict, columns: Mapping[str, object]) -> None:
+        """Store one more attempt at the judgments of an item, all or none."""
+        shared = {"created_at": store.now(), **columns}
+        records: list[ledger.Record] = []
+        if not self._put_context:
+            templates = {one.template.sha256: one.template.row() for one in self.items}
+            records += [("judges", self.judge), *(("judge_templates", row) for row in templates.values())]
+        for key, task in item.tasks.items():
+            attempt = Attempt(task, item.attempts.get(key, 0) + 1, verdict, columns=shared)
+            records.append(attempt.record(str(self.judge["judge_id"])))
+        self._target.put(records)
+        self._put_context = True
+        for key in item.tasks:
+            item.attempts[key] = item.attempts.get(key, 0) + 1
+
+    def _take_back(self) -> None:
+        self._done.pop().given.pop()
+
+    def _read(self, rows: list[dict[str, Any]]) -> None:
+        """Follow the stored attempts; those of one put share their time, and are one verdict."""
+        of = {key: item for item in self.items for key in item.tasks}
+        last: dict[int, object] = {}
+        for row in rows:
+            item = of.get(row["judgment_id"])
+            if item is None:  # by another rubric
+                continue
+            item.attempts[row["judgment_id"]] = row["attempt"]
+            if last.get(item.number) == row["created_at"]:
+                continue
+            last[item.number] = row["created_at"]
+            if row["undoes"]:
+                self._take_back()
+            else:
+                item.given.append(_verdict(item.template, row))
+                self._done.append(item)
+
+    def _posted_item(self, posted: Any) -> Item:
+        item = self._by_id.get(str(posted.get("id"))) if isinstance(posted, dict) else None
+        if item is None:
+            raise InputError("this answer is not one of the sample's")
+        return item
+
+
+@contextlib.contextmanager
+def open_rating(path: Path, sample: str, rater: str, *, overlay: Path | None = None) -> Iterator[Rating]:
+    """Open the work of ``rater`` on the latest sample of that name; it resumes where the rater stopped.
+
+    ``overlay``: folder of the judges' prompts. Raises ConfigError for a name that cannot be a rater's, UnknownName for
+    another sample, JudgeError while the rater has another page open, StoreError.
+    """
+    if not _RATER.fullmatch(rater):
+        raise ConfigError(f"{rater!r} cannot be a rater: use 1 to 32 letters, digits, _ or -")
+    sample_id = sample_id_of(path, sample)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(ledger.only_one(path, str(_judge_row(rater)["judge_id"])))
+        except JudgeError:
+            raise JudgeError(f"{rater} rates {path} on another page; close that `icl browse` first") from None
+        target = stack.enter_context(Store(path))
+        yield Rating(target, sample, sample_id, rater, overlay)
+
+
+def rating_page(rating: Rating, *, port: int = 0) -> PageServer:
+    """Return the server of the page on which ``rating`` is done; its routes show nothing else of the database."""
+    page = {"title": f"Rating {rating.sample}", "sample": rating.sample, "rater": rating.rater}
+    return PageServer(
+        {
+            "": lambda _: render_page(page, mode="rate"),
+            "progress": lambda _: rating.progress(),
+            "item": lambda rest: rating.item(int(rest) if rest.isdecimal() else -1),
+        },
+        {"save": rating.save, "skip": rating.skip, "undo": rating.undo},
+        port=port,
+    )
+
+
+def aspects_of(template: Template) -> list[Aspect]:
+    """Return the aspects of a template with their lines: those that begin ``- Title:``."""
+    found = []
+    for aspect in template.aspects:
+        title = aspect.replace("_", " ").title()
+        line = re.search(rf"^- {re.escape(title)}: *(.*)$", template.text, flags=re.MULTILINE)
+        found.append(Aspect(metric_of(aspect), title, line[1] if line else ""))
+    return found
+
+
+def scale_of(template: Template) -> list[str]:
+    """Return what a template says of the scores 1 to 5, "" where it says nothing."""
+    lines = dict(re.findall(r"^- ([1-5]): *(.*)$", template.text, flags=re.MULTILINE))
+    return [lines.get(str(score), "") for score in SCORES]
+
+
+def _judge_row(rater: str) -> dict[str, object]:
+    judge_id = key_of(kind="judge", backend="human", rater=rater)
+    return {"judge_id": judge_id, "name": f"human:{rater}", "backend": "human", "model": rater, "settings": {}}
+
+
+def _ordered(rows: list[dict[str, Any]], *, rater: str, overlay: Path | None, judge_id: str) -> list[Item]:
+    """Return the items in the rater's order: blocks of queries, and within a block by a key of the rater."""
+    templates = open_templates("published", overlay=overlay)
+    orders = sorted({query_order(row["seed"], row) for row in rows})
+    blocks = {order: place // QUERIES_A_BLOCK for place, order in enumerate(orders)}
+    same: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        same.setdefault(tuple(row[name] for name in ("language", "split", "instruction", "text")), []).append(row)
+
+    def place(group: list[dict[str, Any]]) -> tuple[int, str]:
+        block = min(blocks[query_order(row["seed"], row)] for row in group)
+        return block, key_of(seed=group[0]["seed"], rater=rater, response_id=group[0]["response_id"])
+
+    items = []
+    for number, group in enumerate(sorted(same.values(), key=place)):
+        first = group[0]
+        template = templates.get(split=first["split"], language=first["language"])
+        key_for = partial(judgment_key, judge_id=judge_id, template_sha256=template.sha256, repeat=0)
+        keys = {key_for(response_id=row["response_id"]): row["response_id"] for row in group}
+        tasks = {key: Task(key, 1, response_id, template, 0) for key, response_id in keys.items()}
+        items.append(Item(number, first["response_id"], template, first["instruction"], first["text"], tasks))
+    return items
+
+
+def _verdict(template: Template, row: Mapping[str, Any]) -> Verdict:
+    metrics = [metric_of(aspect) for aspect in template.aspects]
+    given = zip(metrics, row["scores"], row["not_applicable"], row["reasons"], strict=True)
+    return Verdict(row["status"], tuple(AspectScore(*one) for one in given))
+
+
+def _seconds(posted: Mapping[str, Any]) -> float | None:
+    seconds = posted.get("seconds")
+    valid = isinstance(seconds, int | float) and 0 <= seconds <= _LONGEST_SECONDS
+    return float(seconds) if valid and seconds is not None else None

@@ -1,0 +1,72 @@
+"""The report as a page that is served: it reads responses when they are opened, and follows a run while it goes on."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from icl_local import store
+from icl_local.exceptions import InputError
+from icl_local.results import report
+from icl_local.results.paper_tables import Row
+from icl_local.results.serve import Get, Page
+
+LATEST = 5  # answers shown while a run goes on
+_SHOWN_CHARACTERS = 4_000
+_KEPT = 4  # loads of the page whose responses can still be opened
+
+
+@dataclass(frozen=True)
+class _Load:
+    """What one load of the page shows."""
+
+    rows: list[Row]
+    parts: list[list[int]]
+
+
+class Browser:
+    """The routes of the page of one database, read-only; each load of the page reads the database again."""
+
+    def __init__(self, database: Path, *, judge: str | None, reading: str, max_responses: int) -> None:
+        self._database = database
+        self._options: dict[str, Any] = {"judge": judge, "reading": reading, "max_responses": max_responses}
+        self._numbers = itertools.count(1)
+        self._loads: dict[int, _Load] = {}
+
+    def routes(self) -> dict[str, Get]:
+        """Return the routes by name, as PageServer takes them."""
+        return {"": self.page, "index": self.index, "texts": self.texts, "live": self.live}
+
+    def page(self, _: str = "") -> Page:
+        """Return the page with the tables and figures of this moment."""
+        page, rows, stored = report.read(self._database, **self._options)
+        number = next(self._numbers)
+        self._loads[number] = _Load(rows, report.parts_of(rows))
+        self._loads.pop(number - _KEPT, None)
+        left_out = report.left_out(rows, stored=stored, texts=len(rows), reasons=True, max_bytes=0)
+        return report.render({**page, "load": number, "stored": stored, "left_out": left_out}, mode="browse")
+
+    def index(self, rest: str) -> str:
+        """Return the packed index of the responses of a load."""
+        load, _ = self._load(f"{rest}/0")
+        return report.packed(report.index_of(load.rows, load.parts))
+
+    def texts(self, rest: str) -> str:
+        """Return one packed part, LOAD/PART, of the texts of a load."""
+        load, part = self._load(rest)
+        return report.packed([report.stored_text(load.rows[at], reasons=True) for at in load.parts[part]])
+
+    def live(self, _: str = "") -> dict[str, Any]:
+        """Return how far the cells are, the speed of processes that have ended, and the latest answers."""
+        cells = store.named(self._database, "live_cells")
+        latest = store.named(self._database, "live_answers", [LATEST, _SHOWN_CHARACTERS]).dicts()
+        return {"columns": cells.columns, "cells": cells.rows, "latest": latest}
+
+    def _load(self, rest: str) -> tuple[_Load, int]:
+        number, _, part = rest.partition("/")
+        load = self._loads.get(int(number) if number.isdecimal() else 0)
+        if load is None or not part.isdecimal() or (load.parts and int(part) >= len(load.parts)):
+            raise InputError("this page is old; load it again")
+        return load, int(part)
