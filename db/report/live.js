@@ -21,10 +21,20 @@ function drawCells(found) {
     header.scope = "col";
     head.append(header);
   });
+  const wanted = found.columns.indexOf("wanted"); // done stands before it
   table.tHead.replaceChildren(head);
   table.tBodies[0].replaceChildren(...found.cells.map((row) => {
     const line = make("tr");
-    row.forEach((value, at) => line.append(make("td", value?.toLocaleString("en"), numeric[at] ? "number" : "")));
+    row.forEach((value, at) => {
+      const box = make("td", value?.toLocaleString("en"), numeric[at] ? "number" : "");
+      if (at === wanted) {
+        const bar = make("progress");
+        bar.setAttribute("aria-label", "done");
+        [bar.max, bar.value] = [value, row[wanted - 1]];
+        box.append(bar);
+      }
+      line.append(box);
+    });
     return line;
   }));
 }

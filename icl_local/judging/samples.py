@@ -72,7 +72,7 @@ def sample_id_of(path: Path, name: str) -> str:
     """Return the id of the latest sample of a name. Raises UnknownName."""
     known = {row["sample"]: row["sample_id"] for row in store.named(path, "samples").dicts()}
     if name not in known:
-        raise UnknownName.among("sample", name, known, place=" in this database", add="icl sample draw makes one")
+        raise UnknownName.among("sample", name, list(known), place=" in this database", add="icl sample draw makes one")
     return str(known[name])
 
 

@@ -46,6 +46,7 @@ class Browser:
         self._loads[number] = _Load(rows, report.parts_of(rows))
         self._loads.pop(number - _KEPT, None)
         left_out = report.left_out(rows, stored=stored, texts=len(rows), reasons=True, max_bytes=0)
+        page["sections"].insert(1, ("live", "Now"))
         return report.render({**page, "load": number, "stored": stored, "left_out": left_out}, mode="browse")
 
     def index(self, rest: str) -> str:

@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +22,14 @@ from icl_local.cli import icl
 from icl_local.results import report
 from icl_local.store.database import Store
 from tests import synthetic
+from tests.chromium import appear_as, browser, wait
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
+__all__ = ["browser"]
+
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>\u202e\x1b[31m <b>bold</b>"
-CHROMIUM_OPTIONS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --window-size=1400,1000"
-)
 
 
 @pytest.fixture(scope="module")
@@ -208,32 +206,6 @@ def test_forty_thousand_responses_fit_in_fifty_megabytes(tmp_path: Path) -> None
 # In Chromium
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Chrome]:
-    pytest.importorskip("selenium", reason="selenium is in the test extra")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if program is None or driver is None:
-        pytest.skip("no Chromium or no ChromeDriver on this machine (Debian: chromium chromium-driver)")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for argument in CHROMIUM_OPTIONS.split():
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield chrome
-    chrome.quit()
-
-
-def wait(condition: Callable[[], Any], *, seconds: float = 60) -> Any:
-    """Return what ``condition`` returns once it is true."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    return WebDriverWait(None, seconds, poll_frequency=0.02).until(lambda _: condition(), "the page did not get there")
-
-
 class Page:
     """The report in the browser, by what a reader does."""
 
@@ -293,19 +265,14 @@ def test_the_page_opens_without_errors_requests_or_running_what_it_shows(browser
 def test_page_and_figures_follow_the_readers_colours_and_fit_a_phone(
     opened: Page, scheme: str, ground: list[int]
 ) -> None:
-    media = [{"name": "prefers-color-scheme", "value": scheme}]
-    opened.chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
-    opened.chrome.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-    )
+    appear_as(opened.chrome, scheme=scheme, width=400)
     try:
         body = opened.run("return getComputedStyle(document.body).backgroundColor")
         figure = opened.run("return getComputedStyle(document.querySelector('.drawing svg path')).fill")
         assert body == figure == f"rgb({', '.join(map(str, ground))})"
         assert opened.run("return document.documentElement.scrollWidth") == 400
     finally:
-        opened.chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-        opened.chrome.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        appear_as(opened.chrome)
 
 
 def test_filters_find_what_sql_finds(opened: Page, study: Path) -> None:

@@ -1,0 +1,152 @@
+"""The rating page in a real browser: by keys alone, through a kill, and with answers that try to do harm."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from icl_local import store
+from icl_local.judging import draw_sample
+from icl_local.store import Selection
+from tests.chromium import accessibility_faults, appear_as, browser, wait
+from tests.judge_rows import database, response_rows
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+__all__ = ["browser"]
+
+HOSTILE = (
+    "</div><script>window.hacked = 1</script><style>body { display: none }</style><a href='javascript:hacked = 1'>"
+    "link</a><img src=x onerror='window.hacked = 1'>\u202eright to left\u2067 \x1b[31m"
+)
+LONG = "x" * 10_000_000
+
+
+@pytest.fixture(scope="module")
+def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six answers to label, a hostile one and one of a single line of 10 MB among them."""
+    rows = response_rows(6, words=12)
+    answers = [row for table, row in rows if table == "responses"]
+    answers[0]["text"], answers[1]["text"] = HOSTILE, LONG
+    path = database(tmp_path_factory.mktemp("page") / "r.duckdb", rows)
+    draw_sample(path, "PILOT", Selection(), per_cell=6, seed=1)
+    return path
+
+
+@contextmanager
+def command(db: Path, rater: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`icl browse --rate` as a program of its own; yields it with its address."""
+    arguments = ["browse", "--rate", "PILOT", "--rater", rater, "--no-open", "--db", str(db)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from icl_local.cli import main; main()", *arguments], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        yield process, process.stdout.readline().strip()
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        process.stdout.close()
+
+
+class Page:
+    """The page, by what a rater does."""
+
+    def __init__(self, chrome: Chrome, url: str) -> None:
+        self.chrome = chrome
+        chrome.get(url)
+        wait(lambda: self.text("#progress") and self.run("return item !== null && !busy"))
+
+    def run(self, script: str) -> Any:
+        return self.chrome.execute_script(script)
+
+    def text(self, selector: str) -> str:
+        return str(self.run(f"return document.querySelector('{selector}').textContent"))
+
+    def press(self, keys: str) -> None:
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.chrome).send_keys(keys).perform()  # type: ignore[no-untyped-call]
+
+    def until(self, status: str) -> None:
+        wait(lambda: self.text("#status").startswith(status) and not self.run("return busy"))
+
+
+def test_rating_by_keys_goes_through_a_kill_and_nothing_is_lost_or_twice(browser: Chrome, db: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    with command(db, "ana") as (process, url):
+        page = Page(browser, url)
+        page.press("1234" + Keys.ENTER)
+        page.until("Engagement has no score yet")
+        for number in range(1, 4):
+            page.press(4 * Keys.ARROW_UP + "543cbecause\n20" + Keys.ENTER)
+            wait(lambda number=number: page.text("#progress") == f"{number} of 6 rated")  # type: ignore[misc]
+            page.until("Saved")
+        page.press("s")
+        page.until("Skipped")
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        page.press("11111" + Keys.ENTER)
+        page.until("Not saved: the program behind this page has ended")
+    sql = "select response_id, attempt, status, scores, reasons, seconds from raw.judgments order by created_at"
+    before = store.query(db, sql).rows
+    assert [row[2] for row in before] == ["not_applicable"] * 3 + ["skipped"]
+    assert len({row[0] for row in before}) == 4
+    assert before[0][3:5] == ([5.0, 4.0, 3.0, 2.0, None], [None, None, None, "because", None])
+    with command(db, "ana") as (_, url):
+        page = Page(browser, url)
+        assert page.text("#progress") == "3 of 6 rated, 1 skipped"
+        assert page.run("return item.id") not in {row[0] for row in before}
+        page.press("u")
+        page.until("Undone")
+        assert page.run("return item.id") == before[3][0]
+        page.press("uu")
+        wait(lambda: page.text("#progress").startswith(("1 of 6", "2 of 6")) and not page.run("return busy"))
+        page.press(Keys.ARROW_LEFT + Keys.ARROW_DOWN)
+        wait(lambda: not page.run("return busy"))
+    after = store.query(db, sql).rows
+    assert after[:4] == before
+    assert {row[2] for row in after[4:]} == {"withdrawn"}
+
+
+def test_hostile_answers_are_only_text_and_the_page_can_be_used_by_everyone(browser: Chrome, db: Path) -> None:
+    browser.get_log("browser")  # type: ignore[no-untyped-call]
+    with command(db, "ben") as (_, url):
+        page = Page(browser, url)
+        shown = {}
+        for number in range(6):
+            page.run(f"show({number})")
+            wait(lambda number=number: page.run(f"return item.number === {number} && since !== null"))  # type: ignore[misc]
+            characters, visible = page.run(
+                "return [item.answer.length, document.querySelector('#said').textContent.length]"
+            )
+            shown[characters] = visible
+            if characters == len(LONG):
+                assert page.text("#whole") == "Show all 10,000,000 characters"
+            if characters == len(HOSTILE):
+                hostile = number
+                assert page.text("#said") == HOSTILE
+        assert shown[len(LONG)] == 100_000
+        assert shown[len(HOSTILE)] == len(HOSTILE)
+        assert page.run("return window.hacked") is None
+        assert page.run("return document.querySelectorAll('main a, main img, main style, main script').length") == 0
+        page.run(f"show({hostile})")
+        for scheme, width in (("light", 0), ("dark", 390)):
+            appear_as(browser, scheme=scheme, width=width)
+            assert accessibility_faults(browser) == []
+            assert page.run("return document.documentElement.scrollWidth <= innerWidth")
+            page.press("u3")  # nothing to undo; the focus goes to the next aspect
+            assert page.run("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        appear_as(browser)
+        messages = [entry["message"] for entry in browser.get_log("browser")]  # type: ignore[no-untyped-call]
+        assert all("/undo - Failed to load resource: the server responded with a status of 400" in m for m in messages)

@@ -1,0 +1,107 @@
+"""The report as a served page: it asks for its data, and follows a run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from icl_local import store
+from icl_local.exceptions import ConfigError, InputError
+from icl_local.results import Browser, PageServer, browse, report
+from icl_local.store import Store
+from tests.chromium import accessibility_faults, browser, wait
+from tests.judge_rows import database, response_rows
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+__all__ = ["browser"]
+
+HOSTILE = "</pre><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Path:
+    """Two methods, 4 queries; a run of the first is under way and wants 10."""
+    rows = [*response_rows(4), *response_rows(4, method="zero-shot", words=12)]
+    path = database(tmp_path / "b.duckdb", rows)
+    ((cell_id, model_id),) = store.query(path, "select cell_id, model_id from raw.cells where method = 'urial'").rows
+    run = {"run_cell_id": "c", "run_id": "run", "cell_id": cell_id, "model_id": model_id, "method": "urial"}
+    with Store(path) as target:
+        target.put([("run_cells", {**run, "language": "en", "status": "started", "n_wanted": 10, "n_done": 0})])
+    return path
+
+
+@pytest.fixture
+def server(db: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PageServer]:
+    monkeypatch.setattr(report, "_figures", lambda views: ([], ""))
+    shown = Browser(db, judge=None, reading="strict", max_responses=100)
+    with PageServer(shown.routes(), {}) as made:
+        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+def one_more(db: Path, text: str) -> None:
+    rows = [row for table, row in response_rows(5) if table in ("queries", "responses")]
+    with Store(db) as target:
+        target.put([("queries", rows[-2]), ("responses", {**rows[-1], "text": text})])
+
+
+def test_the_page_follows_a_run_and_opens_answers(browser: Chrome, server: PageServer, db: Path) -> None:
+    def text(selector: str) -> str:
+        return str(browser.execute_script(f"return document.querySelector('{selector}').textContent"))
+
+    browser.get_log("browser")  # type: ignore[no-untyped-call]
+    browser.get(server.url)
+    wait(lambda: text("#count").startswith("8 of 8") and text("#news").startswith("8 of 14 answers"))
+    cells = "return [...document.querySelectorAll('#live-cells tbody tr')].map(r => [...r.cells].map(c => c.innerText))"
+    rows: Any = browser.execute_script(cells)
+    assert [row[:6] for row in rows] == [
+        ["Tiny 1B", "none", "urial", "en", "4", "10"],
+        ["Tiny 1B", "none", "zero-shot", "en", "4", "4"],
+    ]
+    assert (rows[0][-1], rows[1][-1]) == ("started", "")
+    assert browser.execute_script("return document.querySelector('#live-cells progress').value") == 4
+    one_more(db, HOSTILE)
+    browser.execute_script("follow()")
+    wait(lambda: "Load 1 new answer" in text("#news"))
+    assert text("#latest article pre") == HOSTILE
+    assert browser.execute_script("return window.hacked") is None
+    browser.execute_script("document.querySelector('#rows tr').click()")
+    wait(lambda: browser.execute_script("return document.querySelectorAll('dialog[open] .answer').length") == 2)
+    browser.execute_script("document.querySelector('#close').click()")
+    assert accessibility_faults(browser) == []
+    browser.execute_script("document.querySelector('#news').style.color = '#aaa'")
+    assert "color-contrast" in accessibility_faults(browser)[0]
+    assert [entry["message"] for entry in browser.get_log("browser")] == []  # type: ignore[no-untyped-call]
+
+
+def test_a_load_of_the_page_keeps_its_responses_until_it_is_old(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "_figures", lambda views: ([], ""))
+    monkeypatch.setattr(browse, "_KEPT", 1)
+    shown = Browser(db, judge=None, reading="strict", max_responses=100)
+    page = shown.page()
+    assert "connect-src 'self'" in page.policy
+    assert page.policy.replace("'", "&#39;") in page.html
+    first = shown.index("1")
+    one_more(db, "new")
+    assert shown.index("1") == first
+    shown.page()
+    assert shown.index("2") != first
+    for old in ("1", "99", "x", ""):
+        with pytest.raises(InputError, match="load it again"):
+            shown.index(old)
+    with pytest.raises(InputError, match="load it again"):
+        shown.texts("2/7")
+
+
+def test_a_port_in_use_is_reported(server: PageServer) -> None:
+    with pytest.raises(ConfigError, match=f"cannot serve on port {server.server_port}"):
+        PageServer({}, {}, port=server.server_port)
