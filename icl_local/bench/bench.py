@@ -61,12 +61,12 @@ class Result:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """The results of each run for one model file.
+    """The results of each run for one model file, by its name.
 
     ``rows`` are for people: medians of the runs, and ranges of the rate and of its ratio to the loop's in the same run.
     """
 
-    model: Path
+    model: str
     runs: tuple[tuple[Result, ...], ...]
 
     columns = (
@@ -146,8 +146,10 @@ def run(
     """
     if shape is not None:
         path = random_model(shape, type_name, on_event=on_event)
+        name = path.name
     else:
-        path = registry.resolve(model, method_kind="completion").path
+        file = registry.resolve(model, method_kind="completion")
+        path, name = file.path, file.file_name
     found = queries.samples("en") if source == SAMPLES else queries.load_file(Path(source), language="en")
     some, quantization, made = found.queries[:limit], read_info(path).quantization, list[tuple[Result, ...]]()
     for number in range(1, runs + 1):
@@ -164,11 +166,11 @@ def run(
             options=EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads),
             on_event=on_event,
         )
-        rows = database_rows(results, model=path.name, quantization=quantization, n_queries=len(some))
+        rows = database_rows(results, model=name, quantization=quantization, n_queries=len(some))
         with store.Store(db) as writer:
             writer.put([("benchmarks", row) for row in rows])
         made.append(tuple(results))
-    return Benchmark(path, tuple(made))
+    return Benchmark(name, tuple(made))
 
 
 def random_model(shape: str, type_name: str, *, on_event: Callable[[str], None] = lambda text: None) -> Path:

@@ -55,4 +55,4 @@ def command(output_format: str, db: Path, **options: Any) -> None:
     from icl_local import bench
 
     made = bench.run(db, **options, on_event=console.say)
-    console.print_rows(made.columns, made.rows(), output_format=output_format, title=made.model.name)
+    console.print_rows(made.columns, made.rows(), output_format=output_format, title=made.model)

@@ -18,9 +18,9 @@ Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 def models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the registry's names and .gguf files that follow; the shell lists other files."""
+    """Return the registry's and other programs' names and .gguf files that follow; the shell lists other files."""
     before, _, begun = incomplete.rpartition(",")
-    names = _registered() + [str(file) for file in sorted(Path(os.path.dirname(begun)).glob("*.gguf"))]
+    names = _registered() + _held(begun) + [str(file) for file in sorted(Path(os.path.dirname(begun)).glob("*.gguf"))]
     return _beginning(incomplete, names) or ([] if before else [CompletionItem(incomplete, type="file")])
 
 
@@ -49,8 +49,9 @@ def stored(kind: str) -> Complete:
 
 
 def judges(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the judges of the database and the local ones of the registry that follow."""
-    return _beginning(incomplete, [*_stored(ctx, "judge"), *(f"local:{name}" for name in _registered()), "openai:"])
+    """Return the judges of the database and the local models that follow."""
+    models = _registered() + _held(incomplete.removeprefix("local:"))
+    return _beginning(incomplete, [*_stored(ctx, "judge"), *(f"local:{name}" for name in models), "openai:"])
 
 
 def views(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -85,6 +86,16 @@ def _registered() -> list[str]:
         return list(registry.load_registry())
     except IclError:  # the command itself says what is wrong
         return []
+
+
+def _held(begun: str) -> list[str]:
+    """Return the names of the program that ``begun`` starts with; without a program only what it may start with."""
+    from icl_local.weights import found
+
+    program, colon, _ = begun.partition(":")
+    if not colon:
+        return [f"{one}:" for one in found.PROGRAMS]
+    return [one.name for one in found.found_models(program)] if program in found.PROGRAMS else []
 
 
 def _prompt_files(ctx: click.Context, folder: str) -> list[str]:

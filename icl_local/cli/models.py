@@ -19,20 +19,27 @@ def command() -> None:
 
 
 @command.command("list")
+@click.option("--registry-only", is_flag=True, help="Do not look for models of other programs.")
 @format_option
-def list_models(output_format: str) -> None:
-    """List the registry's models, and which of their files are on this machine.
+def list_models(registry_only: bool, output_format: str) -> None:
+    """List the registry's models, and the GGUF files that other programs hold on this machine.
+
+    These are Ollama, LM Studio, llama.cpp and the Hugging Face hub's cache; their files are only read. --model takes
+    each name.
 
     Example: icl models list --format csv
     """
-    from icl_local.weights import registry
+    from icl_local.weights import describe
 
-    rows = [
-        (family.name, family.label, variant, registry.state(spec), spec.gguf or spec.checkpoint or spec.trained_from)
-        for family in registry.load_registry().values()
-        for variant, spec in family.variants.items()
-    ]
-    console.print_rows(("name", "label", "variant", "state", "source"), rows, output_format=output_format)
+    columns = ("name", "label", "variant", "state", "source")
+    registered, held = describe.registry_rows(), [] if registry_only else describe.found_rows()
+    if output_format != "text":
+        console.print_rows(columns, registered + held, output_format=output_format)
+        return
+    console.print_rows(columns, registered, title="Registry")
+    if held:
+        short = [(name, f"{variant or state}: {source}") for name, _, variant, state, source in held]
+        console.print_rows(("name", "file"), short, title="Held by other programs")
 
 
 @command.command("show")
@@ -42,6 +49,8 @@ def list_models(output_format: str) -> None:
 @format_option
 def show(name: str, metadata: bool, db: Path, output_format: str) -> None:
     """Describe a GGUF file and its origin, or a registry entry and how to get its files.
+
+    NAME is a file, or any name that `icl models list` prints.
 
     Example: icl models show model.Q4_K_M.gguf
     """
@@ -58,13 +67,14 @@ def show(name: str, metadata: bool, db: Path, output_format: str) -> None:
     lineage = store.named(db, "lineage_of", [model.sha256]).dicts() if db.is_file() else []
     made = [(key.replace("_", " "), str(value)) for row in lineage for key, value in row.items() if value is not None]
     file = describe.file_rows(model.info, metadata=metadata)
-    properties = [*file, ("sha256", model.sha256), ("source", model.source), *made]
+    notes = [("note", note) for note in model.notes]
+    properties = [*file, ("sha256", model.sha256), ("source", model.source), *notes, *made]
     console.print_rows(("property", "value"), properties, output_format=output_format, title=model.label)
 
 
 @command.command("add")
 @click.argument("name")
-@click.option("--base", help="Base model: FILE.gguf or hf:owner/repo/file.gguf.")
+@click.option("--base", help="Base model: FILE.gguf, hf:owner/repo/file.gguf or ollama:NAME.")
 @click.option("--instruct", help="Instruct model; its file must hold a chat template.")
 @click.option("--dpo", "--base-dpo", "base_dpo", help="Base model after DPO.")
 @click.option("--instruct-dpo", help="Instruct model after DPO.")

@@ -22,7 +22,7 @@ COLUMNS = ("model", "method", "language", "query_id", "position", "n_tokens", "s
 @click.option("--sample", type=COUNT, default=459, show_default=True, help="Responses drawn at random.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of --sample.")
 @selection_options
-@click.option("--weights", multiple=True, type=click.Path(exists=True, dir_okay=False), help="GGUF file; repeatable.")
+@click.option("--weights", multiple=True, help="GGUF file or a name of `icl models list`; repeatable.")
 @click.option("--threads", type=COUNT, help="CPU threads; the physical cores by default.")
 @click.option("--gpu-layers", type=AutoInt(min=0), help="Model layers on the GPU; as recorded by default.")
 @format_option

@@ -29,7 +29,7 @@ class LocalChat:
     @property
     def name(self) -> str:
         """Return the name that is stored and shown, without the folders of a path."""
-        return f"local:{self.model.registry_name or self.model.path.name}"
+        return f"local:{self.model.name}"
 
     @property
     def identity(self) -> dict[str, object]:

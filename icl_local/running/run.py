@@ -147,7 +147,7 @@ def run_cells(
         have = store.ids(path, "responses", "response_id")
         for plan in planned:
             on_event(Event("planned", plan.cell, len(plan.keys & have), len(plan.keys)))
-        notes = {note: plan.cell for plan in planned for note in plan.cell.query_set.notes}
+        notes = {note: plan.cell for plan in planned for note in (*plan.cell.model.notes, *plan.cell.query_set.notes)}
         for note, cell in notes.items():
             on_event(Event("note", cell, 0, len(cell.queries), message=note))
         run_row = _run_row(command, seed)

@@ -31,7 +31,7 @@ from icl_local.judging import (
 from icl_local.prompting import Query
 from icl_local.running import Cell, CellPlan, Shard
 from icl_local.study.spec import JudgeSpec, Study, StudyCell
-from icl_local.study.study import prepare, printed_name, stored_responses, variant_of
+from icl_local.study.study import prepare, stored_responses, variant_of
 from icl_local.weights import ResolvedModel, registry
 from icl_local.wording import counted
 
@@ -178,7 +178,7 @@ def plan_study(
     estimates = []
     for one in study.cells:
         queries, total = sets[one.language]
-        label = printed_name(one.model, models_file)
+        label = registry.printed_name(one.model, models_file)
         prompt, prefilled = tokens.get(one) or _guessed_tokens(one, queries, total)
         n_done = len(stored[one])
         left = 1 - min(1.0, n_done / total)

@@ -214,7 +214,7 @@ def stored_responses(
             plan = CellPlan(runnable[one], decoding, None)
             found[one] = {query.query_id: key for key, (query, _) in plan.by_key.items() if key in ids}
         else:
-            found[one] = _by_name(study, one, rows, printed_name(one.model, models_file), shard)
+            found[one] = _by_name(study, one, rows, registry.printed_name(one.model, models_file), shard)
     return found
 
 
@@ -235,12 +235,6 @@ def _by_name(
         ):
             cells.setdefault(row["cell_id"], {})[row["query_id"]] = row["response_id"]
     return max(cells.values(), key=len, default={})
-
-
-def printed_name(model: str, models_file: Path | None = None) -> str:
-    """Return the label of a cell's rows, also for a model whose file is not here."""
-    family = registry.load_registry(models_file).get(model)
-    return family.label if family else Path(model).stem
 
 
 def variant_of(one: StudyCell) -> str:
@@ -289,7 +283,7 @@ def _rows(study: Study, models_file: Path | None) -> list[tuple[str, dict[str, o
             n_queries = len(study.query_set(one.language).queries)
         except IclError:
             n_queries = study.n_queries or 0
-        model = printed_name(one.model, models_file)
+        model = registry.printed_name(one.model, models_file)
         cells.append({"model": model, "method": one.method, "language": one.language, "dpo": one.dpo,
                       "dataset": study.dataset, "n_wanted": n_queries})  # fmt: skip
     study_id = key_of(kind="study", name=study.name, cells=cells)

@@ -28,19 +28,23 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "icl-local"
 
 
-def sha256_of(path: Path, *, on_progress: OnBytes | None = None) -> str:
-    """Return 64 hex digits over the file's bytes, read only if the file is new or has changed. Raises OSError."""
+def sha256_of(path: Path, *, name: str | None = None, on_progress: OnBytes | None = None) -> str:
+    """Return 64 hex digits over the file's bytes, read only if the file is new or has changed. Raises OSError.
+
+    ``name`` stands in the progress instead of the file's.
+    """
     path = path.resolve()
     stat = path.stat()
     known = _load().get(str(path))
     if known is not None and known[:-1] == _marks(stat):
         return str(known[-1])
     slow = on_progress if stat.st_size >= _SLOW_BYTES else None
+    reading = f"checksum of {name or path.name}"
     if slow is not None:
-        slow(f"checksum of {path.name}", 0, stat.st_size)
+        slow(reading, 0, stat.st_size)
     digest = sha256_file(path)
     if slow is not None:
-        slow(f"checksum of {path.name}", stat.st_size, stat.st_size)
+        slow(reading, stat.st_size, stat.st_size)
     if _marks(path.stat()) == _marks(stat) and time.time() - stat.st_mtime > _SETTLED_SECONDS:
         remember(path, digest)
     return digest

@@ -2,9 +2,39 @@
 
 from __future__ import annotations
 
+from icl_local.exceptions import ModelError
 from icl_local.weights import registry
+from icl_local.weights.found import found_models
 from icl_local.weights.gguf_file import GgufInfo, read_info
 from icl_local.weights.registry import FamilySpec
+
+
+def registry_rows() -> list[tuple[str | None, ...]]:
+    """Return (name, label, variant, state, source) of the registry's variants."""
+    return [
+        (family.name, family.label, variant, registry.state(spec), spec.gguf or spec.checkpoint or spec.trained_from)
+        for family in registry.load_registry().values()
+        for variant, spec in family.variants.items()
+    ]
+
+
+def found_rows() -> list[tuple[str | None, ...]]:
+    """Return (name, label, variant, state, source) of the models that other programs hold; only headers are read.
+
+    The source is type and size, or why the model cannot be run.
+    """
+    rows: list[tuple[str | None, ...]] = []
+    for one in found_models():
+        try:
+            info = read_info(one.file())
+        except ModelError as error:
+            reason = str(error).removeprefix(f"{one.name}: ").removeprefix(f"{one.path}: ")
+            rows.append((one.name, one.label, None, "not usable", reason))
+        else:
+            variant = "base" if info.chat_template is None else "instruct"
+            size = f"{info.quantization}, {info.bytes / 1e9:.2f} GB"
+            rows.append((one.name, one.label, variant, "here", size))
+    return rows
 
 
 def family_rows(family: FamilySpec, *, metadata: bool = False) -> list[tuple[str, str, str]]:

@@ -19,6 +19,11 @@ from icl_local.weights.gguf_header import Header
 
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 MAX_HEADS = 1 << 16
+OTHER_TYPES = {
+    "mmproj": "a projector for images or sound",
+    "adapter": "a LoRA adapter",
+    "imatrix": "an importance matrix",
+}
 NO_TOKENIZER = ("no_vocab", "none")
 # The tokenizers for which llama.cpp puts BOS first if the file does not say (llama_vocab::impl::load).
 BOS_BY_MODEL = ("llama", "bert")
@@ -66,7 +71,8 @@ def read_info(path: Path) -> GgufInfo:
     """Read the header of ``path``.
 
     Raises ModelError, and nothing else: not a GGUF file, truncated (with the bytes missing), one part of a split
-    model, absurd counts, unknown types, no tokenizer, or no usable number of layers, heads or context tokens.
+    model, a file for another purpose (adapter, projector, embeddings), absurd counts, unknown types, no tokenizer, or
+    no usable number of layers, heads or context tokens.
     """
     path = Path(path)
     try:
@@ -95,6 +101,7 @@ class _Facts:
     def info(self) -> GgufInfo:
         self._refuse_split()
         self._refuse_infinite_numbers()
+        self._refuse_other_purposes()
         architecture = self._text("general.architecture") or self._missing("general.architecture")
         elements = self._elements_by_type()
         tokenizer_model = self._tokenizer_model()
@@ -165,6 +172,15 @@ class _Facts:
                 f"one part of a model split into {count} files; "
                 "join them first: llama-gguf-split --merge FIRST OUT.gguf"
             )
+
+    def _refuse_other_purposes(self) -> None:
+        architecture = self._text("general.architecture")
+        kind = "mmproj" if architecture == "clip" else self._text("general.type")
+        if kind in OTHER_TYPES:
+            raise self._bad(f"{OTHER_TYPES[kind]}, not a language model; give the model's own file")
+        pooling = self._metadata.get(f"{architecture}.pooling_type", 0)
+        if pooling != 0 or self._metadata.get(f"{architecture}.attention.causal") is False:
+            raise self._bad("a model for embeddings, which does not continue a text; give a language model's file")
 
     def _refuse_infinite_numbers(self) -> None:
         """llama.cpp computes with them without a word."""

@@ -1,4 +1,4 @@
-"""Names of models, and the file behind a name: a path, a registry entry, or a file on the Hugging Face hub.
+"""Names of models, and the file behind a name: a path, a registry entry, a file of another program or of the hub.
 
 A registry entry is a family at one size; the method and ``dpo`` pick its variant. A plain .gguf path is its own
 model. The built-in entries are models/registry.toml; a user's file overrides them, variant by variant.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from icl_local.exceptions import ConfigError, MissingExtra, ModelError, UnknownN
 from icl_local.files import PRIVATE, write_file
 from icl_local.identity import key_of
 from icl_local.resources import read_text
-from icl_local.weights import hub
+from icl_local.weights import found, hub
 from icl_local.weights.checksum import OnBytes, sha256_of
 from icl_local.weights.gguf_file import GgufInfo, read_info
 
@@ -71,6 +71,7 @@ class NamedModel:
     variant: str
     dpo: bool
     registry_name: str | None
+    notes: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int | None:
@@ -98,9 +99,10 @@ class NamedModel:
 
 @dataclass(frozen=True)
 class ResolvedModel(NamedModel):
-    """A model file ready to be run. ``variant`` is the part it plays; ``source`` is file | embedded | hf:...@commit.
+    """A model file ready to be run. ``variant`` is the part it plays.
 
-    ``also_base``: an instruct file that stands in for the base model (the embedded one).
+    ``source`` is file, embedded, hf:...@commit, or its name in another program. ``also_base``: an instruct file that
+    stands in for the base model (the embedded one). ``notes``: what a reader of its responses should know.
     """
 
     path: Path
@@ -112,17 +114,28 @@ class ResolvedModel(NamedModel):
     registry_name: str | None
     source: str
     also_base: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int | None:
         """Return the number of weights in the file."""
         return self.info.parameters
 
+    @property
+    def file_name(self) -> str:
+        """Return the file's name without its folders; for a file that Ollama names by its digest, Ollama's name."""
+        return self.source.removeprefix("ollama:") if self.source.startswith("ollama:") else self.path.name
+
+    @property
+    def name(self) -> str:
+        """Return the name of the registry or of another program, which opens the model again; else the file's name."""
+        return self.registry_name or (self.source if found.is_name(self.source) else self.path.name)
+
     def file_row(self) -> dict[str, object]:
         """Return the row of raw.gguf_files, without the user's folders."""
         return {
             "gguf_sha256": self.sha256,
-            "file_name": self.path.name,
+            "file_name": self.file_name,
             "source": self.source,
             "bytes": self.info.bytes,
             "architecture": self.info.architecture,
@@ -172,17 +185,20 @@ def resolve(
 ) -> ResolvedModel:
     """Return the model of ``name`` for a method of kind ``completion`` (its base) or ``chat`` (its instruct variant).
 
-    ``name`` is hf:owner/repo/file.gguf[@revision], a registry name, or a path. Raises UnknownName, ConfigError (no such
-    variant, or no file yet: the message says how to make one), ModelError, HubError.
+    ``name`` is hf:owner/repo/file.gguf[@revision], a name of another program (found.py), a registry name, or a path.
+    Raises UnknownName, ConfigError (no such variant, or no file yet: the message says how to make one), ModelError,
+    HubError.
     """
-    families = {} if name.startswith("hf:") else load_registry(models_file)
+    families = {} if _is_reference(name) else load_registry(models_file)
     variant = "instruct" if method_kind == "chat" else "base"
     if name in families:
         model = _from_family(families[name], variant, dpo, on_progress)
-    elif name.startswith("hf:") or name.endswith(".gguf") or os.sep in name or Path(name).is_file():
+    elif _is_reference(name) or name.endswith(".gguf") or os.sep in name or Path(name).is_file():
         model = _open(name, None, variant, dpo, None, on_progress)
     else:
-        raise UnknownName.among("model", name, list(families), add="or give a .gguf file or hf:owner/repo/file.gguf")
+        held = {spelling: one.name for one in found.found_models() for spelling in (one.label, one.name)}
+        add = "or give a .gguf file or hf:owner/repo/file.gguf; icl models list shows all"
+        raise UnknownName.among("model", name, {one: one for one in families} | held, add=add)
     if method_kind == "chat" and model.info.chat_template is None:
         raise ModelError(
             f"{model.path}: holds no chat template, so it cannot answer as an instruct model; give an instruct file, "
@@ -192,17 +208,30 @@ def resolve(
 
 
 def by_sha256(sha256: str, name: str, n_bytes: int | None = None, *, files: Sequence[str | Path] = ()) -> ResolvedModel:
-    """Return the file with these weights among ``files``, ``name`` in this folder, and the registry's on this disk.
+    """Return the file with these weights among ``files``, ``name`` in this folder, the registry's, other programs'.
 
-    ``n_bytes``: files of another size are not read. Raises ModelError if there is none.
+    ``files``: paths and names of files. ``n_bytes``: files of another size are not read. Raises ModelError if there is
+    none.
     """
-    registered = (local_path(spec) for family in load_registry().values() for spec in family.variants.values())
-    for path in (*map(Path, files), Path(name), *registered):
+    for path in _candidates(files, name):
         if path is None or not path.is_file() or n_bytes not in (None, path.stat().st_size):
             continue
         if sha256_of(path) == sha256:
             return _open(str(path), None, "base", False, None, None)
     raise ModelError(f"no file here holds the weights of {name} (SHA-256 {sha256}); give it with --weights FILE")
+
+
+def _candidates(files: Sequence[str | Path], name: str) -> Iterator[Path | None]:
+    for file in map(str, files):
+        path = found.find(file).file() if found.is_name(file) else Path(file)
+        if not path.is_file():
+            raise ModelError(f"{path}: no such file")
+        yield path
+    yield Path(name)
+    for family in load_registry().values():
+        yield from map(local_path, family.variants.values())
+    for one in found.found_models():
+        yield one.path
 
 
 def local_path(spec: VariantSpec) -> Path | None:
@@ -211,6 +240,8 @@ def local_path(spec: VariantSpec) -> Path | None:
         return None
     if spec.gguf.startswith("hf:"):
         return hub.cached(spec.gguf)
+    if found.is_name(spec.gguf):
+        return next((one.path for one in found.found_models() if one.name == spec.gguf), None)
     path = _embedded(spec.gguf) if spec.gguf.startswith(EMBEDDED) else Path(spec.gguf)
     return path if path is not None and path.is_file() else None
 
@@ -237,6 +268,14 @@ def entry_of(source: str) -> tuple[str, str] | None:
             if repository == spec.checkpoint or (spec.gguf is not None and Path(spec.gguf).name == source):
                 return family.name, variant
     return None
+
+
+def printed_name(model: str, models_file: Path | None = None) -> str:
+    """Return the label of a model's rows, also if its file is not on this machine."""
+    family = load_registry(models_file).get(model)
+    if family is not None:
+        return family.label
+    return found.label(model) if found.is_name(model) else Path(model).stem
 
 
 def hub_sources(name: str) -> list[str]:
@@ -270,10 +309,11 @@ def add(
         if variant not in VARIANTS:
             raise ConfigError(f"{variant!r} is not a variant; there are {', '.join(VARIANTS)}")
         if not given.startswith("hf:"):
-            info = read_info(Path(given).expanduser())
+            held = found.is_name(given)
+            info = read_info(found.find(given).file() if held else Path(given).expanduser())
             if variant.startswith("instruct") and info.chat_template is None:
                 raise ModelError(f"{given}: holds no chat template, so it cannot be the {variant} file of {name}")
-            given = str(info.path.resolve())
+            given = given if held else str(info.path.resolve())
         written[variant] = {"gguf": given}
     load_registry(path)  # an unreadable registry is not overwritten
     tables = _tables(path.read_text(encoding="utf-8"), str(path)) if path.exists() else {}
@@ -331,14 +371,25 @@ def _open(
     registry_name: str | None,
     on_progress: OnBytes | None,
 ) -> ResolvedModel:
-    path, source, sha256 = _file(reference, on_progress)
+    held = found.find(reference) if found.is_name(reference) else None
+    path, source, sha256 = (held.file(), held.name, None) if held else _file(reference, on_progress)
     info = read_info(path)
     try:
-        digest = sha256 or sha256_of(path, on_progress=on_progress)
+        digest = sha256 or sha256_of(path, name=held.label if held else None, on_progress=on_progress)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+    notes: tuple[str, ...] = ()
+    if held is not None:
+        held.check(digest)
+        notes = (held.note,) if held.note else ()
     dpo = dpo or info.metadata.get("icl.dpo") is True  # `icl convert` writes it into a trained model
-    return ResolvedModel(path, info, digest, label or path.stem, variant, dpo, registry_name, source)
+    label = label or (held.label if held else path.stem)
+    return ResolvedModel(path, info, digest, label, variant, dpo, registry_name, source, notes=notes)
+
+
+def _is_reference(text: str) -> bool:
+    """Return whether a text names a file of the hub or of another program, so not a path or a registry entry."""
+    return text.startswith("hf:") or found.is_name(text)
 
 
 def _tables(text: str, file: str) -> dict[str, dict[str, object]]:
@@ -370,7 +421,7 @@ def _variant(table: dict[str, object], file: str, folder: Path, kept: VariantSpe
     """Return ``kept`` with what the table says; a user's own file does not stand in for another unless it says so."""
     given = {"stands_in": False, **toml_file.check(VariantSpec, table, file)}
     gguf = given.get("gguf")
-    if gguf is not None and not gguf.startswith(("hf:", EMBEDDED)):
+    if gguf is not None and not (_is_reference(gguf) or gguf.startswith(EMBEDDED)):
         given["gguf"] = str(folder / Path(gguf).expanduser())
     return replace(kept, **given)
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -59,6 +60,24 @@ def test_a_run_makes_one_response_a_query_and_a_second_run_nothing(
     counts = store.query(db, "select method, error, n from error_rates where n <> 24").rows
     assert counts == []
     assert store.query(db, "select count(*) from progress where done = wanted and status = 'done'").rows == [(3,)]
+
+
+def test_notes_on_a_model_are_said_once(tmp_path: Path, tiny_gguf: Path, query_file: Path) -> None:
+    query_sets = cells.load_queries(["en"], [str(query_file)], limit=1)
+    planned = [
+        replace(cell, model=replace(cell.model, notes=("runs without its own template",)))
+        for cell in cells.plan_cells([str(tiny_gguf)], ["zero-shot", "instruct"], query_sets)
+    ]
+    notes: list[str] = []
+    run.run_cells(
+        tmp_path / "x.duckdb",
+        planned,
+        decoding=cells.Decoding(max_tokens=1),
+        probe=False,
+        verify=0,
+        on_event=lambda event: notes.append(event.message) if event.kind == "note" else None,
+    )
+    assert notes == ["runs without its own template"]
 
 
 def test_the_number_of_parallel_sequences_changes_no_response(

@@ -1,0 +1,207 @@
+"""Models that other programs hold on this machine, by name; found without their servers, and only read.
+
+    ollama:NAME:TAG                       as `ollama list` prints it
+    lmstudio:PUBLISHER/REPO/FILE.gguf     in LM Studio's folder of models
+    llama.cpp:FILE.gguf                   in llama.cpp's cache; OWNER/REPO/FILE.gguf where LLAMA_CACHE is set
+    hf:OWNER/REPO/FILE.gguf[@REVISION]    in the hub's cache; hub.py opens these names, and fetches what is not there
+
+A file that llama.cpp cannot run alone is found too, with the reason. GGUF headers are not read here, and no file is
+hashed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from icl_local.exceptions import ModelError, UnknownName
+
+OLLAMA_SERVICE = Path("/usr/share/ollama/.ollama/models")  # home of the user that runs it on Linux
+_LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf")  # of a model split into several files
+_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+# Kinds of layers in Ollama's manifests that say how Ollama asks the model, and that nothing here follows.
+_OVERRIDES = {"template": "template", "prompt": "template", "system": "system text", "params": "parameters",
+              "messages": "messages"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A model of another program. ``path`` is None if it has no file that can be run, and ``problem`` says why.
+
+    ``sha256``: the digest by which Ollama names the file. ``overrides``: Ollama's own settings beside the file.
+    """
+
+    name: str
+    path: Path | None
+    problem: str | None = None
+    sha256: str | None = None
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Return the printed name: the part after the last slash, without the program and .gguf."""
+        return label(self.name)
+
+    @property
+    def note(self) -> str | None:
+        """Return what the program would do and a run does not; None if there is nothing."""
+        if not self.overrides:
+            return None
+        own = ", ".join(self.overrides)
+        return f"{self.name} runs without Ollama's own {own}; chat template and stop tokens are the GGUF file's"
+
+    def file(self) -> Path:
+        """Return the path. Raises ModelError if there is no file that can be run."""
+        if self.path is None:
+            raise ModelError(f"{self.name}: {self.problem}")
+        return self.path
+
+    def check(self, sha256: str) -> None:
+        """Raise ModelError if the file's bytes are not those that Ollama names."""
+        if self.sha256 not in (None, sha256):
+            pull = f"ollama pull {self.name.removeprefix('ollama:')}"
+            raise ModelError(f"{self.name}: the file is damaged, its SHA-256 is not the one in its name; run: {pull}")
+
+
+def is_name(name: str) -> bool:
+    """Return whether ``name`` is one of another program; those of the hub are hub.py's."""
+    return ":" in name and name.partition(":")[0] in PROGRAMS.keys() - {"hf"}
+
+
+def label(name: str) -> str:
+    """Return the printed name of a model of another program."""
+    return name.partition(":")[2].rpartition("/")[2].removesuffix(".gguf")
+
+
+def find(name: str) -> FoundModel:
+    """Return the model of a name; Ollama's tag is ``latest`` if it is left out. Raises UnknownName with the nearest."""
+    known = {one.name: one for one in found_models(name.partition(":")[0])}
+    for spelling in (name, f"{name}:latest"):
+        if spelling in known:
+            return known[spelling]
+    raise UnknownName.among("model", name, list(known), place=" on this machine", add="icl models list shows all")
+
+
+def found_models(program: str | None = None) -> list[FoundModel]:
+    """Return the models of all programs, or of ``program``: ollama, lmstudio, llama.cpp or hf."""
+    chosen = PROGRAMS.values() if program is None else [PROGRAMS[program]]
+    by_name: dict[str, FoundModel] = {}
+    for models in chosen:
+        for one in models():
+            by_name.setdefault(one.name, one)  # a user's own before the service's
+    return list(by_name.values())
+
+
+def _ollama() -> Iterator[FoundModel]:
+    own = os.environ.get("OLLAMA_MODELS")
+    for folder in (Path(own) if own else Path.home() / ".ollama" / "models", OLLAMA_SERVICE):
+        for path in _files(folder / "manifests", "*/*/*/*"):
+            host, namespace, model, tag = path.parts[-4:]
+            place = f"{host}/{namespace}/" if host != "registry.ollama.ai" else f"{namespace}/"
+            yield _ollama_model(f"ollama:{place.removeprefix('library/')}{model}:{tag}", _json(path), folder / "blobs")
+
+
+def _ollama_model(name: str, manifest: dict[str, Any], blobs: Path) -> FoundModel:
+    """Return the model of a manifest; its layers are files in ``blobs``, named by their digests."""
+    layers = manifest.get("layers")
+    again = f"run: ollama pull {name.removeprefix('ollama:')}"
+    if not isinstance(layers, list):
+        return FoundModel(name, None, f"its manifest cannot be read; {again}")
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for layer in layers:
+        if isinstance(layer, dict):
+            kinds.setdefault(str(layer.get("mediaType")).rpartition(".image.")[2], []).append(layer)
+    files = kinds.get("model", [])
+    digest = _DIGEST.fullmatch(str(files[0].get("digest"))) if files else None
+    if "adapter" in kinds:
+        return FoundModel(name, None, "a LoRA adapter over another model; merge it and convert the result")
+    if digest is None:
+        return FoundModel(name, None, "holds no GGUF file: a model of Ollama's cloud, or of another format")
+    if len(files) > 1:
+        return FoundModel(name, None, f"split into {len(files)} files; use a model of one file")
+    path = blobs / f"sha256-{digest[1]}"
+    try:
+        missing = path.stat().st_size != files[0].get("size", path.stat().st_size)
+    except OSError:
+        missing = True
+    if missing:
+        return FoundModel(name, None, f"its file is not here or incomplete; {again}")
+    overrides = dict.fromkeys(words for kind, words in _OVERRIDES.items() if kind in kinds)
+    return FoundModel(name, path, sha256=digest[1], overrides=tuple(overrides))
+
+
+def _lm_studio() -> Iterator[FoundModel]:
+    home = Path.home()
+    try:
+        own = Path((home / ".lmstudio-home-pointer").read_text(encoding="utf-8").strip())
+    except (OSError, ValueError):
+        own = home / ".lmstudio"
+    folders = [own / "models", home / ".lmstudio" / "models", home / ".cache" / "lm-studio" / "models"]
+    if chosen := _json(own / "settings.json").get("downloadsFolder"):
+        folders.insert(0, Path(str(chosen)))
+    for folder in dict.fromkeys(folders):
+        for path in _files(folder, "*/*/*.gguf"):
+            yield FoundModel("lmstudio:" + "/".join(path.parts[-3:]), path)
+
+
+def _llama_cpp() -> Iterator[FoundModel]:
+    own = os.environ.get("LLAMA_CACHE")
+    mac = Path.home() / "Library" / "Caches"
+    caches = mac if sys.platform == "darwin" else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    for path in _files(Path(own) if own else caches / "llama.cpp", "*.gguf"):
+        yield FoundModel(f"llama.cpp:{path.name}", path)
+    if own:
+        yield from _snapshots(Path(own), "llama.cpp:")
+
+
+def _hub() -> Iterator[FoundModel]:
+    from huggingface_hub import constants
+
+    yield from _snapshots(Path(constants.HF_HUB_CACHE), "hf:")
+
+
+def _snapshots(folder: Path, prefix: str) -> Iterator[FoundModel]:
+    """Yield the GGUF files of a folder in the hub's layout; those outside ``main`` with their commit."""
+    from huggingface_hub import CacheNotFound, scan_cache_dir
+
+    try:
+        repos = scan_cache_dir(folder).repos
+    except (OSError, ValueError, CacheNotFound):
+        return
+    for repo in sorted(repos, key=lambda repo: repo.repo_id):
+        for revision in sorted(repo.revisions, key=lambda revision: "main" not in revision.refs):
+            at = "" if "main" in revision.refs else f"@{revision.commit_hash}"
+            for path in sorted(file.file_path for file in revision.files):
+                if path.suffix == ".gguf" and repo.repo_type == "model" and not _LATER_PART.search(path.name):
+                    file = path.relative_to(revision.snapshot_path).as_posix()
+                    yield FoundModel(f"{prefix}{repo.repo_id}/{file}{at}", path)
+
+
+def _files(folder: Path, pattern: str) -> Iterator[Path]:
+    """Yield the visible files of ``folder`` that match, sorted; none of a folder that cannot be read."""
+    for path in sorted(folder.glob(pattern)):
+        if not path.name.startswith(".") and not _LATER_PART.search(path.name) and os.path.isfile(path):
+            yield path
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Return the object in a file; an empty one if it cannot be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+PROGRAMS: dict[str, Callable[[], Iterator[FoundModel]]] = {
+    "ollama": _ollama,
+    "lmstudio": _lm_studio,
+    "llama.cpp": _llama_cpp,
+    "hf": _hub,
+}
