@@ -20,6 +20,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
+from icl_local.operating_system import own_session
+
 Message = dict[str, Any]
 
 _START_SECONDS = 60.0
@@ -55,7 +57,7 @@ class ChildProcess:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             env=environment,
-            start_new_session=True,  # Ctrl-C reaches the parent alone, which decides what the child does
+            **own_session(),
         )
         try:
             with self.time_limit(_START_SECONDS):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from icl_local.exceptions import ConfigError, DiskFull
+from icl_local.operating_system import sync_folder
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # errno values of a full disk
 PRIVATE = 0o600  # mode of a file that only its owner can read: a person's texts and data, not a report to share
@@ -82,10 +83,7 @@ def write_new(path: Path, content: str) -> None:
         raise ConfigError(f"{path} exists and is another file; move it away, or name another with --out")
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names of new files in ``folder`` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def open_to_append(path: Path, *, new: bool = False) -> int:
+    """Return a descriptor whose writes go to the end of a private file. Raises FileExistsError for a ``new`` one."""
+    binary = getattr(os, "O_BINARY", 0)  # Windows writes two bytes for a line break without it
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | binary | (os.O_EXCL if new else 0), PRIVATE)

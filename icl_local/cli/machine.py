@@ -11,6 +11,7 @@ command = LazyGroup(
     groups={
         "Commands": {
             "probe": ("probe", "Find fast settings in which batching changes nothing."),
+            "build": ("build", "Show which of this processor's instructions llama.cpp uses."),
             "bench": ("bench", "Compare the speed with that of other tools."),
         }
     },

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from icl_local.engine.batching import BatchToken, Interrupted
 from icl_local.engine.protocol import UNUSABLE_FILE, EngineInfo, EngineOptions
 from icl_local.exceptions import ConfigError, EngineError
+from icl_local.operating_system import usable_cpus
 
 GGML_TYPES = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8}
 _FLASH_ATTN_DISABLED, _FLASH_ATTN_ENABLED = 0, 1
@@ -338,13 +339,12 @@ class LlamaGrammar:
 
 def physical_cores() -> int:
     """Return the cores this process may use, hyper-threads as half: they share units that matrix products saturate."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         siblings = Path("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list").read_text()
         per_core = max(1, len(siblings.replace("-", ",").split(",")))
     except OSError:
         per_core = 1
-    return max(1, math.ceil(usable / per_core))
+    return max(1, math.ceil(usable_cpus() / per_core))
 
 
 def tokenize(path: str, texts: Sequence[str], add_special: bool) -> list[list[int]]:

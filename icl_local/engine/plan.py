@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from icl_local.operating_system import total_memory_bytes
 from icl_local.weights import GgufInfo
 
 BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32}
@@ -45,7 +45,7 @@ def available_memory(*, proc: Path = Path("/proc"), cgroups: Path = Path("/sys/f
         fields = dict(line.split(":", 1) for line in (proc / "meminfo").read_text().splitlines())
         free = int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        return total_memory_bytes() // 2
     return min([free, *_group_rooms(proc, cgroups)])
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import mmap
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from icl_local.child_process import Message, serve
 from icl_local.engine.plan import choose_parallel, kv_bytes_per_token
 from icl_local.engine.protocol import EngineOptions, Request, request_from_json, to_json
 from icl_local.exceptions import EngineError, IclError
+from icl_local.operating_system import peak_memory_bytes
 from icl_local.weights import GgufInfo, read_info
 
 
@@ -118,7 +118,7 @@ class _Service:
         with contextlib.suppress(Interrupted):
             for completion in generation:
                 self._reply({"completion": to_json(completion)})
-        self._reply({"stats": {**to_json(generation.stats), "peak_rss_bytes": _peak_rss_bytes()}})
+        self._reply({"stats": {**to_json(generation.stats), "peak_rss_bytes": peak_memory_bytes()}})
 
     def _parallel(self, requests: list[Request], options: EngineOptions) -> int:
         assert self._info is not None
@@ -130,11 +130,3 @@ class _Service:
         from icl_local.engine import llama
 
         self._reply({"result": llama.TASKS[name](**arguments)})
-
-
-def _peak_rss_bytes() -> int:
-    """Return the largest resident memory of this process so far."""
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

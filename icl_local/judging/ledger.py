@@ -8,7 +8,6 @@ that ended without all scores only at the user's request (``Scope.retry``).
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from icl_local.judging.parse import (
     no_verdict,
 )
 from icl_local.judging.template import Template, Templates
+from icl_local.operating_system import locked
 from icl_local.running import Shard
 from icl_local.store import TRANSIENT, Selection
 
@@ -178,10 +178,10 @@ def only_one(path: Path, judge_id: str) -> Iterator[None]:
     """Keep out a second process that judges the same database with the same judge. Raises JudgeError if one runs."""
     folder = store.spool_folder(path)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / f"judge-{judge_id}.lock").open("a") as file:
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            held.enter_context(locked(folder / f"judge-{judge_id}.lock", wait=False))
+        except TimeoutError:
             raise JudgeError(f"another process judges {path} with this judge; wait for it") from None
         yield
 

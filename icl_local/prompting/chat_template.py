@@ -12,11 +12,9 @@ date.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -24,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from icl_local.child_process import ChildEnded, ChildProcess, Message, SharedChild, serve
 from icl_local.exceptions import ConfigError, ModelError
+from icl_local.operating_system import end_process_after, limit_process
 from icl_local.weights import GgufInfo
 
 if TYPE_CHECKING:
@@ -103,31 +102,21 @@ _RENDERER = SharedChild(start_renderer)
 
 def main() -> None:
     """Serve requests in the child process."""
-    _limit_resources()
+    sys.dont_write_bytecode = True
+    limit_process(_MEMORY_BYTES)
     serve(_handle)
 
 
 def _handle(request: Message, reply: Callable[[Message], None]) -> None:
     try:
-        # SIGALRM ends the process during any operation, in case the parent that would end it has died
-        signal.setitimer(signal.ITIMER_REAL, request.pop("time_limit") + _ORPHAN_SECONDS)
+        end_process_after(request.pop("time_limit") + _ORPHAN_SECONDS)  # in case the parent has died
         answer = {"text": _render(**request)}
     except MemoryError:
         answer = {"error": f"needs more than {_MEMORY_BYTES >> 20} MB of memory"}
     except Exception as error:
         answer = {"error": _describe(error)}
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    end_process_after(0)
     reply(answer)
-
-
-def _limit_resources() -> None:
-    import resource
-
-    sys.dont_write_bytecode = True
-    limits = {resource.RLIMIT_AS: _MEMORY_BYTES, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_CORE: 0}
-    for limit, value in limits.items():
-        with contextlib.suppress(ValueError, OSError):  # macOS does not cap address space; the time limit remains
-            resource.setrlimit(limit, (value, value))
 
 
 def _render(template: str, messages: list[dict[str, str]], tokens: dict[str, str], date: str) -> str:

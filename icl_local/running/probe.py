@@ -16,7 +16,7 @@ from typing import Any
 
 from icl_local import store
 from icl_local.engine import DEFAULT_PARALLEL, EngineOptions, ProbeResult, Worker, exact
-from icl_local.files import PRIVATE
+from icl_local.files import open_to_append
 from icl_local.prompting import method_spec
 from icl_local.weights import ResolvedModel, cache_folder, registry
 from icl_local.wording import counted
@@ -93,10 +93,10 @@ def keep(
     now = store.now()
     rows = [result.row(gguf_sha256=model.sha256, info=worker.info, created_at=now) for result in results]
     writer.put([("gguf_files", model.file_row()), *(("probes", row) for row in rows)])
-    path = _kept_in(model.sha256)
+    path = _folder() / f"{model.sha256}.jsonl"
     with suppress(OSError):  # the database has them
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE)
+        handle = open_to_append(path)
         try:
             os.write(handle, "".join(json.dumps(row) + "\n" for row in rows).encode())
         finally:
@@ -111,15 +111,46 @@ def refute(writer: store.Store, model: ResolvedModel, worker: Worker, settings: 
     keep(writer, model, worker, [ProbeResult(tried, False, 1, token + 1, (difference.case,), difference)])
 
 
-def _kept_in(sha256: str) -> Path:
-    return cache_folder() / "probes" / f"{sha256}.jsonl"
+@dataclass(frozen=True)
+class OtherBuild:
+    """Best exact rates of one model file here, by the build in use and by one with other instructions, in tokens/s."""
+
+    gguf_sha256: str
+    instructions: str
+    rate: float
+    rate_here: float
+
+    def sentence(self) -> str:
+        """Return the comparison as text."""
+        return (
+            f"file {self.gguf_sha256[:12]}: {self.rate_here:.0f} tokens/s with this build, {self.rate:.0f} "
+            f"({self.rate / self.rate_here:.2f} times) with one that used {self.instructions}"
+        )
+
+
+def other_builds(cpu_features: str) -> list[OtherBuild]:
+    """Return how builds with other instructions than ``cpu_features`` compare, where both were probed here."""
+    found = []
+    for path in sorted(_folder().glob("*.jsonl")):
+        rates: dict[str, float] = {}
+        for row in _kept(path.stem):
+            if row["exact"]:
+                used = " ".join(word for word in row["cpu_features"].split() if "=" not in word)
+                rates[used] = max(rates.get(used, 0.0), row["tokens_per_second"])
+        if here := rates.pop(cpu_features, 0.0):
+            found += [OtherBuild(path.stem, used, rate, here) for used, rate in rates.items() if rate]
+    return found
+
+
+def _folder() -> Path:
+    return cache_folder() / "probes"
 
 
 def _kept(sha256: str) -> list[dict[str, Any]]:
     """Return the rows kept for a file on this machine; a line that a killed process left torn is skipped."""
     rows = []
     try:
-        lines = _kept_in(sha256).read_text(encoding="utf-8").splitlines()
+        lines = (_folder() / f"{sha256}.jsonl").read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         return []
     for line in lines:

@@ -9,7 +9,6 @@ Copies, removal, checks and repair are in icl_local.store.upkeep.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import random
@@ -29,6 +28,7 @@ import duckdb
 from icl_local import resources
 from icl_local.exceptions import DiskFull, InputError, StoreError, StoreLocked
 from icl_local.files import draft_file
+from icl_local.operating_system import locked
 from icl_local.store import ingest, schema, spool
 from icl_local.store.ingest import Connection
 from icl_local.store.read_only import only_reads
@@ -55,6 +55,7 @@ _SAFE = {
     "python_enable_replacements": False,
     "lock_configuration": True,
 }
+_HELD = ("lock on file", "different configuration", "file handle conflict", "being used by another process")
 DATABASE_ERRORS = (duckdb.Error,)  # raised by statements on these connections
 _ROW_FAULTS = (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException, ValueError, TypeError)
 
@@ -400,17 +401,13 @@ def _set_log_aside(path: Path) -> None:
     """Rename a log that still cannot be replayed to ``<log>.damaged-N``; one process at a time."""
     folder = spool_folder(path)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with locked(folder / "log.lock"):
         again = _connected(path, read_only=False, config=_WRITER, wait_seconds=LOCK_WAIT_SECONDS)
         with contextlib.suppress(_Behind), again:
             return
         for log in path.parent.glob(f"{path.name}.wal*"):
             if ".damaged-" not in log.name:
                 log.rename(log.with_name(f"{log.name}.damaged-{secrets.token_hex(4)}"))
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -438,7 +435,7 @@ def _connected(path: Path, *, read_only: bool, config: Mapping[str, Any], wait_s
 def _describe(error: duckdb.Error, path: Path) -> StoreError:
     """Return DuckDB's error as an expected error: what is wrong, and what to do next."""
     message = str(error)
-    if "lock on file" in message or "different configuration" in message or "file handle conflict" in message:
+    if any(sign in message for sign in _HELD):
         holder = re.search(r"held in (\S+) \(PID (\d+)\)", message)
         by = f"{os.path.basename(holder[1])}, process {holder[2]}" if holder else "this process"
         return StoreLocked(f"{path} is held by {by}; close it there")

@@ -2,14 +2,13 @@
 
 One call of ``append`` is one line, one os.write and one fsync, so a put is kept whole or not at all, wherever
 the process is killed. A line is ``{"v": 1, "records": [{"t": TABLE, "row": {...}}, ...]}`` in UTF-8; rows hold
-the columns of ``raw.TABLE``, timestamps as ISO 8601 in UTC, json columns as objects. A writer holds a lock on
+the columns of ``raw.TABLE``, timestamps as ISO 8601 in UTC, json columns as objects. A writer holds a lock beside
 its file while it lives; files without one are finished, may have a torn last line, and are folded into one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import math
 import os
@@ -22,7 +21,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from icl_local.exceptions import DiskFull, StoreError
-from icl_local.files import NO_SPACE, PRIVATE, open_draft, sync_folder
+from icl_local.files import NO_SPACE, PRIVATE, open_draft, open_to_append
+from icl_local.operating_system import locked, sync_folder
 
 
 def _cells_have_keys(old: dict[str, Any]) -> dict[str, Any] | None:
@@ -76,6 +76,7 @@ class Spool:
         self._file = -1
         self._size = 0
         self._lock = threading.Lock()
+        self._held = contextlib.ExitStack()  # the lock of the file
 
     def append(self, records: Sequence[tuple[str, Mapping[str, object]]]) -> None:
         """Write all of ``records`` (table, row) or none; on return they survive a kill and a power cut.
@@ -103,21 +104,20 @@ class Spool:
         with self._lock:
             if self._file >= 0:
                 os.close(self._file)
+            self._held.close()
             self._file, self.path, self._size = -1, None, 0
 
     def _open(self) -> None:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+        self._held.close()
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
         path = self.folder / f"{stamp}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._held.enter_context(locked(lock_file(path)))
+        self._file = open_to_append(path, new=True)
         self.path, self._size = path, 0
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        if os.fstat(self._file).st_nlink == 0:  # folded between its creation and its lock
-            self._open()
-            return
         sync_folder(self.folder)
 
     def _undo(self) -> None:
@@ -149,6 +149,11 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.jsonl"))
 
 
+def lock_file(path: Path) -> Path:
+    """Return the file that the writer of a spool file holds a lock on while it lives."""
+    return path.with_suffix(".lock")
+
+
 def lines(path: Path, offset: int = 0) -> Iterator[Line]:
     """Yield the complete lines of one file from a byte offset on, without a torn last line.
 
@@ -175,26 +180,26 @@ def read(folder: Path) -> Iterator[Record]:
 
 
 @contextlib.contextmanager
-def finished(folder: Path) -> Iterator[dict[Path, BinaryIO]]:
-    """Yield the files of ended processes, opened and locked during the block."""
-    with contextlib.ExitStack() as stack:
-        claimed: dict[Path, BinaryIO] = {}
+def finished(folder: Path) -> Iterator[list[Path]]:
+    """Yield the files of ended processes, locked during the block."""
+    with contextlib.ExitStack() as held:
+        claimed = []
         for path in files(folder):
-            with contextlib.suppress(OSError):  # in use, gone, or not ours to write
-                file = stack.enter_context(path.open("r+b"))
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                claimed[path] = file
-        yield claimed
+            with contextlib.suppress(OSError):  # in use, or not ours to write
+                held.enter_context(locked(lock_file(path), wait=False))
+                claimed.append(path)
+        yield [path for path in claimed if path.exists()]
 
 
 def cut_torn(folder: Path) -> list[tuple[Path, int]]:
     """Cut the torn last line off every finished file; return (file, bytes cut) for each that had one."""
     cut = []
     with finished(folder) as claimed:
-        for path, file in claimed.items():
-            if torn := _torn_bytes(file):
-                file.truncate(file.seek(0, os.SEEK_END) - torn)
-                cut.append((path, torn))
+        for path in claimed:
+            with contextlib.suppress(PermissionError), path.open("r+b") as file:
+                if torn := _torn_bytes(file):
+                    file.truncate(file.seek(0, os.SEEK_END) - torn)
+                    cut.append((path, torn))
     return cut
 
 

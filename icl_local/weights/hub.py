@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import fnmatch
 import hashlib
 import os
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 from icl_local.exceptions import DiskFull, HubError, IclError
+from icl_local.operating_system import locked
 from icl_local.weights.checksum import OnBytes, remember, sha256_of
 
 if TYPE_CHECKING:
@@ -230,16 +230,17 @@ def _transfer(
     """Bring the bytes to ``blob`` and return its SHA-256 (None for git's checksums)."""
     assert metadata.size is not None
     partial = blob.with_name(blob.name + ".icl-partial")
-    with partial.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # a second process waits, and then finds the file complete
-        file.seek(0, os.SEEK_END)
+    locks = blob.parents[2] / ".locks" / blob.parents[1].name  # as the hub's library lays out its cache
+    locks.mkdir(parents=True, exist_ok=True)
+    with locked(locks / f"{blob.name}.icl.lock"):  # a second process waits, and then finds the file complete
         if blob.exists():
             partial.unlink(missing_ok=True)
             return blob.name if len(blob.name) == 64 else None
-        _check_space(target, partial.parent, metadata.size - file.tell())
-        _receive(url, file, metadata.size, target, on_progress)
-        file.flush()
-        os.fsync(file.fileno())
+        with partial.open("ab") as file:
+            _check_space(target, partial.parent, metadata.size - file.tell())
+            _receive(url, file, metadata.size, target, on_progress)
+            file.flush()
+            os.fsync(file.fileno())
         if on_progress is not None:
             on_progress(f"checksum of {Path(target.filename).name}", 0, metadata.size)
         if _checksum(partial, blob.name, metadata.size) != blob.name:

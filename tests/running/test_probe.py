@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from icl_local import store
-from icl_local.running import cells, run
+from icl_local.running import cells, probe, run
 from icl_local.running.run import Event
+from icl_local.weights import cache_folder
 
 
 def test_exactness_is_probed_once_and_recorded(tmp_path: Path, tiny_gguf: Path, query_file: Path) -> None:
@@ -23,3 +25,22 @@ def test_exactness_is_probed_once_and_recorded(tmp_path: Path, tiny_gguf: Path, 
     assert sum("probing" in text for text in notes) == 1
     exact = store.query(db, "select distinct exact from responses").rows
     assert exact == store.query(db, "select max(exact) from probes").rows == [(True,)]
+
+
+def test_builds_are_compared_where_both_were_probed_on_a_file() -> None:
+    folder = cache_folder() / "probes"
+    folder.mkdir(parents=True)
+
+    def write(file: str, *rows: tuple[str, float, bool]) -> None:
+        lines = [
+            {"cpu_features": f"{used} threads=2 gpu_layers=0 kv=f16", "tokens_per_second": rate, "exact": exact}
+            for used, rate, exact in rows
+        ]
+        (folder / f"{file}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    write("a" * 64, ("AVX", 20.0, True), ("AVX", 25.0, True), ("AVX AVX512", 50.0, True), ("AVX AVX512", 90.0, False))
+    write("b" * 64, ("AVX AVX512", 50.0, True))
+    (compared,) = probe.other_builds("AVX")
+    said = "25 tokens/s with this build, 50 (2.00 times) with one that used AVX AVX512"
+    assert compared.sentence() == f"file {'a' * 12}: {said}"
+    assert probe.other_builds("AVX2") == []
