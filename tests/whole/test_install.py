@@ -160,7 +160,7 @@ def test_the_installed_wheel_works_outside_the_repository(built: dict[str, Path]
         wheel.extractall(tmp_path / "site")
     program = "import icl_local, sys; from icl_local.cli import main; print(icl_local.__file__); main(sys.argv[1:])"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
-    for arguments in (["--help"], ["models"], ["data"]):
+    for arguments in (["--help"], ["models", "list"], ["data", "list"]):
         done = subprocess.run(
             [sys.executable, "-P", "-c", program, *arguments],
             cwd=tmp_path, env=environment, capture_output=True, text=True,
@@ -196,5 +196,7 @@ def test_each_installer_gives_a_working_command(built: dict[str, Path], tool: st
         icl = ["uvx", "--from", file, "icl"]
     for command in installing[tool]:
         subprocess.run(command, cwd=tmp_path, env=environment, check=True)
-    shown = subprocess.run([*icl, "models"], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
+    shown = subprocess.run(
+        [*icl, "models", "list"], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+    )
     assert "smollm2-135m" in shown.stdout
