@@ -181,7 +181,7 @@ def test_each_installer_gives_a_working_command(built: dict[str, Path], tool: st
     empty_llama(tmp_path / "links", version)
     environment = {
         **os.environ,
-        "HOME": str(tmp_path), "PIPX_HOME": str(tmp_path / "pipx"), "PIPX_BIN_DIR": str(tmp_path / "bin"),
+        "PIPX_HOME": str(tmp_path / "pipx"), "PIPX_BIN_DIR": str(tmp_path / "bin"),
         "UV_TOOL_DIR": str(tmp_path / "uv"), "UV_TOOL_BIN_DIR": str(tmp_path / "bin"),
         "UV_FIND_LINKS": str(tmp_path / "links"), "PIP_FIND_LINKS": str(tmp_path / "links"),
     }  # fmt: skip
