@@ -13,9 +13,10 @@ from icl_local.cli.options import COUNT, db_option
 MODEL = "smollm2-135m"
 METHODS = ["zero-shot", "urial", "instruct"]
 LANGUAGES = ["en", "es", "fr"]
-EXPLANATION = """\
+QUERIES = 12  # of each language
+EXPLANATION = f"""\
 This demo runs SmolLM2-135M-Instruct, a model of 135 million parameters, over the project's own sample queries:
-12 in each of English, Spanish and French, by three methods. One instruct model stands in for both the base and
+{QUERIES} in each of English, Spanish and French, by three methods. One instruct model stands in for both the base and
 the instruct model, so the numbers show that everything works and nothing about the study's question. The same model
 then judges the English answers; its scores mean nothing either. For a real judge see `icl judge --help`.
 Just-Eval's 1,000 queries come from a file or the hub (`icl data pull just-eval`).
@@ -34,7 +35,7 @@ Next:
 @click.option(
     "--max-tokens",
     type=COUNT,
-    default=96,
+    default=64,
     show_default=True,
     help="Largest number of new tokens of an answer.",
 )
@@ -56,6 +57,7 @@ def command(max_tokens: int, db: Path) -> int:
         lang=LANGUAGES,
         queries="samples",
         verify=1,  # of 12: three would be a quarter of each cell
+        parallel=QUERIES,  # so the probe looks for no other batch size
         max_tokens=max_tokens,
         command="demo",
     )
