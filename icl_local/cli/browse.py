@@ -56,6 +56,8 @@ def command(
         else:
             browser = results.Browser(db, judge=judge, reading=reading, max_responses=responses)
             server = results.PageServer(browser.routes(), {}, port=port)
+            console.say(f"reading {db}")
+            browser.page()
         stack.enter_context(server)
         click.echo(server.url)
         console.say("Ctrl-C ends the page")

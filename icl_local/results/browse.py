@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,21 @@ _KEPT = 4  # loads of the page whose responses can still be opened
 
 @dataclass(frozen=True)
 class _Load:
-    """What one load of the page shows."""
+    """What one load of the page shows, and the times of the database's files then."""
 
+    page: Page
     rows: list[Row]
     parts: list[list[int]]
+    times: tuple[int, ...]
 
 
 class Browser:
-    """The routes of the page of one database, read-only; each load of the page reads the database again."""
+    """The routes of the page of one database, read-only; a load of the page reads the database again if it changed."""
 
     def __init__(self, database: Path, *, judge: str | None, reading: str, max_responses: int) -> None:
         self._database = database
         self._options: dict[str, Any] = {"judge": judge, "reading": reading, "max_responses": max_responses}
-        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
         self._loads: dict[int, _Load] = {}
 
     def routes(self) -> dict[str, Get]:
@@ -41,13 +43,17 @@ class Browser:
 
     def page(self, _: str = "") -> Page:
         """Return the page with the tables and figures of this moment."""
-        page, rows, stored = report.read(self._database, **self._options)
-        number = next(self._numbers)
-        self._loads[number] = _Load(rows, report.parts_of(rows))
-        self._loads.pop(number - _KEPT, None)
-        left_out = report.left_out(rows, stored=stored, texts=len(rows), reasons=True, max_bytes=0)
-        page["sections"].insert(1, ("live", "Now"))
-        return report.render({**page, "load": number, "stored": stored, "left_out": left_out}, mode="browse")
+        with self._lock:
+            number, times = max(self._loads, default=0), self._times()
+            if number and self._loads[number].times == times:
+                return self._loads[number].page
+            page, rows, stored = report.read(self._database, **self._options)
+            page["sections"].insert(1, ("live", "Now"))
+            left_out = report.left_out(rows, stored=stored, texts=len(rows), reasons=True, max_bytes=0)
+            made = report.render({**page, "load": number + 1, "stored": stored, "left_out": left_out}, mode="browse")
+            self._loads[number + 1] = _Load(made, rows, report.parts_of(rows), times)
+            self._loads.pop(number + 1 - _KEPT, None)
+            return made
 
     def index(self, rest: str) -> str:
         """Return the packed index of the responses of a load."""
@@ -64,6 +70,10 @@ class Browser:
         cells = store.named(self._database, "live_cells")
         latest = store.named(self._database, "live_answers", [LATEST, _SHOWN_CHARACTERS]).dicts()
         return {"columns": cells.columns, "cells": cells.rows, "latest": latest}
+
+    def _times(self) -> tuple[int, ...]:
+        files = (self._database, Path(f"{self._database}.wal"))
+        return tuple(file.stat().st_mtime_ns for file in files if file.exists())
 
     def _load(self, rest: str) -> tuple[_Load, int]:
         number, _, part = rest.partition("/")

@@ -90,6 +90,7 @@ def test_a_load_of_the_page_keeps_its_responses_until_it_is_old(db: Path, monkey
     page = shown.page()
     assert "connect-src 'self'" in page.policy
     assert page.policy.replace("'", "&#39;") in page.html
+    assert shown.page() is page
     first = shown.index("1")
     one_more(db, "new")
     assert shown.index("1") == first
