@@ -43,6 +43,7 @@ def run(
     method: Names = "zero-shot",
     lang: Names = "en",
     queries: Paths | Mapping[str, str | Path] = (),
+    columns: Mapping[str, str] | None = None,
     dataset: str | None = None,
     sample: int | None = None,
     limit: int | None = None,
@@ -68,9 +69,10 @@ def run(
     """Generate every missing response of ``model`` x ``method`` x ``lang`` and store it in ``db``.
 
     ``model``: GGUF files, registry names or hf:owner/repo/file references. ``backend``: openai:MODEL@URL, a server
-    instead of a file. ``queries``: FILE, LANG=FILE, "samples" or "just-eval", or a mapping language -> file. ``sample``
-    draws queries over split and task with ``seed``; ``limit`` takes the first. ``shard``: "i/n", part i of n.
-    ``parallel``, ``gpu_layers`` and ``threads`` of None are chosen from the file and this machine. ``verify``
+    instead of a file. ``queries``: FILE (JSON Lines, JSON, CSV, TSV, Parquet), LANG=FILE, "samples" or "just-eval", or
+    a mapping language -> file. ``columns``: fields that a file has under other names, {"instruction": "question"}.
+    ``sample`` draws queries over split and task with ``seed``; ``limit`` takes the first. ``shard``: "i/n", part i of
+    n. ``parallel``, ``gpu_layers`` and ``threads`` of None are chosen from the file and this machine. ``verify``
     responses of each cell, the longest among them, are decoded again one at a time and compared. ``plain_queries``
     reads control tokens such as <|im_end|> in a query as text; by default they are tokens, as in Transformers.
     ``command`` is recorded with the run.
@@ -103,6 +105,7 @@ def run(
             limit=limit,
             seed=seed,
             shard=running.Shard.parse(shard) if shard else None,
+            columns=columns,
             overlay=overlay,
         )
         cells = running.plan_cells(
@@ -162,10 +165,10 @@ def judge(
 ) -> JudgeResult:
     """Score every stored response that ``judge`` has not scored yet.
 
-    ``judge``: openai:MODEL[@URL], local:FILE.gguf or local:NAME. ``plan`` only estimates tokens and price. ``batch``
-    uses the Batch API: ``collect`` reads what is finished, ``wait`` looks every ``poll`` seconds until all is.
-    ``max_cost``: USD that the call may not pass. ``repeat``: verdicts for each response. ``retry``: statuses, such as
-    refused or truncated; a judgment that ended so gets a further attempt, and the last one that ended counts.
+    ``judge``: openai:MODEL[@URL], local:FILE.gguf, local:NAME or rules. ``plan`` only estimates tokens and price.
+    ``batch`` uses the Batch API: ``collect`` reads what is finished, ``wait`` looks every ``poll`` seconds until all
+    is. ``max_cost``: USD that the call may not pass. ``repeat``: verdicts for each response. ``retry``: statuses, such
+    as refused or truncated; a judgment that ended so gets a further attempt, and the last one that ended counts.
     ``variant``: published or rubric-first, the order of the prompt; ``template``: just-eval=PATH. ``model``,
     ``method``, ``lang``, ``split``, ``dataset`` and ``quantization`` select responses, ``limit`` takes the first
     missing judgments. ``timeout``: seconds for one request; ``max_tokens``: tokens of an API judge's verdict.

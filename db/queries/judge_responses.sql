@@ -1,8 +1,15 @@
 -- $1: icl_local.store.Selection. Responses that a judge can score.
-select response_id, split, language, instruction, text
-from main.responses
+select
+    responses.response_id, responses.split, responses.language, responses.instruction, responses.text,
+    expectations.expected, coalesce(expectations.expectation_id, '') as expectation
+from main.responses as responses
+left join main.expectations as expectations on expectations.query_key = responses.query_key
 where
-    main.answered(finish_reason)
-    and instruction is not null
-    and main.selected($1, model, method, language, split, dataset, quantization)
-order by split, language, try_cast(query_id as bigint), query_id, response_id
+    main.answered(responses.finish_reason)
+    and responses.instruction is not null
+    and main.selected(
+        $1, responses.model, responses.method, responses.language, responses.split, responses.dataset,
+        responses.quantization
+    )
+order by
+    responses.split, responses.language, try_cast(responses.query_id as bigint), responses.query_id, responses.response_id

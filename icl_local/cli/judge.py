@@ -31,7 +31,7 @@ from icl_local.cli.options import (
     "--judge",
     required=True,
     shell_complete=completion.judges,
-    help="openai:MODEL[@URL], local:FILE.gguf or local:smollm2-135m.",
+    help="openai:MODEL[@URL], local:FILE.gguf, local:smollm2-135m or rules.",
 )
 @click.option("--plan", is_flag=True, help="Only show what is missing, its tokens and its price.")
 @click.option("--batch", is_flag=True, help="Use the Batch API: half the price, within a day.")
@@ -68,6 +68,8 @@ def command(output_format: str, db: Path, **options: Any) -> None:
     OPENAI_BASE_URL; a local judge needs neither network nor money.
 
     Example: icl judge --judge local:smollm2-135m --limit 20
+
+    Example: icl judge --judge rules
 
     Example: icl judge --judge openai:gpt-6-luna --lang en --plan
     """

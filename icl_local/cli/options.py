@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -129,6 +129,20 @@ class CommaList(click.ParamType):  # type: ignore[type-arg]
         if not names:
             self.fail("give at least one name", param, ctx)
         return list(dict.fromkeys(names))
+
+
+class ColumnMap(CommaList):
+    """Fields that a file has under other names: ``id=uid,instruction=question.text``."""
+
+    name = "field=column,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, Mapping):
+            return value
+        pairs = [part.partition("=") for part in super().convert(value, param, ctx)]
+        if bad := [field for field, _, column in pairs if not field or not column]:
+            self.fail(f"{bad[0]!r} names no column; write FIELD=COLUMN", param, ctx)
+        return {field: column for field, _, column in pairs}
 
 
 class LanguageList(CommaList):

@@ -11,6 +11,7 @@ import icl_local
 from icl_local.cli import completion, console
 from icl_local.cli.options import (
     COUNT,
+    ColumnMap,
     CommaList,
     LanguageList,
     cluster_options,
@@ -42,6 +43,12 @@ from icl_local.wording import counted
 @click.option("--lang", type=LanguageList(), shell_complete=completion.languages, help="Languages of the queries.")
 @click.option(
     "--queries", multiple=True, help="FILE, LANG=FILE, `samples` or `just-eval`; repeat it for each language."
+)
+@click.option(
+    "--map",
+    "columns",
+    type=ColumnMap(),
+    help="Fields that a file has under other names: id=uid,instruction=question.",
 )
 @click.option(
     "--dataset", shell_complete=completion.stored("dataset"), help="Name of the query set, instead of the file's own."

@@ -6,6 +6,7 @@ answer is found here too.
 
 from icl_local.detect.answer import ANSWER_RULE, Answer, find_answer, find_stop, server_stops, stop_pattern
 from icl_local.detect.critical_errors import critical_error_rows, detector_version, identify_language
+from icl_local.detect.instructions import followed, require_known
 from icl_local.detect.loops import LoopWatch, find_loop
 
 __all__ = [
@@ -17,7 +18,9 @@ __all__ = [
     "find_answer",
     "find_loop",
     "find_stop",
+    "followed",
     "identify_language",
+    "require_known",
     "server_stops",
     "stop_pattern",
 ]

@@ -11,12 +11,14 @@ from typing import Any
 from icl_local.engine import EngineOptions, OpenWorker
 from icl_local.exceptions import ConfigError
 from icl_local.judging import batch as batches
+from icl_local.judging import rules
 from icl_local.judging.batch import Collected
 from icl_local.judging.estimate import preview
 from icl_local.judging.judges import MAX_TOKENS, ApiJudge, LocalJudge
 from icl_local.judging.ledger import RETRIED, Scope
+from icl_local.judging.rules import RulesJudge, RuleTemplates
 from icl_local.judging.runner import JudgeProgress, judge_missing
-from icl_local.judging.template import open_templates
+from icl_local.judging.template import Templates, open_templates
 from icl_local.openai_client import Budget
 from icl_local.results import Table
 from icl_local.running import LocalChat, Shard, open_chat, open_cluster
@@ -85,16 +87,24 @@ def judge(
     with open_cluster(cluster if now else None, worker_cpus=worker_cpus) as nodes:
         worker = None if nodes is None else nodes.worker
         budget = None if max_cost is None else Budget(max_cost)
-        opened = open_judge(judge, budget=budget, needs_key=not plan, open_worker=worker, **settings)
+        opened: ApiJudge | LocalJudge | RulesJudge
+        templates: Templates
+        if judge == rules.NAME:
+            if plan or batch or collect:
+                raise ConfigError("rules cost nothing and end at once; leave --plan and --batch out")
+            opened, templates = RulesJudge(), RuleTemplates()
+        else:
+            opened = open_judge(judge, budget=budget, needs_key=not plan, open_worker=worker, **settings)
+            templates = open_templates(variant, overlay=overlay, sources=sources)
         scope = Scope(
-            open_templates(variant, overlay=overlay, sources=sources),
+            templates,
             repeat,
             Selection(model, method, lang, split, dataset, quantization),
             limit,
             Shard.parse(shard) if shard else None,
             retry=[retry] if isinstance(retry, str) else tuple(retry or ()),
         )
-        if plan:
+        if plan and not isinstance(opened, RulesJudge):
             return JudgeResult(opened.name, preview=preview(path, opened, scope, batch=batch))
         if now:
             return JudgeResult(opened.name, judge_missing(path, opened, scope, on_progress=on_progress))
@@ -134,7 +144,7 @@ def open_judge(
     client = open_chat(
         name,
         option="--judge",
-        others=", local:FILE.gguf or local:smollm2-135m",
+        others=", local:FILE.gguf, local:smollm2-135m or rules",
         options=EngineOptions(**engine),
         open_worker=open_worker,
         on_download=on_download,

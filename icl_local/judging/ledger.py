@@ -8,6 +8,7 @@ that ended without all scores only at the user's request (``Scope.retry``).
 from __future__ import annotations
 
 import contextlib
+import json
 from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -64,7 +65,10 @@ class Scope:
 
 @dataclass(frozen=True)
 class Task:
-    """One missing judgment; ``attempt`` is the number of its next attempt, from 1."""
+    """One missing judgment; ``attempt`` is the number of its next attempt, from 1.
+
+    ``expected``: what rules score with (prompting.expectations); ``expectation`` is its id, empty if there is none.
+    """
 
     judgment_id: str
     attempt: int
@@ -75,6 +79,8 @@ class Task:
     language: str = ""
     instruction: str = field(default="", repr=False)
     text: str = field(default="", repr=False)
+    expected: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    expectation: str = ""
 
     @property
     def prompt(self) -> str:
@@ -142,7 +148,7 @@ def plan(run_sql: RunSql, judge_id: str, scope: Scope) -> JudgingPlan:
 
     Raises InputError if a response's split or language has no template.
     """
-    last = {key: (attempt, status) for key, attempt, status in run_sql("judge_attempts", [judge_id]).rows}
+    last = {key: ended for key, *ended in run_sql("judge_attempts", [judge_id]).rows}
     submitted = {row["judgment_id"] for row in open_items(run_sql, judge_id)}
     tasks: list[Task] = []
     ended: Counter[str] = Counter()
@@ -153,18 +159,19 @@ def plan(run_sql: RunSql, judge_id: str, scope: Scope) -> JudgingPlan:
     if scope.responses is not None:
         responses = [row for row in responses if row[0] in scope.responses]
     for repeat in range(scope.repeats):
-        for response_id, split, language, instruction, text in responses:
+        for response_id, split, language, instruction, text, expected, expectation in responses:
             template = scope.templates.get(split=split or "multi", language=language)
             key = judgment_key(
                 response_id=response_id, judge_id=judge_id, template_sha256=template.sha256, repeat=repeat
             )
-            attempt, status = last.get(key, (0, HTTP_ERROR))
+            attempt, status, scored_with = last.get(key, (0, HTTP_ERROR, None))
             if key in submitted:
                 in_batches += 1
-            elif status not in TRANSIENT and status not in scope.retry:
+            elif scored_with in (None, expectation) and status not in TRANSIENT and status not in scope.retry:
                 ended[status] += 1
             else:
-                tasks.append(Task(key, attempt + 1, response_id, template, repeat, split, language, instruction, text))
+                case = (split, language, instruction, text, json.loads(expected or "{}"), expectation)
+                tasks.append(Task(key, attempt + 1, response_id, template, repeat, *case))
     return JudgingPlan(tuple(tasks[: scope.limit]), ended, in_batches, len(tasks))
 
 

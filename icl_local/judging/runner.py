@@ -10,6 +10,7 @@ from pathlib import Path
 from icl_local.judging import ledger
 from icl_local.judging.judges import Judge
 from icl_local.judging.ledger import Attempt, JudgingPlan, Scope, Task
+from icl_local.judging.rules import RulesJudge
 from icl_local.store import TRANSIENT, Store
 from icl_local.wording import counted
 
@@ -37,7 +38,7 @@ class JudgeProgress:
     beyond: int = 0
 
     @classmethod
-    def of(cls, judge: Judge, plan: JudgingPlan) -> JudgeProgress:
+    def of(cls, judge: Judge | RulesJudge, plan: JudgingPlan) -> JudgeProgress:
         """Return the counts before the first attempt."""
         taken = len(plan.tasks)
         beyond = max(0, plan.missing - taken)
@@ -88,7 +89,7 @@ class JudgeProgress:
 
 def judge_missing(
     path: Path,
-    judge: Judge,
+    judge: Judge | RulesJudge,
     scope: Scope,
     *,
     on_progress: Callable[[JudgeProgress], None] = lambda progress: None,
@@ -116,7 +117,7 @@ def open_store(path: Path) -> Store:
     return Store(path, flush_rows=FLUSH_ROWS, flush_seconds=FLUSH_SECONDS)
 
 
-def context_records(judge: Judge, tasks: Sequence[Task]) -> list[ledger.Record]:
+def context_records(judge: Judge | RulesJudge, tasks: Sequence[Task]) -> list[ledger.Record]:
     """Return the rows that judgments refer to: the judge and the templates of the tasks."""
     templates = {task.template.sha256: task.template for task in tasks}
     return [("judges", judge.row()), *(("judge_templates", template.row()) for template in templates.values())]

@@ -15,11 +15,12 @@ from icl_local.prompting.prompt import (
     method_spec,
     methods,
 )
-from icl_local.prompting.queries import JUST_EVAL, SAMPLES, Query, QuerySet, load_file, query_from_item
+from icl_local.prompting.queries import FILE_SUFFIXES, JUST_EVAL, SAMPLES, Query, QuerySet, load_file, query_from_item
 
 __all__ = [
     "CHAT",
     "CHAT_DATE",
+    "FILE_SUFFIXES",
     "JUST_EVAL",
     "SAMPLES",
     "Item",

@@ -1,12 +1,15 @@
 """Read the JSON objects of a file, each with the line on which it begins, so that errors can name it.
 
-Forms: a JSON list, JSON Lines, and an object whose ``data`` is the list; UTF-8, with or without BOM and CRLF.
+Forms: a JSON list, JSON Lines, an object whose ``data`` is the list, CSV and TSV with a header; UTF-8, with or without
+BOM and CRLF. In a table an empty field is a missing one, and a field that begins with ``[`` is a JSON list.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from icl_local.identity import key_of
 
 _DECODER = json.JSONDecoder()
 _SPACE = " \t\n\r"
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,53 @@ def with_ids(items: Sequence[Item]) -> list[Item]:
 
 def read_file(path: Path) -> list[Item]:
     """Return all objects of ``path``. Raises InputError, with file and line: unreadable, not UTF-8, broken, other."""
-    return parse(read_text(path), str(path))
+    delimiter = _DELIMITERS.get(path.suffix.lower())
+    text = read_text(path)
+    return parse(text, str(path)) if delimiter is None else _table(text, str(path), delimiter)
+
+
+def mapped(items: Sequence[Item], columns: Mapping[str, str]) -> list[Item]:
+    """Return the items with fields taken from other columns: {"instruction": "question.text"}; a dot goes deeper.
+
+    Raises InputError for a column that an item lacks, with those that it has.
+    """
+    return [
+        replace(item, data={**item.data, **{name: _column(item, column) for name, column in columns.items()}})
+        for item in items
+    ]
+
+
+def _column(item: Item, column: str) -> Any:
+    value: Any = item.data
+    for part in [column] if column in item.data else column.split("."):
+        if not isinstance(value, dict) or part not in value:
+            raise InputError(f"{item.place}: has no column {column!r}; it has {', '.join(map(str, item.data))}")
+        value = value[part]
+    return value
+
+
+def _table(text: str, file: str, delimiter: str) -> list[Item]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    items: list[Item] = []
+    names: list[str] = []
+    line = 1
+    try:
+        for row in reader:
+            names = names or row
+            if row and len(row) != len(names):
+                raise InputError(f"{file}:{line}: has {len(row)} fields where the header has {len(names)}")
+            if row and row is not names:
+                items.append(Item(file, line, {name: _field(value) for name, value in zip(names, row, strict=True)}))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(f"{file}:{line}: broken table: {error}") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{file}:{line}: a field begins with [ and is not a JSON list: {error.msg}") from error
+    return items
+
+
+def _field(value: str) -> Any:
+    return json.loads(value) if value.startswith("[") else value or None
 
 
 def read_text(path: Path) -> str:

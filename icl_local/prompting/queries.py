@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from icl_local import resources
 from icl_local.exceptions import ConfigError, InputError, UnknownName
 from icl_local.identity import key_of, sha256_file, sha256_text
 from icl_local.prompting import json_items, just_eval
+from icl_local.prompting.expectations import expected
 from icl_local.prompting.json_items import Item
 
 JUST_EVAL = just_eval.NAME
 SAMPLES = "samples"
+FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 LISTED = ("dataset", "language", "queries", "safety", "where")  # columns of list_sets
 
 # the beginning of Just-Eval's source_id for ids below a number: it identifies the set under any file name
@@ -46,9 +49,9 @@ _KNOWN_VALUES = {
 
 @dataclass(frozen=True)
 class Query:
-    """One query in one language. ``task`` and ``topic``: None unknown, () none.
+    """One query in one language. ``task``, ``topic`` and ``tags``: None unknown, () none.
 
-    ``fields``: its item in the file, without the text.
+    ``expected``: what rules score an answer with (see expectations). ``fields``: its item, without the text.
     """
 
     dataset: str
@@ -60,9 +63,11 @@ class Query:
     topic: tuple[str, ...] | None = None
     source_set: str | None = None
     difficulty: str | None = None
+    tags: tuple[str, ...] | None = None
+    expected: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     fields: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Return the query_key for data set, id, language and text."""
         return key_of(
@@ -83,9 +88,20 @@ class Query:
             "split": self.split,
             "task": None if self.task is None else list(self.task),
             "topic": None if self.topic is None else list(self.topic),
+            "tags": None if self.tags is None else list(self.tags),
             "source_set": self.source_set,
             "difficulty": self.difficulty,
             "instruction": self.instruction,
+        }
+
+    def expectation_row(self) -> dict[str, object]:
+        """Return the row of raw.expectations."""
+        expected = dict(self.expected)
+        return {
+            "expectation_id": key_of(kind="expectation", query_key=self.key, expected=expected),
+            "query_key": self.key,
+            "expected": expected,
+            "created_at": _now(),
         }
 
 
@@ -104,24 +120,43 @@ class QuerySet:
 
     def row(self) -> dict[str, object]:
         """Return the row of raw.datasets."""
-        created_at = datetime.now(UTC).isoformat(timespec="microseconds")
-        return {"dataset": self.dataset, "source": self.source, "sha256": self.sha256, "created_at": created_at}
+        return {"dataset": self.dataset, "source": self.source, "sha256": self.sha256, "created_at": _now()}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def load_file(
-    path: Path, *, language: str | None = None, untagged: str | None = None, dataset: str | None = None
+    path: Path,
+    *,
+    language: str | None = None,
+    untagged: str | None = None,
+    dataset: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    items: Sequence[Item] | None = None,
+    source: str | None = None,
 ) -> QuerySet:
     """Return the query set of ``path``.
 
+    ``items``: its rows, where another room has read them; ``source``: where it comes from, by default its name.
+
     ``language`` selects the items of that language. Items that name no language are in ``language``, or else in
-    ``untagged``, which selects nothing. ``dataset`` overrides the name, which is just-eval or samples if the items are
-    theirs, else the file's stem. Raises InputError with file and line: no language, no item in ``language``, a missing
-    or unusable field, an id that occurs twice.
+    ``untagged``, which selects nothing. ``columns``: fields by other names (json_items.mapped). ``dataset`` overrides
+    the name, which is just-eval or samples if the items are theirs, else the file's stem. Raises InputError with
+    file and line: no language, no item in ``language``, a missing or unusable field, an id that occurs twice.
     """
-    items = json_items.with_ids(json_items.read_file(path))
+    items = json_items.mapped(json_items.read_file(path) if items is None else items, columns or {})
+    items = json_items.with_ids(items)
     digest = sha256_file(path)
     return _query_set(
-        items, str(path), source=path.name, sha256=digest, language=language, untagged=untagged, dataset=dataset
+        items,
+        str(path),
+        source=source or path.name,
+        sha256=digest,
+        language=language,
+        untagged=untagged,
+        dataset=dataset,
     )
 
 
@@ -260,6 +295,8 @@ def query_from_item(item: Item, *, dataset: str, language: str | None) -> Query:
         topic=_labels(item, "topic"),
         source_set=_optional(data.get("dataset")),
         difficulty=_optional(data.get("difficulty")),
+        tags=_labels(item, "tags"),
+        expected=expected(item),
         fields={name: value for name, value in data.items() if name not in ("instruction", "language", "translation")},
     )
 

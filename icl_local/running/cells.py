@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
-from icl_local import prompting
+from icl_local import prompting, store
 from icl_local.engine import Request, default_kv_type
 from icl_local.exceptions import ConfigError, ModelError
 from icl_local.identity import cell_key, response_key, settings_key
 from icl_local.prompting import Method, Prompt, Query, QuerySet, queries
+from icl_local.prompting.json_items import Item
 from icl_local.running.server import Server, ServerModel
 from icl_local.running.shard import Shard
-from icl_local.weights import ResolvedModel, checksum, registry
+from icl_local.weights import ResolvedModel, checksum, hub, registry
 
 Model = ResolvedModel | ServerModel
 
@@ -136,12 +138,14 @@ def load_queries(
     limit: int | None = None,
     seed: int = 0,
     shard: Shard | None = None,
+    columns: Mapping[str, str] | None = None,
     overlay: Path | None = None,
 ) -> list[QuerySet]:
     """Return one query set a language from ``sources``: FILE, LANGUAGE=FILE, ``samples`` or ``just-eval``.
 
     A plain FILE serves the languages that its items name; items without a language are English, so that no English
-    query gets a Spanish prompt. Raises ConfigError for a language without queries, and for a source of no language.
+    query gets a Spanish prompt. ``columns``: fields that a file has under other names. Raises
+    ConfigError for a language without queries, and for a source of no language.
     """
     if sample is not None and limit is not None:
         raise ConfigError("--sample draws queries and --limit takes the first ones; give one of them")
@@ -178,7 +182,7 @@ def load_queries(
             found = queries.published(language)
         else:
             tagged_only = language not in by_language and language != "en"
-            found = _in_language(Path(source), language, tagged_only=tagged_only, dataset=dataset)
+            found = _in_language(source, language, tagged_only=tagged_only, dataset=dataset, columns=columns)
         chosen = found.queries
         if sample is not None:
             chosen = tuple(queries.sample(chosen, sample, seed))
@@ -189,11 +193,18 @@ def load_queries(
     return sets
 
 
-def _in_language(path: Path, language: str, *, tagged_only: bool, dataset: str | None) -> QuerySet:
-    """Return the queries of ``path`` in ``language``; with ``tagged_only`` every item must name its language."""
+def _in_language(source: str, language: str, *, tagged_only: bool, **how: Any) -> QuerySet:
+    """Return the queries of a file in ``language``; with ``tagged_only`` every item must name its language."""
+    path = Path(source)
+    if source.startswith("hf:"):
+        file = hub.fetch_dataset(source, prompting.FILE_SUFFIXES)
+        path, how["source"] = file.path, file.source
+    if path.suffix.lower() == ".parquet":
+        rows = store.read_parquet(path)
+        how["items"] = [Item(str(path), number, row) for number, row in enumerate(rows, start=1)]
     if not tagged_only:
-        return queries.load_file(path, language=language, dataset=dataset)
-    whole = queries.load_file(path, dataset=dataset)
+        return queries.load_file(path, language=language, **how)
+    whole = queries.load_file(path, **how)
     chosen = tuple(q for q in whole.queries if q.language == language)
     if not chosen:
         raise ConfigError(f"{path} holds no queries in {language!r}; give some with --queries {language}=FILE")
@@ -281,5 +292,6 @@ class CellPlan:
             ("settings", self.settings),
             ("cells", self.cell_row),
             *(("queries", query.row()) for query, _ in self.by_key.values()),
+            *(("expectations", query.expectation_row()) for query, _ in self.by_key.values() if query.expected),
             *({prompt.prompt_id: ("prompts", prompt.row()) for _, prompt in self.by_key.values()}.values()),
         ]

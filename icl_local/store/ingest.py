@@ -31,6 +31,7 @@ TRANSIENT = ("http_error", "quota")  # statuses of attempts that are followed by
 # Of two rows of one key the higher rank stays, whatever order they come in; elsewhere they are the same row.
 RANK = {
     "conversions": "{row}.created_at",
+    "expectations": "{row}.created_at",
     "critical_errors": "try_cast(string_split({row}.detector_version, '.') as integer[])",
     "judgments": f"{{row}}.status not in {TRANSIENT}",
     "queries": "{row}.task is not null",

@@ -20,7 +20,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
 
 _REFERENCE = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[^@]+)(?:@(?P<revision>.+))?")
+_DATASET = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>[\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _CHUNK_BYTES = 1 << 20
 _ATTEMPTS = 5  # in a row without a single new byte
@@ -106,6 +107,29 @@ def fetch_dataset_file(
 ) -> HubFile:
     """Return one file of a dataset repository, with the same guarantees. Raises HubError or DiskFull."""
     return _fetch(_Target(repo, filename, revision, "dataset"), on_progress)
+
+
+def fetch_dataset(reference: str, suffixes: Sequence[str], *, on_progress: OnBytes | None = None) -> HubFile:
+    """Return the file of a dataset repository that ``hf:owner/name[/file][@revision]`` names.
+
+    Without a file it must have exactly one with one of ``suffixes``. Raises HubError, which lists the files, DiskFull.
+    """
+    from huggingface_hub import HfApi, constants
+
+    match = _DATASET.fullmatch(reference)
+    if match is None or ".." in (match["file"] or "").split("/"):
+        raise HubError(f"{reference!r} is not hf:owner/name, hf:owner/name/file or one of them with @revision")
+    target = _Target(match["repo"], match["file"] or "", match["revision"], "dataset")
+    if not target.filename:
+        with _hub_errors(target):
+            api = HfApi(endpoint=constants.ENDPOINT)
+            names = api.list_repo_files(target.repo, revision=target.revision, repo_type="dataset")
+        files = [name for name in names if name.lower().endswith(tuple(suffixes))]
+        if len(files) != 1:
+            listed = f"it has {', '.join(files)}" if files else f"it has none of {', '.join(suffixes)}"
+            raise HubError(f"{target}: name one file of the data set; {listed}; see {target.page}/tree/main")
+        target = replace(target, filename=files[0])
+    return _fetch(target, on_progress)
 
 
 def fetch_folder(

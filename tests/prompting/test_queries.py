@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icl_local import prompting
+from icl_local import prompting, running
 from icl_local.exceptions import ConfigError, InputError, UnknownName
 from icl_local.prompting import queries
 from icl_local.prompting.queries import Query
@@ -255,3 +258,72 @@ class TestSample:
         for split in splits:
             share = n * sum(q.split == split for q in whole) / len(whole)
             assert n >= len(whole) or abs(sum(q.split == split for q in chosen) - share) <= 1
+
+
+ROWS = [
+    {"uid": 1, "q": "Capital?", "ref": ["Paris", "Paname"], "tags": ["geo"], "options": None, "right": None},
+    {"uid": 2, "q": 'A, or\n"B"?', "ref": None, "tags": None, "options": ["yes", "no"], "right": "B"},
+]
+COLUMNS = {"id": "uid", "instruction": "q", "reference": "ref", "choices": "options", "answer": "right"}
+
+
+def as_table(delimiter: str) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter)
+    writer.writerow(ROWS[0])
+    for row in ROWS:
+        cells = ["" if value is None else value for value in row.values()]
+        writer.writerow([json.dumps(value) if isinstance(value, list) else value for value in cells])
+    return text.getvalue()
+
+
+def test_one_set_in_five_forms_has_the_same_queries(tmp_path: Path) -> None:
+    files = [
+        write(tmp_path / "q.jsonl", "\n".join(map(json.dumps, ROWS))),
+        write(tmp_path / "q.json", json.dumps(ROWS)),
+        write(tmp_path / "q.csv", as_table(",")),
+        write(tmp_path / "q.tsv", as_table("\t")),
+        tmp_path / "q.parquet",
+    ]
+    duckdb.sql(f"copy (from '{files[0]}') to '{files[4]}'")
+    found = [running.load_queries(["en"], [str(file)], columns=COLUMNS)[0].queries for file in files]
+    assert all(queries == found[0] for queries in found)
+    assert all([q.expected for q in queries] == [q.expected for q in found[0]] for queries in found)
+    first, second = found[0]
+    assert first.expected == {"reference": ["Paris", "Paname"]}
+    assert first.tags == ("geo",)
+    assert second.expected == {"choices": ["yes", "no"], "answer": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,instruction\n1,a,b\n", "q.csv:2: has 3 fields where the header has 2"),
+        ('id,instruction\n1,"a\n', "q.csv:2: broken table"),
+        ("id,instruction,tags\n1,a,[x\n", "q.csv:2: a field begins with"),
+        ("id,question\n1,a\n", "q.csv:2: the field `instruction` is missing"),
+        ('id,instruction,choices,answer\n1,a,"[""x"", ""y""]",C\n', "q.csv:2: the answer 'C' is none of the 2 choices"),
+        ('id,instruction,choices\n1,a,"[""x"", ""x""]"\n', "q.csv:2: `choices` needs two or more texts, all different"),
+        ('id,instruction,checks\n1,a,"[{""id"": ""regex"", ""pattern"": ""(""}]"\n', "q.csv:2: .*subpattern"),
+        ('id,instruction,checks\n1,a,"[{""id"": ""no_comma""}]"\n', "q.csv:2: unknown instruction"),
+    ],
+)
+def test_a_bad_table_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        queries.load_file(write(tmp_path / "q.csv", text), language="en")
+
+
+def test_a_column_that_is_missing_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+    path = write(tmp_path / "q.jsonl", json.dumps({"id": 1, "question": {"text": "?"}}))
+    assert (
+        queries.load_file(path, language="en", columns={"instruction": "question.text"}).queries[0].instruction == "?"
+    )
+    with pytest.raises(InputError, match=r"q.jsonl:1: has no column 'text'; it has id, question"):
+        queries.load_file(path, language="en", columns={"instruction": "text"})
+
+
+def test_ifeval_files_are_read_as_checks(tmp_path: Path) -> None:
+    item = {"key": 1, "prompt": "No commas.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+    path = write(tmp_path / "q.jsonl", json.dumps(item))
+    (found,) = queries.load_file(path, language="en", columns={"id": "key", "instruction": "prompt"}).queries
+    assert found.expected == {"checks": [{"id": "punctuation:no_comma"}]}

@@ -207,6 +207,17 @@ def test_a_small_dataset_file_is_checked_by_gits_checksum_also_in_the_cache(fake
         hub.cached_dataset_file(REPO, "data/q.jsonl")
 
 
+def test_a_data_set_of_one_file_needs_no_file_name(fake: FakeHub) -> None:
+    fake.files = {(FIRST, "README.md"): b"#", (FIRST, "data/q.csv"): b"id\n"}
+    assert hub.fetch_dataset(f"hf:{REPO}", [".csv"]).source == f"hf:{REPO}/data/q.csv@{FIRST}"
+    assert hub.fetch_dataset(f"hf:{REPO}/data/q.csv@main", [".csv"]).path.read_bytes() == b"id\n"
+    fake.files[FIRST, "data/r.csv"] = b"id\n"
+    with pytest.raises(HubError, match=r"name one file of the data set; it has data/q.csv, data/r.csv"):
+        hub.fetch_dataset(f"hf:{REPO}", [".csv"])
+    with pytest.raises(HubError, match="is not hf:owner/name"):
+        hub.fetch_dataset("hf:nobody", [".csv"])
+
+
 def test_a_changed_small_file_is_refused(fake: FakeHub, tmp_path: Path) -> None:
     fake.files[FIRST, FILE], fake.published = b"small", "1" * 40
     assert "do not match" in refused(NAME)

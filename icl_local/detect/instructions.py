@@ -6,6 +6,8 @@ Names, parameters and meaning are those of IFEval (arXiv 2311.07911) and of M-IF
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,36 +17,48 @@ from icl_local.exceptions import InputError, MissingExtra
 
 Check = Callable[..., bool]
 
+LANGUAGES = ("en", "es", "fr")
 _CHECKS: dict[str, Check] = {}
 
 
-def followed(check: Mapping[str, Any], text: str, *, loose: bool = False) -> bool:
+def followed(check: Mapping[str, Any], text: str, *, language: str, loose: bool = False) -> bool:
     """Return whether ``text`` follows ``check``: {"id": "es:keywords:existence", "keywords": [...]}.
 
-    ``loose`` also accepts the text without its first line, its last line, or its asterisks (IFEval, section 2.2). An
-    empty text follows nothing. Raises InputError for an unknown id or other parameters than the instruction's.
+    ``language`` is that of the query, for ids without one, as IFEval has them. ``loose`` also accepts the text without
+    its first line, its last line, or its asterisks (IFEval, section 2.2). An empty text follows nothing. Raises
+    InputError as ``require_known`` does, MissingExtra where the language of a text must be found.
     """
+    function = require_known(check)
+    first = str(check["id"]).partition(":")[0]
+    parameters = {"language": first if first in LANGUAGES else language, **_parameters(check)}
+    variants = _variants(text) if loose else [text]
+    return any(bool(variant.strip()) and function(variant, **parameters) for variant in variants)
+
+
+def require_known(check: Mapping[str, Any]) -> Check:
+    """Return the rule of ``check``. Raises InputError for an unknown id or other parameters than the instruction's."""
     name = str(check.get("id"))
-    language, _, kind = name.partition(":")
-    function = _CHECKS.get(name) or _CHECKS.get(kind)
+    first, _, rest = name.partition(":")
+    function = _CHECKS.get(rest if first in LANGUAGES else name)
     if function is None:
-        raise InputError(f"unknown instruction {name!r}; known: {', '.join(sorted(_CHECKS))}")
-    parameters = {key: value for key, value in check.items() if key != "id" and value is not None}
+        near = difflib.get_close_matches(name, _CHECKS, n=1)
+        raise InputError(f"unknown instruction {name!r}; {f'did you mean {near[0]}?' if near else 'see docs/lab.md'}")
     try:
-        return any(
-            bool(variant.strip()) and function(variant, **{"language": language, **parameters})
-            for variant in (_variants(text) if loose else [text])
-        )
+        inspect.signature(function).bind("", **{"language": "en", **_parameters(check)})
     except TypeError as error:
-        raise InputError(f"instruction {name}: {str(error).rpartition('() ')[2]}") from None
+        raise InputError(f"instruction {name}: {error}") from None
+    return function
+
+
+def _parameters(check: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in check.items() if key != "id" and value is not None}
 
 
 def _variants(text: str) -> Iterator[str]:
     lines = text.split("\n")
-    for part in (lines, lines[1:], lines[:-1], lines[1:-1]):
-        joined = "\n".join(part).strip() if part is not lines else text
-        yield joined
-        yield joined.replace("*", "")
+    for variant in (text, *("\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1]))):
+        yield variant
+        yield variant.replace("*", "")
 
 
 def _instruction(*names: str) -> Callable[[Check], Check]:
@@ -68,6 +82,7 @@ def _words(text: str) -> list[str]:
 
 # -- keywords
 
+
 @_instruction("keywords:existence")
 def _existence(text: str, *, keywords: Sequence[str], language: str) -> bool:
     return all(word.lower() in text.lower() for word in keywords)
@@ -90,6 +105,7 @@ def _letters(text: str, *, letter: str, let_frequency: int, let_relation: str, l
 
 # -- language and case
 
+
 @_instruction("language:response_language")
 def _response_language(text: str, *, language: str, **_: object) -> bool:
     return _is_in(text, language)
@@ -100,7 +116,7 @@ def _is_in(text: str, language: str) -> bool:
     try:
         import langdetect
     except ImportError:
-        raise MissingExtra("this instruction needs langdetect; run: pip install 'icl-local[ifeval]'") from None
+        raise MissingExtra("ifeval", "langdetect") from None
     langdetect.DetectorFactory.seed = 0
     try:
         return bool(langdetect.detect(text) == language)
@@ -110,13 +126,16 @@ def _is_in(text: str, language: str) -> bool:
 
 # -- lengths
 
+
 @_instruction("length_constraints:number_words")
 def _number_words(text: str, *, num_words: int, relation: str, language: str) -> bool:
     return _holds(len(_words(text)), relation, num_words)
 
 
 _SENTENCE_END = re.compile(r"[.!?]+[\"'”’»)\]*_]*(?=\s|$)")
-_ABBREVIATIONS = set("mr mrs ms dr prof st vs sr sra jr inc no fig gov gen e.g i.e".split())
+_ABBREVIATIONS = frozenset(
+    ["mr", "mrs", "ms", "dr", "prof", "st", "vs", "sr", "sra", "jr", "inc", "no", "fig", "gov", "gen", "e.g", "i.e"]
+)
 
 
 def _sentences(text: str, language: str) -> int:
@@ -156,6 +175,7 @@ def _nth_first_word(text: str, *, num_paragraphs: int, nth_paragraph: int, first
 
 # -- content
 
+
 @_instruction("detectable_content:number_placeholders")
 def _placeholders(text: str, *, num_placeholders: int, language: str, relation: str = "") -> bool:
     return len(re.findall(r"\[.*?\]", text)) >= num_placeholders
@@ -178,6 +198,7 @@ def _no_digits(text: str, *, language: str) -> bool:
 
 
 # -- format
+
 
 @_instruction("detectable_format:number_bullet_lists")
 def _bullets(text: str, *, num_bullets: int, language: str) -> bool:
@@ -226,6 +247,7 @@ def _title(text: str, *, language: str) -> bool:
 
 # -- combinations, start and end
 
+
 @_instruction("combination:two_responses")
 def _two_responses(text: str, *, language: str) -> bool:
     parts = [part.strip() for part in text.split("******")]
@@ -253,6 +275,7 @@ def _quotation(text: str, *, language: str) -> bool:
 
 
 # -- case and characters
+
 
 @_instruction("change_case:capital_word_frequency")
 def _capital_words(text: str, *, capital_frequency: int, capital_relation: str, language: str) -> bool:

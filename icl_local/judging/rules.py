@@ -1,0 +1,172 @@
+"""``rules`` as a judge: an answer is scored against what its query expects, without a model.
+
+Each metric is a function of the answer, 1 or 0 (ifeval_share: between), None where the query lacks its input.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from icl_local import resources, store
+from icl_local.detect import followed, identify_language
+from icl_local.identity import key_of
+from icl_local.judging.ledger import Attempt, Task
+from icl_local.judging.parse import NOT_APPLICABLE, OK, AspectScore, Verdict
+from icl_local.judging.template import Template, Templates
+from icl_local.prompting.expectations import REGEX
+
+NAME = "rules"
+_CHUNK = 500  # verdicts between two puts
+_ARTICLES = {
+    "en": {"a", "an", "the"},
+    "es": {"el", "la", "los", "las", "un", "una", "unos", "unas"},
+    "fr": {"le", "la", "les", "un", "une", "des", "l"},
+}
+_NUMBER = re.compile(r"[-+−]?\d[\d.,\u00a0\u202f]*(?:e[-+]?\d+)?", re.IGNORECASE)
+
+
+class RuleTemplates(Templates):
+    """The one text that says what the rules are, for every split and language."""
+
+    def get(self, *, split: str, language: str) -> Template:
+        """Return the text; its form lists the metrics."""
+        return Template(NAME, resources.read_text("prompts", "judge.rules.txt"))
+
+
+class RulesJudge:
+    """Scores answers by rules, with the interface of a Judge."""
+
+    name = NAME
+    judge_id = key_of(kind="judge", backend=NAME)
+
+    def row(self) -> dict[str, object]:
+        """Return the row of raw.judges."""
+        return {"judge_id": self.judge_id, "name": self.name, "settings": {}, "backend": NAME, "model": NAME}
+
+    def attempts(self, tasks: Sequence[Task]) -> Iterator[list[Attempt]]:
+        """Yield one attempt per task. Raises InputError for a pattern that RE2 refuses, MissingExtra."""
+        for start in range(0, len(tasks), _CHUNK):
+            part = tasks[start : start + _CHUNK]
+            yield [Attempt(task, task.attempt, verdict(task), columns=_columns(task)) for task in part]
+
+
+def verdict(task: Task) -> Verdict:
+    """Return the scores of all metrics; a rule without its input is not applicable."""
+    values = {name: rule(task) for name, rule in RULES.items()}
+    aspects = tuple(AspectScore(name, value, not_applicable=value is None) for name, value in values.items())
+    return Verdict(NOT_APPLICABLE if None in values.values() else OK, aspects)
+
+
+def _columns(task: Task) -> Mapping[str, object]:
+    return {"structured": NAME, "parameters": {"expectation": task.expectation}}
+
+
+def _words(text: str, language: str) -> list[str]:
+    """Return the words that are compared: NFKC, without case, outer punctuation and articles."""
+    folded = re.sub(r"\bl['’]", "l ", unicodedata.normalize("NFKC", text).casefold())
+    found = re.findall(r"\w+(?:[.,'’-]\w+)*|[^\w\s]", folded)
+    while found and not found[0][0].isalnum():
+        found.pop(0)
+    while found and not found[-1][0].isalnum():
+        found.pop()
+    return [word for word in found if word not in _ARTICLES.get(language, ())]
+
+
+def _exact_match(task: Task) -> float | None:
+    return _any_reference(task, lambda words, reference: words == reference)
+
+
+def _contains(task: Task) -> float | None:
+    return _any_reference(task, _within)
+
+
+def _within(words: list[str], part: list[str]) -> bool:
+    return any(words[at : at + len(part)] == part for at in range(len(words) - len(part) + 1))
+
+
+def _any_reference(task: Task, holds: Callable[[list[str], list[str]], bool]) -> float | None:
+    references = [_words(text, task.language) for text in task.expected.get("reference", ())]
+    references = [reference for reference in references if reference]
+    if not references:
+        return None
+    words = _words(task.text, task.language)
+    return float(any(holds(words, reference) for reference in references))
+
+
+def _numeric(task: Task) -> float | None:
+    texts = [text for text in task.expected.get("reference", ()) if _NUMBER.fullmatch(text.strip())]
+    if not texts:
+        return None
+    wanted, found = ([_number(text, task.language) for text in part] for part in (texts, _NUMBER.findall(task.text)))
+    last = next((number for number in reversed(found) if number is not None), math.nan)
+    return float(any(number is not None and math.isclose(number, last, rel_tol=1e-6) for number in wanted))
+
+
+def _number(text: str, language: str) -> float | None:
+    """Read digits with the decimal sign of the language, or with the other one where only that is possible."""
+    digits = re.sub("[\u00a0\u202f]", "", text.strip().rstrip(".,")).replace("−", "-")
+    decimal, thousands = (",", ".") if language in ("es", "fr") else (".", ",")
+    grouped = re.fullmatch(rf"[-+]?\d{{1,3}}(?:{re.escape(thousands)}\d{{3}})+(?:{re.escape(decimal)}\d+)?", digits)
+    if grouped or decimal in digits:
+        digits = digits.replace(thousands, "").replace(decimal, ".")
+    else:
+        digits = digits.replace(thousands, ".")
+    try:
+        return float(digits)
+    except ValueError:
+        return None
+
+
+def _choice(task: Task) -> float | None:
+    choices, answer = task.expected.get("choices"), task.expected.get("answer")
+    if not choices or answer is None:
+        return None
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(choices)]
+    named = {letters.index(letter) for letter in re.findall(rf"(?<![\w'’])([{letters}])(?![\w'’])", task.text)}
+    texts = [_words(choice, task.language) for choice in choices]
+    words = _words(task.text, task.language)
+    spelled = {place for place, choice in enumerate(texts) if choice and _within(words, choice)}
+    chosen = spelled if len(spelled) == 1 else named
+    return float(chosen == {answer})
+
+
+def _language_match(task: Task) -> float | None:
+    found = identify_language(task.text)
+    return None if found is None else float(found == task.language)
+
+
+def _regex(task: Task) -> float | None:
+    patterns = [check["pattern"] for check in task.expected.get("checks", ()) if check["id"] == REGEX]
+    return float(all(store.matches(pattern, task.text) for pattern in patterns)) if patterns else None
+
+
+def _ifeval(task: Task, *, loose: bool) -> list[bool]:
+    checks = [check for check in task.expected.get("checks", ()) if check["id"] != REGEX]
+    return [followed(check, task.text, language=task.language, loose=loose) for check in checks]
+
+
+def _all_followed(task: Task, *, loose: bool) -> float | None:
+    found = _ifeval(task, loose=loose)
+    return float(all(found)) if found else None
+
+
+def _share(task: Task) -> float | None:
+    found = _ifeval(task, loose=False)
+    return sum(found) / len(found) if found else None
+
+
+RULES: dict[str, Callable[[Any], float | None]] = {
+    "exact_match": _exact_match,
+    "contains": _contains,
+    "regex": _regex,
+    "numeric": _numeric,
+    "choice": _choice,
+    "language_match": _language_match,
+    "ifeval_strict": lambda task: _all_followed(task, loose=False),
+    "ifeval_loose": lambda task: _all_followed(task, loose=True),
+    "ifeval_share": _share,
+}

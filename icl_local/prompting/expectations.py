@@ -1,0 +1,79 @@
+"""What a query expects of an answer: references, choices with the right one, and verifiable instructions.
+
+Rules score with it (`icl judge --judge rules`). It is not part of a query's key: a corrected reference changes no
+response. IFEval's fields ``instruction_id_list`` and ``kwargs`` are read as checks.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from icl_local.detect import require_known
+from icl_local.exceptions import InputError
+from icl_local.prompting.json_items import Item
+
+REGEX = "regex"
+
+
+def expected(item: Item) -> dict[str, Any]:
+    """Return ``reference``, ``choices``, ``answer`` (a number from 0) and ``checks`` of an item, those that it has.
+
+    Raises InputError, with file and line: other types, fewer than two choices or two alike, an answer that is none of
+    them, an unknown instruction, a broken pattern.
+    """
+    data = item.data
+    found: dict[str, Any] = {}
+    if data.get("reference") is not None:
+        found["reference"] = _texts(item, "reference")
+    if data.get("choices") is not None:
+        choices = found["choices"] = _texts(item, "choices")
+        if len(choices) < 2 or len(set(choices)) < len(choices):
+            raise InputError(f"{item.place}: `choices` needs two or more texts, all different")
+        if data.get("answer") is not None:
+            found["answer"] = _place(item, choices)
+    if checks := _checks(item):
+        found["checks"] = checks
+    return found
+
+
+def _texts(item: Item, name: str) -> list[str]:
+    value = item.data[name]
+    texts = value if isinstance(value, list) else [value]
+    if not texts or not all(isinstance(text, str | int | float) and str(text).strip() for text in texts):
+        raise InputError(f"{item.place}: `{name}` must be a text or a list of texts, none of them empty")
+    return [str(text) for text in texts]
+
+
+def _place(item: Item, choices: list[str]) -> int:
+    """Return the index of the right choice, given as index from 0, letter or text."""
+    answer = str(item.data["answer"]).strip()
+    if answer in choices:
+        return choices.index(answer)
+    place = int(answer) if answer.isdecimal() else "ABCDEFGHIJKLMNOPQRSTUVWXYZ".find(answer.upper() or "?")
+    if len(answer) > 2 or not 0 <= place < len(choices):
+        raise InputError(f"{item.place}: the answer {answer!r} is none of the {len(choices)} choices")
+    return place
+
+
+def _checks(item: Item) -> list[dict[str, Any]]:
+    data = item.data
+    checks = data.get("checks")
+    if checks is None and isinstance(data.get("instruction_id_list"), list):
+        kwargs = data.get("kwargs") or [{}] * len(data["instruction_id_list"])
+        checks = [{"id": name, **values} for name, values in zip(data["instruction_id_list"], kwargs, strict=False)]
+    if checks is None:
+        return []
+    if not isinstance(checks, list) or not all(isinstance(check, dict) for check in checks):
+        raise InputError(f'{item.place}: `checks` must be a list of objects such as {{"id": "punctuation:no_comma"}}')
+    for check in checks:
+        try:
+            if check.get("id") == REGEX:
+                re.compile(check["pattern"])
+            else:
+                require_known(check)
+        except KeyError:
+            raise InputError(f"{item.place}: the check regex needs a `pattern`") from None
+        except (InputError, re.error, TypeError) as error:
+            raise InputError(f"{item.place}: {error}") from None
+    return checks

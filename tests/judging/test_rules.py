@@ -1,0 +1,89 @@
+"""Rules as a judge: each metric, and verdicts that follow a corrected reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import icl_local as icl
+from icl_local import store
+from icl_local.exceptions import InputError
+from icl_local.judging import rules
+from icl_local.judging.ledger import Task
+from icl_local.judging.rules import RULES, RuleTemplates, verdict
+from tests.judge_rows import database, response_rows
+
+CASES: list[tuple[str, str, str, dict[str, Any], float | None]] = [
+    # metric, language, answer, expected, score
+    ("exact_match", "es", "  «La PARÍS.»", {"reference": ["París"]}, 1),
+    ("exact_match", "en", "Paris is it", {"reference": ["Paris"]}, 0),
+    ("exact_match", "fr", "l’Été", {"reference": ["autre", "été"]}, 1),
+    ("exact_match", "en", "Paris", {}, None),
+    ("contains", "en", "It is New York, of course.", {"reference": ["new york"]}, 1),
+    ("contains", "en", "It is a newyorker", {"reference": ["new york"]}, 0),
+    ("numeric", "en", "First 3, then 1,234.50.", {"reference": ["1234.5"]}, 1),
+    ("numeric", "es", "Son 1.234,5 euros", {"reference": ["1234.5"]}, 1),
+    ("numeric", "es", "Son 2.5", {"reference": ["2,5"]}, 1),
+    ("numeric", "en", "no number", {"reference": ["4"]}, 0),
+    ("numeric", "en", "four", {"reference": ["four"]}, None),
+    ("choice", "en", "The answer is (B).", {"choices": ["cat", "dog"], "answer": 1}, 1),
+    ("choice", "en", "A or B", {"choices": ["cat", "dog"], "answer": 1}, 0),
+    ("choice", "en", "I think of a dog", {"choices": ["cat", "dog"], "answer": 1}, 1),
+    ("choice", "en", "neither", {"choices": ["cat", "dog"], "answer": 1}, 0),
+    ("regex", "en", "Hello there", {"checks": [{"id": "regex", "pattern": "(?i)^hello"}]}, 1),
+    ("ifeval_strict", "en", "a, b", {"checks": [{"id": "punctuation:no_comma"}, {"id": "startend:quotation"}]}, 0),
+    ("ifeval_share", "en", '"a, b"', {"checks": [{"id": "punctuation:no_comma"}, {"id": "startend:quotation"}]}, 0.5),
+    ("ifeval_loose", "en", 'Sure,\n"a b"', {"checks": [{"id": "punctuation:no_comma"}]}, 1),
+]
+
+
+def task(language: str, text: str, expected: dict[str, Any]) -> Task:
+    template = RuleTemplates().get(split="multi", language=language)
+    return Task("j", 1, "r", template, 0, "multi", language, "?", text, expected)
+
+
+@pytest.mark.parametrize(("metric", "language", "text", "expected", "score"), CASES)
+def test_a_rule_scores(metric: str, language: str, text: str, expected: dict[str, Any], score: float | None) -> None:
+    assert RULES[metric](task(language, text, expected)) == score
+
+
+def test_the_text_of_the_rules_lists_them() -> None:
+    assert RuleTemplates().get(split="safety", language="fr").aspects == tuple(RULES)
+    assert [aspect.metric for aspect in verdict(task("en", "x", {})).aspects] == list(RULES)
+
+
+def test_a_hostile_pattern_ends_and_one_that_is_not_of_re2_is_refused() -> None:
+    assert not store.matches("(a+)+$", "a" * 50_000 + "b")
+    with pytest.raises(InputError, match="not one of RE2"):
+        store.matches(r"(a)\1", "aa")
+
+
+def test_a_corrected_reference_is_scored_once_more(tmp_path: Path) -> None:
+    rows = response_rows(2)
+    key = next(row["query_key"] for table, row in rows if table == "queries")
+    path = database(tmp_path / "t.duckdb", rows)
+
+    def expect(reference: str, second: int) -> None:
+        row = {"expectation_id": reference, "query_key": key, "expected": {"reference": [reference]}}
+        with store.Store(path) as target:
+            target.put([("expectations", {**row, "created_at": f"2026-01-01T00:00:{second:02}"})])
+
+    def judged() -> tuple[int, list[float | None]]:
+        made = icl.judge(path, judge=rules.NAME, progress=None).progress
+        scores = (
+            "select score from scores join responses using (response_id) where query_key = ? and metric = 'contains'"
+        )
+        assert made
+        return made.done, [score for (score,) in store.query(path, scores, [key]).rows]
+
+    expect("not in it", 1)
+    assert judged() == (2, [0])
+    assert judged() == (0, [0])
+    text = next(row["text"] for table, row in rows if table == "responses")
+    expect(str(text).split()[0], 2)
+    assert judged() == (1, [1])
+    assert judged() == (0, [1])
+    expect("not in it", 3)
+    assert judged() == (1, [0])
