@@ -72,7 +72,7 @@ def handler(state: FakeHub, server: str) -> type[BaseHTTPRequestHandler]:
                 self.send_weights(path)
             elif match := re.fullmatch(r"/api/(?:models|datasets)/([^/]+/[^/]+)(?:/revision/(.+))?", path):
                 self.tell_commit(match[1], match[2] or "main")
-            elif match := re.fullmatch(r"/api/models/[^/]+/[^/]+/tree/([^/]+)", path):
+            elif match := re.fullmatch(r"/api/(?:models|datasets)/[^/]+/[^/]+/tree/([^/]+)", path):
                 entries = [{"type": "file", "path": n, "size": len(b), "oid": "0" * 40}
                            for (commit, n), b in state.files.items() if commit == match[1]]  # fmt: skip
                 self.reply(200, json.dumps(entries).encode())

@@ -123,7 +123,7 @@ def fetch_dataset(reference: str, suffixes: Sequence[str], *, on_progress: OnByt
     if not target.filename:
         with _hub_errors(target):
             api = HfApi(endpoint=constants.ENDPOINT)
-            names = api.list_repo_files(target.repo, revision=target.revision, repo_type="dataset")
+            names = api.list_repo_files(target.repo, revision=_commit(target), repo_type="dataset")
         files = [name for name in names if name.lower().endswith(tuple(suffixes))]
         if len(files) != 1:
             listed = f"it has {', '.join(files)}" if files else f"it has none of {', '.join(suffixes)}"

@@ -25,7 +25,7 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         {"id": "length_constraints:number_sentences", "num_sentences": 2, "relation": "at least"},
-        "A b. C d?",
+        "One two. Three?",
         "I.e. one.",
     ),
     ({"id": "length_constraints:number_paragraphs", "num_paragraphs": 2}, "a\n***\nb", "a\n\nb"),
