@@ -21,6 +21,7 @@ from tests.store.truth import VIEWS, Truth
 NOT_MODELLED = {
     "bootstrap_differences": "shows rows of icl bootstrap --pairs as they are",
     "bootstrap_intervals": "shows rows of icl bootstrap as they are",
+    "expectations": "the newest expectation of a query, which rules read; tests/judging/test_rules.py",
     "instruments": "numbers of judges and templates, which score_means and paired_differences go through",
     "judge_batches": "submissions to a server, which no score goes through",
     "probes": "shows rows of the probe as they are",
