@@ -80,7 +80,8 @@ select query_key, 'just-eval', query_id, language, if(safety, 'safety', 'multi')
     case query_id::int % 4 when 0 then 'helpful_base' when 1 then 'koala' when 2 then 'lima' else 'mt' end,
     case query_id::int % 3 when 0 then 'easy' when 1 then 'medium' else 'hard' end,
     'Query ' || query_id || ' (' || language || '): ' || case language
-        when 'es' then '¿Cómo se hace esto?' when 'fr' then 'Comment fait-on ?' else 'How is this done?' end
+        when 'es' then '¿Cómo se hace esto?' when 'fr' then 'Comment fait-on ?' else 'How is this done?' end,
+    null
 from query;
 
 insert into raw.prompts

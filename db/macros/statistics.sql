@@ -100,6 +100,16 @@ create or replace macro main.newcombe(x_a, n_a, x_b, n_b, side) as
         + power(x_b / n_b - main.wilson_bound(x_b, n_b, -side * 1.959963984540054), 2)
     );
 
+-- McNemar's exact test of two counts of discordant pairs: twice the lower tail of a binomial distribution with p = 0.5,
+-- term by term from log factorials
+create or replace macro main.mcnemar_p(only_a, only_b) as
+    least(1, 2 * list_sum(list_transform(
+        range(least(only_a, only_b) + 1),
+        lambda i: exp(
+            lgamma(only_a + only_b + 1) - lgamma(i + 1) - lgamma(only_a + only_b - i + 1) - (only_a + only_b) * ln(2)
+        )
+    )));
+
 -- Holm's correction: the place of a test among those of its family by p; excluded tests come after all others
 create or replace macro main.holm_place(family, excluded, p) as
     row_number() over (partition by family order by excluded, p nulls last);

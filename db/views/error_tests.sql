@@ -20,14 +20,7 @@ counts as (
 tests as (
     select
         differs_in, cell_id_a, cell_id_b, error, n, n_a, n_b, only_a, only_b,
-        -- twice the lower tail of a binomial distribution with p = 0.5, term by term from log factorials
-        least(1, 2 * list_sum(list_transform(
-            range(least(only_a, only_b) + 1),
-            lambda i: exp(
-                lgamma(only_a + only_b + 1) - lgamma(i + 1) - lgamma(only_a + only_b - i + 1)
-                - (only_a + only_b) * ln(2)
-            )
-        ))) as p
+        main.mcnemar_p(only_a, only_b) as p
     from counts
 ),
 named as (

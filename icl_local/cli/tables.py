@@ -11,12 +11,13 @@ import icl_local
 from icl_local.cli import completion, console
 from icl_local.cli.options import db_option, defaults_of, format_option, judge_option, reading_option
 
-NAMES = ("1", "2", "3", "4", "6", "8", "sentences", "audit")
+NAMES = ("1", "2", "3", "4", "6", "8", "metrics", "sentences", "audit")
+PUBLISHED = tuple(name for name in NAMES if name != "metrics")
 
 
 @defaults_of(icl_local.table)
 @click.command("tables")
-@click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[1|2|3|4|6|8|sentences|audit]...")
+@click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[1|2|3|4|6|8|metrics|sentences|audit]...")
 @click.option("--versus-paper", "versus", is_flag=True, help="Show your figures beside the printed ones.")
 @click.option("--published", is_flag=True, help="Show the paper's own cells, its sentences and its slips.")
 @judge_option
@@ -36,8 +37,9 @@ NAMES = ("1", "2", "3", "4", "6", "8", "sentences", "audit")
 def command(names: tuple[str, ...], output_format: str, db: Path, **options: Any) -> None:
     """Show the paper's tables, by default all: 1, 2, 3 are scores, 4, 6, 8 critical errors in percent.
 
-    sentences recomputes the figures in the paper's text; audit lists the slips in its figures. csv and json have every
-    column of the view behind a table, unrounded; text, markdown and latex have the paper's layout.
+    metrics shows what rules found (icl judge --judge rules); sentences recomputes the figures in the paper's text;
+    audit lists the slips in its figures. csv and json have every column of the view behind a table, unrounded; text,
+    markdown and latex have the paper's layout.
 
     Example: icl tables 1 3 --judge openai:gpt-4o --format latex
     """
@@ -45,7 +47,7 @@ def command(names: tuple[str, ...], output_format: str, db: Path, **options: Any
 
     if options["versus"] and options["published"]:
         raise click.UsageError("--versus-paper shows your figures, --published the paper's: choose one")
-    chosen = names or (NAMES if options["published"] else NAMES[:6])
+    chosen = names or (PUBLISHED if options["published"] else NAMES[:6])
     for place, found in enumerate(build_tables(db, chosen, whole=output_format in ("csv", "json"), **options)):
         if output_format == "text":
             console.print_table(found)

@@ -26,10 +26,15 @@ TITLES = {
     "4": "Table 4. Critical errors in English, percent",
     "6": "Table 6. Critical errors in other languages, percent",
     "8": "Table 8. Critical errors without and with DPO, percent",
+    "metrics": "Metrics of rules and other judges, 0 to 1",
     "sentences": "Sentences of sections 5.1 to 5.3 and 6, recomputed",
     "audit": "Slips in the published figures",
 }
-VIEWS = {"sentences": "text_intervals", "audit": "published_audit"}  # the others: table_<name>
+VIEWS = {
+    "metrics": "metric_means",
+    "sentences": "text_intervals",
+    "audit": "published_audit",
+}  # the others: table_<name>
 READINGS = ("strict", "just_eval")
 LOOPS = {
     "strict": "a unit with a letter or digit, 50 characters in all",
@@ -174,6 +179,8 @@ def _arranged(views: Views, name: str, *, origin: str) -> Table:
         return _sentences(rows, origin)
     if name == "audit":
         return _audit(rows)
+    if name == "metrics":
+        return _metrics(rows, views.rows("outcome_tests"))
     left_out = 0
     if name in _DPO_TABLES and any(row["dpo"] for row in rows):
         aligned = {(row["language"], row["model"]) for row in rows if row["dpo"]}
@@ -400,3 +407,35 @@ def _audit(rows: Sequence[Row]) -> Table:
         row["dpo"] = "DPO" if row["dpo"] else ""
     columns = ("finding", "place", "language", "model", "method", "dpo", "metric", "printed", "note")
     return _table(TITLES["audit"], columns, rows)
+
+
+def _metrics(rows: Sequence[Row], tests: Sequence[Row]) -> Table:
+    """Arrange a line per cell and judge, a column per metric; * where the rate differs from zero-shot's."""
+    keys = ("dataset", *_KEYS, "quantization", "judge")
+    cells: dict[tuple[Any, ...], dict[str, Row]] = {}
+    for row in rows:
+        cells.setdefault((row["cell_id"], row["judge_id"], row["template_sha256"]), {})[row["metric"]] = row
+    metrics = sorted({row["metric"] for row in rows})
+    shown = [next(iter(found.values())) for found in cells.values()]
+    columns = [key for key in keys if key in ("model", "method") or len({row[key] for row in shown}) > 1]
+    differ = {
+        (test["cell_id_b"], test["judge"], test["template"], test["metric"])
+        for test in tests
+        if test["differs_in"] == "method" and test["a"] == "zero-shot" and (test["p_holm"] or 1) < 0.05
+    }
+    marks = {
+        (y, len(columns) + x): "*"
+        for y, (head, found) in enumerate(zip(shown, cells.values(), strict=True))
+        for x, metric in enumerate(metrics)
+        if metric in found and (head["cell_id"], head["judge"], head["template"], metric) in differ
+    }
+    body = [
+        (*(head[key] for key in columns), *(found[one]["mean"] if one in found else None for one in metrics),
+         max(row["n"] for row in found.values()))
+        for head, found in zip(shown, cells.values(), strict=True)
+    ]  # fmt: skip
+    notes = ["A mean is over the queries that have the metric's input; n: the largest number of them."] if rows else []
+    if marks:
+        notes.append("*: differs from zero-shot (McNemar's exact test, Holm-corrected, p < 0.05).")
+    notes += [] if rows else ["No rows yet: icl judge --judge rules."]
+    return Table(TITLES["metrics"], (*columns, *metrics, "n"), body, notes=tuple(notes), marks=marks)

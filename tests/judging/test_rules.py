@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy.stats import binomtest
+from statsmodels.stats.proportion import proportion_confint
 
 import icl_local as icl
 from icl_local import store
@@ -87,3 +89,48 @@ def test_a_corrected_reference_is_scored_once_more(tmp_path: Path) -> None:
     assert judged() == (0, [1])
     expect("not in it", 3)
     assert judged() == (1, [0])
+
+
+def test_rates_of_two_methods_are_compared_query_by_query(tmp_path: Path) -> None:
+    n, rows = 12, []
+    for method in ("zero-shot", "urial"):
+        rows += response_rows(n, method=method)
+    for table, row in rows:
+        if table == "responses":
+            row["text"] = "It is right." if row["method"] == "urial" else "No."
+    keys = {row["query_key"]: None for table, row in rows if table == "queries"}
+    rows += [
+        (
+            "expectations",
+            {
+                "expectation_id": key,
+                "query_key": key,
+                "expected": {"reference": ["right"]},
+                "created_at": "2026-01-01",
+            },
+        )
+        for key in keys
+    ]
+    path = database(tmp_path / "t.duckdb", rows)
+    icl.judge(path, judge=rules.NAME, progress=None)
+    means = store.query(
+        path, "select method, mean, ci_low, ci_high, n from metric_means where metric = 'contains'"
+    ).rows
+    low, high = proportion_confint(n, n, alpha=0.05, method="beta")
+    assert sorted(means) == [
+        ("urial", 1, pytest.approx(low), pytest.approx(high), n),
+        ("zero-shot", 0, pytest.approx(1 - high), pytest.approx(1 - low), n),
+    ]
+    test = "select rate_a, rate_b, only_a, only_b, p from outcome_tests where metric = 'contains' and a = 'zero-shot'"
+    assert store.query(path, test).rows == [(0, 1, 0, n, pytest.approx(binomtest(0, n).pvalue))]
+    table = icl.table(path, "metrics")
+    column = table.columns.index("contains")
+    assert [row[column] for row in table.rows] == [0, 1]
+    assert list(table.marks) == [(1, column)]
+
+
+def test_rules_leave_the_paper_s_tables_alone(tmp_path: Path) -> None:
+    path = database(tmp_path / "t.duckdb", response_rows(2))
+    before = icl.table(path, 1).rows
+    icl.judge(path, judge=rules.NAME, progress=None)
+    assert icl.table(path, 1).rows == before

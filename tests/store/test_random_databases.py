@@ -24,6 +24,9 @@ NOT_MODELLED = {
     "expectations": "the newest expectation of a query, which rules read; tests/judging/test_rules.py",
     "instruments": "numbers of judges and templates, which score_means and paired_differences go through",
     "judge_batches": "submissions to a server, which no score goes through",
+    "metric_means": "metrics that judges of the study do not have; tests/judging/test_rules.py",
+    "metric_scores": "what metric_means is over",
+    "outcome_tests": "metrics that judges of the study do not have; tests/judging/test_rules.py",
     "probes": "shows rows of the probe as they are",
     "published_audit": "the paper's figures alone",
     "published_errors": "the paper's figures alone",
@@ -42,7 +45,7 @@ NOT_MODELLED = {
     "translation_review": "translations are made before queries",
 }
 
-READ_BY_OTHERS = {"instruments", "published_errors", "published_scores", "query_scores"}
+READ_BY_OTHERS = {"instruments", "metric_scores", "published_errors", "published_scores", "query_scores"}
 
 # views whose n is over several cells, by what it counts: bounded by the responses of the whole database
 OVER_CELLS = {"exactness", "judge_agreement", "judge_ledger", "language_agreement", "length_effect", "lineage"}
