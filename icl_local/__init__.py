@@ -68,7 +68,7 @@ def run(
 ) -> RunResult:
     """Generate every missing response of ``model`` x ``method`` x ``lang`` and store it in ``db``.
 
-    ``model``: GGUF files, registry names or hf:owner/repo/file references. ``backend``: openai:MODEL@URL, a server
+    ``model``: GGUF files or names of `icl models list`. ``backend``: openai:MODEL@URL, a server
     instead of a file. ``queries``: FILE (JSON Lines, JSON, CSV, TSV, Parquet), LANG=FILE, "samples" or "just-eval", or
     a mapping language -> file. ``columns``: fields that a file has under other names, {"instruction": "question"}.
     ``sample`` draws queries over split and task with ``seed``; ``limit`` takes the first. ``shard``: "i/n", part i of

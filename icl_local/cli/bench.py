@@ -17,7 +17,7 @@ from icl_local.cli.options import COUNT, EXISTING_FILE, CommaList, SizeList, db_
     default="smollm2-135m",
     show_default=True,
     shell_complete=completion.models,
-    help="GGUF file or registry name.",
+    help="GGUF file, hf:owner/repo/file, or a name of `icl models list`.",
 )
 @click.option("--shape", type=click.Choice(["1b"]), help="Random weights of Llama 3.2 1B's shape, built on the spot.")
 @click.option(

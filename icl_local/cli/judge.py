@@ -31,7 +31,7 @@ from icl_local.cli.options import (
     "--judge",
     required=True,
     shell_complete=completion.judges,
-    help="openai:MODEL[@URL], local:FILE.gguf, local:smollm2-135m or rules.",
+    help="openai:MODEL[@URL], rules, or local: with a GGUF file or a name of `icl models list`.",
 )
 @click.option("--plan", is_flag=True, help="Only show what is missing, its tokens and its price.")
 @click.option("--batch", is_flag=True, help="Use the Batch API: half the price, within a day.")

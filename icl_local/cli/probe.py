@@ -13,7 +13,10 @@ from icl_local.cli.options import COUNT, SizeList, db_option, engine_options, fo
 
 @click.command("probe")
 @click.option(
-    "--model", required=True, shell_complete=completion.models, help="GGUF file, registry name or hf:owner/repo/file."
+    "--model",
+    required=True,
+    shell_complete=completion.models,
+    help="GGUF file, hf:owner/repo/file, or a name of `icl models list`.",
 )
 @click.option(
     "--method",

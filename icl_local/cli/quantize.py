@@ -20,7 +20,7 @@ from icl_local.cli.options import db_option
 def command(source: str, out: Path, db: Path, **options: Any) -> None:
     """Write a GGUF file in another type and compare its greedy next tokens with the source's.
 
-    The source is a GGUF file, a registry name or hf:owner/repo/file.
+    The source is a GGUF file, hf:owner/repo/file, or a name of `icl models list`.
 
     Example: icl quantize model.F16.gguf --out model.Q4_K_M.gguf --type q4_k_m
     """

@@ -30,7 +30,7 @@ from icl_local.wording import counted
     "--model",
     type=CommaList(),
     shell_complete=completion.models,
-    help="GGUF file, registry name or hf:owner/repo/file.",
+    help="GGUF file, hf:owner/repo/file, or a name of `icl models list`.",
 )
 @click.option("--backend", help="Server instead of a file, openai:MODEL@URL: llama-server, Ollama, vLLM.")
 @click.option("--dpo", is_flag=True, help="Take the DPO-trained variant of a registry model.")

@@ -37,8 +37,9 @@ def command(
     """Decode a random sample of stored responses again and compare token by token.
 
     Each is decoded one at a time on this machine, without a shared prefix. If all of 459 are equal, fewer than
-    1 % of the responses differ, with 99 % confidence. Model files are found by SHA-256 among the registry's, those
-    of this folder and --weights. Exit status 1 if something differs. The same command resumes after a kill.
+    1 % of the responses differ, with 99 % confidence. Model files are found by SHA-256 among --weights, those of
+    this folder, and those of `icl models list`. Exit status 1 if something differs. The same command resumes after
+    a kill.
 
     Example: icl verify study.duckdb --sample 459 --weights model.gguf
     """

@@ -38,8 +38,13 @@ def found_rows() -> list[tuple[str | None, ...]]:
 
 
 def family_rows(family: FamilySpec, *, metadata: bool = False) -> list[tuple[str, str, str]]:
-    """Return (variant, property, value) of every variant; a file that serves two is described once."""
-    rows: list[tuple[str, str, str]] = []
+    """Return (variant, property, value) of every variant; a file that serves two is described once.
+
+    Properties of the whole entry have no variant.
+    """
+    rows = [("", "licence", family.licence)] if family.licence else []
+    if family.untested:
+        rows.append(("", "untested", "this project has not run its weights; names are from public pages and code"))
     described = set()
     for variant, spec in family.variants.items():
         path = registry.local_path(spec)

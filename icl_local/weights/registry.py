@@ -26,7 +26,7 @@ VARIANTS = ("base", "instruct", "base-dpo", "instruct-dpo")
 DPO_DATASET = "trl-lib/ultrafeedback_binarized"
 SMALL_PARAMETERS = 2_000_000_000  # the paper's border between its small and medium models
 EMBEDDED = "embedded:"
-_FAMILY_KEYS = {"label": str, "parameters": int, **dict.fromkeys(VARIANTS, dict)}
+_FAMILY_KEYS = {"label": str, "parameters": int, "licence": str, "untested": bool, **dict.fromkeys(VARIANTS, dict)}
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,18 @@ class VariantSpec:
 
 @dataclass(frozen=True)
 class FamilySpec:
-    """A registry entry: ``label`` as printed, ``parameters`` of the base model (None unknown), variants by name."""
+    """A registry entry: ``label`` as printed, ``parameters`` of the base model (None unknown), variants by name.
+
+    ``licence`` as the hub names it. ``untested``: this project has not run its weights.
+    """
 
     name: str
     label: str
     parameters: int | None = None
     variants: Mapping[str, VariantSpec] = field(default_factory=dict)
     origin: str = "built in"
+    licence: str | None = None
+    untested: bool = False
 
     def recipe(self, variant: str) -> str:
         """Return the commands that make a variant's file, and the one that registers it; one line."""
@@ -413,7 +418,8 @@ def _parse(text: str, file: str, folder: Path, known: Mapping[str, FamilySpec] |
         if parameters is not None and parameters <= 0:
             raise ConfigError(f"{file}: [{name}]: parameters must be a number of weights")
         origin = "built in" if known is None else file
-        families[name] = FamilySpec(name, label, parameters, variants, origin)
+        licence, untested = given.get("licence", base.licence), given.get("untested", base.untested)
+        families[name] = FamilySpec(name, label, parameters, variants, origin, licence, untested)
     return families
 
 

@@ -30,12 +30,22 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_models_are_those_of_the_registry_and_files() -> None:
-    assert completed("run --model m") == ["my-model", "mine.gguf"]
-    assert completed("run --model smollm2-135m,m") == ["smollm2-135m,my-model", "smollm2-135m,mine.gguf"]
+    assert completed("run --model m") == ["mistral-7b-v0.3", "my-model", "mine.gguf"]
+    assert completed("run --model smollm2-135m,mi") == ["smollm2-135m,mistral-7b-v0.3", "smollm2-135m,mine.gguf"]
     assert completed("models show my") == completed("models pull my") == ["my-model"]
     assert completed("machine probe --model llama-3.1") == ["llama-3.1-8b"]
     found = ShellComplete(icl, {}, "icl", "_ICL_COMPLETE").get_completions(["run", "--model"], "folder/")
     assert [(item.value, item.type) for item in found] == [("folder/", "file")]
+
+
+def test_other_programs_models_are_completed_once_the_program_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLAMA_CACHE", str(folder))
+    (folder / "tiny.gguf").touch()
+    assert completed("run --model oll") == ["ollama:"]
+    assert completed("run --model my-model,llama.cpp:t") == ["my-model,llama.cpp:tiny.gguf"]
+    assert completed("judge --judge local:llama.cpp:t") == ["local:llama.cpp:tiny.gguf"]
 
 
 def test_methods_and_languages_are_the_built_in_ones_and_those_of_the_prompt_folder(folder: Path) -> None:
@@ -55,7 +65,7 @@ def test_names_of_the_database_are_completed_where_responses_are_selected(folder
     assert completed("errors --db none.duckdb --model ") == []
     assert completed("errors --lang ") == ["en"]
     assert completed("tables --judge ") == []
-    assert completed("judge --judge local:s") == ["local:smollm2-135m"]
+    assert completed("judge --judge local:smollm2-13") == ["local:smollm2-135m"]
 
 
 def test_broken_files_complete_nothing(folder: Path) -> None:

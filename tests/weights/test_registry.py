@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from icl_local import cli
 from icl_local.cli import models
 from icl_local.exceptions import ConfigError, HubError, IclError, MissingExtra, ModelError, UnknownName
-from icl_local.weights import registry
+from icl_local.weights import hub, registry
 from tests.fake_hub import FILE, FIRST, NAME, REPO, FakeHub, serving
 from tests.tiny_model import build_tiny_gguf
 
@@ -59,8 +59,23 @@ def test_the_papers_families_are_there_with_their_printed_names_and_dpo_variants
     families = registry.load_registry()
     assert {name: (f.label, list(f.variants)) for name, f in families.items() if name in PAPER} == PAPER
     assert families["smollm2-135m"].label == "SmolLM2 135M"
-    small = {name for name, f in families.items() if f.parameters and f.parameters < registry.SMALL_PARAMETERS}
-    assert small == {"smollm2-135m", "llama-3.2-1b", "eurollm-1.7b"}
+    small = {name for name in PAPER if (families[name].parameters or 0) < registry.SMALL_PARAMETERS}
+    assert small == {"llama-3.2-1b", "eurollm-1.7b"}
+
+
+def test_every_built_in_entry_has_base_and_instruct_a_licence_and_references_that_can_be_fetched() -> None:
+    families = registry.load_registry()
+    for family in families.values():
+        assert {"base", "instruct"} <= set(family.variants)
+        assert family.licence
+        assert family.parameters
+        assert family.untested is (family.name != "smollm2-135m")
+        for spec in family.variants.values():
+            assert spec.gguf or spec.checkpoint or spec.trained_from
+            for reference in (spec.gguf, *spec.also):
+                if reference is not None and not reference.startswith("embedded:"):
+                    hub.cached(reference)  # raises if it is none of the hub's
+    assert len({family.label for family in families.values()}) == len(families)
 
 
 def test_one_embedded_file_serves_as_base_and_says_so(embedded_model: Path) -> None:
@@ -242,6 +257,7 @@ def test_show_describes_a_file_and_an_entry(tiny_gguf: Path, base_file: Path) ->
     ran("models", "add", "llama-3.2-1b", "--dpo", str(base_file))
     shown = ran("models", "show", "llama-3.2-1b", "--format", "csv")
     assert "base,state,to make" in shown
+    assert ",licence,llama3.2" in shown
     assert "base,make it,icl convert meta-llama/Llama-3.2-1B" in shown
     assert "base-dpo,chat template,none (a base model)" in shown
 
