@@ -131,9 +131,10 @@ def verify_responses(
 ) -> VerifyResult:
     """Verify a random sample of the stored responses on this machine.
 
-    ``weights``: GGUF files beside those of this folder and of `icl models list`. What this machine has verified before with the
-    same tokens, build and CPU is not decoded again, so a killed call resumes. ``on_progress``: responses verified, and
-    drawn. Raises ConfigError, ModelError (no file here has the SHA-256, EngineError among them), StoreError.
+    ``weights``: GGUF files beside those of this folder and of `icl models list`. What this machine has verified before
+    with the same tokens, build and CPU is not decoded again, so a killed call resumes. ``on_progress``: responses
+    verified, and drawn. Raises ConfigError, ModelError (no file here has the SHA-256, EngineError among them),
+    StoreError.
     """
     if sample < 1:
         raise ConfigError(f"--sample must be at least 1, not {sample}")
