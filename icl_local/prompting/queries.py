@@ -26,6 +26,10 @@ from icl_local.prompting.json_items import Item
 JUST_EVAL = just_eval.NAME
 SAMPLES = "samples"
 FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+FIELDS = (
+    *("id", "instruction", "language", "category", "task", "topic", "dataset", "difficulty", "tags"),
+    *("reference", "choices", "answer", "checks", "instruction_id_list", "kwargs"),
+)
 LISTED = ("dataset", "language", "queries", "safety", "where")  # columns of list_sets
 
 # the beginning of Just-Eval's source_id for ids below a number: it identifies the set under any file name
@@ -146,6 +150,8 @@ def load_file(
     the name, which is just-eval or samples if the items are theirs, else the file's stem. Raises InputError with
     file and line: no language, no item in ``language``, a missing or unusable field, an id that occurs twice.
     """
+    if unknown := [name for name in columns or {} if name not in FIELDS]:
+        raise UnknownName.among("field", unknown[0], FIELDS, place=" of a query")
     items = json_items.mapped(json_items.read_file(path) if items is None else items, columns or {})
     items = json_items.with_ids(items)
     digest = sha256_file(path)

@@ -320,6 +320,8 @@ def test_a_column_that_is_missing_is_refused_with_those_that_there_are(tmp_path:
     )
     with pytest.raises(InputError, match=r"q.jsonl:1: has no column 'text'; it has id, question"):
         queries.load_file(path, language="en", columns={"instruction": "text"})
+    with pytest.raises(UnknownName, match="did you mean reference"):
+        queries.load_file(path, language="en", columns={"referenc": "text"})
 
 
 def test_ifeval_files_are_read_as_checks(tmp_path: Path) -> None:
