@@ -8,7 +8,7 @@ changes nothing (engine/exact.py); every response records whether it was made wi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,13 +27,13 @@ from icl_local.engine import (
     Worker,
     available_memory,
 )
-from icl_local.exceptions import ConfigError, IclError, InputError, ModelError
+from icl_local.exceptions import ConfigError, IclError, InputError, ModelError, StoreLocked
 from icl_local.identity import key_of
 from icl_local.running.cells import Cell, CellPlan, Decoding
 from icl_local.running.cluster import Cluster, ClusterGenerator
 from icl_local.running.probe import Setting, setting_for
 from icl_local.running.server import ServerGenerator, ServerModel
-from icl_local.running.verify import Picked, Stored, decode, keep
+from icl_local.running.verify import pick, verify_made
 from icl_local.weights import ResolvedModel, cache_folder
 from icl_local.wording import counted
 
@@ -250,7 +250,7 @@ def _run_cell(
     def on_progress(now: DecodeProgress) -> None:
         report("progress", now.new_tokens / max(1e-9, time.perf_counter() - (started or 0.0)))
 
-    picked = Picked(verify, seed=str(run_row["run_id"]))
+    lengths: dict[str, int] = {}
     try:
         worker = engine.worker(plan)
         run_row.update(llama_build=worker.info.llama_build, cpu_features=worker.info.cpu_features)
@@ -272,7 +272,8 @@ def _run_cell(
         for completion in worker.generate(requests, on_progress=on_progress, **setting.overrides):
             rows, looped, coded = _response_rows(plan, completion, shared)
             writer.put(rows)
-            picked.add(completion)
+            if completion.tokens:
+                lengths[completion.id] = completion.new_tokens
             have.add(completion.id)
             done, loops, code = done + 1, loops + looped, code + coded
             too_long += completion.finish_reason == "prompt_too_long"
@@ -293,8 +294,9 @@ def _run_cell(
     verified: list[bool] = []
     if status == "done" and isinstance(cell.model, ResolvedModel):
         try:
-            verified = _verify(writer, plan, worker, picked, cell_row["engine_settings"], run_row)
-        except ModelError as failure:
+            picked = pick(lengths, verify, seed=str(run_row["run_id"]))
+            verified = verify_made(writer, cell.model, worker, picked)
+        except (ModelError, StoreLocked) as failure:
             report("note", message=f"not verified: {failure}")
             engine.close()
     differing = len(verified) - sum(verified)
@@ -321,44 +323,6 @@ def _will_not_fit(worker: Any, requests: Sequence[Request]) -> str | None:
         f"{len(counts):,} of {counted(len(requests), 'prompt')} do not fit the context of {context:,} tokens (longest: "
         f"{max(counts):,}); they get no response and finish_reason prompt_too_long"
     )
-
-
-def _verify(
-    writer: store.Store,
-    plan: CellPlan,
-    worker: Any,
-    picked: Picked,
-    settings: Any,
-    run_row: Mapping[str, Any],
-) -> list[bool]:
-    """Decode the picked responses again, one at a time; return whether each is equal. Raises ModelError."""
-    assert isinstance(plan.cell.model, ResolvedModel)
-    requests = {request.id: request for request in plan.requests(set())}
-    stored = []
-    for completion in picked.completions():
-        _, prompt = plan.by_key[completion.id]
-        stored.append(
-            Stored(
-                completion.id,
-                str(plan.cell_row["cell_id"]),
-                plan.cell.model.sha256,
-                run_row["llama_build"],
-                run_row["cpu_features"],
-                settings,
-                requests[completion.id],
-                prompt.sha256,
-                prompt.tail,
-                plan.decoding.stop_on_loop,
-                completion.tokens,
-                completion.raw_text.replace("\0", "\ufffd"),  # as the database has it
-                prompt.answer(completion.raw_text).text.replace("\0", "\ufffd"),
-            )
-        )
-    equal = []
-    for one in decode(worker, stored):
-        keep(writer, plan.cell.model, worker, one)
-        equal.append(one.equal)
-    return equal
 
 
 def _engine_settings(worker: Worker | ServerGenerator | ClusterGenerator, setting: Setting) -> dict[str, object]:

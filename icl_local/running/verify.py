@@ -1,7 +1,7 @@
 """Verification: decode stored responses again, one at a time without prefix sharing, and compare token by token.
 
 ``verify_responses`` (icl verify) draws a random sample of a database. `icl run` takes a few responses of a cell
-that it has just made, the longest among them (``Picked``). What was compared is stored in raw.verifications; on a
+that it has just made, the longest among them (``verify_made``). What was compared is stored in raw.verifications; on a
 machine like the one that made a response, a difference makes ``exact`` false for its file, llama.cpp build, CPU and
 engine settings (views exactness and responses), and the next run looks for other settings.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -113,7 +114,7 @@ class VerifyResult:
         return [row for row in self.rows if not row["equal"]]
 
 
-def draw(response_ids: Sequence[str], n: int, *, seed: int) -> list[str]:
+def draw(response_ids: Sequence[str], n: int, *, seed: int | str) -> list[str]:
     """Return ``n`` ids drawn without replacement, all where there are fewer; the same for the same ids and seed."""
     return random.Random(seed).sample(sorted(response_ids), min(n, len(response_ids)))
 
@@ -139,14 +140,11 @@ def verify_responses(
     if sample < 1:
         raise ConfigError(f"--sample must be at least 1, not {sample}")
     found = store.selected(path, "verifiable", selection or store.Selection()).rows
-    excluded: dict[str, int] = {}
-    for _, reason in found:
-        if reason is not None:
-            excluded[reason] = excluded.get(reason, 0) + 1
+    excluded = Counter(reason for _, reason in found if reason is not None)
     candidates = [response_id for response_id, reason in found if reason is None]
     drawn = draw(candidates, sample, seed=seed)
     with store.Store(path) as writer:
-        stored = [_stored(row) for row in writer.named("responses_to_decode", [drawn]).records()]
+        stored = _stored(writer, drawn)
         files = {one.gguf_sha256: one.file for one in stored}
         facts = system_info()
         known = store.ids(path, "verifications", "verification_id")
@@ -222,34 +220,29 @@ def keep(writer: store.Store, model: ResolvedModel, worker: Any, verified: Verif
         refute(writer, model, worker, stored.settings, verified.position or 0)
 
 
-class Picked:
-    """The longest and ``n`` - 1 random completions of a stream, without keeping the others."""
-
-    def __init__(self, n: int, *, seed: str) -> None:
-        self._n, self._random, self._seen = n, random.Random(seed), 0
-        self._longest: Completion | None = None
-        self._others: list[Completion] = []
-
-    def add(self, completion: Completion) -> None:
-        """Consider a completion; one without tokens cannot be verified."""
-        if not completion.tokens or not self._n:
-            return
-        if self._longest is None or completion.new_tokens > self._longest.new_tokens:
-            completion, self._longest = self._longest or completion, completion
-            if completion is self._longest:
-                return
-        self._seen += 1
-        if len(self._others) < self._n - 1:
-            self._others.append(completion)
-        elif (place := self._random.randrange(self._seen)) < self._n - 1:
-            self._others[place] = completion
-
-    def completions(self) -> list[Completion]:
-        """Return them, the longest first."""
-        return [] if self._longest is None else [self._longest, *self._others]
+def pick(lengths: Mapping[str, int], n: int, *, seed: str) -> list[str]:
+    """Return the longest response and ``n`` - 1 others drawn at random; ``lengths`` are tokens by response id."""
+    if not lengths or not n:
+        return []
+    longest = max(lengths, key=lambda response_id: lengths[response_id])
+    return [longest, *draw([one for one in lengths if one != longest], n - 1, seed=seed)]
 
 
-def _stored(row: Mapping[str, Any]) -> Stored:
+def verify_made(writer: store.Store, model: ResolvedModel, worker: Any, response_ids: Sequence[str]) -> list[bool]:
+    """Verify responses that ``worker`` has just made; return whether each is equal. Raises ModelError, StoreError."""
+    equal = []
+    for one in decode(worker, _stored(writer, response_ids)):
+        keep(writer, model, worker, one)
+        equal.append(one.equal)
+    return equal
+
+
+def _stored(writer: store.Store, response_ids: Sequence[str]) -> list[Stored]:
+    rows = writer.named("responses_to_decode", [list(response_ids)]).records()
+    return [_from_row(row) for row in rows]
+
+
+def _from_row(row: Mapping[str, Any]) -> Stored:
     """Return a row of db/queries/responses_to_decode.sql as a Stored."""
     tokens = tuple(row["tokens"])
     prompt = row["head"] if row["tail"] is None else row["head"] + row["instruction"] + row["tail"]

@@ -166,22 +166,17 @@ def test_a_run_verifies_the_longest_and_others(tmp_path: Path, exact_gguf: Path,
     assert store.query(db, "select max(n_tokens) from verifications").rows == store.query(db, longest).rows
 
 
-def test_of_a_stream_the_longest_is_kept_and_the_others_at_random() -> None:
-    def made(i: int) -> Completion:
-        return Completion(str(i), "", "length", 1, i % 40, tokens=(1,) * (i % 40))
-
-    counts = dict.fromkeys(range(40), 0)
+def test_the_longest_is_picked_and_the_others_at_random() -> None:
+    lengths = {str(i): i for i in range(40)}
+    counts = dict.fromkeys(lengths, 0)
     for seed in range(300):
-        picked = verify.Picked(3, seed=str(seed))
-        for i in range(40):
-            picked.add(made(i))
-        first, *others = (int(one.id) for one in picked.completions())
-        assert first == 39
+        first, *others = verify.pick(lengths, 3, seed=str(seed))
+        assert first == "39"
         assert len({first, *others}) == 3
         for one in others:
             counts[one] += 1
-    assert all(3 <= counts[i] <= 35 for i in range(1, 39))  # 600 draws over 38: 16 each
-    assert verify.Picked(0, seed="x").completions() == []
+    assert all(3 <= counts[str(i)] <= 35 for i in range(39))  # 600 draws over 39: 15 each
+    assert verify.pick(lengths, 0, seed="x") == []
 
 
 class OtherInBatches(Worker):
