@@ -24,9 +24,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_local.detect import stop_pattern
+from icl_local.detect import LoopWatch, stop_pattern
 from icl_local.engine.penalty import Seen, greedy
-from icl_local.engine.protocol import Completion, DecodeProgress, Request, Stats
+from icl_local.engine.prefix_cache import PrefixCache
+from icl_local.engine.protocol import Completion, DecodeProgress, EngineOptions, Request, Stats
 
 PROGRESS_SECONDS = 0.2
 
@@ -42,16 +43,11 @@ class BatchToken:
 
 
 class Grammar(Protocol):
-    """A constraint on the next token."""
+    """A constraint on the next token: ``pick`` returns the allowed id with the largest logit."""
 
-    def pick(self, logits: NDArray[np.float32]) -> int:
-        """Return the allowed id with the largest logit."""
-
-    def accept(self, token: int) -> None:
-        """Advance by ``token``."""
-
-    def close(self) -> None:
-        """Free its memory."""
+    def pick(self, logits: NDArray[np.float32]) -> int: ...
+    def accept(self, token: int) -> None: ...
+    def close(self) -> None: ...
 
 
 class Interrupted(Exception):
@@ -75,30 +71,6 @@ class Model(Protocol):
     def save_sequence(self, sequence: int) -> bytes: ...
     def load_sequence(self, sequence: int, state: bytes) -> bool: ...
     def grammar(self, text: str) -> Grammar: ...
-
-
-class PrefixCache(Protocol):
-    """Decoded prefixes, kept between calls; keys are token sequences."""
-
-    def get(self, tokens: Sequence[int]) -> bytes | None: ...
-    def put(self, tokens: Sequence[int], state: bytes) -> None: ...
-
-
-class LoopWatch(Protocol):
-    """Finds an infinite loop while the text grows; ``append`` returns whether there is one."""
-
-    def append(self, text: str) -> bool: ...
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Bounds of one generate call: sequences decoded together, most and fewest tokens of a step."""
-
-    parallel: int
-    n_ubatch: int = 512
-    min_rows: int = 2
-    share_prefix: bool = True
-    trace: bool = False
 
 
 @dataclass
@@ -175,25 +147,24 @@ class Generation:
         self,
         model: Model,
         requests: Sequence[Request],
-        limits: Limits,
+        options: EngineOptions,
         *,
         prefix_cache: PrefixCache | None = None,
-        loop_watch: Callable[[], LoopWatch] | None = None,
         on_progress: Callable[[DecodeProgress], None] | None = None,
         kv_bytes_per_token: int = 0,
     ) -> None:
         self._model = model
         self._requests = requests
-        self._limits = limits
+        self._options = options
         self._cache = prefix_cache
-        self._loop_watch = loop_watch
         self._on_progress = on_progress
         self._kv_bytes_per_token = kv_bytes_per_token
         self._active: list[Slot] = []
         self._prefix: list[int] = []
-        self._parallel = self._n_sequences = self._kept = 0
+        self._parallel = min(options.parallel or options.parallel_most, max(1, len(requests)))
+        self._n_sequences = self._kept = 0
         self._progress_at = 0.0
-        self.stats = Stats(n_parallel=min(limits.parallel, max(1, len(requests))), prefix_source="none")
+        self.stats = Stats(n_parallel=self._parallel, prefix_source="none")
 
     def __iter__(self) -> Iterator[Completion]:
         started = time.perf_counter()
@@ -224,13 +195,13 @@ class Generation:
         fitting.sort(key=lambda pair: -len(pair[1]))
         queue = deque(fitting)
         needed = max(min(self._model.n_ctx_train, len(t) + r.max_tokens) for r, t in fitting)
-        self._parallel = min(self._limits.parallel, len(fitting))
-        self._n_sequences = max(self._parallel, self._limits.min_rows)
-        n_ctx_seq = -(-(needed + self._limits.min_rows) // 256) * 256
+        self._parallel = min(self._parallel, len(fitting))
+        self._n_sequences = max(self._parallel, self._options.min_rows)
+        n_ctx_seq = -(-(needed + self._options.min_rows) // 256) * 256
         self.stats.n_ctx_seq = n_ctx_seq
         self.stats.kv_bytes = self._kv_bytes_per_token * n_ctx_seq * self._n_sequences
         self._model.open(n_sequences=self._n_sequences, n_ctx_seq=n_ctx_seq)
-        if self._limits.share_prefix:
+        if self._options.share_prefix:
             self._prefix = common_prefix([tokens for _, tokens in fitting])
             self.stats.prefix_tokens = len(self._prefix)
             self._decode_prefix()
@@ -251,7 +222,7 @@ class Generation:
         else:
             tokens = [BatchToken(token, 0, position) for position, token in enumerate(self._prefix)]
             position = 0
-            for step in prefill_steps([(0, len(tokens))], n_ubatch=self._limits.n_ubatch):
+            for step in prefill_steps([(0, len(tokens))], n_ubatch=self._options.n_ubatch):
                 count = step[0][1]
                 self._decode(tokens[position : position + count], prefill=True)
                 position += count
@@ -271,13 +242,13 @@ class Generation:
             past=len(self._prefix),
             stop=stop_pattern(request.stops) if request.stops else None,
             grammar=self._model.grammar(request.grammar) if request.grammar else None,
-            watch=self._loop_watch() if self._loop_watch else None,
+            watch=LoopWatch() if self._options.stop_on_loop else None,
         )
 
     def _prefill(self, fresh: Sequence[int]) -> None:
         """Decode the prompts of the fresh sequences past the prefix, and pick the first token of each."""
         remaining = [(s, len(self._active[s].prompt) - self._active[s].past) for s in fresh]
-        for step in prefill_steps(remaining, n_ubatch=self._limits.n_ubatch):
+        for step in prefill_steps(remaining, n_ubatch=self._options.n_ubatch):
             batch: list[BatchToken] = []
             last: dict[int, int] = {}
             for number, count in step:
@@ -308,7 +279,7 @@ class Generation:
         batch = [*before, *tokens, *after]
         if any(token.logits for token in batch):  # the last layer and the output projection compute these rows only
             for i in range(len(batch) - 1, -1, -1):
-                if sum(token.logits for token in batch) >= self._limits.min_rows:
+                if sum(token.logits for token in batch) >= self._options.min_rows:
                     break
                 batch[i] = replace(batch[i], logits=True)
         started = time.perf_counter()
@@ -331,7 +302,7 @@ class Generation:
         """
         first, last = tokens[0].sequence, tokens[-1].sequence
         count = len(tokens) // (last - first + 1)
-        lacking = -(-(self._limits.min_rows - len(tokens)) // count)
+        lacking = -(-(self._options.min_rows - len(tokens)) // count)
         neighbours = [*range(last + 1, self._n_sequences), *range(first - 1, -1, -1)][: max(0, lacking)]
         padding = [
             BatchToken(tokens[0].token, sequence, self._past(sequence) + i)
@@ -348,7 +319,7 @@ class Generation:
 
     def _pick(self, sequence: Slot, index: int) -> None:
         logits = self._model.logits(index)
-        if self._limits.trace:
+        if self._options.trace:
             sequence.digests.append(hashlib.blake2b(logits.tobytes(), digest_size=8).hexdigest())
         if sequence.grammar is not None:
             token = sequence.grammar.pick(logits)

@@ -13,7 +13,7 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from icl_local.engine.protocol import Completion, EngineInfo, Request
@@ -46,6 +46,9 @@ WORDS = (
     *("glacier", "juniper", "velvet", "anchor", "orchard", "falcon", "pebble", "timber", "crystal", "harvest"),
     *("canyon", "ribbon", "meridian", "cobalt", "prairie", "summit", "hollow", "beacon", "drift", "cinder"),
 )
+
+# fields of a ProbeResult in raw.probes.detail
+_DETAIL = ("cases", "difference", "rates", "failure", "at_once", "prompt_characters", "requested_characters")
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,6 @@ class ProbeResult:
     def row(self, *, gguf_sha256: str, info: EngineInfo, created_at: str) -> dict[str, object]:
         """Return the row of raw.probes; each result is a row of its own."""
         key = {"gguf_sha256": gguf_sha256, **environment(info)}
-        differs = None if self.difference is None else vars(self.difference)
         return {
             "probe_id": key_of(kind="probe", **key, settings=dict(self.settings), at=created_at),
             **key,
@@ -111,15 +113,7 @@ class ProbeResult:
             "n_tokens": self.n_tokens,
             "tokens_per_second": self.tokens_per_second,
             "parallel": self.parallel,
-            "detail": {
-                "cases": list(self.cases),
-                "difference": differs,
-                "rates": dict(self.rates),
-                "failure": self.failure,
-                "at_once": self.at_once,
-                "prompt_characters": self.prompt_characters,
-                "requested_characters": self.requested_characters,
-            },
+            "detail": {name: value for name, value in asdict(self).items() if name in _DETAIL},
             "created_at": created_at,
         }
 

@@ -129,11 +129,6 @@ class Stats:
     interrupted: bool = False
 
 
-def to_json(value: Request | Completion | EngineOptions | EngineInfo | DecodeProgress | Stats) -> dict[str, Any]:
-    """Return the value's fields as a JSON object."""
-    return asdict(value)
-
-
 def request_from_json(data: dict[str, Any]) -> Request:
     """Return the Request of a JSON object."""
     plain = None if data["plain"] is None else tuple(data["plain"])

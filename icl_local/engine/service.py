@@ -10,12 +10,13 @@ import contextlib
 import json
 import mmap
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from icl_local.child_process import Message, serve
 from icl_local.engine.plan import choose_parallel, kv_bytes_per_token
-from icl_local.engine.protocol import EngineOptions, Request, request_from_json, to_json
+from icl_local.engine.protocol import EngineOptions, Request, request_from_json
 from icl_local.exceptions import EngineError, IclError
 from icl_local.operating_system import peak_memory_bytes
 from icl_local.weights import GgufInfo, read_info
@@ -54,7 +55,7 @@ class _Service:
         self._info = read_info(self._path)
         self._options = EngineOptions(**options)
         self._load(self._options)
-        self._reply({"info": to_json(self._model.info())})
+        self._reply({"info": asdict(self._model.info())})
 
     def _load(self, options: EngineOptions) -> None:
         import ctypes
@@ -89,8 +90,7 @@ class _Service:
         self._reply({"forgotten": True})
 
     def _do_generate(self, requests: list[dict[str, Any]], overrides: dict[str, Any]) -> None:
-        from icl_local.detect import LoopWatch
-        from icl_local.engine.batching import Generation, Interrupted, Limits
+        from icl_local.engine.batching import Generation, Interrupted
         from icl_local.engine.llama import repacks
 
         assert self._info is not None
@@ -103,22 +103,15 @@ class _Service:
         generation = Generation(
             self._model,
             prompts,
-            Limits(
-                parallel=options.parallel or self._parallel(prompts, options),
-                n_ubatch=options.n_ubatch,
-                min_rows=options.min_rows,
-                share_prefix=options.share_prefix,
-                trace=options.trace,
-            ),
+            options.replace(parallel=options.parallel or self._parallel(prompts, options)),
             prefix_cache=self._cache,
-            loop_watch=LoopWatch if options.stop_on_loop else None,
-            on_progress=lambda progress: self._reply({"progress": to_json(progress)}),
+            on_progress=lambda progress: self._reply({"progress": asdict(progress)}),
             kv_bytes_per_token=kv_bytes_per_token(self._info, options.kv_type or "f16"),
         )
         with contextlib.suppress(Interrupted):
             for completion in generation:
-                self._reply({"completion": to_json(completion)})
-        self._reply({"stats": {**to_json(generation.stats), "peak_rss_bytes": peak_memory_bytes()}})
+                self._reply({"completion": asdict(completion)})
+        self._reply({"stats": {**asdict(generation.stats), "peak_rss_bytes": peak_memory_bytes()}})
 
     def _parallel(self, requests: list[Request], options: EngineOptions) -> int:
         assert self._info is not None

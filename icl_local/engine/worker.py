@@ -11,6 +11,7 @@ import mmap
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from icl_local.engine.protocol import (
     Request,
     Stats,
     completion_from_json,
-    to_json,
 )
 from icl_local.exceptions import ConfigError, EngineError, IclError
 from icl_local.weights import ResolvedModel, read_info
@@ -63,7 +63,7 @@ def ended_error(ended: ChildEnded, model: Path | None, advice: str) -> EngineErr
 
 
 class Worker:
-    """A process that holds one loaded GGUF file. A context manager.
+    """A process that holds one loaded GGUF file; ``stats`` are sums of its last generate call. A context manager.
 
     Raises ModelError for a file that is not a usable GGUF file, EngineError if llama.cpp refuses it or its process
     ends; the message then holds llama.cpp's last words.
@@ -74,7 +74,7 @@ class Worker:
         options = options or EngineOptions()
         self.options = options.replace(kv_type=options.kv_type or default_kv_type(info))
         self._model = model
-        self._stats = Stats()
+        self.stats = Stats()
         self._flag_file = tempfile.NamedTemporaryFile(prefix="icl-abort-")  # noqa: SIM115 - closed in close()
         self._flag_file.write(b"\0\0")
         self._flag_file.flush()
@@ -93,7 +93,7 @@ class Worker:
             self._process = start_process(self._flag_file.name)
         except ChildEnded as ended:
             raise self._ended(ended) from None
-        self._send({"do": "load", "path": str(self._model), "options": to_json(self.options)})
+        self._send({"do": "load", "path": str(self._model), "options": asdict(self.options)})
         self.info = EngineInfo(**self._receive()["info"])
         self._advice = f"what was finished is kept: run the same command again; if it ends here again, {UNUSABLE_FILE}"
 
@@ -102,11 +102,6 @@ class Worker:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-    @property
-    def stats(self) -> Stats:
-        """Sums of the last generate call."""
-        return self._stats
 
     @property
     def pid(self) -> int:
@@ -126,7 +121,7 @@ class Worker:
         Leaving the loop, or KeyboardInterrupt, stops the worker's decode; what was yielded stays valid.
         """
         self._flag[0] = 0
-        self._send({"do": "generate", "requests": [to_json(r) for r in requests], "overrides": overrides})
+        self._send({"do": "generate", "requests": [asdict(r) for r in requests], "overrides": overrides})
         finished = False
         try:
             while True:
@@ -137,7 +132,7 @@ class Worker:
                     if on_progress is not None:
                         on_progress(DecodeProgress(**message["progress"]))
                 else:
-                    self._stats = Stats(**message["stats"])
+                    self.stats = Stats(**message["stats"])
                     finished = True
                     return
         except IclError:
@@ -185,7 +180,7 @@ class Worker:
         with contextlib.suppress(IclError), self._process.time_limit(_STOP_SECONDS):
             while "stats" not in (message := self._receive()):
                 pass
-            self._stats = Stats(**message["stats"])
+            self.stats = Stats(**message["stats"])
 
     def _send(self, message: Message) -> None:
         assert self._process is not None

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icl_local.engine.batching import Generation, Interrupted, Limits, common_prefix, prefill_steps
-from icl_local.engine.protocol import Completion, Request
+from icl_local.engine import batching
+from icl_local.engine.batching import Generation, Interrupted, common_prefix, prefill_steps
+from icl_local.engine.prefix_cache import PrefixCache
+from icl_local.engine.protocol import Completion, EngineOptions, Request
 from tests.fake_model import EOG, FakeModel
 
 PREFIX = "# Instruction\n" * 20
@@ -18,7 +20,9 @@ PREFIX = "# Instruction\n" * 20
 def complete(
     requests: Sequence[Request], *, parallel: int = 4, model: FakeModel | None = None, share: bool = True
 ) -> dict[str, Completion]:
-    generation = Generation(model or FakeModel(), requests, Limits(parallel=parallel, share_prefix=share, n_ubatch=64))
+    generation = Generation(
+        model or FakeModel(), requests, EngineOptions(parallel=parallel, share_prefix=share, n_ubatch=64)
+    )
     return {completion.id: completion for completion in generation}
 
 
@@ -43,7 +47,7 @@ def test_batching_gives_what_one_at_a_time_gives(lengths: list[int], limits: lis
 @pytest.mark.parametrize("parallel", [1, 2, 3, 8])
 def test_batches_are_padded_to_eight_rows_where_kernels_need_it(parallel: int) -> None:
     requests = queries(9)
-    limits = Limits(parallel=parallel, n_ubatch=64, min_rows=8)
+    limits = EngineOptions(parallel=parallel, n_ubatch=64, min_rows=8)
     padded = {c.id: c for c in Generation(FakeModel(min_rows=8), requests, limits)}
     assert padded == complete(requests)
 
@@ -56,7 +60,7 @@ def test_order_of_requests_changes_nothing() -> None:
 def test_the_shared_prefix_is_decoded_once() -> None:
     model = FakeModel()
     requests = queries(12)
-    generation = Generation(model, requests, Limits(parallel=4))
+    generation = Generation(model, requests, EngineOptions(parallel=4))
     assert len(list(generation)) == 12
     suffixes = sum(len(model.tokenize(r.prompt)) - generation.stats.prefix_tokens for r in requests)
     assert generation.stats.prefix_tokens >= len(PREFIX)
@@ -130,7 +134,7 @@ def test_the_token_limit_is_bounded_by_the_context() -> None:
 
 
 def test_a_decode_that_is_interrupted_keeps_what_was_finished() -> None:
-    generation = Generation(FakeModel(interrupt_after=30), queries(50, max_tokens=6), Limits(parallel=4))
+    generation = Generation(FakeModel(interrupt_after=30), queries(50, max_tokens=6), EngineOptions(parallel=4))
     done = []
     with pytest.raises(Interrupted):
         done.extend(completion.id for completion in generation)
@@ -138,7 +142,7 @@ def test_a_decode_that_is_interrupted_keeps_what_was_finished() -> None:
     assert 0 < generation.stats.n_done < 50
 
 
-def test_a_loop_ends_the_answer_on_request() -> None:
+def test_a_loop_ends_the_answer_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     class Watch:
         def __init__(self) -> None:
             self.text = ""
@@ -147,23 +151,17 @@ def test_a_loop_ends_the_answer_on_request() -> None:
             self.text += text
             return self.text.endswith("aaaaaa")
 
+    monkeypatch.setattr(batching, "LoopWatch", Watch)
     model = FakeModel(script=lambda sequence: 97)
-    generation = Generation(model, [Request("a", PREFIX + "q", 100)], Limits(parallel=1), loop_watch=Watch)
+    generation = Generation(model, [Request("a", PREFIX + "q", 100)], EngineOptions(parallel=1, stop_on_loop=True))
     (done,) = generation
     assert (done.finish_reason, done.new_tokens, done.tokens_saved) == ("stopped_on_loop", 6, 94)
 
 
 def test_a_cached_prefix_is_restored_instead_of_decoded() -> None:
-    class Cache(dict[tuple[int, ...], bytes]):
-        def get(self, tokens: Sequence[int]) -> bytes | None:  # type: ignore[override]
-            return super().get(tuple(tokens))
-
-        def put(self, tokens: Sequence[int], state: bytes) -> None:
-            self[tuple(tokens)] = state
-
-    cache = Cache()
-    first = Generation(FakeModel(), queries(6), Limits(parallel=2), prefix_cache=cache)
-    second = Generation(FakeModel(), queries(6), Limits(parallel=2), prefix_cache=cache)
+    cache = PrefixCache("model")
+    first = Generation(FakeModel(), queries(6), EngineOptions(parallel=2), prefix_cache=cache)
+    second = Generation(FakeModel(), queries(6), EngineOptions(parallel=2), prefix_cache=cache)
     assert {c.id: c for c in first} == {c.id: c for c in second}
     assert (first.stats.prefix_source, second.stats.prefix_source) == ("decoded", "cache")
     assert second.stats.prefilled_tokens == first.stats.prefilled_tokens - first.stats.prefix_tokens
