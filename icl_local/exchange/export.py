@@ -6,7 +6,6 @@ JSON and Parquet hold texts unchanged; CSV holds them inert (icl_local.results.t
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections import Counter
@@ -19,7 +18,6 @@ from typing import Any
 
 from icl_local import store
 from icl_local.exceptions import ConfigError
-from icl_local.exchange.imports import MAKER, METHOD, NOT_JUDGED
 from icl_local.files import PRIVATE, write_result
 from icl_local.results import tables
 from icl_local.store import Selection, schema
@@ -37,7 +35,6 @@ _LOST = {
     "parquet": f"parquet of one kind of row is for reading: `icl import` does not take it; {WHOLE}",
 }
 _LOST_OF_VERDICTS = f"just-eval carries no judge settings, repeats or failed attempts; {WHOLE}"
-_PEER_METRICS = {"language": "language_consistency"}
 _NO_ANSWER = ("prompt_too_long", "error")
 
 
@@ -63,10 +60,10 @@ def export_responses(database: Path, out: Path, *, form: str, chosen: Selection)
     """
     if form in ("csv", "parquet"):
         return _write_rows(database, out, "export_responses", form, chosen)
-    rows = store.selected(database, "export_responses", chosen).dicts()
-    item = {"just-eval": _just_eval_output, "alpaca-eval": _alpaca_eval_output}[form]
+    rows = store.selected(database, "export_items", chosen).dicts()
     answered = [row for row in rows if row["finish_reason"] not in _NO_ANSWER]
-    files = _write_items([(_cell(row), item(row)) for row in answered], out)
+    column = form.replace("-", "_")
+    files = _write_items([(_cell(row), json.loads(row[column])) for row in answered], out)
     return Exported(files, len(answered), len(rows) - len(answered), _LOST[form])
 
 
@@ -80,14 +77,12 @@ def export_judgments(database: Path, out: Path, *, form: str, chosen: Selection)
         return _write_rows(database, out, "export_judgments", form, chosen)
     if form == "alpaca-eval":
         raise ConfigError("alpaca-eval has no form for scores; write just-eval, csv or parquet")
-    rows = store.selected(database, "export_judgments", chosen).dicts()
-    templates = dict(store.named(database, "judge_templates").rows)
     items = []
-    for _, aspects in itertools.groupby(rows, key=lambda row: row["judgment_id"]):
-        of_one = list(aspects)
-        item, first = _just_eval_verdict(of_one, templates), of_one[0]
-        kind = (first["judge"], first["template"], f"repeat{first['repeat']}", item["eval_config"]["mode"])
-        items.append(((*_cell(first), *map(str, kind)), item))
+    for row in store.selected(database, "export_verdicts", chosen).dicts():
+        item = json.loads(row["just_eval"])
+        template = Template(item["prompt"])
+        item["prompt"] = template.safe_substitute(instruction=item["input"], candidate=item["output_cand"])
+        items.append(((*_cell(row), row["judge"], row["template"], f"repeat{row['repeat']}", row["mode"]), item))
     return Exported(_write_items(items, out), len(items), lost=_LOST_OF_VERDICTS)
 
 
@@ -108,82 +103,9 @@ def filled_tables(database: Path) -> list[str]:
     return [table for (table,) in rows if table not in OF_ONE_DATABASE]
 
 
-def _just_eval_output(row: Row) -> Row:
-    return {
-        "id": _id(row),
-        "instruction": row["instruction"],
-        "dataset": row["source_set"],
-        **_query_tags(row),
-        "output": row["text"],
-        "generator": _generator(row),
-        "datasplit": "just_eval",
-        **_maker(row),
-    }
-
-
-def _alpaca_eval_output(row: Row) -> Row:
-    return {
-        "instruction": row["instruction"],
-        "output": row["text"],
-        "generator": _generator(row),
-        "dataset": row["source_set"] or row["dataset"],
-        "id": _id(row),
-        **_query_tags(row),
-        **_maker(row),
-    }
-
-
-def _query_tags(row: Row) -> Row:
-    category = "safety" if row["split"] == "safety" else "regular"
-    return {"category": category, "task": row["task"], "topic": row["topic"]}
-
-
-def _maker(row: Row) -> Row:
-    """Return who made a text, for `icl import`; the other tools ignore these keys."""
-    return {name: row[name] for name in MAKER}
-
-
-def _just_eval_verdict(aspects: Sequence[Row], templates: dict[str, str]) -> Row:
-    row = aspects[0]
-    mode = "score_safety" if [aspect["metric"] for aspect in aspects] == ["safety"] else "score_multi"
-    template = Template(templates.get(row["template_sha256"], ""))
-    return {
-        "id": _id(row),
-        "input": row["instruction"],
-        "output_cand": row["text"],
-        "generator_cand": _generator(row),
-        "eval_config": {"mode": mode, "gpt": row["judge_model"], "max_words": -1},
-        "prompt": template.safe_substitute(instruction=row["instruction"], candidate=row["text"]),
-        "result": row["raw_reply"] or NOT_JUDGED,
-        "parsed_result": {
-            _PEER_METRICS.get(aspect["metric"], aspect["metric"]): {
-                "reason": aspect["reason"] or "",
-                "score": "N/A" if aspect["score"] is None else f"{aspect['score']:g}",
-            }
-            for aspect in aspects
-            if aspect["not_applicable"] or aspect["score"] is not None  # that tool counts N/A as 5, so none is invented
-        },
-        **_maker(row),
-    }
-
-
-def _id(row: Row) -> int | str:
-    """Return the id as just-eval's own files have it: a number if it is written as one."""
-    query_id = str(row["query_id"])
-    return int(query_id) if query_id.isdecimal() and str(int(query_id)) == query_id else query_id
-
-
-def _generator(row: Row) -> str:
-    """Return model and cell as one word; an imported model keeps its name."""
-    if row["method"] == METHOD:
-        return str(row["model"])
-    parts = [row["model"], "dpo" if row["dpo"] else "", row["quantization"], row["method"], row["language"]]
-    return ".".join(str(part).replace(" ", "-") for part in parts if part)
-
-
 def _cell(row: Row) -> tuple[str, ...]:
     """Return the cell's key, and its names for a file."""
-    return str(row["cell_id"]), _generator(row), row["language"], row["dataset"], row["settings_id"][:8]
+    return str(row["cell_id"]), row["generator"], row["language"], row["dataset"], row["settings_id"][:8]
 
 
 def _write_items(items: Sequence[tuple[tuple[str, ...], Row]], out: Path) -> tuple[Path, ...]:
