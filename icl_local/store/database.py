@@ -3,12 +3,14 @@
 A row is safe once the spool has it; DuckDB follows in short read-write connections, so other programs can open
 the file between two flushes. Every insert is keyed, and the ingested length of a spool file is written in the
 transaction of its rows. So after a kill, a lock, a full disk or damage, the next open ingests what is missing.
+DuckDB's checkpoint writes over blocks that the file still needs, so a kill in such a write damages the file.
 Copies, removal, checks and repair are in icl_local.store.upkeep.
 """
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import random
@@ -107,9 +109,12 @@ class Store:
         self._flushes = 0
         self._flushed_at = time.monotonic()
         self._problem: StoreError | None = None
+        new = not path.exists()
         with writer(path, wait_seconds=LOCK_WAIT_SECONDS) as con:
             self._columns = ingest.columns(con)
             ingest_spool(con, path)
+        if new:
+            spool.mark_complete(spool_folder(path))
 
     def __enter__(self) -> Store:
         return self
@@ -342,7 +347,7 @@ def reader(path: Path, *, unsafe: bool = False) -> Iterator[Connection]:
     if not path.exists() and not spool.files(spool_folder(path)):
         raise StoreError(f"there is no database {path}; `icl run` makes one, --db names another")
     config = {"python_enable_replacements": False} if unsafe else _SAFE
-    tried = False
+    tried = opened = False
     while True:
         try:
             if not path.exists() and not tried:
@@ -350,10 +355,11 @@ def reader(path: Path, *, unsafe: bool = False) -> Iterator[Connection]:
             with _connected(path, read_only=True, config=config, wait_seconds=LOCK_WAIT_SECONDS) as con:
                 if not tried and _behind(con, path):
                     raise _Behind(f"{path} is behind its spool")
+                opened = True
                 yield con
                 return
         except _Behind:
-            if tried:
+            if tried or opened:
                 raise
             tried = True
             with contextlib.suppress(StoreError), writer(path, wait_seconds=1) as con:  # else read it as it is
@@ -364,18 +370,28 @@ def reader(path: Path, *, unsafe: bool = False) -> Iterator[Connection]:
 def writer(path: Path, *, wait_seconds: float) -> Iterator[Connection]:
     """Yield a read-write connection; creates or migrates the database if necessary.
 
-    A log (WAL) that cannot be replayed is renamed: its rows are in the spool and are ingested again.
+    A log (WAL) that cannot be replayed is renamed: its rows are in the spool and are ingested again. So is a damaged
+    file whose rows are all in the spool.
     """
     if not path.exists():
         _create(path)
     with contextlib.ExitStack() as stack:
         try:
             con = stack.enter_context(_connected(path, read_only=False, config=_WRITER, wait_seconds=wait_seconds))
-        except _Behind:
-            _set_log_aside(path)
+        except _Behind as problem:
+            again = isinstance(problem, _Damaged)
+            if again and not spool.is_complete(spool_folder(path)):
+                raise
+            _set_aside(path, ("", ".wal*") if again else (".wal*",))
+            if not path.exists():
+                _create(path)
             con = stack.enter_context(_connected(path, read_only=False, config=_WRITER, wait_seconds=wait_seconds))
+        else:
+            again = False
         con.execute("pragma disable_checkpoint_on_shutdown")
         schema.upgrade(con, path)
+        if again:
+            ingest_spool(con, path)
         yield con
 
 
@@ -394,6 +410,10 @@ def ingest_spool(con: Connection, path: Path, *, fold: bool = False) -> None:
 
 class _Behind(StoreError):
     """The database lacks rows of its spool or views of this version, or its log cannot be replayed."""
+
+
+class _Damaged(_Behind):
+    """A block of the database file has another checksum than its contents."""
 
 
 def _behind(con: Connection, path: Path) -> bool:
@@ -421,17 +441,18 @@ def _create(path: Path) -> None:
         raise StoreError(f"cannot create {path}: {error.strerror}; check its folder") from error
 
 
-def _set_log_aside(path: Path) -> None:
-    """Rename a log that still cannot be replayed to ``<log>.damaged-N``; one process at a time."""
+def _set_aside(path: Path, endings: Sequence[str]) -> None:
+    """Rename the files of a database that still cannot be opened to ``<file>.damaged-N``; one process at a time."""
     folder = spool_folder(path)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(folder / "log.lock"):
         again = _connected(path, read_only=False, config=_WRITER, wait_seconds=LOCK_WAIT_SECONDS)
         with contextlib.suppress(_Behind), again:
             return
-        for log in path.parent.glob(f"{path.name}.wal*"):
-            if ".damaged-" not in log.name:
-                log.rename(log.with_name(f"{log.name}.damaged-{secrets.token_hex(4)}"))
+        for ending in endings:
+            for file in path.parent.glob(glob.escape(path.name) + ending):
+                if ".damaged-" not in file.name:
+                    file.rename(file.with_name(f"{file.name}.damaged-{secrets.token_hex(4)}"))
 
 
 @contextlib.contextmanager
@@ -472,7 +493,8 @@ def _describe(error: duckdb.Error, path: Path) -> StoreError:
     if "database file with version number" in message:
         return StoreError(f"{path} was written by a newer DuckDB; run: pip install -U duckdb")
     if any(sign in message for sign in ("Corrupt", "Could not read enough bytes", "database has been invalidated")):
-        return StoreError(f"{path} is damaged; its rows are in the spool, run: icl db doctor --repair --db {path}")
+        kind = _Damaged if "computed checksum" in message else StoreError
+        return kind(f"{path} is damaged; its rows are in the spool, run: icl db doctor --repair --db {path}")
     return StoreError(" ".join(message.split("\n\nLINE ", 1)[0].split()))
 
 

@@ -37,6 +37,7 @@ def _cells_have_keys(old: dict[str, Any]) -> dict[str, Any] | None:
 
 
 VERSION = 2
+_COMPLETE = "complete"  # an empty file in the folder
 # old version -> function that turns a record {"t", "row"} of it into one of the next version (or None: dropped)
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any] | None]] = {1: _cells_have_keys}
 
@@ -142,6 +143,23 @@ def encode(records: Sequence[tuple[str, Mapping[str, object]]]) -> bytes:
         return text.encode() + b"\n"
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode() + b"\n"
+
+
+def mark_complete(folder: Path) -> None:
+    """Note that the database was made with this spool, which so has every row; the spool of a copy has not."""
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(open_to_append(folder / _COMPLETE))
+
+
+def mark_incomplete(folder: Path) -> None:
+    """Note that the database has rows that its spool lacks."""
+    (folder / _COMPLETE).unlink(missing_ok=True)
+
+
+def is_complete(folder: Path) -> bool:
+    """Return whether the database can be made again from the spool alone."""
+    return (folder / _COMPLETE).exists()
 
 
 def files(folder: Path) -> list[Path]:

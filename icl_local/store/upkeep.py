@@ -67,6 +67,7 @@ def snapshot(path: Path, out: Path, *, overwrite: bool = False) -> int:
             pass
         with database.reader(path, unsafe=True) as con:
             count = _copy_rows(con, draft)
+        spool.mark_incomplete(database.spool_folder(out))
         Path(f"{out}.wal").unlink(missing_ok=True)
     return count
 

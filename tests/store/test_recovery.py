@@ -58,6 +58,43 @@ def test_a_flipped_byte_in_the_log_costs_no_row(copy: Path) -> None:
     assert [path.name for path in copy.parent.glob("*.damaged-*")] != []
 
 
+def with_torn_blocks(db: Path) -> None:
+    """As a kill in the middle of a checkpoint leaves it: DuckDB writes over blocks that the file still needs."""
+    damaged = bytearray(db.read_bytes())
+    for block in range(3 * 4096, len(damaged), 256 * 1024):
+        damaged[block + 1000] ^= 0x10
+    db.write_bytes(damaged)
+
+
+@pytest.mark.usefixtures("quick")
+def test_torn_blocks_cost_no_row_where_the_spool_has_them_all(absent: Path) -> None:
+    fill(absent, 1, 2)
+    with_torn_blocks(absent)
+    assert stored(absent) == ["1", "2"]
+    with_torn_blocks(absent)
+    fill(absent, 3)
+    assert stored(absent) == ["1", "2", "3"]
+    assert len(list(absent.parent.glob("x.duckdb.damaged-*"))) == 2
+    assert sum("was set aside because it was damaged" in finding.message for finding in upkeep.check(absent)) == 2
+
+
+def test_torn_blocks_of_a_copy_are_reported_and_the_file_unchanged(copy: Path) -> None:
+    with_torn_blocks(copy)
+    before = copy.read_bytes()
+    for attempt in (lambda: query(copy, "select 1"), lambda: Store(copy)):
+        with pytest.raises(StoreError, match="is damaged; its rows are in the spool, run: icl db doctor --repair"):
+            attempt()
+    assert copy.read_bytes() == before
+
+
+def test_a_database_replaced_by_a_snapshot_is_not_made_again_from_its_spool(copy: Path, tmp_path: Path) -> None:
+    other = fill(tmp_path / "other.duckdb", 9)
+    upkeep.snapshot(copy, other, overwrite=True)
+    with_torn_blocks(other)
+    with pytest.raises(StoreError, match="is damaged"):
+        query(other, "select 1")
+
+
 def test_a_clock_set_back_changes_nothing(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Past(datetime):
         @classmethod
