@@ -27,11 +27,6 @@ from icl_local.weights import registry
 
 SCHEMA_VERSION = "0.2.1"
 _JUST_EVAL_REPOSITORY = "re-align/just-eval-instruct"
-_ERRORS = {
-    "infinite_loop": "percent of answers that repeat one unit of text without end",
-    "infinite_loop_literal": "percent of answers with any sequence of characters repeated more than 5 times",
-    "unintended_code": "percent of answers with code where the query's task is not coding",
-}
 _FILE = ("dataset", "model", "variant", "dpo", "quantization", "weights")
 
 Row = dict[str, Any]
@@ -45,7 +40,9 @@ def export_records(
     The same results get the same UUID. Raises ConfigError if nothing is selected.
     """
     cells = store.selected(database, "eee_cells", chosen).dicts()
-    scores, errors = (_by_cell(store.named(database, name).dicts()) for name in ("eee_scores", "eee_errors"))
+    results_of: dict[str, list[Row]] = {}
+    for row in store.named(database, "eee_results").dicts():
+        results_of.setdefault(row.pop("cell_id"), []).append(row)
     if not cells:
         raise ConfigError("nothing like that is in the database; `icl status` shows what is")
     groups: dict[tuple[Any, ...], list[Row]] = {}
@@ -54,7 +51,7 @@ def export_records(
     families = registry.load_registry(models_file)
     files, count = [], 0
     for of_model in groups.values():
-        results = [result for cell in of_model for result in _results(cell, scores, errors)]
+        results = [result for cell in of_model for result in _results(cell, results_of.get(cell["cell_id"], ()))]
         if not results:
             continue
         record = _record(of_model, results, organization, families)
@@ -64,10 +61,10 @@ def export_records(
         counts = [
             (result["evaluation_name"], result["score_details"]["uncertainty"]["num_samples"]) for result in results
         ]
-        content = key_of(model=record["model_info"], made=record["evaluation_timestamp"], results=counts)
+        content = key_of(model=_known(record["model_info"]), made=record["evaluation_timestamp"], results=counts)
         path = folder / dataset / _word(developer) / _word(name) / f"{uuid.uuid5(uuid.NAMESPACE_URL, content)}.json"
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_result(path, json.dumps(record, ensure_ascii=False, indent=2) + "\n", mode=PRIVATE)
+        write_result(path, json.dumps(_known(record), ensure_ascii=False, indent=2) + "\n", mode=PRIVATE)
         files.append(path)
         count += len(results)
     lost = "every-eval-ever holds results, not texts, and `icl import` does not take it; "
@@ -102,15 +99,11 @@ def _model_info(cell: Row, families: Mapping[str, registry.FamilySpec]) -> Row:
     family = families.get(cell["registry_name"] or "")
     spec = family.variants.get(cell["variant"]) if family else None
     known = spec.checkpoint if spec and not cell["dpo"] else None
-    engine = (
-        {}
-        if cell["backend"] != "llama.cpp"
-        else {"inference_engine": _strings(name="llama.cpp", version=cell["llama_build"])}
-    )
+    engine = _strings(name="llama.cpp", version=cell["llama_build"]) if cell["backend"] == "llama.cpp" else None
     return {
         "name": f"{cell['model']}{' DPO' if cell['dpo'] else ''}",
         "id": known or f"local/{_word(cell['model'])}{'-dpo' if cell['dpo'] else ''}",
-        **engine,
+        "inference_engine": engine,
         "additional_details": _strings(
             variant=cell["variant"],
             quantization=cell["quantization"],
@@ -121,16 +114,16 @@ def _model_info(cell: Row, families: Mapping[str, registry.FamilySpec]) -> Row:
     }
 
 
-def _results(cell: Row, scores: Mapping[str, list[Row]], errors: Mapping[str, list[Row]]) -> list[Row]:
-    key = cell["cell_id"]
+def _results(cell: Row, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of db/queries/eee_results.sql for a cell as results, each with the cell's settings."""
     shared = {
         "source_data": _source(cell),
         "evaluation_timestamp": cell["made_at"].replace(tzinfo=UTC).isoformat(timespec="seconds"),
         "generation_config": {
             "generation_args": {
                 "temperature": 0.0,
-                **({"max_tokens": cell["max_tokens"]} if cell["max_tokens"] else {}),
-                **({"prompt_template": cell["prompt_template"]} if cell["prompt_template"] else {}),
+                "max_tokens": cell["max_tokens"] or None,
+                "prompt_template": cell["prompt_template"] or None,
             },
             "additional_details": _strings(
                 method=cell["method"],
@@ -140,55 +133,12 @@ def _results(cell: Row, scores: Mapping[str, list[Row]], errors: Mapping[str, li
                 kv_type=cell["kv_type"],
                 exact_batching=cell["exact"],
                 settings_id=cell["settings_id"],
-                cell_id=key,
+                cell_id=cell["cell_id"],
             ),
         },
     }
     cell_name = f"{cell['dataset']} {cell['method']} {cell['language']}"
-    return [
-        *({"evaluation_name": f"{cell_name}: {row['metric']}", **shared, **_score(row)} for row in scores.get(key, ())),
-        *({"evaluation_name": f"{cell_name}: {row['error']}", **shared, **_error(row)} for row in errors.get(key, ())),
-    ]
-
-
-def _score(row: Row) -> Row:
-    judge = {"name": row["judge"], "id": row["judge_model"]}
-    scoring = {
-        "llm_scoring": {"judges": [{"model_info": judge, "temperature": 0.0}], "input_prompt": row["template_text"]}
-    }
-    described = f"mean {row['metric']} of answers, scored 1 to 5 by a judge ({row['template']})"
-    metric = _metric(described, lower_is_better=False, least=1, most=5) | (scoring if row["template_text"] else {})
-    uncertainty = _uncertainty(
-        row, "Wilson score interval of the mean, t quantile, queries of one text as one observation"
-    )
-    return {"metric_config": metric, "score_details": {"score": row["mean"], "uncertainty": uncertainty}}
-
-
-def _error(row: Row) -> Row:
-    metric = _metric(_ERRORS.get(row["error"]) or str(row["error"]), lower_is_better=True, least=0, most=100)
-    uncertainty = _uncertainty(row, "Wilson score interval")
-    return {"metric_config": metric, "score_details": {"score": row["percent"], "uncertainty": uncertainty}}
-
-
-def _metric(description: str, *, lower_is_better: bool, least: int, most: int) -> Row:
-    return {
-        "evaluation_description": description,
-        "lower_is_better": lower_is_better,
-        "score_type": "continuous",
-        "min_score": least,
-        "max_score": most,
-    }
-
-
-def _uncertainty(row: Row, method: str) -> Row:
-    found: Row = {"num_samples": row["n"]}
-    if row["ci_low"] is not None:
-        interval = {"lower": row["ci_low"], "upper": row["ci_high"], "confidence_level": 0.95, "method": method}
-        found["confidence_interval"] = interval
-    if row.get("se") is not None:
-        found["standard_error"] = {"value": row["se"], "method": "analytic"}
-        found["standard_deviation"] = row["sd"]
-    return found
+    return [{"evaluation_name": f"{cell_name}: {row.pop('name')}", **shared, **row} for row in rows]
 
 
 def _source(cell: Row) -> Row:
@@ -213,8 +163,8 @@ def _word(text: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", text).strip("-.") or "unnamed"
 
 
-def _by_cell(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    cells: dict[str, list[Row]] = {}
-    for row in rows:
-        cells.setdefault(row["cell_id"], []).append(row)
-    return cells
+def _known(value: Any) -> Any:
+    """Return ``value`` without keys whose value is None."""
+    if isinstance(value, dict):
+        return {name: _known(one) for name, one in value.items() if one is not None}
+    return [_known(one) for one in value] if isinstance(value, list) else value
