@@ -198,12 +198,6 @@ def probe(
     return found
 
 
-def best(results: Sequence[ProbeResult]) -> ProbeResult | None:
-    """Return the fastest exact result, or None."""
-    exact = [result for result in results if result.exact]
-    return max(exact, key=lambda result: result.tokens_per_second, default=None)
-
-
 def fast_settings(failed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the fastest settings that need not be exact; without repacking if a repacked candidate failed."""
     return {**FAST, "repack": not any(settings.get("repack") for settings in failed)}

@@ -8,7 +8,7 @@ loops count for them, unintended code does not.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,6 @@ from icl_local.identity import cell_key, imported_response_key, key_of
 from icl_local.prompting import Item, Query, QuerySet, json_items, query_from_item
 
 Row = dict[str, Any]
-OnItems = Callable[[int, int], None]  # stored, total
 
 METHOD = "imported"
 MAKER = ("model", "method", "language", "dpo")  # keys of `icl export` that say who made a text
@@ -56,7 +55,6 @@ def import_outputs(
     method: str | None = None,
     language: str | None = None,
     known: QuerySet | None = None,
-    on_progress: OnItems | None = None,
 ) -> Imported:
     """Store other tools' outputs, each text unchanged and scanned for critical errors.
 
@@ -98,8 +96,6 @@ def import_outputs(
             for error in detect.critical_error_rows(response_id, detect.find_answer(one.text)):
                 rows[f"{error['error']}", response_id] = ("critical_errors", error)
         target.put(list(rows.values()))
-        if on_progress:
-            on_progress(start + len(batch), len(pending))
     unmatched = [item for item, match in zip(items, matches, strict=True) if match is None]
     assumed = 0 if language else sum(item.data.get("language") is None for item in unmatched)
     return Imported(len(items), len(new), len(unmatched), assumed)

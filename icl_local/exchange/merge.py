@@ -26,7 +26,6 @@ from icl_local.store import ingest, spool
 Row = dict[str, Any]
 Key = tuple[str, ...]
 Source = dict[str, Callable[[], Iterator[list[Row]]]]  # table -> function that yields its rows in batches
-OnRows = Callable[[str, int], None]  # table, rows read
 
 # merged first, since rows of other tables refer to them
 _FIRST = tuple(ingest.FORGETTABLE)
@@ -51,17 +50,16 @@ class Merged:
     differing: tuple[str, ...]
 
 
-def merge(target: store.Store, source: Path, *, on_progress: OnRows | None = None) -> Merged:
+def merge(target: store.Store, source: Path) -> Merged:
     """Put every row of ``source`` whose key ``target`` lacks. Raises InputError, ConfigError, StoreError."""
     target.flush(wait_seconds=store.LOCK_WAIT_SECONDS)
     with _open_source(source, target) as theirs:
-        return _Merge(target, on_progress).run(theirs)
+        return _Merge(target).run(theirs)
 
 
 class _Merge:
-    def __init__(self, target: store.Store, on_progress: OnRows | None) -> None:
+    def __init__(self, target: store.Store) -> None:
         self.target = target
-        self.on_progress = on_progress
         self.added: dict[str, int] = {}
         self.differing: list[str] = []
         with store.reader(target.path) as con:
@@ -77,8 +75,6 @@ class _Merge:
         for table in sorted(shared, key=lambda table: _FIRST.index(table) if table in _FIRST else len(_FIRST)):
             for rows in theirs[table]():
                 self.target.put([(table, row) for row in rows if self._is_new(table, row)])
-                if self.on_progress:
-                    self.on_progress(table, len(rows))
         self.target.flush(wait_seconds=store.LOCK_WAIT_SECONDS)
         return Merged(dict(sorted(self.added.items())), tuple(self.differing))
 

@@ -154,13 +154,11 @@ def build(
     Raises UnknownName for the names, InputError for prompt files, ModelError for the template.
     """
     how, spec = method_spec(method, overlay=overlay), language_spec(language, overlay=overlay)
-    if how.kind == COMPLETION:
-        head, tail = _completion(how, spec, overlay)
-        text = head + query.instruction + tail
-        return Prompt(text, head, tail, spec.stops, method, language, query_at=(len(head), len(text) - len(tail)))
-    text, head, tail_or_none, query_at = _chat(query.instruction, how, language, info, chat_date, overlay)
-    system = None if how.system is None else _prompt_text(how, how.system, language, overlay)
-    return Prompt(text, head, tail_or_none, (), method, language, system, query_at)
+    if how.kind == CHAT:
+        return _chat(query.instruction, how, language, info, chat_date, overlay)
+    head, tail = _completion(how, spec, overlay)
+    text = head + query.instruction + tail
+    return Prompt(text, head, tail, spec.stops, method, language, query_at=(len(head), len(text) - len(tail)))
 
 
 def _completion(method: Method, language: LanguageSpec, overlay: Path | None) -> tuple[str, str]:
@@ -178,18 +176,13 @@ def _completion(method: Method, language: LanguageSpec, overlay: Path | None) ->
 
 def _chat(
     instruction: str, method: Method, language: str, info: GgufInfo | None, date: str | None, overlay: Path | None
-) -> tuple[str, str, str | None, tuple[int, int] | None]:
-    """Return the text, its part before the query, its part after it, and the place of the query.
-
-    If the template changes the query: the text, the text again, None, and the place if the rest is unchanged.
-    """
+) -> Prompt:
+    """Return the prompt of a chat; if the template changes the query, its head is all of it."""
     if info is None or info.chat_template is None:
         which = "this model" if info is None else info.path.name
         raise ModelError(f"{which} holds no chat template, which {method.name} needs; use an instruct model's file")
-    opening = []
-    if method.system is not None:
-        system = _prompt_text(method, method.system, language, overlay).strip("\n")
-        opening.append({"role": "system", "content": system})
+    system = None if method.system is None else _prompt_text(method, method.system, language, overlay)
+    opening = [] if system is None else [{"role": "system", "content": system.strip("\n")}]
 
     def render(content: str) -> str:
         return chat_text(info, [*opening, {"role": "user", "content": content}], date=date)
@@ -199,9 +192,9 @@ def _chat(
     once = bool(mark) and _PLACEHOLDER not in tail
     around = once and text.startswith(head) and text[len(head) :].endswith(tail)
     query_at = (len(head), len(text) - len(tail)) if around else None
-    if once and head + instruction + tail == text:
-        return text, head, tail, query_at
-    return text, text, None, query_at
+    if not once or head + instruction + tail != text:
+        return Prompt(text, text, None, (), method.name, language, system, query_at)
+    return Prompt(text, head, tail, (), method.name, language, system, query_at)
 
 
 def _prompt_text(method: Method, name: str, language: str, overlay: Path | None) -> str:
