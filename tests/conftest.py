@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,8 +47,10 @@ _SLOWEST = (
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the folder of tests/shared.py; give each of several processes one core, so that their threads do not wait
-    for each other.
+    for each other. Keep bytecode: the suite starts hundreds of processes that import the package.
     """
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     if not worker:
         os.environ[shared.FOLDER] = tempfile.mkdtemp(prefix="icl-tests-")

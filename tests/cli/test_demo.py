@@ -18,6 +18,7 @@ def test_the_query_that_the_demo_names_exists() -> None:
     assert named in {query.query_id for query in queries.samples("en").queries}
 
 
+@pytest.mark.usefixtures("small_probe", "short_reasons")
 def test_the_demo_runs_judges_and_shows_its_tables(
     tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
