@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from icl_local.running import Event, RunResult
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "errors", "figure", "judge", "query", "report", "run", "table"]
+__all__ = ["__version__", "errors", "figure", "judge", "query", "report", "run", "table", "trust"]
 
 Names = str | Sequence[str]
 Paths = str | Path | Sequence[str | Path]
-Reading = Literal["strict", "just_eval"]
+Reading = Literal["strict", "just_eval", "expected"]
 
 
 def run(
@@ -149,6 +149,7 @@ def judge(
     split: Names = (),
     dataset: Names = (),
     quantization: Names = (),
+    sample: str | None = None,
     limit: int | None = None,
     concurrency: int | None = None,
     timeout: float = 300.0,
@@ -170,8 +171,9 @@ def judge(
     is. ``max_cost``: USD that the call may not pass. ``repeat``: verdicts for each response. ``retry``: statuses, such
     as refused or truncated; a judgment that ended so gets a further attempt, and the last one that ended counts.
     ``variant``: published or rubric-first, the order of the prompt; ``template``: just-eval=PATH. ``model``,
-    ``method``, ``lang``, ``split``, ``dataset`` and ``quantization`` select responses, ``limit`` takes the first
-    missing judgments. ``timeout``: seconds for one request; ``max_tokens``: tokens of an API judge's verdict.
+    ``method``, ``lang``, ``split``, ``dataset`` and ``quantization`` select responses, ``sample`` those that were
+    drawn under that name, ``limit`` takes the first missing judgments. ``timeout``: seconds for one request;
+    ``max_tokens``: tokens of an API judge's verdict.
 
     Every attempt is stored; the same call again retries those that failed. Raises ConfigError, InputError, ApiError,
     JudgeError, ModelError, ClusterError, StoreError.
@@ -189,6 +191,9 @@ def table(
     *,
     versus_paper: bool = False,
     published: bool = False,
+    corrected: bool = False,
+    equated_to: str | None = None,
+    reference: str = "human",
     judge: str | None = None,
     reading: Reading = "strict",
     loops: Literal["strict", "literal"] = "strict",
@@ -200,10 +205,12 @@ def table(
     """Return one of the paper's tables from your rows: 1, 2, 3 (scores), 4, 6, 8 (critical errors in percent).
 
     Further names: "sentences" (figures of the paper's text, recomputed), "audit" (slips in what was published).
-    ``versus_paper`` adds the printed values, ``published`` takes the paper's own cells. ``judge`` of None is the one
-    with most scores. ``reading``: N/A left out, or counted as 5 as just-eval does. ``loops``: the strict reading of a
-    loop, or the paper's literal one. ``dataset``, ``quantization`` and ``settings`` (the first characters of a
-    settings_id) choose the cell that is shown where several qualify. ``whole``: every column, unrounded.
+    ``versus_paper`` adds the printed values, ``published`` takes the paper's own cells, ``corrected`` corrected means
+    (see ``trust``, also for ``reference``), ``equated_to`` means on the scale of another judge (icl equate). ``judge``
+    of None is the one with most scores. ``reading``: N/A left out, or counted as 5 as just-eval does, or (expected) the
+    mean by a local judge's probabilities. ``loops``: the strict reading of a loop, or the paper's literal one.
+    ``dataset``, ``quantization`` and ``settings`` (the first characters of a settings_id) choose the cell that is shown
+    where several qualify. ``whole``: every column, unrounded.
     Raises ConfigError, UnknownName, StoreError.
     """
     from icl_local.results import build_tables
@@ -213,6 +220,9 @@ def table(
         [str(name)],
         versus=versus_paper,
         published=published,
+        corrected=corrected,
+        equated_to=equated_to,
+        reference=reference,
         judge=judge,
         reading=reading,
         loops=loops,
@@ -222,6 +232,25 @@ def table(
         whole=whole,
     )
     return found
+
+
+def trust(
+    db: str | Path = "icl.duckdb",
+    *,
+    judge: str,
+    reference: str = "human",
+    sample: str | None = None,
+    reading: Reading = "strict",
+    whole: bool = False,
+) -> list[Table]:
+    """Return how far ``judge`` can be trusted: agreement, bias, corrected means, differences of corrected means.
+
+    ``reference``: human (the mean of the human raters), or a judge that scored a sample. ``sample``: the labels of one
+    sample. ``whole``: every column, unrounded. Raises ConfigError without labels, UnknownName, StoreError.
+    """
+    from icl_local.results import trust_tables
+
+    return trust_tables(Path(db), judge=judge, reference=reference, sample=sample, reading=reading, whole=whole)
 
 
 def figure(

@@ -38,6 +38,12 @@ create or replace macro main.metric_positions(listed) as {
     'at_safety': list_position(listed, 'safety')
 };
 
+-- mean of the scores 1 to 5 by their probabilities p (1 to 5, N/A), where the verdict is a score and 99 % is decided
+create or replace macro main.expected_score(score, p) as case
+    when score is not null and list_sum(p) >= 0.99 then
+        (p[1] + 2 * p[2] + 3 * p[3] + 4 * p[4] + 5 * p[5]) / (p[1] + p[2] + p[3] + p[4] + p[5])
+end;
+
 -- sums over the scores of one cluster: queries of one text are one cluster, every other query is its own
 create or replace macro main.score_sums(score) as
     {'m': count(score), 's': sum(score), 'q': sum(score * score), 'a': null::double};

@@ -25,17 +25,21 @@ create or replace macro main.t_two_sided(t, df) as case
     when df < 1 then null
     when isinf(t) then 0
     when df = 1 then 1 - 2 * atan(abs(t)) / pi()
-    when df % 2 = 1 then 1 - 2 / pi() * (
+    when df % 2 = 1 then greatest(0, 1 - 2 / pi() * (
         atan(abs(t) / sqrt(df)) + abs(t) / sqrt(df) / (1 + t * t / df) * list_sum(list_transform(
             range((df::integer - 1) // 2),
             lambda k: exp(2 * k * ln(2) + 2 * lgamma(k + 1) - lgamma(2 * k + 2) - k * ln(1 + t * t / df))
         ))
-    )
-    else 1 - abs(t) / sqrt(df + t * t) * list_sum(list_transform(
+    ))
+    else greatest(0, 1 - abs(t) / sqrt(df + t * t) * list_sum(list_transform(
         range(df::integer // 2),
         lambda k: exp(lgamma(2 * k + 1) - 2 * k * ln(2) - 2 * lgamma(k + 1) - k * ln(1 + t * t / df))
-    ))
+    )))
 end;
+
+-- lower p of Student's t
+create or replace macro main.t_lower(t, df) as
+    case when t < 0 then main.t_two_sided(t, df) / 2 else 1 - main.t_two_sided(t, df) / 2 end;
 
 -- a bound of Wilson's interval for a share u with effective size k; the lower one for negative q
 create or replace macro main.wilson_bound_of_share(u, k, q) as

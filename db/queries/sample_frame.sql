@@ -10,6 +10,9 @@ chosen as (
         main.answered(finish_reason)
         and instruction is not null
         and main.selected($1, model, method, language, split, dataset, quantization)
+        and ($1['judge'] is null or response_id in (
+            select response_id from main.verdicts where list_contains($1['judge'], judge)
+        ))
 ),
 shown as (
     select cell_id

@@ -29,6 +29,14 @@ readings as (
         response_id, judge_id, judge, template_sha256, template, 'just_eval', columns('^(.*)_with_na$') as '\1',
         instrument
     from means
+    union all
+    select
+        response_id, judge_id, any_value(judge), template_sha256, any_value(template), 'expected',
+        avg(columns('^(.*)_expected$')) as '\1',
+        any_value(instrument)
+    from main.verdicts
+    where probabilities is not null
+    group by response_id, judge_id, template_sha256
 )
 select
     judge, template, reading,
@@ -40,4 +48,4 @@ select
 from readings;
 
 comment on view main.response_scores is
-'One row per response, judge, template and reading: scores of the view verdicts, averaged over the judge''s repeats. reading strict leaves N/A out, just_eval counts it as 5. avg is the mean of the five aspects, NULL if one of them is missing. instrument: see verdicts.';
+'One row per response, judge, template and reading: scores of the view verdicts, averaged over the judge''s repeats. reading strict leaves N/A out, just_eval counts it as 5; expected is the mean of the scores by the probabilities that a local judge gave them (see verdicts), for judges that have them. avg is the mean of the five aspects, NULL if one of them is missing. instrument: see verdicts.';

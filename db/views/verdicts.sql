@@ -17,7 +17,10 @@ select
     case
         when judgment.not_applicable[columns('^at_(.*)$')] then 5 else judgment.scores[columns('^at_(.*)$')]
     end as '\1_with_na',
-    template.metrics, judgment.scores, judgment.not_applicable, judgment.reasons,
+    main.expected_score(
+        judgment.scores[columns('^at_(.*)$')], judgment.probabilities[columns('^at_(.*)$')]
+    ) as '\1_expected',
+    template.metrics, judgment.scores, judgment.not_applicable, judgment.reasons, judgment.probabilities,
     main.instrument(judges.rowid, template.number) as instrument,
     judgment.response_id, judgment.judgment_id, judgment.judge_id, judgment.template_sha256
 from raw.judgments as judgment
@@ -29,4 +32,4 @@ where
     and (last_ended.attempt is null or last_ended.attempt = judgment.attempt);
 
 comment on view main.verdicts is
-'One row per response, judge, template and repeat: the attempt that ended the judgment. The study''s metrics have columns, NULL where the judge gave no score or was not asked for one; in the columns that end in _with_na N/A is 5. metrics lists what the template asks for; scores, not_applicable and reasons have one entry a metric, in that order. instrument is a number of judge and template, for joins. A verdict whose template is missing is left out (see broken_references).';
+'One row per response, judge, template and repeat: the attempt that ended the judgment. The study''s metrics have columns, NULL where the judge gave no score or was not asked for one; in the columns that end in _with_na N/A is 5, in those that end in _expected it is the mean of the scores by their probabilities (a local judge), NULL where the verdict is N/A or over 1 % is undecided. probabilities: for each metric those of the scores 1 to 5 and of N/A. metrics lists what the template asks for; scores, not_applicable and reasons have one entry a metric, in that order. instrument is a number of judge and template, for joins. A verdict whose template is missing is left out (see broken_references).';

@@ -38,6 +38,8 @@ GROUPS: dict[str, Commands] = {
     "Trust": {
         "sample": ("sample", "Draw random samples of answers for people to label."),
         "browse": ("browse", "Read answers in the browser, follow a run, and rate a sample."),
+        "trust": ("trust", "Compare a judge with human labels and correct its means."),
+        "equate": ("equate", "Map one judge's scores to the scale of another."),
     },
     "Read": {
         "status": ("status", "Show what is done and what is missing."),

@@ -138,6 +138,15 @@ def print_answer(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> No
         console.print(plain(f"-- {number} of {len(rows)}", "dim"), record, sep="\n")
 
 
+def print_tables(found: Iterable[tables.Table], output_format: str) -> None:
+    """Print tables of icl_local.results one below the other, as ``print_table`` or in another format."""
+    for place, one in enumerate(found):
+        if output_format == "text":
+            print_table(one)
+        else:
+            stdout().out("\n" * (place > 0) + tables.render(one, output_format), end="")
+
+
 def print_table(found: tables.Table) -> None:
     """Print a table of icl_local.results with its bold values, marks, lines between groups and notes."""
     result = Table(

@@ -35,7 +35,7 @@ def list_sets(output_format: str) -> None:
 
 
 @command.command("pull")
-@click.argument("name", type=click.Choice(["just-eval"]))
+@click.argument("name", type=click.Choice(["just-eval", "just-eval-verdicts"]))
 @click.option(
     "--lang",
     "languages",
@@ -46,11 +46,28 @@ def list_sets(output_format: str) -> None:
     help="en, es, fr, eu.",
 )
 @click.option("--out", type=_FILE, help="File to write, for one language.  [default: just-eval.LANG.jsonl]")
-def pull(name: str, languages: list[str], out: Path | None) -> None:
+@click.option(
+    "--from",
+    "clone",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Verdicts: a clone of Re-Align/just-eval; without it git fetches the commit.",
+)
+@db_option
+def pull(name: str, languages: list[str], out: Path | None, clone: Path | None, db: Path) -> None:
     """Fetch Just-Eval-Instruct, 1,000 queries, and its published translations from the hub.
+
+    just-eval-verdicts are GPT-4's published verdicts on the answers of 15 systems, imported into the database: anchors
+    for icl equate.
 
     Example: icl data pull just-eval --lang en,es,fr,eu
     """
+    if name == "just-eval-verdicts":
+        from icl_local.judging import pull_verdicts
+
+        for file, done in pull_verdicts(db, clone):
+            console.say(f"{file}: {done}")
+        console.say("next: icl sample draw ANCHORS --judged-by just-eval:gpt-4-0314 --per-cell 100 --seed 1")
+        return
     from icl_local.files import write_new
     from icl_local.prompting import just_eval
 

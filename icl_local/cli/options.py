@@ -109,10 +109,10 @@ judge_option = click.option(
 )
 reading_option = click.option(
     "--reading",
-    type=click.Choice(["strict", "just_eval"]),
+    type=click.Choice(["strict", "just_eval", "expected"]),
     default="strict",
     show_default=True,
-    help="N/A left out, or counted as 5 as just-eval does.",
+    help="N/A left out, or counted as 5 as just-eval does; expected: a local judge's probabilities.",
 )
 
 

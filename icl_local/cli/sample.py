@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from icl_local.cli import console
+from icl_local.cli import completion, console
 from icl_local.cli.options import COUNT, db_option, format_option, selection_options
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def command() -> None:
 @click.option("--per-cell", type=COUNT, required=True, help="Answers of each cell and stratum.")
 @click.option("--seed", type=click.IntRange(min=0), required=True, help="Same seed, same queries.")
 @click.option("--by", type=click.Choice(["task"]), help="Draw from each task by itself.")
+@click.option("--judged-by", shell_complete=completion.stored("judge"), help="Only answers that this judge scored.")
 @click.option("--plan", is_flag=True, help="Store nothing; show how wide intervals would be, and the hours of work.")
 @selection_options
 @format_option
@@ -36,6 +38,7 @@ def draw(
     per_cell: int,
     seed: int,
     by: str | None,
+    judged_by: str | None,
     plan: bool,
     chosen: Selection,
     output_format: str,
@@ -52,6 +55,8 @@ def draw(
     """
     from icl_local.judging import draw_sample
 
+    if judged_by:
+        chosen = replace(chosen, judge=judged_by)
     made = draw_sample(db, name, chosen, per_cell=per_cell, seed=seed, by=by, plan=plan)
     console.print_rows(made.columns, made.rows, output_format=output_format)
     for note in made.notes:

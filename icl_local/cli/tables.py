@@ -20,6 +20,11 @@ PUBLISHED = tuple(name for name in NAMES if name != "metrics")
 @click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[1|2|3|4|6|8|metrics|sentences|audit]...")
 @click.option("--versus-paper", "versus", is_flag=True, help="Show your figures beside the printed ones.")
 @click.option("--published", is_flag=True, help="Show the paper's own cells, its sentences and its slips.")
+@click.option("--corrected", is_flag=True, help="Scores corrected by human labels, see icl trust (tables 1, 2, 3).")
+@click.option(
+    "--equated-to", shell_complete=completion.stored("judge"), help="Scores on this judge's scale: icl equate."
+)
+@click.option("--reference", help="With --corrected: human, or the judge that stands for the labels.")
 @judge_option
 @reading_option
 @click.option("--loops", type=click.Choice(["strict", "literal"]), help="Reading of a loop; the paper's is literal.")
@@ -43,13 +48,11 @@ def command(names: tuple[str, ...], output_format: str, db: Path, **options: Any
 
     Example: icl tables 1 3 --judge openai:gpt-4o --format latex
     """
-    from icl_local.results import build_tables, render
+    from icl_local.results import build_tables
 
     if options["versus"] and options["published"]:
         raise click.UsageError("--versus-paper shows your figures, --published the paper's: choose one")
-    chosen = names or (PUBLISHED if options["published"] else NAMES[:6])
-    for place, found in enumerate(build_tables(db, chosen, whole=output_format in ("csv", "json"), **options)):
-        if output_format == "text":
-            console.print_table(found)
-        else:
-            click.echo("\n" * (place > 0) + render(found, output_format), nl=False)
+    chosen = names or (
+        PUBLISHED if options["published"] else NAMES[: 3 if options["corrected"] or options["equated_to"] else 6]
+    )
+    console.print_tables(build_tables(db, chosen, whole=output_format in ("csv", "json"), **options), output_format)

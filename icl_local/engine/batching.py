@@ -28,6 +28,7 @@ from icl_local.detect import LoopWatch, stop_pattern
 from icl_local.engine.penalty import Seen, greedy
 from icl_local.engine.prefix_cache import PrefixCache
 from icl_local.engine.protocol import Completion, DecodeProgress, EngineOptions, Request, Stats
+from icl_local.engine.scores import N_VALUES, before_score, score_probabilities, value_of
 
 PROGRESS_SECONDS = 0.2
 
@@ -43,9 +44,10 @@ class BatchToken:
 
 
 class Grammar(Protocol):
-    """A constraint on the next token: ``pick`` returns the allowed id with the largest logit."""
+    """A constraint on the next token: ``pick`` returns the allowed id with the largest logit, ``allowed`` all, ascending."""
 
     def pick(self, logits: NDArray[np.float32]) -> int: ...
+    def allowed(self, logits: NDArray[np.float32]) -> NDArray[np.int64]: ...
     def accept(self, token: int) -> None: ...
     def close(self) -> None: ...
 
@@ -86,6 +88,7 @@ class Slot:
     output: bytearray = field(default_factory=bytearray)
     tokens: list[int] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
+    scores: list[tuple[float, ...]] = field(default_factory=list)
     stop: re.Pattern[bytes] | None = None
     grammar: Grammar | None = None
     watch: LoopWatch | None = None
@@ -323,6 +326,10 @@ class Generation:
             sequence.digests.append(hashlib.blake2b(logits.tobytes(), digest_size=8).hexdigest())
         if sequence.grammar is not None:
             token = sequence.grammar.pick(logits)
+            if before_score(sequence.output) and value_of(self._model.piece(token)) < N_VALUES:
+                ids = sequence.grammar.allowed(logits)
+                pieces = [self._model.piece(int(one)) for one in ids]
+                sequence.scores.append(score_probabilities(logits[ids], pieces))
             sequence.grammar.accept(token)
         else:
             token = greedy(logits, sequence.seen.ids, sequence.request.repetition_penalty)
@@ -394,6 +401,7 @@ class Generation:
             tokens=tuple(sequence.tokens),
             end_token=self._model.token_text(sequence.pending) if reason == "eog" else None,
             digests=tuple(sequence.digests),
+            scores=tuple(sequence.scores),
         )
 
     def _finished(self, completion: Completion) -> Completion:

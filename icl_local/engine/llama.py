@@ -317,6 +317,11 @@ class LlamaGrammar:
                 return int(kept[logits[kept].argmax()])
         raise EngineError("the grammar allows no token here; simplify it")
 
+    def allowed(self, logits: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Return all allowed ids, ascending."""
+        ids = np.arange(len(logits))
+        return ids[self._allowed(ids, logits)]
+
     def _allowed(self, ids: NDArray[np.int64], logits: NDArray[np.float32]) -> NDArray[np.bool_]:
         data = (llama_cpp.llama_token_data * len(ids))()
         view = np.frombuffer(data, dtype=[("id", np.int32), ("logit", np.float32), ("p", np.float32)])

@@ -35,7 +35,8 @@ class Completion:
     still in it. ``finish_reason``: stop | eog | length | prompt_too_long | stopped_on_loop. ``tokens_saved``: the rest
     of the token limit that stop-on-loop left. ``tokens``: the generated ids, with the end token; empty from a server.
     ``end_token``: the text of the token that ended it (eog only). With ``EngineOptions.trace`` ``digests`` holds for
-    each token the BLAKE2b digest (16 hex digits) of the raw logits it was picked from.
+    each token the BLAKE2b digest (16 hex digits) of the raw logits it was picked from. ``scores``: for each score that
+    a grammar let it write, the probabilities (7,) of engine/scores.py.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Completion:
     tokens: tuple[int, ...] = ()
     end_token: str | None = None
     digests: tuple[str, ...] = ()
+    scores: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,4 +139,5 @@ def request_from_json(data: dict[str, Any]) -> Request:
 
 def completion_from_json(data: dict[str, Any]) -> Completion:
     """Return the Completion of a JSON object."""
-    return Completion(**{**data, "tokens": tuple(data["tokens"]), "digests": tuple(data["digests"])})
+    lists = {name: tuple(data[name]) for name in ("tokens", "digests")}
+    return Completion(**{**data, **lists, "scores": tuple(map(tuple, data["scores"]))})

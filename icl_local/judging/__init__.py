@@ -4,11 +4,14 @@ Every attempt is kept, and a score that the judge did not give is NULL.
 """
 
 from icl_local.judging.batch import Collected
+from icl_local.judging.equating import equate
 from icl_local.judging.estimate import TOKENS_PER_ASPECT, TOKENS_PER_VERDICT, missing_tokens
 from icl_local.judging.imports import import_judgments
 from icl_local.judging.judges import ApiJudge, Judge
 from icl_local.judging.judging import JudgeResult, judge, open_judge
+from icl_local.judging.just_eval_verdicts import pull as pull_verdicts
 from icl_local.judging.ledger import Scope
+from icl_local.judging.power import notes as what_sizes_show
 from icl_local.judging.rating import open_rating, rating_page
 from icl_local.judging.runner import JudgeProgress, judge_missing
 from icl_local.judging.samples import draw as draw_sample
@@ -25,6 +28,7 @@ __all__ = [
     "JudgeResult",
     "Scope",
     "draw_sample",
+    "equate",
     "import_judgments",
     "judge",
     "judge_missing",
@@ -33,5 +37,7 @@ __all__ = [
     "open_judge",
     "open_rating",
     "open_templates",
+    "pull_verdicts",
     "rating_page",
+    "what_sizes_show",
 ]

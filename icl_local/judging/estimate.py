@@ -10,7 +10,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from icl_local import store
-from icl_local.judging import ledger
+from icl_local.judging import ledger, power
 from icl_local.judging.judges import ApiJudge, Judge
 from icl_local.judging.ledger import JudgingPlan, RunSql, Scope, Task
 from icl_local.openai_client import Price
@@ -51,6 +51,8 @@ def preview(path: Path, judge: Judge, scope: Scope, *, batch: bool = False) -> T
         notes.append(f"prices of {price.as_of}: ${price.input:g} in, ${price.output:g} out per million tokens{ends}")
     elif isinstance(judge, ApiJudge):
         notes.append("no price is known for this model at this server; give one with --prices")
+    total = Estimate(*rows[-1])
+    notes += power.notes(path, judge.name, total.usd / total.missing if total.usd and total.missing else None)
     return Table(judge.name, tuple(field.name for field in fields(Estimate)), rows, tuple(notes))
 
 

@@ -102,6 +102,8 @@ def attempt_of(task: Task, reply: ApiReply, **columns: object) -> Attempt:
         verdict = failed(task, REFUSED if filtered else REJECTED, reply.error)
     else:
         verdict = failed(task, QUOTA if reply.outcome == "quota" else HTTP_ERROR, reply.error)
+    if reply.scores and len(reply.scores) == len(task.template.aspects):
+        columns["probabilities"] = [list(one[:-1]) for one in reply.scores]
     return Attempt(
         task,
         task.attempt + reply.attempt - 1,

@@ -18,6 +18,7 @@ from icl_local.judging.judges import MAX_TOKENS, ApiJudge, LocalJudge
 from icl_local.judging.ledger import RETRIED, Scope
 from icl_local.judging.rules import RulesJudge, RuleTemplates
 from icl_local.judging.runner import JudgeProgress, judge_missing
+from icl_local.judging.samples import drawn_responses
 from icl_local.judging.template import Templates, open_templates
 from icl_local.openai_client import Budget
 from icl_local.results import Table
@@ -67,6 +68,7 @@ def judge(
     split: Names,
     dataset: Names,
     quantization: Names,
+    sample: str | None,
     limit: int | None,
     shard: str | None,
     cluster: str | None,
@@ -102,6 +104,7 @@ def judge(
             Selection(model, method, lang, split, dataset, quantization),
             limit,
             Shard.parse(shard) if shard else None,
+            None if sample is None else drawn_responses(path, sample),
             retry=[retry] if isinstance(retry, str) else tuple(retry or ()),
         )
         if plan and not isinstance(opened, RulesJudge):

@@ -76,6 +76,11 @@ def sample_id_of(path: Path, name: str) -> str:
     return str(known[name])
 
 
+def drawn_responses(path: Path, name: str) -> set[str]:
+    """Return the response ids of the latest sample of a name. Raises UnknownName."""
+    return {str(key) for (key,) in store.named(path, "drawn_responses", [sample_id_of(path, name)]).rows}
+
+
 def query_order(seed: int, row: Row) -> str:
     """Return the key by which the queries of a sample are ordered."""
     return key_of(seed=seed, split=row["split"], query_id=row["query_id"])

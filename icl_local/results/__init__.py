@@ -12,6 +12,7 @@ from icl_local.results.report import render as render_page
 from icl_local.results.report import write as write_report
 from icl_local.results.serve import PageServer
 from icl_local.results.tables import Table, inert, render
+from icl_local.results.trust import trust_tables
 
 __all__ = [
     "Browser",
@@ -25,5 +26,6 @@ __all__ = [
     "inert",
     "render",
     "render_page",
+    "trust_tables",
     "write_report",
 ]

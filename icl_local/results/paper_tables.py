@@ -1,8 +1,9 @@
 """The paper's tables from a database or from its own printed cells: layout, best in bold, marks of significance.
 
 The numbers come from SQL views (db/views); this module selects, arranges and annotates them. The views read variables:
-icl_origin (ours, published), icl_judge, icl_reading (strict, just_eval), icl_loops (strict, literal), and, of several
-cells of one model and method, which one is shown: icl_dataset, icl_quantization, icl_settings.
+icl_origin (ours, published), icl_judge, icl_reading (strict, just_eval, expected), icl_loops (strict, literal),
+icl_reference (human, or a judge), and, of several cells of one model and method, which one is shown: icl_dataset,
+icl_quantization, icl_settings.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ VIEWS = {
     "sentences": "text_intervals",
     "audit": "published_audit",
 }  # the others: table_<name>
-READINGS = ("strict", "just_eval")
+READINGS = ("strict", "just_eval", "expected")
+HUMAN = "human"
+WITHOUT = "human without "  # a rater's name follows
 LOOPS = {
     "strict": "a unit with a letter or digit, 50 characters in all",
     "literal": "any sequence more than 5 times, as the paper says",
@@ -80,7 +83,7 @@ class Views:
         return self._run(store.sql_text(file), parameters).dicts()
 
     def choose(self, **variables: str | None) -> None:
-        """Set the views' variables: origin, judge, reading."""
+        """Set the views' variables: origin, judge, reading, reference."""
         self._kept.clear()
         for name, value in variables.items():
             self.connection.execute(f"set variable icl_{name} = ?", [value])
@@ -92,6 +95,38 @@ class Views:
         return self._kept[key]
 
 
+@dataclass(frozen=True)
+class Instead:
+    """Means shown instead of a judge's own: a query of db/queries, with ``equated_values`` the judge of the scale."""
+
+    query: str
+    judge: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """Return corrected or equated, which is the name of the column."""
+        return self.query.removesuffix("_values")
+
+    def rows(self, views: Views) -> list[Row]:
+        """Return the rows of the query. Raises ConfigError where no scores were equated."""
+        found = views.named(self.query, *([self.judge] if self.judge else []))
+        if self.judge and not found:
+            raise ConfigError(
+                f"no scores here are equated to {self.judge}; run: icl equate --from JUDGE --to {self.judge}"
+            )
+        return found
+
+    def note(self, views: Views) -> str:
+        """Return what the values are."""
+        if not self.judge:
+            return "Corrected means: what the reference would score on average, by its labels (icl trust)."
+        rows = self.rows(views)
+        systems = max(row["n_systems"] for row in rows)
+        scale = f"{rows[0]['from_judge']} on the scale of {self.judge} ({rows[0]['map']}, {counted(systems, 'system')})"
+        refused = sorted({row["refused"] for row in rows if row["refused"]})
+        return f"{scale}." + (f" Refused: {'; '.join(refused)}." if refused else "")
+
+
 @contextmanager
 def open_views(
     database: Path,
@@ -100,12 +135,14 @@ def open_views(
     judge: str | None = None,
     reading: str = "strict",
     loops: str = "strict",
+    reference: str = HUMAN,
     **cells: str | None,
 ) -> Iterator[Views]:
     """Yield the views of a database with their variables set, on one read-only connection.
 
-    ``cells``: dataset, quantization and settings of the cells that are shown. Without a database the published cells
-    come from a temporary one. Raises UnknownName for a judge without judgments, StoreError without a database.
+    ``reference``: human, or the judge whose scores correct another's. ``cells``: dataset, quantization and settings of
+    the cells that are shown. Without a database the published cells come from a temporary one. Raises UnknownName for
+    a judge without judgments, StoreError without a database.
     """
     with ExitStack() as stack:
         if origin == "published" and not database.exists():
@@ -115,12 +152,21 @@ def open_views(
         views = Views(connection)
         settings = cells.get("settings")
         given = store.Selection(judge=judge, dataset=cells.get("dataset"), quantization=cells.get("quantization"))
-        stored = given.stored(lambda name: store.fetch(connection.execute(store.sql_text(name))))
-        chosen = {kind: _only(kind, names) for kind, names in stored.items() if names}
+
+        def run_named(name: str) -> store.Rows:
+            return store.fetch(connection.execute(store.sql_text(name)))
+
+        chosen = {kind: _only(kind, names) for kind, names in given.stored(run_named).items() if names}
+        if reference != HUMAN and not reference.startswith(WITHOUT):
+            reference = _only("judge", store.Selection(judge=reference).stored(run_named)["judge"] or [])
         known = sorted({str(row["settings_id"]) for row in views.rows("cells")}) if settings else []
         if settings and not any(one.startswith(settings) for one in known):
             raise UnknownName.among("settings", settings, known, place=f" in {database}")
-        views.choose(origin=origin, reading=reading, loops=loops, settings=settings, **chosen)
+        if reading == "expected" and not views.named("any_probabilities"):
+            raise ConfigError(
+                f"no judge in {database} stored probabilities; a local judge does: icl judge --judge local:FILE"
+            )
+        views.choose(origin=origin, reading=reading, loops=loops, reference=reference, settings=settings, **chosen)
         yield views
 
 
@@ -136,15 +182,26 @@ def build_tables(
     *,
     versus: bool = False,
     published: bool = False,
+    corrected: bool = False,
+    equated_to: str | None = None,
     whole: bool = False,
     reading: str = "strict",
     loops: str = "strict",
+    reference: str = HUMAN,
     **chosen: str | None,
 ) -> list[Table]:
     """Return the named tables (keys of TITLES), read on one connection; see ``build`` and ``open_views``.
 
-    Raises UnknownName, StoreError, and ConfigError for ``versus`` with ``published``.
+    ``corrected``: score tables from corrected means; ``equated_to``: on the scale of another judge (icl equate).
+    Raises UnknownName, StoreError, and ConfigError for options that do not fit together or to a table.
     """
+    instead = Instead("corrected_values") if corrected else None
+    if equated_to is not None:
+        instead = Instead("equated_values", equated_to)
+    if instead and (versus or published or (corrected and equated_to) or set(names) - set(SCORE_TABLES)):
+        raise ConfigError(
+            f"corrected or equated means, one of them, are for your own scores: tables {', '.join(SCORE_TABLES)}"
+        )
     if versus and published:
         raise ConfigError("your figures beside the paper's, or the paper's alone: choose one")
     if unknown := [name for name in names if name not in TITLES]:
@@ -154,27 +211,44 @@ def build_tables(
     if loops not in LOOPS:
         raise ConfigError(f"no reading {loops!r} of loops; there are {', '.join(LOOPS)}")
     origin = "published" if published else "ours"
-    with open_views(database, origin=origin, reading=reading, loops=loops, **chosen) as views:
-        return [build(views, name, origin=origin, versus=versus, whole=whole) for name in names]
+    with open_views(database, origin=origin, reading=reading, loops=loops, reference=reference, **chosen) as views:
+        return [build(views, name, origin=origin, versus=versus, instead=instead, whole=whole) for name in names]
 
 
-def build(views: Views, name: str, *, origin: str = "ours", versus: bool = False, whole: bool = False) -> Table:
+def build(
+    views: Views,
+    name: str,
+    *,
+    origin: str = "ours",
+    versus: bool = False,
+    instead: Instead | None = None,
+    whole: bool = False,
+) -> Table:
     """Return table ``name``, a key of TITLES, with the paper's layout.
 
     ``origin`` is that of the views. ``versus`` adds the printed cells (sentences and audit always show them).
-    ``whole`` returns every column of the view, unrounded.
+    ``instead`` has other means as values and leaves cells without them empty. ``whole`` returns every column of the
+    view, unrounded.
     """
     versus = versus and name not in VIEWS
+    if whole and instead:
+        cells = {_cell(row) for row in views.rows(f"table_{name}")}
+        rows = [row for row in instead.rows(views) if _cell(row) in cells]
+        return _table(TITLES[name], list(rows[0]) if rows else views.columns(f"{instead.kind}_means"), rows)
     if whole:
         view = "versus_paper" if versus else VIEWS.get(name, f"table_{name}")
         rows = [row for row in views.rows(view) if not versus or row["paper_table"] == f"table_{name}"]
         return _table(TITLES[name], views.columns(view), rows)
-    return _arranged_versus(views, name) if versus else _arranged(views, name, origin=origin)
+    if versus:
+        return _arranged_versus(views, name)
+    return _arranged(views, name, origin=origin, instead=instead)
 
 
-def _arranged(views: Views, name: str, *, origin: str) -> Table:
+def _arranged(views: Views, name: str, *, origin: str, instead: Instead | None) -> Table:
     """Arrange rows: a line between models, the best in bold, marks, provenance as notes."""
     rows = views.rows(VIEWS.get(name, f"table_{name}"))
+    if instead:
+        rows = _replaced(views, rows, instead)
     if name == "sentences":
         return _sentences(rows, origin)
     if name == "audit":
@@ -196,7 +270,11 @@ def _arranged(views: Views, name: str, *, origin: str) -> Table:
             row["dpo"] = "DPO" if row["dpo"] else ""
         if origin == "ours" and "n_judged" in row:
             row["judged"] = f"{row['n_judged']}/{row['n_expected']}"
-    if any(row["avg"] is not None and abs(row["aspects_mean"] - row["avg"]) >= 0.005 for row in rows if "avg" in row):
+    if any(
+        row["avg"] is not None and abs(row["aspects_mean"] - row["avg"]) >= 0.005
+        for row in rows
+        if row.get("aspects_mean")
+    ):
         columns.insert(columns.index("avg") + 1, "aspects_mean")
     if origin == "ours":
         columns += ["judged"] if name in SCORE_TABLES else ["n"]
@@ -205,12 +283,12 @@ def _arranged(views: Views, name: str, *, origin: str) -> Table:
     for row, cell in zip(shown, cells, strict=False):
         row.update({column: cell[column] for column in varied})
     columns += varied
-    sign, found = ("*", _significant(views, rows, name)) if origin == "ours" else ("†", _slips(views, name))
+    sign, found = ("*", _significant(views, rows, name, instead)) if origin == "ours" else ("†", _slips(views, name))
     marks = {
         (y, columns.index(column)): sign
         for y, row in enumerate(rows)
         for column, metric in metrics.items()
-        if (row.get("language", "en"), row["model"], row["method"], row.get("dpo", False), metric) in found
+        if (*_cell(row), metric) in found
     }
     group = [tuple(row.get(key) for key in ("language", "model")) for row in rows]
     alone = len(set(group)) == len(group)  # one row a model: models are compared, not methods
@@ -225,8 +303,10 @@ def _arranged(views: Views, name: str, *, origin: str) -> Table:
     if left_out:
         notes.append(f"{counted(left_out, 'row')} of models without a DPO variant left out; csv and json have them.")
     table = _table(TITLES[name], columns, shown)
+    if instead:
+        notes.append(instead.note(views))
     return Table(
-        table.title,
+        table.title + (f", {instead.kind}" if instead else ""),
         table.columns,
         table.rows,
         notes=tuple(notes),
@@ -311,14 +391,28 @@ def _best(
     return frozenset(bold)
 
 
-def _significant(views: Views, rows: Sequence[Row], name: str) -> set[tuple[Any, ...]]:
+def _replaced(views: Views, rows: Sequence[Row], instead: Instead) -> list[Row]:
+    """Return rows with other means as values, empty where there is none."""
+    values = {(*_cell(row), row["metric"]): row[instead.kind] for row in instead.rows(views)}
+    shown = [{column: values.get((*_cell(row), metric)) for column, metric in SCORES.items()} for row in rows]
+    return [{**row, **found, "aspects_mean": None} for row, found in zip(rows, shown, strict=True)]
+
+
+def _cell(row: Row) -> tuple[Any, ...]:
+    """Return language, model, method and DPO of a row; Table 1 leaves out what is the same in all its rows."""
+    return row.get("language", "en"), row["model"], row["method"], row.get("dpo", False)
+
+
+def _significant(views: Views, rows: Sequence[Row], name: str, instead: Instead | None) -> set[tuple[Any, ...]]:
     """Return the cells and metrics that differ significantly from zero-shot, or from the cell without DPO."""
     against = "dpo" if name in _DPO_TABLES else "method"
     if name in ERROR_TABLES:
         found = views.named("error_marks")
     else:
         judge, reading = next(((row["judge"], row["reading"]) for row in rows if row["judge"]), (None, None))
-        found = views.named("score_marks", judge, reading)
+        if instead and instead.kind == "equated":
+            return set()
+        found = views.named("corrected_marks" if instead else "score_marks", judge, reading)
     return {tuple(row[key] for key in (*_KEYS, "metric")) for row in found if row["differs_in"] == against}
 
 
@@ -358,8 +452,7 @@ def _notes(views: Views, rows: Sequence[Row], name: str, *, origin: str, marked:
 def _shown_cells(views: Views, rows: Sequence[Row]) -> list[Row]:
     """Return the cell of each row, with its settings in words and the number of other cells that qualify."""
     by_key = {tuple(cell[key] for key in _KEYS): cell for cell in views.named("shown_cells")}
-    keys = [(row.get("language", "en"), row["model"], row["method"], row.get("dpo", False)) for row in rows]
-    return [by_key[key] for key in keys]
+    return [by_key[_cell(row)] for row in rows]
 
 
 def _cell_notes(views: Views, name: str, cells: Sequence[Row], varied: Sequence[str]) -> Iterator[str]:

@@ -99,4 +99,5 @@ def _reply(completion: Completion, asked: ApiRequest) -> ApiReply:
         structured=None if asked.schema is None else "grammar",
         prompt_tokens=completion.prompt_tokens,
         completion_tokens=completion.new_tokens,
+        scores=completion.scores,
     )

@@ -27,6 +27,7 @@ from icl_local.judging import (
     missing_tokens,
     open_judge,
     open_templates,
+    what_sizes_show,
 )
 from icl_local.prompting import Query
 from icl_local.running import Cell, CellPlan, Shard
@@ -89,7 +90,10 @@ class CellEstimate:
 
 @dataclass(frozen=True)
 class JudgeEstimate:
-    """One judge over all responses of the study that it has not judged; ``usd`` None without a stated price."""
+    """One judge over all responses of the study that it has not judged; ``usd`` None without a stated price.
+
+    ``sizes``: what numbers of queries a cell show and cost.
+    """
 
     judge: str
     judgments: int
@@ -97,6 +101,7 @@ class JudgeEstimate:
     completion_tokens: int
     usd: float | None
     note: str = ""
+    sizes: tuple[str, ...] = ()
 
     @property
     def line(self) -> str:
@@ -156,6 +161,7 @@ class StudyPlan:
             f"hours: {self.speed}",
             f"memory: {self.memory_bytes / 1e9:.1f} GB at most of {self.available_memory / 1e9:.1f} GB free{fits}",
             f"disk: about {self.disk_bytes / 1e9:.1f} GB, files to get or make included",
+            *dict.fromkeys(line for judge in self.judges for line in judge.sizes),
         ]
 
 
@@ -374,10 +380,12 @@ def _judge(
     if price is None:
         local = "local: no money, about as long as the cells"
         note = note or ("no price is stated for it" if isinstance(judge, ApiJudge) else local)
-        return JudgeEstimate(spec.judge, judgments, prompt_tokens, completion_tokens, None, note)
+        sizes = tuple(what_sizes_show(path, spec.judge, None))
+        return JudgeEstimate(spec.judge, judgments, prompt_tokens, completion_tokens, None, note, sizes)
     usd = price.usd(prompt_tokens, completion_tokens)
     note = f"${price.usd(prompt_tokens, completion_tokens, batch=True):.2f} with --batch; prices of {price.as_of}"
-    return JudgeEstimate(spec.judge, judgments, prompt_tokens, completion_tokens, usd, note)
+    sizes = tuple(what_sizes_show(path, spec.judge, usd / judgments if judgments else None))
+    return JudgeEstimate(spec.judge, judgments, prompt_tokens, completion_tokens, usd, note, sizes)
 
 
 def _open_judge(name: str) -> Judge | None:

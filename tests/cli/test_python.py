@@ -18,7 +18,15 @@ from icl_local.cli import icl as command_line
 from icl_local.exceptions import ConfigError, IclError, MissingExtra, UnknownName
 
 HEAVY = ("llama_cpp", "duckdb", "rich", "click", "numpy", "torch", "jinja2", "matplotlib", "openai", "pandas")
-COMMAND_OF = {"run": "run", "judge": "judge", "table": "tables", "errors": "errors", "query": "sql", "report": "report"}
+COMMAND_OF = {
+    "run": "run",
+    "judge": "judge",
+    "table": "tables",
+    "errors": "errors",
+    "query": "sql",
+    "report": "report",
+    "trust": "trust",
+}
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

@@ -74,6 +74,19 @@ def test_a_grammar_constrains_the_answer(tiny_worker: Worker) -> None:
     assert done.finish_reason == "eog"
 
 
+def test_probabilities_of_scores_are_equal_bit_for_bit_in_batches(tiny_worker: Worker) -> None:
+    verdict = 'root ::= "{\\"reason\\": \\"" [a-z]{1,4} "\\", \\"score\\": " ([1-5] | "\\"N/A\\"") "}"'
+    asked = [Request(str(i), prompt, 64, grammar=verdict) for i, prompt in enumerate(PROMPTS)]
+    alone = {done.id: done for done in tiny_worker.generate(asked, parallel=1, share_prefix=False)}
+    together = {done.id: done for done in tiny_worker.generate(asked, parallel=16)}
+    assert {name: done.scores for name, done in together.items()} == {name: d.scores for name, d in alone.items()}
+    for done in alone.values():
+        ((*values, undecided),) = done.scores
+        assert undecided == 0  # the vocabulary is bytes, and the space is the grammar's
+        assert sum(values) == pytest.approx(1, abs=1e-12)
+        assert [1, 2, 3, 4, 5, "N/A"][values.index(max(values))] == json.loads(done.raw_text)["score"]
+
+
 def test_a_grammar_that_does_not_parse_is_an_expected_error(tiny_worker: Worker) -> None:
     with pytest.raises(ConfigError, match="grammar"):
         list(tiny_worker.generate([Request("g", "x", 4, grammar="root ::= (")]))

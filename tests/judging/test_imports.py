@@ -9,9 +9,11 @@ import pytest
 
 from icl_local import store
 from icl_local.exceptions import InputError
+from icl_local.judging import draw_sample, pull_verdicts
 from icl_local.judging.imports import import_judgments
 from icl_local.judging.template import Template
 from icl_local.prompting import json_items
+from icl_local.store import Selection
 from icl_local.store.database import Store
 from tests.judge_rows import database, response_rows
 
@@ -170,3 +172,32 @@ def test_a_thousand_real_answers_keep_a_verdict_each(path, shared_dir):
     assert store.query(path, sql).rows == [(2000, pytest.approx(3.0, abs=1e-4))]  # both readings
     unjudged = "select count(*) from responses where response_id not in (select response_id from verdicts)"
     assert store.query(path, unjudged).rows == [(0,)]
+
+
+def test_published_verdicts_come_from_a_clone(tmp_path: Path) -> None:
+    folder = tmp_path / "clone" / "leaderboard" / "eval_results"
+    (folder / "gpt-4").mkdir(parents=True)
+    (folder / "gpt-4-turbo" / "gpt-3.5-turbo-0301").mkdir(parents=True)
+    for name in ("first", "second"):
+        file = folder / "gpt-4" / f"{name}.score_multi.gpt-4.json"
+        file.write_text(json.dumps([item(i, verdict(5, 4), generator=name, output=name) for i in range(3)]))
+    newer = {"eval_config": {"mode": "score_multi", "gpt": "gpt-4-1106-preview", "max_words": -1}}
+    for start in (0, 2):
+        items = [{**item(i, verdict(3, 3), generator="first", output="first"), **newer} for i in (start, start + 1)]
+        part = folder / "gpt-4-turbo" / "gpt-3.5-turbo-0301" / f"first.score_multi.{start}-{start + 2}.json"
+        part.write_text(json.dumps(items))
+    path = tmp_path / "t.duckdb"
+    names = [name for name, _ in pull_verdicts(path, tmp_path / "clone")]
+    assert len(names) == 4
+    sql = "select judge, count(*), count(distinct model) from verdicts join responses using (response_id) group by 1"
+    assert sorted(store.query(path, sql).rows) == [
+        ("just-eval:gpt-4-0314", 6, 2),
+        ("just-eval:gpt-4-1106-preview", 4, 1),
+    ]
+    made = draw_sample(path, "ANCHORS", Selection(judge="just-eval:gpt-4-0314"), per_cell=2, seed=1)
+    assert {(row["model"], row["method"], row["answers"], row["drawn"]) for row in made.dicts()} == {
+        ("first", "imported", 3, 2),
+        ("second", "imported", 3, 2),
+    }
+    with pytest.raises(InputError, match="holds no verdicts"):
+        list(pull_verdicts(path, tmp_path))

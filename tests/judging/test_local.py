@@ -68,6 +68,17 @@ def test_a_random_model_gives_only_verdicts_that_parse(tmp_path, tiny_gguf, shor
         "group by 1 order by 1",
     ).rows
     assert metrics == [("en", ["clarity", "depth"]), ("fr", ["clarity", "language"])]
+    sql = "select clarity, probabilities[list_position(metrics, 'clarity')], clarity_expected from verdicts"
+    for score, p, expected in store.query(path, sql).rows:
+        assert sum(p) == pytest.approx(1, abs=1e-12)
+        if score is None:
+            assert expected is None
+        else:
+            assert max(p) == p[int(score) - 1]
+            mean = sum(k * one for k, one in enumerate(p[:5], start=1)) / sum(p[:5])
+            assert expected == pytest.approx(mean, abs=1e-12)
+    means = store.query(path, "select distinct reading from score_means order by 1").rows
+    assert means == [("expected",), ("just_eval",), ("strict",)]
     assert judge_missing(path, judge, Scope(short)).requested == 0
 
 

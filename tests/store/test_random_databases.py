@@ -19,9 +19,19 @@ from tests.store.truth import VIEWS, Truth
 
 # views that no response, judgment or cell reaches, and those of fixed figures
 NOT_MODELLED = {
+    "alt_test": "labels of samples; tests/results/test_agreement.py",
+    "corrected_differences": "labels of samples; tests/results/test_corrected.py",
+    "corrected_means": "labels of samples; tests/results/test_corrected.py",
     "bootstrap_differences": "shows rows of icl bootstrap --pairs as they are",
     "bootstrap_intervals": "shows rows of icl bootstrap as they are",
     "expectations": "the newest expectation of a query, which rules read; tests/judging/test_rules.py",
+    "equated_means": "maps of icl equate; tests/judging/test_equating.py",
+    "judge_bias": "labels of samples; tests/results/test_corrected.py",
+    "label_residuals": "labels of samples; tests/results/test_corrected.py",
+    "language_bias": "labels of samples; tests/results/test_agreement.py",
+    "rater_alpha": "labels of samples; tests/results/test_agreement.py",
+    "rater_influence": "labels of samples; tests/results/test_agreement.py",
+    "sample_labels": "labels of samples; tests/results/test_agreement.py",
     "instruments": "numbers of judges and templates, which score_means and paired_differences go through",
     "judge_batches": "submissions to a server, which no score goes through",
     "metric_means": "metrics that judges of the study do not have; tests/judging/test_rules.py",

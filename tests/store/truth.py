@@ -586,7 +586,9 @@ def agreement(truth: Truth) -> list[Row]:
             for b in found:
                 first, second = (tuple(row[name] for name in names) for row in (a, b))
                 if first < second:
-                    both[*first, *second, a["template"], b["template"], a["metric"]].append((a["score"], b["score"]))
+                    language = truth.by_id[a["response_id"]]["language"]
+                    pair = (*first, *second, a["template"], b["template"], a["metric"], language)
+                    both[pair].append((a["score"], b["score"]))
     rows = []
     for key, pairs in both.items():
         x, y = np.array(pairs).T
@@ -600,10 +602,12 @@ def agreement(truth: Truth) -> list[Row]:
                 "template_a": key[8],
                 "template_b": key[9],
                 "metric": key[10],
+                "language": key[11],
                 "n": len(x),
                 "exact_agreement": float(np.mean(x == y)),
                 "kappa_quadratic": 1 - squared / chance if chance else None,
                 "alpha_interval": 1 - squared / of_all if of_all else None,
+                "share_top": float(np.mean(pooled == 5)),
                 "mean_a": float(x.mean()),
                 "mean_b": float(y.mean()),
                 "mean_difference": float(y.mean() - x.mean()),

@@ -1,0 +1,36 @@
+"""`icl trust`: how far a judge can be trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+import icl_local
+from icl_local.cli import completion, console
+from icl_local.cli.options import db_option, defaults_of, format_option, reading_option
+
+
+@defaults_of(icl_local.trust)
+@click.command("trust")
+@click.option("--judge", required=True, shell_complete=completion.stored("judge"), help="Judge to be examined.")
+@click.option(
+    "--reference",
+    shell_complete=completion.stored("judge"),
+    help="human: the mean of the raters; human without NAME: of the others; or a judge that scored a sample.",
+)
+@click.option("--sample", help="Labels of this sample alone.")
+@reading_option
+@format_option
+@db_option
+def command(output_format: str, db: Path, **options: Any) -> None:
+    """Compare a judge with human raters or another judge, and correct its means by their labels.
+
+    First the agreement, then the judge's bias, corrected means of the cells with 95 % intervals, and differences
+    between cells. csv and json have every column of the views. docs/trust.md says what each number may be used for.
+
+    Example: icl trust --judge openai:gpt-4o-mini
+    """
+    whole = output_format in ("csv", "json")
+    console.print_tables(icl_local.trust(db, whole=whole, **options), output_format)

@@ -1,0 +1,105 @@
+"""How far a judge can be trusted: agreement with human raters or another judge, bias, corrected means, differences.
+
+The numbers come from SQL views, which read the variable icl_reference: human, or the name of a judge.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from icl_local.exceptions import ConfigError, UnknownName
+from icl_local.results.paper_tables import HUMAN, READINGS, Views, open_views
+from icl_local.results.tables import Table
+
+_CELL = ("model", "method", "language", "dpo")
+# title, view, columns of the layout
+_PARTS = {
+    "Agreement": (
+        "judge_agreement",
+        ("language", "metric", "judge_a", "judge_b", "n", "kappa_quadratic", "kappa_low", "kappa_high",
+         "alpha_interval", "r", "share_top", "mean_difference"),
+    ),
+    "Bias: judge's score minus label": (
+        "judge_bias",
+        (*_CELL, "metric", "bias", "ci_low", "ci_high", "p_holm", "n", "r", "rmse", "exact_share"),
+    ),
+    "Corrected means": (
+        "corrected_means",
+        (*_CELL, "metric", "judge_mean", "corrected", "ci_low", "ci_high", "n", "m", "r", "gain", "note"),
+    ),
+    "Differences of corrected means": (
+        "corrected_differences",
+        ("differs_in", "a", "b", *_CELL, "metric", "judge_difference", "difference", "ci_low", "ci_high", "p_holm", "n",
+         "note"),
+    ),
+}  # fmt: skip
+_NOTES = {
+    "judge_agreement": "share top: of the scores, those that are 5; where it is high, kappa and alpha are low.",
+    "corrected_means": "judge mean: of all m answers. A gain of 2: the n labels count for 2n.",
+}
+
+
+def trust_tables(
+    database: Path,
+    *,
+    judge: str,
+    reference: str = HUMAN,
+    sample: str | None = None,
+    reading: str = "strict",
+    whole: bool = False,
+) -> list[Table]:
+    """Return agreement, bias, corrected means and differences of ``judge`` against ``reference``.
+
+    ``reference``: human, all raters but one (human without ana), or a judge that scored a sample. ``sample``: one
+    sample instead of all. ``whole``: every column of the views. Raises ConfigError without a sample or its labels,
+    UnknownName, StoreError.
+    """
+    if reading not in READINGS:
+        raise ConfigError(f"no reading {reading!r}; there are {', '.join(READINGS)}")
+    with open_views(database, judge=judge, reading=reading, reference=reference) as views:
+        samples = _known_samples([str(row["sample"]) for row in views.named("samples")], sample)
+        (named,) = views.named("trust_names")
+        name, against = str(named["judge"]), str(named["reference"])
+        if name == against:
+            raise ConfigError(f"{name} cannot be its own reference; name human or another judge with --reference")
+        chosen = {"judge": name, "reading": reading, **({"sample": sample} if sample else {})}
+        if not any(_matches(row, chosen) for row in views.rows("corrected_means")):
+            how = "icl browse --rate" if against.startswith(HUMAN) else f"icl judge --judge {against} --sample"
+            raise ConfigError(
+                f"no answer of {sample or samples[0]} has a label; make some: {how} {sample or samples[0]}"
+            )
+        return [_part(views, title, chosen, against, whole=whole) for title in _PARTS]
+
+
+def _known_samples(samples: list[str], sample: str | None) -> list[str]:
+    if not samples:
+        raise ConfigError("there is no sample to label; draw one: icl sample draw PILOT --per-cell 100")
+    if sample is not None and sample not in samples:
+        raise UnknownName.among("sample", sample, samples)
+    return samples
+
+
+def _part(views: Views, title: str, chosen: dict[str, str], reference: str, *, whole: bool) -> Table:
+    view, columns = _PARTS[title]
+    shown = tuple(views.columns(view)) if whole else columns
+    if view == "judge_agreement":
+        found = [row for row in views.rows(view) if _of_both(row, chosen["judge"], reference)]
+    else:
+        found = [row for row in views.rows(view) if _matches(row, chosen)]
+    if not whole:
+        shown = tuple(name for name in shown if any(row[name] is not None for row in found))
+    notes = (_NOTES[view],) if view in _NOTES else ()
+    rows = [tuple(row[name] for name in shown) for row in found]
+    return Table(f"{title} ({chosen['judge']}, {reference})", shown, rows, notes)
+
+
+def _matches(row: dict[str, Any], chosen: dict[str, str]) -> bool:
+    return all(row[name] == value for name, value in chosen.items())
+
+
+def _of_both(row: dict[str, Any], judge: str, reference: str) -> bool:
+    """Return whether both raters of a pair are the judge, its reference or one of the human raters behind it."""
+    raters = (row["judge_a"], row["judge_b"])
+    people = reference.startswith(HUMAN)
+    return all(name in (judge, reference) or (people and name.startswith(f"{HUMAN}:")) for name in raters)

@@ -1,0 +1,106 @@
+"""`icl trust`, `icl tables --corrected` and `icl judge --sample` on a small study with labels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import duckdb
+import pytest
+from click.testing import CliRunner
+
+import icl_local
+from icl_local.cli import icl
+from icl_local.exceptions import ConfigError, UnknownName
+from tests import synthetic
+
+JUDGE = "openai:synthetic-judge"
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """80 queries a cell; a human rater has labelled 30 in each English cell, one less than the judge."""
+    path = tmp_path_factory.mktemp("labelled") / "x.duckdb"
+    path.write_bytes(synthetic.made(80, 2).read_bytes())
+    with duckdb.connect(str(path)) as con:
+        con.execute("""
+            insert into raw.samples values ('s', 'PILOT', 1, 30, null, '{}', timestamp '2026-11-20');
+            insert into raw.sample_items
+            select
+                's', response_id, split, count(*) over (partition by cell_id, split),
+                row_number() over (partition by cell_id, split order by hash(query_id))
+            from main.responses where language = 'en' and split = 'multi';
+            insert into raw.judges by name
+            select 'ana' as judge_id, 'human:ana' as name, 'human' as backend, 'ana' as model;
+            insert into raw.judgments by name
+            select
+                judgment_id || ' ana' as judgment_id, 1 as attempt, response_id, 'ana' as judge_id, template_sha256,
+                0 as repeat, 'ok' as status, list_transform(scores, lambda score: greatest(1, score - 1)) as scores,
+                not_applicable, timestamp '2026-11-21' as created_at
+            from main.verdicts
+            join raw.sample_items using (response_id)
+            where place <= 30 and scores is not null;
+        """)
+    return path
+
+
+def test_trust_shows_agreement_bias_corrected_means_and_differences(labelled: Path) -> None:
+    agreement, bias, means, differences = icl_local.trust(labelled, judge=JUDGE)
+    assert {row["judge_b"] for row in agreement.dicts()} == {JUDGE}
+    assert all(0 < row["bias"] <= 1 for row in bias.dicts())
+    assert all(row["corrected"] < row["judge_mean"] for row in means.dicts())
+    assert {row["n"] for row in means.dicts()} <= set(range(20, 31))
+    assert {"method", "dpo"} <= {row["differs_in"] for row in differences.dicts()}
+    assert "note" not in differences.columns
+
+
+@pytest.mark.parametrize("output_format", ["text", "csv", "json", "markdown", "latex"])
+def test_the_command_prints_every_format(labelled: Path, output_format: str) -> None:
+    arguments = ["trust", "--judge", JUDGE, "--sample", "PILOT", "--format", output_format, "--db", str(labelled)]
+    result = CliRunner().invoke(icl, arguments)
+    assert result.exit_code == 0, result.output
+    if output_format == "json":
+        assert len(json.loads("[" + result.stdout.replace("]\n\n[", "],[") + "]")) == 4
+    elif output_format != "csv":
+        assert result.stdout.index("Agreement") < result.stdout.index("Bias") < result.stdout.index("Corrected means")
+
+
+def test_table_1_corrected_has_the_corrected_means(labelled: Path) -> None:
+    plain, table = icl_local.table(labelled, 1), icl_local.table(labelled, 1, corrected=True)
+    means = {
+        (row["model"], row["method"]): row["corrected"]
+        for row in icl_local.query(labelled, "from corrected_means where metric = 'avg' and reading = 'strict'").dicts()
+        if row["in_paper_tables"] and not row["dpo"]
+    }
+    assert [(row["model"], row["method"]) for row in table.dicts()] == [
+        (r["model"], r["method"]) for r in plain.dicts()
+    ]
+    for row in table.dicts():
+        assert row["avg"] == pytest.approx(means[row["model"], row["method"]], abs=1e-9), row
+    assert "safe" not in table.columns
+    assert icl_local.table(labelled, 2, corrected=True).dicts()[-1]["language"] != "en"
+    whole = icl_local.table(labelled, 1, corrected=True, whole=True)
+    found = sorted(row["corrected"] for row in whole.dicts() if row["metric"] == "avg")
+    assert found == pytest.approx(sorted(means.values()), abs=1e-9)
+
+
+def test_what_cannot_be_corrected_is_told(labelled: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no sample"):
+        icl_local.trust(synthetic.small(), judge=JUDGE)
+    with pytest.raises(UnknownName, match="PILOT"):
+        icl_local.trust(labelled, judge=JUDGE, sample="PLIOT")
+    with pytest.raises(ConfigError, match="stored probabilities"):
+        icl_local.trust(labelled, judge=JUDGE, reading="expected")
+    with pytest.raises(ConfigError, match="its own reference"):
+        icl_local.trust(labelled, judge=JUDGE, reference=JUDGE)
+    with pytest.raises(ConfigError, match="tables 1, 2, 3"):
+        icl_local.table(labelled, 4, corrected=True)
+
+
+def test_a_judge_can_score_a_sample_alone(labelled: Path) -> None:
+    result = icl_local.judge(
+        labelled, judge="openai:other@http://localhost:1", plan=True, sample="PILOT", progress=None
+    )
+    assert result.preview is not None
+    cells = icl_local.query(labelled, "select count(distinct cell_id) from corrected_means").rows[0][0]
+    assert {row["split"]: row["missing"] for row in result.preview.dicts()} == {"multi": 30 * cells, "all": 30 * cells}
