@@ -64,8 +64,8 @@ def pull(name: str, languages: list[str], out: Path | None, clone: Path | None, 
     if name == "just-eval-verdicts":
         from icl_local.judging import pull_verdicts
 
-        for file, done in pull_verdicts(db, clone):
-            console.say(f"{file}: {done}")
+        for source, done in pull_verdicts(db, clone):
+            console.say(f"{source}: {done}")
         console.say("next: icl sample draw ANCHORS --judged-by just-eval:gpt-4-0314 --per-cell 100 --seed 1")
         return
     from icl_local.files import write_new

@@ -44,7 +44,7 @@ class BatchToken:
 
 
 class Grammar(Protocol):
-    """A constraint on the next token: ``pick`` returns the allowed id with the largest logit, ``allowed`` all, ascending."""
+    """A constraint on the next token: ``pick`` returns the best allowed id, ``allowed`` all, ascending."""
 
     def pick(self, logits: NDArray[np.float32]) -> int: ...
     def allowed(self, logits: NDArray[np.float32]) -> NDArray[np.int64]: ...
