@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from icl_local import resources
 from icl_local.engine import exact
 from icl_local.store import database
 from tests import kernels, shared, synthetic
 from tests.damaged_gguf import Edit
-from tests.tiny_model import build_tiny_gguf
+from tests.tiny_model import build_tiny_gguf, learnt_merges
 
 # A suite started in the background inherits an ignored SIGINT, and so would every command that it interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -46,17 +47,17 @@ _SLOWEST = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the folder of tests/shared.py; give each of several processes one core, so that their threads do not wait
-    for each other. Keep bytecode: the suite starts hundreds of processes that import the package.
+    """Make the folder of tests/shared.py; give each process that runs tests one core, so that threads do not wait for
+    each other. Keep bytecode: the suite starts hundreds of processes that import the package.
     """
     sys.dont_write_bytecode = False
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     if not worker:
         os.environ[shared.FOLDER] = tempfile.mkdtemp(prefix="icl-tests-")
-    elif hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+    if hasattr(os, "sched_setaffinity") and (worker or not config.getoption("numprocesses", None)):
+        cores, number = sorted(os.sched_getaffinity(0)), int(worker.removeprefix("gw") or os.getpid())
+        os.sched_setaffinity(0, {cores[number % len(cores)]})
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -89,6 +90,15 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama of two layers with a byte-level vocabulary, F32, under 1 MB."""
     path = tmp_path_factory.mktemp("tiny") / "tiny.gguf"
     build_tiny_gguf(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def worded_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with the words of the prompts in its vocabulary: a quarter of the tokens, for whole commands."""
+    path = tmp_path_factory.mktemp("worded") / "worded.gguf"
+    texts = [resources.read_text("prompts", name) for name in resources.names("prompts", suffix=".txt")]
+    build_tiny_gguf(path, merges=learnt_merges(texts, 3000))
     return path
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import gguf
@@ -22,6 +24,20 @@ LLAMA_CHAT_TEMPLATE = """{{- bos_token }}
     {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
 {%- endif %}"""
 """The form of Llama 3.1's: it writes BOS and the date, and trims what is said."""
+
+MERGES = (("t", "h"), ("th", "e"), ("Ġ", "a"), ("a", "n"), ("i", "n"), ("o", "n"), ("e", "r"), ("Ġ", "the"))
+
+
+def learnt_merges(texts: Iterable[str], n_tokens: int) -> list[tuple[str, str]]:
+    """Return the merges of a byte-level BPE vocabulary of so many tokens."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=n_tokens, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    return [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
 
 
 def byte_tokens() -> list[str]:
@@ -49,12 +65,13 @@ def build_tiny_gguf(
     seed: int = 0,
     chat_template: str | None = CHAT_TEMPLATE,
     add_bos: bool = False,
+    merges: Sequence[tuple[str, str]] = MERGES,
 ) -> None:
     """Write the file; weights are normal with a fixed seed, so greedy output is arbitrary but reproducible."""
     rng = np.random.default_rng(seed)
     alphabet = byte_tokens()
-    merges = [("t", "h"), ("th", "e"), ("Ġ", "a"), ("a", "n"), ("i", "n"), ("o", "n"), ("e", "r"), ("Ġ", "the")]
-    tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *alphabet, *(a + b for a, b in merges)]
+    joined = dict.fromkeys(a + b for a, b in merges)
+    tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *alphabet, *joined]
     types = [gguf.TokenType.CONTROL] * 3 + [gguf.TokenType.NORMAL] * (len(tokens) - 3)
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("tiny")

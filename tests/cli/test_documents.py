@@ -1,4 +1,4 @@
-"""The Python of README.md, docs/python.md and the notebook, run as it stands on the embedded model.
+"""The Python of README.md, docs/python.md and the notebook, run as it stands on a tiny model named as the embedded one.
 
 They share one folder, so that what one has generated is there for the others. The probe of the machine and the
 verification are left out, answers have two tokens, and the judge gives short reasons.
@@ -27,8 +27,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def in_the_folder(folder: Path, embedded_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_the_folder(folder: Path, worded_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("ICL_MODELS_FILE", str(folder / "models.toml"))
+    models = "".join(f'[smollm2-135m.{variant}]\ngguf = "{worded_gguf}"\n' for variant in ("base", "instruct"))
+    (folder / "models.toml").write_text(models)
     run = icl.run
     monkeypatch.setattr(icl, "run", lambda db, **named: run(db, **{**named, "max_tokens": 2}, probe=False, verify=0))
 
