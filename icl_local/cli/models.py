@@ -36,10 +36,11 @@ def list_models(registry_only: bool, output_format: str) -> None:
     if output_format != "text":
         console.print_rows(columns, registered + held, output_format=output_format)
         return
-    console.print_rows(columns, registered, title="Registry")
+    console.print_rows(("name", "label", "files"), describe.families(registered), title="Registry")
     if held:
         short = [(name, f"{variant or state}: {source}") for name, _, variant, state, source in held]
         console.print_rows(("name", "file"), short, title="Held by other programs")
+    console.say("next: icl models show NAME, icl run --model NAME")
 
 
 @command.command("show")

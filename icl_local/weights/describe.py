@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import groupby
+
 from icl_local.exceptions import ModelError
 from icl_local.weights import registry
 from icl_local.weights.found import found_models
@@ -16,6 +19,17 @@ def registry_rows() -> list[tuple[str | None, ...]]:
         for family in registry.load_registry().values()
         for variant, spec in family.variants.items()
     ]
+
+
+def families(rows: Iterable[tuple[str | None, ...]]) -> list[tuple[str | None, ...]]:
+    """Return (name, label, files) of the registry's rows, one row a family: "here: base; to make: instruct"."""
+    short: list[tuple[str | None, ...]] = []
+    for (name, label), group in groupby(rows, key=lambda row: row[:2]):
+        by_state: dict[str, list[str]] = {}
+        for _, _, variant, state, _ in group:
+            by_state.setdefault(str(state), []).append(str(variant))
+        short.append((name, label, "; ".join(f"{state}: {', '.join(all_of)}" for state, all_of in by_state.items())))
+    return short
 
 
 def found_rows() -> list[tuple[str | None, ...]]:

