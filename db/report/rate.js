@@ -97,8 +97,10 @@ function read(text, whole) {
   element("whole").textContent = `Show all ${text.length.toLocaleString("en")} characters`;
 }
 
+const changed = () => JSON.stringify([given, comments]) !== JSON.stringify([item.scores, item.comments]);
+
 async function show(number) {
-  if (item && Object.keys(given).length) drafts.set(item.id, [given, comments]);
+  if (item && changed()) drafts.set(item.id, [given, comments]);
   item = await ask(`item/${number}`);
   [given, comments] = drafts.get(item.id) ?? [{ ...item.scores }, { ...item.comments }];
   element("asked").textContent = item.query;
@@ -113,27 +115,31 @@ async function show(number) {
 }
 
 // One thing at a time: a key pressed while the last one is still being saved does nothing.
-async function act(work) {
+async function act(work, failed) {
   if (busy) return;
   busy = true;
   try {
     await work();
   } catch (error) {
-    say(`Not saved: ${error.message}`, true);
+    say(failed + error.message, true);
   }
   busy = false;
 }
 
+function forget() {
+  drafts.delete(item.id);
+  [given, comments] = [item.scores, item.comments];
+}
+
+// After a save or a skip: the next answer.
 async function go(found, told) {
   count(found);
-  drafts.delete(item?.id);
-  given = {};
-  if (found.next === null) {
-    say(`${told}. All ${found.items} answers are rated; thank you.`);
-    await show(item ? item.number : 0);
-  } else {
-    await show(found.next);
-    say(told);
+  forget();
+  try {
+    await show(found.next ?? item.number);
+    say(found.next === null ? `${told}. All ${found.items} answers are rated; thank you.` : told);
+  } catch (error) {
+    say(`${told}, but ${error.message}`, true);
   }
 }
 
@@ -145,25 +151,27 @@ const save = () => act(async () => {
   }
   clock();
   return go(await ask("save", { id: item.id, scores: given, comments, seconds }), "Saved");
-});
+}, "Not saved: ");
 
 const skip = () => act(async () => {
   clock();
   return go(await ask("skip", { id: item.id, seconds }), "Skipped");
-});
+}, "Not skipped: ");
 
 const undo = () => act(async () => {
   const found = await ask("undo", null);
-  drafts.clear();
-  await go({ ...found, next: found.number }, "Undone");
-});
+  count(found);
+  if (found.number === item.number) forget();
+  await show(found.number);
+  say("Undone");
+}, "");
 
 const move = (step) => act(async () => {
   const number = item.number + step;
   if (number < 0 || number >= total) return say(step < 0 ? "This is the first answer" : "This is the last answer");
   say("");
   return show(number);
-});
+}, "");
 
 function comment() {
   const input = groups()[at].querySelector("input");
@@ -205,5 +213,7 @@ let total = 0;
 act(async () => {
   const found = await ask("progress");
   total = found.items;
-  await go({ ...found, next: found.next ?? 0 }, found.next === null ? "All answers are rated" : "");
-});
+  count(found);
+  await show(found.next ?? 0);
+  if (found.next === null) say("All answers are rated");
+}, "");

@@ -1,4 +1,4 @@
-"""Scoring stored responses with an LLM judge.
+"""Scoring stored responses: by LLM judges, and by people who label samples.
 
 Every attempt is kept, and a score that the judge did not give is NULL.
 """

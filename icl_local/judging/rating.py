@@ -35,16 +35,7 @@ _LONGEST_COMMENT = 2_000
 _LONGEST_SECONDS = 86_400
 
 
-@dataclass(frozen=True)
-class Aspect:
-    """What a rater is asked: the metric, its title and its line in the judges' prompt."""
-
-    metric: str
-    title: str
-    line: str
-
-
-@dataclass
+@dataclass(eq=False)
 class Item:
     """One answer to one query, with the judgments of every drawn response that has this text.
 
@@ -103,7 +94,7 @@ class Rating:
             "query": item.instruction,
             "answer": item.text,
             "state": item.state,
-            "aspects": [vars(aspect) for aspect in aspects_of(item.template)],
+            "aspects": aspects_of(item.template),
             "scale": scale_of(item.template),
             "scores": {one.metric: NOT_APPLICABLE if one.not_applicable else one.score for one in standing},
             "comments": {one.metric: one.reason for one in standing if one.reason},
@@ -147,7 +138,7 @@ class Rating:
             item = self._done[-1]
             before = item.given[-2] if len(item.given) > 1 else no_verdict(WITHDRAWN, item.template.aspects, None)
             self._put(item, before, {"parameters": {"undoes": len(item.given)}})
-            self._take_back()
+            self._take_back(item)
             return {**self.progress(item.number), "number": item.number}
 
     def _give(self, item: Item, verdict: Verdict, seconds: float | None) -> dict[str, Any]:
@@ -172,9 +163,6 @@ class Rating:
         for key in item.tasks:
             item.attempts[key] = item.attempts.get(key, 0) + 1
 
-    def _take_back(self) -> None:
-        self._done.pop().given.pop()
-
     def _read(self, rows: list[dict[str, Any]]) -> None:
         """Follow the stored attempts; those of one put share their time, and are one verdict."""
         of = {key: item for item in self.items for key in item.tasks}
@@ -183,15 +171,21 @@ class Rating:
             item = of.get(row["judgment_id"])
             if item is None:  # by another rubric
                 continue
-            item.attempts[row["judgment_id"]] = row["attempt"]
+            item.attempts[row["judgment_id"]] = max(row["attempt"], item.attempts.get(row["judgment_id"], 0))
             if last.get(item.number) == row["created_at"]:
                 continue
             last[item.number] = row["created_at"]
             if row["undoes"]:
-                self._take_back()
+                self._take_back(item)
             else:
                 item.given.append(_verdict(item.template, row))
                 self._done.append(item)
+
+    def _take_back(self, item: Item) -> None:
+        """Drop the last verdict of an item: not always the last of all, where it was undone in another sample."""
+        if item.given:
+            item.given.pop()
+            del self._done[len(self._done) - 1 - self._done[::-1].index(item)]
 
     def _posted_item(self, posted: Any) -> Item:
         item = self._by_id.get(str(posted.get("id"))) if isinstance(posted, dict) else None
@@ -233,14 +227,13 @@ def rating_page(rating: Rating, *, port: int = 0) -> PageServer:
     )
 
 
-def aspects_of(template: Template) -> list[Aspect]:
-    """Return the aspects of a template with their lines: those that begin ``- Title:``."""
-    found = []
-    for aspect in template.aspects:
-        title = aspect.replace("_", " ").title()
-        line = re.search(rf"^- {re.escape(title)}: *(.*)$", template.text, flags=re.MULTILINE)
-        found.append(Aspect(metric_of(aspect), title, line[1] if line else ""))
-    return found
+def aspects_of(template: Template) -> list[dict[str, str]]:
+    """Return metric, title and line of each aspect: the template's text after ``- Title:``, or "" without one."""
+    lines = dict(re.findall(r"^- (\w[^:\n]*): *(.*)$", template.text, flags=re.MULTILINE))
+    titles = {aspect: aspect.replace("_", " ").title() for aspect in template.aspects}
+    return [
+        {"metric": metric_of(aspect), "title": title, "line": lines.get(title, "")} for aspect, title in titles.items()
+    ]
 
 
 def scale_of(template: Template) -> list[str]:

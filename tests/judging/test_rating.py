@@ -136,6 +136,22 @@ def test_undo_restores_what_stood_before_also_after_a_restart(db: Path) -> None:
     assert store.query(db, standing).rows == []
 
 
+def test_an_undo_in_one_sample_takes_back_the_same_verdict_in_another(db: Path) -> None:
+    draw_sample(db, "SMALL", Selection(method="hiddenmethod"), per_cell=3, seed=1)
+    with open_rating(db, "SMALL", "ana") as rating:
+        rate(rating, 0)
+        shared = rating.items[0].response_id
+    with open_rating(db, "PILOT", "ana") as rating:
+        other = next(item.number for item in rating.items if len(item.tasks) == 2)
+        rate(rating, other)
+    with open_rating(db, "SMALL", "ana") as rating:
+        rating.undo()
+    with open_rating(db, "PILOT", "ana") as rating:
+        assert [item.number for item in rating.items if item.given] == [other]
+        assert [item.state for item in rating.items if item.response_id == shared] == ["open"]
+        assert rating.undo()["number"] == other
+
+
 def test_the_skipped_come_again_when_nothing_is_open(db: Path) -> None:
     draw_sample(db, "SMALL", Selection(method="urial"), per_cell=3, seed=1)
     with open_rating(db, "SMALL", "ana") as rating:

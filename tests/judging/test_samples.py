@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from scipy import stats
 
 from icl_local import store
+from icl_local.cli import icl
 from icl_local.exceptions import ConfigError
 from icl_local.exchange import merge
 from icl_local.judging import draw_sample, list_samples, samples
@@ -83,6 +86,19 @@ def test_a_plan_stores_nothing_and_says_what_labels_would_give(db: Path) -> None
     assert (rows["en", "safety"]["answers"], rows["en", "safety"]["drawn"]) == (6, 6)
     assert any("46 labels, 1.1 hours at 90 seconds" in note for note in plan.notes)
     assert any("1 row has fewer than 20 answers" in note for note in plan.notes)
+
+
+def test_the_command_draws_plans_and_lists(db: Path) -> None:
+    draw = ["sample", "draw", "PILOT", "--per-cell", "20", "--seed", "1", "--method", "urial", "--db", str(db)]
+    planned = CliRunner().invoke(icl, [*draw, "--plan", "--format", "csv"], catch_exceptions=False)
+    assert len(planned.stdout.splitlines()) == 4
+    assert "46 labels, 1.1 hours" in planned.stderr
+    drawn = CliRunner().invoke(icl, draw, catch_exceptions=False)
+    assert "next: icl browse --rate PILOT" in drawn.stderr
+    listed = CliRunner().invoke(icl, ["sample", "list", "--format", "json", "--db", str(db)], catch_exceptions=False)
+    assert [row["drawn"] for row in json.loads(listed.stdout)] == [46]
+    alone = CliRunner().invoke(icl, ["browse", "--rate", "PILOT", "--db", str(db)])
+    assert "--rate and --rater belong together" in alone.stderr
 
 
 def test_tasks_are_strata_within_a_split(db: Path) -> None:
