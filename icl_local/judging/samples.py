@@ -24,7 +24,10 @@ BY = ("task",)
 SECONDS_A_LABEL = 90.0  # at first; a rater's own median later
 CORRELATION = 0.5  # of judge and people, assumed in a plan
 _MANY_HOURS = 20  # above, a plan advises fewer cells
-_MEDIAN_SECONDS = "select median(median_seconds) from main.sample_progress"
+_MEDIAN_SECONDS = (
+    "select median(seconds) from raw.judgments where status in ('ok', 'not_applicable') "
+    "and judge_id in (select judge_id from raw.judges where backend = 'human')"
+)
 _ITEM = ("response_id", "stratum", "n_stratum", "place")
 _CELL = ("model", "quantization", "method", "language", "dpo", "dataset", "stratum")
 
@@ -70,7 +73,7 @@ def list_samples(path: Path) -> Table:
 
 def sample_id_of(path: Path, name: str) -> str:
     """Return the id of the latest sample of a name. Raises UnknownName."""
-    known = {row["sample"]: row["sample_id"] for row in store.named(path, "samples").dicts()}
+    known = {row["name"]: row["sample_id"] for row in store.named(path, "sample_names").dicts()}
     if name not in known:
         raise UnknownName.among("sample", name, list(known), place=" in this database", add="icl sample draw makes one")
     return str(known[name])
@@ -101,14 +104,14 @@ def _place(frame: Sequence[Row], *, seed: int, by: str | None) -> None:
 
 def _refuse_another(path: Path, name: str, sample_id: str, *, seed: int, by: str | None) -> None:
     """Raise ConfigError if ``name`` is the name of another sample."""
-    before = [row for row in store.named(path, "samples").dicts() if row["sample"] == name]
+    before = [row for row in store.named(path, "sample_names").dicts() if row["name"] == name]
     if not before or before[0]["sample_id"] == sample_id:
         return
     (row,) = before
     if row["seed"] != seed:
         why = f"has seed {row['seed']}: give that one"
-    elif row["by"] != by:
-        why = f"is by {row['by'] or 'split alone'}: give the same --by"
+    elif row["strata"] != by:
+        why = f"is by {row['strata'] or 'split alone'}: give the same --by"
     else:
         why = "has another frame: its cells, or their answers, are not those it was drawn from. Give the same options"
     raise ConfigError(f"sample {name} {why}, or draw under a new name")
