@@ -89,13 +89,13 @@ def _registered() -> list[str]:
 
 
 def _held(begun: str) -> list[str]:
-    """Return the names of the program that ``begun`` starts with; without a program only what it may start with."""
+    """Return the models of the programs that ``begun`` may name; without a letter only the programs."""
     from icl_local.weights import found
 
-    program, colon, _ = begun.partition(":")
-    if not colon:
-        return [f"{one}:" for one in found.PROGRAMS]
-    return [one.name for one in found.found_models(program)] if program in found.PROGRAMS else []
+    if not begun:
+        return [f"{program}:" for program in found.PROGRAMS]
+    programs = [program for program in found.PROGRAMS if program.startswith(begun.partition(":")[0])]
+    return [one.name for program in programs for one in found.found_models(program)]
 
 
 def _prompt_files(ctx: click.Context, folder: str) -> list[str]:
