@@ -238,9 +238,19 @@ def test_the_hubs_cache_has_the_names_that_fetch_from_the_hub(
 def test_files_for_another_purpose_are_listed_with_their_purpose(home: Path) -> None:
     place = home / ".lmstudio" / "models" / "someone" / "some-GGUF"
     place.mkdir(parents=True)
-    for name, said in (("mmproj", "a projector for images"), ("adapter", "a LoRA adapter")):
+    for name, said in (
+        ("mmproj", "a projector for images"),
+        ("adapter", "a LoRA adapter"),
+        ("pooled", "a model for embeddings"),
+        ("two-way", "a model for embeddings"),
+    ):
         writer = gguf.GGUFWriter(place / f"{name}.gguf", "clip" if name == "mmproj" else "llama")
-        writer.add_type(name)
+        if name == "pooled":
+            writer.add_pooling_type(gguf.PoolingType.MEAN)
+        elif name == "two-way":
+            writer.add_causal_attention(False)
+        else:
+            writer.add_type(name)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.close()
