@@ -106,7 +106,9 @@ async function show(number) {
   element("asked").textContent = item.query;
   read(item.answer, false);
   element("aspects").replaceChildren(...item.aspects.map(aspectGroup));
-  element("rubric").lastElementChild.replaceChildren(...item.scale.map((line) => make("li", line)));
+  const scale = element("rubric").lastElementChild;
+  scale.replaceChildren(...item.scale.map((line) => make("li", line)));
+  scale.className = item.scale.every((line) => line.length < 24) ? "short" : "";
   item.aspects.forEach((aspect) => mark(aspect.metric, given[aspect.metric]));
   scrollTo(0, 0);
   focus(0);
