@@ -137,7 +137,7 @@ def test_undo_restores_what_stood_before_also_after_a_restart(db: Path) -> None:
     assert store.query(db, standing).rows == []
 
 
-def test_an_undo_in_one_sample_takes_back_the_same_verdict_in_another(db: Path) -> None:
+def test_labels_and_undos_are_those_of_every_sample_that_holds_the_answer(db: Path) -> None:
     draw_sample(db, "SMALL", Selection(method="hiddenmethod"), per_cell=3, seed=1)
     with open_rating(db, "SMALL", "ana") as rating:
         rate(rating, 0)
@@ -151,6 +151,11 @@ def test_an_undo_in_one_sample_takes_back_the_same_verdict_in_another(db: Path) 
         assert [item.number for item in rating.items if item.given] == [other]
         assert [item.state for item in rating.items if item.response_id == shared] == ["open"]
         assert rating.undo()["number"] == other
+        for number in range(10):
+            rate(rating, number)
+    draw_sample(db, "PILOT", Selection(), per_cell=30, seed=1)  # a larger sample keeps what is labelled
+    with open_rating(db, "PILOT", "ana") as rating:
+        assert (rating.progress()["items"], rating.progress()["rated"]) == (60, 10)
 
 
 def test_the_skipped_come_again_when_nothing_is_open(db: Path) -> None:
@@ -162,16 +167,6 @@ def test_the_skipped_come_again_when_nothing_is_open(db: Path) -> None:
         assert rating.skip({"id": rating.item(0)["id"]})["next"] == 1
         assert rate(rating, 1)["next"] == 0
         assert rate(rating, 0)["next"] is None
-
-
-def test_a_larger_sample_keeps_what_is_labelled(db: Path) -> None:
-    with open_rating(db, "PILOT", "ana") as rating:
-        for number in range(10):
-            rate(rating, number)
-    draw_sample(db, "PILOT", Selection(), per_cell=30, seed=1)
-    with open_rating(db, "PILOT", "ana") as rating:
-        assert rating.progress()["items"] == 60
-        assert rating.progress()["rated"] == 10
 
 
 def test_a_rater_has_one_page_and_a_name_and_a_sample_that_exist(made: Path) -> None:

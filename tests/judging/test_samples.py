@@ -68,7 +68,7 @@ def test_a_name_stands_for_one_seed_strata_and_frame(db: Path) -> None:
     for options, why in (
         ({"seed": 2}, "has seed 1"),
         ({"by": "task"}, "is by split alone"),
-        ({"chosen": Selection()}, "has another frame"),
+        ({"chosen": Selection(language="en", method="urial")}, "has another frame"),
     ):
         given: dict[str, Any] = {"chosen": Selection(language="en"), "seed": 1, **options}
         with pytest.raises(ConfigError, match=f"sample PILOT {why}.*under a new name"):
@@ -111,7 +111,6 @@ def test_tasks_are_strata_within_a_split(db: Path) -> None:
 
 
 def test_a_sample_is_merged_rebuilt_copied_and_loses_what_is_forgotten(db: Path, made: Path, tmp_path: Path) -> None:
-    draw_sample(db, "PILOT", Selection(), per_cell=10, seed=1)
     other = Path(shutil.copy(made, tmp_path / "other.duckdb"))
     for per_cell in (10, 20):
         draw_sample(db, "PILOT", Selection(), per_cell=per_cell, seed=1)

@@ -11,7 +11,7 @@ import pytest
 
 from icl_local import store
 from icl_local.exceptions import ConfigError, InputError
-from icl_local.results import Browser, PageServer, browse, report
+from icl_local.results import Browser, PageServer, browse, paper_tables, report
 from icl_local.store import Store
 from tests.chromium import accessibility_faults, browser, wait
 from tests.judge_rows import database, response_rows
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 __all__ = ["browser"]
 
 HOSTILE = "</pre><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
+
+
+@pytest.fixture(autouse=True)
+def _neither_tables_nor_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "_figures", lambda views: ([], ""))
+    monkeypatch.setattr(paper_tables, "SCORE_TABLES", ())
+    monkeypatch.setattr(paper_tables, "ERROR_TABLES", ())
 
 
 @pytest.fixture
@@ -37,8 +44,7 @@ def db(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(db: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PageServer]:
-    monkeypatch.setattr(report, "_figures", lambda views: ([], ""))
+def server(db: Path) -> Iterator[PageServer]:
     shown = Browser(db, judge=None, reading="strict", max_responses=100)
     with PageServer(shown.routes(), {}) as made:
         thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
@@ -84,7 +90,6 @@ def test_the_page_follows_a_run_and_opens_answers(browser: Chrome, server: PageS
 
 
 def test_a_load_of_the_page_keeps_its_responses_until_it_is_old(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "_figures", lambda views: ([], ""))
     monkeypatch.setattr(browse, "_KEPT", 1)
     shown = Browser(db, judge=None, reading="strict", max_responses=100)
     page = shown.page()
