@@ -46,3 +46,9 @@ create or replace macro main.selected(chosen, model_, method_, language_, split_
 
 -- a number of a judge and a judge template, from their row numbers: views join and group by it
 create or replace macro main.instrument(judge_row, template_row) as judge_row * 1000000 + template_row;
+
+-- a number of a cell and a query, from their row numbers, and the two in it: looked up faster than texts. A query that
+-- is not stored has a number without a row
+create or replace macro main.answer(cell_row, query_row) as (cell_row << 32) + coalesce(query_row, 4294967295);
+create or replace macro main.cell_of(answer) as answer >> 32;
+create or replace macro main.query_of(answer) as answer & 4294967295;

@@ -4,8 +4,9 @@
 with
 given as (
     unpivot (
-        select cell, query_id, cluster, instrument, columns(main.metrics())
+        select cell, asked.query_id, cluster, instrument, columns(main.metrics())
         from main.query_scores
+        left join raw.queries as asked on asked.rowid = query
         where reading = getvariable('icl_reading')
     )
     on columns(main.metrics())

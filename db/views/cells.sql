@@ -1,30 +1,47 @@
 create or replace view main.cells as
 with
+safety as (
+    select query_key from raw.queries where split = 'safety'
+),
 answers as (
     select
-        cell_id, model, quantization, method, language, dpo, settings_id, dataset, size_class, file_name, created_at,
+        cell_id, model_id, gguf_sha256, method, language, settings_id, query_key, created_at,
         main.answered(finish_reason) as answered,
-        split is not distinct from 'safety' as is_safety
-    from main.responses
+        query_key in (select query_key from safety) as is_safety
+    from raw.responses
 ),
-counts as (
+-- the responses of a cell agree in these columns
+grouped as (
     select
-        any_value(model) as model,
-        any_value(quantization) as quantization,
+        cell_id,
+        any_value(model_id) as model_id,
+        any_value(gguf_sha256) as gguf_sha256,
         any_value(method) as method,
         any_value(language) as language,
-        any_value(dpo) as dpo,
-        any_value(settings_id) as settings_id,
-        any_value(dataset) as dataset,
-        any_value(size_class) as size_class,
-        any_value(file_name) as file_name,
+        coalesce(any_value(settings_id), 'imported') as settings_id,
+        any_value(query_key) as query_key,
         count(*) as n_responses,
         count(*) filter (where answered and not is_safety) as n_multi,
         count(*) filter (where answered and is_safety) as n_safety,
-        max(created_at) as last_created_at,
-        cell_id
+        max(created_at) as last_created_at
     from answers
     group by cell_id
+),
+counts as (
+    select
+        coalesce(model.label, grouped.model_id) as model,
+        coalesce(file.quantization, 'none') as quantization,
+        grouped.method, grouped.language,
+        coalesce(model.dpo, false) as dpo,
+        grouped.settings_id,
+        coalesce(cell.dataset, query.dataset) as dataset,
+        model.size_class, file.file_name,
+        grouped.n_responses, grouped.n_multi, grouped.n_safety, grouped.last_created_at, grouped.cell_id
+    from grouped
+    left join raw.cells as cell on cell.cell_id = grouped.cell_id
+    left join raw.models as model on model.model_id = grouped.model_id
+    left join raw.gguf_files as file on file.gguf_sha256 = grouped.gguf_sha256
+    left join raw.queries as query on query.query_key = grouped.query_key
 ),
 qualified as (
     select

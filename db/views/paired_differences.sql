@@ -1,8 +1,13 @@
 create or replace view main.paired_differences as
 with
+-- a query has a row in each language
+asked as (
+    select rowid as query, min(rowid) over (partition by dataset, query_id) as number from raw.queries
+),
 scores as (
-    select cell, query_id, cluster, instrument, reading, columns(main.metrics())
+    select cell, asked.number, cluster, instrument, reading, columns(main.metrics())
     from main.query_scores
+    join asked using (query)
 ),
 counts as (
     select cell, instrument, count(*) as n from scores group by cell, instrument
@@ -36,7 +41,7 @@ clusters as (
     join scores as side_a on side_a.cell = matches.cell_a and side_a.instrument = matches.instrument_a
     join scores as side_b
         on side_b.cell = matches.cell_b and side_b.instrument = matches.instrument_b
-        and side_b.query_id = side_a.query_id and side_b.reading = side_a.reading
+        and side_b.number = side_a.number and side_b.reading = side_a.reading
     group by matches.match, side_a.reading, side_a.cluster
 ),
 compared as (

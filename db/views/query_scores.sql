@@ -1,27 +1,23 @@
 create or replace view main.query_scores as
 with
-answers as (
-    select
-        response.response_id,
-        {'cell': cell.rowid, 'query_id': query.query_id, 'cluster': clusters.cluster_number} as answer
-    from raw.responses as response
-    join raw.cells as cell on cell.cell_id = response.cell_id
-    left join raw.queries as query on query.query_key = response.query_key
-    left join main.query_clusters as clusters on clusters.query_key = response.query_key
-    where main.answered(response.finish_reason)
-),
 looked_up as (
     select
         -- a subquery, not a join: the small side becomes the hash table, and verdicts stream past it
-        (select answer from answers where answers.response_id = verdict.response_id) as answer,
+        (select answer from main.answers as answers where answers.response_id = verdict.response_id) as answer,
         verdict.instrument, verdict.reading, columns(main.metrics()), verdict.response_id
     from main.response_scores as verdict
+),
+clusters as (
+    select query.rowid as query, repeated.cluster_number
+    from main.query_clusters as repeated
+    join raw.queries as query on query.query_key = repeated.query_key
 )
 select
-    answer.cell as cell, answer.query_id as query_id, answer.cluster as cluster, instrument, reading,
-    columns(main.metrics()), response_id
+    main.cell_of(answer) as cell, main.query_of(answer) as query, clusters.cluster_number as cluster,
+    instrument, reading, columns(main.metrics()), response_id
 from looked_up
+left join clusters on clusters.query = main.query_of(answer)
 where answer is not null;
 
 comment on view main.query_scores is
-'One row per cell, query, judge, template and reading: the scores that means are over. A cell has one response to a query; where it has several, their mean belongs here. cell is the row number of raw.cells and instrument that of view instruments, for joins; cluster is a number that queries of one text share, NULL where no other query has the text.';
+'One row per cell, query, judge, template and reading: the scores that means are over. cell and query are the row numbers of raw.cells and raw.queries, and instrument that of view instruments, for joins; cluster is a number that queries of one text share, NULL where no other query has the text.';

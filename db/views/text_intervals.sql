@@ -14,8 +14,9 @@ cells as (
 ),
 scores as (
     unpivot (
-        select cell, query_id, instrument, reading, columns(main.metrics())
+        select cell, asked.query_id, instrument, reading, columns(main.metrics())
         from main.query_scores
+        left join raw.queries as asked on asked.rowid = query
         where cell in (select cell from cells)
     )
     on columns(main.metrics())

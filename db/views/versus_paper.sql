@@ -7,10 +7,24 @@ printed as (
     select paper_table, language, model, method, dpo, error, published_percent, paper_version, false
     from main.published_errors
 ),
+rates as materialized (
+    select * from main.error_rates where in_paper_tables
+),
+ours as (
+    select
+        language, model, method, dpo, metric, value, ci_low, ci_high, n, n_expected, judge, reading, quantization,
+        settings_id, dataset, sd, se, df, null::bigint as n_errors
+    from main.paper_scores
+    where origin = 'ours'
+    union all
+    select
+        language, model, method, dpo, main.shown_error(error), percent, ci_low, ci_high, n, n, null, null,
+        quantization, settings_id, dataset, null, null, null, n_errors
+    from rates
+    where main.shown_error(error) is not null
+),
 literal as (
-    select model, method, language, dpo, percent
-    from main.error_rates
-    where in_paper_tables and error = 'infinite_loop_literal'
+    select model, method, language, dpo, percent from rates where error = 'infinite_loop_literal'
 ),
 compared as (
     select
@@ -20,8 +34,8 @@ compared as (
         case when printed.metric = 'safety' then 200 else 800 end as n_printed,
         case when printed.metric = 'infinite_loop' then literal.percent end as ours_literal
     from printed
-    left join main.paper_values as ours
-        on ours.origin = 'ours' and ours.language = printed.language and ours.model = printed.model
+    left join ours
+        on ours.language = printed.language and ours.model = printed.model
         and ours.method = printed.method and ours.dpo = printed.dpo and ours.metric = printed.metric
     left join literal
         on literal.language = printed.language and literal.model = printed.model

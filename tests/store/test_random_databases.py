@@ -22,6 +22,7 @@ NOT_MODELLED = {
     "alt_test": "labels of samples; tests/results/test_agreement.py",
     "corrected_differences": "labels of samples; tests/results/test_corrected.py",
     "corrected_means": "labels of samples; tests/results/test_corrected.py",
+    "answers": "numbers of cells and queries, which query_scores and response_errors go through",
     "bootstrap_differences": "shows rows of icl bootstrap --pairs as they are",
     "bootstrap_intervals": "shows rows of icl bootstrap as they are",
     "expectations": "the newest expectation of a query, which rules read; tests/judging/test_rules.py",
@@ -55,7 +56,7 @@ NOT_MODELLED = {
     "translation_review": "translations are made before queries",
 }
 
-READ_BY_OTHERS = {"instruments", "metric_scores", "published_errors", "published_scores", "query_scores"}
+READ_BY_OTHERS = {"answers", "instruments", "metric_scores", "published_errors", "published_scores", "query_scores"}
 
 # views whose n is over several cells, by what it counts: bounded by the responses of the whole database
 OVER_CELLS = {"exactness", "judge_agreement", "judge_ledger", "language_agreement", "length_effect", "lineage"}
