@@ -11,6 +11,8 @@ from icl_local.cli import console
 from icl_local.cli.options import db_option, format_option, judge_option, reading_option
 from icl_local.wording import counted
 
+SHORT = {"language": "lang", "ci_low": "low", "ci_high": "high"}  # column names on a terminal
+
 
 @click.command("bootstrap")
 @click.option("--samples", type=click.IntRange(min=100), default=10_000, show_default=True, help="Resamples of a mean.")
@@ -33,4 +35,5 @@ def command(samples: int, seed: int, pairs: bool, output_format: str, db: Path, 
     what, view = ("difference", "bootstrap_differences") if pairs else ("mean", "bootstrap_intervals")
     console.say(f"{counted(count, what)} resampled {counted(samples, 'time')}; icl sql 'from {view}'")
     found = bootstrap.intervals(db, samples=samples, seed=seed, pairs=pairs)
-    console.print_rows(found.columns, found.rows, output_format=output_format)
+    columns = [SHORT.get(name, name) for name in found.columns] if output_format == "text" else found.columns
+    console.print_rows(columns, found.rows, output_format=output_format)

@@ -110,9 +110,15 @@ def table(
 def print_rows(
     columns: Sequence[str], rows: Sequence[Sequence[object]], *, output_format: str = "text", title: str | None = None
 ) -> None:
-    """Print rows as a rich table, csv, json, markdown or latex (the last four by icl_local.results.tables)."""
+    """Print rows as a rich table, csv, json, markdown or latex (the last four by icl_local.results.tables).
+
+    Where the rich table is too wide, columns with one value in all rows are written in a line below it.
+    """
     if output_format == "text":
-        stdout().print(table(columns, rows, title=title))
+        names, cells, alike = _narrowed(columns, rows)
+        stdout().print(table(names, cells, title=title))
+        if alike:
+            stdout().print(plain(f"all rows: {', '.join(alike)}", "dim"))
         if title:
             stdout().print()
         return
@@ -120,11 +126,36 @@ def print_rows(
     stdout().out(tables.render(found, output_format), end="")
 
 
+def _narrowed(
+    columns: Sequence[str], rows: Sequence[Sequence[object]]
+) -> tuple[list[str], list[list[object]], list[str]]:
+    """Return columns and rows without columns of one value, as many as it takes to fit the terminal, and these values.
+
+    The last of these columns go first; the first column of the table stays.
+    """
+    kept = list(range(len(columns)))
+    alike: list[str] = []
+    for place in reversed(kept[1:]):
+        if not rows or _fits(table([columns[x] for x in kept], [[row[x] for x in kept] for row in rows])):
+            break
+        values = {_shown(row[place]) for row in rows}
+        if len(values) == 1:
+            kept.remove(place)
+            alike.insert(0, f"{columns[place]} {values.pop() or 'none'}")
+    return [columns[x] for x in kept], [[row[x] for x in kept] for row in rows], alike
+
+
+def _fits(whole: Table) -> bool:
+    """Return whether no cell of the table needs a second line."""
+    console = stdout()
+    return Measurement.get(console, console.options.update_width(_UNLIMITED), whole).maximum <= console.width
+
+
 def print_answer(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print the rows of a query as a table, or if that is too wide, row by row with a line for each column."""
     console = stdout()
     whole = table(columns, rows, shown=_as_sql)
-    if Measurement.get(console, console.options.update_width(_UNLIMITED), whole).maximum <= console.width:
+    if _fits(whole):
         console.print(whole)
         return
     if not rows:

@@ -25,12 +25,16 @@ def error_table(
     """Return the error rates of every cell in percent, or with ``listed`` one row for each error of a response.
 
     ``error`` selects one kind of the list; None takes those that count by the default reading
-    of a loop. ``redetect`` first brings every response to the present detector; notes say how many that were.
+    of a loop. ``redetect`` first brings every response to the present detector. Notes say how many that were, and how
+    many are left out because only an earlier detector has read them.
     """
     notes = _notes(upkeep.redetect(database)) if redetect else ()
     if chosen.split and not listed:
         raise ConfigError("the table is of whole cells; by split: icl sql 'from error_breakdown', or --list")
     found = store.selected(database, "error_list" if listed else "error_table", chosen, [error] if listed else [])
+    ((earlier,),) = store.named(database, "earlier_detections").rows
+    if earlier:
+        notes += (f"{counted(earlier, 'response')} left out, read by an earlier detector only: icl errors --redetect",)
     title = "Critical errors" if listed else "Critical errors, percent"
     return Table(title, tuple(found.columns), found.rows, notes, types=tuple(found.types))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -212,7 +212,11 @@ def build_tables(
         raise ConfigError(f"no reading {loops!r} of loops; there are {', '.join(LOOPS)}")
     origin = "published" if published else "ours"
     with open_views(database, origin=origin, reading=reading, loops=loops, reference=reference, **chosen) as views:
-        return [build(views, name, origin=origin, versus=versus, instead=instead, whole=whole) for name in names]
+        tables = [build(views, name, origin=origin, versus=versus, instead=instead, whole=whole) for name in names]
+        if versus and tables:
+            first = tables[0]
+            tables[0] = replace(first, notes=(*_models_the_paper_lacks(views), *first.notes))
+        return tables
 
 
 def build(
@@ -352,6 +356,12 @@ def _arranged_versus(views: Views, name: str) -> Table:
         marks=marks,
         groups=frozenset(groups),
     )
+
+
+def _models_the_paper_lacks(views: Views) -> Iterator[str]:
+    printed = sorted({row["model"] for row in views.rows("versus_paper")})
+    if lacking := sorted({row["model"] for row in views.rows("paper_cells")}.difference(printed)):
+        yield f"The paper has no {', '.join(lacking)}; it has {', '.join(printed)}."
 
 
 def _versus_notes(

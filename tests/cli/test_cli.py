@@ -255,6 +255,22 @@ def test_the_bar_of_a_probe_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     assert probe_bar.fields["note"] == "candidate 1 of 4"
 
 
+def test_a_table_wider_than_the_terminal_has_columns_of_one_value_below_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = ("model", "judge", "mean", "process", "n")
+    rows = [("EuroLLM 9B", "openai:gpt-4o", 1.25, "done", n) for n in (7, 8)]
+    monkeypatch.setattr(console, "PIPE_WIDTH", 30)
+    console.print_rows(columns, rows)
+    out = capsys.readouterr().out
+    assert " ".join(out.split()).endswith(
+        "EuroLLM 9B openai:gpt-4o 7 EuroLLM 9B openai:gpt-4o 8 all rows: mean 1.25, process done"
+    )
+    monkeypatch.setattr(console, "PIPE_WIDTH", 180)
+    console.print_rows(columns, rows)
+    assert "all rows" not in capsys.readouterr().out
+
+
 def test_without_a_terminal_progress_is_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -208,6 +208,23 @@ def test_errors_redetect_renews_every_row(icl: Run, db: Path) -> None:
     assert "0 responses" in icl("errors", "--redetect", "--db", db)[2]
 
 
+def test_errors_says_how_many_responses_only_an_earlier_detector_has_read(icl: Run, db: Path) -> None:
+    assert "earlier detector" not in icl("errors", "--db", db)[2]
+    with Store(db) as target:
+        target.put([("critical_errors", error_row(last_response(db), version="99"))])
+    assert (
+        "3 responses left out, read by an earlier detector only: icl errors --redetect" in icl("errors", "--db", db)[2]
+    )
+
+
+def test_a_comparison_with_the_paper_names_models_that_the_paper_lacks(icl: Run, db: Path) -> None:
+    assert "The paper has no" not in icl("tables", "--versus-paper", "--db", db)[1]
+    with Store(db) as target:
+        target.put([("models", MODELS[2]), *answers("q1", model_id="m3", gguf_sha256=None)])
+    out = icl("tables", "--versus-paper", "--db", db)[1]
+    assert out.count("The paper has no gpt-x; it has EuroLLM 1.7B, EuroLLM 9B, Llama3.1 8B, Llama3.2 1B.") == 1
+
+
 # -------------------------------------------------------------------------------------------- snapshot, forget
 
 
