@@ -14,12 +14,10 @@ select
 from ours
 union all
 select
-    'published', paper_table,
-    paper_table = min(paper_table) over (partition by language, model, method, dpo, error),
-    language, model,
-    main.printed_size(model),
-    method, dpo, error, published_percent, null, null, null, null, 'none', null, null, null
-from main.published_errors;
+    'published', paper_table, canonical, language, model, size_class, method, dpo, metric, value,
+    null, null, null, null, 'none', null, null, null
+from main.printed_values
+where not is_score;
 
 comment on view main.paper_errors is
 'One row per origin (ours, published), paper table, cell and error (infinite_loop, unintended_code): the rates behind Tables 4, 6, 8 in percent. ours: the cells of paper_cells, loops by the variable icl_loops (strict or literal; see error_rates), 95 % Wilson interval; published: as printed, canonical marks the first table that prints a cell.';

@@ -6,10 +6,9 @@ shown as (
         cell.dpo, cell.n_multi + cell.n_safety as n_expected, cell.quantization, cell.settings_id
     from main.paper_cells as cell
     union all
-    select distinct
-        origin, paper_table, language, model, size_class, method, dpo, null::bigint, quantization, settings_id
-    from main.paper_scores
-    where origin = 'published'
+    select distinct 'published', paper_table, language, model, size_class, method, dpo, null::bigint, 'none', null
+    from main.printed_values
+    where is_score
 ),
 wide as (
     select

@@ -40,17 +40,6 @@ ours as (
         and template.dpo = shown.dpo and template.is_safety = (shown.metric = 'safety')
         and template.template_sha256 = shown.template_sha256
     where shown.judge_id = (select judge_id from judge)
-),
-printed as (
-    select paper_table, language, model, method, dpo, metric, published as value
-    from main.published_scores
-    where metric <> 'avg'
-    union all
-    select paper_table, language, model, method, dpo, 'avg', avg(published)
-    from main.published_scores
-    where list_contains(main.aspects(), metric)
-    group by paper_table, language, model, method, dpo
-    having count(*) = len(main.aspects())
 )
 select
     'ours' as origin, null::varchar as paper_table, true as canonical,
@@ -59,13 +48,10 @@ select
 from ours
 union all
 select
-    'published', paper_table,
-    paper_table = min(paper_table) over (partition by language, model, method, dpo, metric),
-    language, model,
-    main.printed_size(model),
-    method, dpo, metric, value, null, null, null, null, null, null,
-    'gpt-4-1106-preview', null, null, 'none', null, null, null, null, null, null
-from printed;
+    'published', paper_table, canonical, language, model, size_class, method, dpo, metric, value,
+    null, null, null, null, null, null, 'gpt-4-1106-preview', null, null, 'none', null, null, null, null, null, null
+from main.printed_values
+where is_score;
 
 comment on view main.paper_scores is
 'One row per origin (ours, published), paper table, cell and metric: the score means behind Tables 1, 2, 3. ours: the cells of paper_cells, one judge (variable icl_judge, else the one with most scores that is not a human rater), its most used template, one reading (variable icl_reading, else strict). published: avg is recomputed from the five printed aspects; canonical marks the first table that prints a cell.';

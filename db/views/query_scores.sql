@@ -2,7 +2,7 @@ create or replace view main.query_scores as
 with
 looked_up as (
     select
-        -- a subquery, not a join: the small side becomes the hash table, and verdicts stream past it
+        -- subqueries, not joins: the small side becomes the hash table, and verdicts stream past it
         (select answer from main.answers as answers where answers.response_id = verdict.response_id) as answer,
         verdict.instrument, verdict.reading, columns(main.metrics()), verdict.response_id
     from main.response_scores as verdict
@@ -11,13 +11,19 @@ clusters as (
     select query.rowid as query, repeated.cluster_number
     from main.query_clusters as repeated
     join raw.queries as query on query.query_key = repeated.query_key
+),
+numbered as (
+    select
+        main.cell_of(answer) as cell, main.query_of(answer) as query, instrument, reading, columns(main.metrics()),
+        response_id
+    from looked_up
+    where answer is not null
 )
 select
-    main.cell_of(answer) as cell, main.query_of(answer) as query, clusters.cluster_number as cluster,
+    cell, query,
+    (select cluster_number from clusters where clusters.query = numbered.query) as cluster,
     instrument, reading, columns(main.metrics()), response_id
-from looked_up
-left join clusters on clusters.query = main.query_of(answer)
-where answer is not null;
+from numbered;
 
 comment on view main.query_scores is
 'One row per cell, query, judge, template and reading: the scores that means are over. cell and query are the row numbers of raw.cells and raw.queries, and instrument that of view instruments, for joins; cluster is a number that queries of one text share, NULL where no other query has the text.';

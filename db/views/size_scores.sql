@@ -6,7 +6,8 @@ sizes as (
 ),
 printed as (
     select distinct model, (regexp_extract(model, '([0-9.]+)B$', 1)::double * 1e9)::bigint as parameters
-    from main.paper_scores where origin = 'published'
+    from main.printed_values
+    where is_score
 )
 select
     cell.language, cell.model, coalesce(sizes.parameters, printed.parameters) as parameters,

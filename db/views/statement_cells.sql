@@ -15,12 +15,12 @@ selected as (
     select
         sides.statement, sides.sign, cell.language, cell.model, cell.method, cell.dpo, cell.metric
     from sides
-    join main.paper_values as cell
+    join main.printed_values as cell
         on cell.metric = sides.metric and cell.method = sides.method and cell.dpo = sides.dpo
         and list_contains(sides.languages, cell.language)
         and cell.size_class = coalesce(sides.size, cell.size_class)
         and cell.model = coalesce(sides.model, cell.model)
-    where cell.origin = 'published' and cell.canonical
+    where cell.canonical
 )
 select
     origins.origin, selected.statement, selected.sign, selected.language, selected.model, selected.method, selected.dpo,

@@ -38,6 +38,7 @@ NOT_MODELLED = {
     "metric_means": "metrics that judges of the study do not have; tests/judging/test_rules.py",
     "metric_scores": "what metric_means is over",
     "outcome_tests": "metrics that judges of the study do not have; tests/judging/test_rules.py",
+    "printed_values": "the paper's figures alone",
     "probes": "shows rows of the probe as they are",
     "published_audit": "the paper's figures alone",
     "published_errors": "the paper's figures alone",
@@ -56,7 +57,15 @@ NOT_MODELLED = {
     "translation_review": "translations are made before queries",
 }
 
-READ_BY_OTHERS = {"answers", "instruments", "metric_scores", "published_errors", "published_scores", "query_scores"}
+READ_BY_OTHERS = {
+    "answers",
+    "instruments",
+    "metric_scores",
+    "printed_values",
+    "published_errors",
+    "published_scores",
+    "query_scores",
+}
 
 # views whose n is over several cells, by what it counts: bounded by the responses of the whole database
 OVER_CELLS = {"exactness", "judge_agreement", "judge_ledger", "language_agreement", "length_effect", "lineage"}
