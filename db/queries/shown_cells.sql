@@ -1,4 +1,4 @@
--- cells that the tables show, with their settings in words and how many others qualify
+-- cells that the tables of scores ($1 true) or errors show, with their settings in words and how many others qualify
 select
     cells.language, cells.model, cells.method, cells.dpo, cells.dataset, cells.quantization, cells.settings_id,
     cells.n_others,
@@ -12,4 +12,10 @@ select
     ), ''), cells.settings_id) as settings
 from main.cells as cells
 left join raw.settings as settings on settings.settings_id = cells.settings_id
-where cells.in_paper_tables
+where cells.place is not null
+qualify
+    row_number() over (
+        partition by cells.language, cells.model, cells.method, cells.dpo
+        order by
+            $1 and cells.cell_id in (select cell_id from main.paper_scores where origin = 'ours') desc, cells.place
+    ) = 1

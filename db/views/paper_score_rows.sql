@@ -1,10 +1,24 @@
 create or replace view main.paper_score_rows as
 with
+scores as (
+    select * from main.paper_scores
+),
+-- a cell without scores is shown where its model, method, language and dpo have none with scores
+ours as (
+    select
+        language, model, size_class, method, dpo, n_multi + n_safety as n_expected, quantization, settings_id
+    from main.cells
+    where place is not null
+    qualify row_number() over (
+        partition by language, model, method, dpo
+        order by cell_id in (select cell_id from scores where origin = 'ours') desc, place
+    ) = 1
+),
 shown as (
     select
-        'ours' as origin, null::varchar as paper_table, cell.language, cell.model, cell.size_class, cell.method,
-        cell.dpo, cell.n_multi + cell.n_safety as n_expected, cell.quantization, cell.settings_id
-    from main.paper_cells as cell
+        'ours' as origin, null::varchar as paper_table, language, model, size_class, method, dpo, n_expected,
+        quantization, settings_id
+    from ours
     union all
     select distinct 'published', paper_table, language, model, size_class, method, dpo, null::bigint, 'none', null
     from main.printed_values
@@ -18,7 +32,7 @@ wide as (
         max(n) filter (where metric = 'safety') as n_safety,
         any_value(judge) as judge,
         any_value(reading) as reading
-    from main.paper_scores
+    from scores
     group by origin, paper_table, language, model, method, dpo
 )
 select

@@ -282,7 +282,7 @@ def _arranged(views: Views, name: str, *, origin: str, instead: Instead | None) 
         columns.insert(columns.index("avg") + 1, "aspects_mean")
     if origin == "ours":
         columns += ["judged"] if name in SCORE_TABLES else ["n"]
-    cells = _shown_cells(views, rows) if origin == "ours" else []
+    cells = _shown_cells(views, rows, scores=name in SCORE_TABLES) if origin == "ours" else []
     varied = [column for column in ("dataset", "quantization", "settings") if len({one[column] for one in cells}) > 1]
     for row, cell in zip(shown, cells, strict=False):
         row.update({column: cell[column] for column in varied})
@@ -459,9 +459,9 @@ def _notes(views: Views, rows: Sequence[Row], name: str, *, origin: str, marked:
         yield f"Loops: {found['loops']} ({LOOPS[found['loops']]})."
 
 
-def _shown_cells(views: Views, rows: Sequence[Row]) -> list[Row]:
+def _shown_cells(views: Views, rows: Sequence[Row], *, scores: bool) -> list[Row]:
     """Return the cell of each row, with its settings in words and the number of other cells that qualify."""
-    by_key = {tuple(cell[key] for key in _KEYS): cell for cell in views.named("shown_cells")}
+    by_key = {tuple(cell[key] for key in _KEYS): cell for cell in views.named("shown_cells", scores)}
     return [by_key[_cell(row)] for row in rows]
 
 

@@ -141,6 +141,23 @@ def test_the_papers_tables_show_the_setting_with_most_responses_then_the_latest(
     ]
 
 
+def test_tables_of_scores_show_a_judged_cell_before_a_larger_one(db: Path) -> None:
+    put(db, *answers("q0", settings_id="s1"))
+    ((judged,),) = rows(db, "select response_id from responses")
+    put(db, *answers("q0", "q1", settings_id="s2", created_at="2026-11-22T10:00:00+00:00"))
+    template = {"template_sha256": "t", "name": "multi", "text": "", "metrics": ["clarity"]}
+    verdict = {"judgment_id": "j", "attempt": 1, "response_id": judged, "judge_id": "j", "template_sha256": "t"}
+    put(
+        db,
+        ("judges", {"judge_id": "j", "name": "local:j", "backend": "local", "model": "j"}),
+        ("judge_templates", template),
+        ("judgments", {**verdict, "repeat": 0, "status": "ok", "scores": [4.0], "not_applicable": [False],
+                       "reasons": [""], "created_at": TIME}),
+    )  # fmt: skip
+    assert rows(db, "select clear, n_judged, n_expected, settings_id from table_1") == [(4.0, 1, 1, "s1")]
+    assert rows(db, "select n, settings_id from table_4") == [(2, "s2")]
+
+
 def test_tables_4_6_and_8_take_their_languages_and_models(db: Path) -> None:
     put(
         db,
