@@ -12,10 +12,10 @@ select
     ), ''), cells.settings_id) as settings
 from main.cells as cells
 left join raw.settings as settings on settings.settings_id = cells.settings_id
-where cells.place is not null
+where cells.table_place is not null
 qualify
     row_number() over (
         partition by cells.language, cells.model, cells.method, cells.dpo
         order by
-            $1 and cells.cell_id in (select cell_id from main.paper_scores where origin = 'ours') desc, cells.place
+            $1 and cells.cell_id in (select cell_id from main.paper_scores where origin = 'ours') desc, cells.table_place
     ) = 1

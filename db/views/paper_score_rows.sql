@@ -8,10 +8,10 @@ ours as (
     select
         language, model, size_class, method, dpo, n_multi + n_safety as n_expected, quantization, settings_id
     from main.cells
-    where place is not null
+    where table_place is not null
     qualify row_number() over (
         partition by language, model, method, dpo
-        order by cell_id in (select cell_id from scores where origin = 'ours') desc, place
+        order by cell_id in (select cell_id from scores where origin = 'ours') desc, table_place
     ) = 1
 ),
 shown as (

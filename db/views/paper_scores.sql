@@ -5,11 +5,11 @@ shown as (
         model, quantization, method, language, dpo, settings_id, size_class, judge, judge_id, template,
         template_sha256, reading, metric, mean, sd, se, ci_low, ci_high, n, n_expected, df, dataset, cell_id
     from main.score_means
-    where place is not null
+    where table_place is not null
         and reading = coalesce(getvariable('icl_reading'), 'strict')
         and judge = coalesce(getvariable('icl_judge'), judge)
     -- of several cells the first that this judge has scored
-    qualify place = min(place) over (partition by judge_id, model, method, language, dpo)
+    qualify table_place = min(table_place) over (partition by judge_id, model, method, language, dpo)
 ),
 -- people label samples: they are shown only by name
 judge as (
@@ -56,4 +56,4 @@ from main.printed_values
 where is_score;
 
 comment on view main.paper_scores is
-'One row per origin (ours, published), paper table, cell and metric: the score means behind Tables 1, 2, 3. ours: of each model, method, language and dpo the first cell (cells.place) with scores by one judge (variable icl_judge, else the one with most scores that is not a human rater), its most used template, one reading (variable icl_reading, else strict). published: avg is recomputed from the five printed aspects; canonical marks the first table that prints a cell.';
+'One row per origin (ours, published), paper table, cell and metric: the score means behind Tables 1, 2, 3. ours: of each model, method, language and dpo the first cell (cells.table_place) with scores by one judge (variable icl_judge, else the one with most scores that is not a human rater), its most used template, one reading (variable icl_reading, else strict). published: avg is recomputed from the five printed aspects; canonical marks the first table that prints a cell.';

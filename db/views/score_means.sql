@@ -29,11 +29,11 @@ select
     case when means.metric = 'safety' then cells.n_safety else cells.n_multi end as n_expected,
     means.df,
     instruments.template, instruments.judge_id, instruments.template_sha256,
-    cells.size_class, cells.place, cells.in_paper_tables, cells.cell_id
+    cells.size_class, cells.table_place, cells.in_paper_tables, cells.cell_id
 from means
 join raw.cells as cell on cell.rowid = means.cell
 join main.cells as cells on cells.cell_id = cell.cell_id
 join main.instruments as instruments on instruments.instrument = means.instrument;
 
 comment on view main.score_means is
-'One row per cell (see cells), judge, template, reading and metric: mean, standard deviation (n - 1), standard error with queries of one text as one observation, and the 95 % interval on the scale: Wilson''s with the effective size of the mean, t with df degrees of freedom. n responses have that score, n_expected should. metric avg is the mean over responses that have all five aspects. place, in_paper_tables, cell_id: see cells.';
+'One row per cell (see cells), judge, template, reading and metric: mean, standard deviation (n - 1), standard error with queries of one text as one observation, and the 95 % interval on the scale: Wilson''s with the effective size of the mean, t with df degrees of freedom. n responses have that score, n_expected should. metric avg is the mean over responses that have all five aspects. table_place, in_paper_tables, cell_id: see cells.';

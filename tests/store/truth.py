@@ -184,7 +184,7 @@ class Truth:
                 )
             )
             for place, cell in enumerate(alike):
-                cell.update(place=place + 1, in_paper_tables=place == 0, n_others=len(alike) - 1)
+                cell.update(table_place=place + 1, in_paper_tables=place == 0, n_others=len(alike) - 1)
         return rows
 
     def of_cell(self, cell_id: str) -> list[Row]:
@@ -269,7 +269,7 @@ class Truth:
                 if mean:
                     rows.append(
                         {
-                            **picked(cell, *NAMES, "size_class", "place", "in_paper_tables", "cell_id"),
+                            **picked(cell, *NAMES, "size_class", "table_place", "in_paper_tables", "cell_id"),
                             **picked(scores[0], "judge", "judge_id", "template", "template_sha256", "reading"),
                             "metric": metric,
                             **mean,
@@ -448,8 +448,8 @@ class Truth:
         strict = [row for row in self.score_means if row["reading"] == "strict"]
         shown = []
         for alike in grouped(strict, "judge_id", *SHOWN).values():
-            first = min(row["place"] for row in alike)
-            shown += [row for row in alike if row["place"] == first]
+            first = min(row["table_place"] for row in alike)
+            shown += [row for row in alike if row["table_place"] == first]
         if not shown:
             return []
         counts = {judge: sum(r["n"] for r in rows) for (judge,), rows in grouped(shown, "judge_id").items()}
@@ -480,7 +480,7 @@ class Truth:
         scored = {row["cell_id"] for row in self.paper_scores}
         rows = []
         for alike in grouped(self.cells.values(), *SHOWN).values():
-            cell = min(alike, key=lambda c: (c["cell_id"] not in scored, c["place"]))
+            cell = min(alike, key=lambda c: (c["cell_id"] not in scored, c["table_place"]))
             scores = {row["metric"]: row for row in found.get(tuple(cell[name] for name in SHOWN), [])}
             any_score = next(iter(scores.values()), {"judge": None, "reading": None})
             multi = max((row["n"] for m, row in scores.items() if m not in ("avg", "safety")), default=0)
@@ -1230,7 +1230,7 @@ VIEWS: dict[str, Callable[[Truth], list[Row]]] = {
     "paper_errors": lambda truth: without(truth.paper_errors, "cell_id", "in_paper_tables"),
     "paper_score_rows": lambda truth: truth.score_rows,
     "paper_scores": lambda truth: without(
-        truth.paper_scores, "mean", "cell_id", "place", "in_paper_tables", "judge_id", "template_sha256", "safety"
+        truth.paper_scores, "mean", "cell_id", "table_place", "in_paper_tables", "judge_id", "template_sha256", "safety"
     ),
     "paper_values": paper_values,
     "progress": progress,
