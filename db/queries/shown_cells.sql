@@ -17,5 +17,5 @@ qualify
     row_number() over (
         partition by cells.language, cells.model, cells.method, cells.dpo
         order by
-            $1 and cells.cell_id in (select cell_id from main.paper_scores where origin = 'ours') desc, cells.table_place
+            cells.cell_id in (select cell_id from main.paper_scores where $1 and origin = 'ours') desc, cells.table_place
     ) = 1
