@@ -1,4 +1,10 @@
 -- cells that the tables of scores ($1 true) or errors show, with their settings in words and how many others qualify
+with
+candidates as (
+    select *, $1 and cell_id in (select cell_id from main.paper_scores where origin = 'ours') as scored
+    from main.cells
+    where table_place is not null
+)
 select
     cells.language, cells.model, cells.method, cells.dpo, cells.dataset, cells.quantization, cells.settings_id,
     cells.n_others,
@@ -10,12 +16,9 @@ select
         case when settings.stop_on_loop then 'stop on loop' end,
         case when settings.plain_queries then 'plain queries' end
     ), ''), cells.settings_id) as settings
-from main.cells as cells
+from candidates as cells
 left join raw.settings as settings on settings.settings_id = cells.settings_id
-where cells.table_place is not null
 qualify
     row_number() over (
-        partition by cells.language, cells.model, cells.method, cells.dpo
-        order by
-            cells.cell_id in (select cell_id from main.paper_scores where $1 and origin = 'ours') desc, cells.table_place
+        partition by cells.language, cells.model, cells.method, cells.dpo order by cells.scored desc, cells.table_place
     ) = 1
