@@ -6,5 +6,5 @@ join main.paper_scores as shown
     and shown.template_sha256 = equated.template_sha256 and shown.metric = equated.metric
 where equated.to_judge = $1
 qualify row_number() over (
-    partition by equated.cell_id, equated.metric order by equated.created_at desc, equated.to_template, equated.method
+    partition by equated.cell_id, equated.metric order by equated.created_at desc, equated.to_template, equated.map
 ) = 1

@@ -54,14 +54,14 @@ def test_trust_shows_agreement_bias_corrected_means_and_differences(labelled: Pa
     assert "note" not in differences.columns
 
 
-@pytest.mark.parametrize("output_format", ["text", "csv", "json", "markdown", "latex"])
-def test_the_command_prints_every_format(labelled: Path, output_format: str) -> None:
+@pytest.mark.parametrize("output_format", ["text", "json"])
+def test_the_command_prints_its_parts_in_order(labelled: Path, output_format: str) -> None:
     arguments = ["trust", "--judge", JUDGE, "--sample", "PILOT", "--format", output_format, "--db", str(labelled)]
     result = CliRunner().invoke(icl, arguments)
     assert result.exit_code == 0, result.output
     if output_format == "json":
         assert len(json.loads("[" + result.stdout.replace("]\n\n[", "],[") + "]")) == 4
-    elif output_format != "csv":
+    else:
         assert result.stdout.index("Agreement") < result.stdout.index("Bias") < result.stdout.index("Corrected means")
 
 
