@@ -10,20 +10,18 @@ is in the output folder.
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from icl_local.convert import TOKENIZER_FILES, Checkpoint, ModelSource, locate, read_json
 from icl_local.dpo.data import Preferences, load_preferences, paper_tokens
 from icl_local.dpo.settings import Parameters, TrainingPlan, estimate, parameters
-from icl_local.dpo.trainer import check_preset, load_tokenizer, make_trainer, quiet
+from icl_local.dpo.trainer import Step, Watch, check_preset, load_tokenizer, make_trainer, quiet
 from icl_local.exceptions import DiskFull, MissingExtra, TrainingError
 from icl_local.files import NO_SPACE, write_file
 from icl_local.identity import key_of
@@ -41,24 +39,6 @@ class TrainingInputs(NamedTuple):
     preferences: Preferences
     out: Path
     settings: Parameters
-
-
-@dataclass(frozen=True)
-class Step:
-    """One finished optimizer step. Rewards are beta times log-ratios, seconds are wall time."""
-
-    step: int
-    total_steps: int
-    epoch: float
-    loss: float
-    reward_chosen: float
-    reward_rejected: float
-    reward_margin: float
-    reward_accuracy: float
-    learning_rate: float
-    grad_norm: float
-    tokens: int
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -165,7 +145,7 @@ def train(
     if store is not None:
         store.put([("training_runs", {**row, "status": "started"})])
     say("loading the model and the pairs")
-    watch = _Watch(run_id, store, on_step, stop_after, should_stop)
+    watch = Watch(run_id, store, on_step, stop_after, should_stop)
     with quiet(), _errors(out):
         trainer = make_trainer(
             checkpoint.model_folder,
@@ -245,54 +225,6 @@ def _steps(checkpoint: Path) -> tuple[int, int]:
     return int(state["global_step"]), int(state["max_steps"])
 
 
-@dataclass
-class _Watch:
-    """Between steps: store rows, report progress, decide whether to stop."""
-
-    run_id: str
-    store: Store | None
-    on_step: Callable[[Step], None] | None
-    stop_after: int | None
-    should_stop: Callable[[], bool] | None
-    _began: float = 0.0
-    _tokens: int = 0
-
-    def begin(self) -> None:
-        self._began = time.monotonic()
-
-    def wants_stop(self, step: int) -> bool:
-        if self.stop_after is not None and step >= self.stop_after:
-            return True
-        return self.should_stop is not None and self.should_stop()
-
-    def log(self, logs: dict[str, float], *, step: int, total: int) -> None:
-        tokens = int(logs["num_tokens"])  # of this process so far
-        made = Step(
-            step=step,
-            total_steps=total,
-            epoch=float(logs["epoch"]),
-            loss=float(logs["loss"]),
-            reward_chosen=float(logs["rewards/chosen"]),
-            reward_rejected=float(logs["rewards/rejected"]),
-            reward_margin=float(logs["rewards/margins"]),
-            reward_accuracy=float(logs["rewards/accuracies"]),
-            learning_rate=float(logs["learning_rate"]),
-            grad_norm=float(logs["grad_norm"]),
-            tokens=tokens - self._tokens,
-            seconds=time.monotonic() - self._began,
-        )
-        self._tokens = tokens
-        if not math.isfinite(made.loss) or not math.isfinite(made.grad_norm):
-            raise TrainingError(
-                f"the loss is {made.loss} at step {step} (gradient norm {made.grad_norm}); use a lower learning rate"
-            )
-        if self.store is not None:
-            row = {key: value for key, value in asdict(made).items() if key != "total_steps"}
-            self.store.put([("training_steps", {"training_run_id": self.run_id, **row})])
-        if self.on_step is not None:
-            self.on_step(made)
-
-
 def _finish(trainer: Any, base: Checkpoint, out: Path, record: Mapping[str, Any]) -> None:
     """Write the trained model into ``out``: everything under a hidden name first, config.json last."""
     draft = out / ".model.partial"
@@ -320,23 +252,16 @@ def _errors(out: Path) -> Iterator[None]:
     """Raise exceptions of the disk and of torch as IclErrors; remove incomplete files."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError) as error:
-        _raise(error, out)
     except Exception as error:
-        if type(error).__name__ != "SafetensorError":  # imported only with the extra
+        # the last one is imported only with the extra
+        if not isinstance(error, OSError | RuntimeError | ValueError) and type(error).__name__ != "SafetensorError":
             raise
-        _raise(error, out)
-
-
-def _raise(error: Exception, out: Path) -> NoReturn:
-    # torch and safetensors report a full disk as text only
-    words = ("No space left", "File too large", "PytorchStreamWriter failed", "unexpected pos")
-    full = getattr(error, "errno", None) in NO_SPACE or any(word in str(error) for word in words)
-    if out.is_dir():
-        shutil.rmtree(out / ".model.partial", ignore_errors=True)
-        _last_checkpoint(out / "checkpoints")
-    if full:
-        raise DiskFull(
-            f"no space left for {out}; the last whole checkpoint is kept: free some space, then run the same command"
-        ) from error
-    raise TrainingError(f"training stopped: {error}") from error
+        if out.is_dir():
+            shutil.rmtree(out / ".model.partial", ignore_errors=True)
+            _last_checkpoint(out / "checkpoints")
+        # torch and safetensors report a full disk as text only
+        words = ("No space left", "File too large", "PytorchStreamWriter failed", "unexpected pos")
+        if getattr(error, "errno", None) in NO_SPACE or any(word in str(error) for word in words):
+            kept = "the last whole checkpoint is kept: free some space, then run the same command"
+            raise DiskFull(f"no space left for {out}; {kept}") from error
+        raise TrainingError(f"training stopped: {error}") from error

@@ -167,7 +167,12 @@ def estimate(
     # a forward pass costs 2 operations a weight and token, a backward pass twice that
     passes = 2 + 4 * (1 if settings.lora_rank is None else 0.5) + (2 if settings.gradient_checkpointing else 0) + 2
     flops = _matmul_flops(config, device=device, bf16=settings.bf16)
-    work = passes * total * mean * min(n_pairs * settings.epochs, steps * _pairs_a_step(settings))
+    work = (
+        passes
+        * total
+        * mean
+        * min(n_pairs * settings.epochs, steps * settings.batch_size * settings.gradient_accumulation)
+    )
     existing = next(folder for folder in (out, *out.resolve().parents) if folder.exists())
     return TrainingPlan(
         device=f"cpu, {counted(torch.get_num_threads(), 'thread')}" if device == "cpu" else device,
@@ -177,7 +182,7 @@ def estimate(
         n_steps=steps,
         mean_tokens=mean,
         memory=_memory(config, total, trained, settings),
-        available_bytes=_available(device),
+        available_bytes=int(torch.cuda.mem_get_info()[0]) if device == "cuda" else available_memory(),
         disk_bytes=4 * total + 2 * (12 * trained) + (4 * total if settings.lora_rank is None else 0),
         free_disk_bytes=shutil.disk_usage(existing).free,
         flops_per_second=flops,
@@ -189,10 +194,6 @@ def lora_parameters(checkpoint: Checkpoint, rank: int) -> int:
     """Return the number of weights of a LoRA adapter on all linear layers but the head."""
     layers = {name: shape for name, shape in checkpoint.shapes.items() if "embed" not in name and "head" not in name}
     return rank * sum(sum(shape) for shape in layers.values() if len(shape) == 2)
-
-
-def _pairs_a_step(settings: Parameters) -> int:
-    return settings.batch_size * settings.gradient_accumulation
 
 
 def _memory(config: Any, total: int, trained: int, settings: Parameters) -> dict[str, int]:
@@ -209,14 +210,6 @@ def _memory(config: Any, total: int, trained: int, settings: Parameters) -> dict
         "activations": activations,
         "logits": 3 * 4 * config.vocab_size * min(tokens, 1024),
     }
-
-
-def _available(device: str) -> int:
-    if device == "cuda":
-        import torch
-
-        return int(torch.cuda.mem_get_info()[0])
-    return available_memory()
 
 
 def _matmul_flops(config: Any, *, device: str, bf16: bool) -> float:

@@ -2,30 +2,86 @@
 
 from __future__ import annotations
 
+import math
+import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from icl_local.convert import tokenizer_of
 from icl_local.dpo.data import Pair, PaperCollator, is_conversational, paper_tokens, token_dataset
 from icl_local.dpo.settings import Parameters
 from icl_local.exceptions import TrainingError
+from icl_local.store import Store
 
 
-class Watcher(Protocol):
-    """Receives what happens between steps."""
+@dataclass(frozen=True)
+class Step:
+    """One finished optimizer step. Rewards are beta times log-ratios, seconds are wall time."""
+
+    step: int
+    total_steps: int
+    epoch: float
+    loss: float
+    reward_chosen: float
+    reward_rejected: float
+    reward_margin: float
+    reward_accuracy: float
+    learning_rate: float
+    grad_norm: float
+    tokens: int
+    seconds: float
+
+
+@dataclass
+class Watch:
+    """Between steps: store rows, report progress, decide whether to stop."""
+
+    run_id: str
+    store: Store | None
+    on_step: Callable[[Step], None] | None
+    stop_after: int | None
+    should_stop: Callable[[], bool] | None
+    _began: float = 0.0
+    _tokens: int = 0
 
     def begin(self) -> None:
-        """Note that a step begins."""
+        self._began = time.monotonic()
 
     def wants_stop(self, step: int) -> bool:
-        """Return whether to save a checkpoint and end after ``step``."""
+        if self.stop_after is not None and step >= self.stop_after:
+            return True
+        return self.should_stop is not None and self.should_stop()
 
     def log(self, logs: dict[str, float], *, step: int, total: int) -> None:
-        """Receive Transformers' metrics of a finished step."""
+        tokens = int(logs["num_tokens"])  # of this process so far
+        made = Step(
+            step=step,
+            total_steps=total,
+            epoch=float(logs["epoch"]),
+            loss=float(logs["loss"]),
+            reward_chosen=float(logs["rewards/chosen"]),
+            reward_rejected=float(logs["rewards/rejected"]),
+            reward_margin=float(logs["rewards/margins"]),
+            reward_accuracy=float(logs["rewards/accuracies"]),
+            learning_rate=float(logs["learning_rate"]),
+            grad_norm=float(logs["grad_norm"]),
+            tokens=tokens - self._tokens,
+            seconds=time.monotonic() - self._began,
+        )
+        self._tokens = tokens
+        if not math.isfinite(made.loss) or not math.isfinite(made.grad_norm):
+            raise TrainingError(
+                f"the loss is {made.loss} at step {step} (gradient norm {made.grad_norm}); use a lower learning rate"
+            )
+        if self.store is not None:
+            row = {key: value for key, value in asdict(made).items() if key != "total_steps"}
+            self.store.put([("training_steps", {"training_run_id": self.run_id, **row})])
+        if self.on_step is not None:
+            self.on_step(made)
 
 
 def load_model(folder: Path) -> Any:
@@ -65,7 +121,7 @@ def make_trainer(
     checkpoints: Path,
     settings: Parameters,
     *,
-    watcher: Watcher,
+    watcher: Watch,
     save_every: int,
 ) -> Any:
     """Return a trainer that writes its checkpoints to ``checkpoints``."""

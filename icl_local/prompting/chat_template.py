@@ -21,7 +21,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from icl_local.child_process import ChildEnded, ChildProcess, Message, SharedChild, serve
-from icl_local.exceptions import ConfigError, ModelError
+from icl_local.exceptions import ModelError
 from icl_local.operating_system import end_process_after, limit_process
 from icl_local.weights import GgufInfo
 
@@ -50,19 +50,14 @@ def render_chat(
 
     ``date`` (YYYY-MM-DD, default CHAT_DATE) is what ``strftime_now`` gives; ``time_limit`` is in seconds.
     Raises ModelError, in one line, if the template is not jinja2, breaks out of the sandbox, refuses the messages,
-    or takes too much time or memory; ConfigError if ``date`` is not a date.
+    or takes too much time or memory.
     """
-    day = date or CHAT_DATE
-    try:
-        datetime.strptime(day, "%Y-%m-%d")
-    except ValueError as error:
-        raise ConfigError(f"{day!r} is not a date for chat templates; write it as {CHAT_DATE}") from error
     tokens = {"bos_token": bos_token, "eos_token": eos_token}
     request = {
         "template": template,
         "messages": [dict(message) for message in messages],
         "tokens": {name: token for name, token in tokens.items() if token is not None},
-        "date": day,
+        "date": date or CHAT_DATE,
         "time_limit": time_limit,
     }
     try:

@@ -176,7 +176,7 @@ def plan_study(
     """Return the plan of ``study`` for the database ``path``, which need not exist. Raises StoreError."""
     ready, missing = prepare(study, study.cells, shard=shard, models_file=models_file)
     reasons, cells = dict(missing), dict(ready)
-    seen = _Outputs(path, study)
+    seen = _outputs(path, study)
     stored = stored_responses(path, study, cells, shard=shard, models_file=models_file)
     speed = _Speed(store.named(path, "plan_speed").rows if store.exists(path) else [])
     sets = {language: _queries(study, language, shard) for language in {one.language for one in study.cells}}
@@ -188,8 +188,10 @@ def plan_study(
         prompt, prefilled = tokens.get(one) or _guessed_tokens(one, queries, total)
         n_done = len(stored[one])
         left = 1 - min(1.0, n_done / total)
-        mean_new, outputs = seen.new_tokens(label, one)
-        new = round(min(mean_new or ANSWER_TOKENS, study.decoding.max_tokens) * total * left)
+        nearest = ((label, one.method, one.language, one.dpo), (None, one.method, one.language, None),
+                   (None, one.method, None, None))  # fmt: skip
+        mean_new, outputs = next((seen[key] for key in nearest if key in seen), (ANSWER_TOKENS, None))
+        new = round(min(mean_new, study.decoding.max_tokens) * total * left)
         weights, file_bytes, memory = _size(one, cells.get(one), study, prompt / total, models_file, parallel)
         estimates.append(
             CellEstimate(
@@ -219,32 +221,19 @@ def plan_study(
     )
 
 
-class _Outputs:
-    """Lengths of stored responses made under the study's token limit, or under a higher one and taken up to it."""
+def _outputs(path: Path, study: Study) -> dict[tuple[Any, ...], tuple[float, str]]:
+    """Return the mean new tokens of stored responses, and in words which responses these are.
 
-    def __init__(self, path: Path, study: Study) -> None:
-        limit = study.decoding.max_tokens
-        settings = [limit, study.decoding.stop_on_loop]
-        self._rows = store.named(path, "plan_outputs", settings).dicts() if store.exists(path) else []
-        self._limit = limit
-
-    def new_tokens(self, label: str, one: StudyCell) -> tuple[float | None, str | None]:
-        """Return the mean new tokens of the cell's own responses, else of its method and language, or its method.
-
-        Also return in words which responses these are.
-        """
-        cell = {"model": label, "method": one.method, "language": one.language, "dpo": one.dpo}
-        for what, names in (
-            ("model, method and language", ("model", "method", "language", "dpo")),
-            ("method and language", ("method", "language")),
-            ("method", ("method",)),
-        ):
-            rows = [row for row in self._rows if all(row[name] == cell[name] for name in names)]
-            if rows:
-                n, n_cut, total = (sum(row[name] for row in rows) for name in ("n", "n_cut", "new_tokens"))
-                words = f"{counted(n, 'response')} of the same {what}, {n_cut:,} of them cut at {self._limit:,} tokens"
-                return float(total / n), words
-        return None, None
+    They were made under the study's token limit, or under a higher one and taken up to it. Keys are (model, method,
+    language, dpo) of a cell, and with None for what all have, of a method and language, and of a method.
+    """
+    limit = study.decoding.max_tokens
+    rows = store.named(path, "plan_outputs", [limit, study.decoding.stop_on_loop]).rows if store.exists(path) else []
+    found = {}
+    for *key, what, n, n_cut, total in rows:
+        words = f"{counted(n, 'response')} of the same {what}, {n_cut:,} of them cut at {limit:,} tokens"
+        found[tuple(key)] = float(total / n), words
+    return found
 
 
 class _Speed:
