@@ -33,7 +33,18 @@ _PARTS = {
         ("differs_in", "a", "b", *_CELL, "metric", "judge_difference", "difference", "ci_low", "ci_high", "p_holm", "n",
          "note"),
     ),
+    "Judge's bias between languages": (
+        "language_bias",
+        ("model", "method", "dpo", "language_a", "language_b", "metric", "bias", "ci_low", "ci_high", "p_holm", "n"),
+    ),
+    "Raters among themselves": (
+        "rater_alpha", ("language", "metric", "n_items", "n_raters", "alpha", "ci_low", "ci_high"),
+    ),
+    "Could the judge replace a rater": (
+        "alt_test", ("language", "metric", "n_raters", "winning_rate", "passed", "advantage", "n", "note"),
+    ),
 }  # fmt: skip
+_ALWAYS = 4  # the first parts are shown without rows too
 _NOTES = {
     "judge_agreement": "share top: of the scores, those that are 5; where it is high, kappa and alpha are low.",
     "corrected_means": "judge mean: of all m answers. A gain of 2: the n labels count for 2n.",
@@ -50,6 +61,9 @@ def trust_tables(
     whole: bool = False,
 ) -> list[Table]:
     """Return agreement, bias, corrected means and differences of ``judge`` against ``reference``.
+
+    After them, where there are labels for it: its bias between languages, the raters among themselves, and the
+    alternative annotator test.
 
     ``reference``: human, all raters but one (human without ana), or a judge that scored a sample. ``sample``: one
     sample instead of all. ``whole``: every column of the views. Raises ConfigError without a sample or its labels,
@@ -69,7 +83,8 @@ def trust_tables(
             raise ConfigError(
                 f"no answer of {sample or samples[0]} has a label; make some: {how} {sample or samples[0]}"
             )
-        return [_part(views, title, chosen, against, whole=whole) for title in _PARTS]
+        parts = [_part(views, title, chosen, against, whole=whole) for title in _PARTS]
+        return [part for place, part in enumerate(parts) if part.rows or place < _ALWAYS]
 
 
 def _known_samples(samples: list[str], sample: str | None) -> list[str]:
@@ -95,7 +110,7 @@ def _part(views: Views, title: str, chosen: dict[str, str], reference: str, *, w
 
 
 def _matches(row: dict[str, Any], chosen: dict[str, str]) -> bool:
-    return all(row[name] == value for name, value in chosen.items())
+    return all(row[name] == value for name, value in chosen.items() if name in row)
 
 
 def _of_both(row: dict[str, Any], judge: str, reference: str) -> bool:

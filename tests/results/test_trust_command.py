@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -13,6 +14,8 @@ import icl_local
 from icl_local.cli import icl
 from icl_local.exceptions import ConfigError, UnknownName
 from tests import synthetic
+from tests.results.labelled_frames import Frame
+from tests.results.labelled_frames import database as frames_database
 
 JUDGE = "openai:synthetic-judge"
 
@@ -63,6 +66,24 @@ def test_the_command_prints_its_parts_in_order(labelled: Path, output_format: st
         assert len(json.loads("[" + result.stdout.replace("]\n\n[", "],[") + "]")) == 4
     else:
         assert result.stdout.index("Agreement") < result.stdout.index("Bias") < result.stdout.index("Corrected means")
+
+
+def test_labels_in_two_languages_by_several_raters_are_shown_after_the_rest() -> None:
+    random = np.random.default_rng(7)
+    f = random.integers(1, 6, 40).astype(float)
+    frames = {
+        f"m/{language}": Frame(f, np.clip(f + random.integers(-1, 2, (3, 40)), 1, 5), language=language)
+        for language in ("en", "es")
+    }
+    con = frames_database(frames)
+    file = con.execute("select path from duckdb_databases() where path is not null").fetchall()[0][0]
+    con.close()
+    titles = [table.title.split(" (")[0] for table in icl_local.trust(file, judge="judge")]
+    assert titles[4:] == [
+        "Judge's bias between languages",
+        "Raters among themselves",
+        "Could the judge replace a rater",
+    ]
 
 
 def test_table_1_corrected_has_the_corrected_means(labelled: Path) -> None:
