@@ -1,5 +1,5 @@
 create or replace view main.answers as
-select response.response_id, main.answer(cell.rowid, query.rowid) as answer
+select main.answer(cell.rowid, query.rowid) as answer, response.response_id
 from raw.responses as response
 join raw.cells as cell on cell.cell_id = response.cell_id
 left join raw.queries as query on query.query_key = response.query_key

@@ -1,11 +1,10 @@
 create or replace view main.expectations as
 select
-    query_key,
     expected ->> '$.reference[*]' as reference,
     expected ->> '$.choices[*]' as choices,
     (expected ->> '$.answer')::integer as answer,
     expected -> '$.checks' as checks,
-    expected, expectation_id, created_at
+    expected, created_at, query_key, expectation_id
 from raw.expectations
 qualify row_number() over (partition by query_key order by created_at desc, expectation_id) = 1;
 

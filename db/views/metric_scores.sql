@@ -14,9 +14,9 @@ given as (
     semi join instrument using (template_sha256)
 )
 select
-    response.cell_id, query.query_id, given.judge, given.template, given.metric,
+    query.query_id, given.judge, given.template, given.metric,
     avg(given.score) as score,
-    given.judge_id, given.template_sha256
+    response.cell_id, given.judge_id, given.template_sha256
 from given
 join raw.responses as response on response.response_id = given.response_id
 left join raw.queries as query on query.query_key = response.query_key

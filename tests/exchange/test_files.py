@@ -141,11 +141,6 @@ class TestImport:
                 exchange.import_outputs(target, items(output(0), whole | changes), source="outputs.json")
         assert rows(db, "*") == []
 
-    def test_progress_is_reported(self, db: Path) -> None:
-        seen: list[tuple[int, int]] = []
-        bring_in(db, *(output(i) for i in range(201)), on_progress=lambda done, total: seen.append((done, total)))
-        assert seen == [(200, 201), (201, 201)]
-
     def test_the_peer_tools_real_files(self, db: Path, shared_dir: Path) -> None:
         folder = shared_dir / "just_eval"
         result = command(

@@ -105,7 +105,7 @@ def test_table_1_corrected_has_the_corrected_means(labelled: Path) -> None:
     assert found == pytest.approx(sorted(means.values()), abs=1e-9)
 
 
-def test_what_cannot_be_corrected_is_told(labelled: Path) -> None:
+def test_what_cannot_be_corrected_is_refused(labelled: Path) -> None:
     with pytest.raises(ConfigError, match="there is no sample"):
         icl_local.trust(synthetic.small(), judge=JUDGE)
     with pytest.raises(UnknownName, match="PILOT"):
