@@ -10,8 +10,8 @@ from typing import Any
 from icl_local import store
 from icl_local.exceptions import InputError
 from icl_local.results import report
-from icl_local.results.paper_tables import Row
 from icl_local.results.serve import Get, Page
+from icl_local.results.tables import Row
 
 LATEST = 5  # answers shown while a run goes on
 _SHOWN_CHARACTERS = 4_000

@@ -17,7 +17,8 @@ from typing import Any
 
 from icl_local import store
 from icl_local.exceptions import ConfigError, UnknownName
-from icl_local.results.tables import Table
+from icl_local.results import other_tables
+from icl_local.results.tables import Row, Table, table_of
 from icl_local.wording import counted
 
 TITLES = {
@@ -59,8 +60,6 @@ _ERRORS = {"infinite_loop": "infinite_loop", "unintended_code": "unintended_code
 SCORE_TABLES = ("1", "2", "3")
 ERROR_TABLES = ("4", "6", "8")
 _DPO_TABLES = ("3", "8")
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -238,11 +237,11 @@ def build(
     if whole and instead:
         cells = {_cell(row) for row in views.rows(f"table_{name}")}
         rows = [row for row in instead.rows(views) if _cell(row) in cells]
-        return _table(TITLES[name], list(rows[0]) if rows else views.columns(f"{instead.kind}_means"), rows)
+        return table_of(TITLES[name], list(rows[0]) if rows else views.columns(f"{instead.kind}_means"), rows)
     if whole:
         view = "versus_paper" if versus else VIEWS.get(name, f"table_{name}")
         rows = [row for row in views.rows(view) if not versus or row["paper_table"] == f"table_{name}"]
-        return _table(TITLES[name], views.columns(view), rows)
+        return table_of(TITLES[name], views.columns(view), rows)
     if versus:
         return _arranged_versus(views, name)
     return _arranged(views, name, origin=origin, instead=instead)
@@ -254,11 +253,11 @@ def _arranged(views: Views, name: str, *, origin: str, instead: Instead | None) 
     if instead:
         rows = _replaced(views, rows, instead)
     if name == "sentences":
-        return _sentences(rows, origin)
+        return other_tables.sentences(TITLES[name], rows, origin)
     if name == "audit":
-        return _audit(rows)
+        return other_tables.audit(TITLES[name], rows)
     if name == "metrics":
-        return _metrics(rows, views.rows("outcome_tests"))
+        return other_tables.metrics(TITLES[name], rows, views.rows("outcome_tests"))
     left_out = 0
     if name in _DPO_TABLES and any(row["dpo"] for row in rows):
         aligned = {(row["language"], row["model"]) for row in rows if row["dpo"]}
@@ -306,7 +305,7 @@ def _arranged(views: Views, name: str, *, origin: str, instead: Instead | None) 
     notes += _cell_notes(views, name, cells, varied)
     if left_out:
         notes.append(f"{counted(left_out, 'row')} of models without a DPO variant left out; csv and json have them.")
-    table = _table(TITLES[name], columns, shown)
+    table = table_of(TITLES[name], columns, shown)
     if instead:
         notes.append(instead.note(views))
     return Table(
@@ -377,10 +376,6 @@ def _versus_notes(
     if name in ERROR_TABLES:
         (reading,) = views.named("loops_reading")
         yield f"Loops: {reading['loops']} ({LOOPS[reading['loops']]}); csv and json have the literal reading beside it."
-
-
-def _table(title: str, columns: Sequence[str], rows: Sequence[Row]) -> Table:
-    return Table(title, tuple(columns), [tuple(row[column] for column in columns) for row in rows])
 
 
 def _best(
@@ -485,60 +480,3 @@ def _cell_notes(views: Views, name: str, cells: Sequence[Row], varied: Sequence[
         if pair["differs_in"] == against and tuple(pair[key] for key in _KEYS) in shown:
             what = "DPO" if against == "dpo" else pair["a"]
             yield f"No mark for {pair['model']} {pair['method']} against {what}: {pair['unlike']}."
-
-
-def _sentences(rows: Sequence[Row], origin: str) -> Table:
-    chosen = [row for row in rows if row["origin"] == origin]
-    for row in chosen:
-        row["agrees"] = {True: "yes", False: "no", None: ""}[row["agrees"]]
-        if row["n_cells"] < row["n_cells_published"] and row["value"] is not None:
-            row["slip"] = f"{row['n_cells']} of {counted(row['n_cells_published'], 'cell')}"
-        row["printed"] = row["claim"] if row["printed"] is None else row["printed"]
-        if row["se"] is not None:
-            row["value"] = f"{row['value']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
-    table = _table(TITLES["sentences"], ("section", "statement", "printed", "value", "agrees", "slip"), chosen)
-    sections = [row["section"] for row in chosen]
-    lines = frozenset(y for y in range(1, len(sections)) if sections[y] != sections[y - 1])
-    cells = "the paper's own cells" if origin == "published" else "your rows"
-    interval = "" if origin == "published" else ", with its 95 % interval (answers to one query are one observation)"
-    note = f"value: recomputed from {cells}{interval}; 0.011 is allowed for rounding."
-    return Table(table.title, table.columns, table.rows, notes=(note,), groups=lines)
-
-
-def _audit(rows: Sequence[Row]) -> Table:
-    for row in rows:
-        row["dpo"] = "DPO" if row["dpo"] else ""
-    columns = ("finding", "place", "language", "model", "method", "dpo", "metric", "printed", "note")
-    return _table(TITLES["audit"], columns, rows)
-
-
-def _metrics(rows: Sequence[Row], tests: Sequence[Row]) -> Table:
-    """Arrange a line per cell and judge, a column per metric; * where the rate differs from zero-shot's."""
-    keys = ("dataset", *_KEYS, "quantization", "judge")
-    cells: dict[tuple[Any, ...], dict[str, Row]] = {}
-    for row in rows:
-        cells.setdefault((row["cell_id"], row["judge_id"], row["template_sha256"]), {})[row["metric"]] = row
-    metrics = sorted({row["metric"] for row in rows})
-    shown = [next(iter(found.values())) for found in cells.values()]
-    columns = [key for key in keys if key in ("model", "method") or len({row[key] for row in shown}) > 1]
-    differ = {
-        (test["cell_id_b"], test["judge"], test["template"], test["metric"])
-        for test in tests
-        if test["differs_in"] == "method" and test["a"] == "zero-shot" and (test["p_holm"] or 1) < 0.05
-    }
-    marks = {
-        (y, len(columns) + x): "*"
-        for y, (head, found) in enumerate(zip(shown, cells.values(), strict=True))
-        for x, metric in enumerate(metrics)
-        if metric in found and (head["cell_id"], head["judge"], head["template"], metric) in differ
-    }
-    body = [
-        (*(head[key] for key in columns), *(found[one]["mean"] if one in found else None for one in metrics),
-         max(row["n"] for row in found.values()))
-        for head, found in zip(shown, cells.values(), strict=True)
-    ]  # fmt: skip
-    notes = ["A mean is over the queries that have the metric's input; n: the largest number of them."] if rows else []
-    if marks:
-        notes.append("*: differs from zero-shot (McNemar's exact test, Holm-corrected, p < 0.05).")
-    notes += [] if rows else ["No rows yet: icl judge --judge rules."]
-    return Table(TITLES["metrics"], (*columns, *metrics, "n"), body, notes=tuple(notes), marks=marks)

@@ -24,8 +24,9 @@ from icl_local import __version__, resources
 from icl_local.exceptions import MissingExtra
 from icl_local.files import write_result
 from icl_local.results import figures, paper_tables, tables
-from icl_local.results.paper_tables import Row, Views
+from icl_local.results.paper_tables import Views
 from icl_local.results.serve import Page
+from icl_local.results.tables import Row
 from icl_local.wording import counted
 
 MAX_RESPONSES = 40_000

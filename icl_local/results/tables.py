@@ -15,7 +15,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 Cell = tuple[int, int]
+Row = dict[str, Any]
 
 _ROWS_SHOWN = 50  # by repr and in a notebook
 _HARMLESS = {"\n", "\t"}
@@ -306,3 +307,8 @@ RENDERERS: Mapping[str, Callable[[Table], str]] = {
     "markdown": _markdown,
     "latex": _latex,
 }
+
+
+def table_of(title: str, columns: Sequence[str], rows: Sequence[Row]) -> Table:
+    """Return a table of some columns of ``rows``."""
+    return Table(title, tuple(columns), [tuple(row[column] for column in columns) for row in rows])

@@ -11,11 +11,9 @@ from icl_local.store.database import (
     export_parquet,
     fetch,
     ids,
-    matches,
     named,
     now,
     query,
-    read_parquet,
     reader,
     refuse_other_texts,
     selected,
@@ -24,6 +22,7 @@ from icl_local.store.database import (
     table_rows,
     writer,
 )
+from icl_local.store.in_memory import matches, read_parquet
 from icl_local.store.ingest import TRANSIENT, Connection
 from icl_local.store.selection import SPLITS, Names, Selection
 

@@ -1,4 +1,4 @@
-"""Connections to a database: open, migrate, ingest the spool, read safely. Only this module imports duckdb.
+"""Connections to a database: open, migrate, ingest the spool, read safely.
 
 A row is safe once the spool has it; DuckDB follows in short read-write connections, so other programs can open
 the file between two flushes. Every insert is keyed, and the ingested length of a spool file is written in the
@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -312,30 +312,6 @@ def export_parquet(path: Path, sql: str, out: Path, params: Sequence[object] = (
         copy = f"copy ({sql.rstrip().rstrip(';')}\n) to '{target}' (format parquet)"
         written = con.execute(copy, list(params)).fetchone()
     return int(written[0]) if written else 0
-
-
-def read_parquet(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a Parquet file as dicts, in its order. Raises InputError if it cannot be read."""
-    try:
-        with duckdb.connect() as con:
-            found = fetch(con.execute("select * from read_parquet($1)", [str(path)]))
-    except duckdb.Error as error:
-        raise InputError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
-    return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
-
-
-def matches(pattern: str, text: str) -> bool:
-    """Return whether RE2's ``pattern`` occurs in ``text``; its time is linear in the text. Raises InputError."""
-    try:
-        found = _memory().execute("select regexp_matches($1, $2)", [text, pattern]).fetchone()
-    except duckdb.Error as error:
-        raise InputError(f"the pattern {pattern!r} is not one of RE2: {str(error).splitlines()[0]}") from error
-    return bool(found and found[0])
-
-
-@cache
-def _memory() -> Connection:
-    return duckdb.connect(config=dict(_SAFE))
 
 
 @contextlib.contextmanager

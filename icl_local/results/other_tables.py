@@ -1,0 +1,68 @@
+"""Tables that the paper does not print: metrics of rules, its sentences recomputed, its slips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from icl_local.results.tables import Row, Table, table_of
+from icl_local.wording import counted
+
+
+def sentences(title: str, rows: Sequence[Row], origin: str) -> Table:
+    """Arrange the sentences of ``origin``: printed beside recomputed values."""
+    chosen = [row for row in rows if row["origin"] == origin]
+    for row in chosen:
+        row["agrees"] = {True: "yes", False: "no", None: ""}[row["agrees"]]
+        if row["n_cells"] < row["n_cells_published"] and row["value"] is not None:
+            row["slip"] = f"{row['n_cells']} of {counted(row['n_cells_published'], 'cell')}"
+        row["printed"] = row["claim"] if row["printed"] is None else row["printed"]
+        if row["se"] is not None:
+            row["value"] = f"{row['value']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
+    table = table_of(title, ("section", "statement", "printed", "value", "agrees", "slip"), chosen)
+    sections = [row["section"] for row in chosen]
+    lines = frozenset(y for y in range(1, len(sections)) if sections[y] != sections[y - 1])
+    cells = "the paper's own cells" if origin == "published" else "your rows"
+    interval = "" if origin == "published" else ", with its 95 % interval (answers to one query are one observation)"
+    note = f"value: recomputed from {cells}{interval}; 0.011 is allowed for rounding."
+    return Table(table.title, table.columns, table.rows, notes=(note,), groups=lines)
+
+
+def audit(title: str, rows: Sequence[Row]) -> Table:
+    """Arrange the slips in the published figures."""
+    for row in rows:
+        row["dpo"] = "DPO" if row["dpo"] else ""
+    columns = ("finding", "place", "language", "model", "method", "dpo", "metric", "printed", "note")
+    return table_of(title, columns, rows)
+
+
+def metrics(title: str, rows: Sequence[Row], tests: Sequence[Row]) -> Table:
+    """Arrange a line per cell and judge, a column per metric; * where the rate differs from zero-shot's."""
+    keys = ("dataset", "language", "model", "method", "dpo", "quantization", "judge")
+    cells: dict[tuple[Any, ...], dict[str, Row]] = {}
+    for row in rows:
+        cells.setdefault((row["cell_id"], row["judge_id"], row["template_sha256"]), {})[row["metric"]] = row
+    names = sorted({row["metric"] for row in rows})
+    shown = [next(iter(found.values())) for found in cells.values()]
+    columns = [key for key in keys if key in ("model", "method") or len({row[key] for row in shown}) > 1]
+    differ = {
+        (test["cell_id_b"], test["judge"], test["template"], test["metric"])
+        for test in tests
+        if test["differs_in"] == "method" and test["a"] == "zero-shot" and (test["p_holm"] or 1) < 0.05
+    }
+    marks = {
+        (y, len(columns) + x): "*"
+        for y, (head, found) in enumerate(zip(shown, cells.values(), strict=True))
+        for x, metric in enumerate(names)
+        if metric in found and (head["cell_id"], head["judge"], head["template"], metric) in differ
+    }
+    body = [
+        (*(head[key] for key in columns), *(found[one]["mean"] if one in found else None for one in names),
+         max(row["n"] for row in found.values()))
+        for head, found in zip(shown, cells.values(), strict=True)
+    ]  # fmt: skip
+    notes = ["A mean is over the queries that have the metric's input; n: the largest number of them."] if rows else []
+    if marks:
+        notes.append("*: differs from zero-shot (McNemar's exact test, Holm-corrected, p < 0.05).")
+    notes += [] if rows else ["No rows yet: icl judge --judge rules."]
+    return Table(title, (*columns, *names, "n"), body, notes=tuple(notes), marks=marks)
