@@ -18,7 +18,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep, proportion_
 from icl_local import resources
 from icl_local.results import bootstrap
 from icl_local.store import Store
-from icl_local.store.database import query
+from icl_local.store.database import query, reader
 from tests.store.rows import error_row, response
 
 Rows = list[tuple[str, dict[str, object]]]
@@ -442,38 +442,37 @@ def test_intervals_of_sentences_are_those_of_a_regression_on_cells(complicated: 
     """A sentence is a weighted sum of cell means whose models and languages share queries: OLS on the cells, clustered
     by query, and the t test of the weights.
     """
-    con = duckdb.connect(str(complicated), read_only=True)
-    found = con.execute("select * from text_intervals where origin = 'ours' and statement = ?", [statement]).df()
-    rows = con.execute(
-        """
-        with
-        answers as (
-            select response_id, cell_id, same.first_id
-            from responses
-            join (
-                select query_key, min(query_id) over (partition by dataset, language, instruction) as first_id
-                from raw.queries
-            ) as same using (query_key)
-        ),
-        observed as (
-            select response_id, judge_id, template_sha256, reading, metric, score
-            from (unpivot response_scores on avg, safety into name metric value score)
-            union all
-            select response_id, null, null, null, error, 100.0 * failed::integer from response_errors
-        )
-        select cells.cell_id, sign, first_id as query, score
-        from statement_cells as cells
-        join published_statements as claims on claims.statement = cells.statement
-        join answers on answers.cell_id = cells.cell_id
-        join observed on observed.response_id = answers.response_id and observed.metric = cells.metric
-        where origin = 'ours' and claims.text = ?
-            and observed.template_sha256 is not distinct from cells.template_sha256
-            and observed.judge_id is not distinct from cells.judge_id
-            and observed.reading is not distinct from cells.reading
-        """,
-        [statement],
-    ).df()
-    con.close()
+    with reader(complicated) as con:
+        found = con.execute("select * from text_intervals where origin = 'ours' and statement = ?", [statement]).df()
+        rows = con.execute(
+            """
+            with
+            answers as (
+                select response_id, cell_id, same.first_id
+                from responses
+                join (
+                    select query_key, min(query_id) over (partition by dataset, language, instruction) as first_id
+                    from raw.queries
+                ) as same using (query_key)
+            ),
+            observed as (
+                select response_id, judge_id, template_sha256, reading, metric, score
+                from (unpivot response_scores on avg, safety into name metric value score)
+                union all
+                select response_id, null, null, null, error, 100.0 * failed::integer from response_errors
+            )
+            select cells.cell_id, sign, first_id as query, score
+            from statement_cells as cells
+            join published_statements as claims on claims.statement = cells.statement
+            join answers on answers.cell_id = cells.cell_id
+            join observed on observed.response_id = answers.response_id and observed.metric = cells.metric
+            where origin = 'ours' and claims.text = ?
+                and observed.template_sha256 is not distinct from cells.template_sha256
+                and observed.judge_id is not distinct from cells.judge_id
+                and observed.reading is not distinct from cells.reading
+            """,
+            [statement],
+        ).df()
     dummies = pd.get_dummies(rows["cell_id"]).astype(float)
     signs = rows.groupby("cell_id")["sign"].first()
     weights = signs / signs.groupby(signs).transform("size")
