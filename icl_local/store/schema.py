@@ -83,12 +83,13 @@ def views() -> tuple[View, ...]:
 def sort_views(found: list[View]) -> list[View]:
     """Sort by reference, since DuckDB binds a view when it is made. Raises StoreError for a cycle or a wrong name."""
     by_name = {view.name: view for view in found}
-    reads: dict[str, set[str]] = {}
+    reads: dict[str, list[str]] = {}
     for view in found:
         sql = _COMMENT.sub("", view.sql)
         if _CREATED.findall(sql) != [view.name]:
             raise StoreError(f"db/views/{view.name}.sql must hold one `create or replace view main.{view.name} as`")
-        reads[view.name] = {name.lower() for name in _REFERENCE.findall(sql)} & by_name.keys() - {view.name}
+        named = {name.lower() for name in _REFERENCE.findall(sql)}
+        reads[view.name] = sorted(named & by_name.keys() - {view.name})  # a set's order differs between processes
     try:
         order = list(graphlib.TopologicalSorter(dict(sorted(reads.items()))).static_order())
     except graphlib.CycleError as error:

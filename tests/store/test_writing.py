@@ -364,6 +364,19 @@ def test_every_view_answers_on_an_empty_database_in_a_plain_client_and_begins_wi
     assert silent == []
 
 
+def test_every_process_makes_the_views_in_one_order() -> None:
+    """Else a database that one process made is outdated for another, which opens it for writing."""
+    program = "from icl_local.store import schema; print(schema.fingerprint())"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)}, capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in range(4)
+    }  # fmt: skip
+    assert len(found) == 1
+
+
 def test_views_are_ordered_by_what_they_read() -> None:
     def view(name: str, source: str) -> schema.View:
         return schema.View(name, f"create or replace view main.{name} as select * from {source} -- from z\n;")
