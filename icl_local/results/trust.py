@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from icl_local.exceptions import ConfigError, UnknownName
-from icl_local.results.paper_tables import HUMAN, READINGS, Views, open_views
+from icl_local.results.paper_tables import HUMAN, READINGS, SCORES, Views, open_views
 from icl_local.results.tables import Table
 
+_METRICS = list(SCORES.values())
 _CELL = ("model", "method", "language", "dpo")
 # title, view, columns of the layout
 _PARTS = {
@@ -102,11 +103,26 @@ def _part(views: Views, title: str, chosen: dict[str, str], reference: str, *, w
         found = [row for row in views.rows(view) if _of_both(row, chosen["judge"], reference)]
     else:
         found = [row for row in views.rows(view) if _matches(row, chosen)]
+    found.sort(key=_place)
     if not whole:
         shown = tuple(name for name in shown if any(row[name] is not None for row in found))
     notes = (_NOTES[view],) if view in _NOTES else ()
     rows = [tuple(row[name] for name in shown) for row in found]
     return Table(f"{title} ({chosen['judge']}, {reference})", shown, rows, notes)
+
+
+def _place(row: dict[str, Any]) -> tuple[object, ...]:
+    """Return where a row stands: by cell as in the tables, then by metric."""
+    methods = {"zero-shot": 0, "urial": 1, "instruct": 2}
+    names = ("differs_in", "a", "b", "language", "language_a", "language_b", "model")
+    metric, method = row.get("metric"), row.get("method")
+    return (
+        *(str(row.get(name) or "") for name in names),
+        bool(row.get("dpo")),
+        methods.get(str(method), len(methods)),
+        str(method),
+        _METRICS.index(metric) if metric in _METRICS else -1,
+    )
 
 
 def _matches(row: dict[str, Any], chosen: dict[str, str]) -> bool:

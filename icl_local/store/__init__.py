@@ -8,7 +8,6 @@ from icl_local.store.database import (
     Rows,
     Store,
     exists,
-    export_parquet,
     fetch,
     ids,
     named,
@@ -22,8 +21,9 @@ from icl_local.store.database import (
     table_rows,
     writer,
 )
-from icl_local.store.in_memory import matches, read_parquet
 from icl_local.store.ingest import TRANSIENT, Connection
+from icl_local.store.parquet import export_parquet, read_parquet
+from icl_local.store.patterns import matches
 from icl_local.store.selection import SPLITS, Names, Selection
 
 __all__ = [

@@ -304,16 +304,6 @@ def table_rows(
         yield Rows(list(columns), types, found).records()
 
 
-def export_parquet(path: Path, sql: str, out: Path, params: Sequence[object] = ()) -> int:
-    """Write the rows of a ``select`` to a Parquet file, whole or not at all; return how many."""
-    with draft_file(out) as draft, reader(path, unsafe=True) as con:
-        only_reads(con, sql, params)
-        target = str(draft).replace("'", "''")
-        copy = f"copy ({sql.rstrip().rstrip(';')}\n) to '{target}' (format parquet)"
-        written = con.execute(copy, list(params)).fetchone()
-    return int(written[0]) if written else 0
-
-
 @contextlib.contextmanager
 def reader(path: Path, *, unsafe: bool = False) -> Iterator[Connection]:
     """Yield a read-only connection, waiting for a lock; the spool of dead processes is ingested first if possible.

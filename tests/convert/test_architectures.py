@@ -9,9 +9,9 @@ import pytest
 
 from icl_local.convert.convert import convert, quantize
 from icl_local.convert.pre_tokenizers import name_of
-from icl_local.engine.worker import Worker
+from icl_local.engine import EngineOptions
 from icl_local.exceptions import ConversionError
-from icl_local.running import cells
+from icl_local.running import cells, run
 from icl_local.store.database import Store, query
 from icl_local.weights.gguf_file import read_info
 from tests.tiny_architectures import ARCHITECTURES, build_architecture
@@ -29,12 +29,15 @@ def test_converted_proven_and_run_exactly(name: str, tmp_path: Path) -> None:
     assert set(statuses.values()) == {"passed"}
     assert statuses.keys() >= {"header", "vocabulary", "tensors", "weights", "tokens", "bos", "logits"}
     queries = cells.load_queries(["en"], ["samples"], limit=8)
-    (cell,) = cells.plan_cells([str(made.path)], ["zero-shot"], queries)
-    requests = cells.CellPlan(cell, cells.Decoding(max_tokens=8), None).requests(set())
-    with Worker(made.path) as worker:
-        alone, together = ({one.id: one.tokens for one in worker.generate(requests, parallel=n)} for n in (1, 4))
-    assert len(alone) == 8
-    assert alone == together
+    planned = cells.plan_cells([str(made.path)], ["zero-shot"], queries)
+    texts = []
+    for parallel in (1, 4):
+        db = tmp_path / f"{parallel}.duckdb"
+        options = EngineOptions(parallel=parallel)
+        run.run_cells(db, planned, decoding=cells.Decoding(max_tokens=8), options=options, probe=False)
+        texts.append(query(db, "select query_id, raw_text from responses order by all").rows)
+    assert len(texts[0]) == 8
+    assert texts[0] == texts[1]
 
 
 def test_sentencepiece_without_its_model_file(tmp_path: Path) -> None:

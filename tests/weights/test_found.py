@@ -13,6 +13,7 @@ import gguf
 import pytest
 from click.testing import CliRunner
 
+import icl_local
 from icl_local import cli
 from icl_local.exceptions import ModelError, UnknownName
 from icl_local.weights import found, registry
@@ -118,6 +119,23 @@ def test_a_model_of_ollama_is_opened_as_a_file_with_a_note_on_its_own_settings(o
     assert registry.printed_name("ollama:tiny:1b") == model.label
     shown = CliRunner().invoke(cli.icl, ["models", "show", "ollama:tiny:1b", "--format", "csv"])
     assert note in shown.stdout
+
+
+def test_models_of_ollama_and_lm_studio_are_listed_and_run(
+    ollama: Ollama, home: Path, tiny_gguf: Path, small_probe: None
+) -> None:
+    ollama.manifest("registry.ollama.ai/library/tiny/1b", ollama.blob("model", tiny_gguf.read_bytes()))
+    place = home / ".lmstudio" / "models" / "someone" / "tiny-GGUF"
+    place.mkdir(parents=True)
+    (place / "tiny.Q8_0.gguf").symlink_to(tiny_gguf)
+    held = ["ollama:tiny:1b", "lmstudio:someone/tiny-GGUF/tiny.Q8_0.gguf"]
+    listed = CliRunner().invoke(cli.icl, ["models", "list", "--format", "csv"]).stdout
+    assert all(name in listed for name in held)
+    db = home / "r.duckdb"
+    for max_tokens, name in enumerate(held, start=4):  # the same weights: other settings make other responses
+        made = icl_local.run(db, model=name, queries="samples", limit=2, max_tokens=max_tokens, progress=None)
+        assert (made.done, made.n_new) == (True, 2)
+    assert icl_local.query(db, "select count(*), bool_and(exact) from responses").rows == [(4, True)]
 
 
 def test_a_file_whose_bytes_are_not_those_of_its_name_is_refused(ollama: Ollama, tiny_gguf: Path) -> None:
