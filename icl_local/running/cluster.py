@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -80,11 +82,15 @@ class Cluster:
         local = self._address == "local"
         own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 100 << 20} if local else {}
         _require_reachable(self._address)
+        on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(address=self._address, log_to_driver=False, logging_level="error", **own)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             reason = " ".join(str(error).split())[:200]
             raise ClusterError(f"no Ray cluster at {self._address} ({reason}); start one: ray start --head") from error
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler exits with another status
         self._ray = ray
         for node in ray.nodes():
             if node["Alive"]:

@@ -133,7 +133,7 @@ def test_sigterm_ends_a_command_as_ctrl_c_does(
 ) -> None:
     """A command in the background of a script ignores Ctrl-C."""
     monkeypatch.setattr("icl_local.weights.registry.load_registry", lambda: signal.raise_signal(signal.SIGTERM))
-    before = signal.signal(signal.SIGINT, on_ctrl_c)
+    before, on_sigterm = signal.signal(signal.SIGINT, on_ctrl_c), signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(SystemExit) as ended:
             main(["models", "list"])
@@ -141,7 +141,7 @@ def test_sigterm_ends_a_command_as_ctrl_c_does(
         signal.signal(signal.SIGINT, before)
     assert ended.value.code == 143
     assert capsys.readouterr().err.strip().startswith("interrupted; everything so far is kept")
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is on_sigterm
 
 
 def test_an_unknown_command_is_a_usage_error() -> None:

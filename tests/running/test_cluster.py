@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +58,17 @@ def test_a_cluster_judges_as_one_process_does(nodes: Any, model: Path) -> None:
         together = {c.id: c.raw_text for c in many.generate(requests)}
     with Worker(model, OPTIONS) as one:
         assert together == {c.id: c.raw_text for c in one.generate(requests)}
+
+
+def test_sigterm_still_ends_a_run_as_ctrl_c_does(nodes: Any) -> None:
+    """Ray sets a handler of its own, with which ``icl run --cluster`` would exit with 15 instead of 143."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with Cluster(nodes.address, worker_cpus=1):
+            assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_run_ends_if_only_nodes_remain_that_its_setting_is_not_for(
