@@ -20,6 +20,15 @@ def key_of(**parts: object) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:32]
 
 
+def draw(*parts: object) -> float:
+    """Return a number in [0, 1) that the parts alone decide: the first 53 bits of BLAKE2b over their canonical JSON.
+
+    Other parts give a number that is independent of it, uniform on the 2**53 equal steps.
+    """
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return (int.from_bytes(hashlib.blake2b(text.encode("ascii"), digest_size=8).digest()) >> 11) / 2**53
+
+
 def sha256_text(text: str) -> str:
     """Return 64 hex digits over the UTF-8 of ``text`` (lone surrogates kept as their three bytes)."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
