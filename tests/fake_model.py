@@ -26,6 +26,7 @@ class FakeModel:
         min_rows: int = 2,
     ) -> None:
         self.n_ctx_train = n_ctx_train
+        self.n_vocab = 256
         self.min_rows = min_rows
         self.batches: list[list[BatchToken]] = []
         self._script = script or self._hashed
@@ -69,9 +70,7 @@ class FakeModel:
             assert token.position < self.n_ctx_seq
             sequence.append(token.token)
             if token.logits:
-                logits = np.zeros(256, dtype=np.float32)
-                logits[self._script(sequence)] = 1e6
-                self._logits[index] = logits
+                self._logits[index] = self._row(sequence)
 
     def logits(self, index: int) -> NDArray[np.float32]:
         return self._logits[index]
@@ -91,6 +90,11 @@ class FakeModel:
 
     def grammar(self, text: str) -> Grammar:
         raise NotImplementedError
+
+    def _row(self, sequence: list[int]) -> NDArray[np.float32]:
+        logits = np.zeros(256, dtype=np.float32)
+        logits[self._script(sequence)] = 1e6
+        return logits
 
     @staticmethod
     def _hashed(sequence: list[int]) -> int:

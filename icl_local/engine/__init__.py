@@ -7,7 +7,16 @@ from icl_local.engine.exact import ProbeResult, ProbeStep
 from icl_local.engine.file_tasks import file_types, prompt_logits, quantize, system_info, tokenize
 from icl_local.engine.instructions import unused_instructions
 from icl_local.engine.plan import DEFAULT_PARALLEL, available_memory, default_kv_type, kv_bytes_per_token
-from icl_local.engine.protocol import Completion, DecodeProgress, EngineInfo, EngineOptions, Request, Stats
+from icl_local.engine.protocol import (
+    Completion,
+    DecodeProgress,
+    EngineInfo,
+    EngineOptions,
+    Request,
+    Scored,
+    ScoreRequest,
+    Stats,
+)
 from icl_local.engine.worker import OpenWorker, Worker
 
 __all__ = [
@@ -20,6 +29,8 @@ __all__ = [
     "ProbeResult",
     "ProbeStep",
     "Request",
+    "ScoreRequest",
+    "Scored",
     "Stats",
     "Worker",
     "available_memory",

@@ -60,6 +60,7 @@ class Model(Protocol):
     """The part of a model with an open context that scheduling uses."""
 
     n_ctx_train: int
+    n_vocab: int
 
     def tokenize(self, text: str, *, plain: tuple[int, int] | None = None) -> list[int]: ...
     def piece(self, token: int) -> bytes: ...
@@ -77,13 +78,14 @@ class Model(Protocol):
 
 @dataclass
 class Slot:
-    """A request while it is being decoded."""
+    """A request while it is being decoded; logits are wanted from position ``first_row`` of the prompt on."""
 
     request: Request
     prompt: list[int]
     seen: Seen
     limit: int
     past: int
+    first_row: int
     pending: int = -1
     output: bytearray = field(default_factory=bytearray)
     tokens: list[int] = field(default_factory=list)
@@ -187,9 +189,9 @@ class Generation:
     def _run(self) -> Iterator[Completion]:
         fitting: list[tuple[Request, list[int]]] = []
         for request in self._requests:
-            tokens = self._model.tokenize(request.prompt, plain=request.plain)
+            tokens = self._tokens(request)
             if len(tokens) >= self._model.n_ctx_train or not tokens:
-                yield self._finished(Completion(request.id, "", "prompt_too_long", len(tokens), 0))
+                yield self._finished(self._too_long(request, len(tokens)))
             else:
                 fitting.append((request, tokens))
         if not fitting:
@@ -205,7 +207,7 @@ class Generation:
         self.stats.kv_bytes = self._kv_bytes_per_token * n_ctx_seq * self._n_sequences
         self._model.open(n_sequences=self._n_sequences, n_ctx_seq=n_ctx_seq)
         if self._options.share_prefix:
-            self._prefix = common_prefix([tokens for _, tokens in fitting])
+            self._prefix = common_prefix([self._sharable(request, tokens) for request, tokens in fitting])
             self.stats.prefix_tokens = len(self._prefix)
             self._decode_prefix()
         while len(self._active) < self._parallel:
@@ -236,6 +238,17 @@ class Generation:
             self._model.copy_sequence(0, sequence)
         self._kept = len(self._prefix)
 
+    def _tokens(self, request: Request) -> list[int]:
+        """Return the tokens to decode before the first that is picked."""
+        return self._model.tokenize(request.prompt, plain=request.plain)
+
+    def _sharable(self, request: Request, tokens: list[int]) -> list[int]:
+        """Return the first tokens of a sequence of which all but two may come from another sequence."""
+        return tokens
+
+    def _too_long(self, request: Request, n_tokens: int) -> Completion:
+        return Completion(request.id, "", "prompt_too_long", n_tokens, 0)
+
     def _start(self, request: Request, prompt: list[int]) -> Slot:
         return Slot(
             request=request,
@@ -243,6 +256,7 @@ class Generation:
             seen=Seen(prompt),
             limit=min(request.max_tokens, self._model.n_ctx_train - len(prompt)),
             past=len(self._prefix),
+            first_row=len(prompt) - 1,
             stop=stop_pattern(request.stops) if request.stops else None,
             grammar=self._model.grammar(request.grammar) if request.grammar else None,
             watch=LoopWatch() if self._options.stop_on_loop else None,
@@ -253,19 +267,19 @@ class Generation:
         remaining = [(s, len(self._active[s].prompt) - self._active[s].past) for s in fresh]
         for step in prefill_steps(remaining, n_ubatch=self._options.n_ubatch):
             batch: list[BatchToken] = []
-            last: dict[int, int] = {}
+            rows: list[tuple[Slot, int]] = []
             for number, count in step:
                 sequence = self._active[number]
                 for position in range(sequence.past, sequence.past + count):
-                    final = position == len(sequence.prompt) - 1
-                    if final:
-                        last[number] = len(batch)
-                    batch.append(BatchToken(sequence.prompt[position], number, position, final))
+                    wanted = position >= sequence.first_row
+                    if wanted:
+                        rows.append((sequence, len(batch)))
+                    batch.append(BatchToken(sequence.prompt[position], number, position, wanted))
             offset = self._decode(batch, prefill=True)
             for number, count in step:
                 self._active[number].past += count
-                if number in last:
-                    self._pick(self._active[number], offset + last[number])
+            for sequence, index in rows:
+                self._pick(sequence, offset + index)
 
     def _step(self) -> None:
         """Decode one token of every active sequence and pick the next."""

@@ -3,8 +3,9 @@
 A candidate setting is exact when every logit of every generated token is the same, bit for bit, as when its prompts
 are decoded one at a time without prefix sharing: in batches of several sizes, the one chosen for this machine among
 them, with the prefix shared, in another order, and stopped in the middle and resumed. Some sequences of a batch end
-early, so that every number of rows up to its size occurs. docs/exactness.md lists the kernels of llama.cpp whose sums
-are independent of the batch; running/verify.py collects the evidence of the work itself.
+early, so that every number of rows up to its size occurs. Then some of the texts are scored, alone and with others.
+docs/exactness.md lists the kernels of llama.cpp whose sums are independent of the batch; running/verify.py collects the
+evidence of the work itself.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from icl_local.engine.protocol import Completion, EngineInfo, Request
+from icl_local.engine.protocol import Completion, EngineInfo, Request, ScoreRequest
 from icl_local.engine.worker import Worker
 from icl_local.exceptions import EngineError
 from icl_local.identity import key_of
@@ -30,6 +31,7 @@ GOOD_ENOUGH = 0.95  # the smallest batch within 5 % of the best rate is chosen: 
 _RATE_TOKENS = 8
 QUICK_CHARACTERS = 1_200  # prompt length where no run asks for another
 _WORD_CHARACTERS = 7  # of WORDS, with a space
+_SCORED_AT_ONCE, _SCORED_LEAST = 8, 2
 _QUICK_MOST, _QUICK_LEAST = (6, 12), (2, 8)  # prompts compared, tokens each
 
 # The candidates, the usually fastest first. K-quants are repacked into blocks of rows whose kernels differ for few and
@@ -273,7 +275,8 @@ def _quick_tokens(n_prompts: int, words: int, n_tokens: int, sizes: Sequence[int
     alone = n_prompts * (2 * words + 30 + n_tokens)
     together = 2 * words + 3 * max(sizes) * (30 + n_tokens / 2)
     rates = 2 * words + sum(sizes) * (_RATE_TOKENS / 2 + 8)
-    return alone + together + rates
+    scored = 2 * words * (_SCORED_LEAST + 1) + (_SCORED_LEAST + _SCORED_AT_ONCE) * (30 + n_tokens)
+    return alone + together + rates + scored
 
 
 def _probe_one(
@@ -295,6 +298,9 @@ def _probe_one(
     longest = max(map(len, prompts))
     result = ProbeResult(candidate, True, len(prompts), n_tokens, (), prompt_characters=longest)
     result = _compare(worker, result, requests, alone, sizes, on_part)
+    if result.exact:
+        result = _compare_scored(worker, result, requests, alone)
+        on_part()
     if result.exact:
         rates = {}
         for size in rate_sizes:
@@ -327,6 +333,25 @@ def _compare(
     return replace(result, cases=tuple(done), at_once=max((*sizes, result.at_once), default=0))
 
 
+def _compare_scored(
+    worker: Worker, result: ProbeResult, requests: Sequence[Request], alone: Mapping[str, Completion]
+) -> ProbeResult:
+    """Return ``result`` with the case that scores what was generated: an eighth of the texts, two at least."""
+    texts = [
+        ScoreRequest(one.id, one.prompt, target_tokens=alone.get(one.id, alone[requests[0].id]).tokens)
+        for one in _filled(requests, _SCORED_AT_ONCE)
+    ]
+    compared = texts[: max(_SCORED_LEAST, len(requests) // 8)]
+    single = {done.id: done for done in _traced(worker, compared, result.settings, parallel=1, share_prefix=False)}
+    case = f"scored, {_SCORED_AT_ONCE} at a time"
+    cases = (*result.cases, case)
+    for done in _traced(worker, texts, result.settings, parallel=_SCORED_AT_ONCE):
+        if done.id in single and done != single[done.id]:
+            differs = _difference(case, single[done.id], done)
+            return replace(result, exact=False, cases=cases, difference=differs)
+    return replace(result, cases=cases)
+
+
 def _cases(requests: Sequence[Request], sizes: Sequence[int]) -> Iterator[tuple[str, list[list[Request]], int]]:
     """Yield the cases that are compared with one at a time: (name, generate calls, batch size)."""
     rng = random.Random(1)
@@ -348,9 +373,9 @@ def _reporter(on_step: OnStep, candidate: int, n_candidates: int, total: int) ->
 
 
 def _n_parts(n_prompts: int, sizes: Sequence[int], rate_sizes: Sequence[int]) -> int:
-    """Return how many parts a candidate has at most: prompts alone, cases, rates, the cases of the size they choose."""
+    """Return how many parts a candidate has at most: prompts alone, cases, scored texts, rates, cases of their size."""
     chosen = rate_sizes[:1] if set(rate_sizes) - set(sizes) else ()
-    return n_prompts + len(rate_sizes) + sum(len(compared) + 2 for compared in (sizes, chosen) if compared)
+    return n_prompts + 1 + len(rate_sizes) + sum(len(compared) + 2 for compared in (sizes, chosen) if compared)
 
 
 def _filled(requests: Sequence[Request], size: int) -> list[Request]:

@@ -52,6 +52,41 @@ class Completion:
 
 
 @dataclass(frozen=True)
+class ScoreRequest(Request):
+    """A prompt and the tokens after it, which are scored and not picked.
+
+    ``target_tokens`` are appended to the prompt's ids as they are. A ``target`` text is tokenized together with the
+    prompt; scored are the ids after those that the whole shares with the prompt alone.
+    """
+
+    target: str | None = None
+    target_tokens: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        length = len(self.target_tokens) if self.target is None else len(self.target.encode("utf-8", "replace"))
+        object.__setattr__(self, "max_tokens", length)
+
+
+@dataclass(frozen=True)
+class Scored(Completion):
+    """The result of a ScoreRequest: for each of its ``tokens`` what the model said at its place.
+
+    ``logprobs``: natural logarithms of the probabilities without the penalty. ``ranks``: the token's place by raw
+    logit, from 1, equal logits by id as in the greedy pick; ``ranks_decoded``: after the repetition penalty;
+    ``top_ids``: the model's own first choice. ``n_bytes``: UTF-8 bytes of the tokens. ``straddles``: the last ids of
+    the prompt changed when the target was appended, so scoring begins before the border. ``finish_reason``: scored |
+    prompt_too_long (nothing is scored: prompt and target exceed the context, or there is nothing to condition on).
+    """
+
+    logprobs: tuple[float, ...] = ()
+    ranks: tuple[int, ...] = ()
+    ranks_decoded: tuple[int, ...] = ()
+    top_ids: tuple[int, ...] = ()
+    n_bytes: int = 0
+    straddles: bool = False
+
+
+@dataclass(frozen=True)
 class EngineOptions:
     """Settings of llama.cpp. None means chosen from the file, the memory and the cores of this machine.
 
@@ -132,12 +167,16 @@ class Stats:
 
 
 def request_from_json(data: dict[str, Any]) -> Request:
-    """Return the Request of a JSON object."""
-    plain = None if data["plain"] is None else tuple(data["plain"])
-    return Request(**{**data, "stops": tuple(data["stops"]), "plain": plain})
+    """Return the Request, or ScoreRequest, of a JSON object."""
+    kind = ScoreRequest if "target" in data else Request
+    return kind(**_tuples(data))
 
 
 def completion_from_json(data: dict[str, Any]) -> Completion:
-    """Return the Completion of a JSON object."""
-    lists = {name: tuple(data[name]) for name in ("tokens", "digests")}
-    return Completion(**{**data, **lists, "scores": tuple(map(tuple, data["scores"]))})
+    """Return the Completion, or Scored, of a JSON object."""
+    kind = Scored if "logprobs" in data else Completion
+    return kind(**{**_tuples(data), "scores": tuple(map(tuple, data["scores"]))})
+
+
+def _tuples(data: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}

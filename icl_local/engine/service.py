@@ -16,7 +16,7 @@ from typing import Any
 
 from icl_local.child_process import Message, serve
 from icl_local.engine.plan import choose_parallel, kv_bytes_per_token
-from icl_local.engine.protocol import EngineOptions, Request, request_from_json
+from icl_local.engine.protocol import EngineOptions, Request, ScoreRequest, request_from_json
 from icl_local.exceptions import EngineError, IclError
 from icl_local.operating_system import peak_memory_bytes
 from icl_local.weights import GgufInfo, read_info
@@ -89,9 +89,15 @@ class _Service:
         self._cache.forget()
         self._reply({"forgotten": True})
 
+    def _do_pieces(self, tokens: list[int]) -> None:
+        model = self._model
+        pieces = [model.piece(token).decode("utf-8", "replace") or model.token_text(token) for token in tokens]
+        self._reply({"pieces": pieces})
+
     def _do_generate(self, requests: list[dict[str, Any]], overrides: dict[str, Any]) -> None:
         from icl_local.engine.batching import Generation, Interrupted
         from icl_local.engine.llama import repacks
+        from icl_local.engine.scoring import Scoring
 
         assert self._info is not None
         options = self._options.replace(**overrides)
@@ -100,7 +106,8 @@ class _Service:
         self._model.options = options
         self._cache.scope = self._scope(options)
         prompts = [request_from_json(request) for request in requests]
-        generation = Generation(
+        kind = Scoring if isinstance(prompts[0], ScoreRequest) else Generation
+        generation = kind(
             self._model,
             prompts,
             options.replace(parallel=options.parallel or self._parallel(prompts, options)),

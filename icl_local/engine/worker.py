@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from icl_local.child_process import ChildEnded, ChildProcess, Message, environment_without_secrets
 from icl_local.engine.plan import default_kv_type
@@ -24,6 +24,8 @@ from icl_local.engine.protocol import (
     EngineInfo,
     EngineOptions,
     Request,
+    Scored,
+    ScoreRequest,
     Stats,
     completion_from_json,
 )
@@ -116,7 +118,9 @@ class Worker:
         on_progress: Callable[[DecodeProgress], None] | None = None,
         **overrides: Any,
     ) -> Iterator[Completion]:
-        """Yield completions as they end, in any order. ``overrides`` replace EngineOptions fields for this call.
+        """Yield completions as they end, in any order; ``overrides`` replace EngineOptions fields for this call.
+
+        For ScoreRequests they are Scored.
 
         Leaving the loop, or KeyboardInterrupt, stops the worker's decode; what was yielded stays valid.
         """
@@ -142,10 +146,19 @@ class Worker:
             if not finished:
                 self._stop()
 
+    def score(self, requests: Sequence[ScoreRequest], **how: Any) -> Iterator[Scored]:
+        """Yield how probable each token of each target is, as ``generate`` yields; ``stats.new_tokens`` are scored."""
+        return cast("Iterator[Scored]", self.generate(requests, **how))
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text, with BOS where the file asks for it."""
         self._send({"do": "count", "texts": list(texts)})
         return list(self._receive()["counts"])
+
+    def pieces(self, tokens: Sequence[int]) -> list[str]:
+        """Return the text of each token, a torn character as U+FFFD; control tokens as the vocabulary spells them."""
+        self._send({"do": "pieces", "tokens": list(tokens)})
+        return list(self._receive()["pieces"])
 
     def eog_tokens(self) -> list[int]:
         """Return the ids that end a generation."""

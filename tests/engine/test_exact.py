@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from icl_local import engine, store
 from icl_local.engine import exact, llama
 from icl_local.engine.batching import BatchToken
-from icl_local.engine.protocol import Completion, EngineInfo, EngineOptions, Request, Stats
+from icl_local.engine.protocol import Completion, EngineInfo, EngineOptions, Request, Scored, Stats
 from icl_local.engine.worker import Worker
 from icl_local.exceptions import EngineError
 from icl_local.running import probe
@@ -43,7 +44,8 @@ def test_the_embedded_file_is_exact_in_streams(embedded_worker: Worker) -> None:
         first_only=True,
     )
     assert result.exact, result
-    assert len(result.cases) == 4
+    assert len(result.cases) == 5
+    assert result.cases[-1] == "scored, 8 at a time"
     assert result.parallel == 2
 
 
@@ -54,6 +56,28 @@ def test_the_probe_says_no_to_one_unified_buffer(embedded_worker: Worker) -> Non
     assert not result.exact
     assert result.difference is not None
     assert result.rates == {}
+
+
+def test_the_probe_sees_that_scores_alone_differ(exact_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scored(worker: Worker, requests: Sequence[Request], **how: Any) -> Iterator[Completion]:
+        for done in generate(worker, requests, **how):
+            changed = isinstance(done, Scored) and how["parallel"] > 1
+            yield replace(done, digests=("other", *done.digests[1:])) if changed else done
+
+    generate = Worker.generate
+    monkeypatch.setattr(Worker, "generate", scored)
+    with Worker(exact_gguf) as worker:
+        (result,) = exact.probe(
+            worker,
+            quantization="F32",
+            prompts=PROMPTS,
+            n_tokens=4,
+            sizes=(2,),
+            first_only=True,
+            settings=exact.candidates("F32")[:1],
+        )
+    assert not result.exact
+    assert result.difference == exact.Difference("scored, 8 at a time", 0, 0, False)
 
 
 def test_f32_weights_are_exact_with_two_rows(tiny_gguf: Path) -> None:
