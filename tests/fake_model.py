@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_local.engine.batching import BatchToken, Grammar, Interrupted
+from icl_local.engine.sequences import BatchToken, Grammar, Interrupted
 
 EOG = 0
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from icl_local.engine.batching import BatchToken
 from icl_local.engine.protocol import EngineOptions
+from icl_local.engine.sequences import BatchToken
 
 if TYPE_CHECKING:
     from icl_local.engine.llama import LlamaModel

@@ -17,6 +17,7 @@ from icl_local.engine.protocol import (
     ScoreRequest,
     Stats,
 )
+from icl_local.engine.sequences import tokens_to_prefill
 from icl_local.engine.worker import OpenWorker, Worker
 
 __all__ = [
@@ -41,5 +42,6 @@ __all__ = [
     "quantize",
     "system_info",
     "tokenize",
+    "tokens_to_prefill",
     "unused_instructions",
 ]

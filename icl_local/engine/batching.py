@@ -1,14 +1,8 @@
-"""Continuous batching over sequences that share a prompt prefix: the choice of the tokens of the next batch.
+"""Continuous batching: the requests of a generate call over the sequences of a context, until each has ended.
 
-Pure scheduling over a ``Model`` (engine/llama.py, or a fake in tests). The rules follow from how llama.cpp splits a
-batch when every sequence has its own KV stream:
-
-- active sequences are 0..k-1 without gaps, tokens ascend by sequence id: any gap would split the batch in two;
-- prompts are decoded in separate steps, chunks of equal length side by side;
-- the common prefix is decoded once, copied to every sequence, and kept there by cutting a finished sequence back;
-- a batch never has fewer than ``min_rows`` tokens, nor requests fewer logits: some kernels sum differently for few
-  rows, and the last layer computes only the rows whose logits are requested;
-- when the queue is empty the last active sequence moves into a gap.
+Pure scheduling over a ``Model`` (engine/llama.py, or a fake in tests). Active sequences are 0..k-1 without gaps. A
+sequence that ends takes the next prompt; when the queue is empty, the last active sequence moves into its place.
+engine/sequences.py has the rules for what sequences share and for the batches.
 """
 
 from __future__ import annotations
@@ -18,74 +12,26 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass, field
 
 from icl_local.detect import LoopWatch, stop_pattern
 from icl_local.engine.penalty import Seen, greedy
 from icl_local.engine.prefix_cache import PrefixCache
 from icl_local.engine.protocol import Completion, DecodeProgress, EngineOptions, Request, Stats
 from icl_local.engine.scores import N_VALUES, before_score, score_probabilities, value_of
+from icl_local.engine.sequences import BatchToken, Grammar, Interrupted, Model, Sequences, n_shared, tokens_to_prefill
 
 PROGRESS_SECONDS = 0.2
 
 
-@dataclass(frozen=True)
-class BatchToken:
-    """One token of a batch: its sequence, its position there, and whether its logits are requested."""
-
-    token: int
-    sequence: int
-    position: int
-    logits: bool = False
-
-
-class Grammar(Protocol):
-    """A constraint on the next token: ``pick`` returns the best allowed id, ``allowed`` all, ascending."""
-
-    def pick(self, logits: NDArray[np.float32]) -> int: ...
-    def allowed(self, logits: NDArray[np.float32]) -> NDArray[np.int64]: ...
-    def accept(self, token: int) -> None: ...
-    def close(self) -> None: ...
-
-
-class Interrupted(Exception):
-    """A decode was aborted on request; its step does not count."""
-
-
-class Model(Protocol):
-    """The part of a model with an open context that scheduling uses."""
-
-    n_ctx_train: int
-    n_vocab: int
-
-    def tokenize(self, text: str, *, plain: tuple[int, int] | None = None) -> list[int]: ...
-    def piece(self, token: int) -> bytes: ...
-    def token_text(self, token: int) -> str: ...
-    def is_eog(self, token: int) -> bool: ...
-    def open(self, *, n_sequences: int, n_ctx_seq: int) -> None: ...
-    def decode(self, batch: Sequence[BatchToken]) -> None: ...
-    def logits(self, index: int) -> NDArray[np.float32]: ...
-    def copy_sequence(self, source: int, target: int) -> None: ...
-    def cut_sequence(self, sequence: int, length: int) -> None: ...
-    def save_sequence(self, sequence: int) -> bytes: ...
-    def load_sequence(self, sequence: int, state: bytes) -> bool: ...
-    def grammar(self, text: str) -> Grammar: ...
-
-
 @dataclass
 class Slot:
-    """A request while it is being decoded; logits are wanted from position ``first_row`` of the prompt on."""
+    """A request while it is being decoded."""
 
     request: Request
     prompt: list[int]
     seen: Seen
     limit: int
-    past: int
-    first_row: int
     pending: int = -1
     output: bytearray = field(default_factory=bytearray)
     tokens: list[int] = field(default_factory=list)
@@ -95,51 +41,6 @@ class Slot:
     grammar: Grammar | None = None
     watch: LoopWatch | None = None
     watched: int = 0
-
-
-def common_prefix(prompts: Sequence[list[int]]) -> list[int]:
-    """Return the longest common token prefix that leaves every prompt two tokens; empty for fewer than two prompts.
-
-    Two, because attention over a chunk of one token runs another kernel than over a chunk of several.
-    """
-    if len(prompts) < 2:
-        return []
-    first, last = min(prompts), max(prompts)
-    length = 0
-    for a, b in zip(first, last, strict=False):
-        if a != b:
-            break
-        length += 1
-    return list(first[: max(0, min(length, min(len(p) for p in prompts) - 2))])
-
-
-def prefill_steps(remaining: Sequence[tuple[int, int]], *, n_ubatch: int) -> Iterator[list[tuple[int, int]]]:
-    """Yield the steps that decode ``remaining`` [(sequence, tokens left)], ascending by sequence.
-
-    A step is [(sequence, tokens)]: a run of neighbouring sequences with chunks of one length, at most ``n_ubatch``
-    tokens. No chunk has one token unless the whole prompt has: see ``common_prefix``.
-    """
-    left = dict(remaining)
-    while left:
-        run = [min(left)]
-        while run[-1] + 1 in left and len(run) < n_ubatch // 4:
-            run.append(run[-1] + 1)
-        chunk = _chunk([left[s] for s in run], n_ubatch // len(run))
-        if chunk == 0:  # no length suits the whole run
-            run = run[:1]
-            chunk = _chunk([left[run[0]]], n_ubatch)
-        yield [(s, chunk) for s in run]
-        for s in run:
-            left[s] -= chunk
-            if left[s] == 0:
-                del left[s]
-
-
-def _chunk(left: Sequence[int], most: int) -> int:
-    """Return the largest common chunk of two tokens or more that leaves no sequence exactly one; 0 if there is none."""
-    if len(left) == 1 and left[0] == 1:
-        return 1
-    return next((n for n in range(min(most, *left), 1, -1) if all(x - n != 1 for x in left)), 0)
 
 
 class Generation:
@@ -164,10 +65,9 @@ class Generation:
         self._cache = prefix_cache
         self._on_progress = on_progress
         self._kv_bytes_per_token = kv_bytes_per_token
-        self._active: list[Slot] = []
-        self._prefix: list[int] = []
+        self._active: dict[int, Slot] = {}
+        self._queue: deque[tuple[Request, list[int]]] = deque()
         self._parallel = min(options.parallel or options.parallel_most, max(1, len(requests)))
-        self._n_sequences = self._kept = 0
         self._progress_at = 0.0
         self.stats = Stats(n_parallel=self._parallel, prefix_source="none")
 
@@ -182,7 +82,7 @@ class Generation:
             stats = self.stats
             stats.wall_seconds = time.perf_counter() - started
             stats.other_seconds = stats.wall_seconds - stats.prefill_seconds - stats.decode_seconds
-            for sequence in self._active:
+            for sequence in self._active.values():
                 if sequence.grammar is not None:
                     sequence.grammar.close()
 
@@ -196,58 +96,46 @@ class Generation:
                 fitting.append((request, tokens))
         if not fitting:
             return
-        # Long prompts first: neighbours have prompts of like length, and the tail of the run is short.
-        fitting.sort(key=lambda pair: -len(pair[1]))
-        queue = deque(fitting)
-        needed = max(min(self._model.n_ctx_train, len(t) + r.max_tokens) for r, t in fitting)
-        self._parallel = min(self._parallel, len(fitting))
-        self._n_sequences = max(self._parallel, self._options.min_rows)
-        n_ctx_seq = -(-(needed + self._options.min_rows) // 256) * 256
-        self.stats.n_ctx_seq = n_ctx_seq
-        self.stats.kv_bytes = self._kv_bytes_per_token * n_ctx_seq * self._n_sequences
-        self._model.open(n_sequences=self._n_sequences, n_ctx_seq=n_ctx_seq)
-        if self._options.share_prefix:
-            self._prefix = common_prefix([self._sharable(request, tokens) for request, tokens in fitting])
-            self.stats.prefix_tokens = len(self._prefix)
-            self._decode_prefix()
-        while len(self._active) < self._parallel:
-            self._active.append(self._start(*queue.popleft()))
-        self._prefill(range(self._parallel))
-        yield from self._collect(queue)
+        self._open(fitting)
+        self._fill()
+        yield from self._collect()
         while self._active:
             self._step()
-            yield from self._collect(queue)
+            yield from self._collect()
 
-    def _decode_prefix(self) -> None:
-        if not self._prefix:
-            return
-        state = self._cache.get(self._prefix) if self._cache is not None else None
-        if state is not None and self._model.load_sequence(0, state):
-            self.stats.prefix_source = "cache"
-        else:
-            tokens = [BatchToken(token, 0, position) for position, token in enumerate(self._prefix)]
-            position = 0
-            for step in prefill_steps([(0, len(tokens))], n_ubatch=self._options.n_ubatch):
-                count = step[0][1]
-                self._decode(tokens[position : position + count], prefill=True)
-                position += count
-            self.stats.prefix_source = "decoded"
-            if self._cache is not None:
-                self._cache.put(self._prefix, self._model.save_sequence(0))
-        for sequence in range(1, self._parallel):
-            self._model.copy_sequence(0, sequence)
-        self._kept = len(self._prefix)
+    def _open(self, fitting: list[tuple[Request, list[int]]]) -> None:
+        """Queue the requests, open a context for them, and decode the prefix that all prompts share.
+
+        In token order what prompts share is decoded once. Where that saves less than a tenth beyond the prefix of all,
+        long prompts come first, so that a run does not end with a few long answers.
+        """
+        options, limit = self._options, self._model.n_ctx_train
+        prompts = sorted(tokens for _, tokens in fitting)
+        prefix = prompts[0][: n_shared(prompts[0], prompts[-1])] if options.share_prefix and len(prompts) > 1 else []
+        all_but_prefix = sum(map(len, prompts)) - len(prefix) * (len(prompts) - 1)
+        in_token_order = options.share_prefix and tokens_to_prefill(prompts) <= 0.9 * all_but_prefix
+        self._queue.extend(sorted(fitting, key=lambda pair: pair[1] if in_token_order else [-len(pair[1])]))
+        needed = max(min(limit, len(tokens) + request.max_tokens) for request, tokens in fitting)
+        self._parallel = min(self._parallel, len(fitting))
+        n_sequences = max(self._parallel, options.min_rows)
+        n_ctx_seq = -(-(needed + options.min_rows) // 256) * 256
+        self.stats.n_ctx_seq = n_ctx_seq
+        self.stats.kv_bytes = self._kv_bytes_per_token * n_ctx_seq * n_sequences
+        self._model.open(n_sequences=n_sequences, n_ctx_seq=n_ctx_seq)
+        self._sequences = Sequences(self._model, options, self.stats, n_sequences)
+        if len(prefix) > 1:
+            self._sequences.hold_prefix(prefix, self._parallel, self._cache)
 
     def _tokens(self, request: Request) -> list[int]:
         """Return the tokens to decode before the first that is picked."""
         return self._model.tokenize(request.prompt, plain=request.plain)
 
-    def _sharable(self, request: Request, tokens: list[int]) -> list[int]:
-        """Return the first tokens of a sequence of which all but two may come from another sequence."""
-        return tokens
-
     def _too_long(self, request: Request, n_tokens: int) -> Completion:
         return Completion(request.id, "", "prompt_too_long", n_tokens, 0)
+
+    def _first_row(self, request: Request, prompt: list[int]) -> int:
+        """Return the position of a prompt from which on logits are wanted."""
+        return len(prompt) - 1
 
     def _start(self, request: Request, prompt: list[int]) -> Slot:
         return Slot(
@@ -255,84 +143,36 @@ class Generation:
             prompt=prompt,
             seen=Seen(prompt),
             limit=min(request.max_tokens, self._model.n_ctx_train - len(prompt)),
-            past=len(self._prefix),
-            first_row=len(prompt) - 1,
             stop=stop_pattern(request.stops) if request.stops else None,
             grammar=self._model.grammar(request.grammar) if request.grammar else None,
             watch=LoopWatch() if self._options.stop_on_loop else None,
         )
 
-    def _prefill(self, fresh: Sequence[int]) -> None:
-        """Decode the prompts of the fresh sequences past the prefix, and pick the first token of each."""
-        remaining = [(s, len(self._active[s].prompt) - self._active[s].past) for s in fresh]
-        for step in prefill_steps(remaining, n_ubatch=self._options.n_ubatch):
-            batch: list[BatchToken] = []
-            rows: list[tuple[Slot, int]] = []
-            for number, count in step:
-                sequence = self._active[number]
-                for position in range(sequence.past, sequence.past + count):
-                    wanted = position >= sequence.first_row
-                    if wanted:
-                        rows.append((sequence, len(batch)))
-                    batch.append(BatchToken(sequence.prompt[position], number, position, wanted))
-            offset = self._decode(batch, prefill=True)
-            for number, count in step:
-                self._active[number].past += count
-            for sequence, index in rows:
-                self._pick(sequence, offset + index)
+    def _fill(self) -> None:
+        """Start queued requests in the free sequences, decode their prompts, and pick the first token of each."""
+        while self._queue and (free := [one for one in range(self._parallel) if one not in self._active]):
+            fresh: dict[int, int] = {}
+            while free and self._queue:
+                request, prompt = self._queue[0]
+                first_row = self._first_row(request, prompt)
+                number = self._sequences.place(free, prompt, first_row=first_row)
+                if number is None:
+                    break
+                self._queue.popleft()
+                free.remove(number)
+                self._active[number] = self._start(request, prompt)
+                fresh[number] = first_row
+            for number, index in self._sequences.prefill(fresh):
+                self._pick(self._active[number], index)
 
     def _step(self) -> None:
         """Decode one token of every active sequence and pick the next."""
-        batch = [BatchToken(s.pending, number, s.past, True) for number, s in enumerate(self._active)]
-        offset = self._decode(batch, prefill=False)
-        for number, sequence in enumerate(self._active):
-            sequence.past += 1
-            self._pick(sequence, offset + number)
+        active = sorted(self._active.items())
+        past = self._sequences.past
+        offset = self._sequences.decode([BatchToken(slot.pending, one, past[one], True) for one, slot in active])
+        for index, (_, slot) in enumerate(active):
+            self._pick(slot, offset + index)
         self._report()
-
-    def _decode(self, tokens: list[BatchToken], *, prefill: bool) -> int:
-        """Decode the tokens, padded to ``min_rows``; return the index of the first of them in the batch."""
-        before, after = self._padding(tokens)
-        batch = [*before, *tokens, *after]
-        if any(token.logits for token in batch):  # the last layer and the output projection compute these rows only
-            for i in range(len(batch) - 1, -1, -1):
-                if sum(token.logits for token in batch) >= self._options.min_rows:
-                    break
-                batch[i] = replace(batch[i], logits=True)
-        started = time.perf_counter()
-        self._model.decode(batch)
-        for sequence in {token.sequence for token in (*before, *after)}:
-            self._model.cut_sequence(sequence, self._past(sequence))
-        spent = time.perf_counter() - started
-        if prefill:
-            self.stats.prefill_seconds += spent
-            self.stats.prefilled_tokens += len(tokens)
-        else:
-            self.stats.decode_seconds += spent
-            self.stats.steps += 1
-        return len(before)
-
-    def _padding(self, tokens: Sequence[BatchToken]) -> tuple[list[BatchToken], list[BatchToken]]:
-        """Return throw-away tokens before and after: as many as the step's own, each in a neighbouring sequence.
-
-        They follow the neighbour's last token and are cut off again, which leaves its KV cells unchanged.
-        """
-        first, last = tokens[0].sequence, tokens[-1].sequence
-        count = len(tokens) // (last - first + 1)
-        lacking = -(-(self._options.min_rows - len(tokens)) // count)
-        neighbours = [*range(last + 1, self._n_sequences), *range(first - 1, -1, -1)][: max(0, lacking)]
-        padding = [
-            BatchToken(tokens[0].token, sequence, self._past(sequence) + i)
-            for sequence in sorted(neighbours)
-            for i in range(count)
-        ]
-        return [one for one in padding if one.sequence < first], [one for one in padding if one.sequence > last]
-
-    def _past(self, sequence: int) -> int:
-        """Return the number of tokens a sequence holds between two steps."""
-        if sequence < len(self._active):
-            return self._active[sequence].past
-        return self._kept if sequence < self._parallel else 0
 
     def _pick(self, sequence: Slot, index: int) -> None:
         logits = self._model.logits(index)
@@ -370,35 +210,18 @@ class Generation:
                 return "stopped_on_loop"
         return "length" if len(sequence.tokens) >= sequence.limit else None
 
-    def _collect(self, queue: deque[tuple[Request, list[int]]]) -> Iterator[Completion]:
-        """Yield the completions that have ended; refill their sequences from the queue, or close the gaps."""
-        refilled: list[int] | None = None
-        while refilled is None or refilled:
-            refilled = []
-            number = 0
-            while number < len(self._active):
-                reason = self._reason(self._active[number])
-                if reason is None:
-                    number += 1
-                    continue
-                yield self._finished(self._ended(self._active[number], reason))
-                self._model.cut_sequence(number, len(self._prefix))
-                if queue:
-                    self._active[number] = self._start(*queue.popleft())
-                    refilled.append(number)
-                    number += 1
-                else:
-                    self._close_gap(number)
-            self._prefill(refilled)
-
-    def _close_gap(self, number: int) -> None:
-        """Move the last active sequence to ``number``, which has ended."""
-        moved = self._active.pop()
-        last = len(self._active)
-        if number < last:
-            self._model.copy_sequence(last, number)
-            self._model.cut_sequence(last, len(self._prefix))
-            self._active[number] = moved
+    def _collect(self) -> Iterator[Completion]:
+        """Yield the completions that have ended; fill their sequences from the queue, or close the gaps."""
+        while ended := {one: reason for one, slot in self._active.items() if (reason := self._reason(slot))}:
+            for number, reason in ended.items():
+                self._sequences.release(number)
+                yield self._finished(self._ended(self._active.pop(number), reason))
+            self._fill()
+        for number in range(len(self._active)):
+            if number not in self._active:
+                last = max(self._active)
+                self._sequences.move(last, number)
+                self._active[number] = self._active.pop(last)
 
     def _ended(self, sequence: Slot, reason: str) -> Completion:
         if sequence.grammar is not None:

@@ -19,8 +19,8 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_local.engine.batching import BatchToken, Interrupted
 from icl_local.engine.protocol import UNUSABLE_FILE, EngineInfo, EngineOptions
+from icl_local.engine.sequences import BatchToken, Interrupted
 from icl_local.exceptions import ConfigError, EngineError
 from icl_local.operating_system import usable_cpus
 

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_local.engine.batching import Generation, Model, Slot
+from icl_local.engine.batching import Generation, Slot
 from icl_local.engine.penalty import Seen, penalise
 from icl_local.engine.protocol import EngineOptions, Request, Scored, ScoreRequest
+from icl_local.engine.sequences import Model
 
 LOGIT_BYTES = 256 << 20  # of one step: float32, one row a scored token
 
@@ -26,6 +27,7 @@ LOGIT_BYTES = 256 << 20  # of one step: float32, one row a scored token
 class ScoreSlot(Slot):
     """A sequence that is scored; the lists grow row by row."""
 
+    first_row: int = 0
     target: Sequence[int] = ()
     straddles: bool = False
     logprobs: list[float] = field(default_factory=list)
@@ -53,18 +55,18 @@ class Scoring(Generation):
         self._targets[request.id] = whole[len(prompt) :], straddles
         return whole[:-1] if len(whole) > len(prompt) > 0 else prompt
 
-    def _sharable(self, request: Request, tokens: list[int]) -> list[int]:
+    def _first_row(self, request: Request, prompt: list[int]) -> int:
         target, _ = self._targets[request.id]
-        return tokens[: len(tokens) + 2 - max(1, len(target))]  # the prompt's last token is decoded for its logits
+        return len(prompt) - max(1, len(target))
 
     def _too_long(self, request: Request, n_tokens: int) -> Scored:
         return Scored(request.id, "", "prompt_too_long", n_tokens, 0)
 
     def _start(self, request: Request, prompt: list[int]) -> ScoreSlot:
+        first_row = self._first_row(request, prompt)
         target, straddles = self._targets.pop(request.id)
-        first = len(prompt) - max(1, len(target))
-        seen = Seen(prompt[: first + 1])
-        return ScoreSlot(request, prompt, seen, 0, len(self._prefix), first, target=target, straddles=straddles)
+        seen = Seen(prompt[: first_row + 1])
+        return ScoreSlot(request, prompt, seen, 0, first_row=first_row, target=target, straddles=straddles)
 
     def _pick(self, sequence: Slot, index: int) -> None:
         assert isinstance(sequence, ScoreSlot)

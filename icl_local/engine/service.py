@@ -95,9 +95,10 @@ class _Service:
         self._reply({"pieces": pieces})
 
     def _do_generate(self, requests: list[dict[str, Any]], overrides: dict[str, Any]) -> None:
-        from icl_local.engine.batching import Generation, Interrupted
+        from icl_local.engine.batching import Generation
         from icl_local.engine.llama import repacks
         from icl_local.engine.scoring import Scoring
+        from icl_local.engine.sequences import Interrupted
 
         assert self._info is not None
         options = self._options.replace(**overrides)

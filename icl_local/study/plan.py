@@ -1,6 +1,6 @@
 """The cost of a study before it runs: tokens, hours, memory, disk, the judge's price, and what is missing.
 
-No weights are loaded. Tokens are exact if a model's file is here (only its vocabulary is read), each shared prefix
+No weights are loaded. Tokens are exact if a model's file is here (only its vocabulary is read), what prompts share
 counted once; everything else is an estimate, from this database's own rows if there are some, and marked as such.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_local import prompting, store
-from icl_local.engine import DEFAULT_PARALLEL, available_memory, kv_bytes_per_token, tokenize
+from icl_local.engine import DEFAULT_PARALLEL, available_memory, kv_bytes_per_token, tokenize, tokens_to_prefill
 from icl_local.exceptions import IclError
 from icl_local.judging import (
     TOKENS_PER_ASPECT,
@@ -53,7 +53,7 @@ _LINES = 3  # before the query, that are tokenised with each query again
 class CellEstimate:
     """The cost of one cell.
 
-    ``prompt_tokens`` are of the model's tokenizer, ``prefilled_tokens`` count the shared prefix once; ``new_tokens``
+    ``prompt_tokens`` are of the model's tokenizer, ``prefilled_tokens`` count what prompts share once; ``new_tokens``
     and ``seconds`` are of the responses still to be made. ``exact_tokens``: counted, not guessed; ``outputs``: the
     stored responses that ``new_tokens`` come from. ``missing``: why the cell cannot run yet.
     """
@@ -291,11 +291,11 @@ def _exact_tokens(study: Study, cells: Mapping[StudyCell, Cell]) -> dict[StudyCe
                 start = max(0, prompts[0].rfind("\n", 0, start))
             shapes.append((one, len(texts), len(prompts)))
             texts += [prompts[0], *(prompt[start:] for prompt in prompts)]
-        counts = [len(ids) for ids in tokenize(path, texts)]
+        ids = tokenize(path, texts)
         for one, first, n in shapes:
-            own = counts[first + 1 : first + 1 + n]
-            prefix = counts[first] - own[0]
-            tokens[one] = n * prefix + sum(own), prefix + sum(own)
+            own = ids[first + 1 : first + 1 + n]
+            prefix = len(ids[first]) - len(own[0])
+            tokens[one] = n * prefix + sum(map(len, own)), prefix + tokens_to_prefill(own)
     return tokens
 
 

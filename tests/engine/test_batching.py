@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icl_local.engine import batching
-from icl_local.engine.batching import Generation, Interrupted, common_prefix, prefill_steps
+from icl_local.engine.batching import Generation
 from icl_local.engine.prefix_cache import PrefixCache
 from icl_local.engine.protocol import Completion, EngineOptions, Request
+from icl_local.engine.sequences import Interrupted
 from tests.fake_model import EOG, FakeModel
 
 PREFIX = "# Instruction\n" * 20
@@ -55,16 +56,6 @@ def test_batches_are_padded_to_eight_rows_where_kernels_need_it(parallel: int) -
 def test_order_of_requests_changes_nothing() -> None:
     requests = queries(20)
     assert complete(requests) == complete(requests[::-1])
-
-
-def test_the_shared_prefix_is_decoded_once() -> None:
-    model = FakeModel()
-    requests = queries(12)
-    generation = Generation(model, requests, EngineOptions(parallel=4))
-    assert len(list(generation)) == 12
-    suffixes = sum(len(model.tokenize(r.prompt)) - generation.stats.prefix_tokens for r in requests)
-    assert generation.stats.prefix_tokens >= len(PREFIX)
-    assert generation.stats.prefilled_tokens == generation.stats.prefix_tokens + suffixes
 
 
 def test_a_stop_string_split_over_tokens_ends_the_answer() -> None:
@@ -165,32 +156,3 @@ def test_a_cached_prefix_is_restored_instead_of_decoded() -> None:
     assert {c.id: c for c in first} == {c.id: c for c in second}
     assert (first.stats.prefix_source, second.stats.prefix_source) == ("decoded", "cache")
     assert second.stats.prefilled_tokens == first.stats.prefilled_tokens - first.stats.prefix_tokens
-
-
-@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), min_size=1, max_size=6))
-def test_common_prefix_is_common_longest_and_leaves_two_tokens(prompts: list[list[int]]) -> None:
-    prefix = common_prefix(prompts)
-    assert all(prompt[: len(prefix)] == prefix for prompt in prompts)
-    longer = len(prefix) + 1
-    if len(prompts) > 1 and longer <= min(map(len, prompts)) - 2:
-        assert len({tuple(prompt[:longer]) for prompt in prompts}) > 1
-    if prefix:
-        assert len(prefix) <= min(map(len, prompts)) - 2
-
-
-@given(
-    lengths=st.dictionaries(st.integers(0, 20), st.integers(1, 90), min_size=1, max_size=12),
-    n_ubatch=st.sampled_from([8, 64, 512]),
-)
-def test_prefill_covers_every_token_in_bounded_steps(lengths: dict[int, int], n_ubatch: int) -> None:
-    left = dict(lengths)
-    for step in prefill_steps(sorted(lengths.items()), n_ubatch=n_ubatch):
-        counts = {count for _, count in step}
-        sequences = [sequence for sequence, _ in step]
-        assert len(counts) == 1
-        assert sequences == list(range(sequences[0], sequences[0] + len(step)))
-        assert len(step) * counts.pop() <= n_ubatch
-        for sequence, count in step:
-            assert count >= 2 or lengths[sequence] == 1
-            left[sequence] -= count
-    assert set(left.values()) == {0}

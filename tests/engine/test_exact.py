@@ -11,8 +11,8 @@ import pytest
 
 from icl_local import engine, store
 from icl_local.engine import exact, llama
-from icl_local.engine.batching import BatchToken
 from icl_local.engine.protocol import Completion, EngineInfo, EngineOptions, Request, Scored, Stats
+from icl_local.engine.sequences import BatchToken
 from icl_local.engine.worker import Worker
 from icl_local.exceptions import EngineError
 from icl_local.running import probe
