@@ -4,7 +4,7 @@ response as (
     select
         response_id, cell_id, model_id, gguf_sha256, query_key, settings_id, run_id, method, language, text, raw_text,
         finish_reason, prompt_tokens, new_tokens, tokens_saved, exact, text_language, prompt_id, prompt_sha256,
-        source, created_at, answer_rule, end_token
+        source, created_at, answer_rule, end_token, draw_seed, draw
     from raw.responses
 ),
 model as (
@@ -65,6 +65,8 @@ joined as (
         response.source,
         response.answer_rule,
         response.end_token,
+        coalesce(response.draw, 0) as draw,
+        response.draw_seed,
         response.response_id,
         coalesce(response.settings_id, 'imported') as settings_id,
         response.run_id,
@@ -83,4 +85,4 @@ joined as (
 select * from joined;
 
 comment on view main.responses is
-'One row per response: what was asked, by which model, method and settings, and what came back. quantization is none where no GGUF file made the text; settings_id is imported where another tool made it; task is NULL where unknown. exact: the probe found no difference between batches and one at a time for these settings, and no verified response differs (view exactness); NULL where neither applies. cell_id: see cells.';
+'One row per response: what was asked, by which model, method and settings, and what came back. quantization is none where no GGUF file made the text; settings_id is imported where another tool made it; task is NULL where unknown. exact: the probe found no difference between batches and one at a time for these settings, and no verified response differs (view exactness); NULL where neither applies. draw: 0 for a greedy response, from 1 for sampled ones. cell_id: see cells.';
