@@ -237,13 +237,15 @@ def table(
 def trust(
     db: str | Path = "icl.duckdb",
     *,
-    judge: str,
+    judge: str | None = None,
     reference: str = "human",
     sample: str | None = None,
     reading: Reading = "strict",
     whole: bool = False,
 ) -> list[Table]:
     """Return how far ``judge`` can be trusted: agreement, bias, corrected means, differences of corrected means.
+
+    Without ``judge``: error rates, corrected by the labels of samples drawn by an error; they need no judge.
 
     ``reference``: human (the mean of the human raters), or a judge that scored a sample. ``sample``: the labels of one
     sample. ``whole``: every column, unrounded. Raises ConfigError without labels, UnknownName, StoreError.

@@ -61,3 +61,16 @@ create or replace macro main.jackknife_half(value) as
     end;
 create or replace macro main.agreement_low(value, half) as case when half is not null then greatest(-1, value - half) end;
 create or replace macro main.agreement_high(value, half) as case when half is not null then least(1, value + half) end;
+
+-- what a stratum adds to the squared distance of a corrected error rate to its bound (side -1 or 1): errors in n labels
+-- of m answers, m_all in all strata (MOVER: Zou & Donner, Statistics in Medicine, 2008)
+create or replace macro main.rate_part(errors, n, m, m_all, side) as
+    power(m / m_all, 2) * (1 - n / m)
+    * power(errors / n - main.wilson_bound(errors, n, side * 1.959963984540054), 2);
+create or replace macro main.rate_bound(rate, m, parts, side) as
+    rate + side * sqrt(power(rate - main.wilson_bound(rate * m, m, side * 1.959963984540054), 2) + parts);
+
+-- true if a template (its name) is what raters of a sample are asked; strata: of raw.samples
+create or replace macro main.asked_of_raters(strata, template) as
+    case when strata in ('infinite_loop', 'unintended_code') then template = concat('errors.', strata)
+    else not starts_with(template, 'errors.') end;

@@ -1,6 +1,5 @@
 // Rating: one answer at a time, by keys. What was saved is on the server's disk before the page says so.
 const SHOWN = 100000; // characters of an answer; a longer one is shown whole on request
-const MARKS = [1, 2, 3, 4, 5, "N/A"];
 
 let item = null, given = {}, comments = {}, at = 0, busy = false, seconds = 0, since = null;
 const drafts = new Map(); // what was entered and not saved, by item
@@ -40,8 +39,8 @@ const groups = () => [...element("aspects").children];
 function mark(metric, value) {
   given[metric] = value;
   groups().find((group) => group.dataset.metric === metric).querySelectorAll("button").forEach((button, place) => {
-    button.setAttribute("aria-pressed", MARKS[place] === value);
-    button.tabIndex = MARKS[place] === (value ?? 1) ? 0 : -1;
+    button.setAttribute("aria-pressed", item.marks[place] === value);
+    button.tabIndex = item.marks[place] === (value ?? 1) ? 0 : -1;
   });
   element("save").disabled = item.aspects.some((aspect) => given[aspect.metric] === undefined);
 }
@@ -58,6 +57,7 @@ function focus(place) {
 }
 
 function score(value) {
+  if (!item.marks.includes(value)) return;
   mark(item.aspects[at].metric, value);
   say("");
   focus(at + 1);
@@ -70,10 +70,10 @@ function aspectGroup(aspect, place) {
   group.setAttribute("role", "group");
   group.setAttribute("aria-labelledby", `aspect-${place}`);
   title.id = `aspect-${place}`;
-  MARKS.forEach((value) => {
+  item.marks.forEach((value, order) => {
     const button = make("button", value);
     button.type = "button";
-    button.title = value === "N/A" ? "not applicable" : item.scale[value - 1];
+    button.title = item.scale[order] ?? "not applicable";
     button.addEventListener("click", () => { choose(place); score(value); });
     marks.append(button);
   });
@@ -107,6 +107,7 @@ async function show(number) {
   read(item.answer, false);
   element("aspects").replaceChildren(...item.aspects.map(aspectGroup));
   const scale = element("rubric").lastElementChild;
+  scale.start = item.marks[0];
   scale.replaceChildren(...item.scale.map((line) => make("li", line)));
   scale.className = item.scale.every((line) => line.length < 24) ? "short" : "";
   item.aspects.forEach((aspect) => mark(aspect.metric, given[aspect.metric]));
@@ -182,8 +183,8 @@ function comment() {
 }
 
 const KEYS = {
-  ...Object.fromEntries(MARKS.slice(0, 5).map((value) => [value, () => score(value)])),
-  "0": () => score("N/A"), "ArrowUp": () => focus(at - 1), "ArrowDown": () => focus(at + 1),
+  ...Object.fromEntries([1, 2, 3, 4, 5].map((value) => [value, () => score(value)])),
+  "0": () => score(item.marks.includes(0) ? 0 : "N/A"), "ArrowUp": () => focus(at - 1), "ArrowDown": () => focus(at + 1),
   "ArrowLeft": () => move(-1), "ArrowRight": () => move(1), "Enter": save, "s": skip, "u": undo, "c": comment,
   "?": () => element("help").showModal(),
 };

@@ -14,6 +14,7 @@ frame as (
         coalesce(query.split, '') = 'safety' as is_safety, item.place <= sample.per_cell as drawn, item.response_id
     from (
         select * from raw.samples
+        where main.asked_of_raters(strata, 'multi')
         qualify row_number() over (partition by name order by created_at desc, sample_id) = 1
     ) as sample
     join raw.sample_items as item on item.sample_id = sample.sample_id

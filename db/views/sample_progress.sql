@@ -1,14 +1,14 @@
 create or replace view main.sample_progress as
 with
 latest as (
-    select sample_id, name, per_cell
+    select sample_id, name, per_cell, strata
     from raw.samples
     qualify row_number() over (partition by name order by created_at desc, sample_id) = 1
 ),
 drawn as (
     select
         latest.name as sample, answer.model, answer.quantization, answer.method, answer.language, answer.dpo,
-        answer.dataset, answer.split, answer.settings_id, answer.cell_id, answer.response_id, latest.sample_id
+        answer.dataset, answer.split, answer.settings_id, answer.cell_id, answer.response_id, latest.sample_id, latest.strata
     from latest
     join raw.sample_items as item on item.sample_id = latest.sample_id and item.place <= latest.per_cell
     join main.responses as answer on answer.response_id = item.response_id
@@ -32,7 +32,8 @@ asked as (
         drawn.sample_id, drawn.language, drawn.split, labels.rater, labels.template, labels.metric, labels.judge_id,
         labels.template_sha256
     from drawn
-    join labels on labels.response_id = drawn.response_id
+    join labels
+        on labels.response_id = drawn.response_id and main.asked_of_raters(drawn.strata, labels.template)
 )
 select
     drawn.sample, asked.rater, drawn.model, drawn.quantization, drawn.method, drawn.language, drawn.dpo, drawn.dataset,

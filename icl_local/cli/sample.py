@@ -11,6 +11,8 @@ import click
 from icl_local.cli import completion, console
 from icl_local.cli.options import COUNT, db_option, format_option, selection_options
 
+ERRORS = ("infinite_loop", "unintended_code")
+
 if TYPE_CHECKING:
     from icl_local.store import Selection
 
@@ -28,6 +30,7 @@ def command() -> None:
 @click.option("--per-cell", type=COUNT, required=True, help="Answers of each cell and stratum.")
 @click.option("--seed", type=click.IntRange(min=0), required=True, help="Same seed, same queries.")
 @click.option("--by", type=click.Choice(["task"]), help="Draw from each task by itself.")
+@click.option("--errors", type=click.Choice(ERRORS), help="Draw from flagged answers and from the others.")
 @click.option("--judged-by", shell_complete=completion.stored("judge"), help="Only answers that this judge scored.")
 @click.option("--plan", is_flag=True, help="Store nothing; show how wide intervals would be, and the hours of work.")
 @selection_options
@@ -38,6 +41,7 @@ def draw(
     per_cell: int,
     seed: int,
     by: str | None,
+    errors: str | None,
     judged_by: str | None,
     plan: bool,
     chosen: Selection,
@@ -47,17 +51,22 @@ def draw(
     """Draw the same random queries in every cell; `icl browse --rate NAME` shows their answers to a rater.
 
     A larger --per-cell under the same name keeps what is labelled. Several --split or --by strata
-    get this number each.
+    get this number each. With --errors the raters are asked whether an answer has the error, and `icl trust`
+    corrects the error rate.
 
     Example: icl sample draw PILOT --per-cell 100 --seed 1 --lang en --split multi
 
     Example: icl sample draw PILOT --per-cell 100 --seed 1 --method zero-shot,urial --plan
+
+    Example: icl sample draw LOOPS --per-cell 50 --seed 1 --errors infinite_loop
     """
     from icl_local.judging import draw_sample
 
+    if by and errors:
+        raise click.UsageError("--by or --errors, not both")
     if judged_by:
         chosen = replace(chosen, judge=judged_by)
-    made = draw_sample(db, name, chosen, per_cell=per_cell, seed=seed, by=by, plan=plan)
+    made = draw_sample(db, name, chosen, per_cell=per_cell, seed=seed, by=by or errors, plan=plan)
     console.print_rows(made.columns, made.rows, output_format=output_format)
     for note in made.notes:
         console.say(note)

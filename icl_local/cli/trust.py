@@ -14,7 +14,9 @@ from icl_local.cli.options import db_option, defaults_of, format_option, reading
 
 @defaults_of(icl_local.trust)
 @click.command("trust")
-@click.option("--judge", required=True, shell_complete=completion.stored("judge"), help="Judge to be examined.")
+@click.option(
+    "--judge", shell_complete=completion.stored("judge"), help="Judge to be examined; without one, error rates alone."
+)
 @click.option(
     "--reference",
     shell_complete=completion.stored("judge"),
@@ -28,9 +30,12 @@ def command(output_format: str, db: Path, **options: Any) -> None:
     """Compare a judge with human raters or another judge, and correct its means by their labels.
 
     First the agreement, then the judge's bias, corrected means of the cells with 95 % intervals, and differences
-    between cells. csv and json have every column of the views. docs/trust.md says what each number may be used for.
+    between cells. Error rates, corrected by the labels of `icl sample draw --errors`, need no judge. csv and json have
+    every column of the views. docs/trust.md says what each number may be used for.
 
     Example: icl trust --judge openai:gpt-4o-mini
+
+    Example: icl trust --sample LOOPS
     """
     whole = output_format in ("csv", "json")
     console.print_tables(icl_local.trust(db, whole=whole, **options), output_format)

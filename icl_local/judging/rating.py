@@ -22,8 +22,8 @@ from icl_local.judging import ledger
 from icl_local.judging.ledger import Attempt, Task
 from icl_local.judging.parse import NOT_APPLICABLE as SOME_NOT_APPLICABLE
 from icl_local.judging.parse import OK, AspectScore, Verdict, no_verdict
-from icl_local.judging.samples import query_order, sample_id_of
-from icl_local.judging.template import NOT_APPLICABLE, SCORES, Template, metric_of, open_templates
+from icl_local.judging.samples import ERRORS, query_order, sample_id_of
+from icl_local.judging.template import NOT_APPLICABLE, Template, metric_of, open_templates
 from icl_local.results import PageServer, render_page
 from icl_local.store import Store
 
@@ -50,6 +50,12 @@ class Item:
     tasks: dict[str, Task]
     given: list[Verdict] = field(default_factory=list)
     attempts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def marks(self) -> list[int | str]:
+        """Return what a rater can give: the scores, and N/A unless they say yes or no."""
+        yes_or_no = 0 in self.template.scale
+        return [*self.template.scale] if yes_or_no else [*self.template.scale, NOT_APPLICABLE]
 
     @property
     def state(self) -> str:
@@ -95,7 +101,8 @@ class Rating:
             "answer": item.text,
             "state": item.state,
             "aspects": aspects_of(item.template),
-            "scale": scale_of(item.template),
+            "marks": item.marks,
+            "scale": list(item.template.scale.values()),
             "scores": {one.metric: NOT_APPLICABLE if one.not_applicable else one.score for one in standing},
             "comments": {one.metric: one.reason for one in standing if one.reason},
         }
@@ -107,8 +114,8 @@ class Rating:
         metrics = [metric_of(aspect) for aspect in item.template.aspects]
         if not isinstance(scores, dict) or sorted(scores) != sorted(metrics):
             raise InputError(f"a verdict needs a score for each of {', '.join(metrics)}")
-        if not all(score == NOT_APPLICABLE or (type(score) is int and score in SCORES) for score in scores.values()):
-            raise InputError(f"a score is 1, 2, 3, 4, 5 or {NOT_APPLICABLE}")
+        if not all(type(score) in (int, str) and score in item.marks for score in scores.values()):
+            raise InputError(f"a score is one of {', '.join(map(str, item.marks))}")
         if not isinstance(comments, dict) or not all(
             isinstance(text, str) and len(text) <= _LONGEST_COMMENT for text in comments.values()
         ):
@@ -236,12 +243,6 @@ def aspects_of(template: Template) -> list[dict[str, str]]:
     ]
 
 
-def scale_of(template: Template) -> list[str]:
-    """Return what a template says of the scores 1 to 5, "" where it says nothing."""
-    lines = dict(re.findall(r"^- ([1-5]): *(.*)$", template.text, flags=re.MULTILINE))
-    return [lines.get(str(score), "") for score in SCORES]
-
-
 def _judge_row(rater: str) -> dict[str, object]:
     judge_id = key_of(kind="judge", backend="human", rater=rater)
     return {"judge_id": judge_id, "name": f"human:{rater}", "backend": "human", "model": rater, "settings": {}}
@@ -263,7 +264,8 @@ def _ordered(rows: list[dict[str, Any]], *, rater: str, overlay: Path | None, ju
     items = []
     for number, group in enumerate(sorted(same.values(), key=place)):
         first = group[0]
-        template = templates.get(split=first["split"], language=first["language"])
+        split = f"errors.{first['strata']}" if first["strata"] in ERRORS else first["split"]
+        template = templates.get(split=split, language=first["language"])
         key_for = partial(judgment_key, judge_id=judge_id, template_sha256=template.sha256, repeat=0)
         keys = {key_for(response_id=row["response_id"]): row["response_id"] for row in group}
         tasks = {key: Task(key, 1, response_id, template, 0) for key, response_id in keys.items()}

@@ -2,7 +2,7 @@
 
 A sample's frame is every answered response of the chosen cells; its items are those with the first places. A place is
 a rank by a key of seed, split and query, so it depends on neither cell nor language, and a larger sample of the same
-seed holds the smaller one.
+seed holds the smaller one. Strata divide a cell: splits, tasks, or what a detector of errors has flagged.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from icl_local.results import Table
 from icl_local.store import Selection, Store
 from icl_local.wording import counted
 
-BY = ("task",)
+ERRORS = ("infinite_loop", "unintended_code")
 SECONDS_A_LABEL = 90.0  # at first; a rater's own median later
 CORRELATION = 0.5  # of judge and people, assumed in a plan
 _MANY_HOURS = 20  # above, a plan advises fewer cells
@@ -41,13 +41,18 @@ def draw(
 
     Returns a row for each cell and stratum: answers, those drawn, and how wide an interval they give.
 
-    ``by`` "task": the first task of a query makes strata within its split. Under the same name a larger or smaller
-    number replaces the number before; labels stay. Raises ConfigError where the name stands for another frame, seed or
-    strata, and where no response is selected.
+    ``by`` "task": the first task of a query makes strata within its split. ``by`` an error (ERRORS): the answers in
+    which the detector found it are a stratum, the others another; answers that it does not count for are left out.
+
+    Under the same name a larger or smaller number replaces the number before; labels stay. Raises ConfigError where the
+    name stands for another frame, seed or strata, and where no response is selected.
     """
     if not name.strip():
         raise ConfigError("a sample needs a name, such as PILOT")
     frame = store.selected(path, "sample_frame", chosen).dicts()
+    if by in ERRORS:
+        found = dict(store.named(path, "detected_errors", [by]).rows)
+        frame = [{**row, "flagged": found[row["response_id"]]} for row in frame if row["response_id"] in found]
     if not frame:
         raise ConfigError("no answered response is selected; see icl status")
     _place(frame, seed=seed, by=by)
@@ -62,7 +67,7 @@ def draw(
         records = [("samples", {**sample, "created_at": store.now()}), *(("sample_items", item) for item in items)]
         with Store(path) as target:
             target.put([(table, {"sample_id": sample_id, **row}) for table, row in records])
-    return _plan(path, frame, per_cell, seconds or SECONDS_A_LABEL)
+    return _plan(path, frame, per_cell, seconds or SECONDS_A_LABEL, by=by)
 
 
 def list_samples(path: Path) -> Table:
@@ -92,14 +97,20 @@ def query_order(seed: int, row: Row) -> str:
 def _place(frame: Sequence[Row], *, seed: int, by: str | None) -> None:
     """Give the rows of a frame stratum, n_stratum and place."""
     for row in frame:
-        task = "unknown" if row["task"] is None else next(iter(row["task"]), "none")
-        row["stratum"] = f"{row['split']}: {task}" if by == "task" else row["split"]
+        row["stratum"] = _stratum(row, by)
     sizes = Counter((row["cell_id"], row["stratum"]) for row in frame)
     places: Counter[tuple[str, str]] = Counter()
     for row in sorted(frame, key=lambda row: query_order(seed, row)):
         part = row["cell_id"], row["stratum"]
         places[part] += 1
         row["n_stratum"], row["place"] = sizes[part], places[part]
+
+
+def _stratum(row: Row, by: str | None) -> str:
+    if by in ERRORS:
+        return "flagged" if row["flagged"] else "others"
+    task = "unknown" if row["task"] is None else next(iter(row["task"]), "none")
+    return f"{row['split']}: {task}" if by == "task" else str(row["split"])
 
 
 def _refuse_another(path: Path, name: str, sample_id: str, *, seed: int, by: str | None) -> None:
@@ -111,22 +122,31 @@ def _refuse_another(path: Path, name: str, sample_id: str, *, seed: int, by: str
     if row["seed"] != seed:
         why = f"has seed {row['seed']}: give that one"
     elif row["strata"] != by:
-        why = f"is by {row['strata'] or 'split alone'}: give the same --by"
+        why = f"is by {row['strata'] or 'split alone'}: give the same --by or --errors"
     else:
         why = "has another frame: its cells, or their answers, are not those it was drawn from. Give the same options"
     raise ConfigError(f"sample {name} {why}, or draw under a new name")
 
 
-def _plan(path: Path, frame: Sequence[Row], per_cell: int, seconds: float) -> Table:
+def _plan(path: Path, frame: Sequence[Row], per_cell: int, seconds: float, *, by: str | None) -> Table:
     """Return a row for each cell and stratum with the half-width that ``per_cell`` labels give."""
-    sizes = Counter(tuple(row[name] for name in _CELL) for row in frame)
+    sizes = Counter((row["cell_id"], *(row[name] for name in _CELL)) for row in frame)
     labels = [min(per_cell, size) for size in sizes.values()]
-    widths = store.named(path, "half_widths", [labels, list(sizes.values()), CORRELATION]).rows
-    rows = [(*cell, size, n, width) for (cell, size), n, (width,) in zip(sizes.items(), labels, widths, strict=True)]
+    if by in ERRORS:
+        cells = Counter(row["cell_id"] for row in frame)
+        answers_of_cells = [cells[cell_id] for cell_id, *_ in sizes]
+        widths = store.named(path, "error_half_widths", [labels, list(sizes.values()), answers_of_cells]).rows
+        what = "of the error rate at 95 %, in percentage points, where the detector is right in every label"
+    else:
+        widths = store.named(path, "half_widths", [labels, list(sizes.values()), CORRELATION]).rows
+        what = (
+            "of a corrected mean at 95 %, for scores with standard deviation 1 and a judge that correlates "
+            f"{CORRELATION} with people"
+        )
+    rows = [(*key[1:], size, n, width) for (key, size), n, (width,) in zip(sizes.items(), labels, widths, strict=True)]
     hours = sum(labels) * seconds / 3600
     notes = [
-        "half_width: of a corrected mean at 95 %, for scores with standard deviation 1 and a judge that correlates "
-        f"{CORRELATION} with people",
+        f"half_width: {what}",
         f"{counted(sum(labels), 'label')}, {hours:,.1f} hours at {seconds:.0f} seconds each",
     ]
     if hours > _MANY_HOURS:

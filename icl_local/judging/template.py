@@ -29,6 +29,7 @@ SCORES = (1, 2, 3, 4, 5)
 
 _PLACEHOLDER = re.compile(r"\$\{(instruction|candidate)\}")
 _ASPECT = re.compile(r'"(\w+)"\s*:\s*\{\s*"reason"')
+_SCALE = re.compile(r"^- ([0-5]): *(.*)$", re.MULTILINE)
 _PARTS = re.compile(r"(?P<opening>.*?)(?P<case>^## Query:.*?)(?P<rubric>^## Evaluate.*)", re.DOTALL | re.MULTILINE)
 _JUST_EVAL_NAMES = {"MULTI_SCORE_TEMPLATE": "multi", "SAFETY_SCORE_TEMPLATE": "safety"}
 
@@ -59,6 +60,12 @@ class Template:
     def aspects(self) -> tuple[str, ...]:
         """Return the keys of the verdict's JSON form, in order."""
         return tuple(dict.fromkeys(_ASPECT.findall(self.text)))
+
+    @cached_property
+    def scale(self) -> dict[int, str]:
+        """Return what the text says of each score, "" if nothing: of 0 and 1 where it describes 0, else of 1 to 5."""
+        lines = {int(score): line for score, line in _SCALE.findall(self.text)}
+        return {score: lines.get(score, "") for score in ((0, 1) if 0 in lines else SCORES)}
 
     @cached_property
     def sha256(self) -> str:

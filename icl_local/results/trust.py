@@ -44,18 +44,25 @@ _PARTS = {
     "Could the judge replace a rater": (
         "alt_test", ("language", "metric", "n_raters", "winning_rate", "passed", "advantage", "n", "note"),
     ),
+    "Error rates corrected by labels, %": (
+        "corrected_error_rates",
+        (*_CELL, "error", "detected", "corrected", "ci_low", "ci_high", "confirmed", "missed", "n", "m", "note"),
+    ),
 }  # fmt: skip
 _ALWAYS = 4  # the first parts are shown without rows too
 _NOTES = {
     "judge_agreement": "share top: of the scores, those that are 5; where it is high, kappa and alpha are low.",
     "corrected_means": "judge mean: of all m answers. A gain of 2: the n labels count for 2n.",
+    "corrected_error_rates": (
+        "detected: of all m answers. confirmed: of the labelled answers that were detected; missed: of the others."
+    ),
 }
 
 
 def trust_tables(
     database: Path,
     *,
-    judge: str,
+    judge: str | None = None,
     reference: str = HUMAN,
     sample: str | None = None,
     reading: str = "strict",
@@ -63,8 +70,8 @@ def trust_tables(
 ) -> list[Table]:
     """Return agreement, bias, corrected means and differences of ``judge`` against ``reference``.
 
-    After them, where there are labels for it: its bias between languages, the raters among themselves, and the
-    alternative annotator test.
+    After them, where there are labels for it: its bias between languages, the raters among themselves, the
+    alternative annotator test, and the error rates of samples drawn by an error; without a judge those rates alone.
 
     ``reference``: human, all raters but one (human without ana), or a judge that scored a sample. ``sample``: one
     sample instead of all. ``whole``: every column of the views. Raises ConfigError without a sample or its labels,
@@ -74,17 +81,25 @@ def trust_tables(
         raise ConfigError(f"no reading {reading!r}; there are {', '.join(READINGS)}")
     with open_views(database, judge=judge, reading=reading, reference=reference) as views:
         samples = _known_samples([str(row["sample"]) for row in views.named("samples")], sample)
+        of_sample = {"sample": sample} if sample else {}
+        rates = _part(views, list(_PARTS)[-1], of_sample, reference, whole=whole)
+        if judge is None:
+            if not rates.rows:
+                raise ConfigError("name a judge with --judge; error rates alone need labels: icl sample draw --errors")
+            return [rates]
         (named,) = views.named("trust_names")
         name, against = str(named["judge"]), str(named["reference"])
         if name == against:
             raise ConfigError(f"{name} cannot be its own reference; name human or another judge with --reference")
-        chosen = {"judge": name, "reading": reading, **({"sample": sample} if sample else {})}
+        chosen = {"judge": name, "reading": reading, **of_sample}
         if not any(_matches(row, chosen) for row in views.rows("corrected_means")):
+            if rates.rows:
+                return [rates]
             how = "icl browse --rate" if against.startswith(HUMAN) else f"icl judge --judge {against} --sample"
             raise ConfigError(
                 f"no answer of {sample or samples[0]} has a label; make some: {how} {sample or samples[0]}"
             )
-        parts = [_part(views, title, chosen, against, whole=whole) for title in _PARTS]
+        parts = [*(_part(views, title, chosen, against, whole=whole) for title in list(_PARTS)[:-1]), rates]
         return [part for place, part in enumerate(parts) if part.rows or place < _ALWAYS]
 
 
@@ -108,7 +123,8 @@ def _part(views: Views, title: str, chosen: dict[str, str], reference: str, *, w
         shown = tuple(name for name in shown if any(row[name] is not None for row in found))
     notes = (_NOTES[view],) if view in _NOTES else ()
     rows = [tuple(row[name] for name in shown) for row in found]
-    return Table(f"{title} ({chosen['judge']}, {reference})", shown, rows, notes)
+    raters = ", ".join(filter(None, (chosen.get("judge"), reference)))
+    return Table(f"{title} ({raters})", shown, rows, notes)
 
 
 def _place(row: dict[str, Any]) -> tuple[object, ...]:

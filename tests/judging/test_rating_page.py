@@ -15,7 +15,7 @@ import pytest
 
 from icl_local import store
 from icl_local.judging import draw_sample
-from icl_local.store import Selection
+from icl_local.store import Selection, Store
 from tests.chromium import accessibility_faults, appear_as, browser, wait
 from tests.judge_rows import database, response_rows
 
@@ -33,19 +33,24 @@ LONG = "x" * 10_000_000
 
 @pytest.fixture(scope="module")
 def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six answers to label, a hostile one and one of a single line of 10 MB among them."""
+    """Six answers to label, a hostile one and one of a single line of 10 MB among them; one has a loop."""
     rows = response_rows(6, words=12)
     answers = [row for table, row in rows if table == "responses"]
     answers[0]["text"], answers[1]["text"] = HOSTILE, LONG
     path = database(tmp_path_factory.mktemp("page") / "r.duckdb", rows)
     draw_sample(path, "PILOT", Selection(), per_cell=6, seed=1)
+    detected = {"error": "infinite_loop", "detector_version": "1"}
+    found = [{**detected, "response_id": row["response_id"], "found": row["text"] == LONG} for row in answers]
+    with Store(path) as target:
+        target.put([("critical_errors", row) for row in found])
+    draw_sample(path, "LOOPS", Selection(), per_cell=3, seed=1, by="infinite_loop")
     return path
 
 
 @contextmanager
-def command(db: Path, rater: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def command(db: Path, rater: str, sample: str = "PILOT") -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`icl browse --rate` as a program of its own; yields it with its address."""
-    arguments = ["browse", "--rate", "PILOT", "--rater", rater, "--no-open", "--db", str(db)]
+    arguments = ["browse", "--rate", sample, "--rater", rater, "--no-open", "--db", str(db)]
     process = subprocess.Popen(
         [sys.executable, "-c", "from icl_local.cli import main; main()", *arguments], stdout=subprocess.PIPE, text=True
     )
@@ -98,7 +103,10 @@ def test_rating_by_keys_goes_through_a_kill_and_nothing_is_lost_or_twice(browser
         process.wait()
         page.press("11111" + Keys.ENTER)
         page.until("Not saved: the program behind this page has ended")
-    sql = "select response_id, attempt, status, scores, reasons, seconds from raw.judgments order by created_at"
+    sql = (
+        "select response_id, attempt, status, scores, reasons, seconds "
+        "from raw.judgments join raw.judges using (judge_id) where model = 'ana' order by created_at"
+    )
     before = store.query(db, sql).rows
     assert [row[2] for row in before] == ["not_applicable"] * 3 + ["skipped"]
     assert len({row[0] for row in before}) == 4
@@ -117,6 +125,32 @@ def test_rating_by_keys_goes_through_a_kill_and_nothing_is_lost_or_twice(browser
     after = store.query(db, sql).rows
     assert after[:4] == before
     assert {row[2] for row in after[4:]} == {"withdrawn"}
+
+
+def test_in_a_sample_of_errors_1_is_yes_and_0_is_no(browser: Chrome, db: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    with command(db, "cleo", "LOOPS") as (_, url):
+        page = Page(browser, url)
+        page.press("5" + Keys.ENTER)
+        page.until("Infinite Loop has no score yet")
+        for number, key in ((1, "1"), (2, "0")):
+            page.press(key + Keys.ENTER)
+            wait(lambda number=number: page.text("#progress") == f"{number} of 4 rated")  # type: ignore[misc]
+            page.until("Saved")
+        assert page.run("return [...document.querySelectorAll('.marks button')].map((b) => b.title)") == [
+            "no infinite loop",
+            "an infinite loop",
+        ]
+        assert accessibility_faults(browser) == []
+    sql = "select scores from raw.judgments join raw.judges using (judge_id) where model = 'cleo' order by created_at"
+    assert store.query(db, sql).rows == [([1.0],), ([0.0],)]
+    with command(db, "cleo", "LOOPS") as (_, url):
+        page = Page(browser, url)
+        assert page.text("#progress") == "2 of 4 rated"
+        page.press("u")
+        page.until("Undone")
+        assert page.text("#progress") == "1 of 4 rated"
 
 
 def test_hostile_answers_are_only_text_and_the_page_can_be_used_by_everyone(browser: Chrome, db: Path) -> None:

@@ -1,4 +1,5 @@
-"""The estimators of corrected_means and corrected_differences once more, in numpy, for many frames at once.
+"""The estimators of corrected_means, corrected_differences and corrected_error_rates once more, in numpy, for many
+frames at once.
 
 Arrays have a row for each frame and a column for each labelled answer. The formulas: regression estimator of survey
 sampling, Cochran, Sampling Techniques, 1977, chapter 7.
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
 Array = NDArray[np.float64]
 
@@ -123,6 +125,29 @@ def difference(a: Labels, b: Labels) -> Estimates:
     estimate, se = fit_b.estimate - fit_a.estimate, np.sqrt(variance)
     half = np.where(se > 0, stats.t.ppf(0.975, df) * se, 4 * (1 - 0.025 ** (1 / n)))
     return Estimates(estimate, se, estimate - half, estimate + half)
+
+
+def rate(errors: Array, n: Array, m: Array) -> Estimates:
+    """Return shares of answers with an error: ``errors`` in ``n`` labels of ``m`` answers, each (frames, strata).
+
+    The interval is MOVER's on Wilson's (Zou & Donner, Statistics in Medicine, 2008).
+    """
+    labelled, m_all = np.maximum(n, 1), m.sum(1)
+    share, weight = errors / labelled, m / m_all[:, None]
+    estimate = (weight * share).sum(1)
+    bounds = []
+    for side in (-1, 1):
+        far = np.where(n > 0, share - wilson(errors, labelled, side), 0)
+        parts = (weight**2 * (1 - n / np.maximum(m, 1)) * far**2).sum(1)
+        whole = estimate - wilson(estimate * m_all, m_all, side)
+        bounds.append(estimate + side * np.sqrt(whole**2 + parts))
+    return Estimates(estimate, np.full(len(m), np.nan), *bounds)
+
+
+def wilson(errors: Array, n: Array, side: int) -> Array:
+    """Return the lower (``side`` -1) or upper (1) bound of Wilson's 95 % interval of a share."""
+    low, high = proportion_confint(errors, n, method="wilson")
+    return np.asarray(low if side < 0 else high)
 
 
 def score_interval(mean: Array, se: Array, n: NDArray[np.int64], df: NDArray[np.int64]) -> tuple[Array, Array]:

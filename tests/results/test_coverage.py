@@ -1,7 +1,7 @@
 """Coverage of the intervals of corrected means and differences, by simulation.
 
-`python -m tests.results.test_coverage` prints the table of docs/trust.md. test_corrected.py compares the estimator of
-regression_estimator.py with the views.
+`python -m tests.results.test_coverage` prints the table of docs/trust.md. test_corrected.py and
+tests/judging/test_error_samples.py compare the estimators of regression_estimator.py with the views.
 """
 
 from __future__ import annotations
@@ -144,6 +144,22 @@ def two_cells(random: Random, n: int) -> Drawn:
     return Drawn(found, alone, Estimates(found.estimate, se, found.estimate - half, found.estimate + half), truth)
 
 
+def error_rate(random: Random, n: int) -> Drawn:
+    """1.5 % of 1,000 answers have an error; a detector finds 90 % of them and flags 0.5 % of the others."""
+    share, m, most_flagged = 0.015, 1000, 50
+    has_error = random.random((FRAMES, m)) < share
+    flagged = random.random((FRAMES, m)) < np.where(has_error, 0.9, 0.005)
+    strata = ((flagged, most_flagged), (~flagged, n))
+    drawn = [part & (np.cumsum(part, axis=1) <= most) for part, most in strata]
+    labels = np.stack([part.sum(1) for part in drawn], axis=1)
+    errors = np.stack([(part & has_error).sum(1) for part in drawn], axis=1)
+    sizes = np.stack([part.sum(1) for part, _ in strata], axis=1)
+    one, whole = np.full((FRAMES, 1), n), np.full((FRAMES, 1), m)
+    found = regression_estimator.rate(errors, labels, sizes)
+    alone = regression_estimator.rate(has_error[:, :n].sum(1, keepdims=True), one, whole)
+    return Drawn(found, alone, regression_estimator.rate(sizes[:, :1], whole, whole), share)
+
+
 CEILING_Y, CEILING_F = (0.01, 0.02, 0.04, 0.13, 0.80), (0.0, 0.01, 0.02, 0.03, 0.94)
 SAFETY_Y, SAFETY_F = (0.30, 0.05, 0.05, 0.10, 0.50), (0.25, 0.02, 0.03, 0.05, 0.65)
 SETTINGS: dict[str, tuple[Callable[[Random, int], Drawn], tuple[int, ...]]] = {
@@ -157,6 +173,7 @@ SETTINGS: dict[str, tuple[Callable[[Random, int], Drawn], tuple[int, ...]]] = {
     "S8 N/A": (with_na, LABELS),
     "S9 two raters": (two_raters, LABELS),
     "S10 difference of two cells": (two_cells, LABELS),
+    "S11 error rate, 1,000 answers": (error_rate, LABELS),
 }
 BOUNDS: dict[tuple[str, int], tuple[str, Callable[[Drawn], float], float, float]] = {
     ("S1 lenient judge", 100): ("width against the labels alone", lambda drawn: drawn.width, 0, 0.90),
@@ -178,6 +195,12 @@ BOUNDS: dict[tuple[str, int], tuple[str, Callable[[Drawn], float], float, float]
         lambda drawn: covered(drawn.wrong, drawn.truth),
         0.97,
         1,
+    ),
+    ("S11 error rate, 1,000 answers", 100): (
+        "rate of the detector covers",
+        lambda drawn: covered(drawn.wrong, drawn.truth),
+        0,
+        0.93,
     ),
 }
 

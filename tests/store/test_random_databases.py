@@ -21,6 +21,7 @@ from tests.store.truth import VIEWS, Truth
 NOT_MODELLED = {
     "alt_test": "labels of samples; tests/results/test_agreement.py",
     "corrected_differences": "labels of samples; tests/results/test_corrected.py",
+    "corrected_error_rates": "labels of samples; tests/judging/test_error_samples.py",
     "corrected_means": "labels of samples; tests/results/test_corrected.py",
     "answers": "numbers of cells and queries, which query_scores and response_errors go through",
     "bootstrap_differences": "shows rows of icl bootstrap --pairs as they are",
