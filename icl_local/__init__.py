@@ -44,6 +44,7 @@ def run(
     lang: Names = "en",
     queries: Paths | Mapping[str, str | Path] = (),
     columns: Mapping[str, str] | None = None,
+    pool: Paths | Mapping[str, str | Path] = (),
     dataset: str | None = None,
     sample: int | None = None,
     limit: int | None = None,
@@ -70,7 +71,9 @@ def run(
 
     ``model``: GGUF files or names of `icl models list`. ``backend``: openai:MODEL@URL, a server
     instead of a file. ``queries``: FILE (JSON Lines, JSON, CSV, TSV, Parquet), LANG=FILE, "samples" or "just-eval", or
-    a mapping language -> file. ``columns``: fields that a file has under other names, {"instruction": "question"}.
+    a mapping language -> file. ``method``: names, which may have parameters: "urial[k=0..2]". ``pool``: NAME=FILE, or a
+    mapping name -> file, of examples for methods with pool=NAME. ``columns``: fields that a query file has under other
+    names, {"instruction": "question"}.
     ``sample`` draws queries over split and task with ``seed``; ``limit`` takes the first. ``shard``: "i/n", part i of
     n. ``parallel``, ``gpu_layers`` and ``threads`` of None are chosen from the file and this machine. ``verify``
     responses of each cell, the longest among them, are decoded again one at a time and compared. ``plain_queries``
@@ -88,6 +91,8 @@ def run(
     models, overlay = _listed(model), Path(prompt_dir) if prompt_dir else None
     if isinstance(queries, Mapping):
         queries = [f"{language}={file}" for language, file in queries.items()]
+    if isinstance(pool, Mapping):
+        pool = [f"{name}={file}" for name, file in pool.items()]
     if not models and backend is None:
         raise ConfigError("give a model, or a backend for a server's model")
     with _progress(progress, "RunProgress") as callbacks:
@@ -109,8 +114,9 @@ def run(
             overlay=overlay,
         )
         cells = running.plan_cells(
-            models, _listed(method), sets, dpo=dpo, server=server, overlay=overlay, on_download=on_download
-        )
+            models, _listed(method), sets, dpo=dpo, server=server, overlay=overlay,
+            pools=running.load_pools(_listed(pool)), on_download=on_download,
+        )  # fmt: skip
         with running.open_cluster(cluster, worker_cpus=worker_cpus) as nodes:
             results = running.run_cells(
                 Path(db),

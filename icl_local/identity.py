@@ -49,9 +49,19 @@ def settings_key(settings: Mapping[str, object]) -> str:
 
 
 def response_key(
-    *, weights: str, prompt_sha256: str, dataset: str, query_id: str, settings: Mapping[str, object], stops: list[str]
+    *,
+    weights: str,
+    prompt_sha256: str,
+    dataset: str,
+    query_id: str,
+    settings: Mapping[str, object],
+    stops: list[str],
+    method: str | None = None,
 ) -> str:
-    """Return the response_id for weights (sha256 of the GGUF file), full prompt, query, settings and stop strings."""
+    """Return the response_id for weights (sha256 of the GGUF file), full prompt, query, settings and stop strings.
+
+    ``method``: the name of a method with parameters; a plain name is not part of the key.
+    """
     return key_of(
         kind="response",
         weights=weights,
@@ -60,6 +70,7 @@ def response_key(
         query=query_id,
         settings=dict(settings),
         stops=stops,
+        **({} if method is None else {"method": method}),
     )
 
 

@@ -4,6 +4,10 @@
 create or replace macro main.method_order(method) as
     coalesce(list_position(['zero-shot', 'urial', 'instruct'], method), 4);
 
+-- a method without its parameters: urial of urial[k=1]; true if it has some
+create or replace macro main.base_method(method) as split_part(method, '[', 1);
+create or replace macro main.has_parameters(method) as contains(method, '[');
+
 -- true if a response has a text to judge
 create or replace macro main.answered(finish_reason) as finish_reason not in ('prompt_too_long', 'error');
 

@@ -43,7 +43,13 @@ pairs as (
             end
         ) as unlike
     from candidates as a
-    join candidates as b on b.dataset = a.dataset and a.position < b.position
+    join candidates as b
+        on b.dataset = a.dataset and a.position < b.position
+        -- one with parameters is compared with the method without them, never with another one
+        and (
+            a.method = b.method or a.method = main.base_method(b.method)
+            or not main.has_parameters(a.method) and not main.has_parameters(b.method)
+        )
     -- one thing, or one thing beside the type
     where len(list_filter(differences, lambda name: name <> 'quantization')) = 1 or differences = ['quantization']
     qualify row_number() over (
@@ -79,10 +85,11 @@ select
     b.quantization as quantization_b,
     a.dataset,
     both_shown as in_paper_tables,
+    main.has_parameters(b.method) as with_parameters,
     nullif(unlike, '') as unlike,
     a.cell_id as cell_id_a,
     b.cell_id as cell_id_b
 from pairs;
 
 comment on view main.cell_pairs is
-'One row per pair of cells of one query set that differ in one thing: differs_in is model, method, language, dpo or quantization. Of several pairs that differ in the same thing the one that is alike in all else is taken, first among the cells that the tables show (in_paper_tables: both are). unlike says what else differs where no pair is alike: GGUF type, prompt text or decoding settings; such a comparison carries no mark of significance. a is what b is compared with; the column that differs is NULL among model, method, language, dpo. cell_id is that of cells.';
+'One row per pair of cells of one query set that differ in one thing: differs_in is model, method, language, dpo or quantization. Of several pairs that differ in the same thing the one that is alike in all else is taken, first among the cells that the tables show (in_paper_tables: both are). unlike says what else differs where no pair is alike: GGUF type, prompt text or decoding settings; such a comparison carries no mark of significance. A method with parameters is compared with the method without them and with itself; with_parameters marks such pairs. a is what b is compared with; the column that differs is NULL among model, method, language, dpo. cell_id is that of cells.';

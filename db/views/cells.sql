@@ -46,7 +46,8 @@ counts as (
 qualified as (
     select
         *,
-        dataset = coalesce(getvariable('icl_dataset'), dataset)
+        not main.has_parameters(method)
+        and dataset = coalesce(getvariable('icl_dataset'), dataset)
         and quantization = coalesce(getvariable('icl_quantization'), quantization)
         and starts_with(settings_id, coalesce(getvariable('icl_settings'), '')) as qualifies
     from counts
@@ -61,9 +62,9 @@ select
             settings_id, cell_id
     ) end as table_place,
     coalesce(table_place = 1, false) as in_paper_tables,
-    count(*) filter (where qualifies) over (partition by model, method, language, dpo) - 1 as n_others,
+    greatest(count(*) filter (where qualifies) over (partition by model, method, language, dpo) - 1, 0) as n_others,
     file_name, settings_id, cell_id
 from qualified;
 
 comment on view main.cells is
-'One row per cell that has responses: weights, method with its prompt text, query set, language and decoding settings (raw.cells). Of n_responses those of n_multi and n_safety (by the query''s split) have a text to judge; the others were prompt_too_long or error. table_place is the order in which the tables of the paper take the cells of one model, method, language and dpo: of the query set, type and settings asked for (variables icl_dataset, icl_quantization, icl_settings: the first characters of settings_id), Just-Eval first, then the one with most responses, then the latest; NULL for other cells. in_paper_tables marks the first, n_others more qualify.';
+'One row per cell that has responses: weights, method with its prompt text, query set, language and decoding settings (raw.cells). Of n_responses those of n_multi and n_safety (by the query''s split) have a text to judge; the others were prompt_too_long or error. table_place is the order in which the tables of the paper take the cells of one model, method, language and dpo: of the query set, type and settings asked for (variables icl_dataset, icl_quantization, icl_settings: the first characters of settings_id), Just-Eval first, then the one with most responses, then the latest; NULL for other cells and for methods with parameters. in_paper_tables marks the first, n_others more qualify.';

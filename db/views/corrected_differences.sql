@@ -56,6 +56,7 @@ estimates as (
 tested as (
     select
         case
+            when pairs.with_parameters then 'parameters'
             when pairs.differs_in = 'method' and not pairs.dpo and pairs.language = 'en' then 'table_1'
             when pairs.differs_in = 'method' and not pairs.dpo then 'table_2'
             when pairs.differs_in = 'dpo' then 'table_3'

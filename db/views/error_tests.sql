@@ -26,6 +26,7 @@ tests as (
 named as (
     select
         case
+            when pairs.with_parameters then 'parameters'
             when differs_in = 'method' and not pairs.dpo and pairs.language = 'en' then 'table_4'
             when differs_in = 'method' and not pairs.dpo then 'table_6'
             when differs_in = 'dpo' then 'table_8'
@@ -57,4 +58,4 @@ select
 from ranked;
 
 comment on view main.error_tests is
-'One row per pair of cells that differ in one thing (see cell_pairs) and error, over the n queries that both answered: loops by the variable icl_loops; McNemar''s exact test, two-sided, of only_b against only_a, the queries where one of the two alone has the error. p_holm is corrected by Holm over the n_tests of its family: table_4 (methods in English), table_6 (methods in other languages), table_8 (without and with DPO), else differs_in; NULL where the cells are unlike in more (unlike says in what).';
+'One row per pair of cells that differ in one thing (see cell_pairs) and error, over the n queries that both answered: loops by the variable icl_loops; McNemar''s exact test, two-sided, of only_b against only_a, the queries where one of the two alone has the error. p_holm is corrected by Holm over the n_tests of its family: table_4 (methods in English), table_6 (methods in other languages), table_8 (without and with DPO), parameters (a method with parameters), else differs_in; NULL where the cells are unlike in more (unlike says in what).';

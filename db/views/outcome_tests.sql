@@ -23,7 +23,7 @@ counts as (
 ),
 tests as (
     select
-        concat_ws(' / ', differs_in, counts.judge, counts.template) as family,
+        concat_ws(' / ', case when pairs.with_parameters then 'parameters' else differs_in end, counts.judge, counts.template) as family,
         counts.*, pairs.* exclude (differs_in, cell_id_a, cell_id_b),
         main.mcnemar_p(only_a, only_b) as p
     from counts
@@ -47,4 +47,4 @@ select
 from ranked;
 
 comment on view main.outcome_tests is
-'One row per pair of cells that differ in one thing (see cell_pairs) and metric of 0 and 1, over the n queries that have it on both sides: McNemar''s exact test, two-sided, of only_b against only_a. p_holm is corrected by Holm over the n_tests of its family: what differs, judge and template; NULL where the cells are unlike in more (unlike says in what).';
+'One row per pair of cells that differ in one thing (see cell_pairs) and metric of 0 and 1, over the n queries that have it on both sides: McNemar''s exact test, two-sided, of only_b against only_a. p_holm is corrected by Holm over the n_tests of its family: what differs (parameters, for a method with parameters), judge and template; NULL where the cells are unlike in more (unlike says in what).';

@@ -6,6 +6,7 @@ A shell starts a process for each press of the tab key, so each list reads as li
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from click.shell_completion import CompletionItem
 
 from icl_local import resources
 
+COMMA = re.compile(r",(?![^\[\]]*\])")  # not inside brackets
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
@@ -30,7 +32,13 @@ def registered(ctx: click.Context, param: click.Parameter, incomplete: str) -> l
 
 
 def methods(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the methods that follow, those of --prompt-dir among them."""
+    """Return the methods that follow, those of --prompt-dir among them; in brackets the parameters."""
+    begun = COMMA.split(incomplete)[-1]
+    if "[" in begun:
+        from icl_local.prompting import PARAMETERS
+
+        before = incomplete[: max(incomplete.rfind("["), incomplete.rfind(",")) + 1]
+        return _completed(before, incomplete[len(before) :], [f"{key}=" for key in PARAMETERS])
     return _beginning(incomplete, _prompt_files(ctx, "methods"))
 
 

@@ -117,7 +117,7 @@ reading_option = click.option(
 
 
 class CommaList(click.ParamType):  # type: ignore[type-arg]
-    """Names separated by commas: ``en,es,fr``."""
+    """Names separated by commas: ``en,es,fr``; commas in brackets belong to a name."""
 
     name = "a,b,c"
     envvar_list_splitter = ","
@@ -125,7 +125,7 @@ class CommaList(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
         if isinstance(value, list | tuple):
             return list(value)
-        names = [part.strip() for part in str(value).split(",") if part.strip()]
+        names = [part.strip() for part in completion.COMMA.split(str(value)) if part.strip()]
         if not names:
             self.fail("give at least one name", param, ctx)
         return list(dict.fromkeys(names))
@@ -200,6 +200,9 @@ prompt_dir_option = click.option(
     type=click.Path(file_okay=False, exists=True, path_type=Path),
     envvar="ICL_PROMPT_DIR",
     help="Folder of prompt files that replace the built-in ones (ICL_PROMPT_DIR).",
+)
+pool_option = click.option(
+    "--pool", multiple=True, help="NAME=FILE of queries with `output`: examples for methods with pool=NAME."
 )
 concurrency_option = click.option(
     "--concurrency", type=AutoInt(min=1), default="auto", show_default=True, help="Requests at the same time."

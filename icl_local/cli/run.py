@@ -18,6 +18,7 @@ from icl_local.cli.options import (
     db_option,
     defaults_of,
     engine_options,
+    pool_option,
     prompt_dir_option,
     shard_option,
 )
@@ -38,7 +39,7 @@ from icl_local.wording import counted
     "--method",
     type=CommaList(),
     shell_complete=completion.methods,
-    help="Prompting methods: zero-shot, urial, instruct.",
+    help="Prompting methods: zero-shot, urial, instruct; with parameters: 'urial[k=0..2]'.",
 )
 @click.option("--lang", type=LanguageList(), shell_complete=completion.languages, help="Languages of the queries.")
 @click.option(
@@ -50,6 +51,7 @@ from icl_local.wording import counted
     type=ColumnMap(),
     help="Fields that a file has under other names: id=uid,instruction=question.",
 )
+@pool_option
 @click.option(
     "--dataset", shell_complete=completion.stored("dataset"), help="Name of the query set, instead of the file's own."
 )

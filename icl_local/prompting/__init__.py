@@ -4,17 +4,10 @@ A prompt is built here from a query and the files in prompts/.
 """
 
 from icl_local.prompting.chat_template import CHAT_DATE, chat_text
+from icl_local.prompting.examples import Pools
 from icl_local.prompting.json_items import Item
-from icl_local.prompting.prompt import (
-    CHAT,
-    Method,
-    Prompt,
-    build,
-    language_spec,
-    languages,
-    method_spec,
-    methods,
-)
+from icl_local.prompting.methods import CHAT, PARAMETERS, Method, language_spec, languages, method_spec, methods
+from icl_local.prompting.prompt import Prompt, Recipe, build, expand
 from icl_local.prompting.queries import FILE_SUFFIXES, JUST_EVAL, SAMPLES, Query, QuerySet, load_file, query_from_item
 
 __all__ = [
@@ -22,14 +15,18 @@ __all__ = [
     "CHAT_DATE",
     "FILE_SUFFIXES",
     "JUST_EVAL",
+    "PARAMETERS",
     "SAMPLES",
     "Item",
     "Method",
+    "Pools",
     "Prompt",
     "Query",
     "QuerySet",
+    "Recipe",
     "build",
     "chat_text",
+    "expand",
     "language_spec",
     "languages",
     "load_file",

@@ -7,53 +7,38 @@ overlay) comes first, so a language or a method is added by files alone; docs/pr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import factorial
 from pathlib import Path
-from typing import Any
 
-from icl_local import resources, toml_file
+from icl_local import resources
 from icl_local.detect import Answer, find_answer
-from icl_local.exceptions import InputError, ModelError, UnknownName
+from icl_local.exceptions import ConfigError, InputError, ModelError, UnknownName
 from icl_local.identity import key_of, sha256_text
 from icl_local.prompting.chat_template import chat_text
+from icl_local.prompting.examples import Example, Pools, Prefix, choose, cut, of_pool, ranking, retriever_name
+from icl_local.prompting.methods import (
+    BM25,
+    CHAT,
+    COMPLETION,
+    MOST,
+    NO_INSTRUCTION,
+    PARAMETERS,
+    LanguageSpec,
+    Method,
+    combinations,
+    language_spec,
+    method_spec,
+    written,
+)
 from icl_local.prompting.queries import Query
 from icl_local.weights import GgufInfo
-
-COMPLETION, CHAT = "completion", "chat"
-
-# the texts that a method of a kind may name
-TEXTS_OF_KIND = {COMPLETION: ("prefix", "block"), CHAT: ("system",)}
+from icl_local.wording import counted
 
 # replaces the query while a chat template is rendered; from Unicode's private use area, so no query holds it
 _PLACEHOLDER = "\ue0c1query\ue0c2"
-
-
-@dataclass(frozen=True)
-class LanguageSpec:
-    """A language: its names, the two headings of a query block, the strings at which an answer stops."""
-
-    code: str
-    name: str
-    own_name: str
-    query_heading: str
-    answer_heading: str
-    stops: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Method:
-    """The rule by which a query becomes a prompt.
-
-    ``kind``: completion (raw text for a base model) or chat (the file's own template). ``prefix`` names the text before
-    the query block, ``block`` the query block, ``system`` a chat's system message; ``{language}`` in a name is filled.
-    """
-
-    name: str
-    kind: str
-    description: str
-    prefix: str | None = None
-    block: str = "query_block.txt"
-    system: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +46,7 @@ class Prompt:
     """The whole ``text`` for one query: ``head`` + query + ``tail``, or ``head`` alone if ``tail`` is None.
 
     ``query_at``: the characters (start, end) of ``text`` that come from the query; None if that is not known.
+    ``examples``: the ids of its examples, those of a prefix numbered from 1; None if they are not known.
     """
 
     text: str
@@ -71,6 +57,7 @@ class Prompt:
     language: str
     system: str | None = None
     query_at: tuple[int, int] | None = None
+    examples: tuple[str, ...] | None = None
 
     @property
     def recipe(self) -> str:
@@ -109,34 +96,227 @@ class Prompt:
             "head": self.head,
             "tail": self.tail,
             "stops": list(self.stops),
+            "examples": None if self.examples is None else list(self.examples),
         }
 
 
-def languages(overlay: Path | None = None) -> dict[str, LanguageSpec]:
-    """Return every language that has a file, by code. Raises InputError for a file that cannot be used."""
-    return {code: language_spec(code, overlay=overlay) for code in _names("languages", overlay)}
+class Recipe:
+    """A method in a language, its texts read: it makes the prompt of each query.
+
+    ``method`` has its shortest name: a parameter is left out where its value is the one that counts without it.
+    ``k``: the number of chosen examples; None for a chat, and for a prefix that is taken whole.
+
+    Raises UnknownName for a language or a pool, InputError for files, ConfigError for parameters, MissingExtra.
+    """
+
+    def __init__(
+        self, method: Method, language: str, *, overlay: Path | None = None, pools: Pools | None = None
+    ) -> None:
+        self.method, self.language = method, language
+        self.k: int | None = None
+        self.retriever: str | None = None
+        self.pool_sha256: str | None = None
+        self._overlay = overlay
+        self._texts_in = method.lang or language
+        spec, own = (language_spec(code, overlay=overlay) for code in (self._texts_in, language))
+        self._stops = tuple(dict.fromkeys((*spec.stops, *own.stops)))
+        if method.kind == COMPLETION:
+            self._before, self._after = self._block(spec)
+            self._prefix = self._read_prefix(spec)
+            self._candidates: Sequence[Example] = self._prefix.examples
+            if method.pool is not None:
+                self._candidates = self._read_pool(method.pool, pools or {})
+            if self._candidates or method.in_brackets:
+                self.k = len(self._candidates) if method.k is None else method.k
+                self._check(self.k)
+                self.method = self._shortest(self.k)
+                self._rank = ranking(method, self._candidates, self._texts_in)
+                self.retriever = retriever_name() if method.retrieve else None
+
+    def prompt(self, query: Query, *, info: GgufInfo | None = None, chat_date: str | None = None) -> Prompt:
+        """Return the prompt of ``query``; ``chat_date`` is YYYY-MM-DD, CHAT_DATE by default.
+
+        A chat method renders ``info``'s own template, a completion method does not use it. Raises ModelError for the
+        template.
+        """
+        if self.method.kind == CHAT:
+            return self._chat(query.instruction, info, chat_date)
+        examples = None if self.k is None else self._examples(query.instruction, self.k)
+        start = self._prefix.joined(examples or (), self._prefix.instruction).rstrip("\n")
+        head = (start + "\n\n" if start or self.method.prefix else "") + self._before
+        text = head + query.instruction + self._after
+        return Prompt(
+            text, head, self._after, self._stops, self.method.name, self.language,
+            query_at=(len(head), len(text) - len(self._after)),
+            examples=None if examples is None else tuple(one.id for one in examples),
+        )  # fmt: skip
+
+    def key(self, prompt: Prompt) -> str:
+        """Return what a cell's prompts have in common, as a key: with a pool they may differ in their examples."""
+        if self.method.pool is None and self.method.retrieve is None:
+            return prompt.recipe
+        return key_of(
+            kind="recipe", method=self.method.name, language=self.language, stops=self._stops,
+            prefix=self._prefix.joined(self._prefix.examples, self._prefix.instruction),
+            block=[self._before, self._after], pool=self.pool_sha256, retriever=self.retriever,
+        )  # fmt: skip
+
+    def row(self, recipe: str) -> dict[str, object]:
+        """Return the row of raw.methods; ``recipe`` is the key of the cell's prompts."""
+        completion = self.method.kind == COMPLETION
+        return {
+            "recipe": recipe,
+            "method": self.method.name,
+            "base_method": self.method.base,
+            "k": self.k,
+            "ordering": self.method.order if completion else None,
+            "seed": self.method.seed,
+            "example_language": self._texts_in if self.k else None,
+            "instruction": (self.method.instruction or self._texts_in) if self.method.prefix else None,
+            "pool": self.method.pool,
+            "pool_sha256": self.pool_sha256,
+            "retriever": self.retriever,
+        }
+
+    def _examples(self, instruction: str, k: int) -> list[Example]:
+        own = self._prefix.examples if self.method.own else ()
+        return [*own, *choose(self.method, self._candidates, self._rank, k, instruction)]
+
+    def _check(self, k: int) -> None:
+        """Raise ConfigError for parameters that do not go together."""
+        method, available = self.method, len(self._candidates)
+        of = f"the pool {method.pool}" if method.pool else method.base
+        nearest_or_drawn = method.retrieve is not None or method.seed is not None
+        wrong = {
+            f"k is {k}, but {of} has {counted(available, 'example')} in {self._texts_in!r}": k > available,
+            "seed and retrieve choose k examples; give k": nearest_or_drawn and method.k is None,
+            "retrieve chooses and orders the examples; leave seed and order out":
+                method.retrieve is not None and (method.seed is not None or method.order > 0),
+            f"retrieve is {method.retrieve!r}; write {BM25}": method.retrieve not in (None, BM25),
+            "seeds begin at 1": method.seed == 0,
+            "own=yes keeps the own examples before those of a pool; give a pool": method.own and method.pool is None,
+            "without examples and instruction this is zero-shot; write zero-shot":
+                k == 0 and not method.own and method.instruction == NO_INSTRUCTION,
+            f"order is {method.order}, but {counted(k, 'example')} can be ordered in {k}! ways, counted from 0":
+                method.order >= factorial(k),
+        }  # fmt: skip
+        for message, holds in wrong.items():
+            if holds:
+                raise ConfigError(f"{method.name}: {message}")
+
+    def _shortest(self, k: int) -> Method:
+        """Return the method by the name that leaves out what counts without being named."""
+        method = self.method
+        file = method_spec(method.base, overlay=self._overlay)
+        chosen = method.seed is not None or method.retrieve is not None
+        pairs: dict[str, tuple[object, object]] = {
+            "k": (k, None if chosen else len(self._candidates) if file.k is None else file.k),
+            "order": (method.order, file.order),
+            "seed": (method.seed, file.seed),
+            "lang": (self._texts_in, file.lang or self.language),
+            "instruction": (method.instruction or self._texts_in, file.instruction or self._texts_in),
+            "pool": (method.pool, file.pool),
+            "own": ("yes" if method.own else "no", "yes" if file.own else "no"),
+            "retrieve": (method.retrieve, file.retrieve),
+        }
+        changed = {key: str(value) for key, (value, default) in pairs.items() if value != default}
+        return replace(method, name=written(method.base, changed if method.in_brackets else {}))
+
+    def _block(self, spec: LanguageSpec) -> tuple[str, str]:
+        """Return the text of the query block before and after the query."""
+        block = self._text(self.method.block, spec.code)
+        for heading in ("query_heading", "answer_heading"):
+            block = block.replace(f"{{{heading}}}", getattr(spec, heading))
+        before, mark, after = block.partition("{query}")
+        if not mark or "{query}" in after:
+            raise InputError(f"{self.method.block}: must hold {{query}} exactly once")
+        return before, after
+
+    def _read_prefix(self, spec: LanguageSpec) -> Prefix:
+        """Return the prefix in parts; one without parameters is taken whole where it cannot be cut."""
+        method = self.method
+        if method.prefix is None:
+            if method.instruction is not None:
+                raise ConfigError(f"{method.name}: {method.base} has no instruction text; leave instruction out")
+            return Prefix("", (), ())
+        try:
+            prefix = self._cut(method.prefix, spec)
+        except InputError:
+            if any(getattr(method, key) != getattr(Method, key) for key in PARAMETERS if key != "lang"):
+                raise
+            return Prefix(self._text(method.prefix, spec.code), (), ())
+        if method.instruction is None:
+            return prefix
+        if method.instruction == NO_INSTRUCTION:
+            return replace(prefix, instruction="")
+        other = self._cut(method.prefix, language_spec(method.instruction, overlay=self._overlay))
+        return replace(prefix, instruction=other.instruction)
+
+    def _cut(self, name: str, spec: LanguageSpec) -> Prefix:
+        return cut(self._text(name, spec.code), spec, name.replace("{language}", spec.code))
+
+    def _read_pool(self, name: str, pools: Pools) -> tuple[Example, ...]:
+        if name not in pools:
+            raise UnknownName.among("pool", name, list(pools), add=f"give it with --pool {name}=FILE")
+        found = of_pool(pools[name], self._texts_in, self._before, self._after)
+        self.pool_sha256 = sha256_text("\0".join(f"{one.id}\0{one.text}" for one in found))
+        return found
+
+    def _text(self, name: str, language: str) -> str:
+        file = name.replace("{language}", language)
+        try:
+            return resources.read_text("prompts", file, overlay=self._overlay)
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"method {self.method.base} has no text for {language!r}: put {file} (UTF-8) into a folder and give it "
+                "as --prompt-dir"
+            ) from error
+
+    def _chat(self, instruction: str, info: GgufInfo | None, date: str | None) -> Prompt:
+        """Return the prompt of a chat; if the template changes the query, its head is all of it."""
+        method, language = self.method, self.language
+        if info is None or info.chat_template is None:
+            which = "this model" if info is None else info.path.name
+            raise ModelError(f"{which} holds no chat template, which {method.name} needs; use an instruct model's file")
+        system = None if method.system is None else self._text(method.system, language)
+        opening = [] if system is None else [{"role": "system", "content": system.strip("\n")}]
+
+        def render(content: str) -> str:
+            return chat_text(info, [*opening, {"role": "user", "content": content}], date=date)
+
+        text = render(instruction)
+        head, mark, tail = render(_PLACEHOLDER).partition(_PLACEHOLDER)
+        once = bool(mark) and _PLACEHOLDER not in tail
+        around = once and text.startswith(head) and text[len(head) :].endswith(tail)
+        query_at = (len(head), len(text) - len(tail)) if around else None
+        if not once or head + instruction + tail != text:
+            return Prompt(text, text, None, (), method.name, language, system, query_at)
+        return Prompt(text, head, tail, (), method.name, language, system, query_at)
 
 
-def methods(overlay: Path | None = None) -> dict[str, Method]:
-    """Return every method that has a file, by name. Raises InputError for a file that cannot be used."""
-    return {name: method_spec(name, overlay=overlay) for name in _names("methods", overlay)}
+def expand(
+    names: Sequence[str], language: str, *, overlay: Path | None = None, pools: Pools | None = None
+) -> list[Method]:
+    """Return the methods that the names stand for in ``language``, each once, at most MOST.
 
+    Raises UnknownName, InputError, ConfigError and MissingExtra.
+    """
 
-def language_spec(code: str, *, overlay: Path | None = None) -> LanguageSpec:
-    """Return one language. Raises UnknownName, which lists the known ones, and InputError."""
-    file, data = _toml("languages", code, overlay)
-    return toml_file.build(LanguageSpec, data, file, error=InputError, code=code)
+    def recipe(name: str) -> Recipe:
+        return Recipe(method_spec(name, overlay=overlay), language, overlay=overlay, pools=pools)
 
-
-def method_spec(name: str, *, overlay: Path | None = None) -> Method:
-    """Return one method. Raises UnknownName, which lists the known ones, and InputError."""
-    file, data = _toml("methods", name, overlay)
-    method = toml_file.build(Method, data, file, error=InputError, name=name)
-    if method.kind not in TEXTS_OF_KIND:
-        raise InputError(f'{file}: kind is {method.kind!r}; write "{COMPLETION}" or "{CHAT}"')
-    if wrong := {"prefix", "block", "system"} & data.keys() - set(TEXTS_OF_KIND[method.kind]):
-        raise InputError(f"{file}: a {method.kind} method does not read {min(wrong)!r}; remove it")
-    return method
+    found: dict[str, Method] = {}
+    for name in itertools.chain.from_iterable(map(combinations, names)):
+        every_order = [name]
+        if "order=*" in name:
+            k = recipe(name.replace("order=*", "order=0")).k or 0
+            every_order = [name.replace("order=*", f"order={n}") for n in range(min(factorial(k), MOST + 1))]
+        for one in every_order:
+            method = recipe(one).method
+            found[method.name] = method
+            if len(found) > MOST:
+                raise ConfigError(f"{', '.join(names)}: stands for more than {MOST} methods; take fewer values")
+    return list(found.values())
 
 
 def build(
@@ -148,85 +328,6 @@ def build(
     chat_date: str | None = None,
     overlay: Path | None = None,
 ) -> Prompt:
-    """Return the prompt of ``query`` by ``method`` in ``language``; ``chat_date`` is YYYY-MM-DD, CHAT_DATE by default.
-
-    A chat method renders ``info``'s own template, a completion method does not use it.
-    Raises UnknownName for the names, InputError for prompt files, ModelError for the template.
-    """
-    how, spec = method_spec(method, overlay=overlay), language_spec(language, overlay=overlay)
-    if how.kind == CHAT:
-        return _chat(query.instruction, how, language, info, chat_date, overlay)
-    head, tail = _completion(how, spec, overlay)
-    text = head + query.instruction + tail
-    return Prompt(text, head, tail, spec.stops, method, language, query_at=(len(head), len(text) - len(tail)))
-
-
-def _completion(method: Method, language: LanguageSpec, overlay: Path | None) -> tuple[str, str]:
-    """Return the text before and after the query."""
-    block = _prompt_text(method, method.block, language.code, overlay)
-    for heading in ("query_heading", "answer_heading"):
-        block = block.replace(f"{{{heading}}}", getattr(language, heading))
-    before, mark, after = block.partition("{query}")
-    if not mark or "{query}" in after:
-        raise InputError(f"{method.block}: must hold {{query}} exactly once")
-    if method.prefix is None:
-        return before, after
-    return _prompt_text(method, method.prefix, language.code, overlay).rstrip("\n") + "\n\n" + before, after
-
-
-def _chat(
-    instruction: str, method: Method, language: str, info: GgufInfo | None, date: str | None, overlay: Path | None
-) -> Prompt:
-    """Return the prompt of a chat; if the template changes the query, its head is all of it."""
-    if info is None or info.chat_template is None:
-        which = "this model" if info is None else info.path.name
-        raise ModelError(f"{which} holds no chat template, which {method.name} needs; use an instruct model's file")
-    system = None if method.system is None else _prompt_text(method, method.system, language, overlay)
-    opening = [] if system is None else [{"role": "system", "content": system.strip("\n")}]
-
-    def render(content: str) -> str:
-        return chat_text(info, [*opening, {"role": "user", "content": content}], date=date)
-
-    text = render(instruction)
-    head, mark, tail = render(_PLACEHOLDER).partition(_PLACEHOLDER)
-    once = bool(mark) and _PLACEHOLDER not in tail
-    around = once and text.startswith(head) and text[len(head) :].endswith(tail)
-    query_at = (len(head), len(text) - len(tail)) if around else None
-    if not once or head + instruction + tail != text:
-        return Prompt(text, text, None, (), method.name, language, system, query_at)
-    return Prompt(text, head, tail, (), method.name, language, system, query_at)
-
-
-def _prompt_text(method: Method, name: str, language: str, overlay: Path | None) -> str:
-    file = name.replace("{language}", language)
-    try:
-        return resources.read_text("prompts", file, overlay=overlay)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"method {method.name} has no text for {language!r}: put {file} (UTF-8) into a folder and give it as "
-            "--prompt-dir"
-        ) from error
-
-
-def _names(folder: str, overlay: Path | None) -> list[str]:
-    return [name.removesuffix(".toml") for name in resources.names("prompts", folder, suffix=".toml", overlay=overlay)]
-
-
-def _toml(folder: str, name: str, overlay: Path | None) -> tuple[str, dict[str, Any]]:
-    known = _names(folder, overlay)
-    if name not in known:
-        others = {one: one for one in known}
-        if folder == "languages":
-            others |= {str(_toml(folder, code, overlay)[1].get("name")): code for code in known}
-        raise UnknownName.among(
-            folder.removesuffix("s"),
-            name,
-            others,
-            add=f"to add one, put {folder}/{name}.toml into a folder and give it as --prompt-dir (docs/prompts.md)",
-        )
-    file = f"{folder}/{name}.toml"
-    try:
-        text = resources.read_text("prompts", file, overlay=overlay)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: is not UTF-8: {error}") from error
-    return file, toml_file.parse(text, file, error=InputError)
+    """Return the prompt of one query by the name of a method; see Recipe, which serves many queries."""
+    recipe = Recipe(method_spec(method, overlay=overlay), language, overlay=overlay)
+    return recipe.prompt(query, info=info, chat_date=chat_date)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from icl_local import prompting, store
 from icl_local.engine import Request, default_kv_type
-from icl_local.exceptions import ConfigError, ModelError
+from icl_local.exceptions import ConfigError, InputError, ModelError
 from icl_local.identity import cell_key, response_key, settings_key
-from icl_local.prompting import Method, Prompt, Query, QuerySet, queries
+from icl_local.prompting import Method, Pools, Prompt, Query, QuerySet, Recipe, queries
 from icl_local.prompting.json_items import Item
 from icl_local.running.server import Server, ServerModel
 from icl_local.running.shard import Shard
@@ -75,13 +76,14 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Cell:
-    """One model, one method, one language, and the queries."""
+    """One model, one method, one language, and the queries; the pools that the method may take examples from."""
 
     model: Model
     method: Method
     language: str
     query_set: QuerySet
     queries: tuple[Query, ...]
+    pools: Pools = field(default_factory=dict)
 
     @property
     def gguf_sha256(self) -> str | None:
@@ -103,29 +105,35 @@ def plan_cells(
     dpo: bool = False,
     server: Server | None = None,
     overlay: Path | None = None,
+    pools: Pools | None = None,
     models_file: Path | None = None,
     on_download: checksum.OnBytes | None = None,
 ) -> list[Cell]:
-    """Return every combination, sorted by file. Raises UnknownName, ModelError, HubError.
+    """Return every combination, sorted by file. Raises UnknownName, InputError, ConfigError, ModelError, HubError.
 
-    ``query_sets`` has one set a language; a language without prompt files is an error before anything is loaded.
-    With ``server`` the models are names of models that it serves.
+    ``query_sets`` has one set a language; ``methods`` may stand for several (prompting.expand). What is wrong with
+    names, languages or pools is an error before anything is loaded. With ``server`` the models are names of models
+    that it serves.
     """
+    expanded = []  # in the order of the methods, then of the languages
+    for query_set in query_sets:
+        found = prompting.expand(methods, query_set.queries[0].language, overlay=overlay, pools=pools)
+        expanded += [(number, query_set, method) for number, method in enumerate(found)]
+    expanded.sort(key=lambda one: one[0])
     cells = []
-    specs = [prompting.method_spec(name, overlay=overlay) for name in methods]
     for name in models:
-        for method in specs:
-            model: Model
-            if server is not None:
-                model = server.named(name, method_kind=method.kind, dpo=dpo, models_file=models_file)
-            else:
-                model = registry.resolve(
-                    name, method_kind=method.kind, dpo=dpo, models_file=models_file, on_progress=on_download
+        by_kind: dict[str, Model] = {}
+        for _, query_set, method in expanded:
+            if method.kind not in by_kind:
+                by_kind[method.kind] = (
+                    server.named(name, method_kind=method.kind, dpo=dpo, models_file=models_file)
+                    if server is not None
+                    else registry.resolve(
+                        name, method_kind=method.kind, dpo=dpo, models_file=models_file, on_progress=on_download
+                    )
                 )
-            for query_set in query_sets:
-                language = query_set.queries[0].language
-                prompting.language_spec(language, overlay=overlay)
-                cells.append(Cell(model, method, language, query_set, query_set.queries))
+            language = query_set.queries[0].language
+            cells.append(Cell(by_kind[method.kind], method, language, query_set, query_set.queries, pools or {}))
     return sorted(cells, key=lambda cell: str(cell.model.path))
 
 
@@ -193,8 +201,36 @@ def load_queries(
     return sets
 
 
+def load_pools(sources: Sequence[str]) -> dict[str, QuerySet]:
+    """Return the pools of examples in ``sources``, NAME=FILE: query files whose items have an `output`.
+
+    Items without a language are English. Raises ConfigError for another form, InputError for a file.
+    """
+    pools: dict[str, QuerySet] = {}
+    for source in sources:
+        name, _, file = source.partition("=")
+        if not file or not re.fullmatch(r"[\w.-]+", name) or name in pools:
+            raise ConfigError(f"--pool {source}: write NAME=FILE, each name once, of letters, digits, . _ and -")
+        pools[name] = pool = _load(file, untagged="en")
+        for query in pool.queries:
+            if not isinstance(query.fields.get("output"), str):
+                raise InputError(f"{file}: the example {query.query_id!r} has no text `output`")
+    return pools
+
+
 def _in_language(source: str, language: str, *, tagged_only: bool, **how: Any) -> QuerySet:
     """Return the queries of a file in ``language``; with ``tagged_only`` every item must name its language."""
+    if not tagged_only:
+        return _load(source, language=language, **how)
+    whole = _load(source, **how)
+    chosen = tuple(q for q in whole.queries if q.language == language)
+    if not chosen:
+        raise ConfigError(f"{source} holds no queries in {language!r}; give some with --queries {language}=FILE")
+    return replace(whole, queries=chosen)
+
+
+def _load(source: str, **how: Any) -> QuerySet:
+    """Return the queries of a file or of a data set of the hub (hf:...)."""
     path = Path(source)
     if source.startswith("hf:"):
         file = hub.fetch_dataset(source, prompting.FILE_SUFFIXES)
@@ -202,13 +238,7 @@ def _in_language(source: str, language: str, *, tagged_only: bool, **how: Any) -
     if path.suffix.lower() == ".parquet":
         rows = store.read_parquet(path)
         how["items"] = [Item(str(path), number, row) for number, row in enumerate(rows, start=1)]
-    if not tagged_only:
-        return queries.load_file(path, language=language, **how)
-    whole = queries.load_file(path, **how)
-    chosen = tuple(q for q in whole.queries if q.language == language)
-    if not chosen:
-        raise ConfigError(f"{path} holds no queries in {language!r}; give some with --queries {language}=FILE")
-    return replace(whole, queries=chosen)
+    return queries.load_file(path, **how)
 
 
 class CellPlan:
@@ -221,20 +251,15 @@ class CellPlan:
         in_key = {name: value for name, value in self.settings.items() if name not in ("settings_id", "chat_date")}
         self.by_key: dict[str, tuple[Query, Prompt]] = {}
         self.cell_row: dict[str, object] = {}
+        self.recipe = Recipe(cell.method, cell.language, overlay=overlay, pools=cell.pools)
+        named = cell.method.name if cell.method.in_brackets else None
         for query in cell.queries:
             if isinstance(cell.model, ServerModel):
                 weights = cell.model.weights
-                prompt = cell.model.prompt(query, cell.method, cell.language, overlay=overlay)
+                prompt = cell.model.prompt(query, self.recipe)
             else:
                 weights = cell.model.sha256
-                prompt = prompting.build(
-                    query,
-                    method=cell.method.name,
-                    language=cell.language,
-                    info=cell.model.info,
-                    chat_date=decoding.chat_date,
-                    overlay=overlay,
-                )
+                prompt = self.recipe.prompt(query, info=cell.model.info, chat_date=decoding.chat_date)
             if decoding.plain_queries and prompt.query_at is None:
                 raise ModelError(f"the chat template of {cell.label} changes the query; leave --plain-queries out")
             key = response_key(
@@ -244,6 +269,7 @@ class CellPlan:
                 query_id=query.query_id,
                 settings=in_key,
                 stops=list(prompt.stops),
+                method=named,
             )
             self.by_key[key] = (query, prompt)
             self.cell_row = self.cell_row or self._cell_row(weights, prompt)
@@ -254,7 +280,7 @@ class CellPlan:
         """Return the row of raw.cells."""
         parts = {
             "weights": weights,
-            "recipe": prompt.recipe,
+            "recipe": self.recipe.key(prompt),
             "dataset": self.cell.query_set.dataset,
             "language": self.cell.language,
             "settings_id": str(self.settings["settings_id"]),
@@ -291,6 +317,7 @@ class CellPlan:
             ("datasets", self.cell.query_set.row()),
             ("settings", self.settings),
             ("cells", self.cell_row),
+            ("methods", self.recipe.row(str(self.cell_row["recipe"]))),
             *(("queries", query.row()) for query, _ in self.by_key.values()),
             *(("expectations", query.expectation_row()) for query, _ in self.by_key.values() if query.expected),
             *({prompt.prompt_id: ("prompts", prompt.row()) for _, prompt in self.by_key.values()}.values()),

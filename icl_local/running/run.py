@@ -7,6 +7,7 @@ changes nothing (engine/exact.py); every response records whether it was made wi
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -268,8 +269,11 @@ def _run_cell(
         report("started", message=_describe(worker.info))
         if refused := _will_not_fit(worker, requests):
             report("note", message=refused)
+        made = _made_before(writer, plan, requests, setting.exact)
+        requests = [request for request in requests if request.id not in made]
         started = time.perf_counter()  # after loading and probing, which are not the first cell's alone
-        for completion in worker.generate(requests, on_progress=on_progress, **setting.overrides):
+        generated = worker.generate(requests, on_progress=on_progress, **setting.overrides) if requests else ()
+        for completion in itertools.chain(made.values(), generated):
             rows, looped, coded = _response_rows(plan, completion, shared)
             writer.put(rows)
             if completion.tokens:
@@ -278,7 +282,7 @@ def _run_cell(
             done, loops, code = done + 1, loops + looped, code + coded
             too_long += completion.finish_reason == "prompt_too_long"
             report("response")
-        stats, status = worker.stats, "done"
+        stats, status = worker.stats if requests else Stats(), "done"
     except ModelError as failure:
         status, error = "failed", str(failure)
         engine.close()
@@ -307,6 +311,32 @@ def _run_cell(
     report(status, message=error or "")
     new = done - before - too_long
     return CellResult(cell, status, new, n_queries, stats, error, len(verified), differing, too_long)
+
+
+def _made_before(
+    writer: store.Store, plan: CellPlan, requests: Sequence[Request], exact: object
+) -> dict[str, Completion]:
+    """Return, by id of a request, what was decoded from the same prompt for the same query under another method.
+
+    Only a method with parameters can have the prompts of another one. Nothing is found in a locked database.
+    """
+    if not plan.cell.method.in_brackets:
+        return {}
+    wanted = {}
+    for request in requests:
+        query, prompt = plan.by_key[request.id]
+        wanted[prompt.sha256, query.key, prompt.stops] = request.id
+    parameters = [plan.cell_row["weights"], plan.settings["settings_id"], exact, [sha256 for sha256, *_ in wanted]]
+    try:
+        found = writer.named("equal_responses", parameters).dicts()
+    except StoreLocked:
+        return {}
+    made = {}
+    for row in found:
+        key = wanted.get((row.pop("prompt_sha256"), row.pop("query_key"), tuple(row.pop("stops"))))
+        if key is not None:
+            made[key] = Completion(key, **{**row, "tokens": tuple(row["tokens"])})
+    return made
 
 
 def _will_not_fit(worker: Any, requests: Sequence[Request]) -> str | None:

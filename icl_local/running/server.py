@@ -19,7 +19,7 @@ from icl_local.detect import server_stops
 from icl_local.engine import Completion, DecodeProgress, EngineInfo, EngineOptions, Request, Stats
 from icl_local.exceptions import ApiError, ConfigError, EngineError
 from icl_local.openai_client import ApiClient, ApiReply, ApiRequest, open_client
-from icl_local.prompting import Method, Prompt, Query
+from icl_local.prompting import Prompt, Query, Recipe
 from icl_local.weights import registry
 from icl_local.wording import counted
 
@@ -112,18 +112,19 @@ class ServerModel(registry.NamedModel):
         """Return a stand-in for the hash of the weights in a response's key, which a server does not report."""
         return f"openai:{self.server.client.model}@{self.server.client.base_url}"
 
-    def prompt(self, query: Query, method: Method, language: str, *, overlay: Path | None = None) -> Prompt:
+    def prompt(self, query: Query, recipe: Recipe) -> Prompt:
         """Return the prompt of a query; for a chat method only the query, because the server applies the template.
 
         Raises ConfigError for a method with a system message, which would change the recorded prompt's form.
         """
+        method = recipe.method
         if method.kind != prompting.CHAT:
-            return prompting.build(query, method=method.name, language=language, overlay=overlay)
+            return recipe.prompt(query)
         if method.system is not None:
             raise ConfigError(
                 f"method {method.name} has a system message; with --backend use a chat method without one"
             )
-        return Prompt(query.instruction, "", "", (), method.name, language)
+        return Prompt(query.instruction, "", "", (), method.name, recipe.language)
 
 
 class ServerGenerator:

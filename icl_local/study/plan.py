@@ -29,7 +29,7 @@ from icl_local.judging import (
     open_templates,
     what_sizes_show,
 )
-from icl_local.prompting import Query
+from icl_local.prompting import Pools, Query
 from icl_local.running import Cell, CellPlan, Shard
 from icl_local.study.spec import JudgeSpec, Study, StudyCell
 from icl_local.study.study import prepare, stored_responses, variant_of
@@ -185,7 +185,7 @@ def plan_study(
     for one in study.cells:
         queries, total = sets[one.language]
         label = registry.printed_name(one.model, models_file)
-        prompt, prefilled = tokens.get(one) or _guessed_tokens(one, queries, total)
+        prompt, prefilled = tokens.get(one) or _guessed_tokens(one, queries, total, study.pools)
         n_done = len(stored[one])
         left = 1 - min(1.0, n_done / total)
         nearest = ((label, one.method, one.language, one.dpo), (None, one.method, one.language, None),
@@ -299,7 +299,7 @@ def _exact_tokens(study: Study, cells: Mapping[StudyCell, Cell]) -> dict[StudyCe
     return tokens
 
 
-def _guessed_tokens(one: StudyCell, queries: Sequence[Query], total: int) -> tuple[int, int]:
+def _guessed_tokens(one: StudyCell, queries: Sequence[Query], total: int, pools: Pools) -> tuple[int, int]:
     a_token = CHARACTERS_PER_TOKEN.get(one.language, OTHER_CHARACTERS_PER_TOKEN)
     characters = sum(len(query.instruction) for query in queries) or QUERY_CHARACTERS * total
     method = prompting.method_spec(one.method)
@@ -307,7 +307,7 @@ def _guessed_tokens(one: StudyCell, queries: Sequence[Query], total: int) -> tup
         tokens = round(characters / a_token) + CHAT_FRAME_TOKENS * total
         return tokens, tokens
     sample = Query("plan", "0", one.language, "", "multi")
-    prompt = prompting.build(sample, method=one.method, language=one.language)
+    prompt = prompting.Recipe(method, one.language, pools=pools).prompt(sample)
     block = len(prompt.head) - (prompt.head.rfind("\n#") + 1) if "\n#" in prompt.head else len(prompt.head)
     own = round((characters + total * (block + len(prompt.tail or ""))) / a_token)
     prefix = round((len(prompt.head) - block) / a_token)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from icl_local import prompting, resources, toml_file
-from icl_local.exceptions import ConfigError, UnknownName
-from icl_local.prompting import JUST_EVAL, SAMPLES, QuerySet, just_eval
-from icl_local.running import Decoding, Shard, load_queries
+from icl_local.exceptions import ConfigError, IclError, UnknownName
+from icl_local.prompting import JUST_EVAL, SAMPLES, Pools, QuerySet, just_eval
+from icl_local.running import Decoding, Shard, load_pools, load_queries
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,10 @@ class JudgeSpec:
 
 @dataclass(frozen=True)
 class Study:
-    """The content of a study file. ``n_queries`` is expected of a language whose queries are not here yet."""
+    """The content of a study file. ``n_queries`` is expected of a language whose queries are not here yet.
+
+    ``pools``: the examples of its [pools], for methods with pool=NAME.
+    """
 
     name: str
     cells: tuple[StudyCell, ...]
@@ -67,6 +70,7 @@ class Study:
     trainings: tuple[Training, ...] = ()
     judges: tuple[JudgeSpec, ...] = ()
     folder: Path = Path()
+    pools: Pools = field(default_factory=dict)
 
     def query_set(self, language: str, *, shard: Shard | None = None, fetch: bool = False) -> QuerySet:
         """Return the queries of a language; ``fetch`` downloads Just-Eval if needed. Raises IclError."""
@@ -130,7 +134,7 @@ def load_study(name: str, *, queries: Mapping[str, str] | None = None, **changes
         name = Path(name).stem
     else:
         raise UnknownName.among("study", name, names(), add="or give a .toml file")
-    fields = _read(data, file)
+    fields = _read(data, file, folder)
     given = {language: str(Path(path).resolve()) if path not in (SAMPLES, JUST_EVAL) else path
              for language, path in (queries or {}).items()}  # fmt: skip
     if unused := given.keys() - {cell.language for cell in fields["cells"]}:
@@ -141,14 +145,27 @@ def load_study(name: str, *, queries: Mapping[str, str] | None = None, **changes
     return Study(name=name, folder=folder, **{**fields, "queries": {**fields.get("queries", {}), **given}})
 
 
-def _read(data: dict[str, Any], file: str) -> dict[str, Any]:
+def _read(data: dict[str, Any], file: str, folder: Path) -> dict[str, Any]:
     """Return the fields of a study that its file gives, with every combination of [[cells]] once."""
     form = {key: hint for key, hint in get_type_hints(Study).items() if key not in ("name", "folder", "trainings")}
-    fields = toml_file.check({**form, "cells": tuple[_Cells, ...], "dpo": tuple[Training, ...]}, data, file)
-    cells = dict.fromkeys(cell for group in fields.get("cells", ()) for cell in group.combinations())
-    if not cells:
+    read = {"cells": tuple[_Cells, ...], "dpo": tuple[Training, ...], "pools": Mapping[str, str]}
+    fields = toml_file.check({**form, **read}, data, file)
+    pools = load_pools([f"{name}={folder / Path(pool).expanduser()}" for name, pool in fields.pop("pools", {}).items()])
+    named = dict.fromkeys(cell for group in fields.get("cells", ()) for cell in group.combinations())
+    if not named:
         raise ConfigError(f"{file}: has no [[cells]] with models, methods and languages")
     known = prompting.methods()
-    if unknown := {cell.method for cell in cells} - known.keys():
+    if unknown := {cell.method.partition("[")[0] for cell in named} - known.keys():
         raise ConfigError(f"{file}: no method {min(unknown)!r}; there are {', '.join(known)}")
-    return {"trainings": fields.pop("dpo", ()), **fields, "cells": tuple(cells)}
+    try:
+        cells = dict.fromkeys(one for cell in named for one in _expanded(cell, pools))
+    except IclError as error:
+        raise ConfigError(f"{file}: {error}") from error
+    return {"trainings": fields.pop("dpo", ()), **fields, "cells": tuple(cells), "pools": pools}
+
+
+def _expanded(cell: StudyCell, pools: Pools) -> list[StudyCell]:
+    """Return a cell for each method that a name with parameters stands for."""
+    if "[" not in cell.method:
+        return [cell]
+    return [replace(cell, method=one.name) for one in prompting.expand([cell.method], cell.language, pools=pools)]

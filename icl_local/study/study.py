@@ -77,7 +77,7 @@ def prepare(
             try:
                 prompting.language_spec(one.language)
                 method = prompting.method_spec(one.method)
-                ready.append((one, Cell(model, method, one.language, found, found.queries)))
+                ready.append((one, Cell(model, method, one.language, found, found.queries, study.pools)))
             except IclError as error:
                 reasons.append(str(error))
         if reasons:

@@ -102,7 +102,8 @@ def test_a_plain_query_is_marked_in_its_prompt(tiny_gguf: Path, query_file: Path
 def test_a_cells_rows_name_each_prompt_frame_and_file_once(tiny_gguf: Path, query_file: Path) -> None:
     rows = planned(tiny_gguf, query_file, Decoding()).rows()
     assert Counter(table for table, _ in rows) == {
-        "models": 1, "gguf_files": 1, "datasets": 1, "settings": 1, "cells": 1, "queries": 3, "prompts": 1,
+        "models": 1, "gguf_files": 1, "datasets": 1, "settings": 1, "cells": 1, "methods": 1, "queries": 3,
+        "prompts": 1,
     }  # fmt: skip
 
 

@@ -62,6 +62,22 @@ def test_a_run_makes_one_response_a_query_and_a_second_run_nothing(
     assert store.query(db, "select count(*) from progress where done = wanted and status = 'done'").rows == [(3,)]
 
 
+def test_prompts_that_differ_in_the_methods_name_alone_are_decoded_once(
+    tmp_path: Path, tiny_gguf: Path, query_file: Path
+) -> None:
+    db = tmp_path / "x.duckdb"
+    made = make(db, tiny_gguf, query_file, methods=("urial", "urial[k=3,seed=1]", "urial[k=1,seed=1..6]"))
+    assert [result.n_new for result in made] == [24] * 8
+    decoded = [result.stats.n_done for result in made if result.stats]
+    assert decoded[:3] == [24, 0, 24]
+    texts = "select count(distinct examples), count(distinct (query_key, examples, raw_text, tokens, text))"
+    sets, different = store.query(db, f"{texts} from raw.responses join raw.prompts using (prompt_id)").rows[0]
+    assert (sum(decoded), different) == (24 * sets, 24 * sets)
+    assert 2 < sets < 5
+    methods = store.query(db, "select base_method, k, seed from raw.methods order by seed nulls first, k").rows
+    assert methods == [("urial", 3, None), ("urial", 1, 1), ("urial", 3, 1), *(("urial", 1, n) for n in range(2, 7))]
+
+
 def test_notes_on_a_model_are_said_once(tmp_path: Path, tiny_gguf: Path, query_file: Path) -> None:
     query_sets = cells.load_queries(["en"], [str(query_file)], limit=1)
     planned = [

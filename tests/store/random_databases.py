@@ -442,7 +442,7 @@ def _answers() -> st.SearchStrategy[tuple[Answer, ...]]:
 @st.composite
 def _cells(draw: st.DrawFn) -> Cell:
     weights = draw(st.sampled_from(WEIGHTS))
-    method = draw(st.sampled_from(["urial", "zero-shot", "instruct"]))
+    method = draw(st.sampled_from(["urial", "zero-shot", "instruct", "urial[k=1]", "urial[k=2]"]))
     before = weights.kind != "server" and draw(st.booleans())
     answers = draw(_answers())
     if before:

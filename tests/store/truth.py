@@ -23,7 +23,7 @@ from tests.store.random_databases import ASPECTS, ERRORS, JUDGES, TEMPLATES, UNA
 
 METRICS = [*ASPECTS, "avg", "language", "safety"]
 READINGS = ("strict", "just_eval")
-METHODS = ["zero-shot", "urial", "instruct"]
+METHODS = ["zero-shot", "urial", "instruct", "urial[k=1]", "urial[k=2]"]
 NAMES = ("model", "quantization", "method", "language", "dpo", "settings_id", "dataset")
 SHOWN = ("model", "method", "language", "dpo")
 KERNELS = (
@@ -171,8 +171,12 @@ class Truth:
                 "n_multi": sum(row["split"] != "safety" for row in answered),
                 "n_safety": sum(row["split"] == "safety" for row in answered),
                 "last_created_at": max(row["created_at"] for row in found),
+                "table_place": None,
+                "in_paper_tables": False,
+                "n_others": 0,
             }
-        for alike in grouped(rows.values(), *SHOWN).values():
+        plain = [row for row in rows.values() if "[" not in row["method"]]
+        for alike in grouped(plain, *SHOWN).values():
             alike.sort(
                 key=lambda c: (
                     c["dataset"] != "just-eval",
@@ -336,6 +340,9 @@ class Truth:
             for j in range(i + 1, len(ordered)):
                 b = ordered[j]
                 names = [name for name in (*SHOWN, "quantization") if a[name] != b[name]]
+                parameters = a["method"] != b["method"] and "[" in a["method"] + b["method"]
+                if parameters and b["method"].split("[")[0] != a["method"]:
+                    continue
                 if a["dataset"] != b["dataset"] or (
                     len(set(names) - {"quantization"}) != 1 and names != ["quantization"]
                 ):
@@ -362,6 +369,7 @@ class Truth:
                     "quantization_b": b["quantization"],
                     "dataset": a["dataset"],
                     "in_paper_tables": shown,
+                    "with_parameters": "[" in b["method"],
                     "unlike": unlike,
                     "cell_id_a": a["cell_id"],
                     "cell_id_b": b["cell_id"],
@@ -445,7 +453,7 @@ class Truth:
 
     @functools.cached_property
     def paper_scores(self) -> list[Row]:
-        strict = [row for row in self.score_means if row["reading"] == "strict"]
+        strict = [row for row in self.score_means if row["reading"] == "strict" and row["table_place"]]
         shown = []
         for alike in grouped(strict, "judge_id", *SHOWN).values():
             first = min(row["table_place"] for row in alike)
@@ -479,7 +487,8 @@ class Truth:
         found = grouped(self.paper_scores, *SHOWN)
         scored = {row["cell_id"] for row in self.paper_scores}
         rows = []
-        for alike in grouped(self.cells.values(), *SHOWN).values():
+        placed = [cell for cell in self.cells.values() if cell["table_place"]]
+        for alike in grouped(placed, *SHOWN).values():
             cell = min(alike, key=lambda c: (c["cell_id"] not in scored, c["table_place"]))
             scores = {row["metric"]: row for row in found.get(tuple(cell[name] for name in SHOWN), [])}
             any_score = next(iter(scores.values()), {"judge": None, "reading": None})
@@ -532,6 +541,8 @@ def _unlike(a: Row, b: Row, names: list[str]) -> str | None:
 
 
 def _family(pair: Row, english: str, others: str, dpo: str) -> str:
+    if pair["with_parameters"]:
+        return "parameters"
     if pair["differs_in"] == "method" and not pair["dpo"]:
         return english if pair["language"] == "en" else others
     return dpo if pair["differs_in"] == "dpo" else str(pair["differs_in"])
