@@ -58,6 +58,7 @@ GROUPS: dict[str, Commands] = {
         "quantize": ("quantize", "Write a GGUF file in another type."),
     },
     "Data": {
+        "methods": ("methods", "Show a method's prompt, its examples and its tokens."),
         "data": ("data", "List, fetch, build and check query sets."),
         "translate": ("translate", "Translate query sets and review the translations."),
         "import": ("import_", "Read other tools' outputs and judgments."),

@@ -33,8 +33,7 @@ def registered(ctx: click.Context, param: click.Parameter, incomplete: str) -> l
 
 def methods(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return the methods that follow, those of --prompt-dir among them; in brackets the parameters."""
-    begun = COMMA.split(incomplete)[-1]
-    if "[" in begun:
+    if incomplete.rfind("[") > incomplete.rfind("]"):
         from icl_local.prompting import PARAMETERS
 
         before = incomplete[: max(incomplete.rfind("["), incomplete.rfind(",")) + 1]

@@ -151,6 +151,19 @@ class Recipe:
             examples=None if examples is None else tuple(one.id for one in examples),
         )  # fmt: skip
 
+    def parts(self, query: Query, *, info: GgufInfo | None = None) -> list[tuple[str, str]]:
+        """Return the prompt of ``query`` in parts with their names: before the examples, each example, the query."""
+        prompt = self.prompt(query, info=info)
+        if self.method.kind == CHAT:
+            return [("chat", prompt.text)]
+        starts = [("before", 0)]
+        for example in [] if self.k is None else self._examples(query.instruction, self.k):
+            starts.append((f"example {example.id}", prompt.head.index(example.text, starts[-1][1])))
+        starts.append(("query", len(prompt.head) - len(self._before)))
+        ends = [*(start for _, start in starts[1:]), len(prompt.text)]
+        cut_out = [(name, prompt.text[start:end]) for (name, start), end in zip(starts, ends, strict=True)]
+        return [(name, text) for name, text in cut_out if text]
+
     def key(self, prompt: Prompt) -> str:
         """Return what a cell's prompts have in common, as a key: with a pool they may differ in their examples."""
         if self.method.pool is None and self.method.retrieve is None:

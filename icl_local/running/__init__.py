@@ -9,6 +9,7 @@ from icl_local.running.local_chat import LocalChat, open_chat
 from icl_local.running.run import CellResult, Event, RunResult, run_cells
 from icl_local.running.server import open_server
 from icl_local.running.shard import Shard
+from icl_local.running.show import PromptPart, method_parts
 from icl_local.running.verify import VerifyResult, verify_responses
 
 __all__ = [
@@ -19,11 +20,13 @@ __all__ = [
     "Decoding",
     "Event",
     "LocalChat",
+    "PromptPart",
     "RunResult",
     "Shard",
     "VerifyResult",
     "load_pools",
     "load_queries",
+    "method_parts",
     "open_chat",
     "open_cluster",
     "open_server",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -267,8 +267,8 @@ def _run_cell(
         begun = {**cell_row, **shared, "status": "started", "n_done": 0}
         writer.put([("runs", run_row), *plan.rows(), ("run_cells", begun)])
         report("started", message=_describe(worker.info))
-        if refused := _will_not_fit(worker, requests):
-            report("note", message=refused)
+        for note in _length_notes(worker, requests, answers=cell.method.in_brackets):
+            report("note", message=note)
         made = _made_before(writer, plan, requests, setting.exact)
         requests = [request for request in requests if request.id not in made]
         started = time.perf_counter()  # after loading and probing, which are not the first cell's alone
@@ -339,20 +339,28 @@ def _made_before(
     return made
 
 
-def _will_not_fit(worker: Any, requests: Sequence[Request]) -> str | None:
-    """Return a sentence on the prompts that are longer than the context of a file; None if all fit."""
+def _length_notes(worker: Any, requests: Sequence[Request], *, answers: bool) -> Iterator[str]:
+    """Yield a sentence on the prompts that are longer than the context of a file.
+
+    With ``answers`` also one on those that leave less room than an answer may take.
+    """
     if isinstance(worker, ServerGenerator):
-        return None
-    context = worker.info.n_ctx_train
+        return
+    context, room = worker.info.n_ctx_train, requests[0].max_tokens if answers else 0
     # a token is a byte or more, so a prompt with fewer bytes than the context fits; BOS is one more
-    long = [one.prompt for one in requests if len(one.prompt.encode()) + 1 >= context]
-    counts = [n for n in worker.count_tokens(long) if n >= context] if long else []
-    if not counts:
-        return None
-    return (
-        f"{len(counts):,} of {counted(len(requests), 'prompt')} do not fit the context of {context:,} tokens (longest: "
-        f"{max(counts):,}); they get no response and finish_reason prompt_too_long"
-    )
+    long = [one.prompt for one in requests if len(one.prompt.encode()) + 1 >= context - room]
+    counts = worker.count_tokens(long) if long else []
+    of = f"of {counted(len(requests), 'prompt')}"
+    if too_long := [n for n in counts if n >= context]:
+        yield (
+            f"{len(too_long):,} {of} do not fit the context of {context:,} tokens (longest: {max(too_long):,}); they "
+            "get no response and finish_reason prompt_too_long"
+        )
+    if tight := [n for n in counts if context - room < n < context]:
+        yield (
+            f"{len(tight):,} {of} leave less than {room:,} tokens of the context of {context:,} (longest: "
+            f"{max(tight):,}); answers may be cut; give fewer examples or a smaller --max-tokens"
+        )
 
 
 def _engine_settings(worker: Worker | ServerGenerator | ClusterGenerator, setting: Setting) -> dict[str, object]:

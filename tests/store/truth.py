@@ -369,7 +369,6 @@ class Truth:
                     "quantization_b": b["quantization"],
                     "dataset": a["dataset"],
                     "in_paper_tables": shown,
-                    "with_parameters": "[" in b["method"],
                     "unlike": unlike,
                     "cell_id_a": a["cell_id"],
                     "cell_id_b": b["cell_id"],
@@ -541,7 +540,7 @@ def _unlike(a: Row, b: Row, names: list[str]) -> str | None:
 
 
 def _family(pair: Row, english: str, others: str, dpo: str) -> str:
-    if pair["with_parameters"]:
+    if "[" in (pair["method"] or pair["b"]):
         return "parameters"
     if pair["differs_in"] == "method" and not pair["dpo"]:
         return english if pair["language"] == "en" else others

@@ -1,0 +1,49 @@
+"""`icl methods`: the prompt of a method, its examples and its tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from icl_local.cli import completion, console
+from icl_local.cli.options import CommaList, format_option, pool_option, prompt_dir_option
+
+
+@click.command("methods")
+@click.argument("names", metavar="[NAME]", required=False, type=CommaList(), shell_complete=completion.methods)
+@click.option(
+    "--lang", "language", default="en", show_default=True, shell_complete=completion.languages,
+    help="Language of the query.",
+)  # fmt: skip
+@click.option("--model", shell_complete=completion.models, help="File or name whose tokens are counted.")
+@click.option("--query", default="...", help="Text of the query, by which examples are retrieved.")
+@pool_option
+@prompt_dir_option
+@format_option
+def command(
+    names: list[str] | None, pool: tuple[str, ...], prompt_dir: Path | None, output_format: str, **options: Any
+) -> None:
+    """Show a method's prompt, its examples and its tokens; without NAME the methods.
+
+    Example: icl methods 'urial[k=1]' --lang es --model model.gguf
+    """
+    from icl_local import prompting, running
+
+    if names is None:
+        known = [(one.name, one.kind, one.description) for one in prompting.methods(prompt_dir).values()]
+        console.print_rows(("method", "kind", "description"), known, output_format=output_format)
+        return
+    parts = running.method_parts(names, pools=running.load_pools(pool), overlay=prompt_dir, **options)
+    if output_format != "text":
+        rows = [(one.method, one.part, one.tokens, len(one.text), one.text) for one in parts]
+        console.print_rows(("method", "part", "tokens", "characters", "text"), rows, output_format=output_format)
+        return
+    for method in dict.fromkeys(one.method for one in parts):
+        of_method = [one for one in parts if one.method == method]
+        console.print_panels([(method, "".join(one.text for one in of_method), "")])
+        counts = [(one.part, one.tokens, len(one.text)) for one in of_method]
+        tokens = None if options["model"] is None else sum(one.tokens or 0 for one in of_method)
+        counts.append(("all", tokens, sum(len(one.text) for one in of_method)))
+        console.print_rows(("part", "tokens", "characters"), counts, output_format=output_format)
