@@ -10,4 +10,5 @@ join raw.cells as cell on cell.cell_id = response.cell_id
 join raw.prompts as prompt on prompt.prompt_id = response.prompt_id
 where cell.weights = $1 and response.settings_id = $2 and response.exact is not distinct from $3
     and list_contains($4::varchar[], response.prompt_sha256) and response.finish_reason <> 'error'
+    and response.draw is null
 order by response.response_id
