@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from icl_local import store
-from icl_local.exceptions import InputError
-from icl_local.judging import draw_sample, pull_verdicts
+from icl_local.exceptions import HubError, InputError
+from icl_local.judging import draw_sample, just_eval_verdicts, pull_verdicts
 from icl_local.judging.imports import import_judgments
 from icl_local.judging.template import Template
 from icl_local.prompting import json_items
@@ -174,8 +176,10 @@ def test_a_thousand_real_answers_keep_a_verdict_each(path, shared_dir):
     assert store.query(path, unjudged).rows == [(0,)]
 
 
-def test_published_verdicts_come_from_a_clone(tmp_path: Path) -> None:
-    folder = tmp_path / "clone" / "leaderboard" / "eval_results"
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """Files in the layout of just-eval's repository: two systems by one judge, a part of one by the next."""
+    folder = tmp_path / "repository" / "leaderboard" / "eval_results"
     (folder / "gpt-4").mkdir(parents=True)
     (folder / "gpt-4-turbo" / "gpt-3.5-turbo-0301").mkdir(parents=True)
     for name in ("first", "second"):
@@ -186,8 +190,12 @@ def test_published_verdicts_come_from_a_clone(tmp_path: Path) -> None:
         items = [{**item(i, verdict(3, 3), generator="first", output="first"), **newer} for i in (start, start + 1)]
         part = folder / "gpt-4-turbo" / "gpt-3.5-turbo-0301" / f"first.score_multi.{start}-{start + 2}.json"
         part.write_text(json.dumps(items))
+    return tmp_path / "repository"
+
+
+def test_published_verdicts_come_from_a_clone(repository: Path, tmp_path: Path) -> None:
     path = tmp_path / "t.duckdb"
-    names = [name for name, _ in pull_verdicts(path, tmp_path / "clone")]
+    names = [name for name, _ in pull_verdicts(path, repository)]
     assert len(names) == 4
     sql = "select judge, count(*), count(distinct model) from verdicts join responses using (response_id) group by 1"
     assert sorted(store.query(path, sql).rows) == [
@@ -201,3 +209,34 @@ def test_published_verdicts_come_from_a_clone(tmp_path: Path) -> None:
     }
     with pytest.raises(InputError, match="holds no verdicts"):
         list(pull_verdicts(path, tmp_path))
+
+
+def test_published_verdicts_are_fetched_with_git_and_kept(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*arguments: str) -> str:
+        author = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+        done = subprocess.run(
+            ["git", "-C", str(repository), *author, *arguments], capture_output=True, check=True, text=True
+        )
+        return done.stdout.strip()
+
+    (repository / "outputs").mkdir()
+    (repository / "outputs" / "large.json").write_text("[]")
+    for step in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "files"]):
+        git(*step)
+    commit = git("rev-parse", "HEAD")
+    (repository / "leaderboard" / "eval_results" / "gpt-4" / "third.score_multi.gpt-4.json").write_text("later")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "more")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(just_eval_verdicts, "REPOSITORY", repository.as_uri())
+    monkeypatch.setattr(just_eval_verdicts, "COMMIT", commit)
+    pulled = [(name, done.read) for name, done in pull_verdicts(tmp_path / "t.duckdb")]
+    assert [read for _, read in pulled] == [3, 3, 2, 2]
+    assert [path.name for path in (tmp_path / "cache").glob("*/*/*") if path.name != ".git"] == ["leaderboard"]
+    shutil.rmtree(repository)
+    assert [(name, done.read) for name, done in pull_verdicts(tmp_path / "t.duckdb")] == pulled
+    monkeypatch.setattr(just_eval_verdicts, "COMMIT", "0" * 40)
+    with pytest.raises(HubError, match=r"git fetch: .*give --from CLONE"):
+        list(pull_verdicts(tmp_path / "t.duckdb"))
