@@ -58,6 +58,11 @@ def run(
     date: str | None = None,
     stop_on_loop: bool = False,
     plain_queries: bool = False,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    draws: int = 1,
+    draw_seed: int = 0,
     parallel: int | None = None,
     gpu_layers: int | None = None,
     threads: int | None = None,
@@ -78,6 +83,8 @@ def run(
     n. ``parallel``, ``gpu_layers`` and ``threads`` of None are chosen from the file and this machine. ``verify``
     responses of each cell, the longest among them, are decoded again one at a time and compared. ``plain_queries``
     reads control tokens such as <|im_end|> in a query as text; by default they are tokens, as in Transformers.
+    Above ``temperature`` 0 each query gets ``draws`` responses, sampled with ``top_p`` and ``min_p`` as in
+    Transformers; ``draw_seed`` decides their random numbers, and another seed adds draws.
     ``command`` is recorded with the run.
 
     A run that was killed resumes where it stopped. A cell in which the model fails ends as ``failed`` and does not stop
@@ -87,7 +94,8 @@ def run(
     from icl_local.engine import EngineOptions
     from icl_local.exceptions import ConfigError
 
-    decoding = running.Decoding(max_tokens, repetition_penalty, kv_type, date, stop_on_loop, plain_queries)
+    sampling = (temperature, top_p, min_p, draws, draw_seed)
+    decoding = running.Decoding(max_tokens, repetition_penalty, kv_type, date, stop_on_loop, plain_queries, *sampling)
     models, overlay = _listed(model), Path(prompt_dir) if prompt_dir else None
     if isinstance(queries, Mapping):
         queries = [f"{language}={file}" for language, file in queries.items()]

@@ -57,10 +57,12 @@ def response_key(
     settings: Mapping[str, object],
     stops: list[str],
     method: str | None = None,
+    drawn: tuple[int, int] | None = None,
 ) -> str:
     """Return the response_id for weights (sha256 of the GGUF file), full prompt, query, settings and stop strings.
 
-    ``method``: the name of a method with parameters; a plain name is not part of the key.
+    ``method``: the name of a method with parameters; a plain name is not part of the key. ``drawn``: seed and number of
+    the draw of a sampled response.
     """
     return key_of(
         kind="response",
@@ -71,11 +73,12 @@ def response_key(
         settings=dict(settings),
         stops=stops,
         **({} if method is None else {"method": method}),
+        **({} if drawn is None else {"drawn": drawn}),
     )
 
 
 def cell_key(*, weights: str, recipe: str, dataset: str, language: str, settings_id: str) -> str:
-    """Return the cell_id for what all responses of a cell have in common; within a cell a query has one response.
+    """Return the cell_id for what the responses of a cell have in common; there a query has one response a draw.
 
     ``weights``: the GGUF file's sha256, or server and model, or file and model of imported texts. ``recipe``: method
     with its prompt text. db/queries/cells_of_responses.sql builds the same key in SQL.

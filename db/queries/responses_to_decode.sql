@@ -3,6 +3,10 @@ select
     response.response_id, response.cell_id, response.gguf_sha256, response.tokens, response.raw_text, response.text,
     response.answer_rule, response.prompt_sha256, query.instruction, prompt.head, prompt.tail, prompt.stops,
     settings.max_tokens, settings.repetition_penalty, settings.stop_on_loop, settings.plain_queries, file.file_name, file.bytes,
+    case when response.draw is not null then {
+        'temperature': settings.temperature, 'top_p': settings.top_p, 'min_p': settings.min_p,
+        'seed': response.draw_seed, 'dataset': query.dataset, 'query_id': query.query_id, 'number': response.draw
+    } end as drawn,
     made.engine_settings, runs.llama_build, runs.cpu_features
 from raw.responses as response
 left join raw.queries as query on query.query_key = response.query_key

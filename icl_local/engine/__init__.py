@@ -17,6 +17,7 @@ from icl_local.engine.protocol import (
     ScoreRequest,
     Stats,
 )
+from icl_local.engine.sampling import Sampling
 from icl_local.engine.sequences import tokens_to_prefill
 from icl_local.engine.worker import OpenWorker, Worker
 
@@ -30,6 +31,7 @@ __all__ = [
     "ProbeResult",
     "ProbeStep",
     "Request",
+    "Sampling",
     "ScoreRequest",
     "Scored",
     "Stats",

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from icl_local.detect import LoopWatch, stop_pattern
-from icl_local.engine.penalty import Seen, greedy
+from icl_local.engine.penalty import Seen, greedy, penalise
 from icl_local.engine.prefix_cache import PrefixCache
 from icl_local.engine.protocol import Completion, DecodeProgress, EngineOptions, Request, Stats
 from icl_local.engine.scores import N_VALUES, before_score, score_probabilities, value_of
@@ -185,6 +185,9 @@ class Generation:
                 pieces = [self._model.piece(int(one)) for one in ids]
                 sequence.scores.append(score_probabilities(logits[ids], pieces))
             sequence.grammar.accept(token)
+        elif sequence.request.sampling is not None:
+            penalise(logits, sequence.seen.ids, sequence.request.repetition_penalty)
+            token = sequence.request.sampling.pick(logits, len(sequence.tokens))
         else:
             token = greedy(logits, sequence.seen.ids, sequence.request.repetition_penalty)
         sequence.seen.add(token)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from icl_local.engine.sampling import Sampling
+
 UNUSABLE_FILE = "the file is damaged or this version of llama.cpp does not support it; fetch or convert it again"
 
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt to complete greedily.
+    """One prompt to complete, greedily or by ``sampling``.
 
     ``prompt`` is the whole text; the tokenizer adds BOS if the file asks for it. ``repetition_penalty`` follows
     Transformers' rule (engine/penalty.py). ``grammar`` is GBNF with a rule ``root``; the reply is then constrained.
@@ -25,6 +27,7 @@ class Request:
     grammar: str | None = None
     ignore_eog: bool = False
     plain: tuple[int, int] | None = None
+    sampling: Sampling | None = None
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,8 @@ class Stats:
 def request_from_json(data: dict[str, Any]) -> Request:
     """Return the Request, or ScoreRequest, of a JSON object."""
     kind = ScoreRequest if "target" in data else Request
-    return kind(**_tuples(data))
+    sampling = data["sampling"] and Sampling(**_tuples(data["sampling"]))
+    return kind(**{**_tuples(data), "sampling": sampling})
 
 
 def completion_from_json(data: dict[str, Any]) -> Completion:

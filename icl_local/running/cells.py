@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_local import prompting, store
-from icl_local.engine import Request, default_kv_type
+from icl_local.engine import Request, Sampling, default_kv_type
 from icl_local.exceptions import ConfigError, InputError, ModelError
 from icl_local.identity import cell_key, response_key, settings_key
 from icl_local.prompting import Method, Pools, Prompt, Query, QuerySet, Recipe, queries
@@ -30,6 +30,7 @@ class Decoding:
 
     ``max_tokens`` limits a response; ``chat_date`` is the date that chat templates print; ``kv_type`` None: by the
     type of the weights. ``plain_queries``: control tokens in a query are text; by default tokens, as in Transformers.
+    Above ``temperature`` 0 each query has ``draws`` responses, sampled as engine/sampling.py says with ``draw_seed``.
     """
 
     max_tokens: int = 1024
@@ -38,6 +39,11 @@ class Decoding:
     chat_date: str | None = None
     stop_on_loop: bool = False
     plain_queries: bool = False
+    temperature: float = 0.0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    draws: int = 1
+    draw_seed: int = 0
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -46,15 +52,44 @@ class Decoding:
             raise ConfigError(f"--repetition-penalty must be above 0, not {self.repetition_penalty:g}")
         if self.kv_type not in (None, "f16", "f32"):
             raise ConfigError(f"--kv-type must be f16 or f32, not {self.kv_type!r}")
+        self._check_sampling()
         try:
             date.fromisoformat(self.chat_date or prompting.CHAT_DATE)
         except ValueError:
             raise ConfigError(f"--date must be a day as YYYY-MM-DD, not {self.chat_date!r}") from None
 
+    def _check_sampling(self) -> None:
+        for name, value, fits, range_ in (
+            ("temperature", self.temperature, 0 <= self.temperature <= 5, "[0, 5]"),
+            ("top-p", self.top_p, 0 < self.top_p <= 1, "(0, 1]"),
+            ("min-p", self.min_p, 0 <= self.min_p <= 1, "[0, 1]"),
+            ("draws", self.draws, self.draws >= 1, "1, 2, ..."),
+        ):
+            if not fits:
+                raise ConfigError(f"--{name} must be in {range_}, not {value:g}")
+        if self.temperature == 0 and self.draws > 1:
+            raise ConfigError(f"--draws {self.draws}: greedy draws are all equal; give --temperature, such as 0.7")
+        if self.temperature == 0 and (self.top_p < 1 or self.min_p > 0):
+            raise ConfigError("--top-p and --min-p are for sampling; give --temperature, such as 0.7")
+
+    @property
+    def draw_numbers(self) -> range:
+        """Return the numbers of a query's responses: 0 for the greedy one, from 1 for sampled ones."""
+        return range(1, self.draws + 1) if self.temperature > 0 else range(1)
+
+    def sampling(self, query: Query, number: int) -> Sampling | None:
+        """Return how the draw of a query is sampled; None for the greedy one."""
+        if number == 0:
+            return None
+        of = (self.draw_seed, query.dataset, query.query_id, number)
+        return Sampling(self.temperature, self.top_p, self.min_p, of)
+
     def row(self, method: Method, model: Model) -> dict[str, object]:
         """Return the row of raw.settings for a method and model. Raises ConfigError for settings no server takes."""
         settings: dict[str, object]
         if isinstance(model, ServerModel):
+            if self.temperature > 0:
+                raise ConfigError("--temperature is for this machine; a server's draws cannot be made again")
             if self.stop_on_loop or self.kv_type or self.chat_date or self.plain_queries:
                 raise ConfigError(
                     "--stop-on-loop, --kv-type, --date and --plain-queries are for this machine; a server has its own"
@@ -71,6 +106,8 @@ class Decoding:
         settings |= {"max_tokens": self.max_tokens, "stop_on_loop": self.stop_on_loop}
         if self.plain_queries:
             settings["plain_queries"] = True
+        if self.temperature > 0:
+            settings |= {"temperature": self.temperature, "top_p": self.top_p, "min_p": self.min_p}
         return {"settings_id": settings_key(settings), **settings}
 
 
@@ -250,6 +287,7 @@ class CellPlan:
         self.settings = decoding.row(cell.method, cell.model)
         in_key = {name: value for name, value in self.settings.items() if name not in ("settings_id", "chat_date")}
         self.by_key: dict[str, tuple[Query, Prompt]] = {}
+        self.draw_number: dict[str, int] = {}
         self.cell_row: dict[str, object] = {}
         self.recipe = Recipe(cell.method, cell.language, overlay=overlay, pools=cell.pools)
         named = cell.method.name if cell.method.in_brackets else None
@@ -262,16 +300,19 @@ class CellPlan:
                 prompt = self.recipe.prompt(query, info=cell.model.info, chat_date=decoding.chat_date)
             if decoding.plain_queries and prompt.query_at is None:
                 raise ModelError(f"the chat template of {cell.label} changes the query; leave --plain-queries out")
-            key = response_key(
-                weights=weights,
-                prompt_sha256=prompt.sha256,
-                dataset=query.dataset,
-                query_id=query.query_id,
-                settings=in_key,
-                stops=list(prompt.stops),
-                method=named,
-            )
-            self.by_key[key] = (query, prompt)
+            for number in decoding.draw_numbers:
+                key = response_key(
+                    weights=weights,
+                    prompt_sha256=prompt.sha256,
+                    dataset=query.dataset,
+                    query_id=query.query_id,
+                    settings=in_key,
+                    stops=list(prompt.stops),
+                    method=named,
+                    drawn=(decoding.draw_seed, number) if number else None,
+                )
+                self.by_key[key] = (query, prompt)
+                self.draw_number[key] = number
             self.cell_row = self.cell_row or self._cell_row(weights, prompt)
         self.keys = set(self.by_key)
         self.prompt_characters = max((len(prompt.text) for _, prompt in self.by_key.values()), default=0)
@@ -303,10 +344,16 @@ class CellPlan:
                 stops=prompt.stops,
                 repetition_penalty=self.decoding.repetition_penalty,
                 plain=prompt.query_at if self.decoding.plain_queries else None,
+                sampling=self.decoding.sampling(query, self.draw_number[key]),
             )
-            for key, (_, prompt) in self.by_key.items()
+            for key, (query, prompt) in self.by_key.items()
             if key not in have
         ]
+
+    def drawn(self, key: str) -> dict[str, object]:
+        """Return the columns of raw.responses that name the draw of a response; none for a greedy one."""
+        number = self.draw_number[key]
+        return {"draw_seed": self.decoding.draw_seed, "draw": number} if number else {}
 
     def rows(self) -> list[tuple[str, dict[str, object]]]:
         """Return the rows that the cell's responses refer to."""

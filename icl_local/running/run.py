@@ -397,6 +397,7 @@ def _response_rows(
         "answer_rule": ANSWER_RULE,
         "tokens": list(completion.tokens) or None,
         "end_token": completion.end_token,
+        **plan.drawn(completion.id),
         "created_at": store.now(),
     }
     found = {str(e["error"]) for e in errors if e["found"]}

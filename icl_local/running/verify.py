@@ -20,7 +20,7 @@ from typing import Any
 
 from icl_local import store
 from icl_local.detect import ANSWER_RULE, find_answer
-from icl_local.engine import Completion, EngineOptions, Request, Worker, system_info
+from icl_local.engine import Completion, EngineOptions, Request, Sampling, Worker, system_info
 from icl_local.exceptions import ConfigError
 from icl_local.files import PRIVATE, write_file
 from icl_local.identity import key_of, sha256_text
@@ -253,6 +253,7 @@ def _from_row(row: Mapping[str, Any]) -> Stored:
         tuple(row["stops"]),
         repetition_penalty=row["repetition_penalty"],
         plain=_query_at(prompt, row) if row["plain_queries"] else None,
+        sampling=row["drawn"] and _sampling(**row["drawn"]),
     )
     return Stored(
         row["response_id"],
@@ -270,6 +271,12 @@ def _from_row(row: Mapping[str, Any]) -> Stored:
         row["text"] if row["answer_rule"] == ANSWER_RULE else None,
         (row["file_name"] or row["gguf_sha256"], row["bytes"]),
     )
+
+
+def _sampling(
+    temperature: float, top_p: float, min_p: float, seed: int, dataset: str, query_id: str, number: int
+) -> Sampling:
+    return Sampling(temperature, top_p, min_p, (seed, dataset, query_id, number))
 
 
 def _query_at(prompt: str, row: Mapping[str, Any]) -> tuple[int, int]:
