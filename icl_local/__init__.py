@@ -218,7 +218,8 @@ def table(
 ) -> Table:
     """Return one of the paper's tables from your rows: 1, 2, 3 (scores), 4, 6, 8 (critical errors in percent).
 
-    Further names: "sentences" (figures of the paper's text, recomputed), "audit" (slips in what was published).
+    Further names: "metrics" (rules), "methods" (effects of parameters), "variance" (the part of examples, orders, draws
+    and verdicts), "sentences" (figures of the paper's text, recomputed), "audit" (slips in what was published).
     ``versus_paper`` adds the printed values, ``published`` takes the paper's own cells, ``corrected`` corrected means
     (see ``trust``, also for ``reference``), ``equated_to`` means on the scale of another judge (icl equate). ``judge``
     of None is the one with most scores. ``reading``: N/A left out, or counted as 5 as just-eval does, or (expected) the

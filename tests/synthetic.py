@@ -84,7 +84,7 @@ select query_key, 'just-eval', query_id, language, if(safety, 'safety', 'multi')
     null
 from query;
 
-insert into raw.prompts
+insert into raw.prompts (prompt_id, method, language, head, tail, stops)
 select distinct md5(concat_ws('|', 'p', method, language)), method, language, '# Query:', '# Answer:', ['# Query']
 from cell;
 

@@ -8,6 +8,18 @@ create or replace macro main.method_order(method) as
 create or replace macro main.base_method(method) as split_part(method, '[', 1);
 create or replace macro main.has_parameters(method) as contains(method, '[');
 
+-- the parameters of a method as a list of texts key=value, the value of one (NULL: not named), the name without it
+create or replace macro main.parameters_of(method) as
+    list_filter(string_split(regexp_extract(method, '\[(.*)\]', 1), ','), lambda pair: pair <> '');
+create or replace macro main.parameter_of(method, key) as
+    split_part(list_filter(main.parameters_of(method), lambda pair: split_part(pair, '=', 1) = key)[1], '=', 2);
+create or replace macro main.without_parameter(method, key) as concat(
+    main.base_method(method),
+    '[' || nullif(array_to_string(
+        list_filter(main.parameters_of(method), lambda pair: split_part(pair, '=', 1) <> key), ','
+    ), '') || ']'
+);
+
 -- true if a response has a text to judge
 create or replace macro main.answered(finish_reason) as finish_reason not in ('prompt_too_long', 'error');
 

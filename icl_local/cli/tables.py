@@ -11,13 +11,13 @@ import icl_local
 from icl_local.cli import completion, console
 from icl_local.cli.options import db_option, defaults_of, format_option, judge_option, reading_option
 
-NAMES = ("1", "2", "3", "4", "6", "8", "metrics", "sentences", "audit")
-PUBLISHED = tuple(name for name in NAMES if name != "metrics")
+NAMES = ("1", "2", "3", "4", "6", "8", "metrics", "methods", "variance", "sentences", "audit")
+PUBLISHED = tuple(name for name in NAMES if name not in ("metrics", "methods", "variance"))
 
 
 @defaults_of(icl_local.table)
 @click.command("tables")
-@click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[1|2|3|4|6|8|metrics|sentences|audit]...")
+@click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar=f"[{'|'.join(NAMES)}]...")
 @click.option("--versus-paper", "versus", is_flag=True, help="Show your figures beside the printed ones.")
 @click.option("--published", is_flag=True, help="Show the paper's own cells, its sentences and its slips.")
 @click.option("--corrected", is_flag=True, help="Scores corrected by human labels, see icl trust (tables 1, 2, 3).")
@@ -42,9 +42,10 @@ PUBLISHED = tuple(name for name in NAMES if name != "metrics")
 def command(names: tuple[str, ...], output_format: str, db: Path, **options: Any) -> None:
     """Show the paper's tables, by default all: 1, 2, 3 are scores, 4, 6, 8 critical errors in percent.
 
-    metrics shows what rules found (icl judge --judge rules); sentences recomputes the figures in the paper's text;
-    audit lists the slips in its figures. csv and json have every column of the view behind a table, unrounded; text,
-    markdown and latex have the paper's layout.
+    metrics shows what rules found (icl judge --judge rules); methods the effects of parameters, then variance, the part
+    of it that is the choice of examples, their order, draws or verdicts; sentences recomputes the figures in the
+    paper's text; audit lists the slips in its figures. csv and json have every column of the view behind a table,
+    unrounded; text, markdown and latex have the paper's layout.
 
     Example: icl tables 1 3 --judge openai:gpt-4o --format latex
     """
@@ -55,4 +56,5 @@ def command(names: tuple[str, ...], output_format: str, db: Path, **options: Any
     chosen = names or (
         PUBLISHED if options["published"] else NAMES[: 3 if options["corrected"] or options["equated_to"] else 6]
     )
+    chosen = tuple(one for name in chosen for one in (("methods", "variance") if name == "methods" else (name,)))
     console.print_tables(build_tables(db, chosen, whole=output_format in ("csv", "json"), **options), output_format)

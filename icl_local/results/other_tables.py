@@ -1,4 +1,4 @@
-"""Tables that the paper does not print: metrics of rules, its sentences recomputed, its slips."""
+"""Tables that the paper does not print: metrics of rules, methods with parameters, its sentences, its slips."""
 
 from __future__ import annotations
 
@@ -34,6 +34,45 @@ def audit(title: str, rows: Sequence[Row]) -> Table:
         row["dpo"] = "DPO" if row["dpo"] else ""
     columns = ("finding", "place", "language", "model", "method", "dpo", "metric", "printed", "note")
     return table_of(title, columns, rows)
+
+
+def method_effects(title: str, rows: Sequence[Row]) -> Table:
+    """Arrange a line per value of a parameter and metric: mean, lowest and highest method, difference from the base."""
+    for row in rows:
+        row["95 %"] = "" if row["ci_low"] is None else f"{row['ci_low']:.2f} to {row['ci_high']:.2f}"
+        row["methods"], row["method"] = row["n_variants"], row["base_method"]
+    shown = ("method", "parameter", "value", "metric", "methods", "mean", "low", "high", "difference", "95 %", "n")
+    notes = (
+        "mean, low, high: of the methods that have the value; difference: from the method without parameters, paired "
+        "over n queries.",
+    )
+    return _family_table(title, rows, shown, notes)
+
+
+def variance_components(title: str, rows: Sequence[Row]) -> Table:
+    """Arrange a line per factor and metric: standard deviations, the two errors of the mean, the factor's share."""
+    for row in rows:
+        row["queries"] = row["n_queries"]
+        row["share"] = None if row["share"] is None else 100 * row["share"]
+    shown = ("method", "factor", "levels", "queries", "metric", "mean", "sd_factor", "sd_query", "sd_rest",
+             "se_queries", "se_all", "share")  # fmt: skip
+    notes = (
+        "sd: between levels of the factor, between queries, the rest. se_queries: error of the mean if other queries "
+        "were drawn; se_all: if other levels were drawn too. A gain smaller than about twice se_all may be the choice "
+        "of examples. share: of the factor, in percent of the variance.",
+    )
+    return _family_table(title, rows, shown, notes)
+
+
+def _family_table(title: str, rows: Sequence[Row], shown: Sequence[str], notes: tuple[str, ...]) -> Table:
+    """Return a table of these columns after those that name a cell and differ between rows."""
+    for row in rows:
+        row["dpo"] = "DPO" if row["dpo"] else ""
+    named = ("dataset", "language", "model", "dpo", "quantization", "settings_id", "judge", "template")
+    differing = [name for name in named if len({row[name] for row in rows}) > 1]
+    none = ("No rows yet: icl run --method 'urial[k=0..2]', then a judge.",)
+    table = table_of(title, (*differing, *shown), rows)
+    return Table(title, table.columns, table.rows, notes=notes if rows else none)
 
 
 def metrics(title: str, rows: Sequence[Row], tests: Sequence[Row]) -> Table:

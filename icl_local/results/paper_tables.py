@@ -29,11 +29,15 @@ TITLES = {
     "6": "Table 6. Critical errors in other languages, percent",
     "8": "Table 8. Critical errors without and with DPO, percent",
     "metrics": "Metrics of rules and other judges, 0 to 1",
+    "methods": "Parameters of methods",
+    "variance": "Variance between examples, orders, draws and verdicts",
     "sentences": "Sentences of sections 5.1 to 5.3 and 6, recomputed",
     "audit": "Slips in the published figures",
 }
 VIEWS = {
     "metrics": "metric_means",
+    "methods": "method_effects",
+    "variance": "variance_components",
     "sentences": "text_intervals",
     "audit": "published_audit",
 }  # the others: table_<name>
@@ -258,6 +262,10 @@ def _arranged(views: Views, name: str, *, origin: str, instead: Instead | None) 
         return other_tables.audit(TITLES[name], rows)
     if name == "metrics":
         return other_tables.metrics(TITLES[name], rows, views.rows("outcome_tests"))
+    if name == "methods":
+        return other_tables.method_effects(TITLES[name], views.named("shown_method_effects"))
+    if name == "variance":
+        return other_tables.variance_components(TITLES[name], views.named("shown_variance_components"))
     left_out = 0
     if name in _DPO_TABLES and any(row["dpo"] for row in rows):
         aligned = {(row["language"], row["model"]) for row in rows if row["dpo"]}

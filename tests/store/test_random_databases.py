@@ -36,6 +36,8 @@ NOT_MODELLED = {
     "sample_labels": "labels of samples; tests/results/test_agreement.py",
     "instruments": "numbers of judges and templates, which score_means and paired_differences go through",
     "judge_batches": "submissions to a server, which no score goes through",
+    "method_cells": "what method_effects and variance_components go through",
+    "method_effects": "methods with parameters; tests/results/test_methods.py",
     "metric_means": "metrics that judges of the study do not have; tests/judging/test_rules.py",
     "metric_scores": "what metric_means is over",
     "outcome_tests": "metrics that judges of the study do not have; tests/judging/test_rules.py",
@@ -56,6 +58,8 @@ NOT_MODELLED = {
     "translation_candidates": "translations are made before queries",
     "translation_engines": "translations are made before queries",
     "translation_review": "translations are made before queries",
+    "variance_components": "repeated measures; tests/results/test_methods.py",
+    "verdict_scores": "what variance_components is over",
 }
 
 READ_BY_OTHERS = {

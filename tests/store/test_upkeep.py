@@ -81,7 +81,7 @@ def test_the_check_names_what_is_missing_in_a_damaged_database(copy: Path) -> No
     }
     with duckdb.connect(str(copy)) as con:
         con.execute("delete from raw.responses where response_id = '1'")
-        con.execute("insert into raw.prompts values ('p', 'urial', 'en', 'head', null, [])")
+        con.execute("insert into raw.prompts values ('p', 'urial', 'en', 'head', null, [], null)")
     messages = [finding.message for finding in upkeep.check(copy)]
     assert "1 row of responses is in the spool only" in messages
     assert "1 row of prompts is in the database only" in messages
