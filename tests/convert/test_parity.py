@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
 import pytest
 
@@ -17,32 +16,10 @@ from icl_local.convert.convert import convert, quantize
 from icl_local.convert.parity import Reference, gate
 from icl_local.exceptions import ConversionError
 from tests.convert.test_convert import status
+from tests.rewritten_gguf import Edit, rewrite
 from tests.tiny_architectures import build_architecture
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
-
-Edit = Callable[[dict[str, Any], dict[str, np.ndarray]], None]
-
-
-def rewrite(source: Path, target: Path, edit: Edit) -> None:
-    """Copy an F32 GGUF file; ``edit`` may change its metadata and tensors."""
-    reader = gguf.GGUFReader(source)
-    kinds = {key: field.types for key, field in reader.fields.items() if not key.startswith("GGUF.")}
-    fields = {key: reader.fields[key].contents() for key in kinds}
-    tensors = {tensor.name: np.array(tensor.data) for tensor in reader.tensors}
-    edit(fields, tensors)
-    writer = gguf.GGUFWriter(target, fields["general.architecture"])
-    for key, value in fields.items():
-        if key != "general.architecture":
-            types = kinds[key]
-            writer.add_key_value(key, value, types[0], sub_type=types[-1] if len(types) > 1 else None)
-    for name, tensor in tensors.items():
-        writer.add_tensor(name, np.ascontiguousarray(tensor))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
 
 
 Fault = tuple[Edit, set[str]]

@@ -22,6 +22,7 @@ from icl_local.engine.protocol import EngineOptions, Request
 from icl_local.engine.worker import Worker
 from icl_local.exceptions import ConfigError, EngineError, ModelError
 from icl_local.prompting import queries
+from tests import rewritten_gguf
 
 PROMPTS = [f"The story number {i} begins {'far ' * (3 * i + 1)}away" for i in range(12)]
 
@@ -34,13 +35,6 @@ def requests(*, max_tokens: int = 24, n: int = 12) -> list[Request]:
 def tiny_worker(tiny_gguf: Path) -> Iterator[Worker]:
     with Worker(tiny_gguf, EngineOptions(trace=True)) as worker:
         yield worker
-
-
-@pytest.fixture(scope="session")
-def f32_model(embedded_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("f32") / "smollm2.f32.gguf"
-    engine.quantize(embedded_model, path, "f32", allow_requantize=True)
-    return path
 
 
 def test_batches_give_the_tokens_and_logits_of_one_at_a_time(tiny_worker: Worker) -> None:
@@ -172,25 +166,29 @@ def file_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("file_read_once")
-@pytest.mark.parametrize("n_tokens", [48, pytest.param(128, marks=pytest.mark.soak)])
-def test_every_token_equals_transformers_in_fp32(f32_model: Path, n_tokens: int) -> None:
-    """Each token is the one that Transformers' greedy search takes after the prompt and the tokens before it: its
-    logits of all positions come from one forward pass, its own processor applies the repetition penalty. One at a time
-    the first quarter of the tokens and their logits are the same.
+@pytest.mark.parametrize("n_layers, n_tokens", [(6, 48), pytest.param(30, 128, marks=pytest.mark.soak)])
+def test_every_token_equals_transformers_in_fp32(
+    embedded_model: Path, n_layers: int, n_tokens: int, tmp_path: Path
+) -> None:
+    """Of the embedded model's first layers every token is what Transformers' greedy search takes after the prompt
+    and the tokens before it: its logits of all positions come from one forward pass, its own processor applies the
+    repetition penalty. One at a time the first quarter of the tokens and their logits are the same.
     """
     torch = pytest.importorskip("torch")
     from transformers import AutoModelForCausalLM, RepetitionPenaltyLogitsProcessor
 
     requests_to_make, n_alone = study_prompts(n_tokens), n_tokens // 4
-    with Worker(f32_model, EngineOptions(trace=True)) as worker:
+    file = tmp_path / "model.gguf"
+    rewritten_gguf.with_layers(embedded_model, file, n_layers)
+    with Worker(file, EngineOptions(trace=True)) as worker:
         made = {c.id: c for c in worker.generate(requests_to_make, parallel=8)}
         for alone in worker.generate([replace(one, max_tokens=n_alone) for one in requests_to_make], parallel=1):
             assert alone.tokens == made[alone.id].tokens[:n_alone]
             assert alone.digests == made[alone.id].digests[:n_alone]
             assert len(alone.digests) == n_alone
     # The file's own tokenizer gives the ids: Transformers rebuilds one from GGUF without its split of digits.
-    prompts = engine.tokenize(f32_model, [request.prompt for request in requests_to_make])
-    model = AutoModelForCausalLM.from_pretrained(f32_model.parent, gguf_file=f32_model.name, dtype=torch.float32)
+    prompts = engine.tokenize(file, [request.prompt for request in requests_to_make])
+    model = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=file.name, dtype=torch.float32)
     penalise = RepetitionPenaltyLogitsProcessor(1.1)
     equal = 0
     for request, ids in zip(requests_to_make, prompts, strict=True):
