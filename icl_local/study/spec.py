@@ -150,7 +150,7 @@ def _read(data: dict[str, Any], file: str, folder: Path) -> dict[str, Any]:
     form = {key: hint for key, hint in get_type_hints(Study).items() if key not in ("name", "folder", "trainings")}
     read = {"cells": tuple[_Cells, ...], "dpo": tuple[Training, ...], "pools": Mapping[str, str]}
     fields = toml_file.check({**form, **read}, data, file)
-    pools = load_pools([f"{name}={folder / Path(pool).expanduser()}" for name, pool in fields.pop("pools", {}).items()])
+    pool_files = fields.pop("pools", {}).items()
     named = dict.fromkeys(cell for group in fields.get("cells", ()) for cell in group.combinations())
     if not named:
         raise ConfigError(f"{file}: has no [[cells]] with models, methods and languages")
@@ -158,6 +158,7 @@ def _read(data: dict[str, Any], file: str, folder: Path) -> dict[str, Any]:
     if unknown := {cell.method.partition("[")[0] for cell in named} - known.keys():
         raise ConfigError(f"{file}: no method {min(unknown)!r}; there are {', '.join(known)}")
     try:
+        pools = load_pools([f"{name}={folder / Path(pool).expanduser()}" for name, pool in pool_files])
         cells = dict.fromkeys(one for cell in named for one in _expanded(cell, pools))
     except IclError as error:
         raise ConfigError(f"{file}: {error}") from error

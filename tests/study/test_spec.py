@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from icl_local import store, study
 from icl_local.exceptions import ConfigError, UnknownName
 from icl_local.study.spec import StudyCell, load_study, names
 from icl_local.weights import registry
@@ -31,9 +33,14 @@ def test_the_papers_study_is_its_29_cells() -> None:
         ("cells = 3", "cells must be a list"),
         ("[[cells]]\nmodels = ['a']\nmethods = ['urial']", "languages is missing"),
         ("[[cells]]\nmodels = ['a']\nmethods = ['urla']\nlanguages = ['en']", "no method 'urla'"),
+        ("[[cells]]\nmodels = ['a']\nmethods = ['urial[kk=1]']\nlanguages = ['en']", "unknown key 'kk'"),
+        (
+            "[pools]\nmine = 'none.jsonl'\n[[cells]]\nmodels = ['a']\nmethods = ['urial']\nlanguages = ['en']",
+            "none.jsonl: cannot be read",
+        ),
         ("color = 'red'", "unknown key 'color'"),
         ("[[cells]]\nmodel = ['a']", "unknown key 'model'"),
-        ("[decoding]\ntemperature = 1", r"\[decoding\]: unknown key 'temperature'"),
+        ("[decoding]\ntop_k = 1", r"\[decoding\]: unknown key 'top_k'"),
         ("title = ", "not valid TOML"),
         ("[[judges]]\njudge = 3", "judge must be a text"),
     ],
@@ -45,6 +52,26 @@ def test_a_wrong_file_names_the_file_and_the_key(tmp_path: Path, text: str, mess
         load_study(str(path))
     assert "s.toml" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_methods_with_parameters_are_cells_by_their_shortest_names(tmp_path: Path, tiny_gguf: Path) -> None:
+    items = [{"id": n, "instruction": f"Say {n}", "output": f"{n}."} for n in range(4)]
+    (tmp_path / "demos.jsonl").write_text("\n".join(map(json.dumps, items)))
+    methods = ["urial[k=2..3]", "urial[lang=en]", "zero-shot[pool=mine,k=1,seed=1|2]"]
+    (tmp_path / "s.toml").write_text(
+        "limit = 1\n[queries]\nen = 'samples'\nes = 'samples'\n[pools]\nmine = 'demos.jsonl'\n"
+        f"[[cells]]\nmodels = ['{tiny_gguf}']\nmethods = {methods[:2]}\nlanguages = ['en', 'es']\n"
+        f"[[cells]]\nmodels = ['{tiny_gguf}']\nmethods = {methods[2:]}\nlanguages = ['en']\n"
+    )
+    requested = load_study(str(tmp_path / "s.toml"))
+    drawn = [f"zero-shot[k=1,seed={seed},pool=mine]" for seed in (1, 2)]
+    assert [(one.method, one.language) for one in requested.cells] == [
+        ("urial[k=2]", "en"), ("urial", "en"), ("urial[k=2]", "es"), ("urial", "es"), ("urial[lang=en]", "es"),
+        *((name, "en") for name in drawn),
+    ]  # fmt: skip
+    done = study.run_study(tmp_path / "s.duckdb", requested, probe=False)
+    assert (done.failures, sum(one.n_new + one.n_too_long for one in done.cells)) == ((), 7)
+    assert len(store.query(tmp_path / "s.duckdb", "select method, language from cells where n_responses = 1").rows) == 7
 
 
 def test_queries_for_a_language_without_cells_are_refused() -> None:
