@@ -57,6 +57,21 @@ def test_the_python_of_a_document_runs(name: str, folder: Path, capsys: pytest.C
     assert (folder / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
+def test_the_studies_of_the_lab_run(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "lab.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, flags=re.M | re.S)
+    names: dict[str, Any] = {}
+    for block in blocks:
+        execute(block, names)
+    printed = capsys.readouterr().out
+    methods, variance = printed.index("Parameters of methods"), printed.index("Variance between examples")
+    assert "urial[k=2,pool=demos]" in printed[variance:]
+    assert [
+        line.split()[:3] for line in printed[methods:variance].splitlines() if re.match(r"urial .* contains ", line)
+    ] == [["urial", "k", value] for value in "012"]
+    assert len(names["effects"]) == 2
+
+
 def test_the_readme_and_the_page_begin_with_the_same_lines() -> None:
     first = [
         re.findall(r"^```python\n(.*?)^```$", (ROOT / name).read_text(encoding="utf-8"), flags=re.M | re.S)[0]
