@@ -66,9 +66,8 @@ def test_the_studies_of_the_lab_run(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     methods, variance = printed.index("Parameters of methods"), printed.index("Variance between examples")
     assert "urial[k=2,pool=demos]" in printed[variance:]
-    assert [
-        line.split()[:3] for line in printed[methods:variance].splitlines() if re.match(r"urial .* contains ", line)
-    ] == [["urial", "k", value] for value in "012"]
+    rows = re.findall(r"^urial +k +(\d) +contains ", printed[methods:variance], flags=re.M)
+    assert rows == ["0", "1", "2"]
     assert len(names["effects"]) == 2
 
 
