@@ -34,6 +34,18 @@ links as (
     select distinct 'verifications', 'response_id', response_id
     from raw.verifications where response_id not in (select response_id from raw.responses)
     union all
+    select distinct 'scorings', 'response_id', response_id
+    from raw.scorings where response_id is not null and response_id not in (select response_id from raw.responses)
+    union all
+    select distinct 'scorings', 'query_key', query_key
+    from raw.scorings where query_key not in (select query_key from raw.queries)
+    union all
+    select distinct 'scorings', 'gguf_sha256', gguf_sha256
+    from raw.scorings where gguf_sha256 not in (select gguf_sha256 from raw.gguf_files)
+    union all
+    select distinct 'scorings', 'run_id', run_id
+    from raw.scorings where run_id not in (select run_id from raw.runs)
+    union all
     select distinct 'judgments', 'response_id', response_id
     from raw.judgments where response_id not in (select response_id from raw.responses)
     union all

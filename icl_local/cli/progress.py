@@ -15,7 +15,7 @@ from icl_local.cli import console
 if TYPE_CHECKING:
     from icl_local.engine import ProbeStep
     from icl_local.judging import Collected, JudgeProgress
-    from icl_local.running import Event
+    from icl_local.running import Event, ScoreProgress
     from icl_local.translate import TranslateProgress
 
 LINE_SECONDS = 60.0
@@ -79,6 +79,22 @@ class ProbeBar(Bar):
     def on_step(self, step: ProbeStep) -> None:
         """Draw how far the probe is."""
         self.show(done=step.done, total=step.total, note=_candidate(step))
+
+
+class ScoreBar(ProbeBar):
+    """A bar for every model and prompt whose texts are scored."""
+
+    def callbacks(self) -> dict[str, Any]:
+        """Return the callbacks of ``running.score_texts``."""
+        on = {"on_progress": self.on_progress, "on_step": self.on_step}
+        return {**on, "on_note": console.say, "on_download": self.on_download}
+
+    def on_progress(self, progress: ScoreProgress) -> None:
+        """Draw how far the texts are."""
+        if progress.label != self.label:
+            self.label, self._task, self._first = progress.label, None, None
+        rate = token_rate(progress.tokens_per_second) if progress.tokens_per_second else None
+        self.show(done=progress.done, total=progress.total, rate=rate)
 
 
 class CountsBar(Bar):

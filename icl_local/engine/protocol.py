@@ -76,15 +76,18 @@ class Scored(Completion):
 
     ``logprobs``: natural logarithms of the probabilities without the penalty. ``ranks``: the token's place by raw
     logit, from 1, equal logits by id as in the greedy pick; ``ranks_decoded``: after the repetition penalty;
-    ``top_ids``: the model's own first choice. ``n_bytes``: UTF-8 bytes of the tokens. ``straddles``: the last ids of
-    the prompt changed when the target was appended, so scoring begins before the border. ``finish_reason``: scored |
-    prompt_too_long (nothing is scored: prompt and target exceed the context, or there is nothing to condition on).
+    ``top_ids``: the model's own first choice. ``pieces``: id and text of each token among both, torn characters as
+    U+FFFD, control tokens as the vocabulary spells them. ``n_bytes``: UTF-8 bytes of the tokens. ``straddles``: the
+    last ids of the prompt changed when the target was appended, so scoring begins before the border.
+    ``finish_reason``: scored | prompt_too_long (nothing is scored: prompt and target exceed the context, or nothing
+    comes before the target).
     """
 
     logprobs: tuple[float, ...] = ()
     ranks: tuple[int, ...] = ()
     ranks_decoded: tuple[int, ...] = ()
     top_ids: tuple[int, ...] = ()
+    pieces: tuple[tuple[int, str], ...] = ()
     n_bytes: int = 0
     straddles: bool = False
 
@@ -179,8 +182,12 @@ def request_from_json(data: dict[str, Any]) -> Request:
 def completion_from_json(data: dict[str, Any]) -> Completion:
     """Return the Completion, or Scored, of a JSON object."""
     kind = Scored if "logprobs" in data else Completion
-    return kind(**{**_tuples(data), "scores": tuple(map(tuple, data["scores"]))})
+    return kind(**_tuples(data))
 
 
 def _tuples(data: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+    return {name: _tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+
+
+def _tuple(values: list[Any]) -> tuple[Any, ...]:
+    return tuple(tuple(value) if isinstance(value, list) else value for value in values)

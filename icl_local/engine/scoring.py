@@ -90,6 +90,7 @@ class Scoring(Generation):
     def _ended(self, sequence: Slot, reason: str) -> Scored:
         assert isinstance(sequence, ScoreSlot)
         text = b"".join(map(self._model.piece, sequence.target))
+        ids = sorted({*sequence.target, *sequence.top_ids})
         return Scored(
             id=sequence.request.id,
             raw_text=text.decode("utf-8", "replace"),
@@ -102,9 +103,13 @@ class Scoring(Generation):
             ranks=tuple(sequence.ranks),
             ranks_decoded=tuple(sequence.ranks_decoded),
             top_ids=tuple(sequence.top_ids),
+            pieces=tuple((one, self._piece(one)) for one in ids),
             n_bytes=len(text),
             straddles=sequence.straddles,
         )
+
+    def _piece(self, token: int) -> str:
+        return self._model.piece(token).decode("utf-8", "replace") or self._model.token_text(token)
 
 
 def shared_length(a: Sequence[int], b: Sequence[int]) -> int:

@@ -89,11 +89,6 @@ class _Service:
         self._cache.forget()
         self._reply({"forgotten": True})
 
-    def _do_pieces(self, tokens: list[int]) -> None:
-        model = self._model
-        pieces = [model.piece(token).decode("utf-8", "replace") or model.token_text(token) for token in tokens]
-        self._reply({"pieces": pieces})
-
     def _do_generate(self, requests: list[dict[str, Any]], overrides: dict[str, Any]) -> None:
         from icl_local.engine.batching import Generation
         from icl_local.engine.llama import repacks

@@ -155,11 +155,6 @@ class Worker:
         self._send({"do": "count", "texts": list(texts)})
         return list(self._receive()["counts"])
 
-    def pieces(self, tokens: Sequence[int]) -> list[str]:
-        """Return the text of each token, a torn character as U+FFFD; control tokens as the vocabulary spells them."""
-        self._send({"do": "pieces", "tokens": list(tokens)})
-        return list(self._receive()["pieces"])
-
     def eog_tokens(self) -> list[int]:
         """Return the ids that end a generation."""
         self._send({"do": "eog"})

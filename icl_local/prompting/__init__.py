@@ -6,13 +6,23 @@ A prompt is built here from a query and the files in prompts/.
 from icl_local.prompting.chat_template import CHAT_DATE, chat_text
 from icl_local.prompting.examples import Pools
 from icl_local.prompting.json_items import Item
-from icl_local.prompting.methods import CHAT, PARAMETERS, Method, language_spec, languages, method_spec, methods
+from icl_local.prompting.methods import (
+    CHAT,
+    COMPLETION,
+    PARAMETERS,
+    Method,
+    language_spec,
+    languages,
+    method_spec,
+    methods,
+)
 from icl_local.prompting.prompt import Prompt, Recipe, build, expand
 from icl_local.prompting.queries import FILE_SUFFIXES, JUST_EVAL, SAMPLES, Query, QuerySet, load_file, query_from_item
 
 __all__ = [
     "CHAT",
     "CHAT_DATE",
+    "COMPLETION",
     "FILE_SUFFIXES",
     "JUST_EVAL",
     "PARAMETERS",

@@ -7,6 +7,7 @@ from icl_local.running.cells import Cell, CellPlan, Decoding, load_pools, load_q
 from icl_local.running.cluster import Cluster, open_cluster
 from icl_local.running.local_chat import LocalChat, open_chat
 from icl_local.running.run import CellResult, Event, RunResult, run_cells
+from icl_local.running.scoring import ScoreProgress, ScoreResult, score_texts
 from icl_local.running.server import open_server
 from icl_local.running.shard import Shard
 from icl_local.running.show import PromptPart, method_parts
@@ -22,6 +23,8 @@ __all__ = [
     "LocalChat",
     "PromptPart",
     "RunResult",
+    "ScoreProgress",
+    "ScoreResult",
     "Shard",
     "VerifyResult",
     "load_pools",
@@ -32,5 +35,6 @@ __all__ = [
     "open_server",
     "plan_cells",
     "run_cells",
+    "score_texts",
     "verify_responses",
 ]

@@ -151,7 +151,7 @@ def run_cells(
         notes = {note: plan.cell for plan in planned for note in (*plan.cell.model.notes, *plan.cell.query_set.notes)}
         for note, cell in notes.items():
             on_event(Event("note", cell, 0, len(cell.queries), message=note))
-        run_row = _run_row(command, seed)
+        run_row = new_run(command, seed)
         options = options.replace(stop_on_loop=decoding.stop_on_loop)
         engine = _Engines(options, writer, probe, nodes)
         try:
@@ -418,7 +418,8 @@ def _stats_row(stats: Stats) -> dict[str, object]:
     }
 
 
-def _run_row(command: str, seed: int | None) -> dict[str, object]:
+def new_run(command: str, seed: int | None) -> dict[str, object]:
+    """Return the row of raw.runs of a command that begins now."""
     started_at = store.now()
     return {
         "run_id": key_of(kind="run", started_at=started_at, salt=time.monotonic_ns()),

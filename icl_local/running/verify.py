@@ -245,14 +245,14 @@ def _stored(writer: store.Store, response_ids: Sequence[str]) -> list[Stored]:
 def _from_row(row: Mapping[str, Any]) -> Stored:
     """Return a row of db/queries/responses_to_decode.sql as a Stored."""
     tokens = tuple(row["tokens"])
-    prompt = row["head"] if row["tail"] is None else row["head"] + row["instruction"] + row["tail"]
+    prompt, plain = stored_prompt(row)
     request = Request(
         row["response_id"],
         prompt,
         row["max_tokens"],
         tuple(row["stops"]),
         repetition_penalty=row["repetition_penalty"],
-        plain=_query_at(prompt, row) if row["plain_queries"] else None,
+        plain=plain,
         sampling=row["drawn"] and _sampling(**row["drawn"]),
     )
     return Stored(
@@ -277,6 +277,12 @@ def _sampling(
     temperature: float, top_p: float, min_p: float, seed: int, dataset: str, query_id: str, number: int
 ) -> Sampling:
     return Sampling(temperature, top_p, min_p, (seed, dataset, query_id, number))
+
+
+def stored_prompt(row: Mapping[str, Any]) -> tuple[str, tuple[int, int] | None]:
+    """Return the prompt of a stored response, and the characters in which control tokens are text (see Request)."""
+    prompt = row["head"] if row["tail"] is None else row["head"] + row["instruction"] + row["tail"]
+    return prompt, _query_at(prompt, row) if row["plain_queries"] else None
 
 
 def _query_at(prompt: str, row: Mapping[str, Any]) -> tuple[int, int]:

@@ -42,7 +42,7 @@ RANK = {
     "training_runs": "{row}.status <> 'started'",
 }
 
-_AS_THEY_ARE = {"BOOLEAN", "INTEGER", "INTEGER[]", "BIGINT", "TIMESTAMP"}
+_AS_THEY_ARE = {"BOOLEAN", "INTEGER", "INTEGER[]", "FLOAT[]", "BIGINT", "TIMESTAMP"}
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,16 @@ engine/worker.py). Weights are not read: the checksum shows whether they are the
 
 from __future__ import annotations
 
+import contextlib
 import math
 import mmap
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from icl_local.exceptions import ModelError
-from icl_local.weights.gguf_header import Header
+from icl_local.weights.gguf_header import TOKENS_KEY, Header
 
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 MAX_HEADS = 1 << 16
@@ -87,6 +88,23 @@ def read_info(path: Path) -> GgufInfo:
         raise ModelError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:  # a path with NUL, or a file that cannot be mapped, is a ValueError
         raise ModelError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+
+def require_same_tokens(a: Path, b: Path, ids: Iterable[int]) -> None:
+    """Raise ModelError unless ``a`` and ``b`` cut texts by the same rules and have the same tokens at ``ids``."""
+    with contextlib.ExitStack() as opened:
+        headers = []
+        for path in (a, b):
+            data = mmap.mmap(opened.enter_context(path.open("rb")).fileno(), 0, access=mmap.ACCESS_READ)
+            headers.append(Header(path, opened.enter_context(data), path.stat().st_size))
+        one, other = headers
+        for key in sorted((one.vocabulary.keys() | other.vocabulary.keys()) - {TOKENS_KEY}):
+            if one.vocabulary.get(key) != other.vocabulary.get(key):
+                raise ModelError(f"{b.name} has another tokenizer than {a.name} ({key}); give a file of one family")
+        for token in sorted(ids):
+            if one.token(token) != other.token(token):
+                texts = f"{one.token(token)!r} and {other.token(token)!r}"
+                raise ModelError(f"{b.name} has another tokenizer than {a.name}: token {token} is {texts}")
 
 
 class _Facts:

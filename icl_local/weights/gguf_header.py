@@ -105,8 +105,8 @@ class Header:
             self.fail(f"not a usable GGUF file: general.alignment is {alignment!r}")
         self.data_start = -(-self._at // alignment) * alignment
         self.n_tokens = len(self._tokens)
-        vocabulary = {key: self.metadata.get(key) for key in VOCABULARY_VALUES} | self._arrays
-        self.vocab_sha256 = sha256_text(json.dumps(vocabulary, sort_keys=True, default=str))
+        self.vocabulary = {key: self.metadata.get(key) for key in VOCABULARY_VALUES} | self._arrays
+        self.vocab_sha256 = sha256_text(json.dumps(self.vocabulary, sort_keys=True, default=str))
 
     def fail(self, message: str) -> NoReturn:
         raise ModelError(f"{self._path}: {message}")

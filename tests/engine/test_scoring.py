@@ -193,4 +193,6 @@ def test_a_target_text_is_cut_with_its_prompt_and_a_merge_over_the_border_is_mar
 
 def test_pieces_are_texts_and_names_of_control_tokens(worker: Worker) -> None:
     (ids,) = engine.tokenize(Path(worker._model), ["the"])
-    assert worker.pieces([*ids, 2]) == ["the", "<|im_end|>"]
+    (done,) = worker.score([ScoreRequest("a", "x", target_tokens=(*ids, 2))])
+    assert {(ids[0], "the"), (2, "<|im_end|>")} <= set(done.pieces)
+    assert {one for one, _ in done.pieces} == {*ids, 2, *done.top_ids}
