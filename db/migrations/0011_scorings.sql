@@ -33,3 +33,12 @@ create table raw.tokens (              -- tokens that occur in raw.scorings
     piece varchar not null,            -- text; a torn character is U+FFFD, a control token as the vocabulary spells it
     primary key (vocab_sha256, token_id)
 );
+
+create table raw.published_token_shift (  -- db/published/token_shift.csv
+    model varchar primary key,         -- the aligned one
+    base_model varchar not null,
+    unshifted double not null,         -- percent of tokens
+    marginal double not null,
+    shifted double not null,
+    source varchar not null
+);

@@ -9,11 +9,11 @@ import click
 from icl_local.cli import console
 from icl_local.cli.options import db_option, judge_option
 
-NAMES = ("2", "3", "4", "size")
+NAMES = ("2", "3", "4", "size", "shift")
 
 
 @click.command("figures")
-@click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[2|3|4|size]...")
+@click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[2|3|4|size|shift]...")
 @click.option(
     "-o",
     "--output",
@@ -28,7 +28,7 @@ NAMES = ("2", "3", "4", "size")
 @judge_option
 @db_option
 def command(names: tuple[str, ...], folder: Path, published: bool, theme: str, judge: str | None, db: Path) -> None:
-    """Draw 2 (languages), 3 (DPO), 4 (critical errors) and size (scores by model size), PNG and SVG each.
+    """Draw 2 (languages), 3 (DPO), 4 (critical errors), size (scores by model size), shift (of tokens); PNG and SVG.
 
     Example: icl figures 2 4 -o figures
     """

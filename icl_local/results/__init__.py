@@ -11,6 +11,7 @@ from icl_local.results.report import Report
 from icl_local.results.report import render as render_page
 from icl_local.results.report import write as write_report
 from icl_local.results.serve import PageServer
+from icl_local.results.shift import shift_tables
 from icl_local.results.tables import Table, inert, render
 from icl_local.results.trust import trust_tables
 
@@ -26,6 +27,7 @@ __all__ = [
     "inert",
     "render",
     "render_page",
+    "shift_tables",
     "trust_tables",
     "write_report",
 ]

@@ -31,8 +31,9 @@ TITLES = {
     "3": "Figure 3. Scores without and with DPO",
     "4": "Figure 4. Critical errors",
     "size": "Scores by model size",
+    "shift": "Token shift",
 }
-VIEWS = {"2": "figure_2", "3": "figure_3", "4": "figure_4", "size": "size_scores"}
+VIEWS = {"2": "figure_2", "3": "figure_3", "4": "figure_4", "size": "size_scores", "shift": "token_shift"}
 
 # what is drawn -> its colour in each theme; Okabe and Ito's colours, the darkest replaced on a dark ground
 THEMES: Mapping[str, Mapping[str, str]] = {
@@ -175,16 +176,17 @@ def _write(figure: Figure, name: str, folder: Path, *, dpi: int) -> list[Path]:
 
 def draw(views: Views, name: str, *, theme: str = "light") -> Figure | None:
     """Return the named figure, None if its view has no rows. Raises MissingExtra, UnknownName."""
-    if name not in _DOTS:
-        raise UnknownName.among("figure", name, list(_DOTS))
+    if name not in TITLES:
+        raise UnknownName.among("figure", name, list(TITLES))
     if theme not in THEMES:
         raise UnknownName.among("theme", theme, list(THEMES))
-    rows = [
-        {key: _label(value) if isinstance(value, str) else value for key, value in row.items()}
-        for row in views.rows(VIEWS[name])
-    ]
+    found = views.named("shift_bars") if name == "shift" else views.rows(VIEWS[name])
+    rows = [{key: _label(value) if isinstance(value, str) else value for key, value in row.items()} for row in found]
     if not rows:
         return None
+    if name == "shift":
+        with _styled(theme):
+            return _draw_shift(found, views.rows("token_shift_by_position"), THEMES[theme])
     dots = list(_DOTS[name](rows))
     with _styled(theme):
         return _draw(dots, theme=theme, scale=None if name == "4" else _SCORES)
@@ -443,3 +445,36 @@ def _notes(dots: Sequence[_Dot], inside: Sequence[_Dot], scale: tuple[float, flo
         yield "dotted: one response, so any mean is possible"
     if len(inside) < len(dots):
         yield f"{counted(len(dots) - len(inside), 'printed value')} outside the scale not drawn"
+
+
+def _draw_shift(rows: Sequence[Row], by_position: Sequence[Row], colours: Mapping[str, str]) -> Figure:
+    """Draw the shares of db/queries/shift_bars.sql as stacked bars, and the shifted share by position beside them."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.5, 1.4 + 0.28 * len(rows)), layout="constrained")
+    bars, lines = figure.subplots(1, 2, width_ratios=(3, 2))
+    for at, row in enumerate(rows):
+        left = 0.0
+        for share, colour in (("unshifted", "urial"), ("marginal", "zero-shot"), ("shifted", "other 3")):
+            bars.barh(at, row[share], left=left, color=colours[colour], alpha=0.55 if row["published"] else 1.0)
+            if row[share] >= 3:  # else there is no room
+                bars.text(left + row[share] / 2, at, f"{row[share]:.1f}", ha="center", va="center", fontsize=6.5)
+            left += row[share]
+    bars.set_yticks(range(len(rows)), [_label(row["label"]) for row in rows])
+    bars.invert_yaxis()
+    bars.set_title("unshifted (rank 1), marginal (2, 3), shifted; percent of tokens", loc="left", fontsize=7.5)
+    places = {row["positions"]: row["first_position"] for row in by_position}
+    names = sorted(places, key=lambda name: places[name])
+    for at, row in enumerate(row for row in rows if not row["published"]):
+        keys = ("cell_id", "under_gguf_sha256", "under_method")
+        found = {one["positions"]: one["shifted"] for one in by_position if all(one[k] == row[k] for k in keys)}
+        shown = [name for name in names if name in found]
+        marker = ("o", "s", "D", *_OTHER_MARKERS)[at % 7]
+        colour = colours[("urial", "zero-shot", "instruct", "other 1", "other 2", "other 3", "other 4")[at % 7]]
+        heights, along = [found[name] for name in shown], [names.index(name) for name in shown]
+        lines.plot(along, heights, marker=marker, color=colour, markersize=3.5, linewidth=1, label=_label(row["label"]))
+    lines.set_xticks(range(len(names)), names, rotation=60)
+    lines.set_title("shifted, by position in the answer; percent", loc="left", fontsize=7.5)
+    if names:
+        lines.legend(fontsize=6, frameon=False)
+    return figure

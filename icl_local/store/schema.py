@@ -23,7 +23,8 @@ _CREATED = re.compile(r"create\s+or\s+replace\s+view\s+main\.(\w+)\s+as\b", re.I
 _REFERENCE = re.compile(r"\b(?:from|join)\s+(?:main\.)?(\w+)\b(?!\.)", re.IGNORECASE)
 
 # tables of one file and its spool, not what a user made
-INTERNAL = {"schema_migrations", "store_meta", "spool_files", "rejected_rows", "published_scores", "published_errors"}
+INTERNAL = {"schema_migrations", "store_meta", "spool_files", "rejected_rows"}
+INTERNAL |= {"published_scores", "published_errors", "published_token_shift"}
 
 # tables whose rows are made on the way in where the spool names none
 DERIVED = {"cells"}
@@ -32,6 +33,7 @@ DERIVED = {"cells"}
 _PUBLISHED = {
     "scores.csv": ("published_scores", {"table": "paper_table"}),
     "critical_errors.csv": ("published_errors", {"table": "paper_table"}),
+    "token_shift.csv": ("published_token_shift", {}),
 }
 
 
@@ -98,7 +100,7 @@ def sort_views(found: list[View]) -> list[View]:
 
 
 def published() -> dict[str, list[dict[str, str]]]:
-    """Return the rows of raw.published_scores and raw.published_errors, every published cell.
+    """Return the rows of raw.published_scores, published_errors and published_token_shift.
 
     ``model`` is corrected by db/published/model_names.csv; ``model_printed`` is the name as printed.
     """

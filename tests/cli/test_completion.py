@@ -83,7 +83,7 @@ def test_the_last_word_of_a_query_may_become_a_view() -> None:
 
 def test_tables_figures_and_studies_have_their_names() -> None:
     assert completed("tables 1 se") == ["sentences"]
-    assert completed("figures s") == ["size"]
+    assert completed("figures s") == ["size", "shift"]
     assert completed("study p") == ["paper"]
 
 

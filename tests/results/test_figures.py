@@ -156,7 +156,7 @@ def test_the_papers_own_cells_fill_every_figure(empty_database: Path) -> None:
 
 
 def test_unknown_names_and_empty_databases_are_reported(empty_database: Path) -> None:
-    with pytest.raises(UnknownName, match="no figure '5'; there are 2, 3, 4, size"):
+    with pytest.raises(UnknownName, match="no figure '5'; there are 2, 3, 4, size, shift"):
         figures.draw_figure(empty_database, "5")
     with pytest.raises(ConfigError, match=r"Figure 4.*no rows for it"):
         figures.draw_figure(empty_database, "4")

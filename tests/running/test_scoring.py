@@ -1,0 +1,165 @@
+"""Scoring of stored answers on tiny files: what is stored, what resumes, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icl_local import store
+from icl_local.engine import tokenize
+from icl_local.exceptions import ConfigError, ModelError
+from icl_local.exchange.merge import merge
+from icl_local.running import ScoreProgress, cells, run, scoring
+from icl_local.store import upkeep
+from icl_local.weights import read_info, require_same_tokens
+from tests.tiny_model import build_tiny_gguf
+
+pytestmark = pytest.mark.usefixtures("small_probe")
+ALL = "select * exclude (run_id, created_at, exact) from raw.scorings order by scoring_id"
+PROMPTS = ("same", "zero-shot")
+
+
+@pytest.fixture(scope="module")
+def aligned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another file with the tokenizer of the tiny one."""
+    path = tmp_path_factory.mktemp("aligned") / "aligned.gguf"
+    build_tiny_gguf(path, seed=1)
+    return path
+
+
+@pytest.fixture
+def db(tmp_path: Path, aligned: Path, query_file: Path) -> Path:
+    path = tmp_path / "x.duckdb"
+    planned = cells.plan_cells([str(aligned)], ["instruct"], cells.load_queries(["en"], [str(query_file)], limit=8))
+    run.run_cells(path, planned, decoding=cells.Decoding(max_tokens=12, repetition_penalty=1.0), probe=False, verify=0)
+    return path
+
+
+def score(db: Path, model: Path, aligned: Path, **more: Any) -> scoring.ScoreResult:
+    how = {"texts": "instruct", "method": PROMPTS, **more}
+    return scoring.score_texts(db, model=str(model), texts_model=str(aligned), parallel=4, **how)
+
+
+def test_answers_are_scored_once_under_every_prompt(db: Path, exact_gguf: Path, aligned: Path) -> None:
+    planned = score(db, exact_gguf, aligned, plan=True)
+    assert [row[1:4] for row in planned.rows] == [("own", 8, 8), ("same", 8, 8), ("zero-shot", 8, 8)]
+    assert score(db, exact_gguf, aligned).n_new == 24
+    assert score(db, exact_gguf, aligned).n_new == 0
+    joined = "from raw.scorings join raw.responses as made using (response_id)"
+    found = store.query(db, f"select scorings.*, made.tokens as made {joined}").dicts()
+    assert {row["tokens"] == row["made"] for row in found} == {True}
+    assert {len(row["ranks"]) == len(row["logprobs"]) == len(row["tokens"]) for row in found} == {True}
+    assert {(row["penalty"], row["retokenised"], row["exact"]) for row in found} == {(1.0, False, True)}
+    assert all(row["logprob"] == pytest.approx(sum(row["logprobs"]), rel=1e-5) for row in found)
+    assert {tuple(set(row["ranks"])) for row in found if row["method"] == "own"} == {(1,)}
+    assert store.query(db, "from broken_references").rows == []
+    lacking = "select unnest(tokens || top_ids) from raw.scorings except select token_id from raw.tokens"
+    assert store.query(db, lacking).rows == []
+    assert store.query(db, "select count(*), count(token), count(top_token) from token_positions").rows == [
+        (sum(len(row["tokens"]) for row in found),) * 3
+    ]
+
+
+def test_a_command_that_is_interrupted_goes_on_where_it_was(
+    db: Path, exact_gguf: Path, aligned: Path, tmp_path: Path
+) -> None:
+    def stop_after(n: int) -> Callable[[ScoreProgress], None]:
+        def on_progress(progress: ScoreProgress) -> None:
+            if progress.done >= n:
+                raise KeyboardInterrupt
+
+        return on_progress
+
+    for n in (3, 6):
+        with pytest.raises(KeyboardInterrupt):
+            score(db, exact_gguf, aligned, on_progress=stop_after(n))
+    ((kept,),) = store.query(db, "select count(*) from raw.scorings").rows
+    assert 0 < kept < 24
+    assert score(db, exact_gguf, aligned).n_new == 24 - kept
+    resumed = store.query(db, ALL).rows
+    other = tmp_path / "whole.duckdb"
+    upkeep.snapshot(db, other)
+    with store.writer(other, wait_seconds=1) as con:
+        con.execute("delete from raw.scorings")
+        con.execute("delete from raw.tokens")
+    score(other, exact_gguf, aligned)
+    assert store.query(other, ALL).rows == resumed
+    with store.Store(db) as target:
+        assert merge(target, other).added.get("scorings") is None
+
+
+def test_a_forgotten_answer_takes_its_scores_along(db: Path, exact_gguf: Path, aligned: Path) -> None:
+    score(db, exact_gguf, aligned, limit=2)
+    ((first,),) = store.query(db, "select min(response_id) from raw.scorings").rows
+    upkeep.forget(db, [first])
+    assert store.query(db, "select count(*), count(distinct response_id) from raw.scorings").rows == [(3, 1)]
+
+
+def test_answers_stored_without_tokens_are_cut_by_their_files_tokenizer(
+    db: Path, exact_gguf: Path, aligned: Path
+) -> None:
+    with store.writer(db, wait_seconds=1) as con:
+        con.execute("update raw.responses set tokens = null, raw_text = 'the thin one'")
+    score(db, exact_gguf, aligned, limit=1)
+    found = store.query(db, "select distinct tokens, retokenised, n_bytes from raw.scorings").rows
+    assert found == [(tokenize(aligned, ["the thin one"], add_special=False)[0], True, 12)]
+
+
+def test_a_file_with_a_changed_merge_is_refused(db: Path, tiny_gguf: Path, aligned: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.gguf"
+    data, merge = tiny_gguf.read_bytes(), (3).to_bytes(8, "little") + b"a n"
+    assert merge in data
+    other.write_bytes(data.replace(merge, merge[:-1] + b"o"))
+    with pytest.raises(ModelError, match=r"another tokenizer than aligned.gguf \(tokenizer.ggml.merges\)"):
+        score(db, other, aligned)
+
+
+def test_a_file_that_differs_in_a_token_that_does_not_occur_is_taken(
+    db: Path, tiny_gguf: Path, aligned: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.gguf"
+    data = tiny_gguf.read_bytes()
+    other.write_bytes(data.replace(b"<|endoftext|>", b"<|otherside|>"))
+    assert read_info(other).vocab_sha256 != read_info(tiny_gguf).vocab_sha256
+    assert score(db, other, aligned, method=["same"], limit=1).n_new == 2
+    with pytest.raises(ModelError, match=r"other\.gguf has another tokenizer than tiny\.gguf: token 0 is '<\|end"):
+        require_same_tokens(tiny_gguf, other, [300, 0])
+
+
+def test_a_text_beyond_the_context_has_a_row_that_says_so(db: Path, aligned: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small.gguf"
+    build_tiny_gguf(small, n_ctx=128)
+    result = score(db, small, aligned, method=["urial"], limit=2)
+    assert (result.n_new, result.n_too_long) == (2, 2)
+    rows = store.query(
+        db, "select method, finish_reason, len(ranks) > 0 from raw.scorings group by all order by all"
+    ).rows
+    assert rows == [("own", "scored", True), ("urial", "prompt_too_long", False)]
+    assert score(db, small, aligned, method=["urial"], limit=2).n_new == 0
+
+
+def test_answers_that_are_not_there_are_named_with_the_run_that_makes_them(db: Path, tiny_gguf: Path) -> None:
+    asked = r"no answers of tiny.gguf by instruct; make them: icl run --model \S+ --method instruct --lang en,fr"
+    with pytest.raises(ConfigError, match=asked):
+        scoring.score_texts(db, model=str(tiny_gguf), texts="instruct", lang=["en", "fr"])
+
+
+def test_references_are_scored_after_the_prompt(tmp_path: Path, exact_gguf: Path) -> None:
+    file, db = tmp_path / "quiz.jsonl", tmp_path / "x.duckdb"
+    items = [{"id": i, "instruction": f"What is {i}?", "reference": [f"the {i}", "none"]} for i in range(3)]
+    file.write_text("".join(json.dumps(item) + "\n" for item in items))
+    store.Store(db).close()
+    asked = {"model": str(exact_gguf), "texts": "reference", "method": ["zero-shot"], "queries": [str(file)]}
+    assert scoring.score_texts(db, **asked).n_new == 6
+    assert scoring.score_texts(db, **asked).n_new == 0
+    rows = store.query(db, "select kind, choice, n_bytes, logprob, len(tokens) from raw.scorings order by all").rows
+    assert [row[:3] for row in rows] == [("reference", 0, 5)] * 3 + [("reference", 1, 4)] * 3
+    assert all(math.isfinite(row[3]) and row[3] < 0 < row[4] for row in rows)
+    file.write_text(json.dumps({"id": 1, "instruction": "What?"}))
+    with pytest.raises(ConfigError, match="no references"):
+        scoring.score_texts(db, **asked)
