@@ -18,7 +18,7 @@ from icl_local import prompting, store
 from icl_local.engine import DecodeProgress, EngineOptions, ProbeStep, Scored, ScoreRequest, Worker, tokenize
 from icl_local.exceptions import ConfigError
 from icl_local.identity import scoring_key, sha256_text
-from icl_local.prompting import Prompt, Query
+from icl_local.prompting import Prompt, Query, Recipe
 from icl_local.running.cells import load_queries
 from icl_local.running.probe import setting_for
 from icl_local.running.run import new_run
@@ -223,12 +223,13 @@ def _token_rows(model: ResolvedModel, pieces: Sequence[tuple[int, str]]) -> list
 def _of_answers(model: ResolvedModel, method: str, stored: Sequence[Mapping[str, Any]], overlay: Path | None) -> Job:
     """Return the job that scores rows of db/queries/texts_to_score.sql."""
     job = Job(model, method)
+    recipes = {} if method in (OWN, SAME) else _recipes(method, {row["language"] for row in stored}, overlay)
     for row in stored:
         text, plain = stored_prompt(row)
         prompt = None
-        if method not in (OWN, SAME):
+        if recipes:
             query = Query(row["dataset"], row["query_id"], row["language"], row["instruction"], row["split"])
-            prompt = prompting.build(query, method=method, language=query.language, info=model.info, overlay=overlay)
+            prompt = recipes[query.language].prompt(query, info=model.info)
             text, plain = prompt.text, prompt.query_at if row["plain_queries"] else None
         request = ScoreRequest(
             "",
@@ -251,8 +252,9 @@ def _of_references(
 ) -> Job:
     """Return the job that scores the references of queries, each after its query's prompt and a space or line break."""
     job = Job(model, method, names=[*names, *(("queries", query.row()) for query in asked)])
+    recipes = _recipes(method, {query.language for query in asked}, overlay)
     for query in asked:
-        prompt = prompting.build(query, method=method, language=query.language, info=model.info, overlay=overlay)
+        prompt = recipes[query.language].prompt(query, info=model.info)
         for place, reference in enumerate(query.expected.get("reference", ())):
             request = ScoreRequest("", prompt.text, target=reference, repetition_penalty=1.0)
             named = {"query_key": query.key, "language": query.language, "choice": place}
@@ -260,6 +262,12 @@ def _of_references(
     if not job.requests:
         raise ConfigError("these queries have no references; give the field with --map reference=COLUMN")
     return job
+
+
+def _recipes(method: str, languages: set[str], overlay: Path | None) -> dict[str, Recipe]:
+    """Return the recipe of a method in each language."""
+    spec = prompting.method_spec(method, overlay=overlay)
+    return {language: Recipe(spec, language, overlay=overlay) for language in languages}
 
 
 def _give_tokens(writer: ResolvedModel, stored: Sequence[dict[str, Any]]) -> None:
