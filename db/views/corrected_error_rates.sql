@@ -56,7 +56,7 @@ rates as (
         coalesce(sum(m) filter (where flagged), 0)::bigint as m_flagged,
         any_value(errors / n) filter (where flagged) as confirmed,
         any_value(errors / n) filter (where not flagged) as missed,
-        min(if(n = m, 30, n)) as fewest,
+        min(case when n = m then 30 else n end) as fewest,
         sum(m / m_all * errors / n) as rate,
         sum(main.rate_part(errors, n, m, m_all, -1)) as below,
         sum(main.rate_part(errors, n, m, m_all, 1)) as above

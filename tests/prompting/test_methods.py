@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from icl_local import resources
 from icl_local.exceptions import ConfigError, InputError, UnknownName
@@ -94,6 +96,25 @@ def test_a_users_language_is_cut_too(tmp_path: Path) -> None:
 def test_a_name_leaves_out_what_counts_anyway_and_is_read_as_itself(given: str, canonical: list[str]) -> None:
     assert names(given) == canonical
     assert [name for one in canonical for name in names(one)] == canonical
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.fixed_dictionaries({}, optional={
+        "k": st.integers(0, 3), "order": st.integers(0, 5), "seed": st.integers(1, 3),
+        "lang": st.sampled_from(["en", "es", "fr"]), "instruction": st.sampled_from(["none", "es", "eu"]),
+    })
+)  # fmt: skip
+def test_the_shortest_name_makes_the_same_prompt(parameters: dict[str, object]) -> None:
+    given_name = f"urial[{','.join(f'{key}={value}' for key, value in parameters.items())}]" if parameters else "urial"
+    try:
+        (shortest,) = names(given_name)
+    except ConfigError:
+        return
+    assert names(shortest) == [shortest]
+    assert len(shortest) <= len(given_name)
+    a, b = prompt(given_name, language="es"), prompt(shortest, language="es")
+    assert (a.text, a.stops, a.examples, a.method) == (b.text, b.stops, b.examples, shortest)
 
 
 def test_the_last_k_examples_stay() -> None:

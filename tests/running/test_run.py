@@ -11,13 +11,14 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
 from icl_local import store
-from icl_local.engine.protocol import EngineOptions
+from icl_local.engine.protocol import EngineOptions, Request
 from icl_local.running import cells, run
 from icl_local.running.run import CellResult
 from icl_local.store import spool
@@ -179,6 +180,15 @@ def test_what_is_not_a_response_is_counted_apart(tmp_path: Path, tiny_gguf: Path
     assert "own.jsonl:1: category 'unsafe' is not known" in notes[1]
     assert "1 of 2 prompts do not fit the context of" in notes[2]
     assert len(notes) == 3
+
+
+def test_prompts_that_leave_less_room_than_an_answer_may_take_are_counted_before_the_run() -> None:
+    worker = SimpleNamespace(info=SimpleNamespace(n_ctx_train=100), count_tokens=lambda texts: list(map(len, texts)))
+    requests = [Request(str(n), "x" * n, max_tokens=20) for n in (50, 80, 90, 120)]
+    too_long, tight = run._length_notes(worker, requests, answers=True)
+    assert too_long.startswith("1 of 4 prompts do not fit the context of 100 tokens (longest: 120)")
+    assert tight.startswith("1 of 4 prompts leave less than 20 tokens of the context of 100 (longest: 90)")
+    assert list(run._length_notes(worker, requests, answers=False)) == [too_long]
 
 
 def icl(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
