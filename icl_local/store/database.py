@@ -165,8 +165,9 @@ class Store:
         return query(self.path, sql, params)
 
     def named(self, name: str, params: Sequence[object] = ()) -> Rows:
-        """Run db/queries/<name>.sql as ``rows`` does."""
-        return self.rows(sql_text(name), params)
+        """Run db/queries/<name>.sql within a run, on its own rows too; waits for a lock."""
+        self.flush(wait_seconds=LOCK_WAIT_SECONDS)
+        return named(self.path, name, params)
 
     def _sync(self, *, wait_seconds: float, checkpoint: bool) -> int:
         with self._lock:
@@ -243,8 +244,9 @@ def fetch(result: Connection, *, limit: int | None = None) -> Rows:
 
 
 def named(path: Path, name: str, params: Sequence[object] = (), *, unsafe: bool = False) -> Rows:
-    """Run db/queries/<name>.sql as ``query`` does."""
-    return query(path, sql_text(name), params, unsafe=unsafe)
+    """Run db/queries/<name>.sql, which only reads; waits for a lock as ``query`` does."""
+    with reader(path, unsafe=unsafe) as con:
+        return fetch(con.execute(sql_text(name), list(params)))
 
 
 def selected(path: Path, name: str, chosen: Selection, params: Sequence[object] = ()) -> Rows:
