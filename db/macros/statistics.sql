@@ -45,6 +45,27 @@ create or replace macro main.t_lower(t, df) as
 create or replace macro main.wilson_bound_of_share(u, k, q) as
     (u + q * q / (2 * k) + q * sqrt(u * (1 - u) / k + q * q / (4 * k * k))) / (1 + q * q / k);
 
+-- sums over the queries of a cell of a 0/1 outcome: x of a query's m draws have it, and their share is one observation.
+-- Where query is NULL, m queries have one response each, and x of them have it
+create or replace macro main.share_sums(query, x, m) as {
+    'n_errors': sum(x)::bigint, 'n': sum(m)::bigint,
+    'n_queries': sum(case when query is null then m else 1 end)::bigint,
+    's': sum(case when query is null then x else x / m end),
+    'q': sum(case when query is null then x else x / m * (x / m) end)
+};
+
+-- effective size of the mean of shares: that of their variance between queries, so n_queries where they are 0 and 1
+create or replace macro main.share_size(sums) as case
+    when sums.s = 0 or sums.s = sums.n_queries then sums.n_queries
+    when sums.q * sums.n_queries - sums.s * sums.s < 1e-9 then sums.n
+    else least(sums.n, sums.n_queries * sums.s * (sums.n_queries - sums.s) / (sums.q * sums.n_queries - sums.s * sums.s))
+end;
+
+-- a bound in percent of Wilson's 95 % interval of the mean of shares; the lower one for side -1
+create or replace macro main.share_bound(sums, side) as 100 * greatest(0, least(1, main.wilson_bound_of_share(
+    sums.s / sums.n_queries, main.share_size(sums), side * 1.959963984540054
+)));
+
 -- effective size of a mean m on [1, 5] with standard error se over n scores
 create or replace macro main.effective_size(m, se, n) as
     case when m > 1 and m < 5 then (m - 1) / 4 * (5 - m) / 4 / (se / 4 * se / 4) else n end;

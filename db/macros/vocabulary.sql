@@ -23,6 +23,22 @@ create or replace macro main.without_parameter(method, key) as concat(
 -- true if a response has a text to judge
 create or replace macro main.answered(finish_reason) as finish_reason not in ('prompt_too_long', 'error');
 
+-- how responses with a row of raw.settings are sampled; NULL: greedily
+create or replace macro main.sampling_in_words(settings) as
+    case when settings.temperature > 0 then concat_ws(
+        ', ', 'temperature ' || settings.temperature, case when settings.top_p < 1 then 'top-p ' || settings.top_p end,
+        case when settings.min_p > 0 then 'min-p ' || settings.min_p end
+    ) end;
+
+-- true if responses with these settings are sampled, so that a query may have several
+create or replace macro main.sampled(settings) as
+    settings in (select settings_id from raw.settings where temperature > 0);
+
+-- number of queries among responses of a cell where chosen is true; draw is NULL where a query has one response
+create or replace macro main.n_queries(query, draw, chosen) as
+    count(*) filter (where chosen and draw is null)
+    + count(distinct query) filter (where chosen and draw is not null);
+
 -- true for an attempt that is followed by another
 create or replace macro main.transient(status) as status in ('http_error', 'quota');
 

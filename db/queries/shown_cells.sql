@@ -14,7 +14,8 @@ select
         'penalty ' || settings.repetition_penalty,
         'KV ' || settings.kv_type,
         case when settings.stop_on_loop then 'stop on loop' end,
-        case when settings.plain_queries then 'plain queries' end
+        case when settings.plain_queries then 'plain queries' end,
+        main.sampling_in_words(settings)
     ), ''), cells.settings_id) as settings
 from candidates as cells
 left join raw.settings as settings on settings.settings_id = cells.settings_id

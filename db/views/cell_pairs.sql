@@ -7,7 +7,8 @@ candidates as (
         concat_ws(
             ', ', 'max_tokens ' || settings.max_tokens, 'penalty ' || settings.repetition_penalty,
             settings.penalty_rule, case when settings.stop_on_loop then 'stop on loop' end,
-            case when settings.plain_queries then 'plain queries' end
+            case when settings.plain_queries then 'plain queries' end,
+            main.sampling_in_words(settings)
         ) as decoding,
         -- a is what b is compared with: no DPO before DPO, English and zero-shot first, more bits before fewer
         row_number() over (

@@ -5,7 +5,7 @@ safety as (
 ),
 answers as (
     select
-        cell_id, model_id, gguf_sha256, method, language, settings_id, query_key, created_at,
+        cell_id, model_id, gguf_sha256, method, language, settings_id, query_key, created_at, draw,
         main.answered(finish_reason) as answered,
         query_key in (select query_key from safety) as is_safety
     from raw.responses
@@ -21,8 +21,8 @@ grouped as (
         coalesce(any_value(settings_id), 'imported') as settings_id,
         any_value(query_key) as query_key,
         count(*) as n_responses,
-        count(*) filter (where answered and not is_safety) as n_multi,
-        count(*) filter (where answered and is_safety) as n_safety,
+        main.n_queries(query_key, draw, answered and not is_safety) as n_multi,
+        main.n_queries(query_key, draw, answered and is_safety) as n_safety,
         max(created_at) as last_created_at
     from answers
     group by cell_id
@@ -36,12 +36,14 @@ counts as (
         grouped.settings_id,
         coalesce(cell.dataset, query.dataset) as dataset,
         model.size_class, file.file_name,
+        coalesce(settings.temperature, 0) as temperature,
         grouped.n_responses, grouped.n_multi, grouped.n_safety, grouped.last_created_at, grouped.cell_id
     from grouped
     left join raw.cells as cell on cell.cell_id = grouped.cell_id
     left join raw.models as model on model.model_id = grouped.model_id
     left join raw.gguf_files as file on file.gguf_sha256 = grouped.gguf_sha256
     left join raw.queries as query on query.query_key = grouped.query_key
+    left join raw.settings as settings on settings.settings_id = grouped.settings_id
 ),
 qualified as (
     select
@@ -58,13 +60,13 @@ select
     case when qualifies then row_number() over (
         partition by model, method, language, dpo
         order by
-            qualifies desc, dataset = 'just-eval' desc, n_responses desc, last_created_at desc, quantization,
+            qualifies desc, dataset = 'just-eval' desc, temperature, n_responses desc, last_created_at desc, quantization,
             settings_id, cell_id
     ) end as table_place,
     coalesce(table_place = 1, false) as in_paper_tables,
     greatest(count(*) filter (where qualifies) over (partition by model, method, language, dpo) - 1, 0) as n_others,
-    file_name, settings_id, cell_id
+    file_name, settings_id, cell_id, temperature
 from qualified;
 
 comment on view main.cells is
-'One row per cell that has responses: weights, method with its prompt text, query set, language and decoding settings (raw.cells). Of n_responses those of n_multi and n_safety (by the query''s split) have a text to judge; the others were prompt_too_long or error. table_place is the order in which the tables of the paper take the cells of one model, method, language and dpo: of the query set, type and settings asked for (variables icl_dataset, icl_quantization, icl_settings: the first characters of settings_id), Just-Eval first, then the one with most responses, then the latest; NULL for other cells and for methods with parameters. in_paper_tables marks the first, n_others more qualify.';
+'One row per cell that has responses: weights, method with its prompt text, query set, language and decoding settings (raw.cells). n_multi and n_safety queries (by split) have a text to judge among the n_responses, of which a query has one a draw; the others were prompt_too_long or error. temperature is 0 for greedy decoding. table_place is the order in which the tables of the paper take the cells of one model, method, language and dpo: of the query set, type and settings asked for (variables icl_dataset, icl_quantization, icl_settings: the first characters of settings_id), Just-Eval first, then greedy decoding, then the one with most responses, then the latest; NULL for other cells and for methods with parameters. in_paper_tables marks the first, n_others more qualify.';

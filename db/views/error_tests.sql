@@ -1,7 +1,11 @@
 create or replace view main.error_tests as
 with
 outcomes as (
-    select cell_id, query_id, error, failed from main.response_errors
+    select cell_id, query_id, error, failed
+    from main.response_errors
+    where not sampled or response_id in (
+        select arg_min(response_id, [draw_seed, draw]) from raw.responses where draw is not null group by cell_id, query_key
+    )
 ),
 counts as (
     select
@@ -58,4 +62,4 @@ select
 from ranked;
 
 comment on view main.error_tests is
-'One row per pair of cells that differ in one thing (see cell_pairs) and error, over the n queries that both answered: loops by the variable icl_loops; McNemar''s exact test, two-sided, of only_b against only_a, the queries where one of the two alone has the error. p_holm is corrected by Holm over the n_tests of its family: table_4 (methods in English), table_6 (methods in other languages), table_8 (without and with DPO), parameters (a method with parameters), else differs_in; NULL where the cells are unlike in more (unlike says in what).';
+'One row per pair of cells that differ in one thing (see cell_pairs) and error, over the n queries that both answered, the first draw of each: loops by the variable icl_loops; McNemar''s exact test, two-sided, of only_b against only_a, the queries where one of the two alone has the error. p_holm is corrected by Holm over the n_tests of its family: table_4 (methods in English), table_6 (methods in other languages), table_8 (without and with DPO), parameters (a method with parameters), else differs_in; NULL where the cells are unlike in more (unlike says in what).';

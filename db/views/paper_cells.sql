@@ -6,4 +6,4 @@ from main.cells
 where in_paper_tables;
 
 comment on view main.paper_cells is
-'One row per model, method, language and dpo: the cell shown in the paper''s tables, the one with most responses, then the latest.';
+'One row per model, method, language and dpo: the cell shown in the paper''s tables, see cells.';

@@ -12,6 +12,9 @@ latest as (
     select arg_max(detector_version, try_cast(string_split(detector_version, '.') as integer[])) as detector_version
     from (select distinct detector_version from raw.critical_errors)
 ),
+cell as (
+    select rowid as cell, cell_id, dataset, main.sampled(settings_id) as sampled from raw.cells
+),
 outcomes as (
     select
         critical.response_id, critical.error, critical.found,
@@ -23,11 +26,11 @@ outcomes as (
 select
     cell.dataset, queries.query_id, outcomes.error,
     outcomes.found and not (outcomes.error = 'unintended_code' and queries.asked_for_code) as failed,
-    outcomes.response_id, cell.cell_id
+    outcomes.response_id, cell.sampled, cell.cell_id
 from outcomes
-join raw.cells as cell on cell.rowid = main.cell_of(outcomes.answer)
+join cell on cell.cell = main.cell_of(outcomes.answer)
 left join queries on queries.query = main.query_of(outcomes.answer)
 where outcomes.error <> 'unintended_code' or queries.task_known;
 
 comment on view main.response_errors is
-'One row per response and error that it counts for: failed is true if the response has the error. Responses that are prompt_too_long or error do not count, nor those that only an earlier version of the detectors has scanned (`icl errors --redetect` scans them); for unintended_code the query''s task must be known, and code where the task is coding is not an error. Model, method and the like: join cells using (cell_id).';
+'One row per response and error that it counts for: failed is true if the response has the error. Responses that are prompt_too_long or error do not count, nor those that only an earlier version of the detectors has scanned (`icl errors --redetect` scans them); for unintended_code the query''s task must be known, and code where the task is coding is not an error. sampled: a query may have several draws. Model, method and the like: join cells using (cell_id).';

@@ -13,13 +13,13 @@ rates as materialized (
 ours as (
     select
         language, model, method, dpo, metric, value, ci_low, ci_high, n, n_expected, judge, reading, quantization,
-        settings_id, dataset, sd, se, df, null::bigint as n_errors
+        settings_id, dataset, sd, se, df, null::bigint as n_queries
     from main.paper_scores
     where origin = 'ours'
     union all
     select
         language, model, method, dpo, main.shown_error(error), percent, ci_low, ci_high, n, n, null, null,
-        quantization, settings_id, dataset, null, null, null, n_errors
+        quantization, settings_id, dataset, null, null, null, n_queries
     from rates
     where main.shown_error(error) is not null
 ),
@@ -30,7 +30,7 @@ compared as (
     select
         printed.*,
         ours.value as ours, ours.ci_low, ours.ci_high, ours.n, ours.n_expected, ours.judge, ours.reading,
-        ours.quantization, ours.settings_id, ours.dataset, ours.sd, ours.se, ours.df, ours.n_errors,
+        ours.quantization, ours.settings_id, ours.dataset, ours.sd, ours.se, ours.df, ours.n_queries,
         case when printed.metric = 'safety' then 200 else 800 end as n_printed,
         case when printed.metric = 'infinite_loop' then literal.percent end as ours_literal
     from printed
@@ -53,12 +53,12 @@ bounded as (
         case
             when is_score then
                 ours - published - main.t_quantile(df) * sqrt(power(coalesce(se, 0), 2) + power(published_se, 2))
-            else 100 * main.newcombe(n_errors, n, round(10 * published), 1000, -1)
+            else 100 * main.newcombe(ours / 100 * n_queries, n_queries, round(10 * published), 1000, -1)
         end as difference_low,
         case
             when is_score then
                 ours - published + main.t_quantile(df) * sqrt(power(coalesce(se, 0), 2) + power(published_se, 2))
-            else 100 * main.newcombe(n_errors, n, round(10 * published), 1000, 1)
+            else 100 * main.newcombe(ours / 100 * n_queries, n_queries, round(10 * published), 1000, 1)
         end as difference_high
     from measured
 )

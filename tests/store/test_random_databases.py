@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from icl_local.store import ingest, schema, spool
-from tests.store.random_databases import Database, Row, databases, puts
+from tests.store.random_databases import Database, Put, Row, databases, puts
 from tests.store.truth import VIEWS, Truth
 
 # views that no response, judgment or cell reaches, and those of fixed figures
@@ -96,14 +96,14 @@ class Views:
         for name in self.sql:
             self.con.execute(f"drop view main.{name}")
 
-    def fill(self, database: Database) -> None:
-        """Replace the rows by those of ``database``, which go through a spool."""
+    def fill(self, rows: Iterable[Put]) -> None:
+        """Replace the rows by those put, which go through a spool."""
         for name in self.tables:
             if name not in schema.INTERNAL or name == "spool_files":
                 self.con.execute(f"delete from raw.{name}")
         with tempfile.TemporaryDirectory() as folder:
             writer = spool.Spool(Path(folder))
-            for put in puts(database):
+            for put in rows:
                 writer.append(put)
             ingest.Ingest(self.con, Path(folder), ()).run()
             writer.close()
@@ -193,7 +193,7 @@ _NO_COUNTS = {"n_tests", "n_others", "n_wanted", "n_tokens", "n_parallel", "n_at
 
 
 def check(views: Views, database: Database) -> None:
-    views.fill(database)
+    views.fill(puts(database))
     assert views.con.execute("select count(*) from raw.rejected_rows").fetchone() == (0,)
     truth = Truth(database)
     for name, rows_of in VIEWS.items():
