@@ -164,6 +164,7 @@ def judge(
     dataset: Names = (),
     quantization: Names = (),
     sample: str | None = None,
+    draws: int | None = None,
     limit: int | None = None,
     concurrency: int | None = None,
     timeout: float = 300.0,
@@ -186,8 +187,8 @@ def judge(
     as refused or truncated; a judgment that ended so gets a further attempt, and the last one that ended counts.
     ``variant``: published or rubric-first, the order of the prompt; ``template``: just-eval=PATH. ``model``,
     ``method``, ``lang``, ``split``, ``dataset`` and ``quantization`` select responses, ``sample`` those that were
-    drawn under that name, ``limit`` takes the first missing judgments. ``timeout``: seconds for one request;
-    ``max_tokens``: tokens of an API judge's verdict.
+    drawn under that name, ``draws`` the first draws of each query; ``limit`` takes the first missing judgments.
+    ``timeout``: seconds for one request; ``max_tokens``: tokens of an API judge's verdict.
 
     Every attempt is stored; the same call again retries those that failed. Raises ConfigError, InputError, ApiError,
     JudgeError, ModelError, ClusterError, StoreError.
@@ -278,7 +279,8 @@ def figure(
     judge: str | None = None,
     theme: Literal["light", "dark"] = "light",
 ) -> Drawing:
-    """Draw one of the paper's figures: 2 (languages), 3 (DPO), 4 (critical errors), "size" (scores by model size).
+    """Draw one of the paper's figures: 2 (languages), 3 (DPO), 4 (critical errors), "size" (scores by model size),
+    "decoding" (errors by temperature).
 
     A notebook shows it; ``save`` writes PNG and SVG. Raises MissingExtra, UnknownName, StoreError, and ConfigError
     where the database has no rows for it.

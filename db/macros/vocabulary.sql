@@ -34,11 +34,6 @@ create or replace macro main.sampling_in_words(settings) as
 create or replace macro main.sampled(settings) as
     settings in (select settings_id from raw.settings where temperature > 0);
 
--- number of queries among responses of a cell where chosen is true; draw is NULL where a query has one response
-create or replace macro main.n_queries(query, draw, chosen) as
-    count(*) filter (where chosen and draw is null)
-    + count(distinct query) filter (where chosen and draw is not null);
-
 -- true for an attempt that is followed by another
 create or replace macro main.transient(status) as status in ('http_error', 'quota');
 

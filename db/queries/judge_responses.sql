@@ -1,4 +1,4 @@
--- $1: icl_local.store.Selection. Responses that a judge can score.
+-- $1: icl_local.store.Selection, $2: how many draws of a query, NULL: all. Responses that a judge can score.
 select
     responses.response_id, responses.split, responses.language, responses.instruction, responses.text,
     expectations.expected, coalesce(expectations.expectation_id, '') as expectation
@@ -7,6 +7,7 @@ left join main.expectations as expectations on expectations.query_key = response
 where
     main.answered(responses.finish_reason)
     and responses.instruction is not null
+    and coalesce(responses.draw <= $2, true)
     and main.selected(
         $1, responses.model, responses.method, responses.language, responses.split, responses.dataset,
         responses.quantization

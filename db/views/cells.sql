@@ -21,10 +21,20 @@ grouped as (
         coalesce(any_value(settings_id), 'imported') as settings_id,
         any_value(query_key) as query_key,
         count(*) as n_responses,
-        main.n_queries(query_key, draw, answered and not is_safety) as n_multi,
-        main.n_queries(query_key, draw, answered and is_safety) as n_safety,
+        count(*) filter (where answered and not is_safety and draw is null) as n_multi,
+        count(*) filter (where answered and is_safety and draw is null) as n_safety,
         max(created_at) as last_created_at
     from answers
+    group by cell_id
+),
+-- of sampled responses, the queries count
+drawn as (
+    select
+        cell_id,
+        count(distinct query_key) filter (where not is_safety) as n_multi,
+        count(distinct query_key) filter (where is_safety) as n_safety
+    from answers
+    where draw is not null and answered
     group by cell_id
 ),
 counts as (
@@ -37,8 +47,12 @@ counts as (
         coalesce(cell.dataset, query.dataset) as dataset,
         model.size_class, file.file_name,
         coalesce(settings.temperature, 0) as temperature,
-        grouped.n_responses, grouped.n_multi, grouped.n_safety, grouped.last_created_at, grouped.cell_id
+        grouped.n_responses,
+        grouped.n_multi + coalesce(drawn.n_multi, 0) as n_multi,
+        grouped.n_safety + coalesce(drawn.n_safety, 0) as n_safety,
+        grouped.last_created_at, grouped.cell_id
     from grouped
+    left join drawn on drawn.cell_id = grouped.cell_id
     left join raw.cells as cell on cell.cell_id = grouped.cell_id
     left join raw.models as model on model.model_id = grouped.model_id
     left join raw.gguf_files as file on file.gguf_sha256 = grouped.gguf_sha256

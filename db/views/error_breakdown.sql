@@ -2,8 +2,7 @@ create or replace view main.error_breakdown as
 with
 queries as (
     select
-        groups.dimension, groups.value, outcome.cell_id, outcome.error,
-        case when outcome.sampled then outcome.query_id end as query_id,
+        groups.dimension, groups.value, outcome.cell_id, outcome.error, outcome.drawn_query,
         count(*) filter (where outcome.failed) as n_errors,
         count(*) as n
     from main.response_errors as outcome
@@ -11,7 +10,7 @@ queries as (
     group by all
 ),
 counts as (
-    select dimension, value, cell_id, error, main.share_sums(query_id, n_errors, n) as sums
+    select dimension, value, cell_id, error, main.share_sums(drawn_query, n_errors, n) as sums
     from queries
     group by all
 )

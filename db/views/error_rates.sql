@@ -2,15 +2,14 @@ create or replace view main.error_rates as
 with
 queries as (
     select
-        cell_id, error,
-        case when sampled then query_id end as query_id,
+        cell_id, error, drawn_query,
         count(*) filter (where failed) as n_errors,
         count(*) as n
     from main.response_errors
-    group by cell_id, error, case when sampled then query_id end
+    group by cell_id, error, drawn_query
 ),
 counts as (
-    select cell_id, error, main.share_sums(query_id, n_errors, n) as sums
+    select cell_id, error, main.share_sums(drawn_query, n_errors, n) as sums
     from queries
     group by cell_id, error
 )

@@ -3,7 +3,7 @@ with
 outcomes as (
     select cell_id, query_id, error, failed
     from main.response_errors
-    where not sampled or response_id in (
+    where drawn_query is null or response_id in (
         select arg_min(response_id, [draw_seed, draw]) from raw.responses where draw is not null group by cell_id, query_key
     )
 ),

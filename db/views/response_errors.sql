@@ -26,11 +26,12 @@ outcomes as (
 select
     cell.dataset, queries.query_id, outcomes.error,
     outcomes.found and not (outcomes.error = 'unintended_code' and queries.asked_for_code) as failed,
-    outcomes.response_id, cell.sampled, cell.cell_id
+    outcomes.response_id, cell.cell_id,
+    case when cell.sampled then main.query_of(outcomes.answer) end as drawn_query
 from outcomes
 join cell on cell.cell = main.cell_of(outcomes.answer)
 left join queries on queries.query = main.query_of(outcomes.answer)
 where outcomes.error <> 'unintended_code' or queries.task_known;
 
 comment on view main.response_errors is
-'One row per response and error that it counts for: failed is true if the response has the error. Responses that are prompt_too_long or error do not count, nor those that only an earlier version of the detectors has scanned (`icl errors --redetect` scans them); for unintended_code the query''s task must be known, and code where the task is coding is not an error. sampled: a query may have several draws. Model, method and the like: join cells using (cell_id).';
+'One row per response and error that it counts for: failed is true if the response has the error. Responses that are prompt_too_long or error do not count, nor those that only an earlier version of the detectors has scanned (`icl errors --redetect` scans them); for unintended_code the query''s task must be known, and code where the task is coding is not an error. drawn_query: a number of the query where it may have several draws, NULL for greedy responses. Model, method and the like: join cells using (cell_id).';

@@ -9,11 +9,11 @@ import click
 from icl_local.cli import console
 from icl_local.cli.options import db_option, judge_option
 
-NAMES = ("2", "3", "4", "size", "shift")
+NAMES = ("2", "3", "4", "size", "shift", "decoding")
 
 
 @click.command("figures")
-@click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[2|3|4|size|shift]...")
+@click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[2|3|4|size|shift|decoding]...")
 @click.option(
     "-o",
     "--output",
@@ -29,6 +29,8 @@ NAMES = ("2", "3", "4", "size", "shift")
 @db_option
 def command(names: tuple[str, ...], folder: Path, published: bool, theme: str, judge: str | None, db: Path) -> None:
     """Draw 2 (languages), 3 (DPO), 4 (critical errors), size (scores by model size), shift (of tokens); PNG and SVG.
+
+    decoding: loops, unintended code and other languages by temperature, where a cell has several.
 
     Example: icl figures 2 4 -o figures
     """

@@ -50,6 +50,7 @@ from icl_local.cli.options import (
 @click.option("--template", multiple=True, help="just-eval=PATH: prompts from its clone or judgments.")
 @only_options
 @click.option("--sample", help="Only the answers of this sample: icl sample draw.")
+@click.option("--draws", type=COUNT, help="Only the first N draws of each query, where responses are sampled.")
 @click.option("--limit", type=COUNT, help="Only the first N missing judgments.")
 @concurrency_option
 @click.option("--timeout", type=click.FloatRange(min=1), help="Seconds a request.")

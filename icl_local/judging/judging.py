@@ -69,6 +69,7 @@ def judge(
     dataset: Names,
     quantization: Names,
     sample: str | None,
+    draws: int | None,
     limit: int | None,
     shard: str | None,
     cluster: str | None,
@@ -106,6 +107,7 @@ def judge(
             Shard.parse(shard) if shard else None,
             None if sample is None else drawn_responses(path, sample),
             retry=[retry] if isinstance(retry, str) else tuple(retry or ()),
+            draws=draws,
         )
         if plan and not isinstance(opened, RulesJudge):
             return JudgeResult(opened.name, preview=preview(path, opened, scope, batch=batch))

@@ -1,4 +1,4 @@
-"""The paper's figures from the views: 2 (languages), 3 (DPO), 4 (critical errors), and score against size.
+"""The paper's figures from the views: 2 (languages), 3 (DPO), 4 (critical errors); then scores by size, and decoding.
 
 Each is one kind of picture: dots with their 95 % intervals on a scale that all panels share, a band for each aspect or
 model, and the number of responses beside it. Uses matplotlib without its global state, so it needs no display. Colour
@@ -32,8 +32,16 @@ TITLES = {
     "4": "Figure 4. Critical errors",
     "size": "Scores by model size",
     "shift": "Token shift",
+    "decoding": "Critical errors and language by temperature",
 }
-VIEWS = {"2": "figure_2", "3": "figure_3", "4": "figure_4", "size": "size_scores", "shift": "token_shift"}
+VIEWS = {
+    "2": "figure_2",
+    "3": "figure_3",
+    "4": "figure_4",
+    "size": "size_scores",
+    "shift": "token_shift",
+    "decoding": "decoding_errors",
+}
 
 # what is drawn -> its colour in each theme; Okabe and Ito's colours, the darkest replaced on a dark ground
 THEMES: Mapping[str, Mapping[str, str]] = {
@@ -66,7 +74,11 @@ THEMES: Mapping[str, Mapping[str, str]] = {
 }
 _MARKERS = {"zero-shot": "o", "urial": "s", "instruct": "D"}
 _OTHER_MARKERS = ("^", "v", "P", "X")
-_ERROR_NAMES = {"infinite_loop": "infinite loops", "unintended_code": "unintended code"}
+_ERROR_NAMES = {
+    "infinite_loop": "infinite loops",
+    "unintended_code": "unintended code",
+    "other_language": "another language",
+}
 _ASPECTS = {metric: name for name, metric in SCORES.items() if metric != "avg"} | {"language": "language"}
 _MEANS = {"avg": "mean of five aspects", "safety": "safety"}
 _SCORES = (1.0, 5.0)
@@ -189,7 +201,7 @@ def draw(views: Views, name: str, *, theme: str = "light") -> Figure | None:
             return _draw_shift(found, views.rows("token_shift_by_position"), THEMES[theme])
     dots = list(_DOTS[name](rows))
     with _styled(theme):
-        return _draw(dots, theme=theme, scale=None if name == "4" else _SCORES)
+        return _draw(dots, theme=theme, scale=None if name in ("4", "decoding") else _SCORES)
 
 
 def inline_svg(figure: Figure, *, label: str) -> str:
@@ -286,11 +298,21 @@ def _sizes(rows: Sequence[Row]) -> Iterable[_Dot]:
                 yield _dot(row, _language(row), _MEANS[row["metric"]], names[row["model"]])
 
 
+def _decoding(rows: Sequence[Row]) -> Iterable[_Dot]:
+    found: dict[tuple[str, ...], _Dot] = {}
+    for row in rows:
+        band = f"temperature {row['temperature']:g}" if row["temperature"] else "greedy"
+        dot = _dot(row, f"{row['model']}, {_language(row)}", _ERROR_NAMES[row["error"]], band, value="percent")
+        found.setdefault((dot.line, dot.column, dot.band, dot.series), dot)  # of several types the first
+    return found.values()
+
+
 _DOTS: Mapping[str, Callable[[Sequence[Row]], Iterable[_Dot]]] = {
     "2": _languages,
     "3": _dpo,
     "4": _errors,
     "size": _sizes,
+    "decoding": _decoding,
 }
 
 

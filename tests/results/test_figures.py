@@ -150,13 +150,15 @@ def test_the_theme_is_the_ground_of_the_figure(empty_database: Path, tmp_path: P
 
 def test_the_papers_own_cells_fill_every_figure(empty_database: Path) -> None:
     for name, title in figures.TITLES.items():
+        if name == "decoding":  # the paper decodes greedily
+            continue
         drawing = figures.draw_figure(empty_database, name, published=True)
         assert drawing.title == title
         assert drawing._repr_svg_().startswith("<svg ")
 
 
 def test_unknown_names_and_empty_databases_are_reported(empty_database: Path) -> None:
-    with pytest.raises(UnknownName, match="no figure '5'; there are 2, 3, 4, size, shift"):
+    with pytest.raises(UnknownName, match="no figure '5'; there are 2, 3, 4, size, shift, decoding"):
         figures.draw_figure(empty_database, "5")
     with pytest.raises(ConfigError, match=r"Figure 4.*no rows for it"):
         figures.draw_figure(empty_database, "4")

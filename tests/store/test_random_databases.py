@@ -21,6 +21,8 @@ from tests.store.truth import VIEWS, Truth
 NOT_MODELLED = {
     "alt_test": "labels of samples; tests/results/test_agreement.py",
     "choices": "scorings of choices; tests/running/test_scoring.py",
+    "decoding_errors": "sampled responses; tests/whole/test_draws.py",
+    "draw_diversity": "sampled responses; tests/whole/test_draws.py",
     "corrected_differences": "labels of samples; tests/results/test_corrected.py",
     "corrected_error_rates": "labels of samples; tests/judging/test_error_samples.py",
     "corrected_means": "labels of samples; tests/results/test_corrected.py",
