@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import factorial
 from pathlib import Path
 
@@ -18,7 +19,17 @@ from icl_local.detect import Answer, find_answer
 from icl_local.exceptions import ConfigError, InputError, ModelError, UnknownName
 from icl_local.identity import key_of, sha256_text
 from icl_local.prompting.chat_template import chat_text
-from icl_local.prompting.examples import Example, Pools, Prefix, choose, cut, of_pool, ranking, retriever_name
+from icl_local.prompting.examples import (
+    Example,
+    Pools,
+    Prefix,
+    Ranking,
+    choose,
+    cut,
+    of_pool,
+    ranking,
+    retriever_name,
+)
 from icl_local.prompting.methods import (
     BM25,
     CHAT,
@@ -126,11 +137,10 @@ class Recipe:
             self._candidates: Sequence[Example] = self._prefix.examples
             if method.pool is not None:
                 self._candidates = self._read_pool(method.pool, pools or {})
-            if self._candidates or method.in_brackets:
+            if self._candidates or method.in_brackets or method.prefix is None:
                 self.k = len(self._candidates) if method.k is None else method.k
                 self._check(self.k)
                 self.method = self._shortest(self.k)
-                self._rank = ranking(method, self._candidates, self._texts_in)
                 self.retriever = retriever_name() if method.retrieve else None
 
     def prompt(self, query: Query, *, info: GgufInfo | None = None, chat_date: str | None = None) -> Prompt:
@@ -190,6 +200,10 @@ class Recipe:
             "pool_sha256": self.pool_sha256,
             "retriever": self.retriever,
         }
+
+    @cached_property
+    def _rank(self) -> Ranking:
+        return ranking(self.method, self._candidates, self._texts_in)
 
     def _examples(self, instruction: str, k: int) -> list[Example]:
         own = self._prefix.examples if self.method.own else ()
