@@ -276,7 +276,7 @@ def _run_cell(
         for completion in itertools.chain(made.values(), generated):
             rows, looped, coded = _response_rows(plan, completion, shared)
             writer.put(rows)
-            if completion.tokens:
+            if completion.tokens and completion.id not in made:
                 lengths[completion.id] = completion.new_tokens
             have.add(completion.id)
             done, loops, code = done + 1, loops + looped, code + coded
