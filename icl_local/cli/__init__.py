@@ -33,6 +33,7 @@ GROUPS: dict[str, Commands] = {
         "run": ("run", "Generate the missing responses: models x methods x languages."),
         "judge": ("judge", "Score stored responses with an LLM judge."),
         "score": ("score", "Score how probable stored answers or references are."),
+        "shift": ("shift", "Show how far answers are from what the base model would write."),
         "verify": ("verify", "Decode stored responses again, one at a time, and compare."),
         "study": ("study", "Plan and run a whole matrix of models, methods and languages."),
     },
@@ -45,7 +46,6 @@ GROUPS: dict[str, Commands] = {
     "Read": {
         "status": ("status", "Show what is done and what is missing."),
         "show": ("show", "Show one query with its prompts and answers side by side."),
-        "shift": ("shift", "Show how far answers are from what the base model would write."),
         "errors": ("errors", "Show infinite loops and unintended code."),
         "tables": ("tables", "Show the paper's tables from your rows."),
         "figures": ("figures", "Draw the paper's figures from your rows, PNG and SVG."),

@@ -15,6 +15,7 @@ from icl_local.results.tables import Row
 
 LATEST = 5  # answers shown while a run goes on
 _SHOWN_CHARACTERS = 4_000
+_SCORED = 5_000  # scored answers to choose from
 _KEPT = 4  # loads of the page whose responses can still be opened
 
 
@@ -39,7 +40,8 @@ class Browser:
 
     def routes(self) -> dict[str, Get]:
         """Return the routes by name, as PageServer takes them."""
-        return {"": self.page, "index": self.index, "texts": self.texts, "live": self.live}
+        routes: dict[str, Get] = {"": self.page, "index": self.index, "texts": self.texts, "live": self.live}
+        return routes | {"scored": self.scored, "tokens": self.tokens}
 
     def page(self, _: str = "") -> Page:
         """Return the page with the tables and figures of this moment."""
@@ -70,6 +72,14 @@ class Browser:
         cells = store.named(self._database, "live_cells")
         latest = store.named(self._database, "live_answers", [LATEST, _SHOWN_CHARACTERS]).dicts()
         return {"columns": cells.columns, "cells": cells.rows, "latest": latest}
+
+    def scored(self, _: str = "") -> list[tuple[Any, ...]]:
+        """Return scoring_id and label of answers that `icl score` has scored."""
+        return store.named(self._database, "scored_answers", [_SCORED]).rows
+
+    def tokens(self, scoring_id: str) -> list[tuple[Any, ...]]:
+        """Return the tokens of a scored answer, with class, rank, probability and the scoring model's own choice."""
+        return store.named(self._database, "scored_tokens", [scoring_id]).rows
 
     def _times(self) -> tuple[int, ...]:
         files = (self._database, Path(f"{self._database}.wal"))

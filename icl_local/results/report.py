@@ -36,7 +36,7 @@ _CHUNK_CHARACTERS = 400_000  # of texts unpacked together
 _PREVIEW_CHARACTERS = 110
 _LOOP, _CODE = 1, 2  # bits of a response's errors, as page.js reads them
 _SLACK_BYTES = 1_024  # for the line that says what is left out
-_SCRIPTS = {"file": ("common", "page"), "browse": ("common", "page", "live"), "rate": ("common", "rate")}
+_SCRIPTS = {"file": ("common", "page"), "browse": ("common", "page", "live", "shift"), "rate": ("common", "rate")}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +41,23 @@ def db(tmp_path: Path) -> Path:
     run = {"run_cell_id": "c", "run_id": "run", "cell_id": cell_id, "model_id": model_id, "method": "urial"}
     with Store(path) as target:
         target.put([("run_cells", {**run, "language": "en", "status": "started", "n_wanted": 10, "n_done": 0})])
+        target.put(scored(store.query(path, "select min(response_id) from raw.responses").rows[0][0], model_id))
     return path
+
+
+def scored(response_id: str, model_id: str) -> list[tuple[str, dict[str, Any]]]:
+    """Three tokens of an answer, one of each class."""
+    texts = [" Sure", HOSTILE, "\n"]
+    row = {
+        "scoring_id": "s", "kind": "answer", "response_id": response_id, "query_key": "q", "model_id": model_id,
+        "gguf_sha256": "g", "method": "same", "language": "en", "prompt_sha256": "p", "run_id": "run", "penalty": 1.0,
+        "finish_reason": "scored", "n_bytes": 9, "logprob": -6.0, "tokens": [0, 1, 2], "logprobs": [-1.0, -2.0, -3.0],
+        "ranks": [1, 2, 7], "ranks_decoded": [1, 2, 7], "top_ids": [0, 2, 1], "straddles": False, "retokenised": False,
+        "created_at": store.now(),
+    }  # fmt: skip
+    file = {"gguf_sha256": "g", "file_name": "g.gguf", "source": "file", "bytes": 1, "quantization": "F32"}
+    tokens = [{"vocab_sha256": "v", "token_id": i, "piece": text} for i, text in enumerate(texts)]
+    return [("gguf_files", {**file, "vocab_sha256": "v"}), ("scorings", row), *(("tokens", one) for one in tokens)]
 
 
 @pytest.fixture
@@ -79,6 +96,15 @@ def test_the_page_follows_a_run_and_opens_answers(browser: Chrome, server: PageS
     browser.execute_script("follow()")
     wait(lambda: "Load 1 new answer" in text("#news"))
     assert text("#latest article pre") == HOSTILE
+    assert browser.execute_script("return window.hacked") is None
+    tokens = (
+        "return [...document.querySelectorAll('#scored-tokens span')].map(s => [s.className, s.textContent, s.title])"
+    )
+    wait(lambda: len(browser.execute_script(tokens)) == 3)
+    shown: Any = browser.execute_script(tokens)
+    assert [one[:2] for one in shown] == [["unshifted", " Sure"], ["marginal", HOSTILE], ["shifted", "⏎\n"]]
+    assert [one[2].partition(",")[0] for one in shown] == ["rank 1", "rank 2", "rank 7"]
+    assert [json.loads(one[2].partition("choice: ")[2]) for one in shown[1:]] == ["\n", HOSTILE]
     assert browser.execute_script("return window.hacked") is None
     browser.execute_script("document.querySelector('#rows tr').click()")
     wait(lambda: browser.execute_script("return document.querySelectorAll('dialog[open] .answer').length") == 2)
