@@ -99,12 +99,20 @@ def require_same_tokens(a: Path, b: Path, ids: Iterable[int]) -> None:
             headers.append(Header(path, opened.enter_context(data), path.stat().st_size))
         one, other = headers
         for key in sorted((one.vocabulary.keys() | other.vocabulary.keys()) - {TOKENS_KEY}):
-            if one.vocabulary.get(key) != other.vocabulary.get(key):
+            if _rule(one, key) != _rule(other, key):
                 raise ModelError(f"{b.name} has another tokenizer than {a.name} ({key}); give a file of one family")
         for token in sorted(ids):
             if one.token(token) != other.token(token):
                 texts = f"{one.token(token)!r} and {other.token(token)!r}"
                 raise ModelError(f"{b.name} has another tokenizer than {a.name}: token {token} is {texts}")
+
+
+def _rule(header: Header, key: str) -> object:
+    """Return a value of the tokenizer; by default a space is put before texts if its model is llama, in llama.cpp."""
+    value = header.vocabulary.get(key)
+    if key == "tokenizer.ggml.add_space_prefix" and value is None:
+        return header.metadata.get("tokenizer.ggml.model") == "llama"
+    return value
 
 
 class _Facts:

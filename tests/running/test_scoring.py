@@ -131,6 +131,18 @@ def test_a_file_that_differs_in_a_token_that_does_not_occur_is_taken(
         require_same_tokens(tiny_gguf, other, [300, 0])
 
 
+def test_a_file_that_states_a_default_of_its_tokenizer_is_taken(tiny_gguf: Path, tmp_path: Path) -> None:
+    other, data = tmp_path / "other.gguf", tiny_gguf.read_bytes()
+    keys = [f"tokenizer.ggml.{name}".encode() for name in ("add_bos_token", "add_space_prefix")]
+    pair, stated = (len(key).to_bytes(8, "little") + key + b"\7\0\0\0\0" for key in keys)  # 7: a truth value, 0: false
+    assert pair in data
+    other.write_bytes(data.replace(pair, stated))  # only the header is read
+    require_same_tokens(tiny_gguf, other, [300])
+    other.write_bytes(data.replace(pair, stated[:-1] + b"\1"))
+    with pytest.raises(ModelError, match="add_space_prefix"):
+        require_same_tokens(tiny_gguf, other, [300])
+
+
 def test_a_text_beyond_the_context_has_a_row_that_says_so(db: Path, aligned: Path, tmp_path: Path) -> None:
     small = tmp_path / "small.gguf"
     build_tiny_gguf(small, n_ctx=128)
