@@ -20,7 +20,6 @@ from tests.store.truth import VIEWS, Truth
 # views that no response, judgment or cell reaches, and those of fixed figures
 NOT_MODELLED = {
     "alt_test": "labels of samples; tests/results/test_agreement.py",
-    "choices": "scorings of choices; tests/running/test_scoring.py",
     "decoding_errors": "sampled responses; tests/whole/test_draws.py",
     "draw_diversity": "sampled responses; tests/whole/test_draws.py",
     "corrected_differences": "labels of samples; tests/results/test_corrected.py",
