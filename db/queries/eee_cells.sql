@@ -23,6 +23,9 @@ select
     any_value(settings.repetition_penalty) as repetition_penalty,
     any_value(settings.penalty_rule) as penalty_rule,
     any_value(settings.kv_type) as kv_type,
+    coalesce(any_value(settings.temperature), 0) as temperature,
+    any_value(settings.top_p) as top_p,
+    any_value(settings.min_p) as min_p,
     any_value(prompts.head || '{query}' || prompts.tail) as prompt_template
 from main.responses as responses
 inner join raw.responses as kept on kept.response_id = responses.response_id

@@ -121,7 +121,8 @@ def _results(cell: Row, rows: Sequence[Row]) -> list[Row]:
         "evaluation_timestamp": cell["made_at"].replace(tzinfo=UTC).isoformat(timespec="seconds"),
         "generation_config": {
             "generation_args": {
-                "temperature": 0.0,
+                "temperature": cell["temperature"],
+                "top_p": cell["top_p"],
                 "max_tokens": cell["max_tokens"] or None,
                 "prompt_template": cell["prompt_template"] or None,
             },
@@ -131,6 +132,7 @@ def _results(cell: Row, rows: Sequence[Row]) -> list[Row]:
                 repetition_penalty=cell["repetition_penalty"],
                 penalty_rule=cell["penalty_rule"],
                 kv_type=cell["kv_type"],
+                min_p=cell["min_p"],
                 exact_batching=cell["exact"],
                 settings_id=cell["settings_id"],
                 cell_id=cell["cell_id"],

@@ -51,7 +51,7 @@ _LINES = 3  # before the query, that are tokenised with each query again
 
 @dataclass(frozen=True)
 class CellEstimate:
-    """The cost of one cell.
+    """The cost of one cell. A query with several draws counts as often in ``n_queries``.
 
     ``prompt_tokens`` are of the model's tokenizer, ``prefilled_tokens`` count what prompts share once; ``new_tokens``
     and ``seconds`` are of the responses still to be made. ``exact_tokens``: counted, not guessed; ``outputs``: the
@@ -181,11 +181,14 @@ def plan_study(
     speed = _Speed(store.named(path, "plan_speed").rows if store.exists(path) else [])
     sets = {language: _queries(study, language, shard) for language in {one.language for one in study.cells}}
     tokens = _exact_tokens(study, cells)
+    draws = len(study.decoding.draw_numbers)
     estimates = []
     for one in study.cells:
-        queries, total = sets[one.language]
+        queries, n_queries = sets[one.language]
+        total = n_queries * draws
         label = registry.printed_name(one.model, models_file)
-        prompt, prefilled = tokens.get(one) or _guessed_tokens(one, queries, total, study.pools)
+        guessed, own = _guessed_tokens(one, queries, n_queries, study.pools)
+        prompt, prefilled = tokens.get(one) or (guessed * draws, own)
         n_done = len(stored[one])
         left = 1 - min(1.0, n_done / total)
         nearest = ((label, one.method, one.language, one.dpo), (None, one.method, one.language, None),
@@ -213,7 +216,7 @@ def plan_study(
     files = {(one.cell.model, variant_of(one.cell)): one.file_bytes for one in estimates if one.missing}
     return StudyPlan(
         cells=tuple(estimates),
-        judges=tuple(_judge(path, spec, estimates, sets, stored) for spec in study.judges),
+        judges=tuple(_judge(path, spec, estimates, sets, stored, study.decoding.draw_numbers) for spec in study.judges),
         speed=speed.source,
         disk_bytes=n_missing * BYTES_A_RESPONSE + sum(files.values()),
         available_memory=available_memory(),
@@ -338,9 +341,10 @@ def _judge(
     spec: JudgeSpec,
     cells: Sequence[CellEstimate],
     sets: Mapping[str, tuple[Sequence[Query], int]],
-    stored: Mapping[StudyCell, Mapping[str, str]],
+    stored: Mapping[StudyCell, Mapping[tuple[str, int], str]],
+    numbers: range,
 ) -> JudgeEstimate:
-    """Estimate one judge for the study's responses: stored ones that it has not judged, and those to come."""
+    """Estimate one judge for the responses of a study: stored ones that it has not judged, and those to come."""
     templates = open_templates(spec.variant)
     judge: Judge | None = None
     note = ""
@@ -354,9 +358,10 @@ def _judge(
         scope = Scope(templates, spec.repeats, responses=own)
         judgments, prompt_tokens, completion_tokens = missing_tokens(path, judge, scope)
     for cell in cells:
-        queries, total = sets[cell.cell.language]
-        to_come = [query for query in queries if query.query_id not in stored[cell.cell]]
-        left = len(to_come) if queries else max(0, total - cell.n_done)
+        queries, _ = sets[cell.cell.language]
+        pairs = [(query, number) for query in queries for number in numbers]
+        to_come = [query for query, number in pairs if (query.query_id, number) not in stored[cell.cell]]
+        left = len(to_come) if queries else max(0, cell.n_queries - cell.n_done)
         query_length = sum(len(query.instruction) for query in to_come) / left if to_come else QUERY_CHARACTERS
         answer = CHARACTERS_PER_TOKEN["en"] * (cell.new_tokens / left if left else 0)
         n_safety = sum(query.split == "safety" for query in to_come) if queries else left // 5

@@ -197,14 +197,16 @@ def stored_responses(
     *,
     shard: Shard | None = None,
     models_file: Path | None = None,
-) -> dict[StudyCell, dict[str, str]]:
-    """Return the id of each stored response of the study by its query id, a cell each.
+) -> dict[StudyCell, dict[tuple[str, int], str]]:
+    """Return the id of each stored response of the study by its query id and draw (0: greedy), a cell each.
 
     A cell of ``runnable`` finds its own by key, another by its names, its queries and the study's settings.
     """
     decoding = study.decoding
     plain = decoding.plain_queries or None  # NULL where it was not asked for
+    sampling = (decoding.temperature, decoding.top_p, decoding.min_p, decoding.draw_seed)
     settings = [decoding.max_tokens, decoding.repetition_penalty, decoding.stop_on_loop, plain]
+    settings += sampling if decoding.temperature else [None] * len(sampling)
     exists = store.exists(path)
     rows = store.named(path, "study_responses", settings).dicts() if exists else []
     ids = store.ids(path, "responses", "response_id") if exists else set()
@@ -212,7 +214,8 @@ def stored_responses(
     for one in study.cells:
         if one in runnable:
             plan = CellPlan(runnable[one], decoding, None)
-            found[one] = {query.query_id: key for key, (query, _) in plan.by_key.items() if key in ids}
+            names = {key: (query.query_id, plan.draw_number[key]) for key, (query, _) in plan.by_key.items()}
+            found[one] = {name: key for key, name in names.items() if key in ids}
         else:
             found[one] = _by_name(study, one, rows, registry.printed_name(one.model, models_file), shard)
     return found
@@ -220,12 +223,12 @@ def stored_responses(
 
 def _by_name(
     study: Study, one: StudyCell, rows: Sequence[Mapping[str, Any]], label: str, shard: Shard | None
-) -> dict[str, str]:
-    """Return {query id: response id} of the largest stored cell with the names of ``one``."""
+) -> dict[tuple[str, int], str]:
+    """Return {(query id, draw): response id} of the largest stored cell with the names of ``one``."""
     found = _attempt(partial(study.query_set, one.language, shard=shard))
     dataset = study.dataset if isinstance(found, IclError) else found.dataset
     wanted = None if isinstance(found, IclError) else {query.query_id for query in found.queries}
-    cells: dict[str, dict[str, str]] = {}
+    cells: dict[str, dict[tuple[str, int], str]] = {}
     for row in rows:
         names = (row["model"], row["method"], row["language"], row["dpo"])
         if (
@@ -233,7 +236,7 @@ def _by_name(
             and dataset in (None, row["dataset"])
             and (wanted is None or row["query_id"] in wanted)
         ):
-            cells.setdefault(row["cell_id"], {})[row["query_id"]] = row["response_id"]
+            cells.setdefault(row["cell_id"], {})[row["query_id"], row["draw"]] = row["response_id"]
     return max(cells.values(), key=len, default={})
 
 
