@@ -1,9 +1,9 @@
 create or replace view main.verdict_scores as
 select
-    response_id, repeat, judge, template,
+    judge, template,
     unnest(list_append(metrics, 'avg')) as metric,
     unnest(list_append(scores, (helpfulness + clarity + factuality + depth + engagement) / 5)) as score,
-    judge_id, template_sha256
+    repeat, response_id, judge_id, template_sha256
 from main.verdicts;
 
 comment on view main.verdict_scores is

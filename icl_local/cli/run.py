@@ -71,9 +71,17 @@ from icl_local.wording import counted
 @click.option("--date", help="Date (YYYY-MM-DD) for chat templates that print today's.")
 @click.option("--stop-on-loop", is_flag=True, help="End an answer once it loops; recorded as such.")
 @click.option("--plain-queries", is_flag=True, help="Read control tokens, such as <|im_end|>, in queries as text.")
-@click.option("--temperature", type=float, help="Sample with this temperature, up to 5; 0: greedy.")
-@click.option("--top-p", type=float, help="Keep the most probable tokens that together have this share.")
-@click.option("--min-p", type=float, help="Keep tokens with this share of the best one's probability.")
+@click.option("--temperature", type=click.FloatRange(0, 5), help="Sample with this temperature; 0: greedy.")
+@click.option(
+    "--top-p",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Keep the most probable tokens that together have this share.",
+)
+@click.option(
+    "--min-p",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Keep tokens with this share of the best one's probability.",
+)
 @click.option("--draws", type=COUNT, help="Sampled responses of each query.")
 @click.option("--draw-seed", type=int, help="Seed of the draws; another one adds draws.")
 @engine_options
