@@ -166,18 +166,20 @@ def file_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("file_read_once")
-@pytest.mark.parametrize("n_layers, n_tokens", [(6, 48), pytest.param(30, 128, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "n_layers, n_tokens, first", [(6, 48, 0), (30, 16, 3), pytest.param(30, 128, 0, marks=pytest.mark.soak)]
+)
 def test_every_token_equals_transformers_in_fp32(
-    embedded_model: Path, n_layers: int, n_tokens: int, tmp_path: Path
+    embedded_model: Path, n_layers: int, n_tokens: int, first: int, tmp_path: Path
 ) -> None:
-    """Of the embedded model's first layers every token is what Transformers' greedy search takes after the prompt
+    """Of the embedded model (30 layers) every token is what Transformers' greedy search takes after the prompt
     and the tokens before it: its logits of all positions come from one forward pass, its own processor applies the
     repetition penalty. One at a time the first quarter of the tokens and their logits are the same.
     """
     torch = pytest.importorskip("torch")
     from transformers import AutoModelForCausalLM, RepetitionPenaltyLogitsProcessor
 
-    requests_to_make, n_alone = study_prompts(n_tokens), n_tokens // 4
+    requests_to_make, n_alone = study_prompts(n_tokens)[first:], n_tokens // 4
     file = tmp_path / "model.gguf"
     rewritten_gguf.with_layers(embedded_model, file, n_layers)
     with Worker(file, EngineOptions(trace=True)) as worker:
@@ -201,4 +203,4 @@ def test_every_token_equals_transformers_in_fp32(
         for i, token in enumerate(tokens):
             scores = penalise(everything[:, : len(ids) + i], logits[i : i + 1].clone())
             equal += int(scores.argmax()) == token
-    assert equal == 5 * n_tokens
+    assert equal == len(requests_to_make) * n_tokens
