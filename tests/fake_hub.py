@@ -12,17 +12,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
 from icl_local.prompting import just_eval
-from icl_local.weights import hub
 
 REPO, FILE = "someone/some-GGUF", "some.Q8_0.gguf"
 NAME = f"hf:{REPO}/{FILE}"
 FIRST, SECOND = "a" * 40, "b" * 40
 TOKEN = "hf_very_secret_token"
+CHUNK_BYTES = 1 << 20
 WEIGHTS = os.urandom(3 << 20)
 SMALL = 200  # smaller files are kept by git itself: served by the hub without redirect, named by git's SHA-1
 
@@ -146,7 +147,7 @@ def handler(state: FakeHub, server: str) -> type[BaseHTTPRequestHandler]:
 @contextmanager
 def serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     """A hub and a CDN on two ports, and huggingface_hub pointed at them with an empty cache under ``tmp_path``."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download
 
     state = FakeHub()
     servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler(state, server)) for server in ("hub", "cdn")]
@@ -163,7 +164,8 @@ def serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub
     template = state.hub_url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
-    monkeypatch.setattr(hub, "_RETRY_SECONDS", 0)
+    monkeypatch.setattr(file_download, "time", SimpleNamespace(sleep=lambda seconds: None))
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", CHUNK_BYTES)
     yield state
     state.go_on.set()
     for server in servers:

@@ -16,8 +16,8 @@ from typing import Any
 from icl_local.convert.checkpoint import Checkpoint, is_checkpoint, read_json
 from icl_local.convert.parity import Reference, gate
 from icl_local.convert.pre_tokenizers import PRE_TOKENIZERS
-from icl_local.exceptions import ConversionError, HubError, MissingExtra
-from icl_local.weights import read_info
+from icl_local.exceptions import ConversionError, MissingExtra
+from icl_local.weights import hub, read_info
 
 _REPOSITORY = re.compile(r"(?:hf:)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
@@ -61,8 +61,8 @@ def locate(
     if match is None or path.exists():
         raise ConversionError(f"{reference!r} is not a checkpoint folder, a .gguf file or owner/name of the hub")
     say(f"fetching {match['repo']}")
-    folder = _snapshot(match["repo"], match["revision"])
-    return ModelSource(folder, f"hf:{match['repo']}@{folder.name}", match["repo"].split("/")[1])
+    found = hub.fetch_folder(match["repo"], _FILES, revision=match["revision"])
+    return ModelSource(found.path, found.source, match["repo"].split("/")[1])
 
 
 def unpack_gguf(path: Path, folder: Path) -> None:
@@ -106,13 +106,3 @@ def unpack_gguf(path: Path, folder: Path) -> None:
         reasons = result.reasons or "the weights are not those of the file"
         raise ConversionError(f"{path.name} is not the same model once unpacked: {reasons}; train from a checkpoint")
     os.replace(draft, folder)
-
-
-def _snapshot(repo: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(_FILES)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise HubError(f"{repo} cannot be fetched: {error}; check the name, HF_TOKEN and the connection") from error

@@ -32,9 +32,7 @@ _FILE = ("dataset", "model", "variant", "dpo", "quantization", "weights")
 Row = dict[str, Any]
 
 
-def export_records(
-    database: Path, folder: Path, *, chosen: Selection, organization: str, models_file: Path | None = None
-) -> Exported:
+def export_records(database: Path, folder: Path, *, chosen: Selection, organization: str) -> Exported:
     """Write ``folder``/DATASET/DEVELOPER/MODEL/UUID.json for each query set and model file; ``organization`` ran them.
 
     The same results get the same UUID. Raises ConfigError if nothing is selected.
@@ -48,7 +46,7 @@ def export_records(
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for cell in cells:
         groups.setdefault(tuple(cell[name] for name in _FILE), []).append(cell)
-    families = registry.load_registry(models_file)
+    families = registry.load_registry()
     files, count = [], 0
     for of_model in groups.values():
         results = [result for cell in of_model for result in _results(cell, results_of.get(cell["cell_id"], ()))]

@@ -143,7 +143,6 @@ def plan_cells(
     server: Server | None = None,
     overlay: Path | None = None,
     pools: Pools | None = None,
-    models_file: Path | None = None,
     on_download: checksum.OnBytes | None = None,
 ) -> list[Cell]:
     """Return every combination, sorted by file. Raises UnknownName, InputError, ConfigError, ModelError, HubError.
@@ -163,11 +162,9 @@ def plan_cells(
         for _, query_set, method in expanded:
             if method.kind not in by_kind:
                 by_kind[method.kind] = (
-                    server.named(name, method_kind=method.kind, dpo=dpo, models_file=models_file)
+                    server.named(name, method_kind=method.kind, dpo=dpo)
                     if server is not None
-                    else registry.resolve(
-                        name, method_kind=method.kind, dpo=dpo, models_file=models_file, on_progress=on_download
-                    )
+                    else registry.resolve(name, method_kind=method.kind, dpo=dpo, on_progress=on_download)
                 )
             language = query_set.queries[0].language
             cells.append(Cell(by_kind[method.kind], method, language, query_set, query_set.queries, pools or {}))

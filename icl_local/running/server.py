@@ -78,9 +78,9 @@ class Server:
             "chat_date": None,
         }
 
-    def named(self, name: str, *, method_kind: str, dpo: bool = False, models_file: Path | None = None) -> ServerModel:
+    def named(self, name: str, *, method_kind: str, dpo: bool = False) -> ServerModel:
         """Return the model under ``name``; a registry entry of that name gives its label, for the tables."""
-        family = registry.load_registry(models_file).get(name)
+        family = registry.load_registry().get(name)
         return ServerModel(
             server=self,
             label=family.label if family else name,

@@ -170,14 +170,13 @@ def plan_study(
     study: Study,
     *,
     shard: Shard | None = None,
-    models_file: Path | None = None,
     parallel: int | None = None,
 ) -> StudyPlan:
     """Return the plan of ``study`` for the database ``path``, which need not exist. Raises StoreError."""
-    ready, missing = prepare(study, study.cells, shard=shard, models_file=models_file)
+    ready, missing = prepare(study, study.cells, shard=shard)
     reasons, cells = dict(missing), dict(ready)
     seen = _outputs(path, study)
-    stored = stored_responses(path, study, cells, shard=shard, models_file=models_file)
+    stored = stored_responses(path, study, cells, shard=shard)
     speed = _Speed(store.named(path, "plan_speed").rows if store.exists(path) else [])
     sets = {language: _queries(study, language, shard) for language in {one.language for one in study.cells}}
     tokens = _exact_tokens(study, cells)
@@ -186,7 +185,7 @@ def plan_study(
     for one in study.cells:
         queries, n_queries = sets[one.language]
         total = n_queries * draws
-        label = registry.printed_name(one.model, models_file)
+        label = registry.printed_name(one.model)
         guessed, own = _guessed_tokens(one, queries, n_queries, study.pools)
         prompt, prefilled = tokens.get(one) or (guessed * draws, own)
         n_done = len(stored[one])
@@ -195,7 +194,7 @@ def plan_study(
                    (None, one.method, None, None))  # fmt: skip
         mean_new, outputs = next((seen[key] for key in nearest if key in seen), (ANSWER_TOKENS, None))
         new = round(min(mean_new, study.decoding.max_tokens) * total * left)
-        weights, file_bytes, memory = _size(one, cells.get(one), study, prompt / total, models_file, parallel)
+        weights, file_bytes, memory = _size(one, cells.get(one), study, prompt / total, parallel)
         estimates.append(
             CellEstimate(
                 cell=one,
@@ -220,7 +219,7 @@ def plan_study(
         speed=speed.source,
         disk_bytes=n_missing * BYTES_A_RESPONSE + sum(files.values()),
         available_memory=available_memory(),
-        to_make=_to_make(study, reasons, models_file),
+        to_make=_to_make(study, reasons),
     )
 
 
@@ -322,7 +321,6 @@ def _size(
     cell: Cell | None,
     study: Study,
     prompt_tokens: float,
-    models_file: Path | None,
     parallel: int | None,
 ) -> tuple[int, int, int]:
     """Return (weights, bytes of the file, bytes of memory); without the file that of a Q8_0 one without a KV cache."""
@@ -330,7 +328,7 @@ def _size(
         info = cell.model.info
         kv = kv_bytes_per_token(info) * round(prompt_tokens + study.decoding.max_tokens)
         return info.parameters, info.bytes, info.bytes + kv * (parallel or DEFAULT_PARALLEL)
-    family = registry.load_registry(models_file).get(one.model)
+    family = registry.load_registry().get(one.model)
     weights = family.parameters if family and family.parameters else 0
     size = round(weights * BYTES_PER_WEIGHT)
     return weights, size, size
@@ -392,7 +390,7 @@ def _open_judge(name: str) -> Judge | None:
     return open_judge(name, needs_key=False)
 
 
-def _to_make(study: Study, reasons: Mapping[StudyCell, tuple[str, ...]], models_file: Path | None) -> tuple[str, ...]:
+def _to_make(study: Study, reasons: Mapping[StudyCell, tuple[str, ...]]) -> tuple[str, ...]:
     """Return each reason once, in the order of the cells, or the DPO step of the study that makes the model."""
     steps = {(training.model, f"{training.variant}-dpo") for training in study.trainings}
     found: list[str] = []

@@ -57,7 +57,6 @@ def prepare(
     *,
     shard: Shard | None = None,
     fetch: bool = False,
-    models_file: Path | None = None,
     on_download: OnBytes | None = None,
 ) -> tuple[list[tuple[StudyCell, Cell]], list[tuple[StudyCell, tuple[str, ...]]]]:
     """Return the cells that can run now, sorted by file, and for the others what is missing.
@@ -68,7 +67,7 @@ def prepare(
     missing: list[tuple[StudyCell, tuple[str, ...]]] = []
     sets: dict[str, QuerySet | IclError] = {}
     for one in cells:
-        model = _attempt(partial(_model, one, fetch, models_file, on_download))
+        model = _attempt(partial(_model, one, fetch, on_download))
         if one.language not in sets:
             sets[one.language] = _attempt(partial(study.query_set, one.language, shard=shard, fetch=fetch))
         found = sets[one.language]
@@ -97,7 +96,6 @@ def run_study(
     max_cost: float | None = None,
     cluster: str | None = None,
     worker_cpus: int | None = None,
-    models_file: Path | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
     on_note: Callable[[str], None] = lambda text: None,
     on_download: OnBytes | None = None,
@@ -112,7 +110,7 @@ def run_study(
     Raises ClusterError, StoreError and KeyboardInterrupt; the same call resumes.
     """
     with store.Store(path) as writer:
-        writer.put(_rows(study, models_file))
+        writer.put(_rows(study))
     results: list[CellResult] = []
     failures: list[Failure] = []
     judged: dict[str, JudgeProgress] = {}
@@ -120,9 +118,7 @@ def run_study(
     budget = None if max_cost is None else Budget(max_cost)
 
     def make(cells: Sequence[StudyCell]) -> list[tuple[StudyCell, tuple[str, ...]]]:
-        ready, missing = prepare(
-            study, cells, shard=shard, fetch=True, models_file=models_file, on_download=on_download
-        )
+        ready, missing = prepare(study, cells, shard=shard, fetch=True, on_download=on_download)
         runnable.update(ready)
         if ready:
             results.extend(
@@ -152,17 +148,15 @@ def run_study(
     with open_cluster(cluster, worker_cpus=worker_cpus) as nodes:
         missing = make(study.cells)
         trained = [
-            attempt(
-                f"DPO of {one.model} ({one.variant})", partial(_train, path, one, work, models_file, on_note, stopping)
-            )
+            attempt(f"DPO of {one.model} ({one.variant})", partial(_train, path, one, work, on_note, stopping))
             for one in study.trainings
-            if not _is_here(f"{one.variant}-dpo", one.model, models_file)
+            if not _is_here(f"{one.variant}-dpo", one.model)
         ]
         if any(trained):
             missing = make([one for one, _ in missing])
         failures += [Failure(one.label, "; ".join(reasons)) for one, reasons in missing]
         failures += [Failure(r.cell.label, r.error or "failed") for r in results if r.status == "failed"]
-        stored = stored_responses(path, study, runnable, shard=shard, models_file=models_file)
+        stored = stored_responses(path, study, runnable, shard=shard)
         own = {response_id for of_cell in stored.values() for response_id in of_cell.values()}
         for spec in study.judges if judge else ():
             progress = attempt(f"judge {spec.judge}", partial(_judge, path, spec, own, options, budget, nodes))
@@ -196,7 +190,6 @@ def stored_responses(
     runnable: Mapping[StudyCell, Cell],
     *,
     shard: Shard | None = None,
-    models_file: Path | None = None,
 ) -> dict[StudyCell, dict[tuple[str, int], str]]:
     """Return the id of each stored response of the study by its query id and draw (0: greedy), a cell each.
 
@@ -217,7 +210,7 @@ def stored_responses(
             names = {key: (query.query_id, plan.draw_number[key]) for key, (query, _) in plan.by_key.items()}
             found[one] = {name: key for key, name in names.items() if key in ids}
         else:
-            found[one] = _by_name(study, one, rows, registry.printed_name(one.model, models_file), shard)
+            found[one] = _by_name(study, one, rows, registry.printed_name(one.model), shard)
     return found
 
 
@@ -253,23 +246,21 @@ def _attempt(get: Callable[[], T]) -> T | IclError:
         return error
 
 
-def _model(
-    one: StudyCell, fetch: bool, models_file: Path | None, on_download: OnBytes | None
-) -> registry.ResolvedModel:
+def _model(one: StudyCell, fetch: bool, on_download: OnBytes | None) -> registry.ResolvedModel:
     if not fetch:
-        _require_file(one, models_file)
+        _require_file(one)
     kind = prompting.method_spec(one.method).kind
-    return registry.resolve(one.model, method_kind=kind, dpo=one.dpo, models_file=models_file, on_progress=on_download)
+    return registry.resolve(one.model, method_kind=kind, dpo=one.dpo, on_progress=on_download)
 
 
-def _is_here(variant: str, model: str, models_file: Path | None) -> bool:
-    family = registry.load_registry(models_file).get(model)
+def _is_here(variant: str, model: str) -> bool:
+    family = registry.load_registry().get(model)
     return family is not None and variant in family.variants and registry.state(family.variants[variant]) == "here"
 
 
-def _require_file(one: StudyCell, models_file: Path | None) -> None:
+def _require_file(one: StudyCell) -> None:
     """Raise ConfigError if the cell's file would have to be downloaded."""
-    family = registry.load_registry(models_file).get(one.model)
+    family = registry.load_registry().get(one.model)
     variant = family.variants.get(variant_of(one)) if family else None
     if variant is not None and registry.state(variant) == "to fetch":
         raise ConfigError(f"{one.model} ({variant_of(one)}) is to be fetched: {variant.gguf}")
@@ -277,7 +268,7 @@ def _require_file(one: StudyCell, models_file: Path | None) -> None:
         raise ConfigError(f"{one.model} is to be fetched")
 
 
-def _rows(study: Study, models_file: Path | None) -> list[tuple[str, dict[str, object]]]:
+def _rows(study: Study) -> list[tuple[str, dict[str, object]]]:
     """Return rows of raw.study_cells, which `icl status` compares with the responses."""
     created_at = store.now()
     cells: list[dict[str, object]] = []
@@ -286,7 +277,7 @@ def _rows(study: Study, models_file: Path | None) -> list[tuple[str, dict[str, o
             n_queries = len(study.query_set(one.language).queries)
         except IclError:
             n_queries = study.n_queries or 0
-        model = registry.printed_name(one.model, models_file)
+        model = registry.printed_name(one.model)
         cells.append({"model": model, "method": one.method, "language": one.language, "dpo": one.dpo,
                       "dataset": study.dataset, "n_wanted": n_queries})  # fmt: skip
     study_id = key_of(kind="study", name=study.name, cells=cells)
@@ -300,12 +291,11 @@ def _train(
     path: Path,
     training: Training,
     work: Path,
-    models_file: Path | None,
     on_note: Callable[[str], None],
     stopping: Stopping,
 ) -> Path:
     """Train, convert and register the DPO variant of a family; each step resumes where it was stopped."""
-    family = registry.load_registry(models_file).get(training.model)
+    family = registry.load_registry().get(training.model)
     variant = f"{training.variant}-dpo"
     if family is None or variant not in family.variants:
         raise ConfigError(f"{training.model} has no variant {variant} in the registry; add one with icl models add")
@@ -336,7 +326,7 @@ def _train(
             raise KeyboardInterrupt
         if not gguf.is_file():
             convert(made.folder, gguf, type_name=training.type, name=family.label, store=rows, on_progress=on_note)
-    return registry.add(training.model, files={variant: str(gguf)}, models_file=models_file)
+    return registry.add(training.model, files={variant: str(gguf)})
 
 
 def _judge(

@@ -4,9 +4,9 @@
 are compared with the checksum that the hub publishes (SHA-256 for LFS and Xet files, git's SHA-1 for small ones). The
 file is stored in huggingface_hub's own cache, where every other tool finds it.
 
-The transfer is done here: hf_hub_download (2.4) deletes a partial file when its process ends and compares sizes only,
-which costs gigabytes after each Ctrl-C. Here the partial file stays beside its final place, continues with a Range
-request, and is renamed once its checksum is right.
+The partial file is kept here: hf_hub_download (2.4) deletes it when its process ends and compares sizes only, which
+costs gigabytes after each Ctrl-C. It stays beside its final place, the library's http_get continues it, and it is
+renamed once its checksum is right.
 """
 
 from __future__ import annotations
@@ -14,30 +14,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import fnmatch
-import hashlib
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-from icl_local.exceptions import DiskFull, HubError, IclError
+from icl_local.exceptions import DiskFull, HubError
+from icl_local.identity import sha256_file
 from icl_local.operating_system import locked
 from icl_local.weights.checksum import OnBytes, remember, sha256_of
-
-if TYPE_CHECKING:
-    from huggingface_hub import HfFileMetadata
 
 _REFERENCE = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[^@]+)(?:@(?P<revision>.+))?")
 _DATASET = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>[\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_CHUNK_BYTES = 1 << 20
-_ATTEMPTS = 5  # in a row without a single new byte
-_RETRY_SECONDS = 1.0
 _SPARE_BYTES = 100 << 20  # left free on the disk beside the file
 
 
@@ -219,7 +212,7 @@ def _verified_cached(path: Path, target: _Target, on_progress: OnBytes | None) -
     if blob.parent.name != "blobs" or len(blob.name) not in (40, 64):
         return None
     large = len(blob.name) == 64
-    digest = sha256_of(blob, on_progress=on_progress) if large else _checksum(blob, blob.name, blob.stat().st_size)
+    digest = sha256_of(blob, on_progress=on_progress) if large else _checksum(blob, blob.name)
     if digest != blob.name:
         aside = blob.with_name(blob.name + ".damaged")
         os.replace(blob, aside)
@@ -242,108 +235,69 @@ def _download(target: _Target, on_progress: OnBytes | None) -> HubFile:
     folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=target.repo, repo_type=target.repo_type)
     blob = folder / "blobs" / etag
     blob.parent.mkdir(parents=True, exist_ok=True)
-    digest = _transfer(url, blob, metadata, target, on_progress)
+    digest = _transfer(url, blob, metadata.size, target, on_progress)
     # The blob is in its place: this only links it under its commit, and checks that its name is safe.
     path = hf_hub_download(**target.arguments, cache_dir=constants.HF_HUB_CACHE, endpoint=constants.ENDPOINT)
     return HubFile(Path(path), target.repo, target.filename, target.revision or "", digest)
 
 
-def _transfer(
-    url: str, blob: Path, metadata: HfFileMetadata, target: _Target, on_progress: OnBytes | None
-) -> str | None:
+def _transfer(url: str, blob: Path, size: int, target: _Target, on_progress: OnBytes | None) -> str | None:
     """Bring the bytes to ``blob`` and return its SHA-256 (None for git's checksums)."""
-    assert metadata.size is not None
     partial = blob.with_name(blob.name + ".icl-partial")
     locks = blob.parents[2] / ".locks" / blob.parents[1].name  # as the hub's library lays out its cache
     locks.mkdir(parents=True, exist_ok=True)
+    name, is_large = Path(target.filename).name, len(blob.name) == 64
     with locked(locks / f"{blob.name}.icl.lock"):  # a second process waits, and then finds the file complete
         if blob.exists():
             partial.unlink(missing_ok=True)
-            return blob.name if len(blob.name) == 64 else None
+            return blob.name if is_large else None
         with partial.open("ab") as file:
-            _check_space(target, partial.parent, metadata.size - file.tell())
-            _receive(url, file, metadata.size, target, on_progress)
+            _check_space(target, partial.parent, size - file.tell())
+            _receive(url, file, size, name, on_progress)
             file.flush()
             os.fsync(file.fileno())
         if on_progress is not None:
-            on_progress(f"checksum of {Path(target.filename).name}", 0, metadata.size)
-        if _checksum(partial, blob.name, metadata.size) != blob.name:
+            on_progress(f"checksum of {name}", 0, size)
+        if _checksum(partial, blob.name) != blob.name:
             partial.unlink()
             raise HubError(
                 f"{target}: the bytes received do not match the hub's checksum and were removed; run again, and "
                 "suspect a proxy or mirror (HF_ENDPOINT) if it repeats"
             )
         os.replace(partial, blob)
-    if len(blob.name) != 64:
+    if not is_large:
         return None
     remember(blob, blob.name)
     return blob.name
 
 
-def _receive(url: str, file: BinaryIO, size: int, target: _Target, on_progress: OnBytes | None) -> None:
-    """Append to ``file`` until it has ``size`` bytes; a broken transfer continues where it stopped."""
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
+def _receive(url: str, file: BinaryIO, size: int, name: str, on_progress: OnBytes | None) -> None:
+    """Append to ``file`` until it has ``size`` bytes; the hub's library continues a broken transfer."""
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers, tqdm  # type: ignore[attr-defined]
 
-    failures = 0
-    while (at := file.tell()) < size:
-        try:
-            _stream(url, file, size, target, on_progress)
-        except HTTPError as error:
-            if isinstance(error, HfHubHTTPError) and not _transient(error.response.status_code):
-                raise
-            failures = 0 if file.tell() > at else failures + 1
-            if failures >= _ATTEMPTS:
-                raise
-            time.sleep(_RETRY_SECONDS * failures)
-        else:
-            failures = 0 if file.tell() > at else failures + 1
-            if failures >= _ATTEMPTS:
-                raise HubError(f"{target}: the server sends nothing after byte {at:,} of {size:,}; run again later")
+    class Reported(tqdm):  # type: ignore[misc]
+        """The library's progress bar, drawn by the caller."""
 
+        def __init__(self, *, initial: int = 0, **options: Any) -> None:
+            super().__init__(initial=initial, **{**options, "disable": True})  # type: ignore[no-untyped-call]
+            self.done = initial
 
-def _stream(url: str, file: BinaryIO, size: int, target: _Target, on_progress: OnBytes | None) -> None:
-    from huggingface_hub import constants, get_session
-    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
-
-    headers = build_hf_headers() | {"Accept-Encoding": "identity"}
-    if file.tell():
-        headers["Range"] = f"bytes={file.tell()}-"
-    # A redirect to another host drops the authorization header (httpx), so a token stays with the hub.
-    with get_session().stream(
-        "GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT, follow_redirects=True
-    ) as response:
-        if response.status_code == 416:
-            _empty(file)
-            return
-        hf_raise_for_status(response)
-        if response.status_code != 206:  # the server ignored the Range header and sends the whole file
-            _empty(file)
-        for chunk in response.iter_bytes(_CHUNK_BYTES):
-            file.write(chunk)
+        def update(self, n: float | None = 1) -> None:
+            self.done += int(n or 0)
             if on_progress is not None:
-                on_progress(Path(target.filename).name, file.tell(), size)
-            if file.tell() > size:
-                return  # more than was announced: the checksum will not match
+                on_progress(name, self.done, size)
+
+    # A redirect to another host drops the authorization header (httpx), so a token stays with the hub.
+    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
+    http_get(url, file, resume_size=file.tell(), headers=headers, expected_size=size, tqdm_class=Reported)
 
 
-def _empty(file: BinaryIO) -> None:
-    file.seek(0)
-    file.truncate()
+def _checksum(path: Path, expected: str) -> str:
+    """Return the SHA-256, or git's SHA-1 of a small file, whichever ``expected`` is by its length."""
+    from huggingface_hub.utils.sha import git_hash
 
-
-def _transient(status: int) -> bool:
-    return status in (408, 429) or status >= 500
-
-
-def _checksum(path: Path, expected: str, size: int) -> str:
-    """Return the SHA-256, or git's SHA-1 of a blob, whichever ``expected`` is by its length."""
-    with path.open("rb") as file:
-        if len(expected) == 64:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-        return digest.hexdigest()
+    return sha256_file(path) if len(expected) == 64 else git_hash(path.read_bytes())
 
 
 def _check_space(target: _Target, folder: Path, needed: int) -> None:
@@ -363,49 +317,40 @@ def _hub_errors(target: _Target) -> Iterator[None]:
     """
     from huggingface_hub import constants, errors
 
-    host = urlsplit(constants.ENDPOINT).hostname or "the hub"
-    unknown = (
-        f"{target}: there is no such repository, or it is private; check the name at {target.page}, and set HF_TOKEN "
-        "if it is private"
-    )
     try:
         yield
-    except IclError:
-        raise
-    except errors.GatedRepoError as error:
-        raise HubError(
-            f"{target}: access is gated; accept its licence at {target.page} and set HF_TOKEN to that account's token"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise HubError(f"{target}: there is no such revision; see {target.page}/commits") from error
-    except errors.RemoteEntryNotFoundError as error:
-        raise HubError(f"{target}: the repository has no such file; see {target.page}/tree/main") from error
-    except errors.RepositoryNotFoundError as error:
-        raise HubError(unknown) from error
-    except errors.HfHubHTTPError as error:
-        status = error.response.status_code
-        if status == 404:
-            raise HubError(unknown) from error
-        if status in (401, 403):
-            raise HubError(
-                f"{target}: {host} refuses access (HTTP {status}); accept the licence at {target.page} and set "
-                "HF_TOKEN to a valid token of that account"
-            ) from error
-        raise HubError(f"{target}: {host} answers HTTP {status}; run again later") from error
-    except (errors.OfflineModeIsEnabled, errors.RevisionResolutionError, errors.LocalEntryNotFoundError) as error:
-        offline = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else f"{host} cannot be reached"
-        raise HubError(
-            f"{target}: {offline} and the file is not in the cache; connect and run again, or copy the file here and "
-            "name its path"
-        ) from error
-    except errors.HTTPError as error:  # type: ignore[attr-defined]
-        raise HubError(
-            f"{target}: the connection to {host} failed ({type(error).__name__}); run again to continue"
-        ) from error
-    except errors.HFValidationError as error:
-        raise HubError(f"{target}: {target.repo!r} is not a repository name such as owner/repo") from error
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
+    except (errors.HTTPError, errors.RevisionResolutionError, errors.HFValidationError, OSError) as error:  # type: ignore[attr-defined]
+        if getattr(error, "errno", None) == errno.ENOSPC:
             raise DiskFull(f"{target}: no space left in {constants.HF_HUB_CACHE}; free some and run again") from error
-        reason = error.strerror or type(error).__name__
-        raise HubError(f"{target}: cannot be stored in {constants.HF_HUB_CACHE} ({reason})") from error
+        raise HubError(f"{target}: {_reason(error, target)}") from error
+
+
+def _reason(error: Exception, target: _Target) -> str:
+    from huggingface_hub import constants, errors
+
+    host = urlsplit(constants.ENDPOINT).hostname or "the hub"
+    status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
+    match error:
+        case errors.RevisionNotFoundError():
+            return f"there is no such revision; see {target.page}/commits"
+        case errors.RemoteEntryNotFoundError():
+            return f"the repository has no such file; see {target.page}/tree/main"
+        case errors.RepositoryNotFoundError() if not isinstance(error, errors.GatedRepoError):
+            status = 404
+        case errors.OfflineModeIsEnabled() | errors.RevisionResolutionError() | errors.LocalEntryNotFoundError():
+            offline = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else f"{host} cannot be reached"
+            return f"{offline} and the file is not in the cache; connect and run again, or name the path of a copy"
+        case errors.HFValidationError():
+            return f"{target.repo!r} is not a repository name such as owner/repo"
+    match status:
+        case 404:
+            return f"there is no such repository, or it is private; check {target.page}, and set HF_TOKEN"
+        case 401 | 403:
+            return (
+                f"{host} refuses access; accept the licence at {target.page} and set HF_TOKEN to that account's token"
+            )
+        case int():
+            return f"{host} answers HTTP {status}; run again later"
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be stored in {constants.HF_HUB_CACHE} ({error.strerror})"
+    return f"the connection to {host} failed ({type(error).__name__}); run again to continue"

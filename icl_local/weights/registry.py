@@ -52,7 +52,6 @@ class FamilySpec:
     label: str
     parameters: int | None = None
     variants: Mapping[str, VariantSpec] = field(default_factory=dict)
-    origin: str = "built in"
     licence: str | None = None
     untested: bool = False
 
@@ -163,13 +162,13 @@ def user_models_file() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "icl-local" / "models.toml"
 
 
-def load_registry(user_file: Path | None = None) -> dict[str, FamilySpec]:
-    """Return all entries by name: the built-in ones, each overridden by its entry in ``user_file``.
+def load_registry() -> dict[str, FamilySpec]:
+    """Return all entries by name: the built-in ones, each overridden by its entry in the user's file.
 
     Raises ConfigError if a file cannot be read or holds an unknown key.
     """
     families = dict(_built_in())
-    path = user_file or user_models_file()
+    path = user_models_file()
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -189,7 +188,6 @@ def resolve(
     *,
     method_kind: str,
     dpo: bool = False,
-    models_file: Path | None = None,
     on_progress: OnBytes | None = None,
 ) -> ResolvedModel:
     """Return the model of ``name`` for a method of kind ``completion`` (its base) or ``chat`` (its instruct variant).
@@ -198,7 +196,7 @@ def resolve(
     Raises UnknownName, ConfigError (no such variant, or no file yet: the message says how to make one), ModelError,
     HubError.
     """
-    families = {} if _is_reference(name) else load_registry(models_file)
+    families = {} if _is_reference(name) else load_registry()
     variant = "instruct" if method_kind == "chat" else "base"
     if name in families:
         model = _from_family(families[name], variant, dpo, on_progress)
@@ -279,9 +277,9 @@ def entry_of(source: str) -> tuple[str, str] | None:
     return None
 
 
-def printed_name(model: str, models_file: Path | None = None) -> str:
+def printed_name(model: str) -> str:
     """Return the label of a model's rows, also if its file is not on this machine."""
-    family = load_registry(models_file).get(model)
+    family = load_registry().get(model)
     if family is not None:
         return family.label
     return found.label(model) if found.is_name(model) else Path(model).stem
@@ -297,18 +295,12 @@ def hub_sources(name: str) -> list[str]:
     return remote
 
 
-def add(
-    name: str,
-    *,
-    files: Mapping[str, str],
-    label: str | None = None,
-    models_file: Path | None = None,
-) -> Path:
+def add(name: str, *, files: Mapping[str, str], label: str | None = None) -> Path:
     """Write ``files`` (variant -> path or hf: reference) under ``name`` into the user's registry; return its path.
 
     Files are checked first; other entries are kept. Raises ConfigError or ModelError.
     """
-    path = models_file or user_models_file()
+    path = user_models_file()
     if not name or name != name.strip() or any(c in name for c in "/\\:,") or name.endswith(".gguf"):
         raise ConfigError(f"{name!r} cannot be a model's name: no /, \\, : or comma, and not ending in .gguf")
     if not files:
@@ -324,7 +316,7 @@ def add(
                 raise ModelError(f"{given}: holds no chat template, so it cannot be the {variant} file of {name}")
             given = given if held else str(info.path.resolve())
         written[variant] = {"gguf": given}
-    load_registry(path)  # an unreadable registry is not overwritten
+    load_registry()  # an unreadable registry is not overwritten
     tables = _tables(path.read_text(encoding="utf-8"), str(path)) if path.exists() else {}
     entry = {**tables.get(name, {}), **written}
     if label is not None:
@@ -421,9 +413,8 @@ def _parse(text: str, file: str, folder: Path, known: Mapping[str, FamilySpec] |
             raise ConfigError(f"{file}: [{name}]: label must be a text")
         if parameters is not None and parameters <= 0:
             raise ConfigError(f"{file}: [{name}]: parameters must be a number of weights")
-        origin = "built in" if known is None else file
         licence, untested = given.get("licence", base.licence), given.get("untested", base.untested)
-        families[name] = FamilySpec(name, label, parameters, variants, origin, licence, untested)
+        families[name] = FamilySpec(name, label, parameters, variants, licence, untested)
     return families
 
 

@@ -144,7 +144,10 @@ def test_the_command_runs_a_file_and_status_shows_its_grid(
     assert "1/1" in capsys.readouterr().out
 
 
-def test_a_study_trains_converts_runs_and_judges_its_dpo_variant(tiny_gguf: Path, tmp_path: Path) -> None:
+def test_a_study_trains_converts_runs_and_judges_its_dpo_variant(
+    tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ICL_MODELS_FILE", str(tmp_path / "models.toml"))
     base = build_checkpoint(tmp_path / "mini-hf", scale=0.1)
     sides = {"chosen": "The answer is cold.", "rejected": "no no no no"}
     asked = [{"role": "user", "content": "Write about the weather"}]
@@ -191,7 +194,7 @@ judge = "openai:m@{server.url}"
         )
         requested, db = load_study(str(tmp_path / "s.toml"), limit=3), tmp_path / "x.duckdb"
         notes: list[str] = []
-        how = {"options": OPTIONS, "probe": False, "work": tmp_path, "models_file": tmp_path / "models.toml"}
+        how = {"options": OPTIONS, "probe": False, "work": tmp_path}
         with pytest.raises(KeyboardInterrupt):  # in the first step of the training, whose checkpoint is saved
             study.run_study(db, requested, on_note=notes.append, stopping=lambda: nullcontext(lambda: True), **how)  # type: ignore[arg-type]
         outcome = study.run_study(db, requested, on_note=notes.append, **how)  # type: ignore[arg-type]

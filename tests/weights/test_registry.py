@@ -144,7 +144,6 @@ def test_a_users_file_overrides_a_variant_and_keeps_the_rest(own_folders: Path, 
     model = registry.resolve("llama-3.2-1b", method_kind="completion")
     assert (model.path, model.label, model.registry_name) == (base_file, "Llama3.2 1B", "llama-3.2-1b")
     family = registry.load_registry()["llama-3.2-1b"]
-    assert family.origin == str(own_folders)
     assert family.variants["base"].checkpoint == "meta-llama/Llama-3.2-1B"
     assert family.variants["instruct"].checkpoint == "meta-llama/Llama-3.2-1B-Instruct"
 
