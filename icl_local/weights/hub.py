@@ -346,9 +346,8 @@ def _reason(error: Exception, target: _Target) -> str:
         case 404:
             return f"there is no such repository, or it is private; check {target.page}, and set HF_TOKEN"
         case 401 | 403:
-            return (
-                f"{host} refuses access; accept the licence at {target.page} and set HF_TOKEN to that account's token"
-            )
+            account = f"accept the licence at {target.page} and set HF_TOKEN to a token of that account"
+            return f"{host} refuses access (HTTP {status}); {account}"
         case int():
             return f"{host} answers HTTP {status}; run again later"
     if isinstance(error, OSError) and error.strerror:
