@@ -7,7 +7,6 @@ usage errors exit 2; Ctrl-C exits 130 and SIGTERM 143, with everything so far ke
 from __future__ import annotations
 
 import copy
-import difflib
 import importlib.util
 import os
 import signal
@@ -79,46 +78,40 @@ MOVED = {
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command's module only to run the command or show its help."""
-
-    def __init__(self, *args: Any, groups: dict[str, Commands], moved: dict[str, str] | None = None, **rest: Any):
-        super().__init__(*args, **rest)
-        self.groups = groups
-        self.moved = moved or {}
+    """The group of all commands; a command's module is imported only to run it or to show its help."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for commands in self.groups.values() for name in commands]
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        for commands in self.groups.values():
-            if cmd_name in commands:
-                module = importlib.import_module(f"icl_local.cli.{commands[cmd_name][0]}")
-                command: click.Command = module.command
-                return command
-        return _moved(cmd_name, self.moved[cmd_name]) if cmd_name in self.moved else None
+        if cmd_name in MOVED:
+            return _moved(cmd_name, MOVED[cmd_name])
+        return _command(COMMANDS[cmd_name][0]) if cmd_name in COMMANDS else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         try:
             return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            now = {name: name for name in self.list_commands(ctx)}
-            now |= {name: f"{group} {name}" for name, group in self.moved.items()}
-            if near := difflib.get_close_matches(args[0], now, n=1):
-                raise click.UsageError(f"{error.message} (did you mean {now[near[0]]}?)", ctx) from None
-            raise
+        except click.NoSuchCommand:
+            known = [*COMMANDS, *(f"{group} {name}" for name, group in MOVED.items())]
+            raise click.NoSuchCommand(args[0], possibilities=known, ctx=ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        width = max(map(len, self.list_commands(ctx)))
-        for title, commands in self.groups.items():
+        width = max(map(len, COMMANDS))
+        for title, commands in GROUPS.items():
             with formatter.section(title):
                 formatter.write_dl([(name.ljust(width), line) for name, (_, line) in commands.items()])
 
 
+def _command(module: str) -> click.Command:
+    command: click.Command = importlib.import_module(f"icl_local.cli.{module}").command
+    return command
+
+
 def _moved(name: str, group: str) -> click.Command:
     """Return the command of an old name; it prints the new name on stderr and does the same."""
-    command = copy.copy(importlib.import_module(f"icl_local.cli.{name}").command)
+    command = copy.copy(_command(group).commands[name])  # type: ignore[attr-defined]
     run = command.callback
 
     def callback(*args: Any, **options: Any) -> Any:
@@ -131,9 +124,12 @@ def _moved(name: str, group: str) -> click.Command:
 
 @click.group(
     cls=LazyGroup,
-    groups=GROUPS,
-    moved=MOVED,
-    context_settings={"auto_envvar_prefix": "ICL", "help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings={
+        "auto_envvar_prefix": "ICL",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 110,
+        "show_default": True,
+    },
 )
 @click.version_option(__version__, prog_name="icl")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error (ICL_DEBUG=1).")

@@ -7,22 +7,21 @@ from typing import Any
 
 import click
 
-from icl_local.cli import console
-from icl_local.cli.options import db_option, format_option, judge_option, reading_option
+from icl_local.cli import console, options, values
 from icl_local.wording import counted
 
 SHORT = {"language": "lang", "ci_low": "low", "ci_high": "high"}  # column names on a terminal
 
 
 @click.command("bootstrap")
-@click.option("--samples", type=click.IntRange(min=100), default=10_000, show_default=True, help="Resamples of a mean.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same rows.")
+@click.option("--samples", type=click.IntRange(min=100), default=10_000, help="Resamples of a mean.")
+@click.option("--seed", type=values.NATURAL, default=0, help="Same seed, same rows.")
 @click.option("--pairs", is_flag=True, help="Resample differences between cells that differ in one thing.")
-@judge_option
-@reading_option
-@format_option
-@db_option
-def command(samples: int, seed: int, pairs: bool, output_format: str, db: Path, **options: Any) -> None:
+@options.judge
+@options.reading
+@options.output_format
+@options.db
+def command(samples: int, seed: int, pairs: bool, output_format: str, db: Path, **given: Any) -> None:
     """Compute percentile bootstrap intervals of every score mean and store them: view bootstrap_intervals.
 
     Queries of one text are drawn together. With --pairs: of paired differences, view bootstrap_differences.
@@ -31,7 +30,7 @@ def command(samples: int, seed: int, pairs: bool, output_format: str, db: Path, 
     """
     from icl_local.results import bootstrap
 
-    count = bootstrap.run(db, samples=samples, seed=seed, pairs=pairs, **options)
+    count = bootstrap.run(db, samples=samples, seed=seed, pairs=pairs, **given)
     what, view = ("difference", "bootstrap_differences") if pairs else ("mean", "bootstrap_intervals")
     console.say(f"{counted(count, what)} resampled {counted(samples, 'time')}; icl sql 'from {view}'")
     found = bootstrap.intervals(db, samples=samples, seed=seed, pairs=pairs)

@@ -8,22 +8,19 @@ from pathlib import Path
 
 import click
 
-from icl_local.cli import completion, console
-from icl_local.cli.options import db_option, judge_option, prompt_dir_option, reading_option
+from icl_local.cli import console, options, values
 
 
 @click.command("browse")
-@click.option("--rate", "sample", shell_complete=completion.stored("sample"), help="Rate this sample, blind.")
+@click.option("--rate", "sample", type=values.SAMPLE, help="Rate this sample, blind.")
 @click.option("--rater", help="Your name, stored with each label: letters, digits, _ and -.")
-@judge_option
-@reading_option
-@click.option(
-    "--responses", type=click.IntRange(min=0), default=40_000, show_default=True, help="Largest number shown."
-)
+@options.judge
+@options.reading
+@click.option("--responses", type=values.NATURAL, default=40_000, help="Largest number shown.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on this machine; by default a free one.")
 @click.option("--open/--no-open", "show", default=True, help="Open the page in the browser.")
-@prompt_dir_option
-@db_option
+@options.prompt_dir
+@options.db
 def command(
     sample: str | None,
     rater: str | None,

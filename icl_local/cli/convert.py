@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from icl_local.cli import console
-from icl_local.cli.options import db_option
+from icl_local.cli import console, options, values
 
 if TYPE_CHECKING:
     from icl_local.convert import Conversion
@@ -16,18 +15,16 @@ if TYPE_CHECKING:
 
 @click.command("convert")
 @click.argument("source")
-@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="GGUF file to write.")
-@click.option("--type", "type_name", default="f16", show_default=True, help="GGUF type: f32, f16, q8_0 ...")
+@click.option("--out", required=True, type=values.FILE, help="GGUF file to write.")
+@click.option("--type", "type_name", default="f16", help="GGUF type: f32, f16, q8_0 ...")
 @click.option("--name", help="Name of the model in the file; the checkpoint's by default.")
 @click.option("--dpo", is_flag=True, help="Mark a model that was DPO-trained elsewhere.")
-@click.option("--gate/--no-gate", "run_gate", default=True, show_default=True, help="Prove that it is the same model.")
+@click.option("--gate/--no-gate", "run_gate", default=True, help="Prove that it is the same model.")
 @click.option(
-    "--gate-memory",
-    type=click.FloatRange(min=0),
-    help="GB for the gate's float32 logits; 0: only weights are compared.",
+    "--gate-memory", type=values.MONEY, help="GB for the gate's float32 logits; 0: only weights are compared."
 )
-@db_option
-def command(source: str, out: Path, dpo: bool, db: Path, **options: Any) -> None:
+@options.db
+def command(source: str, out: Path, dpo: bool, db: Path, **given: Any) -> None:
     """Write a checkpoint or LoRA adapter as GGUF with llama.cpp's converter and prove that it is the same model.
 
     SOURCE is a folder (a checkpoint, an adapter, the result of `icl dpo`) or owner/name of the hub.
@@ -36,7 +33,7 @@ def command(source: str, out: Path, dpo: bool, db: Path, **options: Any) -> None
     """
     from icl_local.convert import convert_model
 
-    made = convert_model(db, source, out, dpo=dpo, on_progress=console.say, **options)
+    made = convert_model(db, source, out, dpo=dpo, on_progress=console.say, **given)
     if made.gate_result is not None:
         checks = [(check.name, check.status, check.detail) for check in made.gate_result.checks]
         console.print_rows(("check", "status", "detail"), checks, title=made.path.name)

@@ -6,12 +6,8 @@ from pathlib import Path
 
 import click
 
-from icl_local.cli import completion, console
-from icl_local.cli.options import CommaList, db_option, format_option
+from icl_local.cli import console, options, values
 from icl_local.wording import counted
-
-_FILE = click.Path(dir_okay=False, path_type=Path)
-_EXISTING = click.Path(dir_okay=False, exists=True, path_type=Path)
 
 
 @click.group("data")
@@ -23,7 +19,7 @@ def command() -> None:
 
 
 @command.command("list")
-@format_option
+@options.output_format
 def list_sets(output_format: str) -> None:
     """List the query sets on this machine, and how to get the others.
 
@@ -36,23 +32,15 @@ def list_sets(output_format: str) -> None:
 
 @command.command("pull")
 @click.argument("name", type=click.Choice(["just-eval", "just-eval-verdicts"]))
-@click.option(
-    "--lang",
-    "languages",
-    type=CommaList(),
-    default="en",
-    show_default=True,
-    shell_complete=completion.languages,
-    help="en, es, fr, eu.",
-)
-@click.option("--out", type=_FILE, help="File to write, for one language.  [default: just-eval.LANG.jsonl]")
+@click.option("--lang", "languages", type=values.LANGUAGES, default="en", help="en, es, fr, eu.")
+@click.option("--out", type=values.FILE, help="File to write, for one language.  [default: just-eval.LANG.jsonl]")
 @click.option(
     "--from",
     "clone",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=values.EXISTING_FOLDER,
     help="Verdicts: a clone of Re-Align/just-eval; without it git fetches the commit.",
 )
-@db_option
+@options.db
 def pull(name: str, languages: list[str], out: Path | None, clone: Path | None, db: Path) -> None:
     """Fetch Just-Eval-Instruct, 1,000 queries, and its published translations from the hub.
 
@@ -84,19 +72,16 @@ def pull(name: str, languages: list[str], out: Path | None, clone: Path | None, 
 
 
 @command.command("build")
-@click.option("--lang", "language", required=True, shell_complete=completion.languages, help="Language of the set.")
-@click.option("--out", "-o", type=_FILE, required=True, help="File to write, .jsonl.")
-@click.option(
-    "--dataset", shell_complete=completion.stored("dataset"), help="Query set, if the database holds several."
-)
+@click.option("--lang", "language", required=True, type=values.LANGUAGE, help="Language of the set.")
+@click.option("--out", "-o", type=values.FILE, required=True, help="File to write, .jsonl.")
+@click.option("--dataset", type=values.DATASET, help="Query set, if the database holds several.")
 @click.option(
     "--unreviewed",
     type=click.Choice(["refuse", "leave-out", "machine"]),
     default="refuse",
-    show_default=True,
     help="Treatment of queries without a decision.",
 )
-@db_option
+@options.db
 def build(language: str, out: Path, dataset: str | None, unreviewed: str, db: Path) -> None:
     """Write the final query set of a language: the source's ids, and the origin of each text.
 
@@ -111,9 +96,9 @@ def build(language: str, out: Path, dataset: str | None, unreviewed: str, db: Pa
 
 
 @command.command("check")
-@click.argument("first", type=_EXISTING)
-@click.argument("second", type=_EXISTING)
-@format_option
+@click.argument("first", type=values.EXISTING_FILE)
+@click.argument("second", type=values.EXISTING_FILE)
+@options.output_format
 def check(first: Path, second: Path, output_format: str) -> int:
     """Compare two languages' sets: missing ids, duplicates, identical text. Exit status 1 for any difference.
 

@@ -1,19 +1,183 @@
 """`icl db`: copy, merge, clean and check the database."""
 
-from icl_local.cli import LazyGroup
+from __future__ import annotations
 
-command = LazyGroup(
-    "db",
-    help="""Copy, merge, clean and check the database.
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from icl_local import __version__
+from icl_local.cli import console, options, values
+from icl_local.exceptions import EngineError
+from icl_local.wording import counted
+
+if TYPE_CHECKING:
+    from icl_local.store import Selection
+
+
+@click.group("db")
+def command() -> None:
+    """Copy, merge, clean and check the database.
 
     Example: icl db doctor --db icl.duckdb
-    """,
-    groups={
-        "Commands": {
-            "snapshot": ("snapshot", "Write a consistent copy of the database."),
-            "merge": ("merge", "Add the rows of another database to this one."),
-            "forget": ("forget", "Remove responses by a condition, for good."),
-            "doctor": ("doctor", "Check the installation and the database, and repair it."),
-        }
-    },
-)
+    """
+
+
+@command.command("snapshot")
+@click.option("-o", "--output", type=values.FILE, required=True, help="File to write.")
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@options.db
+def snapshot(output: Path, force: bool, db: Path) -> None:
+    """Write a consistent copy of the database, also during a run.
+
+    Example: icl db snapshot -o results-2026-11-21.duckdb
+    """
+    from icl_local.store import upkeep
+
+    count = upkeep.snapshot(db, output, overwrite=force)
+    console.say(f"{counted(count, 'row')} in {output}")
+
+
+@command.command("merge")
+@click.argument("other", type=click.Path(exists=True, path_type=Path))
+@options.db
+def merge(other: Path, db: Path) -> None:
+    """Add the rows of OTHER to this database: a database, a spool folder, or a folder of `icl export --what all`.
+
+    If both have a response and its texts differ, this database keeps its own and lists it.
+
+    Example: icl db merge laptop2.duckdb --db icl.duckdb
+    """
+    from icl_local.exchange import merge
+    from icl_local.store import Store, named
+
+    with Store(db) as target:
+        done = merge.merge(target, other)
+    console.print_rows(("table", "new rows"), list(done.added.items()))
+    if done.differing:
+        differing = counted(len(done.differing), "response differs", "responses differ")
+        console.say(f"{differing} from those of {other}; these are kept:", style="yellow")
+        found = named(db, "responses_by_id", [list(done.differing)])
+        console.print_rows(found.columns, found.rows)
+
+
+@command.command("forget")
+@click.option("--where", "condition", help="SQL condition over the columns of view responses.")
+@options.selection
+@click.option("--query", "query_id", help="Only this query.")
+@click.option("--finish-reason", help="Only responses with this finish_reason.")
+@click.option("--run", "run_id", help="Only responses of this run.")
+@click.option("--allow-again", is_flag=True, help="Remove nothing; let runs make all forgotten responses again.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@options.db
+def forget(
+    condition: str | None, chosen: Selection, allow_again: bool, yes: bool, db: Path, **columns: str | None
+) -> None:
+    """Remove responses with their errors, judgments and scores; every condition given must hold.
+
+    A rebuild, a merge or a run does not bring them back; --allow-again lifts this for all.
+
+    Example: icl db forget --model "Llama3.2 1B" --where "created_at < '2026-11-01'"
+    """
+    from icl_local.store import upkeep
+
+    if allow_again:
+        console.say(f"{counted(upkeep.allow_again(db), 'row')} may be made again")
+        return
+    equal = {column: value for column, value in columns.items() if value is not None}
+    if condition is None and not equal and not chosen:
+        raise click.UsageError("select responses with --model, --method, --lang, ... or --where")
+    found = upkeep.matching(db, chosen, condition=condition, equal=equal)
+    if not found:
+        console.say("no response is like that; nothing was removed")
+    elif yes or _confirmed(f"Remove {counted(len(found), 'response')} with their judgments, for good?"):
+        console.say(f"{counted(upkeep.forget(db, found), 'response')} removed")
+    else:
+        console.say("nothing was removed")
+
+
+def _confirmed(question: str) -> bool:
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:  # no answer: standard input is closed
+        console.say("give --yes to remove them without a question")
+        return False
+
+
+@command.command("doctor")
+@click.option("--repair", is_flag=True, help="Rebuild the database from its spool; the old file is kept beside it.")
+@options.db
+@click.pass_context
+def doctor(context: click.Context, repair: bool, db: Path) -> None:
+    """Show what is installed, how it was built and what is missing, and check the database.
+
+    Exit status 1 if the database lacks rows or differs from its spool.
+
+    Example: icl db doctor --db icl.duckdb
+    """
+    from icl_local import store
+    from icl_local.store import upkeep
+
+    if repair:
+        _repair(db)
+    else:
+        _installation()
+    if not store.exists(db):
+        console.say(f"no database {db} yet")
+        return
+    findings = upkeep.check(db)
+    for finding in findings:
+        console.say(finding.message, style="red" if finding.damage else "")
+    damaged = any(finding.damage for finding in findings)
+    remedy = "the rest cannot be repaired" if repair else f"try: icl db doctor --repair --db {db}"
+    if damaged:
+        console.say(f"{db} needs attention; {remedy}")
+        context.exit(1)
+    ((n,),) = store.query(db, "select count(*) from raw.responses").rows
+    console.say(f"{db} is whole: {n:,} responses" if n else f"{db} is empty: it holds no responses")
+
+
+def _installation() -> None:
+    from icl_local import environment
+
+    facts = [("icl-local", __version__), ("Python", platform.python_version()), ("system", platform.platform())]
+    console.print_rows(("part", "what"), [*facts, *_llama_cpp()], title="This machine")
+    console.print_rows(
+        ("package", "wanted", "installed", "for"),
+        [(one.name, one.required, one.version or "missing", one.extra or "all") for one in environment.packages()],
+        title="Packages",
+    )
+    for extra, remedy in environment.missing_extras().items():
+        console.say(f"{extra} is not complete; run: {remedy}")
+
+
+def _llama_cpp() -> list[tuple[str, str]]:
+    from icl_local.engine import system_info
+
+    try:
+        info = system_info()
+    except EngineError as error:  # not built, or built for another machine
+        return [("llama.cpp", f"does not load ({error}); run: pip install --force-reinstall llama-cpp-python")]
+    return [(f"llama.cpp {name}", str(info[name])) for name in ("llama_build", "cpu_features", "gpu")]
+
+
+def _repair(db: Path) -> None:
+    from icl_local.store import upkeep
+
+    done = upkeep.rebuild(db, accept=_accept)
+    console.print_rows(("table", "rows"), list(done.rows.items()), title="Rebuilt from the spool")
+    if done.adopted:
+        console.say(f"taken over from the old file alone: {counted(done.adopted, 'row')}")
+    if done.kept_aside:
+        console.say(f"the old file is kept as {done.kept_aside}; delete it when you no longer need it")
+    sys.stdout.flush()
+
+
+def _accept(lost: Sequence[str]) -> bool:
+    for sentence in lost:
+        console.say(f"cannot be restored: {sentence}", style="red")
+    return not sys.stdin.isatty() or click.confirm("Replace the database by what can be restored?", err=True)

@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 import icl_local
-from icl_local.cli import console
-from icl_local.cli.options import COUNT, db_option
+from icl_local.cli import console, options, values
 
 MODEL = "smollm2-135m"
 METHODS = ["zero-shot", "urial", "instruct"]
@@ -32,14 +31,8 @@ Next:
 
 
 @click.command("demo")
-@click.option(
-    "--max-tokens",
-    type=COUNT,
-    default=64,
-    show_default=True,
-    help="Largest number of new tokens of an answer.",
-)
-@db_option
+@click.option("--max-tokens", type=values.COUNT, default=64, help="Largest number of new tokens of an answer.")
+@options.db
 def command(max_tokens: int, db: Path) -> int:
     """Run every step on a small embedded model, in minutes.
 

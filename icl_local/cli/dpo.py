@@ -10,33 +10,31 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from icl_local.cli import console
-from icl_local.cli.options import COUNT, db_option
+from icl_local.cli import console, options, values
 
 if TYPE_CHECKING:
     from icl_local.cli.progress import Bar
     from icl_local.dpo import Step
 
-_POSITIVE = click.FloatRange(min=0, min_open=True)
 _PARAMETERS: tuple[tuple[str, Any, str], ...] = (
-    ("learning-rate", _POSITIVE, "Peak learning rate."),
-    ("epochs", _POSITIVE, "Passes over the pairs."),
-    ("max-steps", COUNT, "End the schedule after that many steps."),
-    ("batch-size", COUNT, "Pairs on the device at once."),
-    ("gradient-accumulation", COUNT, "Batches in one optimizer step."),
-    ("beta", _POSITIVE, "Beta of the loss: larger keeps the model closer to the base."),
+    ("learning-rate", values.POSITIVE, "Peak learning rate."),
+    ("epochs", values.POSITIVE, "Passes over the pairs."),
+    ("max-steps", values.COUNT, "End the schedule after that many steps."),
+    ("batch-size", values.COUNT, "Pairs on the device at once."),
+    ("gradient-accumulation", values.COUNT, "Batches in one optimizer step."),
+    ("beta", values.POSITIVE, "Beta of the loss: larger keeps the model closer to the base."),
     ("loss-type", str, "TRL's name of the loss."),
-    ("max-length", COUNT, "Tokens of prompt and answer."),
-    ("max-prompt-length", COUNT, "Tokens of the prompt, its end is kept (preset paper)."),
+    ("max-length", values.COUNT, "Tokens of prompt and answer."),
+    ("max-prompt-length", values.COUNT, "Tokens of the prompt, its end is kept (preset paper)."),
     ("truncation", str, "keep_end or keep_start."),
     ("optimizer", str, "Transformers' name of the optimizer."),
     ("schedule", str, "Transformers' name of the learning rate schedule."),
-    ("warmup-steps", click.IntRange(min=0), "Steps to the peak learning rate."),
-    ("weight-decay", click.FloatRange(min=0), "AdamW's weight decay."),
-    ("max-grad-norm", _POSITIVE, "Gradients are clipped to this norm."),
+    ("warmup-steps", values.NATURAL, "Steps to the peak learning rate."),
+    ("weight-decay", values.MONEY, "AdamW's weight decay."),
+    ("max-grad-norm", values.POSITIVE, "Gradients are clipped to this norm."),
     ("seed", int, "Seed of the order of pairs and of LoRA's initial weights."),
-    ("lora-rank", COUNT, "Train a LoRA adapter of this rank instead of all weights."),
-    ("lora-alpha", COUNT, "LoRA's alpha; the adapter is scaled by alpha / rank."),
+    ("lora-rank", values.COUNT, "Train a LoRA adapter of this rank instead of all weights."),
+    ("lora-alpha", values.COUNT, "LoRA's alpha; the adapter is scaled by alpha / rank."),
     ("lora-dropout", click.FloatRange(0, 1, max_open=True), "LoRA's dropout."),
     ("lora-targets", str, "Names of the layers that LoRA changes, with commas."),
 )
@@ -58,18 +56,18 @@ def _parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("dpo")
 @click.option("--base", required=True, help="Checkpoint folder, owner/name of the hub, or a .gguf file to unpack.")
 @click.option("--dataset", required=True, help="Data set of the hub, or a .jsonl or .parquet file of pairs.")
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the result.")
+@click.option("--out", required=True, type=values.FOLDER, help="Folder of the result.")
 @click.option("--preset", type=click.Choice(["paper", "trl-default"]), help="Initial parameters.  [default: paper]")
-@click.option("--config", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="Parameters as TOML.")
+@click.option("--config", type=values.EXISTING_FILE, help="Parameters as TOML.")
 @click.option("--split", help="Split of a hub data set.")
-@click.option("--limit", type=COUNT, help="Number of pairs, from the start.")
+@click.option("--limit", type=values.COUNT, help="Number of pairs, from the start.")
 @click.option("--identical", type=click.Choice(["error", "keep", "drop"]), help="Pairs whose two answers are the same.")
 @click.option("--plan", "only_plan", is_flag=True, help="Only estimate memory, disk and time.")
-@click.option("--save-every", type=COUNT, default=100, show_default=True, help="Steps between checkpoints.")
-@click.option("--stop-after", type=COUNT, help="Save and stop after step N; the same command resumes.")
-@click.option("--threads", type=COUNT, help="CPU threads; torch's choice by default.")
+@click.option("--save-every", type=values.COUNT, default=100, help="Steps between checkpoints.")
+@click.option("--stop-after", type=values.COUNT, help="Save and stop after step N; the same command resumes.")
+@click.option("--threads", type=values.COUNT, help="CPU threads; torch's choice by default.")
 @_parameter_options
-@db_option
+@options.db
 def command(only_plan: bool, save_every: int, stop_after: int | None, db: Path, **inputs: Any) -> int:
     """Train a base model with DPO, with the paper's settings by default.
 

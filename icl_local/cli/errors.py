@@ -8,8 +8,7 @@ from typing import Any
 import click
 
 import icl_local
-from icl_local.cli import console
-from icl_local.cli.options import db_option, format_option, only_options
+from icl_local.cli import console, options
 
 ERRORS = ("infinite_loop", "infinite_loop_literal", "unintended_code")
 SHOWN = ("query_id", "model", "method", "language", "dpo", "error", "kind", "copies", "span")
@@ -20,10 +19,10 @@ EXCERPT_CHARACTERS = 160
 @click.option("--list", "listed", is_flag=True, help="Show the responses that have an error, not the table.")
 @click.option("--error", type=click.Choice(ERRORS), help="Kind of error that --list shows.")
 @click.option("--redetect", is_flag=True, help="Run the present detector on every response first.")
-@only_options
-@format_option
-@db_option
-def command(output_format: str, db: Path, **options: Any) -> None:
+@options.only
+@options.output_format
+@options.db
+def command(output_format: str, db: Path, **given: Any) -> None:
     """Show critical errors in percent: loops under both readings, and unintended code.
 
     loop is the default reading; literal is any sequence repeated more than 5 times, also rules (-----) and table lines.
@@ -31,11 +30,11 @@ def command(output_format: str, db: Path, **options: Any) -> None:
 
     Example: icl errors --list --error infinite_loop --lang en
     """
-    found = icl_local.errors(db, **options)
+    found = icl_local.errors(db, **given)
     for note in found.notes:
         console.say(note)
-    if not options["listed"] or output_format != "text":
-        title = None if options["listed"] else found.title
+    if not given["listed"] or output_format != "text":
+        title = None if given["listed"] else found.title
         console.print_rows(found.columns, found.rows, output_format=output_format, title=title)
         return
     rows = [(*(row[name] for name in SHOWN), _excerpt(row)) for row in found.dicts()]

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from icl_local.cli import completion, console
-from icl_local.cli.options import db_option, selection_options
+from icl_local.cli import console, options, values
 from icl_local.wording import counted
 
 if TYPE_CHECKING:
@@ -24,14 +23,13 @@ FORMATS = ("just-eval", "alpaca-eval", "csv", "parquet", "every-eval-ever")
     "--what",
     type=click.Choice(["responses", "judgments", "all"]),
     default="responses",
-    show_default=True,
     help="all: every table, as a folder of Parquet files that `icl db merge` reads.",
 )
 @click.option("--organization", default="unknown", help="Organization that ran it, for every-eval-ever.")
-@selection_options
-@click.option("--judge", multiple=True, shell_complete=completion.stored("judge"), help="Only verdicts of this judge.")
+@options.selection
+@click.option("--judge", multiple=True, type=values.STORED_JUDGE, help="Only verdicts of this judge.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="File; a folder for several cells.")
-@db_option
+@options.db
 def command(
     form: str, what: str, organization: str, out: Path, db: Path, chosen: Selection, judge: tuple[str, ...]
 ) -> None:

@@ -6,27 +6,18 @@ from pathlib import Path
 
 import click
 
-from icl_local.cli import console
-from icl_local.cli.options import db_option, judge_option
+from icl_local.cli import console, options, values
 
 NAMES = ("2", "3", "4", "size", "shift", "decoding")
 
 
 @click.command("figures")
 @click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[2|3|4|size|shift|decoding]...")
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    type=click.Path(file_okay=False, path_type=Path),
-    default="figures",
-    show_default=True,
-    help="Folder for the files.",
-)
+@click.option("-o", "--output", "folder", type=values.FOLDER, default="figures", help="Folder for the files.")
 @click.option("--published", is_flag=True, help="Draw the paper's own cells.")
-@click.option("--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True, help="Ground.")
-@judge_option
-@db_option
+@click.option("--theme", type=click.Choice(["light", "dark"]), default="light", help="Ground.")
+@options.judge
+@options.db
 def command(names: tuple[str, ...], folder: Path, published: bool, theme: str, judge: str | None, db: Path) -> None:
     """Draw 2 (languages), 3 (DPO), 4 (critical errors), size (scores by model size), shift (of tokens); PNG and SVG.
 

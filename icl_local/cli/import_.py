@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from icl_local.cli import console
-from icl_local.cli.options import EXISTING_FILE, db_option
+from icl_local.cli import console, options, values
 from icl_local.wording import counted
 
 _OTHERWISE = "if they are not, remove them with icl db forget and import them with --lang"
@@ -18,8 +17,8 @@ _OTHERWISE = "if they are not, remove them with icl db forget and import them wi
 @click.option("--model", help="Model of the outputs; each item's `model` or `generator` by default.")
 @click.option("--method", help="Method that made them; each item's own by default, else imported.")
 @click.option("--lang", "--language", "language", help="Language of the outputs; each item's own by default, else en.")
-@click.option("--queries", type=EXISTING_FILE, help="File of the queries that they answer, with tasks.")
-@db_option
+@click.option("--queries", type=values.EXISTING_FILE, help="File of the queries that they answer, with tasks.")
+@options.db
 def command(
     file: Path, model: str | None, method: str | None, language: str | None, queries: Path | None, db: Path
 ) -> None:

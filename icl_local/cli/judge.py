@@ -8,29 +8,15 @@ from typing import Any
 import click
 
 import icl_local
-from icl_local.cli import completion, console
-from icl_local.cli.options import (
-    COUNT,
-    EXISTING_FILE,
-    CommaList,
-    cluster_options,
-    concurrency_option,
-    db_option,
-    defaults_of,
-    engine_options,
-    format_option,
-    only_options,
-    prompt_dir_option,
-    shard_option,
-)
+from icl_local.cli import console, options, values
 
 
-@defaults_of(icl_local.judge)
+@options.defaults_of(icl_local.judge)
 @click.command("judge")
 @click.option(
     "--judge",
     required=True,
-    shell_complete=completion.judges,
+    type=values.JUDGE,
     help="openai:MODEL[@URL], rules, or local: with a GGUF file or a name of `icl models list`.",
 )
 @click.option("--plan", is_flag=True, help="Only show what is missing, its tokens and its price.")
@@ -38,31 +24,31 @@ from icl_local.cli.options import (
 @click.option("--collect", is_flag=True, help="With --batch: send nothing, read the finished batches.")
 @click.option("--wait", is_flag=True, help="With --batch: wait until all batches are finished.")
 @click.option("--poll", type=click.FloatRange(min=1), help="Seconds between checks with --wait.")
-@click.option("--max-cost", type=click.FloatRange(min=0), help="Most this command may cost, in USD.")
-@click.option("--prices", type=EXISTING_FILE, help="Price table, read before the built-in one.")
-@click.option("--repeat", type=COUNT, help="Verdicts for each response.")
+@options.max_cost
+@options.prices
+@click.option("--repeat", type=values.COUNT, help="Verdicts for each response.")
 @click.option(
     "--retry",
-    type=CommaList(),
+    type=values.Names(),
     help="Ask again where the judge ended with refused, truncated, parse_error, rejected, incomplete or out_of_range.",
 )
 @click.option("--variant", help="published or rubric-first (for local judges).")
 @click.option("--template", multiple=True, help="just-eval=PATH: prompts from its clone or judgments.")
-@only_options
+@options.only
 @click.option("--sample", help="Only the answers of this sample: icl sample draw.")
-@click.option("--draws", type=COUNT, help="Only the first N draws of each query, where responses are sampled.")
-@click.option("--limit", type=COUNT, help="Only the first N missing judgments.")
-@concurrency_option
+@click.option("--draws", type=values.COUNT, help="Only the first N draws of each query, where responses are sampled.")
+@click.option("--limit", type=values.COUNT, help="Only the first N missing judgments.")
+@options.concurrency
 @click.option("--timeout", type=click.FloatRange(min=1), help="Seconds a request.")
-@click.option("--max-tokens", type=COUNT, help="Tokens of an API judge's verdict.")
+@click.option("--max-tokens", type=values.COUNT, help="Tokens of an API judge's verdict.")
 @click.option("--reasoning-effort", help="For an API judge that reasons, such as none or low.")
-@shard_option
-@engine_options
-@cluster_options
-@prompt_dir_option
-@format_option
-@db_option
-def command(output_format: str, db: Path, **options: Any) -> None:
+@options.shard
+@options.engine
+@options.cluster
+@options.prompt_dir
+@options.output_format
+@options.db
+def command(output_format: str, db: Path, **given: Any) -> None:
     """Score stored responses with an LLM judge.
 
     Existing judgments are kept. The same command retries those that failed. --retry asks again
@@ -75,18 +61,18 @@ def command(output_format: str, db: Path, **options: Any) -> None:
 
     Example: icl judge --judge openai:gpt-6-luna --lang en --plan
     """
-    if (options["collect"] or options["wait"]) and not options["batch"]:
+    if (given["collect"] or given["wait"]) and not given["batch"]:
         raise click.UsageError("--collect and --wait belong to --batch")
-    if options["collect"] and options["retry"]:
+    if given["collect"] and given["retry"]:
         raise click.UsageError("--collect sends nothing; give --retry without it")
-    if options["batch"] and not options["plan"] and options["judge"].startswith("local:"):
+    if given["batch"] and not given["plan"] and given["judge"].startswith("local:"):
         raise click.UsageError("--batch is for openai: judges")
-    result = icl_local.judge(db, **options)
+    result = icl_local.judge(db, **given)
     if (preview := result.preview) is not None:
         console.print_rows(preview.columns, preview.rows, output_format=output_format, title=result.judge)
         for line in preview.notes:
             console.say(line)
-    elif options["batch"] and result.collected is None:
+    elif given["batch"] and result.collected is None:
         console.say("the same command with --collect reads the verdicts later")
     elif result.progress is not None and result.progress.missing:
         console.say("the same command retries the judgments that failed")
@@ -94,5 +80,5 @@ def command(output_format: str, db: Path, **options: Any) -> None:
         listed = ", ".join(f"'{name}'" for name in names)
         columns = "response_id, status, error, raw_reply"
         console.say(f'see: icl sql "select {columns} from judgments where status in ({listed})" --db {db}')
-        now = " without --collect" if options["collect"] else ""
+        now = " without --collect" if given["collect"] else ""
         console.say(f"again: the same command{now} with --retry {','.join(names)}")

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from icl_local.cli import completion, console
-from icl_local.cli.options import db_option, format_option
+from icl_local.cli import console, options, values
 
 
 @click.group("models")
@@ -20,7 +19,7 @@ def command() -> None:
 
 @command.command("list")
 @click.option("--registry-only", is_flag=True, help="Do not look for models of other programs.")
-@format_option
+@options.output_format
 def list_models(registry_only: bool, output_format: str) -> None:
     """List the registry's models, and the GGUF files that other programs hold on this machine.
 
@@ -44,10 +43,10 @@ def list_models(registry_only: bool, output_format: str) -> None:
 
 
 @command.command("show")
-@click.argument("name", shell_complete=completion.models)
+@click.argument("name", type=values.MODEL)
 @click.option("--metadata", is_flag=True, help="Show every key of the file's header too.")
-@db_option
-@format_option
+@options.db
+@options.output_format
 def show(name: str, metadata: bool, db: Path, output_format: str) -> None:
     """Describe a GGUF file and its origin, or a registry entry and how to get its files.
 
@@ -93,7 +92,7 @@ def add(name: str, label: str | None, **files: str | None) -> None:
 
 
 @command.command("pull")
-@click.argument("name", shell_complete=completion.registered)
+@click.argument("name", type=values.REGISTERED)
 def pull(name: str) -> None:
     """Fetch a hub file, or those of a registry entry, into the Hugging Face cache.
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from icl_local.cli import completion
+from icl_local.cli import values
 
-COUNT = click.IntRange(min=1)
-EXISTING_FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
-NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ONLY = {
@@ -35,10 +32,8 @@ def defaults_of(function: Callable[..., Any]) -> Callable[[click.Command], click
     def apply(command: click.Command) -> click.Command:
         for option in command.params:
             value = parameters[option.name].default if option.name in parameters else None
-            given = value is not None and value is not False and value is not inspect.Parameter.empty
-            if isinstance(option, click.Option) and given:
-                option.default = str(value) if isinstance(value, Path) else value
-                option.show_default = value != () and not isinstance(value, bool)
+            if value is not None and value is not False and value is not inspect.Parameter.empty:
+                option.default = value
         return command
 
     return apply
@@ -46,171 +41,72 @@ def defaults_of(function: Callable[..., Any]) -> Callable[[click.Command], click
 
 def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
     """Return one decorator that adds ``options`` in their order."""
-
-    def apply(command: F) -> F:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return apply
+    return lambda command: functools.reduce(lambda made, option: option(made), reversed(options), command)
 
 
-def only_options(command: F) -> F:
+def only(command: F) -> F:
     """``--model``, ``--method``, ``--lang``, ``--dataset``, ``--split``, ``--quantization``: which responses."""
     for name, description in reversed(_ONLY.items()):
-        command = click.option(
-            f"--{name}",
-            type=LanguageList() if name == "lang" else CommaList(),
-            multiple=True,
-            callback=_flat,
-            shell_complete=completion.stored("language" if name == "lang" else name),
-            help=description,
-        )(command)
+        known = values.stored("language" if name == "lang" else name)
+        kind = values.Languages(known) if name == "lang" else values.Names(known)
+        command = click.option(f"--{name}", type=kind, multiple=True, callback=_flat, help=description)(command)
     return command
 
 
-def selection_options(command: F) -> F:
-    """``only_options`` as one parameter, ``chosen``: a Selection."""
+def selection(command: F) -> F:
+    """``only`` as one parameter, ``chosen``: a Selection."""
 
     @functools.wraps(command)
-    def collected(*args: Any, **options: Any) -> Any:
+    def collected(*args: Any, **given: Any) -> Any:
         from icl_local.store import Selection
 
-        names = {name: options.pop(name) for name in _ONLY}
-        return command(*args, chosen=Selection(language=names.pop("lang"), **names), **options)
+        names = {name: given.pop(name) for name in _ONLY}
+        return command(*args, chosen=Selection(language=names.pop("lang"), **names), **given)
 
-    return only_options(collected)  # type: ignore[return-value]
+    return only(collected)  # type: ignore[return-value]
 
 
 def _flat(ctx: click.Context, param: click.Parameter, value: Sequence[list[str]]) -> tuple[str, ...]:
     return tuple(itertools.chain.from_iterable(value))
 
 
-db_option = click.option(
-    "--db",
-    type=NEW_FILE,
-    default=Path("icl.duckdb"),
-    show_default=True,
-    envvar="ICL_DB",
-    help="Database file (ICL_DB).",
-)
-format_option = click.option(
+db = click.option("--db", type=values.FILE, default=Path("icl.duckdb"), envvar="ICL_DB", help="Database file (ICL_DB).")
+output_format = click.option(
     "--format",
     "output_format",
     type=click.Choice(["text", "csv", "json", "markdown", "latex"]),
     default="text",
-    show_default=True,
     help="Format of the rows on stdout.",
 )
-judge_option = click.option(
-    "--judge",
-    shell_complete=completion.stored("judge"),
-    help="Judge whose scores are used; by default the one with most.",
-)
-reading_option = click.option(
+judge = click.option("--judge", type=values.STORED_JUDGE, help="Judge whose scores are used; else the one with most.")
+reading = click.option(
     "--reading",
     type=click.Choice(["strict", "just_eval", "expected"]),
     default="strict",
-    show_default=True,
     help="N/A left out, or counted as 5 as just-eval does; expected: a local judge's probabilities.",
 )
-
-
-class CommaList(click.ParamType):  # type: ignore[type-arg]
-    """Names separated by commas: ``en,es,fr``; commas in brackets belong to a name."""
-
-    name = "a,b,c"
-    envvar_list_splitter = ","
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
-        if isinstance(value, list | tuple):
-            return list(value)
-        names = [part.strip() for part in completion.COMMA.split(str(value)) if part.strip()]
-        if not names:
-            self.fail("give at least one name", param, ctx)
-        return list(dict.fromkeys(names))
-
-
-class ColumnMap(CommaList):
-    """Fields that a file has under other names: ``id=uid,instruction=question.text``."""
-
-    name = "field=column,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if isinstance(value, Mapping):
-            return value
-        pairs = [part.partition("=") for part in super().convert(value, param, ctx)]
-        if bad := [field for field, _, column in pairs if not field or not column]:
-            self.fail(f"{bad[0]!r} names no column; write FIELD=COLUMN", param, ctx)
-        return {field: column for field, _, column in pairs}
-
-
-class LanguageList(CommaList):
-    """Codes of languages; suggests the code of a language that is given by its name."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
-        given = super().convert(value, param, ctx)
-        for name in given:
-            if len(name) > 3 and (code := _code_of(name)) is not None:
-                self.fail(f"{name!r} is a language's name; did you mean {code}?", param, ctx)
-        return given
-
-
-def _code_of(name: str) -> str | None:
-    """Return the code of the language with this name, None if there is none."""
-    from icl_local import prompting
-
-    known = prompting.languages().items()
-    return next(
-        (code for code, one in known if name.casefold() in (one.name.casefold(), one.own_name.casefold())), None
-    )
-
-
-class SizeList(CommaList):
-    """Whole numbers from 1 on, separated by commas: ``2,8,16``."""
-
-    name = "N,N,N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[Any]:
-        size: Any = COUNT
-        return [size.convert(part, param, ctx) for part in super().convert(value, param, ctx)]
-
-
-class AutoInt(click.IntRange):
-    """``auto`` (None) or a whole number."""
-
-    name = "auto|N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return None if value == "auto" else super().convert(value, param, ctx)
-
-
+dataset_name = click.option("--dataset", type=values.DATASET, help="Name of the query set, instead of the file's own.")
+max_cost = click.option("--max-cost", type=values.MONEY, help="Most this command may cost, in USD.")
+prices = click.option("--prices", type=values.EXISTING_FILE, help="Price table, read before the built-in one.")
+threads = click.option("--threads", type=values.COUNT, help="CPU threads; the physical cores by default.")
 # they change the speed and not the text
-engine_options = _together(
-    click.option(
-        "--parallel", type=AutoInt(min=1), default="auto", show_default=True, help="Sequences decoded at once."
-    ),
-    click.option(
-        "--gpu-layers", type=AutoInt(min=0), default="auto", show_default=True, help="Model layers on the GPU."
-    ),
-    click.option("--threads", type=COUNT, help="CPU threads; the physical cores by default."),
+engine = _together(
+    click.option("--parallel", type=values.Auto(min=1), default="auto", help="Sequences decoded at once."),
+    click.option("--gpu-layers", type=values.Auto(min=0), default="auto", help="Model layers on the GPU."),
+    threads,
 )
-prompt_dir_option = click.option(
+prompt_dir = click.option(
     "--prompt-dir",
-    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    type=values.EXISTING_FOLDER,
     envvar="ICL_PROMPT_DIR",
     help="Folder of prompt files that replace the built-in ones (ICL_PROMPT_DIR).",
 )
-pool_option = click.option(
+pool = click.option(
     "--pool", multiple=True, help="NAME=FILE of queries with `output`: examples for methods with pool=NAME."
 )
-concurrency_option = click.option(
-    "--concurrency", type=AutoInt(min=1), default="auto", show_default=True, help="Requests at the same time."
-)
-shard_option = click.option(
-    "--shard", metavar="i/n", help="Part i of n, one for each of n machines, then icl db merge."
-)
-cluster_options = _together(
+concurrency = click.option("--concurrency", type=values.Auto(min=1), default="auto", help="Requests at the same time.")
+shard = click.option("--shard", metavar="i/n", help="Part i of n, one for each of n machines, then icl db merge.")
+cluster = _together(
     click.option("--cluster", help="Ray cluster: auto, local, HOST:PORT or ray://HOST:PORT."),
-    click.option("--worker-cpus", type=COUNT, help="CPUs of a worker on a cluster; all of its node by default."),
+    click.option("--worker-cpus", type=values.COUNT, help="CPUs of a worker on a cluster; all of its node by default."),
 )

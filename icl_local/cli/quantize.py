@@ -7,17 +7,16 @@ from typing import Any
 
 import click
 
-from icl_local.cli import completion, console
-from icl_local.cli.options import db_option
+from icl_local.cli import console, options, values
 
 
 @click.command("quantize")
-@click.argument("source", shell_complete=completion.models)
-@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="GGUF file to write.")
+@click.argument("source", type=values.MODEL)
+@click.option("--out", required=True, type=values.FILE, help="GGUF file to write.")
 @click.option("--type", "type_name", required=True, help="GGUF type: q8_0, q4_k_m ...")
 @click.option("--allow-requantize", is_flag=True, help="Accept a quantised file as source, at some loss.")
-@db_option
-def command(source: str, out: Path, db: Path, **options: Any) -> None:
+@options.db
+def command(source: str, out: Path, db: Path, **given: Any) -> None:
     """Write a GGUF file in another type and compare its greedy next tokens with the source's.
 
     The source is a GGUF file, hf:owner/repo/file, or a name of `icl models list`.
@@ -30,7 +29,7 @@ def command(source: str, out: Path, db: Path, **options: Any) -> None:
     with console.bytes_progress() as on_bytes:
         model = registry.resolve(source, method_kind="completion", on_progress=on_bytes)
     with store.Store(db) as rows:
-        made = convert.quantize(model.path, out, store=rows, on_progress=console.say, **options)
+        made = convert.quantize(model.path, out, store=rows, on_progress=console.say, **given)
     for check in made.gate_result.checks if made.gate_result else ():
         console.say(f"{check.name}: {check.detail}")
     click.echo(made.path)

@@ -9,30 +9,29 @@ from typing import Any
 import click
 
 import icl_local
-from icl_local.cli import console
-from icl_local.cli.options import db_option, defaults_of, judge_option, reading_option
+from icl_local.cli import console, options, values
 from icl_local.wording import counted
 
 
-@defaults_of(icl_local.report)
+@options.defaults_of(icl_local.report)
 @click.command("report")
-@click.option("-o", "--output", "path", type=click.Path(dir_okay=False, path_type=Path), help="File to write.")
-@judge_option
-@reading_option
-@click.option("--responses", type=click.IntRange(min=0), help="Largest number of responses in the page.")
+@click.option("-o", "--output", "path", type=values.FILE, help="File to write.")
+@options.judge
+@options.reading
+@click.option("--responses", type=values.NATURAL, help="Largest number of responses in the page.")
 @click.option("--max-mb", type=click.FloatRange(min=1), help="Largest size in MB; texts that do not fit are left out.")
 @click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
-@db_option
-def command(path: Path, show: bool, db: Path, **options: Any) -> None:
+@options.db
+def command(path: Path, show: bool, db: Path, **given: Any) -> None:
     """Write tables, figures and responses as one HTML page that opens without a network.
 
     Example: icl report -o report.html
     """
-    made = icl_local.report(db, path, **options)
+    made = icl_local.report(db, path, **given)
     console.say(f"{made.bytes / 1e6:.1f} MB, {made.responses:,} of {counted(made.responses_stored, 'response')}")
     if made.texts < made.responses:
         left_out = made.responses - made.texts
-        console.say(f"the texts of {left_out:,} are left out to stay under {options['max_mb']:g} MB (--max-mb)")
+        console.say(f"the texts of {left_out:,} are left out to stay under {given['max_mb']:g} MB (--max-mb)")
     click.echo(made.path)
     if show and not webbrowser.open(made.path.resolve().as_uri()):
         console.say("no browser here; open the file yourself", style="yellow")

@@ -8,65 +8,40 @@ from typing import Any
 import click
 
 import icl_local
-from icl_local.cli import completion, console
-from icl_local.cli.options import (
-    COUNT,
-    ColumnMap,
-    CommaList,
-    LanguageList,
-    cluster_options,
-    db_option,
-    defaults_of,
-    engine_options,
-    pool_option,
-    prompt_dir_option,
-    shard_option,
-)
+from icl_local.cli import console, options, values
 from icl_local.wording import counted
 
 
-@defaults_of(icl_local.run)
+@options.defaults_of(icl_local.run)
 @click.command("run")
-@click.option(
-    "--model",
-    type=CommaList(),
-    shell_complete=completion.models,
-    help="GGUF file, hf:owner/repo/file, or a name of `icl models list`.",
-)
+@click.option("--model", type=values.MODELS, help="GGUF file, hf:owner/repo/file, or a name of `icl models list`.")
 @click.option("--backend", help="Server instead of a file, openai:MODEL@URL: llama-server, Ollama, vLLM.")
 @click.option("--dpo", is_flag=True, help="Take the DPO-trained variant of a registry model.")
 @click.option(
     "--method",
-    type=CommaList(),
-    shell_complete=completion.methods,
+    type=values.METHODS,
     help="Prompting methods: zero-shot, urial, instruct; with parameters: 'urial[k=0..2]'.",
 )
-@click.option("--lang", type=LanguageList(), shell_complete=completion.languages, help="Languages of the queries.")
+@click.option("--lang", type=values.LANGUAGES, help="Languages of the queries.")
 @click.option(
     "--queries", multiple=True, help="FILE, LANG=FILE, `samples` or `just-eval`; repeat it for each language."
 )
 @click.option(
     "--map",
     "columns",
-    type=ColumnMap(),
+    type=values.Columns(),
     help="Fields that a file has under other names: id=uid,instruction=question.",
 )
-@pool_option
-@click.option(
-    "--dataset", shell_complete=completion.stored("dataset"), help="Name of the query set, instead of the file's own."
-)
-@click.option("--sample", type=COUNT, help="Number of queries, drawn over split and task.")
-@click.option("--limit", type=COUNT, help="Number of queries, taken from the start.")
+@options.pool
+@options.dataset_name
+@click.option("--sample", type=values.COUNT, help="Number of queries, drawn over split and task.")
+@click.option("--limit", type=values.COUNT, help="Number of queries, taken from the start.")
 @click.option("--seed", type=int, help="Seed of --sample.")
-@shard_option
+@options.shard
 @click.option("--probe/--no-probe", help="Look for settings in which batching changes nothing.")
-@click.option("--verify", type=click.IntRange(min=0), help="Responses of each cell to decode again; 0: none.")
-@click.option("--max-tokens", type=COUNT, help="Largest number of new tokens of an answer.")
-@click.option(
-    "--repetition-penalty",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Repetition penalty, as Transformers applies it.",
-)
+@click.option("--verify", type=values.NATURAL, help="Responses of each cell to decode again; 0: none.")
+@click.option("--max-tokens", type=values.COUNT, help="Largest number of new tokens of an answer.")
+@click.option("--repetition-penalty", type=values.POSITIVE, help="Repetition penalty, as Transformers applies it.")
 @click.option("--kv-type", type=click.Choice(["f16", "f32"]), help="KV cache; f32 for F32 files, else f16.")
 @click.option("--date", help="Date (YYYY-MM-DD) for chat templates that print today's.")
 @click.option("--stop-on-loop", is_flag=True, help="End an answer once it loops; recorded as such.")
@@ -82,13 +57,13 @@ from icl_local.wording import counted
     type=click.FloatRange(0, 1, max_open=True),
     help="Keep tokens with this share of the best one's probability.",
 )
-@click.option("--draws", type=COUNT, help="Sampled responses of each query.")
+@click.option("--draws", type=values.COUNT, help="Sampled responses of each query.")
 @click.option("--draw-seed", type=int, help="Seed of the draws; another one adds draws.")
-@engine_options
-@cluster_options
-@prompt_dir_option
-@db_option
-def command(db: Path, **options: Any) -> int:
+@options.engine
+@options.cluster
+@options.prompt_dir
+@options.db
+def command(db: Path, **given: Any) -> int:
     """Generate the missing responses: models x methods x languages.
 
     The same command continues a run that was killed.
@@ -97,9 +72,9 @@ def command(db: Path, **options: Any) -> int:
 
     Example: icl run --backend openai:llama3@http://localhost:8080/v1 --method urial --queries samples
     """
-    if not options["model"] and options["backend"] is None:
+    if not given["model"] and given["backend"] is None:
         raise click.UsageError("give --model, or --backend for a server's model")
-    made = icl_local.run(db, **options)
+    made = icl_local.run(db, **given)
     too_long = f", {counted(made.n_too_long, 'prompt')} too long for the context" if made.n_too_long else ""
     console.say(f"{counted(made.n_new, 'new response')} in {db}{too_long}; next: icl errors --db {db}")
     return int(not made.done)

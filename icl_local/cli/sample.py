@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from icl_local.cli import completion, console
-from icl_local.cli.options import COUNT, db_option, format_option, selection_options
+from icl_local.cli import console, options, values
 
 ERRORS = ("infinite_loop", "unintended_code")
 
@@ -27,15 +26,15 @@ def command() -> None:
 
 @command.command("draw")
 @click.argument("name")
-@click.option("--per-cell", type=COUNT, required=True, help="Answers of each cell and stratum.")
-@click.option("--seed", type=click.IntRange(min=0), required=True, help="Same seed, same queries.")
+@click.option("--per-cell", type=values.COUNT, required=True, help="Answers of each cell and stratum.")
+@click.option("--seed", type=values.NATURAL, required=True, help="Same seed, same queries.")
 @click.option("--by", type=click.Choice(["task"]), help="Draw from each task by itself.")
 @click.option("--errors", type=click.Choice(ERRORS), help="Draw from flagged answers and from the others.")
-@click.option("--judged-by", shell_complete=completion.stored("judge"), help="Only answers that this judge scored.")
+@click.option("--judged-by", type=values.STORED_JUDGE, help="Only answers that this judge scored.")
 @click.option("--plan", is_flag=True, help="Store nothing; show how wide intervals would be, and the hours of work.")
-@selection_options
-@format_option
-@db_option
+@options.selection
+@options.output_format
+@options.db
 def draw(
     name: str,
     per_cell: int,
@@ -75,8 +74,8 @@ def draw(
 
 
 @command.command("list")
-@format_option
-@db_option
+@options.output_format
+@options.db
 def list_samples(output_format: str, db: Path) -> None:
     """List the samples, their raters and labels.
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from icl_local.cli import console
-from icl_local.cli.options import db_option, format_option, selection_options
+from icl_local.cli import console, options
 from icl_local.wording import counted
 
 if TYPE_CHECKING:
@@ -19,10 +18,10 @@ SHOWN_CHARACTERS = 600  # of a prompt, from its end
 
 @click.command("show")
 @click.argument("query_id")
-@selection_options
+@options.selection
 @click.option("--full", is_flag=True, help="Show whole prompts, not their last lines.")
-@format_option
-@db_option
+@options.output_format
+@options.db
 def command(query_id: str, chosen: Selection, full: bool, output_format: str, db: Path) -> None:
     """Show one query with its prompts and the models' answers side by side.
 

@@ -9,22 +9,21 @@ from pathlib import Path
 import click
 
 import icl_local
-from icl_local.cli import completion, console
-from icl_local.cli.options import COUNT, db_option, defaults_of, format_option
+from icl_local.cli import console, options, values
 from icl_local.wording import counted
 
 TEXT_ROWS = 200
 
 
-@defaults_of(icl_local.query)
+@options.defaults_of(icl_local.query)
 @click.command("sql")
-@click.argument("query", required=False, shell_complete=completion.views)
+@click.argument("query", required=False, type=values.QUERY)
 @click.option("--schema", is_flag=True, help="List the views, their columns and what one row is.")
-@click.option("--limit", type=COUNT, help=f"Largest number of rows; {TEXT_ROWS} for text.")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds that a query may take.")
+@click.option("--limit", type=values.COUNT, help=f"Largest number of rows; {TEXT_ROWS} for text.")
+@click.option("--timeout", type=values.POSITIVE, help="Seconds that a query may take.")
 @click.option("--unsafe", is_flag=True, help="Allow other files, other databases and extensions.")
-@format_option
-@db_option
+@options.output_format
+@options.db
 def command(
     query: str | None, schema: bool, limit: int | None, timeout: float, unsafe: bool, output_format: str, db: Path
 ) -> None:

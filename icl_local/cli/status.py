@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from icl_local.cli import console
-from icl_local.cli.options import db_option, format_option, selection_options
+from icl_local.cli import console, options
 
 if TYPE_CHECKING:
     from icl_local.store import Selection
 
 
 @click.command("status")
-@selection_options
-@format_option
-@db_option
+@options.selection
+@options.output_format
+@options.db
 def command(chosen: Selection, output_format: str, db: Path) -> None:
     """Show done and missing responses, cell by cell, and the speed.
 

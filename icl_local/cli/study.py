@@ -7,33 +7,29 @@ from typing import Any
 
 import click
 
-from icl_local.cli import completion, console
-from icl_local.cli.options import COUNT, cluster_options, db_option, engine_options, format_option, shard_option
+from icl_local.cli import console, options, values
 from icl_local.wording import counted
 
 
 @click.command("study")
-@click.argument("name", shell_complete=completion.studies)
+@click.argument("name", type=values.STUDY)
 @click.option(
     "--plan", "only_plan", is_flag=True, help="Show tokens, hours and money, and what is missing; load nothing."
 )
 @click.option(
     "--queries", "sources", multiple=True, help="LANG=FILE: queries of a language, instead of the study's own."
 )
-@click.option("--sample", type=COUNT, help="Number of queries in each language, drawn over split and task.")
-@click.option("--limit", type=COUNT, help="Number of queries in each language, taken from the start.")
+@click.option("--sample", type=values.COUNT, help="Number of queries in each language, drawn over split and task.")
+@click.option("--limit", type=values.COUNT, help="Number of queries in each language, taken from the start.")
 @click.option("--judge/--no-judge", default=True, help="Run the study's judges at the end.")
 @click.option("--probe/--no-probe", default=True, help="Look for settings in which batching changes nothing.")
-@click.option(
-    "--work", type=click.Path(file_okay=False, path_type=Path), default=Path("studies"), show_default=True,
-    help="Folder of models that the study trains.",
-)  # fmt: skip
-@click.option("--max-cost", type=click.FloatRange(min=0), help="Most the study's judges may cost together, in USD.")
-@shard_option
-@engine_options
-@cluster_options
-@format_option
-@db_option
+@click.option("--work", type=values.FOLDER, default=Path("studies"), help="Folder of models that the study trains.")
+@options.max_cost
+@options.shard
+@options.engine
+@options.cluster
+@options.output_format
+@options.db
 def command(
     name: str,
     only_plan: bool,
@@ -45,7 +41,7 @@ def command(
     threads: int | None,
     output_format: str,
     db: Path,
-    **options: Any,
+    **given: Any,
 ) -> int:
     """Plan and run a whole matrix of cells, DPO steps and judges: NAME (paper, demo) or a .toml file.
 
@@ -67,9 +63,9 @@ def command(
     if len(queries) < len(sources):
         raise click.UsageError("--queries names a language twice; give one file for each")
     requested = study.load_study(name, queries=queries, sample=sample, limit=limit)
-    options["shard"] = Shard.parse(options["shard"]) if options["shard"] else None
+    given["shard"] = Shard.parse(given["shard"]) if given["shard"] else None
     if only_plan:
-        plan = study.plan_study(db, requested, shard=options["shard"], parallel=parallel)
+        plan = study.plan_study(db, requested, shard=given["shard"], parallel=parallel)
         title = "Plan (prompt, prefill, new: tokens)"
         console.print_rows(plan.columns, plan.rows(), output_format=output_format, title=title)
         for note in plan.notes():
@@ -79,8 +75,8 @@ def command(
         return 0
     engine = EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads)
     with RunProgress() as progress:
-        options |= progress.callbacks()
-        outcome = study.run_study(db, requested, options=engine, stopping=interruptible, **options)
+        given |= progress.callbacks()
+        outcome = study.run_study(db, requested, options=engine, stopping=interruptible, **given)
     for title, columns, rows in study.grids(db):
         if title == requested.name:
             console.print_rows(columns, rows, output_format=output_format, title=f"Study {title}")

@@ -8,19 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from icl_local.cli import completion, console
-from icl_local.cli.options import (
-    COUNT,
-    EXISTING_FILE,
-    NEW_FILE,
-    CommaList,
-    cluster_options,
-    concurrency_option,
-    db_option,
-    engine_options,
-    format_option,
-    prompt_dir_option,
-)
+from icl_local.cli import console, options, values
 from icl_local.wording import counted
 
 if TYPE_CHECKING:
@@ -30,7 +18,7 @@ KEYS = "[1-9] accept that one, [e] or e2 edit in $EDITOR, [s] skip, [u] undo, [q
 
 
 _language_option = click.option(
-    "--lang", "language", required=True, shell_complete=completion.languages, help="Language of the translations."
+    "--lang", "language", required=True, type=values.LANGUAGE, help="Language of the translations."
 )
 _reviewer_option = click.option("--reviewer", help="Name of the reviewer; your login name by default.")
 
@@ -44,24 +32,20 @@ def command() -> None:
 
 
 @command.command("run")
-@click.option(
-    "--to", type=CommaList(), required=True, shell_complete=completion.languages, help="Languages to translate into."
-)
-@click.option("--engine", type=CommaList(), required=True, help="opus[:FOLDER], openai:MODEL, local:GGUF.")
-@click.option("--queries", default="just-eval", show_default=True, help="FILE, samples or just-eval.")
-@click.option("--from", "source", default="en", show_default=True, help="Language of the queries.")
-@click.option(
-    "--dataset", shell_complete=completion.stored("dataset"), help="Name of the query set instead of the file's own."
-)
-@click.option("--limit", type=COUNT, help="Only the first N queries.")
-@concurrency_option
-@click.option("--max-cost", type=click.FloatRange(min=0), help="Most this command may cost, in USD.")
-@click.option("--prices", type=EXISTING_FILE, help="Price table, read before the built-in one.")
-@engine_options
-@cluster_options
-@prompt_dir_option
-@db_option
-def run(db: Path, **options: Any) -> int:
+@click.option("--to", type=values.LANGUAGES, required=True, help="Languages to translate into.")
+@click.option("--engine", type=values.Names(), required=True, help="opus[:FOLDER], openai:MODEL, local:GGUF.")
+@click.option("--queries", default="just-eval", help="FILE, samples or just-eval.")
+@click.option("--from", "source", default="en", help="Language of the queries.")
+@options.dataset_name
+@click.option("--limit", type=values.COUNT, help="Only the first N queries.")
+@options.concurrency
+@options.max_cost
+@options.prices
+@options.engine
+@options.cluster
+@options.prompt_dir
+@options.db
+def run(db: Path, **given: Any) -> int:
     """Translate what has no candidate yet; the same command resumes after a kill.
 
     Example: icl translate run --to es,fr --engine opus
@@ -72,20 +56,20 @@ def run(db: Path, **options: Any) -> int:
     from icl_local.translate import translate_queries
 
     with CountsBar() as bar:
-        runs = translate_queries(db, **options, **bar.callbacks())
+        runs = translate_queries(db, **given, **bar.callbacks())
     failed = any(run.failed for run in runs)
     if failed:
         console.say("the same command retries the candidates that failed")
-    console.say(f"next: icl translate review --lang {options['to'][0]} --db {db}")
+    console.say(f"next: icl translate review --lang {given['to'][0]} --db {db}")
     return int(failed)
 
 
 @command.command("review")
 @_language_option
 @_reviewer_option
-@click.option("--dataset", shell_complete=completion.stored("dataset"), help="Only this query set.")
+@click.option("--dataset", type=values.DATASET, help="Only this query set.")
 @click.option("--again", is_flag=True, help="Include texts with a decision.")
-@db_option
+@options.db
 def review(language: str, reviewer: str | None, dataset: str | None, again: bool, db: Path) -> None:
     """Review in the terminal, one query after the other; the most doubtful come first.
 
@@ -111,10 +95,10 @@ def review(language: str, reviewer: str | None, dataset: str | None, again: bool
 
 @command.command("export")
 @_language_option
-@click.option("--out", "-o", type=NEW_FILE, required=True, help="File to write, .csv or .jsonl.")
-@click.option("--dataset", shell_complete=completion.stored("dataset"), help="Only this query set.")
+@click.option("--out", "-o", type=values.FILE, required=True, help="File to write, .csv or .jsonl.")
+@click.option("--dataset", type=values.DATASET, help="Only this query set.")
 @click.option("--again", is_flag=True, help="Include texts with a decision.")
-@db_option
+@options.db
 def export(language: str, out: Path, dataset: str | None, again: bool, db: Path) -> None:
     """Write a file to review: edit `text`, or write ok or skip as `decision`.
 
@@ -128,9 +112,9 @@ def export(language: str, out: Path, dataset: str | None, again: bool, db: Path)
 
 
 @command.command("import")
-@click.argument("file", type=EXISTING_FILE)
+@click.argument("file", type=values.EXISTING_FILE)
 @_reviewer_option
-@db_option
+@options.db
 def import_(file: Path, reviewer: str | None, db: Path) -> None:
     """Read the decisions of an edited file; reading it twice changes nothing.
 
@@ -145,9 +129,9 @@ def import_(file: Path, reviewer: str | None, db: Path) -> None:
 
 @command.command("status")
 @click.option("--engines", is_flag=True, help="Show engines: flagged candidates, similarity to the final texts.")
-@click.option("--dataset", shell_complete=completion.stored("dataset"), help="Only this query set.")
-@format_option
-@db_option
+@click.option("--dataset", type=values.DATASET, help="Only this query set.")
+@options.output_format
+@options.db
 def status(engines: bool, dataset: str | None, output_format: str, db: Path) -> None:
     """Show the progress of the review, or with --engines the quality of each engine.
 

@@ -8,25 +8,22 @@ from typing import Any
 import click
 
 import icl_local
-from icl_local.cli import completion, console
-from icl_local.cli.options import db_option, defaults_of, format_option, reading_option
+from icl_local.cli import console, options, values
 
 
-@defaults_of(icl_local.trust)
+@options.defaults_of(icl_local.trust)
 @click.command("trust")
-@click.option(
-    "--judge", shell_complete=completion.stored("judge"), help="Judge to be examined; without one, error rates alone."
-)
+@click.option("--judge", type=values.STORED_JUDGE, help="Judge to be examined; without one, error rates alone.")
 @click.option(
     "--reference",
-    shell_complete=completion.stored("judge"),
+    type=values.STORED_JUDGE,
     help="human: the mean of the raters; human without NAME: of the others; or a judge that scored a sample.",
 )
 @click.option("--sample", help="Labels of this sample alone.")
-@reading_option
-@format_option
-@db_option
-def command(output_format: str, db: Path, **options: Any) -> None:
+@options.reading
+@options.output_format
+@options.db
+def command(output_format: str, db: Path, **given: Any) -> None:
     """Compare a judge with human raters or another judge, and correct its means by their labels.
 
     First the agreement, then the judge's bias, corrected means of the cells with 95 % intervals, and differences
@@ -38,4 +35,4 @@ def command(output_format: str, db: Path, **options: Any) -> None:
     Example: icl trust --sample LOOPS
     """
     whole = output_format in ("csv", "json")
-    console.print_tables(icl_local.trust(db, whole=whole, **options), output_format)
+    console.print_tables(icl_local.trust(db, whole=whole, **given), output_format)

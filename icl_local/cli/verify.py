@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from icl_local.cli import console
-from icl_local.cli.options import COUNT, AutoInt, db_option, format_option, selection_options
+from icl_local.cli import console, options, values
 from icl_local.wording import counted
 
 if TYPE_CHECKING:
@@ -18,21 +17,21 @@ COLUMNS = ("model", "method", "language", "query_id", "position", "n_tokens", "s
 
 
 @click.command("verify")
-@click.argument("database", required=False, type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--sample", type=COUNT, default=459, show_default=True, help="Responses drawn at random.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of --sample.")
-@selection_options
+@click.argument("database", required=False, type=values.FILE)
+@click.option("--sample", type=values.COUNT, default=459, help="Responses drawn at random.")
+@click.option("--seed", type=int, default=0, help="Seed of --sample.")
+@options.selection
 @click.option("--weights", multiple=True, help="GGUF file or a name of `icl models list`; repeatable.")
-@click.option("--threads", type=COUNT, help="CPU threads; the physical cores by default.")
-@click.option("--gpu-layers", type=AutoInt(min=0), help="Model layers on the GPU; as recorded by default.")
-@format_option
-@db_option
+@options.threads
+@click.option("--gpu-layers", type=values.Auto(min=0), help="Model layers on the GPU; as recorded by default.")
+@options.output_format
+@options.db
 def command(
     database: Path | None,
     db: Path,
     output_format: str,
     chosen: Selection,
-    **options: Any,
+    **given: Any,
 ) -> int:
     """Decode a random sample of stored responses again and compare token by token.
 
@@ -49,7 +48,7 @@ def command(
     path = database or db
     with Bar("verify") as bar:
         result = verify_responses(
-            path, selection=chosen, on_progress=lambda done, total: bar.show(done=done, total=total), **options
+            path, selection=chosen, on_progress=lambda done, total: bar.show(done=done, total=total), **given
         )
     for reason, n in result.excluded.items():
         console.say(f"{counted(n, 'response is', 'responses are')} left out: {reason}")

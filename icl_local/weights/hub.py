@@ -276,7 +276,7 @@ def _receive(url: str, file: BinaryIO, size: int, name: str, on_progress: OnByte
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers, tqdm  # type: ignore[attr-defined]
 
-    class Reported(tqdm):  # type: ignore[misc]
+    class Reported(tqdm):
         """The library's progress bar, drawn by the caller."""
 
         def __init__(self, *, initial: int = 0, **options: Any) -> None:

@@ -295,9 +295,9 @@ def test_batch_sizes_are_whole_numbers(command: list[str], sizes: str) -> None:
 
 
 def test_nearest_names_are_suggested(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "did you mean run?" in CliRunner().invoke(icl, ["rnu"]).output
-    assert "did you mean db snapshot?" in CliRunner().invoke(icl, ["snapshto"]).output
-    assert "did you mean merge?" in CliRunner().invoke(icl, ["db", "merg"]).output
+    assert "Did you mean 'run'?" in CliRunner().invoke(icl, ["rnu"]).output
+    assert "Did you mean 'db snapshot'?" in CliRunner().invoke(icl, ["snapshto"]).output
+    assert "Did you mean 'merge'?" in CliRunner().invoke(icl, ["db", "merg"]).output
     for command in (["run", "--model", "m.gguf"], ["judge", "--judge", "local:x"], ["errors"], ["status"]):
         assert "did you mean es?" in CliRunner().invoke(icl, [*command, "--lang", "Spanish"]).output
 
