@@ -1,4 +1,7 @@
-"""The command line, which writes to stdout the table of every row that its spool has: python -m tests.acknowledging."""
+"""The command line, which writes to stdout the table of every row that its spool has: python -m tests.acknowledging.
+
+A new database is a copy of the suite's empty one.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from icl_local.cli import main
-from icl_local.store import spool
+from icl_local.store import database, spool
+from tests import shared
 
 
 def start(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
@@ -42,4 +46,5 @@ if __name__ == "__main__":
         sys.stdout.flush()
 
     spool.Spool.append = acknowledge  # type: ignore[method-assign]
+    database._create = shared.copy_empty_database
     main(sys.argv[1:])

@@ -23,8 +23,6 @@ from tests.tiny_model import build_tiny_gguf, learnt_merges
 # A suite started in the background inherits an ignored SIGINT, and so would every command that it interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-_MAKE_DATABASES = ("tests/store/", "tests/whole/")  # their subject is how a database comes into being
-
 # Files in this order before all others, so that no core waits for a long one at the end.
 _SLOWEST = (
     "engine/test_worker.py",
@@ -70,10 +68,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ranks.get(item.nodeid.partition("::")[0], len(ranks)))
 
 
-@pytest.fixture(autouse=True)
-def _new_databases_are_copies(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not request.node.nodeid.startswith(_MAKE_DATABASES):
-        monkeypatch.setattr(database, "_create", shared.copy_empty_database)
+@pytest.fixture(scope="session", autouse=True)
+def _new_databases_are_copies() -> Iterator[None]:
+    """Commands that a test starts as processes make theirs as a user's do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "_create", shared.copy_empty_database)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ def built_once(name: str, build: Callable[[Path], object]) -> Path:
 
 @functools.cache
 def empty_database() -> Path:
-    """Return a database without rows, to be copied: making its views takes half a second."""
+    """Return a database without rows, to be copied: making its views takes two seconds."""
     return built_once("empty", lambda folder: _create(folder / "empty.duckdb")) / "empty.duckdb"
 
 
@@ -40,5 +40,6 @@ def copy_empty_database(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with draft_file(path, overwrite=False) as draft:
             draft.write_bytes(empty_database().read_bytes())
+            draft.chmod(0o600)
     except OSError:
         _create(path)

@@ -16,8 +16,9 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from click.testing import CliRunner
 
-from icl_local import store
+from icl_local import cli, store
 from icl_local.engine.protocol import EngineOptions, Request
 from icl_local.running import cells, run
 from icl_local.running.run import CellResult
@@ -211,8 +212,8 @@ def test_a_run_killed_several_times_ends_as_one_never_killed(tmp_path: Path, tin
             process.send_signal(signal.SIGKILL)
         between += 0 < acknowledged(killed) < 24
     assert between >= 3
-    assert icl(*arguments, str(killed)).returncode == 0
-    assert icl(*arguments, str(whole)).returncode == 0
+    for db in (killed, whole):
+        assert CliRunner().invoke(cli.icl, [*arguments, str(db)]).exit_code == 0
     rows = store.query(killed, TEXTS).rows
     assert len(rows) == 24
     assert rows == store.query(whole, TEXTS).rows

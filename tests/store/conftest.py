@@ -9,14 +9,7 @@ import pytest
 
 from icl_local import store
 from icl_local.store import database
-from tests import shared
 from tests.store.rows import fill
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """New databases are copies, for tests that make several and are about what comes after."""
-    monkeypatch.setattr(database, "_create", shared.copy_empty_database)
 
 
 @pytest.fixture

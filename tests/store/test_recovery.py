@@ -31,7 +31,6 @@ def test_what_a_crash_left_in_the_spool_is_there_at_the_next_read(copy: Path) ->
     assert not any("spool only" in finding.message for finding in upkeep.check(copy))
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_database_that_vanishes_is_made_again_from_the_spool(db: Path) -> None:
     with Store(db, flush_rows=1) as target:
         target.put(put_of(1))
@@ -66,7 +65,6 @@ def with_torn_blocks(db: Path) -> None:
     db.write_bytes(damaged)
 
 
-@pytest.mark.usefixtures("quick")
 def test_torn_blocks_cost_no_row_where_the_spool_has_them_all(absent: Path) -> None:
     fill(absent, 1, 2)
     with_torn_blocks(absent)

@@ -17,7 +17,6 @@ from icl_local.store.database import Store, ids, query
 from tests.store.rows import count, fill, judged, put_of, response, stored
 
 
-@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("size", [0, 100, 20_000])
 def test_a_truncated_database_is_reported_and_rebuilt_from_the_spool(copy: Path, size: int) -> None:
     os.truncate(copy, size)
@@ -31,7 +30,6 @@ def test_a_truncated_database_is_reported_and_rebuilt_from_the_spool(copy: Path,
     assert stored(copy) == ["1", "2", "3"]
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_rebuild_names_the_spool_lines_it_could_not_read(copy: Path) -> None:
     (file,) = spool.files(store.spool_folder(copy))
     lines = file.read_bytes().splitlines(keepends=True)
@@ -44,7 +42,6 @@ def test_a_rebuild_names_the_spool_lines_it_could_not_read(copy: Path) -> None:
     assert "6 bytes, never whole" in losses
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_rebuild_adopts_rows_that_only_the_database_has(copy: Path) -> None:
     shutil.rmtree(store.spool_folder(copy))
     before = query(copy, "select * from raw.responses order by all").rows
@@ -56,7 +53,6 @@ def test_a_rebuild_adopts_rows_that_only_the_database_has(copy: Path) -> None:
     assert query(copy, "select * from raw.responses order by all").rows == before
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_rebuild_equals_the_database_it_replaces(db: Path) -> None:
     with Store(db) as target:
         for key in range(6):
@@ -88,7 +84,6 @@ def test_the_check_names_what_is_missing_in_a_damaged_database(copy: Path) -> No
     assert "raw.critical_errors: 1 unknown response_id" in messages
 
 
-@pytest.mark.usefixtures("quick")
 def test_forgotten_rows_never_come_back(db: Path) -> None:
     with Store(db) as target:
         for key in range(4):
@@ -141,7 +136,6 @@ def test_folding_leaves_a_file_that_was_not_read_to_its_end(db: Path) -> None:
     assert query(db, "select count(*) from raw.responses").rows == [(2,)]
 
 
-@pytest.mark.usefixtures("quick")
 def test_forgotten_rows_can_be_allowed_again(db: Path) -> None:
     fill(db, 1, 2)
     with Store(db) as target:
@@ -216,7 +210,6 @@ def test_a_snapshot_is_a_whole_private_copy_while_a_run_goes_on(copy: Path, tmp_
         )
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_snapshot_overwrites_only_on_request(copy: Path, tmp_path: Path) -> None:
     out = tmp_path / "copy.duckdb"
     out.write_text("precious")
@@ -288,7 +281,6 @@ def test_a_condition_cannot_widen_the_selection_by_columns(made: Path) -> None:
     assert upkeep.matching(made, Selection()) == ["1", "2", "3"]
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_failed_snapshot_leaves_no_file(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> int:
         raise StoreError("the disk is full")

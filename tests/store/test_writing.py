@@ -139,7 +139,6 @@ def test_files_with_prompts_and_answers_are_the_owners_alone(db: Path) -> None:
     assert os.umask(0o022) == 0o022
 
 
-@pytest.mark.usefixtures("quick")
 def test_many_spool_files_are_folded_into_one(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "FOLD_ABOVE", 1)
     for key in range(3):

@@ -87,6 +87,7 @@ def test_a_killed_study_resumes_and_ends_with_the_same_rows(
     tiny_study: Path, whole: tuple[Path, study.Outcome], tmp_path: Path
 ) -> None:
     killed = tmp_path / "killed.duckdb"
+    store.Store(killed).close()
     code = (
         "import sys\nfrom pathlib import Path\nfrom icl_local import study\n"
         "from icl_local.study.spec import load_study\n"

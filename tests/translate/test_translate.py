@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from icl_local import store
+from icl_local.cli import icl
 from icl_local.engine.protocol import EngineOptions
 from icl_local.exceptions import ApiError, ConfigError, InputError, TranslationError, UnknownName
 from icl_local.openai_client import ApiClient, ApiReply
@@ -132,7 +132,6 @@ def test_a_killed_run_loses_no_candidate_and_makes_none_twice(tmp_path: Path) ->
         environment = {**os.environ, "OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "none", "ICL_DB": str(db)}
         arguments = ["translate", "run", "--to", "es,fr", "--engine", "openai:faulty-1", "--queries", "samples"]
         arguments += ["--concurrency", "1"]
-        command = [sys.executable, "-m", "icl_local.cli", *arguments]
         before: list[Any] = []
         for more in (2, 6):
             with acknowledging.start(*arguments, environment=environment) as process:
@@ -144,12 +143,12 @@ def test_a_killed_run_loses_no_candidate_and_makes_none_twice(tmp_path: Path) ->
             assert {*before, *acknowledged} <= {key for (key,) in rows}
             before = [key for (key,) in rows]
         assert 0 < len(before) < 24
-        assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
+        assert CliRunner().invoke(icl, arguments, env=environment).exit_code == 0
         assert query(db, "select count(*), count(distinct (query_id, language)) from raw.translations").rows == [
             (24, 24)
         ]
         assert server.actions["ok"] <= 24 + 2  # only what was under way at a kill was asked again
-        assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
+        assert CliRunner().invoke(icl, arguments, env=environment).exit_code == 0
         assert server.actions["ok"] <= 24 + 2
 
 
