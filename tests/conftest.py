@@ -13,12 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from icl_local import resources
 from icl_local.engine import exact
 from icl_local.store import database
 from tests import kernels, shared, synthetic
 from tests.damaged_gguf import Edit
-from tests.tiny_model import build_tiny_gguf, learnt_merges
+from tests.tiny_model import build_tiny_gguf, merges_of_prompts
 
 # A suite started in the background inherits an ignored SIGINT, and so would every command that it interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -95,10 +94,9 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def worded_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with the words of the prompts in its vocabulary: a quarter of the tokens, for whole commands."""
-    path = tmp_path_factory.mktemp("worded") / "worded.gguf"
-    texts = [resources.read_text("prompts", name) for name in resources.names("prompts", suffix=".txt")]
-    build_tiny_gguf(path, merges=learnt_merges(texts, 3000))
+    """The tiny model with the words of the prompts in its vocabulary: a quarter of the tokens, for whole runs."""
+    path = tmp_path_factory.mktemp("worded") / "tiny.gguf"
+    build_tiny_gguf(path, merges=merges_of_prompts())
     return path
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import gguf
 import numpy as np
+
+from icl_local import resources
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -38,6 +41,13 @@ def learnt_merges(texts: Iterable[str], n_tokens: int) -> list[tuple[str, str]]:
     trainer = trainers.BpeTrainer(vocab_size=n_tokens, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     return [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
+
+
+@functools.cache
+def merges_of_prompts() -> list[tuple[str, str]]:
+    """Return merges that make words of this project's prompts one token each."""
+    texts = [resources.read_text("prompts", name) for name in resources.names("prompts", suffix=".txt")]
+    return learnt_merges(texts, 3000)
 
 
 def byte_tokens() -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 import icl_local as icl
 from icl_local.cli import main
 from tests.tiny_checkpoint import build_checkpoint
-from tests.tiny_model import build_tiny_gguf
+from tests.tiny_model import build_tiny_gguf, merges_of_prompts
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = ("start-gguf.md", "start-checkpoint.md", "start-results.md")
@@ -56,8 +56,8 @@ def run_page(page: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_a_gguf_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    build_tiny_gguf(folder / "my-model.gguf", chat_template=None)
-    build_tiny_gguf(folder / "my-instruct.gguf", seed=1)
+    build_tiny_gguf(folder / "my-model.gguf", chat_template=None, merges=merges_of_prompts())
+    build_tiny_gguf(folder / "my-instruct.gguf", seed=1, merges=merges_of_prompts())
     shown = run_page("start-gguf.md", capsys)
     assert "Table 4" in shown
     assert icl.query("icl.duckdb", "select count(*) from responses where dataset = 'my-queries'").rows == [(1,)]

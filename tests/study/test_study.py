@@ -20,7 +20,7 @@ from icl_local.study.spec import load_study
 from tests.faulty_server import FaultyServer
 from tests.study.conftest import OPTIONS
 from tests.tiny_checkpoint import build_checkpoint
-from tests.tiny_model import build_tiny_gguf
+from tests.tiny_model import build_tiny_gguf, merges_of_prompts
 
 
 def exit_code(*arguments: str) -> int:
@@ -119,7 +119,7 @@ def test_a_killed_study_resumes_and_ends_with_the_same_rows(
 
 def test_a_file_is_loaded_once_for_all_its_cells(tiny_study: Path, tmp_path: Path) -> None:
     other, both = tmp_path / "other.gguf", tiny_study.with_name("both.toml")
-    build_tiny_gguf(other, seed=1)
+    build_tiny_gguf(other, seed=1, merges=merges_of_prompts())
     both.write_text(tiny_study.read_text().replace("nowhere.gguf", str(other), 1))
     order: list[str] = []
 
@@ -146,7 +146,7 @@ def test_the_command_runs_a_file_and_status_shows_its_grid(
 
 
 def test_a_study_trains_converts_runs_and_judges_its_dpo_variant(
-    tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    worded_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ICL_MODELS_FILE", str(tmp_path / "models.toml"))
     base = build_checkpoint(tmp_path / "mini-hf", scale=0.1)
@@ -161,7 +161,7 @@ def test_a_study_trains_converts_runs_and_judges_its_dpo_variant(
 label = "Mini"
 parameters = 1000
 [mini.base]
-gguf = "{tiny_gguf}"
+gguf = "{worded_gguf}"
 [mini.base-dpo]
 trained_from = "{base}"
 """
