@@ -41,6 +41,7 @@ def test_the_embedded_file_is_exact_in_streams(embedded_worker: Worker) -> None:
         n_tokens=16,
         sizes=(2, 4),
         rate_sizes=(2,),
+        rate_words=60,
         first_only=True,
     )
     assert result.exact, result

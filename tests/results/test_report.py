@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import gzip
 import hashlib
 import html
@@ -61,9 +62,14 @@ def page(study: Path) -> Path:
     return report.write(study, study.with_name("report.html")).path
 
 
+_read_once = functools.cache(report.read)
+
+
 @pytest.fixture
 def small_chunks_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of what is written: a database is read once for all of them."""
     monkeypatch.setattr(report, "_figures", lambda views: ([], ""))
+    monkeypatch.setattr(report, "read", _read_once)
     monkeypatch.setattr(report, "_CHUNK_CHARACTERS", 20_000)
 
 
