@@ -188,6 +188,23 @@ checkpoint;
 """
 
 
+# five rule scores beside the verdicts of each answer
+RULES = """
+insert into raw.judges values ('rules', 'rules', 'rules', 'rules', null, null, '{}');
+insert into raw.judge_templates values ('rules', 'rules', null, 'Rules.',
+    ['exact_match', 'contains', 'numeric', 'choice', 'language_match']);
+
+insert into raw.judgments by name
+select md5('rules' || response_id) as judgment_id, 1 as attempt, response_id, 'rules' as judge_id,
+    'rules' as template_sha256, 0 as repeat, 'ok' as status, timestamp '2026-11-04' as created_at,
+    list_transform(range(5), lambda rule: (hash(response_id, rule) % 2)::double) as scores,
+    [false, false, false, false, false] as not_applicable
+from raw.responses;
+
+checkpoint;
+"""
+
+
 # what real databases also hold: repeats, a verdict made twice, a second judge and template, other settings for a part,
 # a prompt that was too long, a cell nobody judged, a query without a known task
 COMPLICATIONS = """
@@ -243,17 +260,20 @@ update raw.queries set task = null where hash(query_id) % 11 = 0;
 """
 
 
-def build(path: Path, *, queries: int = 1000, words: int = 60, seed: int = 1, complicated: bool = False) -> Path:
+def build(
+    path: Path, *, queries: int = 1000, words: int = 60, seed: int = 1, complicated: bool = False, rules: bool = False
+) -> Path:
     """Build the study as a database at ``path``: 29 cells and one in a second GGUF type, ``queries`` each.
 
     A fifth of the queries are safety; answers have 0 to 2 ``words`` words. 1,000 queries take a few seconds.
-    ``complicated`` adds several settings, judges and data sets, see COMPLICATIONS.
+    ``complicated`` adds several settings, judges and data sets, see COMPLICATIONS; ``rules`` adds five
+    rule scores an answer.
     """
     with Store(path):
         pass
     with duckdb.connect(str(path)) as con:
         values = {"queries": queries, "words": words, "seed": seed, "vocabulary": WORDS.split()}
-        for statement in duckdb.extract_statements(CELLS + COMPLICATIONS * complicated):
+        for statement in duckdb.extract_statements(CELLS + COMPLICATIONS * complicated + RULES * rules):
             named = {name: values[name] for name in statement.named_parameters}
             con.execute(statement, named)
         ingest.name_cells(con)
@@ -290,10 +310,11 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=1000, help="a cell; 74000 give ten million scores")
     parser.add_argument("--words", type=int, default=60, help="mean length of an answer")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rules", action="store_true", help="five rule scores an answer beside the judge's")
     wanted = parser.parse_args()
     if wanted.database.exists():
         parser.error(f"{wanted.database} exists")
-    build(wanted.database, queries=wanted.queries, words=wanted.words, seed=wanted.seed)
+    build(wanted.database, queries=wanted.queries, words=wanted.words, seed=wanted.seed, rules=wanted.rules)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 create or replace view main.response_groups as
 with
 answers as (
-    select response_id, task, topic, source_set, difficulty, length(text) as n_characters
+    select response_id, query_key, task, topic, source_set, difficulty, length(text) as n_characters
     from main.responses
 ),
 groups as (
@@ -28,8 +28,12 @@ groups as (
             else '4001 or more'
         end
     from answers
+    union all
+    select answers.response_id, 'tag', unnest(query.tags)
+    from answers
+    join raw.queries as query on query.query_key = answers.query_key
 )
 select dimension, value, response_id from groups;
 
 comment on view main.response_groups is
-'One row per response and group it belongs to: dimension is task, topic, source_set, difficulty or length (of the answer, in characters). A query with several tasks or topics is in several groups.';
+'One row per response and group it belongs to: dimension is task, topic, source_set, difficulty, length (of the answer, in characters) or tag (of a query set of one''s own). A query with several tasks, topics or tags is in several groups.';

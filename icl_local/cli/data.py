@@ -96,19 +96,37 @@ def build(language: str, out: Path, dataset: str | None, unreviewed: str, db: Pa
 
 
 @command.command("check")
-@click.argument("first", type=values.EXISTING_FILE)
-@click.argument("second", type=values.EXISTING_FILE)
+@click.argument("first")
+@click.argument("second", type=values.EXISTING_FILE, required=False)
+@options.columns
+@click.option("--lang", "language", type=values.LANGUAGE, default="en", help="Language of queries that name none.")
 @options.output_format
-def check(first: Path, second: Path, output_format: str) -> int:
-    """Compare two languages' sets: missing ids, duplicates, identical text. Exit status 1 for any difference.
+def check(first: str, second: Path | None, columns: dict[str, str] | None, language: str, output_format: str) -> int:
+    """Read a query set and count what it has, or compare two languages' sets: missing ids, duplicates, identical text.
+
+    Exit status 1 for any difference, and for a set that cannot be used.
+
+    Example: icl data check quiz.csv --map id=uid,instruction=question
 
     Example: icl data check queries.en.jsonl queries.es.jsonl
     """
+    if second is None:
+        from icl_local.prompting import queries
+        from icl_local.running import load_set
+
+        found = load_set(first, untagged=language, columns=columns)
+        console.print_rows(queries.COUNTED, found.counts(), output_format=output_format)
+        for note in found.notes:
+            console.say(note)
+        return 0
+    if columns:
+        raise click.UsageError("--map names the columns of one file; leave it out, or check one file at a time")
     from icl_local.translate import compare_sets
 
-    found = compare_sets(first, second)
-    if found or output_format != "text":
-        rows = [(one.kind, one.query_id, one.detail) for one in found]
+    differences = compare_sets(Path(first), second)
+    if differences or output_format != "text":
+        rows = [(one.kind, one.query_id, one.detail) for one in differences]
         console.print_rows(("finding", "id", "detail"), rows, output_format=output_format)
-    console.say(counted(len(found), "finding") if found else f"{first.name} and {second.name} pair up")
-    return 1 if found else 0
+    paired = f"{Path(first).name} and {second.name} pair up"
+    console.say(counted(len(differences), "finding") if differences else paired)
+    return 1 if differences else 0

@@ -101,6 +101,12 @@ prompt_dir = click.option(
     envvar="ICL_PROMPT_DIR",
     help="Folder of prompt files that replace the built-in ones (ICL_PROMPT_DIR).",
 )
+columns = click.option(
+    "--map",
+    "columns",
+    type=values.Columns(),
+    help="Fields that a file has under other names: id=uid,instruction=question.",
+)
 pool = click.option(
     "--pool", multiple=True, help="NAME=FILE of queries with `output`: examples for methods with pool=NAME."
 )

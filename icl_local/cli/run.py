@@ -26,12 +26,7 @@ from icl_local.wording import counted
 @click.option(
     "--queries", multiple=True, help="FILE, LANG=FILE, `samples` or `just-eval`; repeat it for each language."
 )
-@click.option(
-    "--map",
-    "columns",
-    type=values.Columns(),
-    help="Fields that a file has under other names: id=uid,instruction=question.",
-)
+@options.columns
 @options.pool
 @options.dataset_name
 @click.option("--sample", type=values.COUNT, help="Number of queries, drawn over split and task.")

@@ -30,6 +30,8 @@ FIELDS = (
     *("id", "instruction", "language", "category", "task", "topic", "dataset", "difficulty", "tags"),
     *("reference", "choices", "answer", "checks", "instruction_id_list", "kwargs"),
 )
+EXPECTED = ("reference", "choices", "answer", "checks")
+COUNTED = ("dataset", "language", "queries", "safety", *EXPECTED, "tags")  # columns of QuerySet.counts
 LISTED = ("dataset", "language", "queries", "safety", "where")  # columns of list_sets
 
 # the beginning of Just-Eval's source_id for ids below a number: it identifies the set under any file name
@@ -125,6 +127,16 @@ class QuerySet:
     def row(self) -> dict[str, object]:
         """Return the row of raw.datasets."""
         return {"dataset": self.dataset, "source": self.source, "sha256": self.sha256, "created_at": _now()}
+
+    def counts(self) -> list[tuple[object, ...]]:
+        """Return a row (see COUNTED) for each language: its queries, and how many of them have a field."""
+        languages = sorted({query.language for query in self.queries})
+        return [self._count([query for query in self.queries if query.language == one]) for one in languages]
+
+    def _count(self, same: Sequence[Query]) -> tuple[object, ...]:
+        expected = (sum(name in query.expected for query in same) for name in EXPECTED)
+        n_safety = sum(query.split == "safety" for query in same)
+        return self.dataset, same[0].language, len(same), n_safety, *expected, sum(bool(query.tags) for query in same)
 
 
 def _now() -> str:

@@ -245,7 +245,7 @@ def load_pools(sources: Sequence[str]) -> dict[str, QuerySet]:
         name, _, file = source.partition("=")
         if not file or not re.fullmatch(r"[\w.-]+", name) or name in pools:
             raise ConfigError(f"--pool {source}: write NAME=FILE, each name once, of letters, digits, . _ and -")
-        pools[name] = pool = _load(file, untagged="en")
+        pools[name] = pool = load_set(file, untagged="en")
         for query in pool.queries:
             if not isinstance(query.fields.get("output"), str):
                 raise InputError(f"{file}: the example {query.query_id!r} has no text `output`")
@@ -255,16 +255,16 @@ def load_pools(sources: Sequence[str]) -> dict[str, QuerySet]:
 def _in_language(source: str, language: str, *, tagged_only: bool, **how: Any) -> QuerySet:
     """Return the queries of a file in ``language``; with ``tagged_only`` every item must name its language."""
     if not tagged_only:
-        return _load(source, language=language, **how)
-    whole = _load(source, **how)
+        return load_set(source, language=language, **how)
+    whole = load_set(source, **how)
     chosen = tuple(q for q in whole.queries if q.language == language)
     if not chosen:
         raise ConfigError(f"{source} holds no queries in {language!r}; give some with --queries {language}=FILE")
     return replace(whole, queries=chosen)
 
 
-def _load(source: str, **how: Any) -> QuerySet:
-    """Return the queries of a file or of a data set of the hub (hf:...)."""
+def load_set(source: str, **how: Any) -> QuerySet:
+    """Return the queries of a file or of a data set of the hub (hf:...), read as prompting.queries.load_file does."""
     path = Path(source)
     if source.startswith("hf:"):
         file = hub.fetch_dataset(source, prompting.FILE_SUFFIXES)

@@ -293,6 +293,9 @@ def test_one_set_in_five_forms_has_the_same_queries(tmp_path: Path) -> None:
     assert first.expected == {"reference": ["Paris", "Paname"]}
     assert first.tags == ("geo",)
     assert second.expected == {"choices": ["yes", "no"], "answer": 1}
+    assert running.load_set(str(files[2]), untagged="es", columns=COLUMNS).counts() == [
+        ("q", "es", 2, 0, 1, 1, 1, 0, 1)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -228,6 +228,7 @@ class Database:
             "split": asked.split,
             "task": asked.task if asked.task is None else list(asked.task),
             "topic": asked.topic if asked.topic is None else list(asked.topic),
+            "tags": None if asked.source_set is None else ["geo", "own"] if asked.difficulty else [],
             "source_set": asked.source_set,
             "difficulty": asked.difficulty,
             "instruction": text,

@@ -306,6 +306,7 @@ class Truth:
                 "source_set": [answer["source_set"] or "unknown"],
                 "difficulty": [answer["difficulty"] or "unknown"],
                 "length": [named[sum(length > bound for bound in bounds)]],
+                "tag": answer["tags"] or [],
             }
             rows += [
                 {"response_id": answer["response_id"], "dimension": dimension, "value": value}

@@ -278,6 +278,16 @@ def test_what_does_not_pair_up_is_found(icl: Run, tmp_path: Path) -> None:
     assert "6 findings" in err
 
 
+def test_one_file_is_read_and_counted(icl: Run, tmp_path: Path) -> None:
+    write(tmp_path / "q.jsonl", [{"uid": 1, "q": "One?", "reference": "1"}, {"uid": 2, "q": "Two?", "tags": ["a"]}])
+    code, out, err = icl("data", "check", tmp_path / "q.jsonl", "--map", "id=uid,instruction=q", "--format", "csv")
+    assert code == 0, err
+    assert out.splitlines()[1:] == ["q,en,2,0,1,0,0,0,1"]
+    code, out, err = icl("data", "check", tmp_path / "q.jsonl", "--map", "id=uid,instruction=query")
+    assert code == 1
+    assert "q.jsonl:1: has no column 'query'; it has uid, q, reference" in err
+
+
 # ------------------------------------------------------------------------------------------------ command line
 
 
