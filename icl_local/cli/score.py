@@ -54,5 +54,5 @@ def command(output_format: str, db: Path, **given: Any) -> None:
         console.print_rows(scoring.COLUMNS, result.rows, output_format=output_format)
         return
     too_long = f", {counted(result.n_too_long, 'text')} beyond the context" if result.n_too_long else ""
-    see = f'icl sql "from raw.scorings" --db {db}' if given["texts"] == scoring.REFERENCE else f"icl shift --db {db}"
-    console.say(f"{counted(result.n_new, 'text')} scored{too_long}; see: {see}")
+    see = 'icl sql "from reference_probabilities"' if given["texts"] == scoring.REFERENCE else "icl shift"
+    console.say(f"{counted(result.n_new, 'text')} scored{too_long}; see: {see} --db {db}")

@@ -172,6 +172,17 @@ def test_references_are_scored_after_the_prompt(tmp_path: Path, exact_gguf: Path
     rows = store.query(db, "select kind, choice, n_bytes, logprob, len(tokens) from raw.scorings order by all").rows
     assert [row[:3] for row in rows] == [("reference", 0, 5)] * 3 + [("reference", 1, 4)] * 3
     assert all(math.isfinite(row[3]) and row[3] < 0 < row[4] for row in rows)
+    kept = store.query(
+        db, "select method, language, dpo, n_references, n_straddling, n_bytes from reference_probabilities"
+    )
+    assert kept.rows == [("zero-shot", "en", False, 6, 0, 27)]
+    bits, n_tokens = -sum(row[3] for row in rows) / math.log(2), sum(row[4] for row in rows)
+    ((per_byte, perplexity),) = store.query(db, "select bits_per_byte, perplexity from reference_probabilities").rows
+    assert per_byte == pytest.approx(bits / 27)
+    assert perplexity == pytest.approx(2 ** (bits / n_tokens))
+    file.write_text(json.dumps({"id": 0, "instruction": "What is 0?", "reference": ["the nought", "none"]}))
+    assert scoring.score_texts(db, **asked).n_new == 1
+    assert store.query(db, "select n_references, n_bytes from reference_probabilities").rows == [(6, 32)]
     file.write_text(json.dumps({"id": 1, "instruction": "What?"}))
     with pytest.raises(ConfigError, match="no references"):
         scoring.score_texts(db, **asked)

@@ -53,6 +53,7 @@ NOT_MODELLED = {
     "quantization_gate": "comparisons of converted files, before any response",
     "query_scores": "what score_means and paired_differences are over",
     "text_statistics": "means over paper_values, chosen by the paper's sentences; tests/results/test_tables.py",
+    "reference_probabilities": "scorings; tests/running/test_scoring.py",
     "sample_progress": "samples are drawn and labelled by people; tests/judging/test_rating.py",
     "shifted_tokens": "scorings; tests/results/test_shift.py",
     "statement_cells": "paper_values chosen by the paper's sentences; tests/results/test_tables.py",
