@@ -9,12 +9,14 @@ from typing import Any
 import gguf
 import numpy as np
 
+from icl_local.convert.gguf_reader import GGUFReader
+
 Edit = Callable[[dict[str, Any], dict[str, np.ndarray]], None]
 
 
 def rewrite(source: Path, target: Path, edit: Edit, *, kept: Callable[[str], bool] = bool) -> None:
     """Copy the tensors whose names are ``kept`` as F32; ``edit`` may change metadata and tensors."""
-    reader = gguf.GGUFReader(source)
+    reader = GGUFReader(source)
     kinds = {key: field.types for key, field in reader.fields.items() if not key.startswith("GGUF.")}
     fields = {key: reader.fields[key].contents() for key in kinds}
     found = {tensor.name: tensor for tensor in reader.tensors if kept(tensor.name)}

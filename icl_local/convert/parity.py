@@ -200,9 +200,9 @@ def gate(
         read_info(path)
     except ModelError as error:
         return GateResult((Check("file", "failed", str(error)),))
-    import gguf
+    from icl_local.convert.gguf_reader import GGUFReader
 
-    reader: Any = gguf.GGUFReader(path)
+    reader: Any = GGUFReader(path)
     say("header, vocabulary and tensors")
     checks = [_header(reader, reference), _vocabulary(reader, reference), _tensor_set(reader, reference.checkpoint)]
     say("weights")
@@ -252,9 +252,9 @@ def check_logits(path: Path, reference: Reference) -> tuple[Check, NDArray[np.fl
 
 def file_type(path: Path) -> str:
     """Return the type of most matrices of a GGUF file."""
-    import gguf
+    from icl_local.convert.gguf_reader import GGUFReader
 
-    names: list[str] = [tensor.tensor_type.name for tensor in gguf.GGUFReader(path).tensors if len(tensor.shape) > 1]
+    names: list[str] = [tensor.tensor_type.name for tensor in GGUFReader(path).tensors if len(tensor.shape) > 1]
     return max(sorted(set(names)), key=names.count)
 
 
