@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from icl_local import store
+from icl_local.cli import icl
 from icl_local.engine import tokenize
 from icl_local.exceptions import ConfigError, ModelError
 from icl_local.exchange.merge import merge
@@ -186,3 +188,30 @@ def test_references_are_scored_after_the_prompt(tmp_path: Path, exact_gguf: Path
     file.write_text(json.dumps({"id": 1, "instruction": "What?"}))
     with pytest.raises(ConfigError, match="no references"):
         scoring.score_texts(db, **asked)
+
+
+def test_the_commands_plan_score_and_show_the_shift(db: Path, exact_gguf: Path, aligned: Path) -> None:
+    def run_command(*arguments: str) -> str:
+        result = CliRunner().invoke(icl, [*arguments, "--db", str(db)], catch_exceptions=False)
+        assert result.exit_code == 0
+        return result.output
+
+    command = [
+        "score",
+        "--model",
+        str(exact_gguf),
+        "--texts",
+        "instruct",
+        "--texts-model",
+        str(aligned),
+        "--limit",
+        "2",
+    ]
+    planned = run_command(*command, "--plan", "--format", "csv").splitlines()
+    assert planned[0] == ",".join(scoring.COLUMNS)
+    assert [line.split(",")[1:4] for line in planned[1:]] == [["own", "2", "2"], ["same", "2", "2"]]
+    assert f"4 texts scored; see: icl shift --db {db}" in run_command(*command).replace("\n", "")
+    assert "0 texts scored" in run_command(*command)
+    shown = run_command("shift", "--format", "json")
+    assert '"under_method": "own"' in shown
+    assert '"under_method": "same"' in shown
