@@ -103,7 +103,7 @@ def run(
         pool = [f"{name}={file}" for name, file in pool.items()]
     if not models and backend is None:
         raise ConfigError("give a model, or a backend for a server's model")
-    with _progress(progress, "RunProgress") as callbacks:
+    with _progress(progress, "on_event", "on_note", "on_download") as callbacks:
         on_event, on_note, on_download = (callbacks.get(name) for name in ("on_event", "on_note", "on_download"))
         server = None if backend is None else running.open_server(backend, parallel=parallel)
         if server is not None:
@@ -196,7 +196,7 @@ def judge(
     options = dict(locals())
     from icl_local import judging
 
-    with _progress(options.pop("progress"), "JudgeBar") as callbacks:
+    with _progress(options.pop("progress"), "on_progress", "on_collected", "on_download") as callbacks:
         return judging.judge(options.pop("db"), **options, **callbacks)
 
 
@@ -361,12 +361,12 @@ def _listed(value: str | Path | Sequence[str | Path]) -> list[str]:
 
 
 @contextmanager
-def _progress(progress: Any, kind: str) -> Iterator[dict[str, Any]]:
-    """Yield the callbacks of a library call: those of a class of icl_local.cli.progress, the user's own, or none."""
+def _progress(progress: Any, *names: str) -> Iterator[dict[str, Any]]:
+    """Yield the callbacks of a library call by name: the display's, the user's own for the first name, or none."""
     if progress == "auto":
-        from icl_local.cli import progress as displays
+        from icl_local.cli.progress import Display
 
-        with getattr(displays, kind)() as display:
-            yield display.callbacks()
+        with Display() as display:
+            yield {name: getattr(display, name) for name in names}
     else:
-        yield {} if progress is None else {"on_event" if kind == "RunProgress" else "on_progress": progress}
+        yield {} if progress is None else {names[0]: progress}

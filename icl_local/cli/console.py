@@ -1,4 +1,4 @@
-"""Tables, progress bars and messages, drawn with rich. Results go to stdout, everything else to stderr.
+"""Tables and messages, drawn with rich. Results go to stdout, everything else to stderr.
 
 Model text may be hostile: every string from a model, a file or a database goes through ``plain`` before it reaches a
 terminal, so that no escape sequence, link, markup or bidi override has an effect.
@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from typing import Any
 
 from rich.box import HORIZONTALS, SIMPLE_HEAD
 from rich.columns import Columns
 from rich.console import Console
-from rich.constrain import Constrain
 from rich.measure import Measurement
 from rich.panel import Panel
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
 from icl_local.results import inert, tables
@@ -212,121 +208,6 @@ def print_table(found: tables.Table) -> None:
 def say(message: str, *, style: str = "") -> None:
     """Print one message on stderr, escaped."""
     stderr().print(plain(message, style), soft_wrap=True)
-
-
-class _Field(ProgressColumn):
-    """One text of a bar; only those that may ``shrink`` are cut on a narrow terminal."""
-
-    def __init__(self, name: str, *, shrink: bool = False) -> None:
-        super().__init__(Column(no_wrap=not shrink, justify="left" if shrink else "right"))
-        self._name = name
-
-    def render(self, task: Task) -> Text:
-        """Return the text."""
-        return Text(task.fields[self._name], no_wrap=True, overflow="ellipsis")
-
-
-class _Elapsed(TimeElapsedColumn):
-    def render(self, task: Task) -> Text:
-        """Return the time with its label."""
-        return Text("elapsed ") + super().render(task)
-
-
-class _Left(TimeRemainingColumn):
-    def render(self, task: Task) -> Text:
-        """Return the time with its label."""
-        return Text("left ") + super().render(task)
-
-
-class _Progress(Progress):
-    def get_renderables(self) -> Iterator[Constrain]:
-        """Yield the bars, short of the right edge: the echo of Ctrl-C there would begin a line unknown to rich."""
-        width = stderr().width - len("^C") - 1
-        yield from (Constrain(one, width) for one in super().get_renderables())
-
-
-class Bars:
-    """Progress bars on stderr: label, bar, done of total, rate, elapsed and remaining time, note."""
-
-    def __init__(self) -> None:
-        whole = Column(no_wrap=True)
-        self._progress = _Progress(
-            _Field("label", shrink=True),
-            BarColumn(bar_width=24 if stderr().width > 100 else 10),
-            _Field("count"),
-            _Field("rate"),
-            _Elapsed(table_column=whole),
-            _Left(compact=True, table_column=whole),
-            _Field("note", shrink=True),
-            console=stderr(),
-        )
-
-    def stop(self) -> None:
-        """Draw a last time."""
-        self._progress.stop()
-
-    def add(self, label: str, *, total: int | None, done: int = 0) -> int:
-        """Add a bar that waits, and draw from the first one on; returns its number. ``total`` None: unknown."""
-        self._progress.start()
-        fields: dict[str, Any] = {"label": escape(label), "count": _count(done, total), "rate": "", "note": ""}
-        return self._progress.add_task("", total=total, completed=done, start=False, **fields)
-
-    def begin(self, task: int) -> None:
-        """Start the bar's clock."""
-        self._progress.start_task(TaskID(task))
-
-    def update(
-        self, task: int, *, done: int, rate: str | None = None, note: str | None = None, count: str | None = None
-    ) -> None:
-        """Move a bar; a ``rate`` or ``note`` of None stays as it is, ``count`` replaces "done/total"."""
-        total = self._progress.tasks[task].total
-        texts = {"rate": rate, "note": note, "count": count or _count(done, total)}
-        fields: dict[str, Any] = {name: escape(value) for name, value in texts.items() if value is not None}
-        self._progress.update(TaskID(task), completed=done, **fields)
-
-    def speed(self, task: int) -> float:
-        """Return the recent units per second of a bar, at first those since it began; 0 while unknown."""
-        bar = self._progress.tasks[task]
-        return bar.speed or (bar.completed / bar.elapsed if bar.elapsed else 0.0)
-
-
-def _count(done: float, total: float | None) -> str:
-    return f"{done:,.0f}" if total is None else f"{done:,.0f}/{total:,.0f}"
-
-
-class BytesBars:
-    """A callback (name, bytes done, bytes in all): a bar for each name, or a line each where ``bars`` is None."""
-
-    def __init__(self, bars: Bars | None) -> None:
-        self._bars = bars
-        self._tasks: dict[str, int] = {}
-
-    def __call__(self, name: str, done: int, total: int | None) -> None:
-        """Draw one name's bytes."""
-        new = name not in self._tasks
-        if self._bars is None:
-            self._tasks[name] = 0
-            if new:
-                say(name if total is None else f"{name}: {total / 1e6:,.0f} MB")
-            return
-        if new:
-            self._tasks[name] = self._bars.add(name, total=total)
-            self._bars.begin(self._tasks[name])
-        task = self._tasks[name]
-        of = "" if total is None else f"/{total / 1e6:,.1f}"
-        rate = f"{self._bars.speed(task) / 1e6:.1f} MB/s"
-        self._bars.update(task, done=done, rate=rate, count=f"{done / 1e6:,.1f}{of} MB")
-
-
-@contextmanager
-def bytes_progress() -> Iterator[BytesBars]:
-    """Yield a callback that draws downloads and checksums."""
-    bars = Bars() if interactive() else None
-    try:
-        yield BytesBars(bars)
-    finally:
-        if bars is not None:
-            bars.stop()
 
 
 def print_panels(panels: Sequence[tuple[str, str, str]], *, least_width: int = 44) -> None:

@@ -56,14 +56,15 @@ def pull(name: str, languages: list[str], out: Path | None, clone: Path | None, 
             console.say(f"{source}: {done}")
         console.say("next: icl sample draw ANCHORS --judged-by just-eval:gpt-4-0314 --per-cell 100 --seed 1")
         return
+    from icl_local.cli.progress import Display
     from icl_local.files import write_new
     from icl_local.prompting import just_eval
 
     if out is not None and len(languages) > 1:
         raise click.UsageError("--out names the file of one language; give one --lang, or leave --out out")
     for language in languages:
-        with console.bytes_progress() as on_progress:
-            found = just_eval.fetch(language, on_progress=on_progress)
+        with Display() as display:
+            found = just_eval.fetch(language, on_progress=display.on_download)
         file = out or Path(f"{name}.{language}.jsonl")
         write_new(file, found.json_lines())
         click.echo(console.escape(file))

@@ -6,15 +6,11 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from icl_local.cli import console, options, values
-
-if TYPE_CHECKING:
-    from icl_local.cli.progress import Bar
-    from icl_local.dpo import Step
 
 _PARAMETERS: tuple[tuple[str, Any, str], ...] = (
     ("learning-rate", values.POSITIVE, "Peak learning rate."),
@@ -77,20 +73,20 @@ def command(only_plan: bool, save_every: int, stop_after: int | None, db: Path, 
     """
     from icl_local import dpo, store
     from icl_local.cli import INTERRUPTED
-    from icl_local.cli.progress import Bar
+    from icl_local.cli.progress import Display
 
     prepared = dpo.prepare(**inputs, on_progress=console.say)
     if only_plan:
         console.print_rows(("what", "estimate"), dpo.plan_training(*prepared).rows())
         return 0
-    with store.Store(db) as rows, interruptible() as interrupted, Bar("DPO", line_seconds=0) as bar:
+    with store.Store(db) as rows, interruptible() as interrupted, Display(line_seconds=0) as display:
         run = dpo.train(
             *prepared,
             save_every=save_every,
             stop_after=stop_after,
             should_stop=interrupted,
             store=rows,
-            on_step=lambda step: _show(bar, step),
+            on_step=display.on_trained,
             on_progress=console.say,
         )
     if run.status == "stopped":
@@ -99,13 +95,6 @@ def command(only_plan: bool, save_every: int, stop_after: int | None, db: Path, 
     click.echo(run.folder)
     console.say(f"training run {run.training_run_id} is done; next: icl convert {run.folder} --out {run.folder}.gguf")
     return 0
-
-
-def _show(bar: Bar, step: Step) -> None:
-    from icl_local.cli.progress import token_rate
-
-    note = f"loss {step.loss:.4f} margin {step.reward_margin:+.3f} accuracy {step.reward_accuracy:.2f}"
-    bar.show(done=step.step, total=step.total_steps, rate=token_rate(step.tokens / step.seconds), note=note)
 
 
 @contextmanager

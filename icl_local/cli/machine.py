@@ -50,11 +50,11 @@ def probe(output_format: str, db: Path, **given: Any) -> int:
 
     Example: icl machine probe --model model.gguf
     """
-    from icl_local.cli.progress import ProbeBar
+    from icl_local.cli.progress import Display
     from icl_local.running import probe
 
-    with ProbeBar() as bar:
-        results = probe.probe_model(db, on_event=console.say, on_step=bar.on_step, **given)
+    with Display() as display:
+        results = probe.probe_model(db, on_event=console.say, on_step=display.on_step, **given)
     console.print_rows(probe.COLUMNS, [probe.row(result) for result in results], output_format=output_format)
     return 0 if any(result.exact for result in results) else 1
 

@@ -55,6 +55,7 @@ def show(name: str, metadata: bool, db: Path, output_format: str) -> None:
     Example: icl models show model.Q4_K_M.gguf
     """
     from icl_local import store
+    from icl_local.cli.progress import Display
     from icl_local.weights import describe, registry
 
     family = registry.load_registry().get(name)
@@ -62,8 +63,8 @@ def show(name: str, metadata: bool, db: Path, output_format: str) -> None:
         rows = describe.family_rows(family, metadata=metadata)
         console.print_rows(("variant", "property", "value"), rows, output_format=output_format, title=family.label)
         return
-    with console.bytes_progress() as on_progress:
-        model = registry.resolve(name, method_kind="completion", on_progress=on_progress)
+    with Display() as display:
+        model = registry.resolve(name, method_kind="completion", on_progress=display.on_download)
     lineage = store.named(db, "lineage_of", [model.sha256]).dicts() if db.is_file() else []
     made = [(key.replace("_", " "), str(value)) for row in lineage for key, value in row.items() if value is not None]
     file = describe.file_rows(model.info, metadata=metadata)
@@ -98,10 +99,11 @@ def pull(name: str) -> None:
 
     Example: icl models pull hf:QuantFactory/Llama-3.2-1B-GGUF/Llama-3.2-1B.Q8_0.gguf
     """
+    from icl_local.cli.progress import Display
     from icl_local.weights import hub, registry
 
     for source in registry.hub_sources(name):
-        with console.bytes_progress() as on_progress:
-            file = hub.fetch(source, on_progress=on_progress)
+        with Display() as display:
+            file = hub.fetch(source, on_progress=display.on_download)
         click.echo(console.escape(file.path))
         console.say(f"{file.source} sha256 {file.sha256}")

@@ -1,34 +1,79 @@
-"""Progress displays, all on stderr: bars on a terminal or in a notebook, a line now and then elsewhere.
-
-Each display is a context manager; ``callbacks()`` are the keyword arguments of the library call that it follows.
-"""
+"""Progress on stderr: bars on a terminal or in a notebook, a line now and then elsewhere."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
-from icl_local.cli import console
+from rich.constrain import Constrain
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
+from rich.text import Text
+
+from icl_local.cli.console import escape, interactive, say, stderr
 
 if TYPE_CHECKING:
+    from icl_local import dpo
     from icl_local.engine import ProbeStep
     from icl_local.judging import Collected, JudgeProgress
     from icl_local.running import Event, ScoreProgress
     from icl_local.translate import TranslateProgress
 
 LINE_SECONDS = 60.0
+_CHANGES = ("started", "done", "failed", "interrupted")
+
+
+class _Field(ProgressColumn):
+    """One text of a bar; only those that may ``shrink`` are cut on a narrow terminal."""
+
+    def __init__(self, name: str, *, shrink: bool = False) -> None:
+        super().__init__(Column(no_wrap=not shrink, justify="left" if shrink else "right"))
+        self._name = name
+
+    def render(self, task: Task) -> Text:
+        """Return the text."""
+        return Text(task.fields[self._name], no_wrap=True, overflow="ellipsis")
+
+
+class _Bars(Progress):
+    def get_renderables(self) -> Iterator[Constrain]:
+        """Yield the bars, short of the right edge: the echo of Ctrl-C there would begin a line unknown to rich."""
+        width = stderr().width - len("^C") - 1
+        yield from (Constrain(one, width) for one in super().get_renderables())
 
 
 class Display:
-    """Bars that start with the first one and end with the context; ``bars`` is None where lines are printed instead."""
+    """A bar for each label, or where none can be drawn a line every ``line_seconds``; a context manager.
 
-    def __init__(self, *, interactive: bool | None = None, line_seconds: float = LINE_SECONDS) -> None:
-        self.bars = console.Bars() if (console.interactive() if interactive is None else interactive) else None
-        self.on_download = console.BytesBars(self.bars)
+    Its methods ``on_...`` are the callbacks of library calls.
+    """
+
+    def __init__(self, *, bars: bool | None = None, line_seconds: float = LINE_SECONDS) -> None:
+        drawn = interactive() if bars is None else bars
+        whole = Column(no_wrap=True)
+        self.bars = (
+            None
+            if not drawn
+            else _Bars(
+                _Field("label", shrink=True),
+                BarColumn(bar_width=24 if stderr().width > 100 else 10),
+                _Field("count"),
+                _Field("rate"),
+                "elapsed",
+                TimeElapsedColumn(table_column=whole),
+                "left",
+                TimeRemainingColumn(compact=True, table_column=whole),
+                _Field("note", shrink=True),
+                console=stderr(),
+            )
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._began: dict[str, tuple[int, float]] = {}
         self._line_seconds = line_seconds
         self._printed_at = time.monotonic()
+        self._last: JudgeProgress | TranslateProgress | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -36,165 +81,125 @@ class Display:
     def __exit__(self, *exc: object) -> None:
         if self.bars is not None:
             self.bars.stop()
-
-    def line_is_due(self, at_once: bool = False) -> bool:
-        """Return whether a line is to be printed: ``at_once``, or when the last one is ``line_seconds`` old."""
-        if not at_once and time.monotonic() - self._printed_at < self._line_seconds:
-            return False
-        self._printed_at = time.monotonic()
-        return True
-
-
-class Bar(Display):
-    """One bar on a terminal or in a notebook; elsewhere a line of text every ``line_seconds``, with the time left."""
-
-    def __init__(self, label: str = "", *, line_seconds: float = LINE_SECONDS) -> None:
-        super().__init__(line_seconds=line_seconds)
-        self.label = label
-        self._task: int | None = None
-        self._first: tuple[int, float] | None = None
-
-    def show(self, *, done: int, total: int, rate: str | None = None, note: str | None = None) -> None:
-        """Draw ``done`` of ``total``; the first call sets the total and what was done before."""
-        if self.bars is None:
-            before, began = self._first = self._first or (done, time.monotonic())
-            if self.line_is_due():
-                seconds = (time.monotonic() - began) / (done - before) * (total - done) if done > before else None
-                left = None if seconds is None else f"left {timedelta(seconds=round(seconds))}"
-                details = "".join(f", {part}" for part in (rate, left, note) if part)
-                console.say(f"{self.label}: {done:,} of {total:,}{details}")
-            return
-        if self._task is None:
-            self._task = self.bars.add(self.label, total=total, done=done)
-            self.bars.begin(self._task)
-        self.bars.update(self._task, done=done, rate=rate, note=note)
-
-
-class ProbeBar(Bar):
-    """The bar of a probe."""
-
-    def __init__(self) -> None:
-        super().__init__("probe")
-
-    def on_step(self, step: ProbeStep) -> None:
-        """Draw how far the probe is."""
-        self.show(done=step.done, total=step.total, note=_candidate(step))
-
-
-class ScoreBar(ProbeBar):
-    """A bar for every model and prompt whose texts are scored."""
-
-    def callbacks(self) -> dict[str, Any]:
-        """Return the callbacks of ``running.score_texts``."""
-        on = {"on_progress": self.on_progress, "on_step": self.on_step}
-        return {**on, "on_note": console.say, "on_download": self.on_download}
-
-    def on_progress(self, progress: ScoreProgress) -> None:
-        """Draw how far the texts are."""
-        if progress.label != self.label:
-            self.label, self._task, self._first = progress.label, None, None
-        rate = token_rate(progress.tokens_per_second) if progress.tokens_per_second else None
-        self.show(done=progress.done, total=progress.total, rate=rate)
-
-
-class CountsBar(Bar):
-    """A bar that follows the counts of a judge or of translation engines, and prints the last ones of each label."""
-
-    _last: JudgeProgress | TranslateProgress | None = None
-
-    def on_progress(self, progress: JudgeProgress | TranslateProgress) -> None:
-        """Draw the counts."""
-        if progress.label != self.label:
-            self._print_last()
-            self.label, self._task = progress.label, None
-        self._last = progress
-        cost = None if progress.cost_usd is None else f"${progress.cost_usd:.4f}"
-        self.show(done=progress.done, total=progress.requested, rate=cost, note=progress.note)
-
-    def callbacks(self) -> dict[str, Any]:
-        """Return the callbacks of ``translate.translate_queries``."""
-        return {"on_progress": self.on_progress, "on_download": self.on_download}
-
-    def __exit__(self, *exc: object) -> None:
-        super().__exit__(*exc)
         self._print_last()
 
-    def _print_last(self) -> None:
-        if self._last is not None:
-            console.say(f"{self.label}: {self._last}")
+    def show(
+        self,
+        label: str,
+        *,
+        done: int,
+        total: int | None,
+        rate: str | None = None,
+        note: str | None = None,
+        count: str | None = None,
+        at_once: bool = False,
+    ) -> None:
+        """Draw ``done`` of ``total``; a ``rate`` or ``note`` of None stays as it is, ``count`` replaces "done/total".
 
+        The first call for a label sets what was done before. A line is printed ``at_once``, or when one is due.
+        """
+        if self.bars is None:
+            self._print(label, done, total, (rate, note), at_once)
+            return
+        task = self._tasks[label] if label in self._tasks else self._add(label, done, total)
+        self.bars.start_task(task)
+        texts = {"rate": rate, "note": note, "count": count or _count(done, total)}
+        fields: dict[str, Any] = {name: escape(value) for name, value in texts.items() if value is not None}
+        self.bars.update(task, completed=done, **fields)
 
-class JudgeBar(CountsBar):
-    """The bar of one judge."""
+    def on_note(self, message: str) -> None:
+        """Print a message."""
+        say(message)
 
-    def callbacks(self) -> dict[str, Any]:
-        """Return the callbacks of ``judging.judge``."""
-        return {**super().callbacks(), "on_collected": self.on_collected}
+    def on_download(self, name: str, done: int, total: int | None) -> None:
+        """Draw the bytes of a download or a checksum."""
+        if self.bars is None:
+            if name not in self._began:
+                self._began[name] = done, time.monotonic()
+                say(name if total is None else f"{name}: {total / 1e6:,.0f} MB")
+            return
+        bar = self.bars.tasks[self._tasks[name]] if name in self._tasks else None
+        speed = (bar.speed or (bar.completed / bar.elapsed if bar.elapsed else 0.0)) if bar else 0.0
+        of = "" if total is None else f"/{total / 1e6:,.1f}"
+        self.show(name, done=done, total=total, rate=f"{speed / 1e6:.1f} MB/s", count=f"{done / 1e6:,.1f}{of} MB")
+
+    def on_step(self, step: ProbeStep) -> None:
+        """Draw how far a probe is."""
+        if (step.candidate, step.done) == (1, 0):
+            self._tasks.pop("probe", None)
+        self.show("probe", done=step.done, total=step.total, note=f"candidate {step.candidate} of {step.n_candidates}")
+
+    def on_scored(self, progress: ScoreProgress) -> None:
+        """Draw how far the texts of a model and a prompt are."""
+        rate = token_rate(progress.tokens_per_second) if progress.tokens_per_second else None
+        self.show(progress.label, done=progress.done, total=progress.total, rate=rate)
+
+    def on_trained(self, step: dpo.Step) -> None:
+        """Draw a step of a DPO run."""
+        note = f"loss {step.loss:.4f} margin {step.reward_margin:+.3f} accuracy {step.reward_accuracy:.2f}"
+        rate = token_rate(step.tokens / step.seconds)
+        self.show("DPO", done=step.step, total=step.total_steps, rate=rate, note=note)
+
+    def on_progress(self, progress: JudgeProgress | TranslateProgress) -> None:
+        """Draw the counts of a judge or of a translation engine; the last ones of each label are printed."""
+        if self._last is not None and self._last.label != progress.label:
+            self._print_last()
+        self._last = progress
+        cost = None if progress.cost_usd is None else f"${progress.cost_usd:.4f}"
+        self.show(progress.label, done=progress.done, total=progress.requested, rate=cost, note=progress.note)
 
     def on_collected(self, collected: Collected) -> None:
         """Print the results of a look at the Batch API."""
         for line in collected.lines:
-            console.say(line)
-
-
-class RunProgress(Display):
-    """A bar for every cell of a run."""
-
-    def __init__(self, *, interactive: bool | None = None) -> None:
-        super().__init__(interactive=interactive)
-        self._tasks: dict[str, int] = {}
-        self._probe = 0
-
-    def callbacks(self) -> dict[str, Callable[..., None]]:
-        """Return the callbacks of ``icl_local.run`` and ``study.run_study``."""
-        return {"on_event": self.on_event, "on_note": console.say, "on_download": self.on_download}
+            say(line)
 
     def on_event(self, event: Event) -> None:
-        """Draw what happened."""
-        if self.bars is None:
-            self._print(event)
-            return
-        key = event.cell.label
+        """Draw what happened in a cell of a run."""
+        label = event.cell.label
         if event.probe is not None:
-            self._draw_probe(event.probe)
-            return
-        if event.kind == "note":
-            console.say(event.message)
-            return
-        if event.kind == "planned":
-            self._tasks[key] = self.bars.add(key, total=event.n_queries, done=event.n_done)
-            return
-        if event.kind == "started":
-            self.bars.begin(self._tasks[key])
-        errors = _counts(event) if event.n_loops or event.n_code or event.n_too_long else ""
-        rate = token_rate(event.tokens_per_second) if event.tokens_per_second else None
-        state = {"failed": "failed", "interrupted": "stopped"}.get(event.kind, errors)
-        self.bars.update(self._tasks[key], done=event.n_done, rate=rate, note=state)
-        if event.kind == "failed":
-            console.say(f"{key}: {event.message}", style="red")
+            self.on_step(event.probe)
+        elif event.kind == "note":
+            say(f"{label}: {event.message}")
+        elif event.kind == "planned":
+            if self.bars is not None:
+                self._add(label, event.n_done, event.n_queries)
+        else:
+            state = {"failed": "failed", "interrupted": "stopped"}.get(event.kind)
+            rate = token_rate(event.tokens_per_second) if event.tokens_per_second else None
+            self.show(
+                label,
+                done=event.n_done,
+                total=event.n_queries,
+                rate=rate,
+                note=state or _errors(event),
+                at_once=event.kind in _CHANGES,
+            )
+            if event.kind == "failed":
+                say(f"{label}: {event.message}", style="red")
 
-    def _draw_probe(self, step: ProbeStep) -> None:
+    def _add(self, label: str, done: int, total: int | None) -> TaskID:
+        """Add a bar that waits, and draw from the first one on."""
         assert self.bars is not None
-        if (step.candidate, step.done) == (1, 0):
-            self._probe = self.bars.add("probe", total=step.total)
-            self.bars.begin(self._probe)
-        self.bars.update(self._probe, done=step.done, note=_candidate(step))
+        self.bars.start()
+        fields: dict[str, Any] = {"label": escape(label), "count": _count(done, total), "rate": "", "note": ""}
+        self._tasks[label] = self.bars.add_task("", total=total, completed=done, start=False, **fields)
+        return self._tasks[label]
 
-    def _print(self, event: Event) -> None:
-        change = event.kind in ("started", "note", "done", "failed", "interrupted")
-        if event.kind == "planned" or not self.line_is_due(change):
+    def _print(self, label: str, done: int, total: int | None, texts: tuple[str | None, ...], at_once: bool) -> None:
+        now = time.monotonic()
+        before, began = self._began.setdefault(label, (done, now))
+        if not at_once and now - self._printed_at < self._line_seconds:
             return
-        if event.kind == "note":
-            console.say(f"{event.cell.label}: {event.message}")
-            return
-        if event.probe is not None:
-            console.say(f"probe: part {event.probe.done} of {event.probe.total}, {_candidate(event.probe)}")
-            return
-        rate = f", {token_rate(event.tokens_per_second)}" if event.tokens_per_second else ""
-        message = f": {event.message}" if event.message else ""
-        console.say(
-            f"{event.cell.label}: {event.kind}, {event.n_done} of {event.n_queries}{rate}, {_counts(event)}{message}"
-        )
+        self._printed_at = now
+        rate, note = texts
+        left = None
+        if total is not None and before < done < total:
+            left = f"left {timedelta(seconds=round((now - began) / (done - before) * (total - done)))}"
+        say(", ".join([f"{label}: {done:,} of {total:,}", *(part for part in (rate, left, note) if part)]))
+
+    def _print_last(self) -> None:
+        if self._last is not None:
+            say(f"{self._last.label}: {self._last}")
 
 
 def token_rate(tokens_per_second: float) -> str:
@@ -202,10 +207,10 @@ def token_rate(tokens_per_second: float) -> str:
     return f"{tokens_per_second:.{0 if tokens_per_second >= 10 else 1 if tokens_per_second >= 1 else 2}f} tok/s"
 
 
-def _candidate(step: ProbeStep) -> str:
-    return f"candidate {step.candidate} of {step.n_candidates}"
+def _count(done: float, total: float | None) -> str:
+    return f"{done:,.0f}" if total is None else f"{done:,.0f}/{total:,.0f}"
 
 
-def _counts(event: Event) -> str:
-    too_long = f", {event.n_too_long} too long" if event.n_too_long else ""
-    return f"loops {event.n_loops}, code {event.n_code}{too_long}"
+def _errors(event: Event) -> str | None:
+    counts = {"loops": event.n_loops, "code": event.n_code, "too long": event.n_too_long}
+    return ", ".join(f"{name} {n}" for name, n in counts.items() if n) or None

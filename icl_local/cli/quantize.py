@@ -24,10 +24,11 @@ def command(source: str, out: Path, db: Path, **given: Any) -> None:
     Example: icl quantize model.F16.gguf --out model.Q4_K_M.gguf --type q4_k_m
     """
     from icl_local import convert, store
+    from icl_local.cli.progress import Display
     from icl_local.weights import registry
 
-    with console.bytes_progress() as on_bytes:
-        model = registry.resolve(source, method_kind="completion", on_progress=on_bytes)
+    with Display() as display:
+        model = registry.resolve(source, method_kind="completion", on_progress=display.on_download)
     with store.Store(db) as rows:
         made = convert.quantize(model.path, out, store=rows, on_progress=console.say, **given)
     for check in made.gate_result.checks if made.gate_result else ():

@@ -45,11 +45,18 @@ def command(output_format: str, db: Path, **given: Any) -> None:
 
     Example: icl score --model llama-3.2-1b --texts instruct --method same,zero-shot,urial --lang en,es,fr
     """
-    from icl_local.cli.progress import ScoreBar
+    from icl_local.cli.progress import Display
     from icl_local.running import scoring
 
-    with ScoreBar() as bar:
-        result = scoring.score_texts(db, **given, **bar.callbacks())
+    with Display() as display:
+        result = scoring.score_texts(
+            db,
+            **given,
+            on_progress=display.on_scored,
+            on_step=display.on_step,
+            on_note=display.on_note,
+            on_download=display.on_download,
+        )
     if given["plan"]:
         console.print_rows(scoring.COLUMNS, result.rows, output_format=output_format)
         return

@@ -53,7 +53,7 @@ def command(
     """
     from icl_local import study
     from icl_local.cli.dpo import interruptible
-    from icl_local.cli.progress import RunProgress
+    from icl_local.cli.progress import Display
     from icl_local.engine import EngineOptions
     from icl_local.running import Shard
 
@@ -74,8 +74,8 @@ def command(
             console.say(f"missing: {reason}", style="yellow")
         return 0
     engine = EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads)
-    with RunProgress() as progress:
-        given |= progress.callbacks()
+    with Display() as display:
+        given |= {"on_event": display.on_event, "on_note": display.on_note, "on_download": display.on_download}
         outcome = study.run_study(db, requested, options=engine, stopping=interruptible, **given)
     for title, columns, rows in study.grids(db):
         if title == requested.name:

@@ -52,11 +52,11 @@ def run(db: Path, **given: Any) -> int:
 
     Example: icl translate run --to pt --engine local:model.gguf --queries samples --prompt-dir my-prompts
     """
-    from icl_local.cli.progress import CountsBar
+    from icl_local.cli.progress import Display
     from icl_local.translate import translate_queries
 
-    with CountsBar() as bar:
-        runs = translate_queries(db, **given, **bar.callbacks())
+    with Display() as display:
+        runs = translate_queries(db, **given, on_progress=display.on_progress, on_download=display.on_download)
     failed = any(run.failed for run in runs)
     if failed:
         console.say("the same command retries the candidates that failed")

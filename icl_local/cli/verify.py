@@ -42,13 +42,16 @@ def command(
 
     Example: icl verify study.duckdb --sample 459 --weights model.gguf
     """
-    from icl_local.cli.progress import Bar
+    from icl_local.cli.progress import Display
     from icl_local.running import verify_responses
 
     path = database or db
-    with Bar("verify") as bar:
+    with Display() as display:
         result = verify_responses(
-            path, selection=chosen, on_progress=lambda done, total: bar.show(done=done, total=total), **given
+            path,
+            selection=chosen,
+            on_progress=lambda done, total: display.show("verify", done=done, total=total),
+            **given,
         )
     for reason, n in result.excluded.items():
         console.say(f"{counted(n, 'response is', 'responses are')} left out: {reason}")

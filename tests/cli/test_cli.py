@@ -184,14 +184,15 @@ def test_messages_appear_above_the_bars_that_are_being_drawn(monkeypatch: pytest
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setattr("sys.stderr", screen := Terminal())
     console.stderr.cache_clear()
-    bars = console.Bars()
+    display = progress.Display(bars=True)
+    assert display.bars is not None
     for name in ("one", "two", "three"):
-        bars.add(name, total=3)
-    with bars._progress.live._lock:  # nothing is drawn in between
-        bars._progress.refresh()
+        display.show(name, done=0, total=3)
+    with display.bars.live._lock:  # nothing is drawn in between
+        display.bars.refresh()
         before = len(screen.getvalue())
         console.say("a message")
-    bars.stop()
+    display.bars.stop()
     console.stderr.cache_clear()
     moved, _, _ = screen.getvalue()[before:].partition("a message")
     assert moved.count("\x1b[1A") == 2  # up over the bars, which are drawn again below
@@ -206,11 +207,10 @@ def test_every_bar_has_the_same_columns(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setattr("sys.stderr", screen := Terminal())
     console.stderr.cache_clear()
-    with progress.Bar("judge") as bar:
-        bar.show(done=0, total=3)
-        bar.show(done=2, total=3, rate="$0.0010", note="2 ok")
-    with console.bytes_progress() as on_bytes:
-        on_bytes("model.gguf", 1_000_000, 5_000_000)
+    with progress.Display() as display:
+        display.show("judge", done=0, total=3)
+        display.show("judge", done=2, total=3, rate="$0.0010", note="2 ok")
+        display.on_download("model.gguf", 1_000_000, 5_000_000)
     console.stderr.cache_clear()
     drawn = " ".join(screen.getvalue().split())
     assert re.search(r"judge .* 2/3 .*\$0.0010 .*elapsed .* left .* 2 ok", drawn)
@@ -229,9 +229,10 @@ def test_bars_have_whole_times_and_room_for_the_echo_of_ctrl_c(width: int, monke
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setattr("sys.stderr", screen := Terminal())
     console.stderr.cache_clear()
-    with progress.Bar("a-model-with-a-long-name · zero-shot · en") as bar:
-        bar.show(done=0, total=1000)
-        bar.show(done=234, total=1000, rate="123 tok/s", note="loops 12, code 3, 4 too long, and more")
+    label = "a-model-with-a-long-name · zero-shot · en"
+    with progress.Display() as display:
+        display.show(label, done=0, total=1000)
+        display.show(label, done=234, total=1000, rate="123 tok/s", note="loops 12, code 3, 4 too long, and more")
     console.stderr.cache_clear()
     drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue()).strip().splitlines()[-1]
     assert len(drawn) <= width - len("^C")
@@ -243,14 +244,14 @@ def test_slow_rates_are_shown() -> None:
 
 
 def test_the_bar_of_a_probe_moves(monkeypatch: pytest.MonkeyPatch) -> None:
-    display = progress.RunProgress(interactive=True)
+    display = progress.Display(bars=True)
     assert display.bars is not None
     cell = SimpleNamespace(label="tiny · urial · en")
     with display:
         display.on_event(Event("planned", cell, 0, 12))  # type: ignore[arg-type]
         for done in (0, 3):
             display.on_event(Event("probe", cell, 0, 12, probe=ProbeStep(1, 4, done, 9)))  # type: ignore[arg-type]
-    cell_bar, probe_bar = display.bars._progress.tasks
+    cell_bar, probe_bar = display.bars.tasks
     assert (cell_bar.completed, probe_bar.completed, probe_bar.total) == (0, 3, 9)
     assert probe_bar.fields["note"] == "candidate 1 of 4"
 
@@ -275,13 +276,13 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     console.stderr.cache_clear()
-    with progress.Bar("DPO", line_seconds=0) as bar:
-        bar.show(done=1, total=3, rate="12 tok/s")
+    with progress.Display(line_seconds=0) as display:
+        display.show("DPO", done=1, total=3, rate="12 tok/s")
         later = time.monotonic() + 60
         monkeypatch.setattr("time.monotonic", lambda: later)
-        bar.show(done=2, total=3)
-    with progress.Bar("judge") as bar:
-        bar.show(done=1, total=3)
+        display.show("DPO", done=2, total=3)
+    with progress.Display() as display:
+        display.show("judge", done=1, total=3)
     console.stderr.cache_clear()
     assert capsys.readouterr().err == "DPO: 1 of 3, 12 tok/s\nDPO: 2 of 3, left 0:01:00\n"
 
