@@ -63,6 +63,7 @@ def run(
     min_p: float = 0.0,
     draws: int = 1,
     draw_seed: int = 0,
+    decode: Literal["text", "choices"] = "text",
     parallel: int | None = None,
     gpu_layers: int | None = None,
     threads: int | None = None,
@@ -85,6 +86,7 @@ def run(
     reads control tokens such as <|im_end|> in a query as text; by default they are tokens, as in Transformers.
     Above ``temperature`` 0 each query gets ``draws`` responses, sampled with ``top_p`` and ``min_p`` as in
     Transformers; ``draw_seed`` decides their random numbers, and another seed adds draws.
+    ``decode`` "choices": the response is the most probable of the query's `choices`.
     ``command`` is recorded with the run.
 
     A run that was killed resumes where it stopped. A cell in which the model fails ends as ``failed`` and does not stop
@@ -94,8 +96,10 @@ def run(
     from icl_local.engine import EngineOptions
     from icl_local.exceptions import ConfigError
 
-    sampling = (temperature, top_p, min_p, draws, draw_seed)
-    decoding = running.Decoding(max_tokens, repetition_penalty, kv_type, date, stop_on_loop, plain_queries, *sampling)
+    decoding = running.Decoding(
+        max_tokens, repetition_penalty, kv_type, date, stop_on_loop, plain_queries,
+        temperature, top_p, min_p, draws, draw_seed, decode,
+    )  # fmt: skip
     models, overlay = _listed(model), Path(prompt_dir) if prompt_dir else None
     if isinstance(queries, Mapping):
         queries = [f"{language}={file}" for language, file in queries.items()]

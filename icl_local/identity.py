@@ -58,11 +58,12 @@ def response_key(
     stops: list[str],
     method: str | None = None,
     drawn: tuple[int, int] | None = None,
+    choices: list[str] | None = None,
 ) -> str:
     """Return the response_id for weights (sha256 of the GGUF file), full prompt, query, settings and stop strings.
 
     ``method``: the name of a method with parameters; a plain name is not part of the key. ``drawn``: seed and number of
-    the draw of a sampled response.
+    the draw of a sampled response. ``choices``: those of a chosen response, sorted.
     """
     return key_of(
         kind="response",
@@ -74,6 +75,7 @@ def response_key(
         stops=stops,
         **({} if method is None else {"method": method}),
         **({} if drawn is None else {"drawn": drawn}),
+        **({} if choices is None else {"choices": choices}),
     )
 
 

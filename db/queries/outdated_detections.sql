@@ -20,5 +20,5 @@ select
 from raw.responses as response
 left join raw.prompts as prompt on prompt.prompt_id = response.prompt_id
 left join raw.settings as settings on settings.settings_id = response.settings_id
-where response.finish_reason <> 'error' and response.response_id not in (select response_id from present)
+where response.finish_reason not in ('error', 'chosen') and response.response_id not in (select response_id from present)
 order by response.response_id

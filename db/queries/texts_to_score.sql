@@ -9,6 +9,6 @@ inner join raw.queries as query on query.query_key = response.query_key
 inner join raw.prompts as prompt on prompt.prompt_id = response.prompt_id
 left join raw.settings as settings on settings.settings_id = response.settings_id
 where response.gguf_sha256 = $1 and response.method = $2 and list_contains($3::varchar[], response.language)
-    and query.dataset = coalesce($4, query.dataset) and main.answered(response.finish_reason)
+    and query.dataset = coalesce($4, query.dataset) and main.answered(response.finish_reason) and response.finish_reason <> 'chosen'
     and (len(response.tokens) > 0 or response.raw_text <> '')
 order by row_number() over (partition by response.language order by query.query_id, response.response_id), response.language

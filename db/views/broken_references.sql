@@ -63,7 +63,7 @@ links as (
     union all
     select distinct 'responses', 'response_id (no critical_errors)', response_id
     from raw.responses
-    where finish_reason <> 'error' and response_id not in (select response_id from raw.critical_errors)
+    where finish_reason not in ('error', 'chosen') and response_id not in (select response_id from raw.critical_errors)
 )
 select table_name, column_name, key from links;
 

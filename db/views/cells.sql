@@ -46,7 +46,7 @@ counts as (
         grouped.settings_id,
         coalesce(cell.dataset, query.dataset) as dataset,
         model.size_class, file.file_name,
-        coalesce(settings.temperature, 0) as temperature,
+        coalesce(settings.temperature, 0) as temperature, settings.decoding,
         grouped.n_responses,
         grouped.n_multi + coalesce(drawn.n_multi, 0) as n_multi,
         grouped.n_safety + coalesce(drawn.n_safety, 0) as n_safety,
@@ -62,7 +62,7 @@ counts as (
 qualified as (
     select
         *,
-        not main.has_parameters(method)
+        not main.has_parameters(method) and decoding is null
         and dataset = coalesce(getvariable('icl_dataset'), dataset)
         and quantization = coalesce(getvariable('icl_quantization'), quantization)
         and starts_with(settings_id, coalesce(getvariable('icl_settings'), '')) as qualifies
@@ -83,4 +83,4 @@ select
 from qualified;
 
 comment on view main.cells is
-'One row per cell that has responses: weights, method with its prompt text, query set, language and decoding settings (raw.cells). n_multi and n_safety queries (by split) have a text to judge among the n_responses, of which a query has one a draw; the others were prompt_too_long or error. temperature is 0 for greedy decoding. table_place is the order in which the tables of the paper take the cells of one model, method, language and dpo: of the query set, type and settings asked for (variables icl_dataset, icl_quantization, icl_settings: the first characters of settings_id), Just-Eval first, then greedy decoding, then the one with most responses, then the latest; NULL for other cells and for methods with parameters. in_paper_tables marks the first, n_others more qualify.';
+'One row per cell that has responses: weights, method with its prompt text, query set, language and decoding settings (raw.cells). n_multi and n_safety queries (by split) have a text to judge among the n_responses, of which a query has one a draw; the others were prompt_too_long or error. temperature is 0 for greedy decoding. table_place is the order in which the tables of the paper take the cells of one model, method, language and dpo: of the query set, type and settings asked for (variables icl_dataset, icl_quantization, icl_settings: the first characters of settings_id), Just-Eval first, then greedy decoding, then the one with most responses, then the latest; NULL for other cells, for methods with parameters, and for responses chosen among given texts. in_paper_tables marks the first, n_others more qualify.';

@@ -54,6 +54,11 @@ from icl_local.wording import counted
 )
 @click.option("--draws", type=values.COUNT, help="Sampled responses of each query.")
 @click.option("--draw-seed", type=int, help="Seed of the draws; another one adds draws.")
+@click.option(
+    "--decode",
+    type=click.Choice(["text", "choices"]),
+    help="choices: respond with the most probable of the query's `choices`.",
+)
 @options.engine
 @options.cluster
 @options.prompt_dir
@@ -64,6 +69,8 @@ def command(db: Path, **given: Any) -> int:
     The same command continues a run that was killed.
 
     Example: icl run --model model.gguf --method zero-shot,urial --lang en --queries queries.jsonl
+
+    Example: icl run --model model.gguf --method zero-shot --queries quiz.csv --decode choices
 
     Example: icl run --backend openai:llama3@http://localhost:8080/v1 --method urial --queries samples
     """

@@ -108,6 +108,7 @@ def judge(
             None if sample is None else drawn_responses(path, sample),
             retry=[retry] if isinstance(retry, str) else tuple(retry or ()),
             draws=draws,
+            chosen=judge == rules.NAME,
         )
         if plan and not isinstance(opened, RulesJudge):
             return JudgeResult(opened.name, preview=preview(path, opened, scope, batch=batch))

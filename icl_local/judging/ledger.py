@@ -45,8 +45,9 @@ class Scope:
     """The requested judgments: ``repeats`` verdicts on each selected response, with the prompts in ``templates``.
 
     ``limit`` takes the first missing judgments, ``shard`` a part of the responses, by their keys; ``responses`` takes
-    only these ids, ``draws`` the first draws of each query. ``retry``: a judgment whose last attempt has one of these
-    statuses (RETRIED) is missing too. Raises UnknownName for another status.
+    only these ids, ``draws`` the first draws of each query. ``chosen`` adds responses that were chosen among given
+    texts. ``retry``: a judgment whose last attempt has one of these statuses (RETRIED) is missing too. Raises
+    UnknownName for another status.
     """
 
     templates: Templates
@@ -57,6 +58,7 @@ class Scope:
     responses: Container[str] | None = None
     retry: Collection[str] = ()
     draws: int | None = None
+    chosen: bool = False
 
     def __post_init__(self) -> None:
         for status in self.retry:
@@ -69,6 +71,7 @@ class Task:
     """One missing judgment; ``attempt`` is the number of its next attempt, from 1.
 
     ``expected``: what rules score with (prompting.expectations); ``expectation`` is its id, empty if there is none.
+    ``by_bytes``: of a response chosen among given texts, the choice with the largest log-probability by byte.
     """
 
     judgment_id: str
@@ -82,6 +85,7 @@ class Task:
     text: str = field(default="", repr=False)
     expected: Mapping[str, Any] = field(default_factory=dict, repr=False)
     expectation: str = ""
+    by_bytes: str | None = None
 
     @property
     def prompt(self) -> str:
@@ -154,13 +158,13 @@ def plan(run_sql: RunSql, judge_id: str, scope: Scope) -> JudgingPlan:
     tasks: list[Task] = []
     ended: Counter[str] = Counter()
     in_batches = 0
-    responses = run_sql("judge_responses", [scope.selection.stored(run_sql), scope.draws]).rows
+    responses = run_sql("judge_responses", [scope.selection.stored(run_sql), scope.draws, scope.chosen]).rows
     if scope.shard is not None:
         responses = [row for row in responses if scope.shard.holds(row[0])]
     if scope.responses is not None:
         responses = [row for row in responses if row[0] in scope.responses]
     for repeat in range(scope.repeats):
-        for response_id, split, language, instruction, text, expected, expectation in responses:
+        for response_id, split, language, instruction, text, expected, expectation, by_bytes in responses:
             template = scope.templates.get(split=split or "multi", language=language)
             key = judgment_key(
                 response_id=response_id, judge_id=judge_id, template_sha256=template.sha256, repeat=repeat
@@ -171,7 +175,7 @@ def plan(run_sql: RunSql, judge_id: str, scope: Scope) -> JudgingPlan:
             elif scored_with in (None, expectation) and status not in TRANSIENT and status not in scope.retry:
                 ended[status] += 1
             else:
-                case = (split, language, instruction, text, json.loads(expected or "{}"), expectation)
+                case = (split, language, instruction, text, json.loads(expected or "{}"), expectation, by_bytes)
                 tasks.append(Task(key, attempt + 1, response_id, template, repeat, *case))
     return JudgingPlan(tuple(tasks[: scope.limit]), ended, in_batches, len(tasks))
 

@@ -134,6 +134,13 @@ def _choice(task: Task) -> float | None:
     return float(chosen == {answer})
 
 
+def _accuracy(task: Task, picked: str | None) -> float | None:
+    choices, answer = task.expected.get("choices"), task.expected.get("answer")
+    if task.by_bytes is None or not choices or answer is None:
+        return None
+    return float(picked == choices[answer])
+
+
 def _language_match(task: Task) -> float | None:
     found = identify_language(task.text)
     return None if found is None else float(found == task.language)
@@ -165,6 +172,8 @@ RULES: dict[str, Callable[[Any], float | None]] = {
     "regex": _regex,
     "numeric": _numeric,
     "choice": _choice,
+    "accuracy": lambda task: _accuracy(task, task.text),
+    "accuracy_bytes": lambda task: _accuracy(task, task.by_bytes),
     "language_match": _language_match,
     "ifeval_strict": lambda task: _all_followed(task, loose=False),
     "ifeval_loose": lambda task: _all_followed(task, loose=True),

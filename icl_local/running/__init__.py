@@ -3,7 +3,7 @@
 Cells are planned, a model file is probed, and each response is stored as it ends.
 """
 
-from icl_local.running.cells import Cell, CellPlan, Decoding, load_pools, load_queries, load_set, plan_cells
+from icl_local.running.cells import CHOICES, Cell, CellPlan, Decoding, load_pools, load_queries, load_set, plan_cells
 from icl_local.running.cluster import Cluster, open_cluster
 from icl_local.running.local_chat import LocalChat, open_chat
 from icl_local.running.run import CellResult, Event, RunResult, run_cells
@@ -14,6 +14,7 @@ from icl_local.running.show import PromptPart, method_parts
 from icl_local.running.verify import VerifyResult, verify_responses
 
 __all__ = [
+    "CHOICES",
     "Cell",
     "CellPlan",
     "CellResult",

@@ -20,6 +20,7 @@ from icl_local.running.shard import Shard
 from icl_local.weights import ResolvedModel, checksum, hub, registry
 
 Model = ResolvedModel | ServerModel
+CHOICES = "choices"  # Decoding.decode
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Decoding:
     ``max_tokens`` limits a response; ``chat_date`` is the date that chat templates print; ``kv_type`` None: by the
     type of the weights. ``plain_queries``: control tokens in a query are text; by default tokens, as in Transformers.
     Above ``temperature`` 0 each query has ``draws`` responses, sampled as engine/sampling.py says with ``draw_seed``.
+    ``decode`` "choices": the response is the most probable choice of its query, and no token is generated.
     """
 
     max_tokens: int = 1024
@@ -44,6 +46,7 @@ class Decoding:
     min_p: float = 0.0
     draws: int = 1
     draw_seed: int = 0
+    decode: str = "text"
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -53,6 +56,10 @@ class Decoding:
         if self.kv_type not in (None, "f16", "f32"):
             raise ConfigError(f"--kv-type must be f16 or f32, not {self.kv_type!r}")
         self._check_sampling()
+        if self.decode not in ("text", CHOICES):
+            raise ConfigError(f"--decode must be text or choices, not {self.decode!r}")
+        if self.decode == CHOICES and (self.temperature > 0 or self.stop_on_loop):
+            raise ConfigError("--decode choices generates no text; leave --temperature and --stop-on-loop out")
         try:
             date.fromisoformat(self.chat_date or prompting.CHAT_DATE)
         except ValueError:
@@ -90,6 +97,8 @@ class Decoding:
         if isinstance(model, ServerModel):
             if self.temperature > 0:
                 raise ConfigError("--temperature is for this machine; a server's draws cannot be made again")
+            if self.decode == CHOICES:
+                raise ConfigError("--decode choices is for this machine; a server does not score a given text")
             if self.stop_on_loop or self.kv_type or self.chat_date or self.plain_queries:
                 raise ConfigError(
                     "--stop-on-loop, --kv-type, --date and --plain-queries are for this machine; a server has its own"
@@ -106,6 +115,8 @@ class Decoding:
         settings |= {"max_tokens": self.max_tokens, "stop_on_loop": self.stop_on_loop}
         if self.plain_queries:
             settings["plain_queries"] = True
+        if self.decode == CHOICES:  # what generates text does not matter
+            settings |= {"decoding": CHOICES, "repetition_penalty": None, "penalty_rule": "none", "max_tokens": None}
         if self.temperature > 0:
             settings |= {"temperature": self.temperature, "top_p": self.top_p, "min_p": self.min_p}
         return {"settings_id": settings_key(settings), **settings}
@@ -275,6 +286,15 @@ def load_set(source: str, **how: Any) -> QuerySet:
     return queries.load_file(path, **how)
 
 
+def _choices(query: Query) -> list[str]:
+    choices = query.expected.get("choices")
+    if not choices:
+        raise InputError(
+            f"query {query.query_id!r} of {query.dataset} has no `choices`; name their column with --map choices=COLUMN"
+        )
+    return list(choices)
+
+
 class CellPlan:
     """A cell with the prompts and keys of its responses."""
 
@@ -307,6 +327,7 @@ class CellPlan:
                     stops=list(prompt.stops),
                     method=named,
                     drawn=(decoding.draw_seed, number) if number else None,
+                    choices=sorted(_choices(query)) if decoding.decode == CHOICES else None,
                 )
                 self.by_key[key] = (query, prompt)
                 self.draw_number[key] = number
@@ -346,6 +367,10 @@ class CellPlan:
             for key, (query, prompt) in self.by_key.items()
             if key not in have
         ]
+
+    def choices(self, requests: Sequence[Request]) -> dict[str, list[str]]:
+        """Return the choices of each request's query, by the request's id."""
+        return {one.id: _choices(self.by_key[one.id][0]) for one in requests}
 
     def drawn(self, key: str) -> dict[str, object]:
         """Return the columns of raw.responses that name the draw of a response; none for a greedy one."""

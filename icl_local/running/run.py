@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ from icl_local.engine import (
 )
 from icl_local.exceptions import ConfigError, IclError, InputError, ModelError, StoreLocked
 from icl_local.identity import key_of
-from icl_local.running.cells import Cell, CellPlan, Decoding
+from icl_local.running.cells import CHOICES, Cell, CellPlan, Decoding
+from icl_local.running.choices import Chosen, choice_rows, choose
 from icl_local.running.cluster import Cluster, ClusterGenerator
 from icl_local.running.probe import Setting, setting_for
 from icl_local.running.server import ServerGenerator, ServerModel
@@ -272,16 +273,17 @@ def _run_cell(
         made = _made_before(writer, plan, requests, setting.exact)
         requests = [request for request in requests if request.id not in made]
         started = time.perf_counter()  # after loading and probing, which are not the first cell's alone
-        generated = worker.generate(requests, on_progress=on_progress, **setting.overrides) if requests else ()
-        for completion in itertools.chain(made.values(), generated):
-            rows, looped, coded = _response_rows(plan, completion, shared)
-            writer.put(rows)
-            if completion.tokens and completion.id not in made:
-                lengths[completion.id] = completion.new_tokens
-            have.add(completion.id)
-            done, loops, code = done + 1, loops + looped, code + coded
-            too_long += completion.finish_reason == "prompt_too_long"
-            report("response")
+        how: dict[str, Any] = {"on_progress": on_progress, **setting.overrides}
+        with closing(_completions(worker, plan, requests, **how)) as generated:
+            for completion in itertools.chain(made.values(), generated):
+                rows, looped, coded = _response_rows(plan, completion, shared)
+                writer.put(rows)
+                if completion.tokens and completion.id not in made:
+                    lengths[completion.id] = completion.new_tokens
+                have.add(completion.id)
+                done, loops, code = done + 1, loops + looped, code + coded
+                too_long += completion.finish_reason == "prompt_too_long"
+                report("response")
         stats, status = worker.stats if requests else Stats(), "done"
     except ModelError as failure:
         status, error = "failed", str(failure)
@@ -313,6 +315,16 @@ def _run_cell(
     return CellResult(cell, status, new, n_queries, stats, error, len(verified), differing, too_long)
 
 
+def _completions(
+    worker: Worker | ServerGenerator | ClusterGenerator, plan: CellPlan, requests: Sequence[Request], **how: Any
+) -> Generator[Completion]:
+    """Yield what is generated for ``requests``, or chosen among their choices; ``how``: options of Worker.generate."""
+    if requests and plan.decoding.decode == CHOICES:
+        yield from choose(worker, requests, plan.choices(requests), **how)
+    elif requests:
+        yield from worker.generate(requests, **how)
+
+
 def _made_before(
     writer: store.Store, plan: CellPlan, requests: Sequence[Request], exact: object
 ) -> dict[str, Completion]:
@@ -320,7 +332,7 @@ def _made_before(
 
     Only a method with parameters can have the prompts of another one. Nothing is found in a locked database.
     """
-    if not plan.cell.method.in_brackets:
+    if not plan.cell.method.in_brackets or plan.decoding.decode == CHOICES:
         return {}
     wanted = {}
     for request in requests:
@@ -379,21 +391,26 @@ def _response_rows(
 ) -> tuple[list[tuple[str, dict[str, object]]], int, int]:
     """Return the rows of a response and its critical errors, and whether it loops and has unintended code (0 or 1)."""
     query, prompt = plan.by_key[completion.id]
-    answer = prompt.answer(completion.raw_text)
-    errors = critical_error_rows(completion.id, answer)
+    if isinstance(completion, Chosen):
+        assert isinstance(plan.cell.model, ResolvedModel)
+        text = completion.raw_text
+        errors, scored = [], list(choice_rows(completion, query.key, prompt, plan.cell.model, shared))
+    else:
+        answer = prompt.answer(completion.raw_text)
+        text, errors, scored = answer.text, critical_error_rows(completion.id, answer), []
     row = {
         **shared,
         "response_id": completion.id,
         "query_key": query.key,
         "prompt_id": prompt.prompt_id,
         "prompt_sha256": prompt.sha256,
-        "text": answer.text,
+        "text": text,
         "raw_text": completion.raw_text,
         "finish_reason": completion.finish_reason,
         "prompt_tokens": completion.prompt_tokens,
         "new_tokens": completion.new_tokens,
         "tokens_saved": completion.tokens_saved,
-        "text_language": identify_language(answer.text),
+        "text_language": identify_language(text),
         "answer_rule": ANSWER_RULE,
         "tokens": list(completion.tokens) or None,
         "end_token": completion.end_token,
@@ -402,7 +419,7 @@ def _response_rows(
     }
     found = {str(e["error"]) for e in errors if e["found"]}
     unintended = "unintended_code" in found and query.task is not None and "coding" not in query.task
-    rows = [("responses", row), *(("critical_errors", e) for e in errors)]
+    rows = [("responses", row), *(("critical_errors", e) for e in errors), *scored]
     return rows, int("infinite_loop" in found), int(unintended)
 
 

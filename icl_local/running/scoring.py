@@ -20,6 +20,7 @@ from icl_local.exceptions import ConfigError
 from icl_local.identity import scoring_key, sha256_text
 from icl_local.prompting import Prompt, Query, Recipe
 from icl_local.running.cells import load_queries
+from icl_local.running.choices import scored_row, token_rows
 from icl_local.running.probe import setting_for
 from icl_local.running.run import new_run
 from icl_local.running.shard import Shard
@@ -70,10 +71,10 @@ class Job:
         """Return model and method for people."""
         return f"{self.model.label}{' DPO' if self.model.dpo else ''} · {self.method}"
 
-    def add(self, request: ScoreRequest, kind: str, text: object, prompt: Prompt | None = None, **row: object) -> None:
-        """Add a text, identified by ``text``; ``prompt`` None: the answer's own."""
+    def add(self, request: ScoreRequest, kind: str, of: object, prompt: Prompt | None = None, **row: object) -> None:
+        """Add a text, identified by ``of``; ``prompt`` None: the answer's own."""
         sha256 = sha256_text(request.prompt)
-        key = scoring_key(kind=kind, weights=self.model.sha256, method=self.method, prompt_sha256=sha256, text=text)
+        key = scoring_key(kind=kind, weights=self.model.sha256, method=self.method, prompt_sha256=sha256, text=of)
         self.requests[key] = replace(request, id=key)
         self.rows[key] = {
             "scoring_id": key,
@@ -203,21 +204,9 @@ def _score(
                 new = [pair for pair in scored.pieces if pair[0] not in known]
                 known.update(token for token, _ in new)
                 target.put(
-                    [*_token_rows(model, new), ("scorings", {**job.rows[scored.id], **scored_row(scored), **shared})]
+                    [*token_rows(model, new), ("scorings", {**job.rows[scored.id], **scored_row(scored), **shared})]
                 )
                 yield scored
-
-
-def scored_row(scored: Scored) -> dict[str, object]:
-    """Return the columns of raw.scorings that come from the engine."""
-    lists = {name: list(getattr(scored, name)) for name in ("tokens", "logprobs", "ranks", "ranks_decoded", "top_ids")}
-    values = {name: getattr(scored, name) for name in ("finish_reason", "n_bytes", "straddles")}
-    return {**lists, **values, "logprob": sum(scored.logprobs), "created_at": store.now()}
-
-
-def _token_rows(model: ResolvedModel, pieces: Sequence[tuple[int, str]]) -> list[tuple[str, dict[str, object]]]:
-    vocabulary = model.info.vocab_sha256
-    return [("tokens", {"vocab_sha256": vocabulary, "token_id": one, "piece": piece}) for one, piece in pieces]
 
 
 def _of_answers(model: ResolvedModel, method: str, stored: Sequence[Mapping[str, Any]], overlay: Path | None) -> Job:
@@ -257,7 +246,7 @@ def _of_references(
         prompt = recipes[query.language].prompt(query, info=model.info)
         for place, reference in enumerate(query.expected.get("reference", ())):
             request = ScoreRequest("", prompt.text, target=reference, repetition_penalty=1.0)
-            named = {"query_key": query.key, "language": query.language, "choice": place}
+            named = {"query_key": query.key, "language": query.language, "choice": place, "text": reference}
             job.add(request, REFERENCE, [query.key, reference], prompt, **named)
     if not job.requests:
         raise ConfigError("these queries have no references; give the field with --map reference=COLUMN")

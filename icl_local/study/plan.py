@@ -30,7 +30,7 @@ from icl_local.judging import (
     what_sizes_show,
 )
 from icl_local.prompting import Pools, Query
-from icl_local.running import Cell, CellPlan, Shard
+from icl_local.running import CHOICES, Cell, CellPlan, Shard
 from icl_local.study.spec import JudgeSpec, Study, StudyCell
 from icl_local.study.study import prepare, stored_responses, variant_of
 from icl_local.weights import ResolvedModel, registry
@@ -193,7 +193,8 @@ def plan_study(
         nearest = ((label, one.method, one.language, one.dpo), (None, one.method, one.language, None),
                    (None, one.method, None, None))  # fmt: skip
         mean_new, outputs = next((seen[key] for key in nearest if key in seen), (ANSWER_TOKENS, None))
-        new = round(min(mean_new, study.decoding.max_tokens) * total * left)
+        answer = 0 if study.decoding.decode == CHOICES else min(mean_new, study.decoding.max_tokens)
+        new = round(answer * total * left)
         weights, file_bytes, memory = _size(one, cells.get(one), study, prompt / total, parallel)
         estimates.append(
             CellEstimate(

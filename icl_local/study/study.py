@@ -21,7 +21,7 @@ from icl_local.identity import key_of
 from icl_local.judging import JudgeProgress, Scope, judge_missing, open_judge, open_templates
 from icl_local.openai_client import Budget
 from icl_local.prompting import QuerySet
-from icl_local.running import Cell, CellPlan, CellResult, Cluster, Event, Shard, open_cluster, run_cells
+from icl_local.running import CHOICES, Cell, CellPlan, CellResult, Cluster, Event, Shard, open_cluster, run_cells
 from icl_local.study.spec import JudgeSpec, Study, StudyCell, Training
 from icl_local.weights import OnBytes, hub, registry
 
@@ -198,8 +198,11 @@ def stored_responses(
     decoding = study.decoding
     plain = decoding.plain_queries or None  # NULL where it was not asked for
     sampling = (decoding.temperature, decoding.top_p, decoding.min_p, decoding.draw_seed)
-    settings = [decoding.max_tokens, decoding.repetition_penalty, decoding.stop_on_loop, plain]
+    choices = decoding.decode == CHOICES
+    limits = [None, None] if choices else [decoding.max_tokens, decoding.repetition_penalty]
+    settings = [*limits, decoding.stop_on_loop, plain]
     settings += sampling if decoding.temperature else [None] * len(sampling)
+    settings.append(CHOICES if choices else None)
     exists = store.exists(path)
     rows = store.named(path, "study_responses", settings).dicts() if exists else []
     ids = store.ids(path, "responses", "response_id") if exists else set()

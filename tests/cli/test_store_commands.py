@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from icl_local import environment, store
-from icl_local.cli import main
 from icl_local.store import spool
 from icl_local.store.database import Store, query
+from tests.cli.conftest import Run
 from tests.results.test_views_core import FILES, MODELS, TIME, answers
 from tests.store.rows import count, error_row, fill, stored
 
 HOSTILE = "\x1b[31m[bold]red[/bold] \x1b]8;;http://evil\x07link \u202egnol " + "round we go " * 30
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -52,21 +48,6 @@ def last_response(path: Path) -> str:
 def db(made: Path, tmp_path: Path) -> Path:
     shutil.copytree(made.parent, tmp_path, dirs_exist_ok=True)
     return tmp_path / made.name
-
-
-@pytest.fixture
-def icl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The command line in this process: (exit status, stdout, stderr)."""
-
-    def run(*arguments: object, stdin: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        code = ended.value.code
-        return code if isinstance(code, int) else 0, out, err
-
-    return run
 
 
 # -------------------------------------------------------------------------------------------------------- sql

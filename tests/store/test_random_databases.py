@@ -19,6 +19,7 @@ from tests.store.truth import VIEWS, Truth
 
 # views that no response, judgment or cell reaches, and those of fixed figures
 NOT_MODELLED = {
+    "choices": "scorings; tests/running/test_choices.py",
     "alt_test": "labels of samples; tests/results/test_agreement.py",
     "decoding_errors": "sampled responses; tests/whole/test_draws.py",
     "draw_diversity": "sampled responses; tests/whole/test_draws.py",

@@ -1,0 +1,103 @@
+"""Choose instead of generate: the response is the choice of its query with the largest summed log-probability.
+
+The choices of a query are scored after one prompt, which is decoded once. Response and choices are stored together, so
+a killed run scores the choices of a query again or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from icl_local import store
+from icl_local.engine import Completion, Request, Scored, ScoreRequest
+from icl_local.identity import scoring_key
+from icl_local.prompting import Prompt
+from icl_local.weights import ResolvedModel
+
+Row = tuple[str, dict[str, object]]
+CHOICE, CHOSEN = "choice", "chosen"  # kind of a scoring; finish_reason of a response
+
+
+@dataclass(frozen=True)
+class Chosen(Completion):
+    """The response picked among ``scored``: each choice's text and score; ``new_tokens`` are those of all choices.
+
+    ``pieces``: id and text of tokens that no earlier response of the call had.
+    """
+
+    scored: tuple[tuple[str, Scored], ...] = ()
+    pieces: tuple[tuple[int, str], ...] = ()
+
+
+def choose(
+    worker: Any, requests: Sequence[Request], choices: Mapping[str, Sequence[str]], **how: Any
+) -> Iterator[Chosen]:
+    """Yield the choice that each request picks of ``choices`` (by the request's id), in any order.
+
+    ``how``: options of Worker.generate. Of equal choices the last in alphabetical order is picked, so that their order
+    in the file does not matter. A query with a choice beyond the context ends as prompt_too_long.
+    """
+    targets = {
+        f"{one.id} {place}": ScoreRequest(f"{one.id} {place}", one.prompt, plain=one.plain, target=text)
+        for one in requests
+        for place, text in enumerate(choices[one.id])
+    }
+    found: dict[str, dict[str, Scored]] = {one.id: {} for one in requests}
+    known: set[tuple[int, str]] = set()
+    for scored in worker.generate(list(targets.values()), **how):
+        key = scored.id.split()[0]
+        found[key][str(targets[scored.id].target)] = scored
+        if len(found[key]) == len(choices[key]):
+            chosen = _pick(key, [(text, found[key][text]) for text in choices[key]])
+            pieces = {piece for _, one in chosen.scored for piece in one.pieces} - known
+            known |= pieces
+            yield replace(chosen, pieces=tuple(sorted(pieces)))
+
+
+def _pick(key: str, scored: Sequence[tuple[str, Scored]]) -> Chosen:
+    n_prompt = min(one.prompt_tokens for _, one in scored)
+    if any(one.finish_reason != "scored" for _, one in scored):
+        return Chosen(key, "", "prompt_too_long", n_prompt, 0)
+    text, _ = max(scored, key=lambda one: (sum(one[1].logprobs), one[0]))
+    return Chosen(key, text, CHOSEN, n_prompt, sum(one.new_tokens for _, one in scored), scored=tuple(scored))
+
+
+def choice_rows(
+    chosen: Chosen, query_key: str, prompt: Prompt, model: ResolvedModel, cell: Mapping[str, object]
+) -> Iterator[Row]:
+    """Yield the rows of raw.scorings and raw.tokens of a response; ``cell``: columns of its cell and run."""
+    yield from token_rows(model, chosen.pieces)
+    for place, (text, scored) in enumerate(chosen.scored):
+        of = {"weights": model.sha256, "method": str(cell["method"]), "prompt_sha256": prompt.sha256}
+        yield (
+            "scorings",
+            {
+                "scoring_id": scoring_key(kind=CHOICE, text=[chosen.id, text], **of),
+                "kind": CHOICE,
+                "response_id": chosen.id,
+                "query_key": query_key,
+                "choice": place,
+                "text": text,
+                **{name: cell[name] for name in ("model_id", "gguf_sha256", "method", "language", "run_id", "exact")},
+                "prompt_id": prompt.prompt_id,
+                "prompt_sha256": prompt.sha256,
+                "penalty": 1.0,
+                "retokenised": False,
+                **scored_row(scored),
+            },
+        )
+
+
+def scored_row(scored: Scored) -> dict[str, object]:
+    """Return the columns of raw.scorings that come from the engine."""
+    lists = {name: list(getattr(scored, name)) for name in ("tokens", "logprobs", "ranks", "ranks_decoded", "top_ids")}
+    values = {name: getattr(scored, name) for name in ("finish_reason", "n_bytes", "straddles")}
+    return {**lists, **values, "logprob": sum(scored.logprobs), "created_at": store.now()}
+
+
+def token_rows(model: ResolvedModel, pieces: Sequence[tuple[int, str]]) -> list[Row]:
+    """Return rows of raw.tokens."""
+    vocabulary = model.info.vocab_sha256
+    return [("tokens", {"vocab_sha256": vocabulary, "token_id": one, "piece": piece}) for one, piece in pieces]

@@ -1,0 +1,34 @@
+"""icl run --decode choices from the command line, to the table of its accuracy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Run
+
+pytestmark = pytest.mark.usefixtures("small_probe")
+
+
+@pytest.fixture
+def quiz(tmp_path: Path) -> Path:
+    path = tmp_path / "quiz.jsonl"
+    items = [
+        {"id": i, "question": f"Is {i} even?", "choices": ["yes", "no"], "answer": "AB"[i % 2], "reference": "yes"}
+        for i in range(3)
+    ]
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    return path
+
+
+def test_choices_are_picked_judged_and_tabulated(icl: Run, tmp_path: Path, exact_gguf: Path, quiz: Path) -> None:
+    db = tmp_path / "x.duckdb"
+    run: list[Any] = ["run", "--model", exact_gguf, "--method", "zero-shot", "--queries", quiz, "--db", db]
+    assert icl(*run, "--map", "instruction=question", "--decode", "choices", "--no-probe")[0] == 0
+    assert icl("judge", "--judge", "rules", "--db", db)[0] == 0
+    assert "accuracy_bytes" in icl("tables", "metrics", "--db", db, "--format", "csv")[1]
+    code, _, err = icl(*run, "--decode", "choices", "--temperature", 1)
+    assert (code, "--decode choices generates no text" in err) == (1, True)
