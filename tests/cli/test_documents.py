@@ -1,7 +1,7 @@
 """The Python of README.md, docs/python.md and the notebook, run as it stands on a tiny model named as the embedded one.
 
 They share one folder, so that what one has generated is there for the others. The probe of the machine and the
-verification are left out, answers have two tokens, and the judge gives short reasons.
+verification are left out, answers have eight tokens, and the judge gives short reasons.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def in_the_folder(folder: Path, worded_gguf: Path, monkeypatch: pytest.MonkeyPat
     models = "".join(f'[smollm2-135m.{variant}]\ngguf = "{worded_gguf}"\n' for variant in ("base", "instruct"))
     (folder / "models.toml").write_text(models)
     run = icl.run
-    monkeypatch.setattr(icl, "run", lambda db, **named: run(db, **{**named, "max_tokens": 2}, probe=False, verify=0))
+    monkeypatch.setattr(icl, "run", lambda db, **named: run(db, **{**named, "max_tokens": 8}, probe=False, verify=0))
 
 
 def execute(code: str, names: dict[str, Any]) -> Any:
