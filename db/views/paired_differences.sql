@@ -10,7 +10,7 @@ scores as (
     join asked using (query)
 ),
 counts as (
-    select cell, instrument, count(*) as n from scores group by cell, instrument
+    select cell, instrument, count(*) as n from scores where reading = 'strict' group by cell, instrument
 ),
 -- a language has a judge text of its own; there a template is compared with the most used one of its name
 used as (
@@ -103,4 +103,4 @@ select
 from ranked;
 
 comment on view main.paired_differences is
-'One row per pair of cells that differ in one thing (see cell_pairs), judge, template, reading and metric, over the n queries that both have a score for: one response against one, scored with the same judge text (across languages: with the most used text of that name). Mean difference b - a, its paired standard error with queries of one text as one observation, the 95 % interval and two-sided p of Student''s t with df degrees of freedom, and the effect size dz (mean over standard deviation of the differences). p_holm is corrected by Holm over the n_tests of its family: table_1 (methods, English), table_2 (methods, other languages), table_3 (DPO), parameters (a method with parameters), else differs_in, by judge, template and reading, over all metrics; NULL where the cells are unlike in more (unlike says in what). template_sha256 and template_sha256_b: judge text of a and of b.';
+'One row per pair of cells that differ in one thing (see cell_pairs), judge, template, reading and metric, over the n queries that both have a score for: one response against one, scored with the same judge text (across languages: with the text of that name by which most queries of the cell are scored). Mean difference b - a, its paired standard error with queries of one text as one observation, the 95 % interval and two-sided p of Student''s t with df degrees of freedom, and the effect size dz (mean over standard deviation of the differences). p_holm is corrected by Holm over the n_tests of its family: table_1 (methods, English), table_2 (methods, other languages), table_3 (DPO), parameters (a method with parameters), else differs_in, by judge, template and reading, over all metrics; NULL where the cells are unlike in more (unlike says in what). template_sha256 and template_sha256_b: judge text of a and of b.';

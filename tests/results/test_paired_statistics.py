@@ -202,6 +202,19 @@ def test_across_languages_the_most_used_text_of_a_name_is_compared(tmp_path: Pat
     assert query(db, sql).rows == [("language", 6, 1.0)]
 
 
+def test_a_judge_text_with_probabilities_is_not_used_more_often(tmp_path: Path) -> None:
+    """In English t1 scores four queries, with probabilities (a reading more), and t2 five: Spanish meets t2."""
+    parts = [answered(f"en{i}", f"q{i}", "urial", scores={"t1": 3.0, "t2": 1.0}) for i in range(4)]
+    for table, row in (row for part in parts for row in part):
+        if table == "judgments" and row["template_sha256"] == "t1":
+            row["probabilities"] = [[0.0, 0.0, 1.0, 0.0, 0.0, 0.0]] * 5
+    parts += [answered("en4", "q4", "urial", scores={"t2": 1.0})]
+    parts += [answered(f"es{i}", f"q{i}", "urial", language="es", scores={"t2": 4.0}) for i in range(5)]
+    db = filled(tmp_path / "x.duckdb", *parts)
+    sql = "select n, difference from paired_differences where metric = 'avg' and reading = 'strict'"
+    assert query(db, sql).rows == [(5, 3.0)]
+
+
 def test_a_comparison_across_gguf_types_carries_no_corrected_p(tmp_path: Path) -> None:
     parts = [answered(f"z{i}", f"q{i}", "zero-shot", scores={"t1": 1.0}) for i in range(9)]
     parts += [answered(f"u{i}", f"q{i}", "urial", sha256="h", scores={"t1": 4.0 + i % 2}) for i in range(9)]

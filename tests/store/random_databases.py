@@ -196,6 +196,7 @@ class Asked:
     split: str
     task: tuple[str, ...] | None
     topic: tuple[str, ...] | None
+    tags: tuple[str, ...] | None
     source_set: str | None
     difficulty: str | None
 
@@ -228,7 +229,7 @@ class Database:
             "split": asked.split,
             "task": asked.task if asked.task is None else list(asked.task),
             "topic": asked.topic if asked.topic is None else list(asked.topic),
-            "tags": None if asked.source_set is None else ["geo", "own"] if asked.difficulty else [],
+            "tags": asked.tags if asked.tags is None else list(asked.tags),
             "source_set": asked.source_set,
             "difficulty": asked.difficulty,
             "instruction": text,
@@ -499,6 +500,7 @@ def databases() -> st.SearchStrategy[Database]:
         split=st.sampled_from(["multi", "multi", "safety"]),
         task=st.sampled_from([None, (), ("coding",), ("writing", "math")]),
         topic=st.sampled_from([None, (), ("stem", "ethics")]),
+        tags=st.sampled_from([None, (), ("geo", "own")]),
         source_set=st.sampled_from([None, "lima"]),
         difficulty=st.sampled_from([None, "easy"]),
     )

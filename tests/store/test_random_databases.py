@@ -6,6 +6,7 @@ import math
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,21 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from icl_local.store import ingest, schema, spool
-from tests.store.random_databases import Database, Put, Row, databases, puts
+from tests.store.random_databases import (
+    DATASETS,
+    N_QUERIES,
+    WEIGHTS,
+    Answer,
+    Asked,
+    Attempt,
+    Cell,
+    Database,
+    Put,
+    Row,
+    Verdict,
+    databases,
+    puts,
+)
 from tests.store.truth import VIEWS, Truth
 
 # views that no response, judgment or cell reaches, and those of fixed figures
@@ -225,6 +240,48 @@ def run(views: Views, examples: int, phases: tuple[Phase, ...]) -> None:
 def test_every_view_is_modelled_or_left_out_for_a_reason(views: Views) -> None:
     assert set(views.sql) == VIEWS.keys() | NOT_MODELLED.keys()
     assert not VIEWS.keys() & NOT_MODELLED.keys()
+
+
+def test_the_most_used_judge_text_is_that_with_most_scored_queries_not_attempts(views: Views) -> None:
+    """In English t1 scores two queries at once, t2 one of them after two failed calls: French meets t1."""
+    ok, failed = Attempt("ok", 0), Attempt("http_error", 0)
+    t1, t2 = Verdict(0, 0, 0, (ok,)), Verdict(0, 1, 0, (failed, failed, ok))
+    query = Asked(text=0, split="multi", task=None, topic=None, tags=None, source_set=None, difficulty=None)
+
+    def answer(number: int, *verdicts: Verdict) -> Answer:
+        return Answer(
+            query=number,
+            finish="stop",
+            length=40,
+            start=0,
+            spoken=None,
+            found=(False, False, False),
+            detector="1.10.0",
+            scanned_before=False,
+            retried=False,
+            forgotten=False,
+            earlier=False,
+            verified=None,
+            verdicts=verdicts,
+        )
+
+    english = Cell(
+        weights=WEIGHTS[0],
+        method="urial[k=1]",
+        edit=0,
+        dataset="own",
+        language="en",
+        settings=0,
+        stored_before=False,
+        run=0,
+        day=0,
+        answers=(answer(0, t1, t2), answer(1, t1)),
+    )
+    french = replace(english, language="fr", answers=(answer(0, t1), answer(1, t1)))
+    queries = ((query,) * N_QUERIES,) * len(DATASETS)
+    check(views, Database(queries, (english, french), ()))
+    compared = {(row["template_sha256"], row["n"]) for row in views.rows("paired_differences")}
+    assert compared == {("t1", 2)}
 
 
 def test_views_show_what_is_true_of_random_databases(views: Views) -> None:

@@ -413,13 +413,8 @@ class Truth:
 
     @functools.cached_property
     def differences(self) -> list[Row]:
-        used: dict[tuple[str, str, str], str] = {}
-        names = {template["template_sha256"]: template["name"] for template in TEMPLATES}
-        judged = [
-            {**row, "cell_id": self.by_id[row["response_id"]]["cell_id"], "name": names[row["template_sha256"]]}
-            for row in self.judgments
-        ]
-        for key, rows in grouped(judged, "cell_id", "judge_id", "name").items():
+        used: dict[tuple[Any, ...], str] = {}
+        for key, rows in grouped(self.joined_scores, "cell_id", "judge_id", "template").items():
             counts = {text: len(found) for (text,), found in grouped(rows, "template_sha256").items()}
             used[key] = min(counts, key=lambda text: (-counts[text], text))
         by_cell = grouped(self.joined_scores, "cell_id")
