@@ -24,7 +24,7 @@ SHORT = {"language": "lang", "ci_low": "low", "ci_high": "high"}  # column names
 def command(samples: int, seed: int, pairs: bool, output_format: str, db: Path, **given: Any) -> None:
     """Compute percentile bootstrap intervals of every score mean and store them: view bootstrap_intervals.
 
-    Queries of one text are drawn together. With --pairs: of paired differences, view bootstrap_differences.
+    Queries of one text are drawn together. --pairs resamples paired differences: view bootstrap_differences.
 
     Example: icl bootstrap --samples 10000 --seed 1
     """

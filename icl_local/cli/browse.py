@@ -32,10 +32,10 @@ def command(
     prompt_dir: Path | None,
     db: Path,
 ) -> None:
-    """Show answers side by side, tables, figures and a run as it goes on; with --rate, ask for scores.
+    """Show answers, tables, figures and a running run in the browser; with --rate, ask for scores.
 
     The page is for this machine alone and ends with Ctrl-C. A label is on disk when the page says
-    "Saved"; the same command goes on where the rater stopped. The page of a rater names no model,
+    "Saved"; the same command continues where the rater stopped. The page of a rater names no model,
     method or score. Press ? there for its keys.
 
     Example: icl browse

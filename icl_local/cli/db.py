@@ -46,9 +46,10 @@ def snapshot(output: Path, force: bool, db: Path) -> None:
 @click.argument("other", type=click.Path(exists=True, path_type=Path))
 @options.db
 def merge(other: Path, db: Path) -> None:
-    """Add the rows of OTHER to this database: a database, a spool folder, or a folder of `icl export --what all`.
+    """Add the rows of OTHER to this database.
 
-    If both have a response and its texts differ, this database keeps its own and lists it.
+    OTHER is a database, a spool folder, or a folder of `icl export --what all`. If both have a response and its texts
+    differ, this database keeps its own and lists it.
 
     Example: icl db merge laptop2.duckdb --db icl.duckdb
     """
@@ -77,9 +78,10 @@ def merge(other: Path, db: Path) -> None:
 def forget(
     condition: str | None, chosen: Selection, allow_again: bool, yes: bool, db: Path, **columns: str | None
 ) -> None:
-    """Remove responses with their errors, judgments and scores; every condition given must hold.
+    """Remove responses with their errors, judgments and scores.
 
-    A rebuild, a merge or a run does not bring them back; --allow-again lifts this for all.
+    Every condition given must hold. A rebuild, a merge or a run does not bring them back; --allow-again lifts this for
+    all.
 
     Example: icl db forget --model "Llama3.2 1B" --where "created_at < '2026-11-01'"
     """
@@ -113,7 +115,7 @@ def _confirmed(question: str) -> bool:
 @options.db
 @click.pass_context
 def doctor(context: click.Context, repair: bool, db: Path) -> None:
-    """Show what is installed, how it was built and what is missing, and check the database.
+    """Show what is installed and missing, and check the database.
 
     Exit status 1 if the database lacks rows or differs from its spool.
 

@@ -21,8 +21,8 @@ _PARAMETERS: tuple[tuple[str, Any, str], ...] = (
     ("beta", values.POSITIVE, "Beta of the loss: larger keeps the model closer to the base."),
     ("loss-type", str, "TRL's name of the loss."),
     ("max-length", values.COUNT, "Tokens of prompt and answer."),
-    ("max-prompt-length", values.COUNT, "Tokens of the prompt, its end is kept (preset paper)."),
-    ("truncation", str, "keep_end or keep_start."),
+    ("max-prompt-length", values.COUNT, "Tokens of the prompt; its end is kept (preset paper)."),
+    ("truncation", str, "Part of a long text that is kept: keep_end or keep_start."),
     ("optimizer", str, "Transformers' name of the optimizer."),
     ("schedule", str, "Transformers' name of the learning rate schedule."),
     ("warmup-steps", values.NATURAL, "Steps to the peak learning rate."),
@@ -37,7 +37,7 @@ _PARAMETERS: tuple[tuple[str, Any, str], ...] = (
 _SWITCHES = (
     ("gradient-checkpointing", "Recompute activations instead of keeping them."),
     ("bf16", "Mixed precision, where the device has it."),
-    ("precompute-reference", "Reference log-probabilities first, so that one copy of the weights is enough."),
+    ("precompute-reference", "Compute reference log-probabilities first; one copy of the weights is enough then."),
 )
 
 
@@ -57,7 +57,7 @@ def _parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--config", type=values.EXISTING_FILE, help="Parameters as TOML.")
 @click.option("--split", help="Split of a hub data set.")
 @click.option("--limit", type=values.COUNT, help="Number of pairs, from the start.")
-@click.option("--identical", type=click.Choice(["error", "keep", "drop"]), help="Pairs whose two answers are the same.")
+@click.option("--identical", type=click.Choice(["error", "keep", "drop"]), help="Pairs with two equal answers.")
 @click.option("--plan", "only_plan", is_flag=True, help="Only estimate memory, disk and time.")
 @click.option("--save-every", type=values.COUNT, default=100, help="Steps between checkpoints.")
 @click.option("--stop-after", type=values.COUNT, help="Save and stop after step N; the same command resumes.")

@@ -12,9 +12,9 @@ from icl_local.cli import console, options, values
 
 @click.command("equate")
 @click.option("--from", "from_judge", required=True, type=values.STORED_JUDGE, help="Judge to map.")
-@click.option("--to", "to_judge", required=True, type=values.STORED_JUDGE, help="Judge whose scale.")
+@click.option("--to", "to_judge", required=True, type=values.STORED_JUDGE, help="Judge whose scale the scores get.")
 @click.option("--sample", help="Anchors: answers of this sample; by default all that both judges scored.")
-@click.option("--method", type=click.Choice(["linear", "mean"]), default="linear", help="The map.")
+@click.option("--method", type=click.Choice(["linear", "mean"]), default="linear", help="mean: only a shift.")
 @click.option("--seed", type=values.NATURAL, default=0, help="Same seed, same rows.")
 @click.option("--samples", type=values.COUNT, default=2000, help="Resamples of the queries.")
 @options.output_format

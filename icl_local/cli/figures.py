@@ -15,13 +15,14 @@ NAMES = ("2", "3", "4", "size", "shift", "decoding")
 @click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[2|3|4|size|shift|decoding]...")
 @click.option("-o", "--output", "folder", type=values.FOLDER, default="figures", help="Folder for the files.")
 @click.option("--published", is_flag=True, help="Draw the paper's own cells.")
-@click.option("--theme", type=click.Choice(["light", "dark"]), default="light", help="Ground.")
+@click.option("--theme", type=click.Choice(["light", "dark"]), default="light", help="Background.")
 @options.judge
 @options.db
 def command(names: tuple[str, ...], folder: Path, published: bool, theme: str, judge: str | None, db: Path) -> None:
-    """Draw 2 (languages), 3 (DPO), 4 (critical errors), size (scores by model size), shift (of tokens); PNG and SVG.
+    """Draw the paper's figures from your rows, as PNG and SVG.
 
-    decoding: loops, unintended code and other languages by temperature, where a cell has several.
+    2: languages. 3: DPO. 4: critical errors. size: scores by model size. shift: of tokens. decoding: loops, unintended
+    code and other languages by temperature, where a cell has several.
 
     Example: icl figures 2 4 -o figures
     """

@@ -30,16 +30,16 @@ from icl_local.cli import console, options, values
 @click.option(
     "--retry",
     type=values.Names(),
-    help="Ask again where the judge ended with refused, truncated, parse_error, rejected, incomplete or out_of_range.",
+    help="Request judgments again that ended as refused, truncated, parse_error, rejected, incomplete or out_of_range.",
 )
 @click.option("--variant", help="published or rubric-first (for local judges).")
-@click.option("--template", multiple=True, help="just-eval=PATH: prompts from its clone or judgments.")
+@click.option("--template", multiple=True, help="just-eval=PATH: prompts from a clone of just-eval or a judgment file.")
 @options.only
 @click.option("--sample", help="Only the answers of this sample: icl sample draw.")
 @click.option("--draws", type=values.COUNT, help="Only the first N draws of each query, where responses are sampled.")
 @click.option("--limit", type=values.COUNT, help="Only the first N missing judgments.")
 @options.concurrency
-@click.option("--timeout", type=click.FloatRange(min=1), help="Seconds a request.")
+@click.option("--timeout", type=click.FloatRange(min=1), help="Seconds to wait for a reply.")
 @click.option("--max-tokens", type=values.COUNT, help="Tokens of an API judge's verdict.")
 @click.option("--reasoning-effort", help="For an API judge that reasons, such as none or low.")
 @options.shard

@@ -62,9 +62,9 @@ def probe(output_format: str, db: Path, **given: Any) -> int:
 @command.command("build")
 @options.output_format
 def build(output_format: str) -> None:
-    """Show the installed llama.cpp: which instructions of this processor it uses, and what others were measured to add.
+    """Show which instructions of this processor the installed llama.cpp uses.
 
-    Rates are those of stored probes of one model file by several builds on this machine.
+    It compares the rates of several builds where `icl machine probe` has measured one model file with them.
 
     Example: icl machine build
     """

@@ -111,7 +111,7 @@ pool = click.option(
     "--pool", multiple=True, help="NAME=FILE of queries with `output`: examples for methods with pool=NAME."
 )
 concurrency = click.option("--concurrency", type=values.Auto(min=1), default="auto", help="Requests at the same time.")
-shard = click.option("--shard", metavar="i/n", help="Part i of n, one for each of n machines, then icl db merge.")
+shard = click.option("--shard", metavar="i/n", help="Part i of n, for one of n machines; then icl db merge.")
 cluster = _together(
     click.option("--cluster", help="Ray cluster: auto, local, HOST:PORT or ray://HOST:PORT."),
     click.option("--worker-cpus", type=values.COUNT, help="CPUs of a worker on a cluster; all of its node by default."),

@@ -45,12 +45,12 @@ from icl_local.wording import counted
 @click.option(
     "--top-p",
     type=click.FloatRange(0, 1, min_open=True),
-    help="Keep the most probable tokens that together have this share.",
+    help="Keep the most probable tokens whose probabilities reach this sum.",
 )
 @click.option(
     "--min-p",
     type=click.FloatRange(0, 1, max_open=True),
-    help="Keep tokens with this share of the best one's probability.",
+    help="Keep tokens with at least this share of the best one's probability.",
 )
 @click.option("--draws", type=values.COUNT, help="Sampled responses of each query.")
 @click.option("--draw-seed", type=int, help="Seed of the draws; another one adds draws.")

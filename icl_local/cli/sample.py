@@ -47,11 +47,11 @@ def draw(
     output_format: str,
     db: Path,
 ) -> None:
-    """Draw the same random queries in every cell; `icl browse --rate NAME` shows their answers to a rater.
+    """Draw the same random queries in every cell, for people to label.
 
-    A larger --per-cell under the same name keeps what is labelled. Several --split or --by strata
-    get this number each. With --errors the raters are asked whether an answer has the error, and `icl trust`
-    corrects the error rate.
+    `icl browse --rate NAME` shows their answers to a rater. A larger --per-cell under the same name keeps what is
+    labelled. Several --split or --by strata get this number each. With --errors the raters are asked whether an answer
+    has the error, and `icl trust` corrects the error rate.
 
     Example: icl sample draw PILOT --per-cell 100 --seed 1 --lang en --split multi
 

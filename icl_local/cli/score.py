@@ -19,7 +19,7 @@ from icl_local.wording import counted
     type=values.METHOD,
     help="Method whose stored answers are scored, or `reference`: the references of --queries.",
 )
-@click.option("--texts-model", type=values.MODEL, help="Model that gave the answers, if it is another.")
+@click.option("--texts-model", type=values.MODEL, help="Model that wrote the answers, if not --model's own.")
 @click.option(
     "--method",
     type=values.METHODS,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def command(chosen: Selection, output_format: str, db: Path) -> None:
     """Show done and missing responses, cell by cell, and the speed.
 
-    Rows that a killed run left in the spool are read first. Column long: prompts that did not fit the context.
+    Rows that a killed run left in the spool are read first. Column long counts prompts that did not fit the context.
     Formats other than text have the cells only; every column is in the views progress and throughput.
 
     Example: icl status --db icl.duckdb

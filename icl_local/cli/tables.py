@@ -33,10 +33,12 @@ PUBLISHED = tuple(name for name in NAMES if name not in ("metrics", "methods", "
 def command(names: tuple[str, ...], output_format: str, db: Path, **given: Any) -> None:
     """Show the paper's tables, by default all: 1, 2, 3 are scores, 4, 6, 8 critical errors in percent.
 
-    metrics shows what rules found (icl judge --judge rules); methods the effects of parameters, then variance, the part
-    of it that is the choice of examples, their order, draws or verdicts; sentences recomputes the figures in the
-    paper's text; audit lists the slips in its figures. csv and json have every column of the view behind a table,
-    unrounded; text, markdown and latex have the paper's layout.
+    metrics: scores by rules (icl judge --judge rules). methods: effects of parameters. variance: how much of the
+    variance comes from examples, their order, draws and verdicts. sentences: the figures in the paper's text, computed
+    from your rows. audit: the slips in the paper's figures.
+
+    csv and json have every column of the view behind a table, unrounded; text, markdown and latex have the paper's
+    layout.
 
     Example: icl tables 1 3 --judge openai:gpt-4o --format latex
     """

@@ -25,7 +25,9 @@ _reviewer_option = click.option("--reviewer", help="Name of the reviewer; your l
 
 @click.group("translate")
 def command() -> None:
-    """Translate query sets and review the translations. The final set: icl data build.
+    """Translate query sets and review the translations.
+
+    `icl data build` writes the final set.
 
     Example: icl translate run --to es,fr --engine opus,openai:gpt-4o
     """

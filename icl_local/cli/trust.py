@@ -13,13 +13,13 @@ from icl_local.cli import console, options, values
 
 @options.defaults_of(icl_local.trust)
 @click.command("trust")
-@click.option("--judge", type=values.STORED_JUDGE, help="Judge to be examined; without one, error rates alone.")
+@click.option("--judge", type=values.STORED_JUDGE, help="Judge to compare; without one, only error rates.")
 @click.option(
     "--reference",
     type=values.STORED_JUDGE,
     help="human: the mean of the raters; human without NAME: of the others; or a judge that scored a sample.",
 )
-@click.option("--sample", help="Labels of this sample alone.")
+@click.option("--sample", help="Only labels of this sample.")
 @options.reading
 @options.output_format
 @options.db
