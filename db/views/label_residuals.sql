@@ -63,7 +63,8 @@ standing as (
         from verdicts
         group by sample_id, cell, is_safety, instrument, judge_id, template, template_sha256
         qualify row_number() over (
-            partition by sample_id, cell, is_safety, judge_id, template order by count(*) desc, template_sha256
+            partition by sample_id, cell, is_safety, judge_id, template
+            order by count(*) filter (where reading = 'strict') desc, template_sha256
         ) = 1
     ) using (sample_id, cell, is_safety, instrument)
 ),

@@ -50,7 +50,7 @@ def two_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_registry_printed_and_file_names_select_the_same(two_models: Path, chosen: Selection, n: int) -> None:
-    assert len(store.selected(two_models, COUNT, chosen, [None]).rows) == n
+    assert len(store.selected(two_models, COUNT, chosen, [None, False]).rows) == n
 
 
 @pytest.mark.parametrize(
