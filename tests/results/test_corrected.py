@@ -152,6 +152,22 @@ def test_labels_outside_the_sample_do_not_count() -> None:
     assert found["n"] == 25
 
 
+def test_a_judge_text_with_probabilities_is_not_used_more_often() -> None:
+    """The text of 40 scores stands, not one of 32 scores that have a reading more."""
+    con = database({"m": Frame(scores(40), scores(40)[None])})
+    sql = "select n, m, round(judge_mean, 9), round(corrected, 9), note from corrected_means where reading = 'strict'"
+    before = con.execute(sql).fetchall()
+    con.execute("insert into raw.judge_templates select * replace ('t2' as template_sha256) from raw.judge_templates")
+    con.execute("""
+        insert into raw.judgments
+        select * replace (
+            '2 ' || judgment_id as judgment_id, 't2' as template_sha256, [[0.0, 0, 1, 0, 0, 0]] as probabilities
+        )
+        from raw.judgments where judge_id = 'j' order by response_id limit 32
+    """)
+    assert con.execute(sql).fetchall() == before
+
+
 @pytest.mark.parametrize("constant", [False, True])
 def test_differences_are_paired(constant: bool) -> None:
     f, y = [scores(50), scores(50)], [scores(50), scores(50)]
