@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from icl_local.cli import main
 from icl_local.engine import exact
 from icl_local.store import database
 from tests import kernels, shared, synthetic
@@ -165,3 +167,18 @@ def study() -> Path:
 def complicated() -> Path:
     """A small made-up study with several judges, readings, types and gaps, to read from."""
     return synthetic.small()
+
+
+@pytest.fixture
+def icl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> shared.Run:
+    """The command line in this process: (exit status, stdout, stderr)."""
+
+    def run(*arguments: object, stdin: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        code = ended.value.code
+        return code if isinstance(code, int) else 0, out, err
+
+    return run

@@ -12,6 +12,7 @@ from icl_local.files import draft_file
 from icl_local.store import database
 
 FOLDER = "ICL_TESTS_FOLDER"  # the environment variable that names it; tests/conftest.py makes the folder
+Run = Callable[..., tuple[int, str, str]]  # the fixture icl: (exit status, stdout, stderr) of a command line
 _create = database._create
 
 

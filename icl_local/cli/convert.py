@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--dpo", is_flag=True, help="Mark a model that was DPO-trained elsewhere.")
 @click.option("--gate/--no-gate", "run_gate", default=True, help="Prove that it is the same model.")
 @click.option(
-    "--gate-memory", type=values.MONEY, help="GB for the gate's float32 logits; 0: only weights are compared."
+    "--gate-memory", type=values.NOT_NEGATIVE, help="GB for the gate's float32 logits; 0: only weights are compared."
 )
 @options.db
 def command(source: str, out: Path, dpo: bool, db: Path, **given: Any) -> None:

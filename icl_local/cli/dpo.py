@@ -26,7 +26,7 @@ _PARAMETERS: tuple[tuple[str, Any, str], ...] = (
     ("optimizer", str, "Transformers' name of the optimizer."),
     ("schedule", str, "Transformers' name of the learning rate schedule."),
     ("warmup-steps", values.NATURAL, "Steps to the peak learning rate."),
-    ("weight-decay", values.MONEY, "AdamW's weight decay."),
+    ("weight-decay", values.NOT_NEGATIVE, "AdamW's weight decay."),
     ("max-grad-norm", values.POSITIVE, "Gradients are clipped to this norm."),
     ("seed", int, "Seed of the order of pairs and of LoRA's initial weights."),
     ("lora-rank", values.COUNT, "Train a LoRA adapter of this rank instead of all weights."),

@@ -86,7 +86,7 @@ reading = click.option(
     help="N/A left out, or counted as 5 as just-eval does; expected: a local judge's probabilities.",
 )
 dataset_name = click.option("--dataset", type=values.DATASET, help="Name of the query set, instead of the file's own.")
-max_cost = click.option("--max-cost", type=values.MONEY, help="Most this command may cost, in USD.")
+max_cost = click.option("--max-cost", type=values.NOT_NEGATIVE, help="Most this command may cost, in USD.")
 prices = click.option("--prices", type=values.EXISTING_FILE, help="Price table, read before the built-in one.")
 threads = click.option("--threads", type=values.COUNT, help="CPU threads; the physical cores by default.")
 # they change the speed and not the text

@@ -20,7 +20,7 @@ Known = Callable[[click.Context, str], Iterable[str]]  # returns names for the b
 
 COUNT = click.IntRange(min=1)
 NATURAL = click.IntRange(min=0)
-MONEY = click.FloatRange(min=0)
+NOT_NEGATIVE = click.FloatRange(min=0)
 POSITIVE = click.FloatRange(min=0, min_open=True)
 FILE = click.Path(dir_okay=False, path_type=Path)
 EXISTING_FILE = click.Path(dir_okay=False, exists=True, path_type=Path)

@@ -3,7 +3,7 @@
 Each is one kind of picture: dots with their 95 % intervals on a scale that all panels share, a band for each aspect or
 model, and the number of responses beside it. Uses matplotlib without its global state, so it needs no display. Colour
 shows the method (Okabe and Ito's palette for colour-blind readers) and is never the only difference: markers and labels
-show it too.
+show it too. One file, because all of them share these dots, bands and scales.
 """
 
 from __future__ import annotations

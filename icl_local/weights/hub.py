@@ -332,7 +332,7 @@ def _reason(error: Exception, target: _Target) -> str:
     status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
     match error:
         case errors.RevisionNotFoundError():
-            return f"there is no such revision; see {target.page}/commits"
+            return f"revision not found; see {target.page}/commits"
         case errors.RemoteEntryNotFoundError():
             return f"the repository has no such file; see {target.page}/tree/main"
         case errors.RepositoryNotFoundError() if not isinstance(error, errors.GatedRepoError):
@@ -344,7 +344,7 @@ def _reason(error: Exception, target: _Target) -> str:
             return f"{target.repo!r} is not a repository name such as owner/repo"
     match status:
         case 404:
-            return f"there is no such repository, or it is private; check {target.page}, and set HF_TOKEN"
+            return f"repository not found or private; check {target.page}, and set HF_TOKEN"
         case 401 | 403:
             account = f"accept the licence at {target.page} and set HF_TOKEN to a token of that account"
             return f"{host} refuses access (HTTP {status}); {account}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Run
+from tests.shared import Run
 
 pytestmark = pytest.mark.usefixtures("small_probe")
 

@@ -12,8 +12,8 @@ import pytest
 from icl_local import environment, store
 from icl_local.store import spool
 from icl_local.store.database import Store, query
-from tests.cli.conftest import Run
 from tests.results.test_views_core import FILES, MODELS, TIME, answers
+from tests.shared import Run
 from tests.store.rows import count, error_row, fill, stored
 
 HOSTILE = "\x1b[31m[bold]red[/bold] \x1b]8;;http://evil\x07link \u202egnol " + "round we go " * 30

@@ -7,12 +7,10 @@ import io
 import json
 import shutil
 import stat
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from icl_local.cli import main
 from icl_local.exceptions import ConfigError, InputError
 from icl_local.files import PRIVATE
 from icl_local.prompting import queries
@@ -20,9 +18,8 @@ from icl_local.store.database import query
 from icl_local.translate import review, sheet
 from icl_local.translate.build import build_set, compare_sets
 from icl_local.translate.translate import translate_missing
+from tests.shared import Run
 from tests.translate.test_translate import Fake
-
-Run = Callable[..., tuple[int, str, str]]
 
 GOOD = {
     "Hello there, friend!": "¡Hola, amigo!",
@@ -50,18 +47,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def db(made: Path, tmp_path: Path) -> Path:
     shutil.copytree(made.parent, tmp_path, dirs_exist_ok=True)
     return tmp_path / made.name
-
-
-@pytest.fixture
-def icl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    def run(*arguments: object, stdin: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
 
 
 def states(db: Path) -> dict[str, tuple[str, str | None]]:

@@ -150,9 +150,9 @@ def test_a_gated_repository_says_licence_and_token(fake: FakeHub, status: int) -
 
 def test_what_does_not_exist_is_described(fake: FakeHub) -> None:
     assert "no such file" in refused(f"hf:{REPO}/other.gguf")
-    assert "no such revision" in refused(f"{NAME}@v7")
-    assert "no such repository, or it is private" in refused("hf:someone/nothing/x.gguf")
-    assert "no such repository, or it is private" in refused("hf:answers/404/x.gguf")
+    assert "revision not found" in refused(f"{NAME}@v7")
+    assert "repository not found or private" in refused("hf:someone/nothing/x.gguf")
+    assert "repository not found or private" in refused("hf:answers/404/x.gguf")
 
 
 @pytest.mark.parametrize("name", ["hf:x.gguf", "hf:a/b", "hf:a/b/../../etc/passwd", "hf:a/b/c.gguf@", "a/b/c.gguf"])
