@@ -137,13 +137,13 @@ def _moved(name: str, group: str) -> click.Command:
 def icl(ctx: click.Context, debug: bool) -> None:
     """How well do language models follow instructions without instruction tuning?
 
-    Start with `icl demo`, then: icl run --model FILE.gguf --method urial --lang en --queries queries.jsonl
+    Start with `icl demo`. Then, with a model of your own: icl run --model FILE.gguf --method urial --queries samples
     """
     ctx.obj = {"debug": debug}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of the `icl` script; exits with 0, 1, 2, 130 or 143."""
+    """Run the `icl` script; exit with 0, 1, 2, 130 or 143."""
     args = list(sys.argv[1:] if argv is None else argv)
     if "_ICL_COMPLETE" in os.environ:  # a shell asks at each press of the tab key
         _import_at_first_use("console")

@@ -32,7 +32,7 @@ def command(
     prompt_dir: Path | None,
     db: Path,
 ) -> None:
-    """Show answers, tables, figures and a running run in the browser; with --rate, ask for scores.
+    """Show answers, tables, figures and the current run in the browser; with --rate, ask for scores.
 
     The page is for this machine alone and ends with Ctrl-C. A label is on disk when the page says
     "Saved"; the same command continues where the rater stopped. The page of a rater names no model,

@@ -42,7 +42,7 @@ def list_sets(output_format: str) -> None:
 )
 @options.db
 def pull(name: str, languages: list[str], out: Path | None, clone: Path | None, db: Path) -> None:
-    """Fetch Just-Eval-Instruct, 1,000 queries, and its published translations from the hub.
+    """Fetch Just-Eval's 1,000 queries, also in Spanish, French or Basque.
 
     just-eval-verdicts are GPT-4's published verdicts on the answers of 15 systems, imported into the database: anchors
     for icl equate.
@@ -84,7 +84,9 @@ def pull(name: str, languages: list[str], out: Path | None, clone: Path | None, 
 )
 @options.db
 def build(language: str, out: Path, dataset: str | None, unreviewed: str, db: Path) -> None:
-    """Write the final query set of a language: the source's ids, and the origin of each text.
+    """Write the final query set of a language after a review.
+
+    It has the ids of the source set, and says where each text comes from.
 
     Example: icl data build --lang es -o queries.es.jsonl
     """
@@ -103,9 +105,9 @@ def build(language: str, out: Path, dataset: str | None, unreviewed: str, db: Pa
 @click.option("--lang", "language", type=values.LANGUAGE, default="en", help="Language of queries that name none.")
 @options.output_format
 def check(first: str, second: Path | None, columns: dict[str, str] | None, language: str, output_format: str) -> int:
-    """Read a query set and count what it has, or compare two languages' sets: missing ids, duplicates, identical text.
+    """Count what a query set has, or compare the sets of two languages.
 
-    Exit status 1 for any difference, and for a set that cannot be used.
+    Two sets are compared by missing ids, duplicates and identical texts. Exit status 1 for any difference, and for a set that cannot be used.
 
     Example: icl data check quiz.csv --map id=uid,instruction=question
 

@@ -42,7 +42,7 @@ def command() -> None:
 @options.output_format
 @options.db
 def probe(output_format: str, db: Path, **given: Any) -> int:
-    """Probe whether batching changes anything for this file on this machine.
+    """Find settings in which batching changes nothing for a file.
 
     Prompts are decoded one at a time without sharing their prefix, then in batches of several sizes, in another
     order, and stopped and resumed; logits are compared bit by bit. The batch size that was fastest is compared too.
@@ -62,7 +62,7 @@ def probe(output_format: str, db: Path, **given: Any) -> int:
 @command.command("build")
 @options.output_format
 def build(output_format: str) -> None:
-    """Show which instructions of this processor the installed llama.cpp uses.
+    """Show which processor instructions the installed llama.cpp uses.
 
     It compares the rates of several builds where `icl machine probe` has measured one model file with them.
 
@@ -110,9 +110,9 @@ def build(output_format: str) -> None:
 @options.output_format
 @options.db
 def bench(output_format: str, db: Path, **given: Any) -> None:
-    """Time the same work (URIAL prompts, greedy) by this engine and by others, in one run.
+    """Time the same work by this engine and by others, in one run.
 
-    Rates are generated tokens over all seconds, the shared prefix included; only ratios are meaningful. A --server
+    The work is greedy answers to URIAL prompts. Rates are generated tokens over all seconds, the shared prefix included; only ratios are meaningful. A --server
     gets as many requests at once as --at-once says, cold and then with the same prompts again (warm).
 
     Example: icl machine bench --limit 16 --max-tokens 32

@@ -21,10 +21,10 @@ def command() -> None:
 @click.option("--registry-only", is_flag=True, help="Do not look for models of other programs.")
 @options.output_format
 def list_models(registry_only: bool, output_format: str) -> None:
-    """List the registry's models, and the GGUF files that other programs hold on this machine.
+    """List the registry's models, and GGUF files that other programs hold.
 
-    These are Ollama, LM Studio, llama.cpp and the Hugging Face hub's cache; their files are only read. --model takes
-    each name.
+    The programs are Ollama, LM Studio, llama.cpp and the Hugging Face hub's cache on this machine. Their files are only
+    read. --model takes each name.
 
     Example: icl models list --format csv
     """
@@ -48,9 +48,9 @@ def list_models(registry_only: bool, output_format: str) -> None:
 @options.db
 @options.output_format
 def show(name: str, metadata: bool, db: Path, output_format: str) -> None:
-    """Describe a GGUF file and its origin, or a registry entry and how to get its files.
+    """Describe a GGUF file and its origin, or a registry entry.
 
-    NAME is a file, or any name that `icl models list` prints.
+    NAME is a file, or any name that `icl models list` prints. An entry is shown with the commands that get its files.
 
     Example: icl models show model.Q4_K_M.gguf
     """
@@ -95,7 +95,7 @@ def add(name: str, label: str | None, **files: str | None) -> None:
 @command.command("pull")
 @click.argument("name", type=values.REGISTERED)
 def pull(name: str) -> None:
-    """Fetch a hub file, or those of a registry entry, into the Hugging Face cache.
+    """Fetch a file, or all of a registry entry, into the hub's cache.
 
     Example: icl models pull hf:QuantFactory/Llama-3.2-1B-GGUF/Llama-3.2-1B.Q8_0.gguf
     """

@@ -50,7 +50,7 @@ def draw(
     """Draw the same random queries in every cell, for people to label.
 
     `icl browse --rate NAME` shows their answers to a rater. A larger --per-cell under the same name keeps what is
-    labelled. Several --split or --by strata get this number each. With --errors the raters are asked whether an answer
+    labelled. Several --split or --by strata get this number each. With --errors the raters say whether an answer
     has the error, and `icl trust` corrects the error rate.
 
     Example: icl sample draw PILOT --per-cell 100 --seed 1 --lang en --split multi

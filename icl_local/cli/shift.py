@@ -22,7 +22,7 @@ from icl_local.cli import console, options, values
 @options.output_format
 @options.db
 def command(output_format: str, db: Path, **given: Any) -> None:
-    """Show how many tokens of stored answers the base model would not have written: shares, by position, which ones.
+    """Show how many tokens of stored answers the base model would not have written.
 
     icl score makes the rows. docs/shift.md explains the tables; csv and json have every column of the views.
 

@@ -43,7 +43,9 @@ def command(
     db: Path,
     **given: Any,
 ) -> int:
-    """Plan and run a whole matrix of cells, DPO steps and judges: NAME (paper, demo) or a .toml file.
+    """Plan and run a whole matrix of models, methods and languages.
+
+    NAME is paper, demo, or a .toml file with cells, DPO steps and judges.
 
     The same command continues a study that was killed; a part that fails does not stop the others.
 

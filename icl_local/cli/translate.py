@@ -48,7 +48,9 @@ def command() -> None:
 @options.prompt_dir
 @options.db
 def run(db: Path, **given: Any) -> int:
-    """Translate what has no candidate yet; the same command resumes after a kill.
+    """Translate the queries that have no candidate of the engine yet.
+
+    The same command continues one that was killed.
 
     Example: icl translate run --to es,fr --engine opus
 
@@ -73,9 +75,9 @@ def run(db: Path, **given: Any) -> int:
 @click.option("--again", is_flag=True, help="Include texts with a decision.")
 @options.db
 def review(language: str, reviewer: str | None, dataset: str | None, again: bool, db: Path) -> None:
-    """Review in the terminal, one query after the other; the most doubtful come first.
+    """Review translations in the terminal, one query after the other.
 
-    Every decision is stored at once, with your name and the time.
+    The query with the most doubtful translation comes first. Every decision is stored at once, with your name and the time.
 
     Example: icl translate review --lang es --reviewer ana
     """
@@ -102,7 +104,9 @@ def review(language: str, reviewer: str | None, dataset: str | None, again: bool
 @click.option("--again", is_flag=True, help="Include texts with a decision.")
 @options.db
 def export(language: str, out: Path, dataset: str | None, again: bool, db: Path) -> None:
-    """Write a file to review: edit `text`, or write ok or skip as `decision`.
+    """Write a file to review without the terminal.
+
+    Edit `text`, or write ok or skip as `decision`.
 
     Example: icl translate export --lang fr -o review.fr.csv
     """
@@ -118,7 +122,9 @@ def export(language: str, out: Path, dataset: str | None, again: bool, db: Path)
 @_reviewer_option
 @options.db
 def import_(file: Path, reviewer: str | None, db: Path) -> None:
-    """Read the decisions of an edited file; reading it twice changes nothing.
+    """Read the decisions of an edited file.
+
+    Reading it twice changes nothing.
 
     Example: icl translate import review.fr.csv --reviewer luc
     """
@@ -135,7 +141,7 @@ def import_(file: Path, reviewer: str | None, db: Path) -> None:
 @options.output_format
 @options.db
 def status(engines: bool, dataset: str | None, output_format: str, db: Path) -> None:
-    """Show the progress of the review, or with --engines the quality of each engine.
+    """Show the progress of the review, or the quality of each engine.
 
     Example: icl translate status --engines
     """

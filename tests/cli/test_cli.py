@@ -80,6 +80,14 @@ def test_a_group_of_the_help_has_at_most_eight_commands() -> None:
     assert not any(f"  {name} " in shown for name in MOVED)
 
 
+@pytest.mark.parametrize("name", [name for name in COMMANDS if isinstance(find(name), click.Group)])
+def test_a_list_of_commands_shows_their_first_lines_whole(name: str) -> None:
+    shown = CliRunner().invoke(icl, [name, "--help"], terminal_width=80).output
+    listed = shown.split("Commands:\n")[1].splitlines()
+    assert listed
+    assert [line for line in listed if line.endswith("...")] == []
+
+
 @pytest.mark.parametrize("name", BEFORE)
 def test_every_command_and_option_of_before_still_parses(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
