@@ -107,7 +107,8 @@ def build(language: str, out: Path, dataset: str | None, unreviewed: str, db: Pa
 def check(first: str, second: Path | None, columns: dict[str, str] | None, language: str, output_format: str) -> int:
     """Count what a query set has, or compare the sets of two languages.
 
-    Two sets are compared by missing ids, duplicates and identical texts. Exit status 1 for any difference, and for a set that cannot be used.
+    Two sets are compared by missing ids, duplicates and identical texts. Exit status 1 for any difference, and for a
+    set that cannot be used.
 
     Example: icl data check quiz.csv --map id=uid,instruction=question
 

@@ -25,8 +25,8 @@ NEXT = """\
 Next:
   icl show sample-01 --db {db}                              one query, its prompts and answers side by side
   icl sql --db {db} "select method, avg(new_tokens) from responses group by all"
-  icl run --model FILE.gguf --method urial --lang en --queries queries.jsonl
-  icl judge --judge openai:MODEL --plan --db {db}
+  icl judge --judge openai:MODEL --plan --db {db}           the price of a real judge
+  icl run --model FILE.gguf --method zero-shot,urial --queries samples
 """
 
 

@@ -112,8 +112,9 @@ def build(output_format: str) -> None:
 def bench(output_format: str, db: Path, **given: Any) -> None:
     """Time the same work by this engine and by others, in one run.
 
-    The work is greedy answers to URIAL prompts. Rates are generated tokens over all seconds, the shared prefix included; only ratios are meaningful. A --server
-    gets as many requests at once as --at-once says, cold and then with the same prompts again (warm).
+    The work is greedy answers to URIAL prompts. Rates are generated tokens over all seconds, the shared prefix
+    included; only ratios are meaningful. A --server gets as many requests at once as --at-once says, cold and then with
+    the same prompts again (warm).
 
     Example: icl machine bench --limit 16 --max-tokens 32
     """

@@ -77,7 +77,8 @@ def run(db: Path, **given: Any) -> int:
 def review(language: str, reviewer: str | None, dataset: str | None, again: bool, db: Path) -> None:
     """Review translations in the terminal, one query after the other.
 
-    The query with the most doubtful translation comes first. Every decision is stored at once, with your name and the time.
+    The query with the most doubtful translation comes first. Every decision is stored at once, with your name and
+    the time.
 
     Example: icl translate review --lang es --reviewer ana
     """
