@@ -10,15 +10,23 @@ import difflib
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from icl_local.exceptions import InputError, MissingExtra
 
-Check = Callable[..., bool]
-
 LANGUAGES = ("en", "es", "fr")
-_CHECKS: dict[str, Check] = {}
+_SENTENCE_END = re.compile(r"[.!?]+[\"'”’»)\]*_]*(?=\s|$)")
+_ABBREVIATIONS = frozenset(
+    ["mr", "mrs", "ms", "dr", "prof", "st", "vs", "sr", "sra", "jr", "inc", "no", "fig", "gov", "gen", "e.g", "i.e"]
+)
+_CHOICES = {
+    "en": ("My answer is yes.", "My answer is no.", "My answer is maybe."),
+    "es": ("Sí.", "No.", "Quizás."),
+    "fr": ("Oui.", "Non.", "Peut-être."),
+}
+_POSTSCRIPTS = {"P.P.S": r"p\.\s?p\.\s?s", "P.S.": r"p\.\s?s\."}
 
 
 def followed(check: Mapping[str, Any], text: str, *, language: str, loose: bool = False) -> bool:
@@ -28,30 +36,31 @@ def followed(check: Mapping[str, Any], text: str, *, language: str, loose: bool 
     its first line, its last line, or its asterisks (IFEval, section 2.2). An empty text follows nothing. Raises
     InputError as ``require_known`` does, MissingExtra where the language of a text must be found.
     """
-    function = require_known(check)
-    first = str(check["id"]).partition(":")[0]
-    parameters = {"language": first if first in LANGUAGES else language, **_parameters(check)}
-    variants = _variants(text) if loose else [text]
-    return any(bool(variant.strip()) and function(variant, **parameters) for variant in variants)
+    rule = require_known(check, language=language)
+    return any(bool(variant.strip()) and rule(variant) for variant in (_variants(text) if loose else [text]))
 
 
-def require_known(check: Mapping[str, Any]) -> Check:
-    """Return the rule of ``check``. Raises InputError for an unknown id or other parameters than the instruction's."""
+def require_known(check: Mapping[str, Any], *, language: str = "en") -> Callable[[str], bool]:
+    """Return the rule of ``check`` for texts in ``language``, or in that of its id.
+
+    Raises InputError for an unknown id or other parameters than the instruction's.
+    """
     name = str(check.get("id"))
     first, _, rest = name.partition(":")
-    function = _CHECKS.get(rest if first in LANGUAGES else name)
+    function = _RULES.get(rest if first in LANGUAGES else name)
     if function is None:
-        near = difflib.get_close_matches(name, _CHECKS, n=1)
+        near = difflib.get_close_matches(name, _RULES, n=1)
         raise InputError(f"unknown instruction {name!r}; {f'did you mean {near[0]}?' if near else 'see docs/lab.md'}")
+    signature = inspect.signature(function)
+    parameters = {"language": first if first in LANGUAGES else language}
+    parameters |= {key: value for key, value in check.items() if key != "id" and value is not None}
+    if "language" not in signature.parameters:
+        del parameters["language"]
     try:
-        inspect.signature(function).bind("", **{"language": "en", **_parameters(check)})
+        signature.bind("", **parameters)
     except TypeError as error:
         raise InputError(f"instruction {name}: {error}") from None
-    return function
-
-
-def _parameters(check: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in check.items() if key != "id" and value is not None}
+    return partial(function, **parameters)
 
 
 def _variants(text: str) -> Iterator[str]:
@@ -59,14 +68,6 @@ def _variants(text: str) -> Iterator[str]:
     for variant in (text, *("\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1]))):
         yield variant
         yield variant.replace("*", "")
-
-
-def _instruction(*names: str) -> Callable[[Check], Check]:
-    def register(function: Check) -> Check:
-        _CHECKS.update(dict.fromkeys(names, function))
-        return function
-
-    return register
 
 
 def _holds(count: int, relation: str, wanted: int) -> bool:
@@ -80,37 +81,6 @@ def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text)
 
 
-# -- keywords
-
-
-@_instruction("keywords:existence")
-def _existence(text: str, *, keywords: Sequence[str], language: str) -> bool:
-    return all(word.lower() in text.lower() for word in keywords)
-
-
-@_instruction("keywords:frequency")
-def _frequency(text: str, *, keyword: str, frequency: int, relation: str, language: str) -> bool:
-    return _holds(text.lower().count(keyword.lower()), relation, frequency)
-
-
-@_instruction("keywords:forbidden_words")
-def _forbidden(text: str, *, forbidden_words: Sequence[str], language: str) -> bool:
-    return not any(re.search(rf"\b{re.escape(word)}\b", text, re.IGNORECASE) for word in forbidden_words)
-
-
-@_instruction("keywords:letter_frequency")
-def _letters(text: str, *, letter: str, let_frequency: int, let_relation: str, language: str) -> bool:
-    return _holds(text.lower().count(letter.lower()), let_relation, let_frequency)
-
-
-# -- language and case
-
-
-@_instruction("language:response_language")
-def _response_language(text: str, *, language: str, **_: object) -> bool:
-    return _is_in(text, language)
-
-
 def _is_in(text: str, language: str) -> bool:
     """Return whether langdetect, which IFEval is defined by, finds ``language`` or no features to decide by."""
     try:
@@ -122,20 +92,6 @@ def _is_in(text: str, language: str) -> bool:
         return bool(langdetect.detect(text) == language)
     except langdetect.LangDetectException:
         return True
-
-
-# -- lengths
-
-
-@_instruction("length_constraints:number_words")
-def _number_words(text: str, *, num_words: int, relation: str, language: str) -> bool:
-    return _holds(len(_words(text)), relation, num_words)
-
-
-_SENTENCE_END = re.compile(r"[.!?]+[\"'”’»)\]*_]*(?=\s|$)")
-_ABBREVIATIONS = frozenset(
-    ["mr", "mrs", "ms", "dr", "prof", "st", "vs", "sr", "sra", "jr", "inc", "no", "fig", "gov", "gen", "e.g", "i.e"]
-)
 
 
 def _sentences(text: str, language: str) -> int:
@@ -153,19 +109,13 @@ def _sentences(text: str, language: str) -> int:
     return count + bool(re.search(r"\w", text[end:]))
 
 
-@_instruction("length_constraints:number_sentences")
-def _number_sentences(text: str, *, num_sentences: int, relation: str, language: str) -> bool:
-    return _holds(_sentences(text, language), relation, num_sentences)
+def _divided(text: str, divider: str) -> list[str]:
+    """Return the parts between dividers that are not empty; none where one inside the text is."""
+    parts = [part.strip() for part in re.split(divider, text)]
+    return [part for part in parts if part] if all(parts[1:-1]) else []
 
 
-@_instruction("length_constraints:number_paragraphs")
-def _number_paragraphs(text: str, *, num_paragraphs: int, language: str) -> bool:
-    parts = [part.strip() for part in re.split(r"\s?\*\*\*\s?", text)]
-    return all(parts[1:-1]) and sum(map(bool, parts)) == num_paragraphs
-
-
-@_instruction("length_constraints:nth_paragraph_first_word")
-def _nth_first_word(text: str, *, num_paragraphs: int, nth_paragraph: int, first_word: str, language: str) -> bool:
+def _nth_first_word(text: str, num_paragraphs: int, nth_paragraph: int, first_word: str) -> bool:
     paragraphs = [part for part in text.split("\n\n") if part.strip()]
     if len(paragraphs) != num_paragraphs or nth_paragraph > len(paragraphs):
         return False
@@ -173,64 +123,12 @@ def _nth_first_word(text: str, *, num_paragraphs: int, nth_paragraph: int, first
     return bool(re.match(rf"{re.escape(first_word)}(?![^.,?!'\"\s])", start, re.IGNORECASE))
 
 
-# -- content
+def _highlights(text: str) -> int:
+    marked = re.findall(r"\*([^\n*]*)\*", text) + re.findall(r"\*\*([^\n*]*)\*\*", text)
+    return sum(bool(found.strip()) for found in marked)
 
 
-@_instruction("detectable_content:number_placeholders")
-def _placeholders(text: str, *, num_placeholders: int, language: str, relation: str = "") -> bool:
-    return len(re.findall(r"\[.*?\]", text)) >= num_placeholders
-
-
-@_instruction("detectable_content:postscript")
-def _postscript(text: str, *, postscript_marker: str, language: str) -> bool:
-    pattern = {"P.P.S": r"p\.\s?p\.\s?s", "P.S.": r"p\.\s?s\."}.get(postscript_marker)
-    return bool(re.search(pattern or re.escape(postscript_marker.lower()), text.lower()))
-
-
-@_instruction("detectable_content:informal_address")
-def _informal(text: str, *, language: str) -> bool:
-    return bool(re.search(r"\b(tu|te|toi|ton|ta|tes)\b|\bt['’]", text, re.IGNORECASE))
-
-
-@_instruction("detectable_content:no_digits")
-def _no_digits(text: str, *, language: str) -> bool:
-    return not re.search(r"\d", text)
-
-
-# -- format
-
-
-@_instruction("detectable_format:number_bullet_lists")
-def _bullets(text: str, *, num_bullets: int, language: str) -> bool:
-    return len(re.findall(r"^\s*(?:\*[^*]|-).*$", text, re.MULTILINE)) == num_bullets
-
-
-_CHOICES = {
-    "en": ("My answer is yes.", "My answer is no.", "My answer is maybe."),
-    "es": ("Sí.", "No.", "Quizás."),
-    "fr": ("Oui.", "Non.", "Peut-être."),
-}
-
-
-@_instruction("detectable_format:constrained_response")
-def _constrained(text: str, *, language: str) -> bool:
-    return any(choice in text for choice in _CHOICES[language])
-
-
-@_instruction("detectable_format:number_highlighted_sections")
-def _highlights(text: str, *, num_highlights: int, language: str, relation: str = "") -> bool:
-    one = [found for found in re.findall(r"\*([^\n*]*)\*", text) if found.strip()]
-    two = [found for found in re.findall(r"\*\*([^\n*]*)\*\*", text) if found.strip()]
-    return len(one) + len(two) >= num_highlights
-
-
-@_instruction("detectable_format:multiple_sections")
-def _sections(text: str, *, section_spliter: str, num_sections: int, language: str, relation: str = "") -> bool:
-    return len(re.findall(rf"\s?{re.escape(section_spliter)}\s?\d+\s?", text)) >= num_sections
-
-
-@_instruction("detectable_format:json_format")
-def _json(text: str, *, language: str) -> bool:
+def _is_json(text: str) -> bool:
     body = re.sub(r"^```(?:json)?|```$", "", text.strip(), flags=re.IGNORECASE)
     try:
         json.loads(body.strip())
@@ -239,100 +137,97 @@ def _json(text: str, *, language: str) -> bool:
     return True
 
 
-@_instruction("detectable_format:title")
-def _title(text: str, *, language: str) -> bool:
+def _has_title(text: str, language: str) -> bool:
     pattern = r"##[^\n]+##" if language == "fr" else r"<<[^\n]+>>"
     return any(found.strip("<># ") for found in re.findall(pattern, text))
 
 
-# -- combinations, start and end
-
-
-@_instruction("combination:two_responses")
-def _two_responses(text: str, *, language: str) -> bool:
-    parts = [part.strip() for part in text.split("******")]
-    found = [part for part in parts if part]
-    return all(parts[1:-1]) and len(found) == 2 and found[0] != found[1]
-
-
-@_instruction("combination:repeat_prompt")
-def _repeat(text: str, *, prompt_to_repeat: str, language: str) -> bool:
-    return text.strip().lower().startswith(prompt_to_repeat.strip().lower())
-
-
-@_instruction("startend:end_checker")
-def _end(text: str, *, end_phrase: str, language: str) -> bool:
+def _ends(text: str, end_phrase: str, language: str) -> bool:
     body = text.strip().strip('"')
     if language == "es":
         body, end_phrase = body.rstrip("."), end_phrase.rstrip(".")
     return body.lower().endswith(end_phrase.strip().lower())
 
 
-@_instruction("startend:quotation")
-def _quotation(text: str, *, language: str) -> bool:
-    body = text.strip()
-    return len(body) > 1 and (body[0] + body[-1]) in ('""', "«»")
-
-
-# -- case and characters
-
-
-@_instruction("change_case:capital_word_frequency")
-def _capital_words(text: str, *, capital_frequency: int, capital_relation: str, language: str) -> bool:
-    count = sum(word.isupper() for word in re.findall(r"[\w'’-]+", text))
-    return _holds(count, capital_relation, capital_frequency)
-
-
-@_instruction("change_case:english_capital", "change_case:spanish_capital", "change_case:french_capital")
-def _capital(text: str, *, language: str) -> bool:
+def _is_capital(text: str, language: str) -> bool:
     return text.isupper() and _is_in(text if language == "en" else text.lower(), language)
 
 
-@_instruction("change_case:english_lowercase", "change_case:spanish_lowercase", "change_case:french_lowercase")
-def _lowercase(text: str, *, language: str) -> bool:
+def _is_lowercase(text: str, language: str) -> bool:
     return text.islower() and _is_in(text, language)
 
 
-@_instruction("punctuation:no_comma")
-def _no_comma(text: str, *, language: str) -> bool:
-    return "," not in text
-
-
-@_instruction("punctuation:exclamation_marks")
-def _exclamation(text: str, *, language: str) -> bool:
-    return "¡" in text and "!" in text
-
-
-@_instruction("punctuation:question_marks")
-def _question(text: str, *, language: str) -> bool:
-    return "¿" in text and "?" in text
-
-
-@_instruction("special_character:enie")
-def _enie(text: str, *, let_frequency: int, language: str) -> bool:
-    return sum("ñ" in word.lower() for word in _words(text)) == let_frequency
-
-
-@_instruction("special_character:dieresis")
-def _dieresis(text: str, *, let_frequency: int, language: str) -> bool:
-    return sum("ü" in word.lower() for word in _words(text)) == let_frequency
-
-
-@_instruction("special_character:tildes")
-def _tildes(text: str, *, num_words: int, relation: str, language: str) -> bool:
-    return _holds(sum(bool(re.search("[áéíóú]", word.lower())) for word in _words(text)), relation, num_words)
-
-
-@_instruction("special_character:ethel_or_cedilla")
-def _forbidden_character(text: str, *, forbidden_char: str, language: str) -> bool:
-    return forbidden_char.lower() not in text.lower()
-
-
-@_instruction("special_character:no_accents")
-def _no_accents(text: str, *, language: str) -> bool:
-    return not re.search("[àâäéèêëîïôöùûüÿç]", text.lower())
-
-
-@_instruction("special_character:accents")
-def _accents(text: str, *, word_to_accentuate: Mapping[str, str], language: str) -> bool:
-    return not set(_words(text.lower())) & word_to_accentuate.keys()
+# id without its language -> rule of a text; its other parameters are those of the instruction, and the language
+_RULES: dict[str, Callable[..., bool]] = {
+    "keywords:existence": lambda text, keywords: all(word.lower() in text.lower() for word in keywords),
+    "keywords:frequency": lambda text, keyword, frequency, relation: _holds(
+        text.lower().count(keyword.lower()), relation, frequency
+    ),
+    "keywords:forbidden_words": lambda text, forbidden_words: (
+        not any(re.search(rf"\b{re.escape(word)}\b", text, re.IGNORECASE) for word in forbidden_words)
+    ),
+    "keywords:letter_frequency": lambda text, letter, let_frequency, let_relation: _holds(
+        text.lower().count(letter.lower()), let_relation, let_frequency
+    ),
+    "language:response_language": lambda text, language, **_: _is_in(text, language),
+    "length_constraints:number_words": lambda text, num_words, relation: _holds(len(_words(text)), relation, num_words),
+    "length_constraints:number_sentences": lambda text, num_sentences, relation, language: _holds(
+        _sentences(text, language), relation, num_sentences
+    ),
+    "length_constraints:number_paragraphs": lambda text, num_paragraphs: (
+        len(_divided(text, r"\s?\*\*\*\s?")) == num_paragraphs
+    ),
+    "length_constraints:nth_paragraph_first_word": _nth_first_word,
+    "detectable_content:number_placeholders": lambda text, num_placeholders, relation="": (
+        len(re.findall(r"\[.*?\]", text)) >= num_placeholders
+    ),
+    "detectable_content:postscript": lambda text, postscript_marker: bool(
+        re.search(_POSTSCRIPTS.get(postscript_marker) or re.escape(postscript_marker.lower()), text.lower())
+    ),
+    "detectable_content:informal_address": lambda text: bool(
+        re.search(r"\b(tu|te|toi|ton|ta|tes)\b|\bt['’]", text, re.IGNORECASE)
+    ),
+    "detectable_content:no_digits": lambda text: not re.search(r"\d", text),
+    "detectable_format:number_bullet_lists": lambda text, num_bullets: (
+        len(re.findall(r"^\s*(?:\*[^*]|-).*$", text, re.MULTILINE)) == num_bullets
+    ),
+    "detectable_format:constrained_response": lambda text, language: any(
+        choice in text for choice in _CHOICES[language]
+    ),
+    "detectable_format:number_highlighted_sections": lambda text, num_highlights, relation="": (
+        _highlights(text) >= num_highlights
+    ),
+    "detectable_format:multiple_sections": lambda text, section_spliter, num_sections, relation="": (
+        len(re.findall(rf"\s?{re.escape(section_spliter)}\s?\d+\s?", text)) >= num_sections
+    ),
+    "detectable_format:json_format": _is_json,
+    "detectable_format:title": _has_title,
+    "combination:two_responses": lambda text: len(found := _divided(text, r"\*{6}")) == 2 and found[0] != found[1],
+    "combination:repeat_prompt": lambda text, prompt_to_repeat: (
+        text.strip().lower().startswith(prompt_to_repeat.strip().lower())
+    ),
+    "startend:end_checker": _ends,
+    "startend:quotation": lambda text: re.fullmatch(r'".*"|«.*»', text.strip(), re.DOTALL) is not None,
+    "change_case:capital_word_frequency": lambda text, capital_frequency, capital_relation: _holds(
+        sum(word.isupper() for word in re.findall(r"[\w'’-]+", text)), capital_relation, capital_frequency
+    ),
+    **dict.fromkeys([f"change_case:{name}_capital" for name in ("english", "spanish", "french")], _is_capital),
+    **dict.fromkeys([f"change_case:{name}_lowercase" for name in ("english", "spanish", "french")], _is_lowercase),
+    "punctuation:no_comma": lambda text: "," not in text,
+    "punctuation:exclamation_marks": lambda text: "¡" in text and "!" in text,
+    "punctuation:question_marks": lambda text: "¿" in text and "?" in text,
+    "special_character:enie": lambda text, let_frequency: (
+        sum("ñ" in word.lower() for word in _words(text)) == let_frequency
+    ),
+    "special_character:dieresis": lambda text, let_frequency: (
+        sum("ü" in word.lower() for word in _words(text)) == let_frequency
+    ),
+    "special_character:tildes": lambda text, num_words, relation: _holds(
+        sum(bool(re.search("[áéíóú]", word.lower())) for word in _words(text)), relation, num_words
+    ),
+    "special_character:ethel_or_cedilla": lambda text, forbidden_char: forbidden_char.lower() not in text.lower(),
+    "special_character:no_accents": lambda text: not re.search("[àâäéèêëîïôöùûüÿç]", text.lower()),
+    "special_character:accents": lambda text, word_to_accentuate: (
+        not set(_words(text.lower())) & word_to_accentuate.keys()
+    ),
+}
