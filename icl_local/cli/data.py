@@ -99,7 +99,7 @@ def build(language: str, out: Path, dataset: str | None, unreviewed: str, db: Pa
 
 
 @command.command("check")
-@click.argument("first")
+@click.argument("first", type=values.QUERY_FILE)
 @click.argument("second", type=values.EXISTING_FILE, required=False)
 @options.columns
 @click.option("--lang", "language", type=values.LANGUAGE, default="en", help="Language of queries that name none.")

@@ -29,6 +29,13 @@ EXISTING_FOLDER = click.Path(file_okay=False, exists=True, path_type=Path)
 _COMMA = re.compile(r",(?![^\[\]]*\])")  # not inside brackets
 
 
+class QueryFile(click.Path):
+    """An existing file, or a data set of the hub: ``hf:owner/name``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if str(value).startswith("hf:") else super().convert(value, param, ctx)
+
+
 class Name(click.ParamType):  # type: ignore[type-arg]
     """A name that may be one of ``known``; with ``files`` the shell lists files too."""
 
@@ -195,6 +202,7 @@ REGISTERED = Name(_registered)
 METHOD, METHODS = Name(_methods), Names(_methods)
 LANGUAGE, LANGUAGES = Name(_languages), Languages(_languages)
 JUDGE = Name(_judges)
+QUERY_FILE = QueryFile(dir_okay=False, exists=True)
 STORED_JUDGE = Name(stored("judge"))
 SAMPLE = Name(stored("sample"))
 DATASET = Name(stored("dataset"))

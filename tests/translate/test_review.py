@@ -271,6 +271,8 @@ def test_one_file_is_read_and_counted(icl: Run, tmp_path: Path) -> None:
     code, out, err = icl("data", "check", tmp_path / "q.jsonl", "--map", "id=uid,instruction=query")
     assert code == 1
     assert "q.jsonl:1: has no column 'query'; it has uid, q, reference" in err
+    assert icl("data", "check", tmp_path / "none.jsonl")[0] == 2
+    assert icl("data", "check", tmp_path / "q.jsonl", tmp_path / "none.jsonl")[0] == 2
 
 
 # ------------------------------------------------------------------------------------------------ command line
