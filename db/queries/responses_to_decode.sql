@@ -1,8 +1,11 @@
--- $1: response ids. What it takes to decode them again, and what was stored.
+-- $1: response ids, $2: rule by which answers are cut now. What it takes to decode them again, and what was stored;
+-- text is NULL where another rule cut it.
 select
-    response.response_id, response.cell_id, response.gguf_sha256, response.tokens, response.raw_text, response.text,
-    response.answer_rule, response.prompt_sha256, query.instruction, prompt.head, prompt.tail, prompt.stops,
-    settings.max_tokens, settings.repetition_penalty, settings.stop_on_loop, settings.plain_queries, file.file_name, file.bytes,
+    response.response_id, response.cell_id, response.gguf_sha256, response.tokens, response.raw_text,
+    case when response.answer_rule = $2 then response.text end as text,
+    response.prompt_sha256, query.instruction, prompt.head, prompt.tail, prompt.stops, settings.max_tokens,
+    settings.repetition_penalty, settings.stop_on_loop, settings.plain_queries,
+    coalesce(file.file_name, response.gguf_sha256) as file_name, file.bytes,
     case when response.draw is not null then {
         'temperature': settings.temperature, 'top_p': settings.top_p, 'min_p': settings.min_p,
         'seed': response.draw_seed, 'dataset': query.dataset, 'query_id': query.query_id, 'number': response.draw

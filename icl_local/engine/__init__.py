@@ -18,7 +18,7 @@ from icl_local.engine.protocol import (
     Stats,
 )
 from icl_local.engine.sampling import Sampling
-from icl_local.engine.sequences import tokens_to_prefill
+from icl_local.engine.sequences import shared_length, tokens_to_prefill
 from icl_local.engine.worker import OpenWorker, Worker
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "kv_bytes_per_token",
     "prompt_logits",
     "quantize",
+    "shared_length",
     "system_info",
     "tokenize",
     "tokens_to_prefill",

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from icl_local.engine.protocol import Completion, EngineInfo, Request, ScoreRequest
+from icl_local.engine.sequences import shared_length
 from icl_local.engine.worker import Worker
 from icl_local.exceptions import EngineError
 from icl_local.identity import key_of
@@ -402,8 +403,7 @@ def _traced(
 
 
 def _difference(case: str, alone: Completion, together: Completion) -> Difference:
-    pairs = zip(alone.digests, together.digests, strict=False)
-    token = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(alone.digests), len(together.digests)))
+    token = shared_length(alone.digests, together.digests)
     return Difference(case, int(alone.id), token, alone.tokens != together.tokens)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from icl_local.engine.batching import Generation, Slot
 from icl_local.engine.penalty import Seen, penalise
 from icl_local.engine.protocol import EngineOptions, Request, Scored, ScoreRequest
-from icl_local.engine.sequences import Model
+from icl_local.engine.sequences import Model, shared_length
 
 LOGIT_BYTES = 256 << 20  # of one step: float32, one row a scored token
 
@@ -110,11 +110,6 @@ class Scoring(Generation):
 
     def _piece(self, token: int) -> str:
         return self._model.piece(token).decode("utf-8", "replace") or self._model.token_text(token)
-
-
-def shared_length(a: Sequence[int], b: Sequence[int]) -> int:
-    """Return the number of first tokens that are equal."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def log_probability(logits: NDArray[np.float32], token: int) -> float:

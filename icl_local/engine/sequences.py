@@ -191,8 +191,12 @@ def n_shared(held: Sequence[int], prompt: Sequence[int], *, most: int | None = N
     """Return how many tokens ``prompt`` can keep of ``held``: what they share, at most ``most``, and two are left."""
     if len(held) < 2:  # one token alone is decoded by another kernel
         return 0
-    limit = max(0, min(len(held), len(prompt) - 2, len(prompt) if most is None else most))
-    return next((i for i in range(limit) if held[i] != prompt[i]), limit)
+    return max(0, min(shared_length(held, prompt), len(prompt) - 2, len(prompt) if most is None else most))
+
+
+def shared_length(a: Sequence[object], b: Sequence[object]) -> int:
+    """Return the number of first items that are equal."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def tokens_to_prefill(prompts: Sequence[list[int]]) -> int:

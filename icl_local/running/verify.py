@@ -20,7 +20,7 @@ from typing import Any
 
 from icl_local import store
 from icl_local.detect import ANSWER_RULE, find_answer
-from icl_local.engine import Completion, EngineOptions, Request, Sampling, Worker, system_info
+from icl_local.engine import Completion, EngineOptions, Request, Sampling, Worker, shared_length, system_info
 from icl_local.exceptions import ConfigError
 from icl_local.files import PRIVATE, write_file
 from icl_local.identity import key_of, sha256_text
@@ -34,38 +34,39 @@ _SHOWN = 60  # characters of a text on each side of its first difference
 
 @dataclass(frozen=True)
 class Stored:
-    """A stored response and what it takes to decode it again. ``settings``: engine settings of its run.
+    """A stored response, and the request that decodes it again.
 
-    ``text`` None: the answer was cut by another rule and is not compared. ``file``: name and bytes of the GGUF file.
+    ``row``: of db/queries/responses_to_decode.sql; its ``text`` of None was cut by another rule and is not compared.
     """
 
-    response_id: str
-    cell_id: str | None
-    gguf_sha256: str
-    llama_build: str | None
-    cpu_features: str | None
-    settings: Mapping[str, Any]
+    row: Mapping[str, Any]
     request: Request
-    prompt_sha256: str
-    prompt_tail: str | None
-    stop_on_loop: bool
-    tokens: tuple[int, ...]
-    raw_text: str
-    text: str | None = None
-    file: tuple[str, int | None] = ("", None)
+
+    @property
+    def response_id(self) -> str:
+        """Return the key of the response."""
+        return self.request.id
 
     @property
     def decoding(self) -> dict[str, Any]:
-        """EngineOptions fields that decode it one at a time with the kernels of its run."""
-        kernel = {name: self.settings[name] for name in _KERNEL if name in self.settings}
-        return {**kernel, "stop_on_loop": self.stop_on_loop, "parallel": 1, "share_prefix": False}
+        """Return EngineOptions fields that decode it one at a time with the kernels of its run."""
+        settings = self.row["engine_settings"]
+        kernel = {name: settings[name] for name in _KERNEL if name in settings}
+        return {**kernel, "stop_on_loop": bool(self.row["stop_on_loop"]), "parallel": 1, "share_prefix": False}
+
+    @property
+    def loaded_for(self) -> tuple[str, str, int]:
+        """Return file, KV type and layers on the GPU of its run."""
+        settings = self.row["engine_settings"]
+        kv_type, gpu_layers = settings.get("kv_type") or "f16", settings.get("gpu_layers") or 0
+        return self.row["gguf_sha256"], str(kv_type), int(gpu_layers)
 
     def verification_id(self, llama_build: str, cpu_features: str) -> str:
         """Return the key of what is compared, and of the machine, whose evidence is not another one's."""
         return key_of(
             kind="verification",
             response=self.response_id,
-            stored=[list(self.tokens), sha256_text(self.raw_text), sha256_text(self.text or "")],
+            stored=[self.row["tokens"], sha256_text(self.row["raw_text"]), sha256_text(self.row["text"] or "")],
             verified_by=[_machine_id(), llama_build, cpu_features],
         )
 
@@ -145,69 +146,67 @@ def verify_responses(
     drawn = draw(candidates, sample, seed=seed)
     with store.Store(path) as writer:
         stored = _stored(writer, drawn)
-        files = {one.gguf_sha256: one.file for one in stored}
         facts = system_info()
         known = store.ids(path, "verifications", "verification_id")
         keys = [one.verification_id(facts["llama_build"], facts["cpu_features"]) for one in stored]
-        todo = sorted((one for one, key in zip(stored, keys, strict=True) if key not in known), key=_loaded_for)
+        unknown = (one for one, key in zip(stored, keys, strict=True) if key not in known)
+        todo = sorted(unknown, key=lambda one: one.loaded_for)
         done = len(stored) - len(todo)
         on_progress(done, len(stored))
-        for (sha256, kv_type, layers), alike in groupby(todo, key=_loaded_for):
-            model = registry.by_sha256(sha256, *files[sha256], files=weights)
+        for (sha256, kv_type, layers), group in groupby(todo, key=lambda one: one.loaded_for):
+            alike = list(group)
+            model = registry.by_sha256(sha256, alike[0].row["file_name"], alike[0].row["bytes"], files=weights)
             recorded = None if layers < 0 else layers
             options = EngineOptions(
                 kv_type=kv_type, threads=threads, gpu_layers=recorded if gpu_layers is None else gpu_layers
             )
             with Worker(model.path, options) as worker:
-                for one in decode(worker, list(alike)):
-                    keep(writer, model, worker, one)
+                for _ in _verify(writer, model, worker, alike):
                     done += 1
                     on_progress(done, len(stored))
         kept = writer.named("verifications_by_id", [keys]).dicts()
     return VerifyResult(tuple(kept), len(candidates), excluded)
 
 
-def decode(worker: Any, stored: Sequence[Stored]) -> Iterator[Verified]:
-    """Decode the responses again one at a time, and yield the comparison of each. Raises EngineError."""
-    ordered = sorted(stored, key=_decoding_key)
-    for _, alike in groupby(ordered, key=_decoding_key):
+def _verify(writer: store.Store, model: ResolvedModel, worker: Any, stored: Sequence[Stored]) -> Iterator[bool]:
+    """Decode the responses again one at a time, store each comparison, and yield whether it is equal."""
+    ordered = sorted(stored, key=lambda one: key_of(**one.decoding))
+    for _, alike in groupby(ordered, key=lambda one: one.decoding):
         by_id = {one.response_id: one for one in alike}
         decoding = next(iter(by_id.values())).decoding
         for completion in worker.generate([one.request for one in by_id.values()], **decoding):
-            yield compare(by_id[completion.id], completion)
+            verified = compare(by_id[completion.id], completion)
+            _keep(writer, model, worker, verified)
+            yield verified.equal
 
 
 def compare(stored: Stored, completion: Completion) -> Verified:
     """Compare a stored response with its completion: prompt, tokens, raw text, and the answer cut from it."""
-    if stored.prompt_sha256 != sha256_text(stored.request.prompt):
+    row, stored_tokens = stored.row, tuple(stored.row["tokens"])
+    if row["prompt_sha256"] != sha256_text(stored.request.prompt):
         return Verified(stored, False, None, "another prompt was sent", "the stored prompt")
     decoded_text = completion.raw_text.replace("\0", "\ufffd")  # as the database has it
-    answer = find_answer(completion.raw_text, stops=stored.request.stops, prompt_tail=stored.prompt_tail).text
-    pairs = [(stored.raw_text, decoded_text)]
-    if stored.text is not None:
-        pairs.append((stored.text, answer.replace("\0", "\ufffd")))
+    answer = find_answer(completion.raw_text, stops=stored.request.stops, prompt_tail=row["tail"]).text
+    pairs = [(row["raw_text"], decoded_text)]
+    if row["text"] is not None:
+        pairs.append((row["text"], answer.replace("\0", "\ufffd")))
     texts = next((pair for pair in pairs if pair[0] != pair[1]), None)
-    if stored.tokens == completion.tokens and texts is None:
+    if stored_tokens == completion.tokens and texts is None:
         return Verified(stored, True)
-    shorter = min(len(stored.tokens), len(completion.tokens))
-    position = next((i for i in range(shorter) if stored.tokens[i] != completion.tokens[i]), shorter)
-    same_tokens = stored.tokens == completion.tokens
-    return Verified(stored, False, None if same_tokens else position, *_around(*(texts or pairs[0])))
+    position = None if stored_tokens == completion.tokens else shared_length(stored_tokens, completion.tokens)
+    return Verified(stored, False, position, *_around(*(texts or pairs[0])))
 
 
-def keep(writer: store.Store, model: ResolvedModel, worker: Any, verified: Verified) -> None:
+def _keep(writer: store.Store, model: ResolvedModel, worker: Any, verified: Verified) -> None:
     """Store a comparison; a difference on a machine like the one that made the response refutes its settings."""
-    stored, info = verified.stored, worker.info
+    stored, info = verified.stored.row, worker.info
+    copied = ("response_id", "cell_id", "gguf_sha256", "llama_build", "cpu_features")
     row = {
-        "verification_id": stored.verification_id(info.llama_build, info.cpu_features),
-        "response_id": stored.response_id,
-        "cell_id": stored.cell_id,
-        "gguf_sha256": stored.gguf_sha256,
-        "llama_build": stored.llama_build,
-        "cpu_features": stored.cpu_features,
-        "settings": dict(stored.settings),
+        **{name: stored[name] for name in copied},
+        "verification_id": verified.stored.verification_id(info.llama_build, info.cpu_features),
+        "settings": stored["engine_settings"],
         "equal": verified.equal,
-        "n_tokens": len(stored.tokens),
+        "n_tokens": len(stored["tokens"]),
         "position": verified.position,
         "stored_text": verified.stored_text,
         "decoded_text": verified.decoded_text,
@@ -216,8 +215,8 @@ def keep(writer: store.Store, model: ResolvedModel, worker: Any, verified: Verif
         "created_at": store.now(),
     }
     writer.put([("verifications", row)])
-    if not verified.equal and (stored.llama_build, stored.cpu_features) == (info.llama_build, info.cpu_features):
-        refute(writer, model, worker, stored.settings, verified.position or 0)
+    if not verified.equal and (stored["llama_build"], stored["cpu_features"]) == (info.llama_build, info.cpu_features):
+        refute(writer, model, worker, stored["engine_settings"], verified.position or 0)
 
 
 def pick(lengths: Mapping[str, int], n: int, *, seed: str) -> list[str]:
@@ -230,82 +229,46 @@ def pick(lengths: Mapping[str, int], n: int, *, seed: str) -> list[str]:
 
 def verify_made(writer: store.Store, model: ResolvedModel, worker: Any, response_ids: Sequence[str]) -> list[bool]:
     """Verify responses that ``worker`` has just made; return whether each is equal. Raises ModelError, StoreError."""
-    equal = []
-    for one in decode(worker, _stored(writer, response_ids)):
-        keep(writer, model, worker, one)
-        equal.append(one.equal)
-    return equal
+    return list(_verify(writer, model, worker, _stored(writer, response_ids)))
 
 
 def _stored(writer: store.Store, response_ids: Sequence[str]) -> list[Stored]:
-    rows = writer.named("responses_to_decode", [list(response_ids)]).records()
-    return [_from_row(row) for row in rows]
+    rows = writer.named("responses_to_decode", [list(response_ids), ANSWER_RULE]).records()
+    return [Stored(row, _request(row)) for row in rows]
 
 
-def _from_row(row: Mapping[str, Any]) -> Stored:
-    """Return a row of db/queries/responses_to_decode.sql as a Stored."""
-    tokens = tuple(row["tokens"])
+def _request(row: Mapping[str, Any]) -> Request:
     prompt, plain = stored_prompt(row)
-    request = Request(
+    sampling = None
+    if row["drawn"]:
+        temperature, top_p, min_p, *of = row["drawn"].values()
+        sampling = Sampling(temperature, top_p, min_p, tuple(of))
+    return Request(
         row["response_id"],
         prompt,
         row["max_tokens"],
         tuple(row["stops"]),
         repetition_penalty=row["repetition_penalty"],
         plain=plain,
-        sampling=row["drawn"] and _sampling(**row["drawn"]),
+        sampling=sampling,
     )
-    return Stored(
-        row["response_id"],
-        row["cell_id"],
-        row["gguf_sha256"],
-        row["llama_build"],
-        row["cpu_features"],
-        row["engine_settings"],
-        request,
-        row["prompt_sha256"],
-        row["tail"],
-        bool(row["stop_on_loop"]),
-        tokens,
-        row["raw_text"],
-        row["text"] if row["answer_rule"] == ANSWER_RULE else None,
-        (row["file_name"] or row["gguf_sha256"], row["bytes"]),
-    )
-
-
-def _sampling(
-    temperature: float, top_p: float, min_p: float, seed: int, dataset: str, query_id: str, number: int
-) -> Sampling:
-    return Sampling(temperature, top_p, min_p, (seed, dataset, query_id, number))
 
 
 def stored_prompt(row: Mapping[str, Any]) -> tuple[str, tuple[int, int] | None]:
     """Return the prompt of a stored response, and the characters in which control tokens are text (see Request)."""
-    prompt = row["head"] if row["tail"] is None else row["head"] + row["instruction"] + row["tail"]
-    return prompt, _query_at(prompt, row) if row["plain_queries"] else None
-
-
-def _query_at(prompt: str, row: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the place of the query in its prompt; a chat template may have removed the white space around it."""
-    if row["tail"] is not None:
-        return len(row["head"]), len(prompt) - len(row["tail"])
-    query = row["instruction"].strip()
-    return prompt.find(query), prompt.find(query) + len(query)
-
-
-def _loaded_for(stored: Stored) -> tuple[str, str, int]:
-    settings = stored.settings
-    return stored.gguf_sha256, str(settings.get("kv_type") or "f16"), int(settings.get("gpu_layers") or 0)
-
-
-def _decoding_key(stored: Stored) -> str:
-    return key_of(**stored.decoding)
+    if row["tail"] is None:  # of a chat template, which may have removed the white space around the query
+        prompt, query = row["head"], row["instruction"].strip()
+        start = prompt.find(query)
+        plain = start, start + len(query)
+    else:
+        prompt = row["head"] + row["instruction"] + row["tail"]
+        plain = len(row["head"]), len(prompt) - len(row["tail"])
+    return prompt, plain if row["plain_queries"] else None
 
 
 def _around(stored: str, decoded: str) -> tuple[str, str]:
     """Return both texts around their first different character."""
-    shorter = min(len(stored), len(decoded))
-    at = next((i for i in range(shorter) if stored[i] != decoded[i]), shorter)
+    at = shared_length(stored, decoded)
     start = max(0, at - _SHOWN)
     return stored[start : at + _SHOWN], decoded[start : at + _SHOWN]
 
