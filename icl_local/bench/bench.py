@@ -8,7 +8,6 @@ how far they spread.
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 import sys
 import time
@@ -61,63 +60,10 @@ class Result:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """The results of each run for one model file, by its name.
-
-    ``rows`` are for people: medians of the runs, and ranges of the rate and of its ratio to the loop's in the same run.
-    """
+    """The measurements of one model file, by its name; ``table``: db/queries/benchmark_table.sql."""
 
     model: str
-    runs: tuple[tuple[Result, ...], ...]
-
-    columns = (
-        "contender", "at once", "tokens/s", "range", "x loop", "range x loop", "seconds", "load s", "warm-up s",
-        "decode tokens/s", "outside decode %", "MB", "error",
-    )  # fmt: skip
-
-    def rows(self) -> list[tuple[object, ...]]:
-        """Return one row a contender and batch size, with the fields of ``columns``."""
-        found: dict[tuple[str, int], list[Result]] = {}
-        ratios: dict[tuple[str, int], list[float]] = {}
-        for results in self.runs:
-            loop = next((r.tokens_per_second for r in results if r.contender == LOOP), 0.0)
-            for result in results:
-                key = result.contender, result.parallel
-                found.setdefault(key, []).append(result)
-                ratios.setdefault(key, []).append(result.tokens_per_second / loop if loop else 0.0)
-        return [_row(key, results, ratios[key]) for key, results in found.items()]
-
-
-def _row(key: tuple[str, int], results: Sequence[Result], ratios: Sequence[float]) -> tuple[object, ...]:
-    """Return a row of ``Benchmark.columns`` from the results of one contender and batch size."""
-    rates = [result.tokens_per_second for result in results]
-    outside = _middle([result.outside_share for result in results])
-    bytes_used = _middle([result.peak_rss_bytes for result in results])
-    return (
-        *key,
-        _middle(rates),
-        _range(rates),
-        _middle(ratios),
-        _range(ratios),
-        _middle([result.seconds for result in results]),
-        _middle([result.load_seconds for result in results]),
-        _middle([result.warmup_seconds for result in results]),
-        _middle([result.decode_rate for result in results]),
-        None if outside is None else 100 * outside,
-        None if bytes_used is None else int(bytes_used / 1e6),
-        next((result.error for result in results if result.error), None),
-    )
-
-
-def _middle(values: Sequence[float | None]) -> float | None:
-    """Return the median of the values that were measured."""
-    measured = [value for value in values if value]
-    return statistics.median(measured) if measured else None
-
-
-def _range(values: Sequence[float]) -> str | None:
-    """Return the range of the values that were measured in more than one run."""
-    measured = [value for value in values if value]
-    return f"{min(measured):.1f} to {max(measured):.1f}" if len(measured) > 1 else None
+    table: store.Rows
 
 
 def run(
@@ -151,7 +97,7 @@ def run(
         file = registry.resolve(model, method_kind="completion")
         path, name = file.path, file.file_name
     found = queries.samples("en") if source == SAMPLES else queries.load_file(Path(source), language="en")
-    some, quantization, made = found.queries[:limit], read_info(path).quantization, list[tuple[Result, ...]]()
+    some, quantization, made = found.queries[:limit], read_info(path).quantization, list[object]()
     for number in range(1, runs + 1):
         if runs > 1:
             on_event(f"run {number} of {runs}")
@@ -169,8 +115,8 @@ def run(
         rows = database_rows(results, model=name, quantization=quantization, n_queries=len(some))
         with store.Store(db) as writer:
             writer.put([("benchmarks", row) for row in rows])
-        made.append(tuple(results))
-    return Benchmark(name, tuple(made))
+        made.append(rows[0]["benchmark_id"])
+    return Benchmark(name, store.named(db, "benchmark_table", [made, LOOP]))
 
 
 def random_model(shape: str, type_name: str, *, on_event: Callable[[str], None] = lambda text: None) -> Path:

@@ -121,4 +121,4 @@ def bench(output_format: str, db: Path, **given: Any) -> None:
     from icl_local import bench
 
     made = bench.run(db, **given, on_event=console.say)
-    console.print_rows(made.columns, made.rows(), output_format=output_format, title=made.model)
+    console.print_rows(made.table.columns, made.table.rows, output_format=output_format, title=made.model)
