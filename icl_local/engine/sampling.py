@@ -65,9 +65,19 @@ def kept(
         if floor <= min_p or found.sum() > enough:
             break
         floor = max(min_p, floor * _NARROWER) if floor > 1e-300 else 0.0
-    order = np.argsort(-found, kind="stable")
-    ids, cumulative = ids[order], np.cumsum(found[order])
+    ids = _falling(logits, ids)
+    cumulative = np.cumsum(weights[ids])
     if top_p < 1:
         n = int(np.searchsorted(cumulative, top_p * total)) + 1
         ids, cumulative = ids[:n], cumulative[:n]
     return ids, cumulative, total if keeps_all else float(cumulative[-1])
+
+
+def _falling(logits: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return ``ids`` by falling logit, ties by id.
+
+    Logit and id are one integer each, since numpy sorts integers about ten times as fast as it argsorts with ties kept.
+    """
+    bits = (logits[ids] + np.float32(0)).view(np.int32).astype(np.int64)  # -0 becomes 0
+    rising = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    return np.sort((-rising << 32) + ids) & 0xFFFFFFFF
