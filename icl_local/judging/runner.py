@@ -75,7 +75,8 @@ class JudgeProgress:
 
     def __str__(self) -> str:
         cost = "" if self.cost_usd is None else f", ${self.cost_usd:.4f}"
-        tokens = f"{self.prompt_tokens} + {self.completion_tokens} tokens"
+        used = self.prompt_tokens or self.completion_tokens
+        tokens = f", {self.prompt_tokens:,} + {self.completion_tokens:,} tokens" if used else ""
         batches = f"; {self.in_batches} with the Batch API" if self.in_batches else ""
         missing = counted(self.requested + self.beyond, "judgment was", "judgments were")
         limited = f" (the first {self.requested:,} were taken)" if self.beyond else ""
@@ -83,7 +84,7 @@ class JudgeProgress:
         return (
             f"{missing} missing{limited}, {counted(self.before.total(), 'was', 'were')} there{before}: "
             f"{ledger.in_words(self.statuses, self.scores)} "
-            f"({counted(self.attempts, 'attempt')}, {tokens}{cost}){batches}"
+            f"({counted(self.attempts, 'attempt')}{tokens}{cost}){batches}"
         )
 
 
