@@ -34,6 +34,7 @@ class FakeHub:
 
     commits: dict[str, str] = field(default_factory=lambda: {"main": FIRST})
     files: dict[tuple[str, str], bytes] = field(default_factory=lambda: {(FIRST, FILE): WEIGHTS})
+    cards: dict[str, dict[str, object]] = field(default_factory=dict)  # a commit's metadata of its README
     gated: int = 0  # HTTP status of a refusal
     published: str | None = None  # a checksum that is not the file's
     drop_after: int | None = None  # the CDN hangs up once after so many bytes
@@ -73,10 +74,6 @@ def handler(state: FakeHub, server: str) -> type[BaseHTTPRequestHandler]:
                 self.send_weights(path)
             elif match := re.fullmatch(r"/api/(?:models|datasets)/([^/]+/[^/]+)(?:/revision/(.+))?", path):
                 self.tell_commit(match[1], match[2] or "main")
-            elif match := re.fullmatch(r"/api/(?:models|datasets)/[^/]+/[^/]+/tree/([^/]+)", path):
-                entries = [{"type": "file", "path": n, "size": len(b), "oid": "0" * 40}
-                           for (commit, n), b in state.files.items() if commit == match[1]]  # fmt: skip
-                self.reply(200, json.dumps(entries).encode())
             elif match := re.fullmatch(r"(?:/datasets)?/[^/]+/[^/]+/resolve/([^/]+)/(.+)", path):
                 self.resolve(match[1], match[2])
             else:
@@ -89,10 +86,13 @@ def handler(state: FakeHub, server: str) -> type[BaseHTTPRequestHandler]:
                 self.reply(404)
             elif repo not in (REPO, *(repository for repository, _ in just_eval.FILES.values())):
                 self.reply(401, b'{"error":"Invalid username or password."}', X_Error_Code="RepoNotFound")
-            elif revision not in state.commits:
+            elif revision not in state.commits and revision not in {commit for commit, _ in state.files}:
                 self.reply(404, X_Error_Code="RevisionNotFound")
             else:
-                self.reply(200, json.dumps({"id": repo, "sha": state.commits[revision], "siblings": []}).encode())
+                commit = state.commits.get(revision, revision)
+                names = [{"rfilename": name} for of, name in state.files if of == commit]
+                info = {"id": repo, "sha": commit, "siblings": names, "cardData": state.cards.get(commit)}
+                self.reply(200, json.dumps(info).encode())
 
         def resolve(self, commit: str, name: str) -> None:
             commit = state.commits.get(commit, commit)

@@ -8,6 +8,7 @@ Ids are kept as text, so that the same query in several languages pairs up; a fi
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -152,29 +153,30 @@ def load_file(
     columns: Mapping[str, str] | None = None,
     items: Sequence[Item] | None = None,
     source: str | None = None,
+    name: str | None = None,
 ) -> QuerySet:
     """Return the query set of ``path``.
 
-    ``items``: its rows, where another room has read them; ``source``: where it comes from, by default its name.
+    ``items``: its rows, where another room has read them; ``source``: where it comes from, by default the file's name.
 
     ``language`` selects the items of that language. Items that name no language are in ``language``, or else in
     ``untagged``, which selects nothing. ``columns``: fields by other names (json_items.mapped). ``dataset`` overrides
-    the name, which is just-eval or samples if the items are theirs, else the file's stem. Raises InputError with
-    file and line: no language, no item in ``language``, a missing or unusable field, an id that occurs twice.
+    the set's name, which is just-eval or samples if the items are theirs, else ``name``, by default the file's stem,
+    without a language at its end. Raises InputError with file and line: no language, no item in ``language``, a missing
+    or unusable field, an id that occurs twice.
     """
-    if unknown := [name for name in columns or {} if name not in FIELDS]:
+    if unknown := [field for field in columns or {} if field not in FIELDS]:
         raise UnknownName.among("field", unknown[0], FIELDS, place=" of a query")
     items = json_items.mapped(json_items.read_file(path) if items is None else items, columns or {})
     items = json_items.with_ids(items)
-    digest = sha256_file(path)
     return _query_set(
         items,
         str(path),
         source=source or path.name,
-        sha256=digest,
+        sha256=sha256_file(path),
         language=language,
         untagged=untagged,
-        dataset=dataset,
+        dataset=dataset or _known_set(items) or _without_language(name or path.stem, items, language),
     )
 
 
@@ -253,15 +255,14 @@ def _query_set(
     sha256: str | None,
     language: str | None,
     untagged: str | None = None,
-    dataset: str | None,
+    dataset: str,
 ) -> QuerySet:
     if not items:
         raise InputError(f"{file}: holds no queries")
-    name = dataset or _known_set(items) or _stem(source, items, language)
     lines: dict[tuple[str, str], int] = {}
     queries: list[Query] = []
     for item in items:
-        query = query_from_item(item, dataset=name, language=language or untagged)
+        query = query_from_item(item, dataset=dataset, language=language or untagged)
         identity = (query.language, query.query_id)
         if identity in lines:
             raise InputError(f"{item.place}: id {query.query_id!r} was there on line {lines[identity]} already")
@@ -271,7 +272,7 @@ def _query_set(
     if not selected:
         others = ", ".join(sorted({query.language for query in queries}))
         raise InputError(f"{file}: holds no queries in {language!r} (only {others}); give a file in that language")
-    return QuerySet(name, source, sha256, selected, tuple(_unknown_values(items)))
+    return QuerySet(dataset, source, sha256, selected, tuple(_unknown_values(items)))
 
 
 def _unknown_values(items: Sequence[Item]) -> Iterator[str]:
@@ -340,12 +341,11 @@ def _known_set(items: Sequence[Item]) -> str | None:
     return JUST_EVAL if all(map(_is_just_eval, items)) else None
 
 
-def _stem(source: str, items: Sequence[Item], language: str | None) -> str:
-    """Return ``queries`` for queries.jsonl and for queries.es.jsonl in Spanish, so that a set's languages pair up."""
-    stem = Path(source).stem
-    for code in {language, items[0].data.get("language")}:
-        stem = stem.removesuffix(f".{code}").removesuffix(f"-{code}").removesuffix(f"_{code}") or stem
-    return stem
+def _without_language(name: str, items: Sequence[Item], language: str | None) -> str:
+    """Return ``queries`` for queries and for queries.es in Spanish, so that a set's languages pair up."""
+    for code in {language, *(item.data.get("language") for item in items[:1])} - {None}:
+        name = re.sub(rf"(?<=.)[._/-]{re.escape(str(code))}(?=/|$)", "", name)
+    return name
 
 
 def _is_just_eval(item: Item) -> bool:

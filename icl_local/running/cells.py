@@ -280,6 +280,8 @@ def load_set(source: str, **how: Any) -> QuerySet:
     if source.startswith("hf:"):
         file = hub.fetch_dataset(source, prompting.FILE_SUFFIXES)
         path, how["source"] = file.path, file.source
+        if not source.partition("@")[0].endswith(prompting.FILE_SUFFIXES):
+            how["name"] = source.partition("@")[0].partition("/")[2]  # the data set, its config and split
     if path.suffix.lower() == ".parquet":
         rows = store.read_parquet(path)
         how["items"] = [Item(str(path), number, row) for number, row in enumerate(rows, start=1)]

@@ -1,8 +1,9 @@
 """Files from the Hugging Face hub: pinned to a commit, resumed after a kill, checked before they are used.
 
-``hf:owner/repo/file.gguf[@revision]`` names a file. The revision is resolved to a commit, which is recorded; the bytes
-are compared with the checksum that the hub publishes (SHA-256 for LFS and Xet files, git's SHA-1 for small ones). The
-file is stored in huggingface_hub's own cache, where every other tool finds it.
+``hf:owner/repo/file.gguf[@revision]`` names a file, ``hf:owner/name[/config][/split][@revision]`` that of a data set.
+The revision is resolved to a commit, which is recorded; the bytes are compared with the checksum that the hub publishes
+(SHA-256 for LFS and Xet files, git's SHA-1 for small ones). The file is stored in huggingface_hub's own cache, where
+every other tool finds it.
 
 The partial file is kept here: hf_hub_download (2.4) deletes it when its process ends and compares sizes only, which
 costs gigabytes after each Ctrl-C. It stays beside its final place, the library's http_get continues it, and it is
@@ -13,11 +14,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fnmatch
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,6 +31,8 @@ from icl_local.weights.checksum import OnBytes, remember, sha256_of
 _REFERENCE = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[^@]+)(?:@(?P<revision>.+))?")
 _DATASET = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>[\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_CONVERTED = "refs/convert/parquet"  # branch on which the hub keeps a data set as config/split/0000.parquet
+_LISTED = 20  # names in a message
 _SPARE_BYTES = 100 << 20  # left free on the disk beside the file
 
 
@@ -103,25 +105,19 @@ def fetch_dataset_file(
 
 
 def fetch_dataset(reference: str, suffixes: Sequence[str], *, on_progress: OnBytes | None = None) -> HubFile:
-    """Return the file of a dataset repository that ``hf:owner/name[/file][@revision]`` names.
+    """Return the file of a data set that ``hf:owner/name[/config][/split][@revision]`` or ``hf:owner/name/file`` names.
 
-    Without a file it must have exactly one with one of ``suffixes``. Raises HubError, which lists the files, DiskFull.
+    It has one of ``suffixes``. Configs and splits are those of the data set's card, else of the hub's Parquet branch; a
+    folder of the repository serves as well. Scripts of a data set are not run. Raises HubError, which lists the names
+    there are if not one file fits, and DiskFull.
     """
-    from huggingface_hub import HfApi, constants
-
     match = _DATASET.fullmatch(reference)
     if match is None or ".." in (match["file"] or "").split("/"):
-        raise HubError(f"{reference!r} is not hf:owner/name, hf:owner/name/file or one of them with @revision")
+        raise HubError(f"{reference!r} is not hf:owner/name, with /config, /split, /file or @revision after it")
     target = _Target(match["repo"], match["file"] or "", match["revision"], "dataset")
-    if not target.filename:
+    if not target.filename.lower().endswith(tuple(suffixes)):
         with _hub_errors(target):
-            api = HfApi(endpoint=constants.ENDPOINT)
-            names = api.list_repo_files(target.repo, revision=_commit(target), repo_type="dataset")
-        files = [name for name in names if name.lower().endswith(tuple(suffixes))]
-        if len(files) != 1:
-            listed = f"it has {', '.join(files)}" if files else f"it has none of {', '.join(suffixes)}"
-            raise HubError(f"{target}: name one file of the data set; {listed}; see {target.page}/tree/main")
-        target = replace(target, filename=files[0])
+            target = _only_file(target, tuple(suffixes))
     return _fetch(target, on_progress)
 
 
@@ -132,26 +128,17 @@ def fetch_folder(
 
     Same guarantees, file by file. Raises HubError (also if nothing matches) or DiskFull.
     """
-    from huggingface_hub import HfApi, constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined]
+    from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
 
     target = _Target(repo, "", revision, "model")
     with _hub_errors(target):
-        commit = _commit(target)
-        try:
-            names = HfApi(endpoint=constants.ENDPOINT).list_repo_files(repo, revision=commit)
-        except (HTTPError, OfflineModeIsEnabled) as error:
-            if isinstance(error, HfHubHTTPError):
-                raise
-            cache = constants.HF_HUB_CACHE
-            kept = snapshot_download(repo, revision=commit, cache_dir=cache, local_files_only=True)
-            return HubFolder(Path(kept), repo, commit)
-    names = [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+        target = replace(target, revision=_commit(target))
+        found, _ = _contents(target)
+    names = list(filter_repo_objects(found, allow_patterns=list(patterns)))
     if not names:
         raise HubError(f"{target}: the repository has no file like {', '.join(patterns)}; see {target.page}/tree/main")
-    files = [_fetch(_Target(repo, name, commit, "model"), on_progress) for name in names]
-    folder = files[0].path.parents[names[0].count("/")]
-    return HubFolder(folder, repo, commit)
+    files = [_fetch(replace(target, filename=name), on_progress) for name in names]
+    return HubFolder(files[0].path.parents[names[0].count("/")], repo, files[0].commit)
 
 
 def cached(reference: str) -> Path | None:
@@ -204,6 +191,80 @@ def _commit(target: _Target) -> str:
     if not _COMMIT.fullmatch(commit):
         raise HubError(f"{target}: the server names {commit!r} as its commit; check HF_ENDPOINT")
     return commit
+
+
+def _contents(target: _Target) -> tuple[list[str], Mapping[str, Any]]:
+    """Return the names of a commit's files and its card's metadata; without network the files in the cache, and {}."""
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined]
+
+    of: dict[str, Any] = {"repo_id": target.repo, "repo_type": target.repo_type, "revision": target.revision}
+    try:
+        info: Any = HfApi(endpoint=constants.ENDPOINT).repo_info(**of)
+    except (HTTPError, OfflineModeIsEnabled) as error:
+        if isinstance(error, HfHubHTTPError):
+            raise
+        kept = Path(snapshot_download(**of, cache_dir=constants.HF_HUB_CACHE, local_files_only=True))
+        return [path.relative_to(kept).as_posix() for path in kept.rglob("*") if path.is_file()], {}
+    return [sibling.rfilename for sibling in info.siblings or ()], info.card_data or {}
+
+
+def _only_file(target: _Target, suffixes: tuple[str, ...]) -> _Target:
+    """Return the one file of the config and split, or of the folder, that ``target`` names, at its commit."""
+    from huggingface_hub.errors import RevisionNotFoundError, RevisionResolutionError
+
+    commit, splits = _splits(target, suffixes)
+    found = _named(splits, target.filename)
+    if target.revision is None and len(found) != 1 and all([name] == files for name, files in splits.items()):
+        with contextlib.suppress(RevisionNotFoundError, RevisionResolutionError):
+            commit, splits = _splits(replace(target, revision=_CONVERTED), suffixes)
+            found = _named(splits, target.filename)
+    names = list(found or splits)
+    if len(found) == 1:
+        (names,) = found.values()
+        if len(names) == 1:
+            return replace(target, filename=names[0], revision=commit)
+    if not names:
+        raise HubError(f"{target}: has no file in one of the forms {', '.join(suffixes)}; see {target.page}/tree/main")
+    listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+    raise HubError(f"{target}: name one config and split, or one file; there are {listed}; see {target.page}")
+
+
+def _splits(target: _Target, suffixes: tuple[str, ...]) -> tuple[str, dict[str, list[str]]]:
+    """Return the commit of a data set, and {"config/split": files} as its card says, else {file: [file]}.
+
+    On the branch that the hub converts, folders are configs and splits.
+    """
+    from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
+
+    commit = _commit(target)
+    names, card = _contents(replace(target, revision=commit))
+    files = [name for name in names if name.lower().endswith(suffixes)]
+    splits: dict[str, list[str]] = {}
+    for config in card.get("configs") or ():
+        for split, patterns in _patterns(config.get("data_files")).items():
+            if of_split := list(filter_repo_objects(files, allow_patterns=patterns)):
+                splits[f"{config.get('config_name', 'default')}/{split}"] = of_split
+    if not splits:
+        for file in files:
+            splits.setdefault(file.rpartition("/")[0] if target.revision == _CONVERTED else file, []).append(file)
+    return commit, splits
+
+
+def _patterns(data_files: Any) -> dict[str, Any]:
+    """Return {split: pattern or patterns} of a config in a card, written in one of the hub's three ways."""
+    match data_files:
+        case {}:
+            return dict(data_files)
+        case [{"split": _, "path": _}, *_]:
+            return {one["split"]: one["path"] for one in data_files}
+        case _:
+            return {"train": data_files or []}
+
+
+def _named(splits: Mapping[str, list[str]], wanted: str) -> dict[str, list[str]]:
+    """Return the splits whose config, split, both or folder is ``wanted``; all without one."""
+    return {name: files for name, files in splits.items() if not wanted or f"/{wanted.strip('/')}/" in f"/{name}/"}
 
 
 def _verified_cached(path: Path, target: _Target, on_progress: OnBytes | None) -> str | None:

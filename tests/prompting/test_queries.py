@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 
 from icl_local import prompting, running
 from icl_local.exceptions import ConfigError, InputError, UnknownName
+from icl_local.identity import sha256_file
 from icl_local.prompting import queries
 from icl_local.prompting.queries import Query
+from tests.fake_hub import FIRST, REPO, SECOND, serving
 
 
 def item(number: object, **fields: Any) -> dict[str, Any]:
@@ -296,6 +298,30 @@ def test_one_set_in_five_forms_has_the_same_queries(tmp_path: Path) -> None:
     assert running.load_set(str(files[2]), untagged="es", columns=COLUMNS).counts() == [
         ("q", "es", 2, 0, 1, 1, 1, 0, 1)
     ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "dataset"),
+    [
+        ("", "some-GGUF"),
+        ("/es", "some-GGUF"),
+        ("/test", "some-GGUF/test"),
+        ("/es/test@refs/convert/parquet", "some-GGUF/test"),
+        ("/es/test/0000.parquet@" + SECOND, "0000"),
+    ],
+)
+def test_a_data_set_of_the_hub_keeps_its_name_and_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, dataset: str
+) -> None:
+    file = tmp_path / "q.parquet"
+    duckdb.sql(f"copy (select 1 as id, '¿Qué?' as q) to '{file}'")
+    with serving(tmp_path, monkeypatch) as fake:
+        fake.commits["refs/convert/parquet"] = SECOND
+        fake.files = {(FIRST, "load.py"): b"", (SECOND, "es/test/0000.parquet"): file.read_bytes()}
+        (found,) = running.load_queries(["es"], [f"es=hf:{REPO}{asked}"], columns={"instruction": "q"})
+    assert [(q.dataset, q.query_id, q.instruction) for q in found.queries] == [(dataset, "1", "¿Qué?")]
+    row = found.row()
+    assert (row["source"], row["sha256"]) == (f"hf:{REPO}/es/test/0000.parquet@{SECOND}", sha256_file(file))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -212,15 +213,97 @@ def test_a_small_dataset_file_is_checked_by_gits_checksum_also_in_the_cache(fake
         hub.cached_dataset_file(REPO, "data/q.jsonl")
 
 
+FORMS = (".jsonl", ".csv", ".parquet")
+
+
+def refused_data_set(reference: str) -> str:
+    with pytest.raises(HubError) as error:
+        hub.fetch_dataset(reference, FORMS)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
 def test_a_data_set_of_one_file_needs_no_file_name(fake: FakeHub) -> None:
     fake.files = {(FIRST, "README.md"): b"#", (FIRST, "data/q.csv"): b"id\n"}
-    assert hub.fetch_dataset(f"hf:{REPO}", [".csv"]).source == f"hf:{REPO}/data/q.csv@{FIRST}"
-    assert hub.fetch_dataset(f"hf:{REPO}/data/q.csv@main", [".csv"]).path.read_bytes() == b"id\n"
+    assert hub.fetch_dataset(f"hf:{REPO}", FORMS).source == f"hf:{REPO}/data/q.csv@{FIRST}"
+    assert hub.fetch_dataset(f"hf:{REPO}/data/q.csv@main", FORMS).path.read_bytes() == b"id\n"
     fake.files[FIRST, "data/r.csv"] = b"id\n"
-    with pytest.raises(HubError, match=r"name one file of the data set; it has data/q.csv, data/r.csv"):
-        hub.fetch_dataset(f"hf:{REPO}", [".csv"])
-    with pytest.raises(HubError, match="is not hf:owner/name"):
-        hub.fetch_dataset("hf:nobody", [".csv"])
+    assert "name one config and split, or one file; there are data/q.csv, data/r.csv;" in refused_data_set(f"hf:{REPO}")
+    assert "is not hf:owner/name" in refused_data_set("hf:nobody")
+    fake.files = {(FIRST, "load.py"): b"raise SystemExit"}
+    assert "has no file in one of the forms .jsonl, .csv, .parquet" in refused_data_set(f"hf:{REPO}")
+
+
+@pytest.mark.parametrize(
+    "data_files",
+    [
+        [{"split": "test", "path": "LANG/test-*"}, {"split": "dev", "path": ["LANG/dev.csv", "LANG/dev.jsonl"]}],
+        {"test": "LANG/test-*", "dev": "LANG/dev.*"},
+    ],
+)
+def test_configs_and_splits_are_those_of_the_card(fake: FakeHub, data_files: object) -> None:
+    configs = [
+        {"config_name": language, "data_files": json.loads(json.dumps(data_files).replace("LANG", language))}
+        for language in ("en", "es")
+    ]
+    fake.cards[FIRST] = {"configs": configs}
+    files = [f"{language}/{file}" for language in ("en", "es") for file in ("test-0.parquet", "dev.jsonl", "dev.csv")]
+    fake.files = {(FIRST, name): name.encode() for name in [*files, "README.md", "old/test.csv"]}
+    for name in ("es/test", "es/test/"):
+        assert hub.fetch_dataset(f"hf:{REPO}/{name}", FORMS).source == f"hf:{REPO}/es/test-0.parquet@{FIRST}"
+    assert "there are en/test, en/dev, es/test, es/dev;" in refused_data_set(f"hf:{REPO}")
+    assert "there are en/test, en/dev, es/test, es/dev;" in refused_data_set(f"hf:{REPO}/fr")
+    assert "there are es/test, es/dev;" in refused_data_set(f"hf:{REPO}/es")
+    assert "there are en/test, es/test;" in refused_data_set(f"hf:{REPO}/test")
+    assert "there are es/dev.jsonl, es/dev.csv;" in refused_data_set(f"hf:{REPO}/es/dev")
+    assert hub.fetch_dataset(f"hf:{REPO}/old/test.csv", FORMS).path.read_bytes() == b"old/test.csv"
+
+
+def test_a_card_may_name_files_alone(fake: FakeHub) -> None:
+    fake.cards[FIRST] = {"configs": [{"config_name": "default", "data_files": "b.csv"}, {"config_name": "empty"}]}
+    fake.files = {(FIRST, "a.csv"): b"a", (FIRST, "b.csv"): b"b"}
+    for name in ("", "/default", "/train", "/default/train"):
+        assert hub.fetch_dataset(f"hf:{REPO}{name}", FORMS).path.read_bytes() == b"b"
+
+
+def test_other_forms_come_from_the_hubs_parquet_branch(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    fake.commits = {"main": FIRST, "v1": FIRST, "refs/convert/parquet": SECOND}
+    fake.files = {(FIRST, "load.py"): b"raise SystemExit", (FIRST, "texts.zip"): b"zip"}
+    for name in ("main/test/0000.parquet", "main/train/0000.parquet", "main/train/0001.parquet"):
+        fake.files[SECOND, name] = WEIGHTS
+    file = hub.fetch_dataset(f"hf:{REPO}/main/test", FORMS)
+    assert file.source == f"hf:{REPO}/main/test/0000.parquet@{SECOND}"
+    assert file.sha256 == hashlib.sha256(WEIGHTS).hexdigest()
+    assert hub.fetch_dataset(file.source, FORMS) == hub.fetch_dataset(f"hf:{REPO}/test", FORMS) == file
+    assert "there are main/test, main/train;" in refused_data_set(f"hf:{REPO}/main")
+    assert "there are main/train/0000.parquet, main/train/0001.parquet;" in refused_data_set(f"hf:{REPO}/train")
+    assert "has no file in one of the forms" in refused_data_set(f"hf:{REPO}/test@v1")  # the branch is of the present
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert hub.fetch_dataset(file.source, FORMS) == file
+
+
+def test_a_data_set_in_the_cache_serves_offline(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    fake.files = {(FIRST, "README.md"): b"#", (FIRST, "data/q.csv"): b"id\n"}
+    file = hub.fetch_dataset(f"hf:{REPO}", FORMS)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert hub.fetch_dataset(f"hf:{REPO}", FORMS) == file
+    assert "HF_HUB_OFFLINE is set" in refused_data_set("hf:someone/else")
+
+
+def test_a_gated_data_set_says_licence_and_token(fake: FakeHub) -> None:
+    fake.files, fake.gated = {(FIRST, "q.csv"): b"id\n"}, 403
+    said = refused_data_set(f"hf:{REPO}")
+    assert f"accept the licence at https://huggingface.co/datasets/{REPO} and set HF_TOKEN" in said
+
+
+def test_a_data_set_with_a_wrong_checksum_is_refused(fake: FakeHub, tmp_path: Path) -> None:
+    fake.files, fake.published = {(FIRST, "q.csv"): b"id\n"}, "1" * 40
+    assert "do not match the hub's checksum and were removed" in refused_data_set(f"hf:{REPO}")
+    assert left_behind(tmp_path) == []
 
 
 def test_a_changed_small_file_is_refused(fake: FakeHub, tmp_path: Path) -> None:
