@@ -1,4 +1,4 @@
-"""What differs between operating systems, under one name each: locks between processes, limits of a process.
+"""Differences between operating systems, each under one name: locks between processes, limits of a process.
 
 Windows lacks some of it, and each docstring says what happens there.
 """
@@ -19,7 +19,7 @@ _UNKNOWN_MEMORY = 4 * 2**30  # bytes assumed on Windows
 
 @contextlib.contextmanager
 def locked(file: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a lock that one holder on this machine can have; ``file`` is there meanwhile and holds nothing.
+    """Hold a lock that one holder at a time can have on this machine; ``file`` exists meanwhile and is empty.
 
     The system frees the lock of a process that ends, killed or not; the file then stays until the next holder. Raises
     TimeoutError where another has the lock and not ``wait``, OSError where the folder or its file system has no locks.
@@ -55,13 +55,13 @@ def own_session() -> dict[str, Any]:
 
 
 def end_process_after(seconds: float) -> None:
-    """End this process after ``seconds``, whatever it is doing then; 0: not any more. Nothing on Windows."""
+    """End this process after ``seconds``, even within a call; 0 cancels that. Do nothing on Windows."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def limit_process(memory_bytes: int) -> None:
-    """Let this process take so much memory and write no file. Nothing on Windows; macOS does not limit memory."""
+    """Limit the memory of this process and keep it from writing files; not on Windows. macOS does not limit memory."""
     try:
         import resource
     except ImportError:

@@ -190,7 +190,7 @@ def _import_at_first_use(name: str) -> None:
 
 @contextmanager
 def _stopping_on_sigterm() -> Iterator[Callable[[], bool]]:
-    """Let SIGTERM do what Ctrl-C does at the time; yield a function that returns whether it came."""
+    """Make SIGTERM do what Ctrl-C does; yield a function that returns whether it came."""
     seen: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -31,7 +31,7 @@ def escape(value: object) -> str:
 
 
 def plain(value: object, style: str = "") -> Text:
-    """Return text without any effect on a terminal but its characters."""
+    """Return text that shows its characters on a terminal and has no other effect there."""
     return Text(escape(value), style=style)
 
 

@@ -45,7 +45,7 @@ def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 def only(command: F) -> F:
-    """``--model``, ``--method``, ``--lang``, ``--dataset``, ``--split``, ``--quantization``: which responses."""
+    """Add the options that select responses: model, method, language, data set, split, GGUF type."""
     for name, description in reversed(_ONLY.items()):
         known = values.stored("language" if name == "lang" else name)
         kind = values.Languages(known) if name == "lang" else values.Names(known)
@@ -54,7 +54,7 @@ def only(command: F) -> F:
 
 
 def selection(command: F) -> F:
-    """``only`` as one parameter, ``chosen``: a Selection."""
+    """Add the options of ``only`` and pass them as one parameter, ``chosen``: a Selection."""
 
     @functools.wraps(command)
     def collected(*args: Any, **given: Any) -> Any:

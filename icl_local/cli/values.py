@@ -1,4 +1,4 @@
-"""Types of options and arguments: how a value is read, and what the tab key makes of its beginning.
+"""Types of options and arguments: how a value is read, and how the tab key completes it.
 
 A shell starts a process for each press of the tab key, so each list of names reads as little as it can.
 """

@@ -17,7 +17,7 @@ class GGUFReader(gguf.GGUFReader):  # type: ignore[misc]
 
     @property
     def data(self) -> NDArray[Any]:
-        """The bytes of the file."""
+        """Return the bytes of the file."""
         return self._data
 
     @data.setter

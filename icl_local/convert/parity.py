@@ -33,7 +33,7 @@ LOGIT_TOLERANCE = 1e-3
 GELU_TOLERANCE = 2e-2
 MAX_QUANTIZATION_ERROR = 0.5  # root mean square of the error over that of a tensor; Q2_K stays near 0.3
 # Least share of equal next tokens: three quarters of what four models kept at least (docs/measurements.md). Types that
-# are not listed left all four in ruins, as only models trained for them keep their answers, or were not measured.
+# are not listed ruined all four, since only models trained for them keep their answers, or were not measured.
 MIN_AGREEMENT = {
     "F16": 0.75, "BF16": 0.73, "Q8_0": 0.67, "Q6_K": 0.58, "Q5_0": 0.49, "Q5_1": 0.48, "Q5_K_M": 0.49,
     "Q5_K_S": 0.49, "Q4_0": 0.32, "Q4_1": 0.33, "Q4_K_M": 0.35, "Q4_K_S": 0.35, "IQ4_NL": 0.35, "IQ4_XS": 0.36,
@@ -316,7 +316,7 @@ def _tensor_set(reader: Any, checkpoint: Checkpoint) -> Check:
     found = {tensor.name: tensors.shape_of(tensor) for tensor in reader.tensors}
     names = tensors.written_names(architecture, checkpoint)
     if unknown := [name for name in names if names[name] == name]:
-        return Check("tensors", "skipped", f"gguf knows no place for {unknown[0]}")
+        return Check("tensors", "skipped", f"gguf does not know {unknown[0]}")
     expected = {name: checkpoint.shapes[source] for name, source in names.items()}
     expected |= {name: factors.shape for name, factors in tensors.rope_factors(checkpoint.config).items()}
     if checkpoint.config.tie_word_embeddings and "output.weight" not in found:

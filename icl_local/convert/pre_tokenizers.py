@@ -51,6 +51,6 @@ def name_of(tokenizer: Mapping[str, Any]) -> str:
                 return name
     kinds = [step.get("type") for step in ([normalizer] if normalizer else []) + steps]
     raise ConversionError(
-        f"its tokenizer ({', '.join(map(str, kinds))}) is none that llama.cpp is known to have; "
+        f"its tokenizer ({', '.join(map(str, kinds))}) is not one that llama.cpp is known to have; "
         "convert the model that it was trained from, or update llama-cpp-python"
     )

@@ -59,7 +59,7 @@ CHANGED: dict[str, dict[str, Change]] = {
 def written_names(architecture: str, checkpoint: Checkpoint) -> dict[str, str]:
     """Return name in the file -> name in the checkpoint, of all tensors; a name that gguf does not know stays as it is.
 
-    The head of a model whose head is its embedding may be in the checkpoint: it is under its name all the same.
+    The checkpoint may hold the head of a model whose head is its embedding; it keeps its name.
     """
     import gguf
 

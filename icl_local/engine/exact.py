@@ -30,7 +30,7 @@ QUICK_RATE_SIZES = (8, 16, 32)
 _RATE_WORDS = 600  # about as long as a URIAL prefix: attention over it is a large part of a step
 GOOD_ENOUGH = 0.95  # the smallest batch within 5 % of the best rate is chosen: it needs less memory
 _RATE_TOKENS = 8
-QUICK_CHARACTERS = 1_200  # prompt length where no run asks for another
+QUICK_CHARACTERS = 1_200  # length of prompts unless a run has longer ones
 _WORD_CHARACTERS = 7  # of WORDS, with a space
 _SCORED_AT_ONCE, _SCORED_LEAST = 8, 2
 _QUICK_MOST, _QUICK_LEAST = (6, 12), (2, 8)  # prompts compared, tokens each
@@ -88,18 +88,18 @@ class ProbeResult:
 
     @property
     def parallel(self) -> int:
-        """The smallest measured batch size within 5 % of the best rate; 0 where none was measured."""
+        """Return the smallest measured batch size within 5 % of the best rate; 0 where none was measured."""
         best = max(self.rates.values(), default=0.0)
         return next((n for n, rate in sorted(self.rates.items()) if rate >= GOOD_ENOUGH * best), 0)
 
     @property
     def tokens_per_second(self) -> float:
-        """The rate at ``parallel``."""
+        """Return the rate at ``parallel``."""
         return self.rates.get(self.parallel, 0.0)
 
     @property
     def outcome(self) -> str:
-        """The result as text: exact, not usable and why, or the first difference."""
+        """Return the result as text: exact, not usable and why, or the first difference."""
         if self.failure is not None:
             return f"not usable ({self.failure})"
         return "exact" if self.exact else f"not exact ({describe_difference(self.difference)})"

@@ -113,7 +113,7 @@ class LlamaModel:
 
     @property
     def kv_type(self) -> str:
-        """ggml type of the KV cache."""
+        """Return the ggml type of the KV cache."""
         return self.options.kv_type or "f16"
 
     @staticmethod
@@ -207,7 +207,7 @@ class LlamaModel:
 
     @functools.cached_property
     def _control_tokens(self) -> re.Pattern[str]:
-        """The texts of the tokens that are recognised only as control tokens, the longest first."""
+        """Return the texts of the tokens that are recognised only as control tokens, the longest first."""
         kinds = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
         attributes = llama_cpp.llama_vocab_get_attr
         texts = [self.token_text(token) for token in range(self.n_vocab) if attributes(self._vocab, token) & kinds]

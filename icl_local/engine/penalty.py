@@ -26,7 +26,7 @@ class Seen:
 
     @property
     def ids(self) -> NDArray[np.int64]:
-        """Shape [n distinct ids], in order of first occurrence."""
+        """Return the ids [n distinct], in order of first occurrence."""
         return self._ids[: self._n]
 
     def add(self, token: int) -> None:

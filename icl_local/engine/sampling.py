@@ -1,8 +1,8 @@
-"""Sampling from the kept tokens, with a random number that depends on what is drawn alone.
+"""Sampling from the kept tokens, with random numbers that depend only on what is drawn.
 
 Temperature, top-p and min-p are applied as in Transformers and in its order, after the repetition penalty, in float64.
-The uniform number of a token comes from its request and its position: it knows no batch, no order and no machine, so
-every draw can be decoded again.
+The uniform number of a token comes from its request and its position and not from batch, order or machine, so every
+draw can be decoded again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Scoring of given texts: a sequence is prompt and target, decoded as a prompt is, with logits for the target.
 
-The rows that predict the target begin at the prompt's last token; the target's last token predicts nothing that is
-asked for and is not decoded. Prefix sharing, chunks and padding are those of decoding (engine/batching.py), so a score
-depends on the other sequences of its batch as little as a decoded token does.
+The rows that predict the target begin at the prompt's last token; the target's last token predicts no scored token and
+is not decoded. Prefix sharing, chunks and padding are those of decoding (engine/batching.py), so a score depends on the
+other sequences of its batch as little as a decoded token does.
 """
 
 from __future__ import annotations

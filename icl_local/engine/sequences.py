@@ -1,4 +1,4 @@
-"""The sequences of an open context: what each holds, what a new prompt keeps of that, and batches that sum alike.
+"""The sequences of an open context: what each holds, what a new prompt keeps of that, and batches with equal sums.
 
 The rules follow from how llama.cpp splits a batch when every sequence has its own KV stream, and from its kernels:
 
@@ -162,7 +162,7 @@ class Sequences:
         self._model.cut_sequence(sequence, self.past[sequence])
 
     def move(self, source: int, target: int) -> None:
-        """Go on in ``target`` with what ``source`` holds."""
+        """Continue in ``target`` with what ``source`` holds."""
         self._copy(source, target)
         self.release(source)
 

@@ -40,7 +40,7 @@ _ENVIRONMENT = {
     # Threads that wait for each other spin, which takes CPU time from other programs. Short spinning costs nothing on
     # an idle machine and was 4 times as fast on a busy one (docs/measurements.md).
     "GOMP_SPINCOUNT": "10000",
-    # An abort would start a debugger to print a backtrace; two threads that abort at once then wait without end.
+    # An abort would start a debugger to print a backtrace; two threads that abort at once would block each other.
     "GGML_NO_BACKTRACE": "1",
 }
 
@@ -107,7 +107,7 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """Process id of the worker."""
+        """Return the process id of the worker."""
         assert self._process is not None
         return self._process.pid
 

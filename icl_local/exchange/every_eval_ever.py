@@ -42,7 +42,7 @@ def export_records(database: Path, folder: Path, *, chosen: Selection, organizat
     for row in store.named(database, "eee_results").dicts():
         results_of.setdefault(row.pop("cell_id"), []).append(row)
     if not cells:
-        raise ConfigError("nothing like that is in the database; `icl status` shows what is")
+        raise ConfigError("nothing selected is in the database; `icl status` shows what is")
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for cell in cells:
         groups.setdefault(tuple(cell[name] for name in _FILE), []).append(cell)

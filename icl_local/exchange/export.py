@@ -152,4 +152,4 @@ def _write_rows(database: Path, out: Path, name: str, form: str, chosen: Selecti
 
 def _require(count: int) -> None:
     if not count:
-        raise ConfigError("nothing like that is in the database; `icl status` shows what is")
+        raise ConfigError("nothing selected is in the database; `icl status` shows what is")

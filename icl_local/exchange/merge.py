@@ -51,7 +51,7 @@ class Merged:
 
 
 def merge(target: store.Store, source: Path) -> Merged:
-    """Put every row of ``source`` whose key ``target`` lacks. Raises InputError, ConfigError, StoreError."""
+    """Add every row of ``source`` whose key ``target`` lacks. Raises InputError, ConfigError, StoreError."""
     target.flush(wait_seconds=store.LOCK_WAIT_SECONDS)
     with _open_source(source, target) as theirs:
         return _Merge(target).run(theirs)

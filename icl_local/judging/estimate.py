@@ -57,9 +57,9 @@ def preview(path: Path, judge: Judge, scope: Scope, *, batch: bool = False) -> T
 
 
 def missing_tokens(path: Path, judge: Judge | None, scope: Scope) -> tuple[int, int, int]:
-    """Return the missing judgments in ``scope``, and their prompt and completion tokens; no judge has judged nothing.
+    """Return the missing judgments in ``scope``, and their prompt and completion tokens.
 
-    It only reads the database.
+    ``judge`` None has judged nothing. It only reads the database.
     """
     run_sql = functools.partial(store.named, path)
     judge_id = "" if judge is None else judge.judge_id

@@ -1,6 +1,6 @@
 """Judges: ``openai:MODEL`` behind an OpenAI-compatible server, ``local:GGUF`` on this project's engine.
 
-A server holds a verdict to its schema where it supports that; a local model is held to it by a grammar.
+A server enforces a verdict's schema if it supports that; a grammar enforces it on a local model.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a number of queries can show: the smallest difference between two methods, its price, and labels needed."""
+"""Power of a number of queries: the smallest difference that they show, its price, and the labels needed."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ _LONGEST_SECONDS = 86_400
 class Item:
     """One answer to one query, with the judgments of every drawn response that has this text.
 
-    ``given``: the verdicts that nobody took back, the standing one last. ``attempts``: of each judgment so far.
+    ``given``: the verdicts that were not taken back, the standing one last. ``attempts``: of each judgment so far.
     """
 
     number: int
@@ -77,7 +77,7 @@ class Rating:
         rows = target.named("sample_answers", [sample_id]).dicts()
         self.items = _ordered(rows, rater=rater, overlay=overlay, judge_id=str(self.judge["judge_id"]))
         self._by_id = {item.response_id: item for item in self.items}
-        self._done: list[Item] = []  # items of the verdicts that nobody took back, in their order
+        self._done: list[Item] = []  # items of the verdicts that were not taken back, in their order
         self._read(target.named("human_attempts", [self.judge["judge_id"], sample_id]).dicts())
 
     def progress(self, after: int = -1) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def ranking(method: Method, candidates: Sequence[Example], language: str) -> Ran
 def choose(method: Method, candidates: Sequence[Example], rank: Ranking, k: int, instruction: str) -> list[Example]:
     """Return k candidates for a query in the order in which the prompt shows them, the nearest last.
 
-    Of a pool, and of those that are retrieved, none has the query's own ``instruction``.
+    An example of a pool, or a retrieved one, never has the query's own ``instruction``.
     """
     asked = folded(instruction) if method.pool or method.retrieve else None
     chosen = list(itertools.islice((n for n in rank(instruction) if candidates[n].folded != asked), k))

@@ -75,7 +75,7 @@ class Prompt:
         """Return the key of the method and its prompt text, the same for all queries of a cell.
 
         A chat's text between the turns comes from the file's own template and its date, which the weights and the
-        settings of the cell stand for; so its recipe is the method, the language and the system message.
+        settings of the cell identify; so its recipe is the method, the language and the system message.
         """
         if self.stops:
             return self.prompt_id
@@ -114,7 +114,7 @@ class Prompt:
 class Recipe:
     """A method in a language, its texts read: it makes the prompt of each query.
 
-    ``method`` has its shortest name: a parameter is left out where its value is the one that counts without it.
+    ``method`` has its shortest name: a parameter that has its default is left out.
     ``k``: the number of chosen examples; None for a chat, and for a prefix that is taken whole.
 
     Raises UnknownName for a language or a pool, InputError for files, ConfigError for parameters, MissingExtra.
@@ -232,7 +232,7 @@ class Recipe:
                 raise ConfigError(f"{method.name}: {message}")
 
     def _shortest(self, k: int) -> Method:
-        """Return the method by the name that leaves out what counts without being named."""
+        """Return the method by its shortest name, without parameters that have their default."""
         method = self.method
         file = method_spec(method.base, overlay=self._overlay)
         chosen = method.seed is not None or method.retrieve is not None

@@ -175,7 +175,7 @@ def open_views(
 
 def _only(kind: str, names: list[str]) -> str:
     if len(names) > 1:
-        raise ConfigError(f"several of kind {kind} have this name, choose one: {', '.join(names)}")
+        raise ConfigError(f"several names of kind {kind} match; choose one: {', '.join(names)}")
     return names[0]
 
 
@@ -328,7 +328,7 @@ def _arranged(views: Views, name: str, *, origin: str, instead: Instead | None) 
 
 
 def _arranged_versus(views: Views, name: str) -> Table:
-    """Two lines a cell, ours and the paper's; † where the two differ by more than both errors explain."""
+    """Arrange two lines a cell, ours and the paper's; † where they differ by more than both errors explain."""
     cells: dict[tuple[Any, ...], dict[str, Row]] = {}
     for row in views.rows("versus_paper"):
         if row["paper_table"] == f"table_{name}":

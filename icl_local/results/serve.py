@@ -41,8 +41,8 @@ Post = Callable[[Any], Any]  # the posted JSON -> what becomes JSON
 class PageServer(ThreadingHTTPServer):
     """Server of a page; ``get`` and ``post`` are its routes by name, the page itself is ``get[""]``.
 
-    ``port`` 0 takes a free one. A route raises InputError for what a user may not send (status 400), another IclError
-    for what failed (status 500). Raises ConfigError where the port is in use.
+    ``port`` 0 takes a free one. A route raises InputError for a wrong request (status 400), another IclError for a
+    failure (status 500). Raises ConfigError where the port is in use.
     """
 
     daemon_threads = True

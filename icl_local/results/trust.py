@@ -1,4 +1,4 @@
-"""How far a judge can be trusted: agreement with human raters or another judge, bias, corrected means, differences.
+"""Trust in a judge: agreement with human raters or another judge, bias, corrected means, differences.
 
 The numbers come from SQL views, which read the variable icl_reference: human, or the name of a judge.
 """

@@ -210,9 +210,7 @@ def load_queries(
         if source not in plain:
             language, _, file = source.partition("=")
             if language not in languages:
-                raise ConfigError(
-                    f"--queries {source} is for a language that is not asked for; add {language} to --lang"
-                )
+                raise ConfigError(f"--queries {source} is for a language that --lang lacks; add {language} to it")
             if language in by_language:
                 raise ConfigError(
                     f"--queries {source}: {language!r} has {by_language[language]} already; give one file"

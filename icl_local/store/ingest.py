@@ -28,7 +28,7 @@ FORGETTABLE = {"responses": "response_id", "judgments": "judgment_id"}
 
 TRANSIENT = ("http_error", "quota")  # statuses of attempts that are followed by another; macro transient in db/macros
 
-# Of two rows of one key the higher rank stays, whatever order they come in; elsewhere they are the same row.
+# Of two rows of one key the higher rank stays, in any order; in other tables they are the same row.
 RANK = {
     "conversions": "{row}.created_at",
     "expectations": "{row}.created_at",

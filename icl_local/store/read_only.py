@@ -1,4 +1,4 @@
-"""Whether a statement of a user only reads."""
+"""The check that a statement of a user only reads."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from icl_local.operating_system import locked, sync_folder
 
 
 def _cells_have_keys(old: dict[str, Any]) -> dict[str, Any] | None:
-    """Version 1 called the key of a row of run_cells cell_id; its bootstraps were of means that pooled unlike cells."""
+    """Rename the key of run_cells, which version 1 called cell_id; drop its bootstraps, which pooled unlike cells."""
     if old["t"] == "bootstraps":
         return None
     if old["t"] == "run_cells":
@@ -146,14 +146,14 @@ def encode(records: Sequence[tuple[str, Mapping[str, object]]]) -> bytes:
 
 
 def mark_complete(folder: Path) -> None:
-    """Note that the database was made with this spool, which so has every row; the spool of a copy has not."""
+    """Record that the database was made with this spool, which therefore has every row, unlike a copy's spool."""
     with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(open_to_append(folder / _COMPLETE))
 
 
 def mark_incomplete(folder: Path) -> None:
-    """Note that the database has rows that its spool lacks."""
+    """Record that the database has rows that its spool lacks."""
     (folder / _COMPLETE).unlink(missing_ok=True)
 
 

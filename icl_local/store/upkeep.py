@@ -107,7 +107,7 @@ def forget(path: Path, response_ids: Sequence[str]) -> int:
 
 
 def allow_again(path: Path) -> int:
-    """Let everything forgotten be made, merged or judged again; return how many rows that may be."""
+    """Allow all forgotten rows to be made, merged or judged again; return how many there are."""
     with database.Store(path) as target:
         forgotten = target.rows("select table_name, key from raw.tombstones where active").rows
         _put_tombstones(target, forgotten, active=False)

@@ -47,7 +47,7 @@ class Outcome:
 
     @property
     def n_new(self) -> int:
-        """Number of responses generated."""
+        """Return the number of responses generated."""
         return sum(result.n_new for result in self.cells)
 
 
@@ -196,7 +196,7 @@ def stored_responses(
     A cell of ``runnable`` finds its own by key, another by its names, its queries and the study's settings.
     """
     decoding = study.decoding
-    plain = decoding.plain_queries or None  # NULL where it was not asked for
+    plain = decoding.plain_queries or None  # NULL where it was not requested
     sampling = (decoding.temperature, decoding.top_p, decoding.min_p, decoding.draw_seed)
     choices = decoding.decode == CHOICES
     limits = [None, None] if choices else [decoding.max_tokens, decoding.repetition_penalty]

@@ -25,7 +25,7 @@ from icl_local.exceptions import ModelError, UnknownName
 OLLAMA_SERVICE = Path("/usr/share/ollama/.ollama/models")  # home of the user that runs it on Linux
 _LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf")  # of a model split into several files
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
-# Kinds of layers in Ollama's manifests that say how Ollama asks the model, and that nothing here follows.
+# Kinds of layers in Ollama's manifests that say how Ollama prompts the model; they are not used here.
 _OVERRIDES = {"template": "template", "prompt": "template", "system": "system text", "params": "parameters",
               "messages": "messages"}  # fmt: skip
 

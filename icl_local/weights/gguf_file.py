@@ -209,7 +209,7 @@ class _Facts:
             raise self._bad("a model for embeddings, which does not continue a text; give a language model's file")
 
     def _refuse_infinite_numbers(self) -> None:
-        """llama.cpp computes with them without a word."""
+        """Raise ModelError for a number that is not finite; llama.cpp computes with it without an error."""
         for key, value in self._metadata.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise self._bad(f"not a usable model: {key} is {value}")

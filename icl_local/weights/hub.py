@@ -48,7 +48,7 @@ class HubFile:
 
     @property
     def source(self) -> str:
-        """The recorded source: hf:owner/repo/file@commit."""
+        """Return the recorded source: hf:owner/repo/file@commit."""
         return f"hf:{self.repo}/{self.filename}@{self.commit}"
 
 
@@ -62,7 +62,7 @@ class HubFolder:
 
     @property
     def source(self) -> str:
-        """The recorded source: hf:owner/repo@commit."""
+        """Return the recorded source: hf:owner/repo@commit."""
         return f"hf:{self.repo}@{self.commit}"
 
 
@@ -79,7 +79,7 @@ class _Target:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Arguments by which huggingface_hub's functions find the file."""
+        """Return the arguments by which huggingface_hub's functions find the file."""
         return {
             "repo_id": self.repo,
             "filename": self.filename,
@@ -303,7 +303,7 @@ def _download(target: _Target, on_progress: OnBytes | None) -> HubFile:
 
 
 def _transfer(url: str, blob: Path, size: int, target: _Target, on_progress: OnBytes | None) -> str | None:
-    """Bring the bytes to ``blob`` and return its SHA-256 (None for git's checksums)."""
+    """Write the bytes to ``blob`` and return its SHA-256 (None for git's checksums)."""
     partial = blob.with_name(blob.name + ".icl-partial")
     locks = blob.parents[2] / ".locks" / blob.parents[1].name  # as the hub's library lays out its cache
     locks.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ def test_queries_without_a_language_are_english_only(tmp_path: Path, query_file:
     [
         (["a.jsonl", "b.jsonl"], "--queries b.jsonl: a.jsonl is given already"),
         (["samples", "b.jsonl"], "--queries b.jsonl: samples is given already"),
-        (["en=a.jsonl", "es=b.jsonl"], "--queries es=b.jsonl is for a language that is not asked for"),
+        (["en=a.jsonl", "es=b.jsonl"], "--queries es=b.jsonl is for a language that --lang lacks"),
         (["en=a.jsonl", "en=b.jsonl"], "--queries en=b.jsonl: 'en' has a.jsonl already"),
         (["en=a.jsonl", "b.jsonl"], "--queries b.jsonl is not used"),
     ],
