@@ -18,7 +18,6 @@ from icl_local.store.database import (
     selected,
     spool_folder,
     sql_text,
-    table_rows,
     writer,
 )
 from icl_local.store.ingest import TRANSIENT, Connection
@@ -49,6 +48,5 @@ __all__ = [
     "selected",
     "spool_folder",
     "sql_text",
-    "table_rows",
     "writer",
 ]

@@ -196,7 +196,7 @@ def test_parquet_is_written_whole_or_not_at_all(made: Path, tmp_path: Path) -> N
 def test_rows_read_from_one_database_can_be_put_into_another(made: Path, db: Path) -> None:
     with Store(db) as target, store.reader(made) as con:
         for table in ("responses", "critical_errors"):
-            for rows in store.table_rows(con, table, ingest.columns(con)[table], batch=2):
+            for rows in database.table_rows(con, table, ingest.columns(con)[table], batch=2):
                 target.put([(table, row) for row in rows])
     for table in ("responses", "critical_errors"):
         sql = f"select * from raw.{table} order by all"
