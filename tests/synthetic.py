@@ -206,7 +206,7 @@ checkpoint;
 
 
 # what real databases also hold: repeats, a verdict made twice, a second judge and template, other settings for a part,
-# a prompt that was too long, a cell nobody judged, a query without a known task
+# a prompt that was too long, a cell without judgments, a query without a known task
 COMPLICATIONS = """
 create temp table verdict as
 select judgment.*, metrics

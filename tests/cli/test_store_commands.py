@@ -21,7 +21,7 @@ HOSTILE = "\x1b[31m[bold]red[/bold] \x1b]8;;http://evil\x07link \u202egnol " + "
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole small database: four answers, one of them a loop in hostile text, one with code nobody asked for."""
+    """A whole small database: four answers, one of them a loop in hostile text, one with unintended code."""
     path = tmp_path_factory.mktemp("made") / "x.duckdb"
     loop = {"start_char": 40, "unit": "round we go ", "copies": 30.0, "span": 360, "reaches_end": True}
     with Store(path) as target:

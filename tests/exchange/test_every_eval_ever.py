@@ -17,7 +17,7 @@ from icl_local.store import Selection
 from tests import synthetic
 from tests.exchange.rows import LOOP, bring_in, output
 
-# What of the schema concerns records like ours: required keys, closed objects, types and ranges.
+# The parts of the schema that concern records like ours: required keys, closed objects, types and ranges.
 TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
 MODEL = {
     "type": "object",

@@ -245,7 +245,7 @@ class Page:
     def count(self) -> int:
         return int(self.text("#count").split()[0].replace(",", ""))
 
-    def filtered(self, expected: int) -> None:
+    def check_filtered(self, expected: int) -> None:
         wait(lambda: not self.text("#count").startswith("searching") and self.count() == expected)
 
 
@@ -283,21 +283,23 @@ def test_page_and_figures_follow_the_readers_colours_and_fit_a_phone(
 
 def test_filters_find_what_sql_finds(opened: Page, study: Path) -> None:
     total = ask(study, "select count(*) from responses")
-    opened.filtered(total)
+    opened.check_filtered(total)
     for selector, label, where in (
         ("[name=method]", "urial", "method = 'urial'"),
         ("[name=language]", "es", "method = 'urial' and language = 'es'"),
         ("[name=task]", "procedure", "method = 'urial' and language = 'es' and list_contains(task, 'procedure')"),
     ):
         opened.choose(selector, label)
-        opened.filtered(ask(study, f"select count(*) from responses where {where}"))
+        opened.check_filtered(ask(study, f"select count(*) from responses where {where}"))
     opened.one("button[type=reset]").click()
-    opened.filtered(total)
+    opened.check_filtered(total)
     opened.choose("[name=error]", "unintended code")
-    opened.filtered(ask(study, "select count(*) from response_errors where error = 'unintended_code' and failed"))
+    opened.check_filtered(ask(study, "select count(*) from response_errors where error = 'unintended_code' and failed"))
     assert {"code"} <= {text for tags in opened.column(6) for text in re.findall("loop|code", tags)}
     opened.choose("[name=error]", "infinite loop")
-    opened.filtered(ask(study, "select count(*) from raw.critical_errors where error = 'infinite_loop' and found"))
+    opened.check_filtered(
+        ask(study, "select count(*) from raw.critical_errors where error = 'infinite_loop' and found")
+    )
 
 
 def test_scores_filter_and_sort(opened: Page) -> None:
@@ -306,7 +308,7 @@ def test_scores_filter_and_sort(opened: Page) -> None:
     opened.one("[name=high]").send_keys("4")
     index = index_of(Path(opened.chrome.current_url.removeprefix("file://")))
     wanted = sorted(value for value in index["scores"]["safety"] if value is not None and 2 <= value <= 4)
-    opened.filtered(len(wanted))
+    opened.check_filtered(len(wanted))
     opened.one("[data-sort=score]").click()
     wait(lambda: opened.column(5)[:5] == [f"{value:.2f}" for value in wanted[::-1][:5]])
     opened.one("[data-sort=score]").click()
@@ -332,7 +334,7 @@ def test_a_response_opens_with_its_loop_marked_beside_the_other_methods(opened: 
     opened.choose("[name=error]", "infinite loop")
     where = "model = 'Llama3.1 8B' and language = 'fr'"
     found = f"(select response_id from raw.critical_errors where error = 'infinite_loop' and found) and {where}"
-    opened.filtered(ask(study, f"select count(*) from responses where response_id in {found}"))
+    opened.check_filtered(ask(study, f"select count(*) from responses where response_id in {found}"))
     row = next(row for row in opened.all("#rows tr") if row.find_elements("css selector", "td")[0].text == "5")
     row.click()
     wait(lambda: opened.all("dialog[open] mark.loop"))
@@ -354,7 +356,7 @@ def test_a_response_opens_with_its_loop_marked_beside_the_other_methods(opened: 
 
 def test_search_looks_into_answers_and_hostile_text_is_only_text(opened: Page, study: Path) -> None:
     opened.one("[name=text]").send_keys("window.hacked")
-    opened.filtered(ask(study, "select count(*) from responses where query_id = '3'"))
+    opened.check_filtered(ask(study, "select count(*) from responses where query_id = '3'"))
     opened.all("#rows tr")[0].click()
     wait(lambda: opened.all("dialog[open] .answer"))
     assert HOSTILE[:70] in opened.run("return document.querySelector('.answer.chosen pre').textContent")

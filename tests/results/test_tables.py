@@ -33,7 +33,7 @@ def published(empty_database: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         con.rollback()
 
 
-def close(ours: pd.DataFrame, theirs: pd.DataFrame, keys: list[str], columns: list[str]) -> None:
+def assert_close(ours: pd.DataFrame, theirs: pd.DataFrame, keys: list[str], columns: list[str]) -> None:
     """Both frames have the same keys and, to 1e-9, the same columns."""
     assert len(ours)
     left = ours.set_index(keys)[columns].sort_index().astype("float64")
@@ -60,7 +60,7 @@ def test_score_means_equal_pandas(name: str, request: pytest.FixtureRequest) -> 
     wanted = wanted.assign(safety=wanted["metric"] == "safety").merge(counted, on=[*reference.CELL, "safety"])
     keys = [*reference.CELL, "judge", "template_sha256", "reading", "metric"]
     columns = ["mean", "sd", "se", "ci_low", "ci_high", "n", "n_expected"]
-    close(reference.view(path, "score_means"), wanted, keys, columns)
+    assert_close(reference.view(path, "score_means"), wanted, keys, columns)
 
 
 @pytest.mark.parametrize("name", ["study", "complicated"])
@@ -75,19 +75,19 @@ def test_score_tables_and_figures_equal_pandas(name: str, reading: str, request:
         return found[found["n_judged"] > 0]
 
     english = wanted[(wanted["language"] == "en") & ~wanted["dpo"]]
-    close(judged("table_1"), english, ["model", "method"], columns)
-    close(judged("table_2"), wanted[~wanted["dpo"]], ["language", "model", "method"], columns)
-    close(judged("table_3"), wanted, KEYS, columns)
+    assert_close(judged("table_1"), english, ["model", "method"], columns)
+    assert_close(judged("table_2"), wanted[~wanted["dpo"]], ["language", "model", "method"], columns)
+    assert_close(judged("table_3"), wanted, KEYS, columns)
     long = wanted.melt(KEYS, columns, "metric", "value").dropna()
     long["metric"] = long["metric"].map(reference.SHOWN)
     long = long[long["metric"] != "avg"]
     multilingual = wanted[~wanted["dpo"]].groupby("model")["language"].nunique()
     in_figure_2 = ~long["dpo"] & long["model"].isin(multilingual[multilingual > 1].index)
     keys = ["language", "model", "method", "metric"]
-    close(reference.view(path, "figure_2", reading=reading), long[in_figure_2], keys, ["value"])
+    assert_close(reference.view(path, "figure_2", reading=reading), long[in_figure_2], keys, ["value"])
     aligned = set(map(tuple, wanted[wanted["dpo"]][["language", "model"]].to_numpy()))
     in_figure_3 = [tuple(cell) in aligned for cell in long[["language", "model"]].to_numpy()]
-    close(reference.view(path, "figure_3", reading=reading), long[in_figure_3], [*KEYS, "metric"], ["value"])
+    assert_close(reference.view(path, "figure_3", reading=reading), long[in_figure_3], [*KEYS, "metric"], ["value"])
 
 
 @pytest.mark.parametrize("name", ["study", "complicated"])
@@ -96,13 +96,15 @@ def test_error_tables_and_figure_equal_pandas(name: str, request: pytest.Fixture
     wanted = reference.error_table(path).reset_index()
     columns = ["infinite_loop", "unintended_code"]
     english = (wanted["language"] == "en") & ~wanted["dpo"]
-    close(reference.view(path, "table_4"), wanted[english], ["model", "method"], columns)
+    assert_close(reference.view(path, "table_4"), wanted[english], ["model", "method"], columns)
     others = wanted[(wanted["language"] != "en") & ~wanted["dpo"]]
-    close(reference.view(path, "table_6"), others, ["language", "model", "method"], columns)
-    close(reference.view(path, "table_8"), wanted, KEYS, columns)
+    assert_close(reference.view(path, "table_6"), others, ["language", "model", "method"], columns)
+    assert_close(reference.view(path, "table_8"), wanted, KEYS, columns)
     long = wanted.melt(KEYS, columns, "error", "percent")
-    close(reference.view(path, "figure_4"), long, [*KEYS, "error"], ["percent"])
-    close(reference.view(path, "error_rates"), reference.rates(path), [*reference.CELL, "error"], ["percent", "n"])
+    assert_close(reference.view(path, "figure_4"), long, [*KEYS, "error"], ["percent"])
+    assert_close(
+        reference.view(path, "error_rates"), reference.rates(path), [*reference.CELL, "error"], ["percent", "n"]
+    )
 
 
 def test_versus_paper_and_sentences_equal_pandas(study: Path) -> None:
@@ -144,20 +146,20 @@ def test_rows_behind_the_tables_equal_pandas(name: str, request: pytest.FixtureR
     found = reference.view(path, "response_scores").rename(columns={"language": "language score"})
     metrics = ["language score" if metric == "language" else metric for metric in reference.METRICS]
     for reading in ("strict", "just_eval"):
-        close(found[found["reading"] == reading], reference.verdicts(path, reading), keys, metrics)
+        assert_close(found[found["reading"] == reading], reference.verdicts(path, reading), keys, metrics)
     outcomes = reference.outcomes(path)
-    close(reference.view(path, "response_errors"), outcomes, ["response_id", "error"], ["failed"])
+    assert_close(reference.view(path, "response_errors"), outcomes, ["response_id", "error"], ["failed"])
     joined = reference.responses(path)
     answered, safety = ~joined["finish_reason"].isin(["prompt_too_long", "error"]), joined["split"] == "safety"
     joined = joined.assign(n_responses=1, n_multi=answered & ~safety, n_safety=answered & safety)
     counts = ["n_responses", "n_multi", "n_safety"]
     wanted = joined.groupby(reference.CELL)[counts].sum().reset_index()
-    close(reference.view(path, "cells"), wanted, reference.CELL, counts)
-    close(reference.view(path, "paper_cells"), wanted.merge(reference.shown_cells(path)), reference.CELL, counts)
+    assert_close(reference.view(path, "cells"), wanted, reference.CELL, counts)
+    assert_close(reference.view(path, "paper_cells"), wanted.merge(reference.shown_cells(path)), reference.CELL, counts)
     sizes = reference.raw(path, "models")[["label", "parameters"]].rename(columns={"label": "model"}).drop_duplicates()
     shown = reference.score_table(path, judge=JUDGE).rename(columns=reference.SHOWN)[["avg", "safety"]]
     wanted = shown.reset_index().melt(KEYS, ["avg", "safety"], "metric").dropna().merge(sizes, on="model")
-    close(reference.view(path, "size_scores"), wanted, [*KEYS, "metric"], ["value", "parameters"])
+    assert_close(reference.view(path, "size_scores"), wanted, [*KEYS, "metric"], ["value", "parameters"])
 
 
 @pytest.mark.parametrize("name", ["study", "complicated"])
@@ -187,13 +189,13 @@ def test_breakdowns_equal_pandas(name: str, request: pytest.FixtureRequest) -> N
         ]
         templates = reference.raw(path, "judge_templates").rename(columns={"name": "template"})
         wanted = wanted[wanted["n"] > 0].merge(templates[["template_sha256", "template"]], on="template_sha256")
-        close(found, wanted, [*KEYS, "judge", "template", "value"], ["mean", "n"])
+        assert_close(found, wanted, [*KEYS, "judge", "template", "value"], ["mean", "n"])
         drop = [name for name in ("task", "topic", "source_set", "difficulty") if name in outcomes]
         failed = (
             outcomes.drop(columns=drop).merge(groups, on="response_id").groupby([*KEYS, "error", "value"])["failed"]
         )
         wanted = failed.agg(["sum", "count"]).reset_index().rename(columns={"sum": "n_errors", "count": "n"})
-        close(errors[errors["dimension"] == dimension], wanted, [*KEYS, "error", "value"], ["n_errors", "n"])
+        assert_close(errors[errors["dimension"] == dimension], wanted, [*KEYS, "error", "value"], ["n_errors", "n"])
 
 
 def test_a_cell_nobody_judged_is_there_with_what_is_expected(complicated: Path) -> None:
@@ -211,7 +213,7 @@ def test_tables_take_the_judge_with_most_scores_unless_one_is_named(complicated:
     assert set(other["judge"].dropna()) == {"local:second.gguf"}
     wanted = reference.score_table(complicated, judge="local:second.gguf").loc["en"].reset_index()
     judged = other[other["n_judged"] > 0]
-    close(judged, wanted[~wanted["dpo"]], ["model", "method"], list(reference.SHOWN))
+    assert_close(judged, wanted[~wanted["dpo"]], ["model", "method"], list(reference.SHOWN))
 
 
 def test_published_cells_reproduce_every_average_and_sentence_or_name_the_slip(

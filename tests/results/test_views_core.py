@@ -22,7 +22,7 @@ FILES = [
     {"gguf_sha256": f"g{i}", "file_name": f"{i}.gguf", "source": "file", "bytes": 1, "quantization": kind}
     for i, kind in ((1, "Q4_K_M"), (2, "Q8_0"))
 ]
-# query_key -> task; q0 asks for code, q1 does not, q2 is a safety query, of q3 nobody knows
+# query_key -> task; q0 asks for code, q1 does not, q2 is a safety query, q3 has unknown tasks
 TASKS: dict[str, list[str] | None] = {"q0": ["coding", "math"], "q1": ["writing"], "q2": [], "q3": None}
 
 

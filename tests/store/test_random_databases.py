@@ -221,7 +221,7 @@ def check(views: Views, database: Database) -> None:
             check_counts(name, found, truth)
 
 
-def run(views: Views, examples: int, phases: tuple[Phase, ...]) -> None:
+def check_random_databases(views: Views, examples: int, phases: tuple[Phase, ...]) -> None:
     @settings(
         max_examples=examples,
         derandomize=True,
@@ -285,9 +285,9 @@ def test_the_most_used_judge_text_is_that_with_most_scored_queries_not_attempts(
 
 
 def test_views_show_what_is_true_of_random_databases(views: Views) -> None:
-    run(views, 25, (Phase.generate,))
+    check_random_databases(views, 25, (Phase.generate,))
 
 
 @pytest.mark.soak
 def test_views_show_what_is_true_of_many_random_databases(views: Views) -> None:
-    run(views, 600, (Phase.generate, Phase.shrink))
+    check_random_databases(views, 600, (Phase.generate, Phase.shrink))

@@ -1,4 +1,4 @@
-"""`icl sql` reads this database and nothing else, and not for ever."""
+"""`icl sql` reads this database and nothing else, within a time limit."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def work(request: pytest.FixtureRequest, tiny_gguf: Path, tmp_path: Path, server
             return Work(arguments, pairs, makes=("trained/model.safetensors",))
 
 
-def kill_and_compare(work: Work, folder: Path, never: Path, moments: Sequence[float]) -> None:
+def check_kills_change_nothing(work: Work, folder: Path, never: Path, moments: Sequence[float]) -> None:
     """Kill at each moment, finish in peace, compare with ``never``."""
     db = begin(work, folder)
     whole = False
@@ -198,7 +198,7 @@ def kill_and_compare(work: Work, folder: Path, never: Path, moments: Sequence[fl
 def test_killed_and_run_to_the_end_is_as_if_never_killed(work: Work, tmp_path: Path) -> None:
     begin(work, tmp_path / "never")
     finish(work, tmp_path / "never")
-    kill_and_compare(work, tmp_path / "killed", tmp_path / "never", (2,))
+    check_kills_change_nothing(work, tmp_path / "killed", tmp_path / "never", (2,))
 
 
 @pytest.mark.soak
@@ -213,5 +213,5 @@ def test_a_hundred_random_moments_change_nothing(work: Work, tmp_path: Path) -> 
     assert changes >= 1
     for number in range(5):
         folder = tmp_path / f"killed-{number}"
-        kill_and_compare(work, folder, tmp_path / "never", [draw.uniform(0, changes) for _ in range(3)])
+        check_kills_change_nothing(work, folder, tmp_path / "never", [draw.uniform(0, changes) for _ in range(3)])
         shutil.rmtree(folder)
