@@ -1,6 +1,6 @@
 """Coverage of the intervals of corrected means and differences, by simulation.
 
-`python -m tests.results.test_coverage` prints the table of docs/measurements.md. test_corrected.py and
+`python -m tests.results.test_coverage` prints the figures of docs/measurements.md. test_corrected.py and
 tests/judging/test_error_samples.py compare the estimators of regression_estimator.py with the views.
 """
 
