@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from icl_local.convert import tokenizer_of
+from icl_local.dpo.settings import Parameters
 from icl_local.exceptions import HubError, InputError, MissingExtra, TrainingError
 from icl_local.prompting import json_items
+from icl_local.store import read_parquet
 
 # The published sets and the split that TRL's script trains on. Both have a few pairs with the same answer twice,
 # which have no gradient and were left in.
@@ -25,7 +28,6 @@ SIMPLE_CHAT_TEMPLATE = (
     "{% for message in messages %}{{ message['role'].capitalize() + ': ' + message['content'] + '\n\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
 )
-IDENTICAL = ("error", "keep", "drop")
 
 Side = str | list[dict[str, str]]
 
@@ -81,6 +83,26 @@ def load_preferences(
         text = json.dumps([pair.prompt, pair.chosen, pair.rejected], sort_keys=True, ensure_ascii=True)
         digest.update(text.encode() + b"\n")
     return Preferences(name, digest.hexdigest(), tuple(pairs))
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Load the tokenizer; EOS pads if it has no pad token. Raises TrainingError without EOS."""
+    tokenizer = tokenizer_of(folder)
+    if tokenizer.eos_token_id is None:
+        raise TrainingError(f"{folder.name}: the tokenizer names no EOS token; set eos_token in tokenizer_config.json")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def check_preset(tokenizer: Any, pairs: Sequence[Pair], settings: Parameters, *, name: str) -> None:
+    """Raise TrainingError if today's TRL cannot render the pairs."""
+    needs_template = settings.preset != "paper" and not all(isinstance(pair.chosen, str) for pair in pairs)
+    if needs_template and not tokenizer.chat_template:
+        raise TrainingError(
+            f"{name} has no chat template, which the preset trl-default needs for conversations;"
+            " use --preset paper, or put a chat_template.jinja into the base folder"
+        )
 
 
 def paper_tokens(pair: Pair, tokenizer: Any, *, max_prompt_length: int | None) -> dict[str, list[int]]:
@@ -153,11 +175,6 @@ class PaperCollator:
         return tensors
 
 
-def is_conversational(pair: Pair) -> bool:
-    """Return whether the pair is made of messages."""
-    return not isinstance(pair.chosen, str)
-
-
 def _texts(pair: Pair, tokenizer: Any) -> tuple[str, str, str]:
     if isinstance(pair.prompt, str) or isinstance(pair.chosen, str) or isinstance(pair.rejected, str):
         return str(pair.prompt), str(pair.chosen), str(pair.rejected)
@@ -222,23 +239,8 @@ def _file_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if not path.is_file():
         raise InputError(f"{path} does not exist; name a .jsonl or .parquet file, or a data set of the hub")
     if path.suffix.lower() == ".parquet":
-        return _parquet_rows(path)
+        return ((f"{path.name} row {number}", row) for number, row in enumerate(read_parquet(path), start=1))
     return ((item.place, item.data) for item in json_items.read_file(path))
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise MissingExtra("dpo", "pyarrow") from None
-    try:
-        number = 0
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=1000):
-            for row in batch.to_pylist():
-                number += 1
-                yield f"{path.name} row {number}", row
-    except (OSError, pyarrow.ArrowException) as error:
-        raise InputError(f"{path.name} cannot be read as Parquet: {error}") from error
 
 
 def _hub_rows(name: str, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

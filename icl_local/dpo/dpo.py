@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from icl_local.convert import TOKENIZER_FILES, Checkpoint, ModelSource, locate, read_json
-from icl_local.dpo.data import Preferences, load_preferences, paper_tokens
-from icl_local.dpo.settings import Parameters, TrainingPlan, estimate, parameters
-from icl_local.dpo.trainer import Step, Watch, check_preset, load_tokenizer, make_trainer, quiet
+from icl_local.dpo.data import Preferences, check_preset, load_preferences, load_tokenizer, paper_tokens
+from icl_local.dpo.settings import Parameters, Step, TrainingPlan, estimate, parameters
 from icl_local.exceptions import DiskFull, MissingExtra, TrainingError
 from icl_local.files import NO_SPACE, write_file
 from icl_local.identity import key_of
@@ -121,6 +120,8 @@ def train(
     """
     say = on_progress or (lambda _: None)
     _require_extra()
+    from icl_local.dpo.trainer import Watch, make_trainer, quiet
+
     say("reading the base model")
     checkpoint = Checkpoint(base.folder)
     record: dict[str, Any] = {

@@ -61,6 +61,24 @@ class Parameters:
         return self.method == "full" and not self.precompute_reference
 
 
+@dataclass(frozen=True)
+class Step:
+    """One finished optimizer step. Rewards are beta times log-ratios, seconds are wall time."""
+
+    step: int
+    total_steps: int
+    epoch: float
+    loss: float
+    reward_chosen: float
+    reward_rejected: float
+    reward_margin: float
+    reward_accuracy: float
+    learning_rate: float
+    grad_norm: float
+    tokens: int
+    seconds: float
+
+
 _TRL_DEFAULT: Mapping[str, Any] = {  # DPOConfig of TRL 1.16, but bf16 only on request
     "learning_rate": 1e-6,
     "epochs": 3.0,

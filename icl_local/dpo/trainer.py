@@ -1,4 +1,7 @@
-"""Set up TRL's DPO trainer: with this package's tokens and batches for preset ``paper``, unchanged otherwise."""
+"""Set up TRL's DPO trainer: with this package's tokens and batches for preset ``paper``, unchanged otherwise.
+
+Importing this module loads torch and TRL: only what needs the extra ``dpo`` does.
+"""
 
 from __future__ import annotations
 
@@ -11,33 +14,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from icl_local.convert import tokenizer_of
-from icl_local.dpo.data import Pair, PaperCollator, is_conversational, paper_tokens, token_dataset
-from icl_local.dpo.settings import Parameters
+import torch
+from datasets import Dataset, disable_progress_bars
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, PrinterCallback, Trainer, TrainerCallback
+from transformers.utils import logging
+from trl import DPOConfig, DPOTrainer
+
+from icl_local.dpo.data import Pair, PaperCollator, paper_tokens, token_dataset
+from icl_local.dpo.settings import Parameters, Step
 from icl_local.exceptions import TrainingError
 from icl_local.store import Store
 
 
-@dataclass(frozen=True)
-class Step:
-    """One finished optimizer step. Rewards are beta times log-ratios, seconds are wall time."""
-
-    step: int
-    total_steps: int
-    epoch: float
-    loss: float
-    reward_chosen: float
-    reward_rejected: float
-    reward_margin: float
-    reward_accuracy: float
-    learning_rate: float
-    grad_norm: float
-    tokens: int
-    seconds: float
-
-
 @dataclass
-class Watch:
+class Watch(TrainerCallback):  # type: ignore[misc]
     """Between steps: store rows, report progress, decide whether to stop."""
 
     run_id: str
@@ -48,19 +39,21 @@ class Watch:
     _began: float = 0.0
     _tokens: int = 0
 
-    def begin(self) -> None:
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._began = time.monotonic()
 
-    def wants_stop(self, step: int) -> bool:
-        if self.stop_after is not None and step >= self.stop_after:
-            return True
-        return self.should_stop is not None and self.should_stop()
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        reached = self.stop_after is not None and state.global_step >= self.stop_after
+        if reached or (self.should_stop is not None and self.should_stop()):
+            control.should_save = control.should_training_stop = True
 
-    def log(self, logs: dict[str, float], *, step: int, total: int) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+        if "loss" not in logs:
+            return
         tokens = int(logs["num_tokens"])  # of this process so far
         made = Step(
-            step=step,
-            total_steps=total,
+            step=state.global_step,
+            total_steps=state.max_steps,
             epoch=float(logs["epoch"]),
             loss=float(logs["loss"]),
             reward_chosen=float(logs["rewards/chosen"]),
@@ -74,9 +67,8 @@ class Watch:
         )
         self._tokens = tokens
         if not math.isfinite(made.loss) or not math.isfinite(made.grad_norm):
-            raise TrainingError(
-                f"the loss is {made.loss} at step {step} (gradient norm {made.grad_norm}); use a lower learning rate"
-            )
+            at = f"at step {made.step} (gradient norm {made.grad_norm})"
+            raise TrainingError(f"the loss is {made.loss} {at}; use a lower learning rate")
         if self.store is not None:
             row = {key: value for key, value in asdict(made).items() if key != "total_steps"}
             self.store.put([("training_steps", {"training_run_id": self.run_id, **row})])
@@ -84,34 +76,21 @@ class Watch:
             self.on_step(made)
 
 
+class OwnTrainer(DPOTrainer):  # type: ignore[misc]
+    """TRL's trainer, which takes rows that are tokens already as they are, and writes no model card."""
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset if "prompt_ids" in dataset.column_names else super()._prepare_dataset(dataset, *args, **kwargs)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        Trainer._save_checkpoint(self, model, trial)
+
+
 def load_model(folder: Path) -> Any:
     """Load the checkpoint in float32: weights from safetensors only, no code from the folder."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
     return AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, trust_remote_code=False
     )
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """Load the tokenizer; EOS pads if it has no pad token. Raises TrainingError without EOS."""
-    tokenizer = tokenizer_of(folder)
-    if tokenizer.eos_token_id is None:
-        raise TrainingError(f"{folder.name}: the tokenizer names no EOS token; set eos_token in tokenizer_config.json")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
-def check_preset(tokenizer: Any, pairs: Sequence[Pair], settings: Parameters, *, name: str) -> None:
-    """Raise TrainingError if today's TRL cannot render the pairs."""
-    needs_template = settings.preset != "paper" and any(is_conversational(pair) for pair in pairs)
-    if needs_template and not tokenizer.chat_template:
-        raise TrainingError(
-            f"{name} has no chat template, which the preset trl-default needs for conversations;"
-            " use --preset paper, or put a chat_template.jinja into the base folder"
-        )
 
 
 def make_trainer(
@@ -125,12 +104,6 @@ def make_trainer(
     save_every: int,
 ) -> Any:
     """Return a trainer that writes its checkpoints to ``checkpoints``."""
-    from datasets import Dataset, disable_progress_bars
-    from peft import LoraConfig
-    from transformers import PrinterCallback, Trainer, TrainerCallback
-    from transformers.utils import logging
-    from trl import DPOTrainer
-
     disable_progress_bars()
     logging.disable_progress_bar()
     paper = settings.preset == "paper"
@@ -155,26 +128,6 @@ def make_trainer(
             target_modules=settings.lora_targets,
             task_type="CAUSAL_LM",
         )
-
-    class OwnTrainer(DPOTrainer):  # type: ignore[misc]
-        def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-            return dataset if paper else super()._prepare_dataset(dataset, *args, **kwargs)
-
-        def _save_checkpoint(self, model: Any, trial: Any) -> None:
-            Trainer._save_checkpoint(self, model, trial)  # without TRL's model card
-
-    class Callback(TrainerCallback):  # type: ignore[misc]
-        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            watcher.begin()
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if watcher.wants_stop(state.global_step):
-                control.should_save = control.should_training_stop = True
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
-            if "loss" in logs:
-                watcher.log(logs, step=state.global_step, total=state.max_steps)
-
     trainer = OwnTrainer(
         model=load_model(model_folder),
         ref_model=load_model(model_folder) if settings.has_reference_model else None,
@@ -183,7 +136,7 @@ def make_trainer(
         train_dataset=data,
         processing_class=tokenizer,
         peft_config=adapter,
-        callbacks=[Callback()],
+        callbacks=[watcher],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -198,9 +151,6 @@ def quiet() -> Iterator[None]:
 
 
 def _config(folder: Path, settings: Parameters, *, save_every: int) -> Any:
-    import torch
-    from trl import DPOConfig
-
     cuda = torch.cuda.is_available()
     if settings.bf16 and cuda and not torch.cuda.is_bf16_supported():
         raise TrainingError("this GPU has no bf16; train without --bf16")

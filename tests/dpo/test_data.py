@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from icl_local.convert.model_source import ModelSource
-from icl_local.dpo.data import Pair, PaperCollator, load_preferences, paper_tokens
-from icl_local.dpo.trainer import load_tokenizer
+from icl_local.dpo.data import Pair, PaperCollator, load_preferences, load_tokenizer, paper_tokens
 from icl_local.exceptions import InputError
 from tests.dpo.inputs import conversation
 from tests.tiny_checkpoint import build_checkpoint

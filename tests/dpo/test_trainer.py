@@ -9,36 +9,28 @@ import pytest
 
 from icl_local import dpo
 from icl_local.convert.model_source import ModelSource
-from icl_local.dpo.data import load_preferences, paper_tokens
+from icl_local.dpo.data import load_preferences, load_tokenizer, paper_tokens
 from icl_local.dpo.settings import parameters
-from icl_local.dpo.trainer import load_model, load_tokenizer, make_trainer, quiet
 from icl_local.exceptions import TrainingError
 from tests.dpo.inputs import tiny_run
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
-class Silent:
-    """A watcher that wants nothing."""
-
-    def begin(self) -> None: ...
-    def wants_stop(self, step: int) -> bool:
-        return False
-
-    def log(self, logs: dict[str, float], *, step: int, total: int) -> None: ...
-
-
 def test_loss_and_gradients_are_those_of_the_definition(base: ModelSource, pairs_file: Path, tmp_path: Path) -> None:
     """Against Rafailov et al. (2023), eq. 7, sequence by sequence, without padding or batching."""
     import torch
     import torch.nn.functional as F
+    from transformers import TrainerCallback
+
+    from icl_local.dpo.trainer import load_model, make_trainer, quiet
 
     settings = tiny_run()
     preferences = load_preferences(str(pairs_file))
     tokenizer = load_tokenizer(base.folder)
     with quiet():
         trainer = make_trainer(
-            base.folder, tokenizer, preferences.pairs, tmp_path, settings, watcher=Silent(), save_every=100
+            base.folder, tokenizer, preferences.pairs, tmp_path, settings, watcher=TrainerCallback(), save_every=100
         )
     policy, plain, reference = trainer.model, load_model(base.folder), load_model(base.folder)
     generator = torch.Generator().manual_seed(0)
