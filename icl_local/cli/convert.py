@@ -24,16 +24,20 @@ if TYPE_CHECKING:
     "--gate-memory", type=values.NOT_NEGATIVE, help="GB for the gate's float32 logits; 0: only weights are compared."
 )
 @options.db
-def command(source: str, out: Path, dpo: bool, db: Path, **given: Any) -> None:
+def command(source: str, out: Path, dpo: bool, gate_memory: float | None, db: Path, **given: Any) -> None:
     """Write a checkpoint or LoRA adapter as GGUF with llama.cpp's converter and prove that it is the same model.
 
     SOURCE is a folder (a checkpoint, an adapter, the result of `icl dpo`) or owner/name of the hub.
 
     Example: icl convert llama-dpo --out llama-dpo.Q8_0.gguf --type q8_0
     """
-    from icl_local.convert import convert_model
+    from icl_local import convert, store
 
-    made = convert_model(db, source, out, dpo=dpo, on_progress=console.say, **given)
+    found = convert.locate(source, on_progress=console.say)
+    memory = None if gate_memory is None else int(gate_memory * 1e9)
+    given |= {"source": found.source, "dpo": dpo, "memory_bytes": memory, "on_progress": console.say}
+    with store.Store(db) as rows:
+        made = convert.convert(found.folder, out, store=rows, **given)
     if made.gate_result is not None:
         checks = [(check.name, check.status, check.detail) for check in made.gate_result.checks]
         console.print_rows(("check", "status", "detail"), checks, title=made.path.name)

@@ -4,7 +4,7 @@ A converted or quantized file must pass a parity gate before it is used.
 """
 
 from icl_local.convert.checkpoint import TOKENIZER_FILES, Checkpoint, read_json, tokenizer_of
-from icl_local.convert.convert import Conversion, convert, convert_model, quantize
+from icl_local.convert.convert import Conversion, convert, quantize
 from icl_local.convert.model_source import ModelSource, locate
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "Conversion",
     "ModelSource",
     "convert",
-    "convert_model",
     "locate",
     "quantize",
     "read_json",

@@ -13,12 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from icl_local import engine
 from icl_local.convert import converter
 from icl_local.convert.checkpoint import Checkpoint, merge_adapter
-from icl_local.convert.model_source import locate
 from icl_local.convert.parity import GateResult, Reference, compare_files, gate
 from icl_local.exceptions import ConfigError, ConversionError, DiskFull
 from icl_local.identity import key_of, sha256_file
@@ -65,38 +63,6 @@ class Conversion:
         }
 
 
-def convert_model(
-    db: Path,
-    source: str,
-    out: Path,
-    *,
-    name: str | None = None,
-    gate_memory: float | None = None,
-    on_progress: OnProgress | None = None,
-    **options: Any,
-) -> Conversion:
-    """Convert a folder or a repository of the hub and store the result, as `icl convert` does.
-
-    ``name``: by default that of the training run or of the source; ``gate_memory`` in GB; ``options`` are those of
-    ``convert``, whose errors it raises, and those of ``locate``.
-    """
-    found = locate(source, on_progress=on_progress)
-    if name is None and not (found.folder / "training.json").is_file():
-        name = found.name
-    memory_bytes = None if gate_memory is None else int(gate_memory * 1e9)
-    with Store(db) as rows:
-        return convert(
-            found.folder,
-            out,
-            name=name,
-            source=found.source,
-            memory_bytes=memory_bytes,
-            store=rows,
-            on_progress=on_progress,
-            **options,
-        )
-
-
 def convert(
     folder: Path,
     out: Path,
@@ -112,16 +78,16 @@ def convert(
 ) -> Conversion:
     """Write the checkpoint (or LoRA adapter with its base) in ``folder`` to ``out`` and prove that it is the same.
 
-    ``name`` is written as general.name (default: the name in the checkpoint), ``source`` is the origin in the database
-    (default: the folder's name), ``dpo`` marks a checkpoint trained elsewhere; ``memory_bytes`` is the limit of the
-    gate's float32 logits (default: most of the free memory).
+    ``source`` is the origin in the database (default: the folder's name), ``name`` is written as general.name (default:
+    that of the training run or of the source), ``dpo`` marks a checkpoint trained elsewhere; ``memory_bytes`` is the
+    limit of the gate's float32 logits (default: most of the free memory).
 
     Raises ConversionError for a checkpoint that cannot be converted, for an existing ``out`` and if the gate fails (the
     file is then kept as ``<out>.rejected`` and the gate's result stored), DiskFull, and MissingExtra if the gate lacks
     Transformers.
     """
     say = on_progress or (lambda _: None)
-    type_name = type_name.lower()
+    type_name, source = type_name.lower(), source or folder.resolve().name
     _check(type_name, out)
     say("reading the checkpoint")
     with _drafts(out) as (draft, wide, merged):
@@ -137,7 +103,7 @@ def convert(
             checkpoint.files,
             wide,
             kind=wide_type,
-            name=str(name or record.get("base_name") or _own_name(original)),
+            name=str(name or record.get("base_name") or source.partition("@")[0].rpartition("/")[2]),
             fields={
                 "icl.conversion_id": conversion_id,
                 "icl.source_sha256": original.sha256,
@@ -158,7 +124,7 @@ def convert(
             Conversion(
                 path=out,
                 conversion_id=conversion_id,
-                source=source or folder.resolve().name,
+                source=source,
                 source_sha256=original.sha256,
                 type_name=type_name,
                 gguf_sha256=sha256_file(draft),
@@ -229,11 +195,6 @@ def _settle(draft: Path, made: Conversion, store: Store | None) -> Conversion:
             f"{made.path.name} failed the parity gate, kept as {rejected}: {made.gate_result.reasons}"
         )
     return made
-
-
-def _own_name(checkpoint: Checkpoint) -> str:
-    name = str(checkpoint.config_json.get("_name_or_path") or "").rstrip("/").rsplit("/", 1)[-1]
-    return name or checkpoint.folder.resolve().name
 
 
 def _check(type_name: str, out: Path) -> None:
