@@ -7,9 +7,7 @@ engine/worker.py). Weights are not read: the checksum shows whether they are the
 
 from __future__ import annotations
 
-import contextlib
 import math
-import mmap
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -77,13 +75,11 @@ def read_info(path: Path) -> GgufInfo:
     """
     path = Path(path)
     try:
-        size = path.stat().st_size
-        if not path.is_file():
+        if path.exists() and not path.is_file():
             raise ModelError(f"{path}: not a file; name a .gguf file")
-        if size == 0:
+        if path.stat().st_size == 0:
             raise ModelError(f"{path}: the file is empty; download or convert it again")
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _Facts(path, size, Header(path, data, size)).info()
+        return _Facts(Header(path)).info()
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:  # a path with NUL, or a file that cannot be mapped, is a ValueError
@@ -92,19 +88,14 @@ def read_info(path: Path) -> GgufInfo:
 
 def require_same_tokens(a: Path, b: Path, ids: Iterable[int]) -> None:
     """Raise ModelError unless ``a`` and ``b`` cut texts by the same rules and have the same tokens at ``ids``."""
-    with contextlib.ExitStack() as opened:
-        headers = []
-        for path in (a, b):
-            data = mmap.mmap(opened.enter_context(path.open("rb")).fileno(), 0, access=mmap.ACCESS_READ)
-            headers.append(Header(path, opened.enter_context(data), path.stat().st_size))
-        one, other = headers
-        for key in sorted((one.vocabulary.keys() | other.vocabulary.keys()) - {TOKENS_KEY}):
-            if _rule(one, key) != _rule(other, key):
-                raise ModelError(f"{b.name} has another tokenizer than {a.name} ({key}); give a file of one family")
-        for token in sorted(ids):
-            if one.token(token) != other.token(token):
-                texts = f"{one.token(token)!r} and {other.token(token)!r}"
-                raise ModelError(f"{b.name} has another tokenizer than {a.name}: token {token} is {texts}")
+    one, other = Header(a), Header(b)
+    for key in sorted((one.vocabulary.keys() | other.vocabulary.keys()) - {TOKENS_KEY}):
+        if _rule(one, key) != _rule(other, key):
+            raise ModelError(f"{b.name} has another tokenizer than {a.name} ({key}); give a file of one family")
+    for token in sorted(ids):
+        if one.token(token) != other.token(token):
+            texts = f"{one.token(token)!r} and {other.token(token)!r}"
+            raise ModelError(f"{b.name} has another tokenizer than {a.name}: token {token} is {texts}")
 
 
 def _rule(header: Header, key: str) -> object:
@@ -118,23 +109,23 @@ def _rule(header: Header, key: str) -> object:
 class _Facts:
     """One header being interpreted; every method raises ModelError with the file's name in front."""
 
-    def __init__(self, path: Path, size: int, header: Header) -> None:
-        self._path = path
-        self._size = size
+    def __init__(self, header: Header) -> None:
         self._header = header
         self._metadata = header.metadata
+        self._fail = header.fail
 
     def info(self) -> GgufInfo:
-        self._refuse_split()
-        self._refuse_infinite_numbers()
         self._refuse_other_purposes()
-        architecture = self._text("general.architecture") or self._missing("general.architecture")
+        self._refuse_infinite_numbers()
+        architecture = self._text("general.architecture")
+        if architecture is None:
+            self._fail("not a usable model: key 'general.architecture' is missing or not a text")
         elements = self._elements_by_type()
         tokenizer_model = self._tokenizer_model()
         add_bos = self._add_bos(tokenizer_model)
         bos = self._special_token("bos_token_id", DEFAULT_BOS.get(tokenizer_model))
         if add_bos and bos is None:
-            raise self._bad("not a usable model: it asks for a BOS token and does not say which")
+            self._fail("not a usable model: it asks for a BOS token and does not say which")
         prefix = architecture + "."
         n_layers = self._integer(prefix + "block_count", low=1, high=MAX_LAYERS)
         n_embd = self._integer(prefix + "embedding_length", low=1)
@@ -142,7 +133,7 @@ class _Facts:
         even = n_embd // n_heads if n_heads else 0
         template = self._text("tokenizer.chat_template") or ""
         return GgufInfo(
-            path=self._path,
+            path=self._header.path,
             architecture=architecture,
             name=self._text("general.name"),
             quantization=self._quantization(elements),
@@ -159,16 +150,10 @@ class _Facts:
             add_bos=add_bos,
             bos_token=bos,
             eos_token=self._special_token("eos_token_id", DEFAULT_EOS.get(tokenizer_model)),
-            bytes=self._size,
+            bytes=self._header.size,
             vocab_sha256=self._header.vocab_sha256,
             metadata=self._metadata,
         )
-
-    def _bad(self, message: str) -> ModelError:
-        return ModelError(f"{self._path}: {message}")
-
-    def _missing(self, key: str) -> str:
-        raise self._bad(f"not a usable model: key {key!r} is missing or not a text")
 
     def _text(self, key: str) -> str | None:
         value = self._metadata.get(key)
@@ -178,9 +163,9 @@ class _Facts:
         """Return the integer under ``key`` within [low, high], or ``default`` if the key is absent."""
         value = self._metadata.get(key, default)
         if value is None:
-            raise self._bad(f"not a usable model: key {key!r} is missing")
+            self._fail(f"not a usable model: key {key!r} is missing")
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise self._bad(f"not a usable model: {key} is {value}, outside {low} to {high}")
+            self._fail(f"not a usable model: {key} is {value}, outside {low} to {high}")
         return value
 
     def _most_heads(self, key: str, *, default: int) -> int:
@@ -188,55 +173,51 @@ class _Facts:
         value = self._metadata.get(key, default)
         values = value if isinstance(value, tuple) else (value,)
         if not values or not all(isinstance(v, int) and 0 <= v <= MAX_HEADS for v in values):
-            raise self._bad(f"not a usable model: {key} is {value}")
+            self._fail(f"not a usable model: {key} is {value}")
         return int(max(values))
 
-    def _refuse_split(self) -> None:
+    def _refuse_other_purposes(self) -> None:
         count = self._metadata.get("split.count", 0)
         if isinstance(count, int) and count > 1:
-            raise self._bad(
+            self._fail(
                 f"one part of a model split into {count} files; "
                 "join them first: llama-gguf-split --merge FIRST OUT.gguf"
             )
-
-    def _refuse_other_purposes(self) -> None:
         architecture = self._text("general.architecture")
         kind = "mmproj" if architecture == "clip" else self._text("general.type")
         if kind in OTHER_TYPES:
-            raise self._bad(f"{OTHER_TYPES[kind]}, not a language model; give the model's own file")
+            self._fail(f"{OTHER_TYPES[kind]}, not a language model; give the model's own file")
         pooling = self._metadata.get(f"{architecture}.pooling_type", 0)
         if pooling != 0 or self._metadata.get(f"{architecture}.attention.causal") is False:
-            raise self._bad("a model for embeddings, which does not continue a text; give a language model's file")
+            self._fail("a model for embeddings, which does not continue a text; give a language model's file")
 
     def _refuse_infinite_numbers(self) -> None:
         """Raise ModelError for a number that is not finite; llama.cpp computes with it without an error."""
         for key, value in self._metadata.items():
             if isinstance(value, float) and not math.isfinite(value):
-                raise self._bad(f"not a usable model: {key} is {value}")
+                self._fail(f"not a usable model: {key} is {value}")
 
     def _elements_by_type(self) -> Counter[str]:
         """Return the number of elements by type name, after comparing the tensors' ends with the file's size."""
         from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
         if not self._header.tensors:
-            raise self._bad("holds no tensors (a vocabulary-only file?); fetch or convert the whole model")
+            self._fail("holds no tensors (a vocabulary-only file?); fetch or convert the whole model")
         elements: Counter[str] = Counter()
         end = 0
         for tensor in self._header.tensors:
-            try:
-                kind = GGMLQuantizationType(tensor.type)
-            except ValueError:
-                raise self._bad(
+            if tensor.type not in GGML_QUANT_SIZES:
+                self._fail(
                     f"tensor {tensor.name!r} has type {tensor.type}, which the gguf package does not know; "
                     "update gguf and llama-cpp-python, or fetch another quantization"
-                ) from None
-            block, block_bytes = GGML_QUANT_SIZES[kind]
+                )
+            block, block_bytes = GGML_QUANT_SIZES[tensor.type]
             n = math.prod(tensor.shape)
-            elements[kind.name] += n
+            elements[GGMLQuantizationType(tensor.type).name] += n
             end = max(end, self._header.data_start + tensor.offset + n // block * block_bytes)
-        if end > self._size:
-            missing = end - self._size
-            raise self._bad(f"truncated: {missing:,} of {end:,} bytes are missing; download or convert it again")
+        if end > self._header.size:
+            missing = end - self._header.size
+            self._fail(f"truncated: {missing:,} of {end:,} bytes are missing; download or convert it again")
         return elements
 
     def _quantization(self, elements: Counter[str]) -> str:
@@ -252,7 +233,7 @@ class _Facts:
     def _tokenizer_model(self) -> str:
         model = self._text("tokenizer.ggml.model")
         if model is None or model in NO_TOKENIZER or not self._header.n_tokens:
-            raise self._bad("holds no tokenizer; fetch or convert the model with its tokenizer files")
+            self._fail("holds no tokenizer; fetch or convert the model with its tokenizer files")
         return model
 
     def _add_bos(self, model: str) -> bool:

@@ -15,7 +15,7 @@ import struct
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from icl_local.exceptions import ModelError
 from icl_local.identity import sha256_text
@@ -28,9 +28,7 @@ DEFAULT_ALIGNMENT = 32
 # a million tokens or merges.
 MAX_ENTRIES = 1 << 16
 MAX_STRINGS = 1 << 22
-MAX_KEY_BYTES = (1 << 16) - 1  # the format's own limit
 MAX_STRING_BYTES = 1 << 24
-MAX_TENSOR_NAME_BYTES = 63  # GGML_MAX_NAME, without its NUL
 MAX_DIMENSIONS = 4
 KEPT_NUMBERS = 1024  # longer arrays of numbers are counted, not kept
 
@@ -39,10 +37,10 @@ TOKENS_KEY = "tokenizer.ggml.tokens"
 VOCABULARY_ARRAYS = (TOKENS_KEY, "tokenizer.ggml.merges", "tokenizer.ggml.scores")
 VOCABULARY_VALUES = ("tokenizer.ggml.model", "tokenizer.ggml.pre", "tokenizer.ggml.add_space_prefix")
 
-_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
-_TYPE_NAMES = {
-    0: "uint8", 1: "int8", 2: "uint16", 3: "int16", 4: "uint32", 5: "int32", 6: "float32", 7: "bool",
-    8: "string", 9: "array", 10: "uint64", 11: "int64", 12: "float64",
+# number of a type -> its code in struct and its name
+_SCALARS = {
+    0: ("B", "uint8"), 1: ("b", "int8"), 2: ("H", "uint16"), 3: ("h", "int16"), 4: ("I", "uint32"), 5: ("i", "int32"),
+    6: ("f", "float32"), 7: ("?", "bool"), 10: ("Q", "uint64"), 11: ("q", "int64"), 12: ("d", "float64"),
 }  # fmt: skip
 _STRING, _ARRAY = 8, 9
 
@@ -80,22 +78,23 @@ class TensorEntry:
 
 
 class Header:
-    """The header of a mapped file, in file order; the tensors' bytes begin at ``data_start``.
+    """The header of a file, in file order; the tensors' bytes begin at ``data_start``.
 
-    Raises ModelError for counts and lengths that cannot be true.
+    Raises ModelError for counts and lengths that cannot be true, OSError and ValueError for a file that cannot be read.
     """
 
-    def __init__(self, path: Path, data: mmap.mmap, size: int) -> None:
-        self._path = path
-        self._data = data
-        self._size = size
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with path.open("rb") as file:
+            self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.size = len(self._data)
         self._at = 0
         self._tokens = array("Q")  # the position of each token's length
         self._arrays: dict[str, str] = {}  # digests of VOCABULARY_ARRAYS
         self.metadata: dict[str, object] = {}
         n_tensors, n_pairs = self._preamble()
         for _ in range(n_pairs):
-            key = self._text("a key", MAX_KEY_BYTES)
+            key = self._text("a key")
             if key in self.metadata:
                 self.fail(f"not a usable GGUF file: key {key!r} is there twice")
             self.metadata[key] = self._value(key)
@@ -109,14 +108,15 @@ class Header:
         self.vocab_sha256 = sha256_text(json.dumps(self.vocabulary, sort_keys=True, default=str))
 
     def fail(self, message: str) -> NoReturn:
-        raise ModelError(f"{self._path}: {message}")
+        """Raise ModelError with the file's path before the message."""
+        raise ModelError(f"{self.path}: {message}")
 
     def token(self, index: object) -> str | None:
         """Return the text of token ``index``, None if there is no such token."""
         if not isinstance(index, int) or not 0 <= index < len(self._tokens):
             return None
         self._at = self._tokens[index]
-        return self._text("a token", MAX_STRING_BYTES)
+        return self._text("a token")
 
     def _preamble(self) -> tuple[int, int]:
         """Return the numbers of tensors and of key-value pairs."""
@@ -126,7 +126,7 @@ class Header:
             if hint is None and start[8:9] == b"{":
                 hint = "a safetensors file; convert its folder with `icl convert`"
             self.fail(f"not a GGUF file: {hint or f'it begins with {start[:4]!r}'}")
-        version, n_tensors, n_pairs = struct.unpack_from("<4xIQQ", self._data, self._skip(24))
+        version, n_tensors, n_pairs = self._numbers("4xIQQ")
         if version & 0xFFFF == 0:
             self.fail("a big-endian GGUF file; convert the model again on a little-endian machine")
         if version not in VERSIONS:
@@ -136,40 +136,34 @@ class Header:
                 self.fail(f"not a usable GGUF file: its header claims {count} {what}")
         return n_tensors, n_pairs
 
-    def _truncated(self, needed: int) -> NoReturn:
-        self.fail(
-            f"truncated: the header goes on after the file's {self._size} bytes (at least {needed - self._size} are "
-            "missing); download or convert it again"
-        )
-
     def _skip(self, size: int) -> int:
         """Consume ``size`` bytes and return the position before them."""
         start = self._at
-        if start + size > self._size:
-            self._truncated(start + size)
         self._at = start + size
+        if self._at > self.size:
+            self.fail(
+                f"truncated: the header goes on after the file's {self.size} bytes (at least {self._at - self.size} "
+                "are missing); download or convert it again"
+            )
         return start
 
-    def _number(self, code: str) -> int | float | bool:
-        value: int | float | bool = struct.unpack_from(code, self._data, self._skip(struct.calcsize(code)))[0]
-        return value
+    def _numbers(self, codes: str) -> tuple[Any, ...]:
+        """Consume numbers whose types are ``codes`` of struct."""
+        return struct.unpack_from("<" + codes, self._data, self._skip(struct.calcsize("<" + codes)))
 
-    def _integer(self, code: str) -> int:
-        return int(self._number(code))
-
-    def _text(self, what: str, limit: int) -> str:
-        length = self._integer("<Q")
-        if length > limit:
+    def _text(self, what: str) -> str:
+        (length,) = self._numbers("Q")
+        if length > MAX_STRING_BYTES:
             self.fail(f"not a usable GGUF file: {what} claims {length} bytes")
         start = self._skip(length)
         return self._data[start : start + length].decode("utf-8", "replace")
 
     def _value(self, key: str) -> object:
-        kind = self._integer("<I")
+        (kind,) = self._numbers("I")
         if kind in _SCALARS:
-            return self._number(_SCALARS[kind])
+            return self._numbers(_SCALARS[kind][0])[0]
         if kind == _STRING:
-            return self._text(f"the value of {key!r}", MAX_STRING_BYTES)
+            return self._text(f"the value of {key!r}")
         if kind != _ARRAY:
             self.fail(f"not a usable GGUF file: key {key!r} has the unknown type {kind}")
         start = self._at
@@ -179,15 +173,15 @@ class Header:
         return value
 
     def _array(self, key: str) -> object:
-        kind, length = self._integer("<I"), self._integer("<Q")
+        kind, length = self._numbers("IQ")
         if kind in _SCALARS:
-            code = _SCALARS[kind]
-            start = self._skip(length * struct.calcsize(code))
-            if length > KEPT_NUMBERS:
-                return LongArray(_TYPE_NAMES[kind], length)
-            return struct.unpack_from(f"<{length}{code[1]}", self._data, start)
+            code, name = _SCALARS[kind]
+            if length <= KEPT_NUMBERS:
+                return self._numbers(f"{length}{code}")
+            self._skip(length * struct.calcsize("<" + code))
+            return LongArray(name, length)
         if kind != _STRING:
-            self.fail(f"not a usable GGUF file: array {key!r} has elements of type {_TYPE_NAMES.get(kind, kind)}")
+            self.fail(f"not a usable GGUF file: array {key!r} has elements of type {kind}")
         if length > MAX_STRINGS:
             self.fail(f"not a usable GGUF file: array {key!r} claims {length} strings")
         starts = self._strings(key, length)
@@ -198,23 +192,22 @@ class Header:
     def _strings(self, key: str, length: int) -> array[int]:
         """Skip ``length`` strings and return their positions."""
         # One plain loop over local names: it runs for every token and every merge, 400,000 times for Llama 3.
-        unpack, data, at, last = struct.Struct("<Q").unpack_from, self._data, self._at, self._size - 8
+        unpack, data, at, last = struct.Struct("<Q").unpack_from, self._data, self._at, self.size - 8
         starts = array("Q")
         for _ in range(length):
             if at > last:
-                self._truncated(at + 8)
+                break
             (size,) = unpack(data, at)
             if size > MAX_STRING_BYTES:
                 self.fail(f"not a usable GGUF file: a string of {key!r} claims {size} bytes")
             starts.append(at)
             at += 8 + size
-        self._skip(at - self._at)
+        self._skip(at - self._at + 8 * (length - len(starts)))
         return starts
 
     def _tensor(self) -> TensorEntry:
-        name = self._text("a tensor's name", MAX_TENSOR_NAME_BYTES)
-        n_dimensions = self._integer("<I")
+        name = self._text("a tensor's name")
+        (n_dimensions,) = self._numbers("I")
         if not 1 <= n_dimensions <= MAX_DIMENSIONS:
             self.fail(f"not a usable GGUF file: tensor {name!r} has {n_dimensions} dimensions")
-        shape = struct.unpack_from(f"<{n_dimensions}Q", self._data, self._skip(8 * n_dimensions))
-        return TensorEntry(name, shape, self._integer("<I"), self._integer("<Q"))
+        return TensorEntry(name, self._numbers(f"{n_dimensions}Q"), *self._numbers("IQ"))
