@@ -1,4 +1,4 @@
-"""The command line: one file for each command, loaded only when the command is called.
+"""The command line: a file for each subject, loaded only when one of its commands is called.
 
 ``icl --help`` imports click and nothing heavier. An expected error (IclError) is one line on stderr and exit 1;
 usage errors exit 2; Ctrl-C exits 130 and SIGTERM 143, with everything so far kept.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import keyword
 import os
 import signal
 import sys
@@ -31,39 +32,39 @@ GROUPS: dict[str, Commands] = {
     "Run": {
         "run": ("run", "Generate the missing responses: models x methods x languages."),
         "judge": ("judge", "Score stored responses with an LLM judge."),
-        "score": ("score", "Score how probable stored answers or references are."),
-        "shift": ("shift", "Show how far answers are from what the base model would write."),
-        "verify": ("verify", "Decode stored responses again, one at a time, and compare."),
+        "score": ("run", "Score how probable stored answers or references are."),
+        "shift": ("read", "Show how far answers are from what the base model would write."),
+        "verify": ("run", "Decode stored responses again, one at a time, and compare."),
         "study": ("study", "Plan and run a whole matrix of models, methods and languages."),
     },
     "Trust": {
-        "sample": ("sample", "Draw random samples of answers for people to label."),
-        "browse": ("browse", "Read answers in the browser, follow a run, and rate a sample."),
+        "sample": ("trust", "Draw random samples of answers for people to label."),
+        "browse": ("trust", "Read answers in the browser, follow a run, and rate a sample."),
         "trust": ("trust", "Compare a judge with human labels and correct its means."),
-        "equate": ("equate", "Map one judge's scores to the scale of another."),
+        "equate": ("trust", "Map one judge's scores to the scale of another."),
     },
     "Read": {
-        "status": ("status", "Show what is done and what is missing."),
-        "show": ("show", "Show one query with its prompts and answers side by side."),
-        "errors": ("errors", "Show infinite loops and unintended code."),
-        "tables": ("tables", "Show the paper's tables from your rows."),
-        "figures": ("figures", "Draw the paper's figures from your rows, PNG and SVG."),
-        "bootstrap": ("bootstrap", "Compute seeded bootstrap intervals of every score mean."),
-        "report": ("report", "Write one HTML page with tables, figures and responses."),
-        "sql": ("sql", "Query the database, read-only."),
+        "status": ("read", "Show what is done and what is missing."),
+        "show": ("read", "Show one query with its prompts and answers side by side."),
+        "errors": ("read", "Show infinite loops and unintended code."),
+        "tables": ("read", "Show the paper's tables from your rows."),
+        "figures": ("read", "Draw the paper's figures from your rows, PNG and SVG."),
+        "bootstrap": ("read", "Compute seeded bootstrap intervals of every score mean."),
+        "report": ("read", "Write one HTML page with tables, figures and responses."),
+        "sql": ("read", "Query the database, read-only."),
     },
     "Models": {
         "models": ("models", "List, describe, register and fetch models."),
         "dpo": ("dpo", "Train a base model with DPO."),
-        "convert": ("convert", "Convert a Hugging Face checkpoint to GGUF, with proof."),
-        "quantize": ("quantize", "Write a GGUF file in another type."),
+        "convert": ("models", "Convert a Hugging Face checkpoint to GGUF, with proof."),
+        "quantize": ("models", "Write a GGUF file in another type."),
     },
     "Data": {
         "methods": ("methods", "Show a method's prompt, its examples and its tokens."),
         "data": ("data", "List, fetch, build and check query sets."),
         "translate": ("translate", "Translate query sets and review the translations."),
-        "import": ("import_", "Read other tools' outputs and judgments."),
-        "export": ("export", "Write responses and judgments for other tools."),
+        "import": ("exchange", "Read other tools' outputs and judgments."),
+        "export": ("exchange", "Write responses and judgments for other tools."),
     },
     "Maintain": {
         "db": ("db", "Copy, merge, clean and check the database."),
@@ -86,7 +87,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in MOVED:
             return _moved(cmd_name, MOVED[cmd_name])
-        return _command(COMMANDS[cmd_name][0]) if cmd_name in COMMANDS else None
+        return _command(cmd_name) if cmd_name in COMMANDS else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -104,8 +105,9 @@ class LazyGroup(click.Group):
                 formatter.write_dl([(name.ljust(width), line) for name, (_, line) in commands.items()])
 
 
-def _command(module: str) -> click.Command:
-    command: click.Command = importlib.import_module(f"icl_local.cli.{module}").command
+def _command(name: str) -> click.Command:
+    module = importlib.import_module(f"icl_local.cli.{COMMANDS[name][0]}")
+    command: click.Command = getattr(module, f"{name}_" if keyword.iskeyword(name) else name)
     return command
 
 

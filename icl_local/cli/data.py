@@ -11,14 +11,14 @@ from icl_local.wording import counted
 
 
 @click.group("data")
-def command() -> None:
+def data() -> None:
     """List, fetch, build and check query sets.
 
     Example: icl data list
     """
 
 
-@command.command("list")
+@data.command("list")
 @options.output_format
 def list_sets(output_format: str) -> None:
     """List the query sets on this machine, and how to get the others.
@@ -30,7 +30,7 @@ def list_sets(output_format: str) -> None:
     console.print_rows(queries.LISTED, queries.list_sets(), output_format=output_format)
 
 
-@command.command("pull")
+@data.command("pull")
 @click.argument("name", type=click.Choice(["just-eval", "just-eval-verdicts"]))
 @click.option("--lang", "languages", type=values.LANGUAGES, default="en", help="en, es, fr, eu.")
 @click.option("--out", type=values.FILE, help="File to write, for one language.  [default: just-eval.LANG.jsonl]")
@@ -72,7 +72,7 @@ def pull(name: str, languages: list[str], out: Path | None, clone: Path | None, 
     console.say(f"next: icl run --lang {','.join(languages)} --queries {name} --model ...")
 
 
-@command.command("build")
+@data.command("build")
 @click.option("--lang", "language", required=True, type=values.LANGUAGE, help="Language of the set.")
 @click.option("--out", "-o", type=values.FILE, required=True, help="File to write, .jsonl.")
 @click.option("--dataset", type=values.DATASET, help="Query set, if the database holds several.")
@@ -98,7 +98,7 @@ def build(language: str, out: Path, dataset: str | None, unreviewed: str, db: Pa
     console.say(f"next: icl data check ENGLISH.jsonl {out}; icl run --lang {language} --queries {out} --model ...")
 
 
-@command.command("check")
+@data.command("check")
 @click.argument("first", type=values.QUERY_FILE)
 @click.argument("second", type=values.EXISTING_FILE, required=False)
 @options.columns

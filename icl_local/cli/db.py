@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 @click.group("db")
-def command() -> None:
+def db() -> None:
     """Copy, merge, clean and check the database.
 
     Example: icl db doctor --db icl.duckdb
     """
 
 
-@command.command("snapshot")
+@db.command("snapshot")
 @click.option("-o", "--output", type=values.FILE, required=True, help="File to write.")
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @options.db
@@ -42,7 +42,7 @@ def snapshot(output: Path, force: bool, db: Path) -> None:
     console.say(f"{counted(count, 'row')} in {output}")
 
 
-@command.command("merge")
+@db.command("merge")
 @click.argument("other", type=click.Path(exists=True, path_type=Path))
 @options.db
 def merge(other: Path, db: Path) -> None:
@@ -66,7 +66,7 @@ def merge(other: Path, db: Path) -> None:
         console.print_rows(found.columns, found.rows)
 
 
-@command.command("forget")
+@db.command("forget")
 @click.option("--where", "condition", help="SQL condition over the columns of view responses.")
 @options.selection
 @click.option("--query", "query_id", help="Only this query.")
@@ -110,7 +110,7 @@ def _confirmed(question: str) -> bool:
         return False
 
 
-@command.command("doctor")
+@db.command("doctor")
 @click.option("--repair", is_flag=True, help="Rebuild the database from its spool; the old file is kept beside it.")
 @options.db
 @click.pass_context

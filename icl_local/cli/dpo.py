@@ -64,7 +64,7 @@ def _parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--threads", type=values.COUNT, help="CPU threads; torch's choice by default.")
 @_parameter_options
 @options.db
-def command(only_plan: bool, save_every: int, stop_after: int | None, db: Path, **inputs: Any) -> int:
+def dpo(only_plan: bool, save_every: int, stop_after: int | None, db: Path, **inputs: Any) -> int:
     """Train a base model with DPO, with the paper's settings by default.
 
     Ctrl-C and SIGTERM save a checkpoint at the end of the step; the same command resumes from it.

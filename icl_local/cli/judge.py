@@ -48,7 +48,7 @@ from icl_local.cli import console, options, values
 @options.prompt_dir
 @options.output_format
 @options.db
-def command(output_format: str, db: Path, **given: Any) -> None:
+def judge(output_format: str, db: Path, **given: Any) -> None:
     """Score stored responses with an LLM judge.
 
     Existing judgments are kept. The same command retries those that failed. --retry asks again

@@ -18,14 +18,14 @@ Then probe a model again: icl machine probe --quick --model FILE"""
 
 
 @click.group("machine")
-def command() -> None:
+def machine() -> None:
     """Find exact settings of this machine and measure its speed.
 
     Example: icl machine probe --model model.gguf
     """
 
 
-@command.command("probe")
+@machine.command("probe")
 @click.option(
     "--model", required=True, type=values.MODEL, help="GGUF file, hf:owner/repo/file, or a name of `icl models list`."
 )
@@ -59,7 +59,7 @@ def probe(output_format: str, db: Path, **given: Any) -> int:
     return 0 if any(result.exact for result in results) else 1
 
 
-@command.command("build")
+@machine.command("build")
 @options.output_format
 def build(output_format: str) -> None:
     """Show which processor instructions the installed llama.cpp uses.
@@ -82,7 +82,7 @@ def build(output_format: str) -> None:
         console.say(other.sentence())
 
 
-@command.command("bench")
+@machine.command("bench")
 @click.option(
     "--model",
     default="smollm2-135m",

@@ -18,7 +18,7 @@ from icl_local.cli import console, options, values
 @options.pool
 @options.prompt_dir
 @options.output_format
-def command(
+def methods(
     names: list[str] | None, pool: tuple[str, ...], prompt_dir: Path | None, output_format: str, **given: Any
 ) -> None:
     """Show a method's prompt, its examples and its tokens; without NAME the methods.

@@ -1,23 +1,27 @@
-"""`icl models`: which models can be run, what a file is, and where to get the others."""
+"""Commands about model files: models, convert, quantize."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from icl_local.cli import console, options, values
 
+if TYPE_CHECKING:
+    from icl_local.convert import Conversion
+
 
 @click.group("models")
-def command() -> None:
+def models() -> None:
     """List, describe, register and fetch models.
 
     Example: icl models list
     """
 
 
-@command.command("list")
+@models.command("list")
 @click.option("--registry-only", is_flag=True, help="Do not look for models of other programs.")
 @options.output_format
 def list_models(registry_only: bool, output_format: str) -> None:
@@ -42,7 +46,7 @@ def list_models(registry_only: bool, output_format: str) -> None:
     console.say("next: icl models show NAME, icl run --model NAME")
 
 
-@command.command("show")
+@models.command("show")
 @click.argument("name", type=values.MODEL)
 @click.option("--metadata", is_flag=True, help="Show every key of the file's header too.")
 @options.db
@@ -73,7 +77,7 @@ def show(name: str, metadata: bool, db: Path, output_format: str) -> None:
     console.print_rows(("property", "value"), properties, output_format=output_format, title=model.label)
 
 
-@command.command("add")
+@models.command("add")
 @click.argument("name")
 @click.option("--base", help="Base model: FILE.gguf, hf:owner/repo/file.gguf or ollama:NAME.")
 @click.option("--instruct", help="Instruct model; its file must hold a chat template.")
@@ -92,7 +96,7 @@ def add(name: str, label: str | None, **files: str | None) -> None:
     console.say(f"{name} ({', '.join(given)}) is in {path}; next: icl run --model {name}")
 
 
-@command.command("pull")
+@models.command("pull")
 @click.argument("name", type=values.REGISTERED)
 def pull(name: str) -> None:
     """Fetch a file, or all of a registry entry, into the hub's cache.
@@ -107,3 +111,76 @@ def pull(name: str) -> None:
             file = hub.fetch(source, on_progress=display.on_download)
         click.echo(console.escape(file.path))
         console.say(f"{file.source} sha256 {file.sha256}")
+
+
+@click.command("convert")
+@click.argument("source")
+@click.option("--out", required=True, type=values.FILE, help="GGUF file to write.")
+@click.option("--type", "type_name", default="f16", help="GGUF type: f32, f16, q8_0 ...")
+@click.option("--name", help="Name of the model in the file; the checkpoint's by default.")
+@click.option("--dpo", is_flag=True, help="Mark a model that was DPO-trained elsewhere.")
+@click.option("--gate/--no-gate", "run_gate", default=True, help="Prove that it is the same model.")
+@click.option(
+    "--gate-memory", type=values.NOT_NEGATIVE, help="GB for the gate's float32 logits; 0: only weights are compared."
+)
+@options.db
+def convert(source: str, out: Path, dpo: bool, gate_memory: float | None, db: Path, **given: Any) -> None:
+    """Write a checkpoint or LoRA adapter as GGUF with llama.cpp's converter and prove that it is the same model.
+
+    SOURCE is a folder (a checkpoint, an adapter, the result of `icl dpo`) or owner/name of the hub.
+
+    Example: icl convert llama-dpo --out llama-dpo.Q8_0.gguf --type q8_0
+    """
+    from icl_local import convert, store
+
+    found = convert.locate(source, on_progress=console.say)
+    memory = None if gate_memory is None else int(gate_memory * 1e9)
+    given |= {"source": found.source, "dpo": dpo, "memory_bytes": memory, "on_progress": console.say}
+    with store.Store(db) as rows:
+        made = convert.convert(found.folder, out, store=rows, **given)
+    if made.gate_result is not None:
+        checks = [(check.name, check.status, check.detail) for check in made.gate_result.checks]
+        console.print_rows(("check", "status", "detail"), checks, title=made.path.name)
+    console.say(f"{made.path} sha256 {made.gguf_sha256}; next: {next_command(made, db, dpo=dpo)}")
+
+
+def next_command(made: Conversion, db: Path, *, dpo: bool) -> str:
+    """Return the command for the new file: it is run, or paired with its base if it is DPO-trained."""
+    from icl_local import store
+    from icl_local.weights import registry
+
+    if not dpo and made.training_run_id is None:
+        return f"icl run --model {made.path}"
+    (lineage,) = store.named(db, "lineage_of", [made.gguf_sha256]).dicts()
+    base = lineage["base_source"]
+    known = registry.entry_of(base) if base else None
+    name, variant = known or (made.path.stem, "base")
+    also = "" if known else f" --{variant} BASE.gguf"
+    note = "" if known else f" (BASE.gguf: the file of {base or 'its base'})"
+    return f"icl models add {name}{also} --{variant}-dpo {made.path}{note}; icl run --model {name} --dpo"
+
+
+@click.command("quantize")
+@click.argument("source", type=values.MODEL)
+@click.option("--out", required=True, type=values.FILE, help="GGUF file to write.")
+@click.option("--type", "type_name", required=True, help="GGUF type: q8_0, q4_k_m ...")
+@click.option("--allow-requantize", is_flag=True, help="Accept a quantised file as source, at some loss.")
+@options.db
+def quantize(source: str, out: Path, db: Path, **given: Any) -> None:
+    """Write a GGUF file in another type and compare its greedy next tokens with the source's.
+
+    The source is a GGUF file, hf:owner/repo/file, or a name of `icl models list`.
+
+    Example: icl quantize model.F16.gguf --out model.Q4_K_M.gguf --type q4_k_m
+    """
+    from icl_local import convert, store
+    from icl_local.cli.progress import Display
+    from icl_local.weights import registry
+
+    with Display() as display:
+        model = registry.resolve(source, method_kind="completion", on_progress=display.on_download)
+    with store.Store(db) as rows:
+        made = convert.quantize(model.path, out, store=rows, on_progress=console.say, **given)
+    for check in made.gate_result.checks if made.gate_result else ():
+        console.say(f"{check.name}: {check.detail}")
+    click.echo(made.path)

@@ -1,15 +1,20 @@
-"""`icl run`: generate the missing responses."""
+"""Commands that run a model over queries or stored responses: run, verify, score."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import icl_local
 from icl_local.cli import console, options, values
 from icl_local.wording import counted
+
+if TYPE_CHECKING:
+    from icl_local.store import Selection
+
+VERIFIED = ("model", "method", "language", "query_id", "position", "n_tokens", "stored_text", "decoded_text")
 
 
 @options.defaults_of(icl_local.run)
@@ -63,7 +68,7 @@ from icl_local.wording import counted
 @options.cluster
 @options.prompt_dir
 @options.db
-def command(db: Path, **given: Any) -> int:
+def run(db: Path, **given: Any) -> int:
     """Generate the missing responses: models x methods x languages.
 
     The same command continues a run that was killed.
@@ -80,3 +85,109 @@ def command(db: Path, **given: Any) -> int:
     too_long = f", {counted(made.n_too_long, 'prompt')} too long for the context" if made.n_too_long else ""
     console.say(f"{counted(made.n_new, 'new response')} in {db}{too_long}; next: icl errors --db {db}")
     return int(not made.done)
+
+
+@click.command("verify")
+@click.argument("database", required=False, type=values.FILE)
+@click.option("--sample", type=values.COUNT, default=459, help="Responses drawn at random.")
+@click.option("--seed", type=int, default=0, help="Seed of --sample.")
+@options.selection
+@click.option("--weights", multiple=True, help="GGUF file or a name of `icl models list`; repeatable.")
+@options.threads
+@click.option("--gpu-layers", type=values.Auto(min=0), help="Model layers on the GPU; as recorded by default.")
+@options.output_format
+@options.db
+def verify(
+    database: Path | None,
+    db: Path,
+    output_format: str,
+    chosen: Selection,
+    **given: Any,
+) -> int:
+    """Decode a random sample of stored responses again and compare token by token.
+
+    Each is decoded one at a time on this machine, without a shared prefix. If all of 459 are equal, fewer than
+    1 % of the responses differ, with 99 % confidence. Model files are found by SHA-256 among --weights, those of
+    this folder, and those of `icl models list`. Exit status 1 if something differs. The same command resumes after
+    a kill.
+
+    Example: icl verify study.duckdb --sample 459 --weights model.gguf
+    """
+    from icl_local.cli.progress import Display
+    from icl_local.running import verify_responses
+
+    path = database or db
+    with Display() as display:
+        result = verify_responses(
+            path,
+            selection=chosen,
+            on_progress=lambda done, total: display.show("verify", done=done, total=total),
+            **given,
+        )
+    for reason, n in result.excluded.items():
+        console.say(f"{counted(n, 'response is', 'responses are')} left out: {reason}")
+    total = f"{result.n_equal:,} of {len(result.rows):,} equal, drawn from {result.n_responses:,}"
+    if result.differing_below is not None:
+        console.say(f"{total}: fewer than {100 * result.differing_below:.2f} % differ, with 99 % confidence")
+        return 0
+    console.say(total)
+    for build, features, n, equal in result.by_machine():
+        console.say(f"made by llama.cpp {build} on {features}: {equal:,} of {n:,} equal")
+    rows = [tuple(row[name] for name in VERIFIED) for row in result.differences()]
+    if rows:
+        console.print_rows(VERIFIED, rows, output_format=output_format)
+    return int(bool(rows))
+
+
+@click.command("score")
+@click.option("--model", required=True, type=values.MODEL, help="Model whose base file scores.")
+@click.option(
+    "--texts",
+    required=True,
+    type=values.METHOD,
+    help="Method whose stored answers are scored, or `reference`: the references of --queries.",
+)
+@click.option("--texts-model", type=values.MODEL, help="Model that wrote the answers, if not --model's own.")
+@click.option(
+    "--method",
+    type=values.METHODS,
+    default="same",
+    help="Prompts before the texts: methods, or `same`: the answer's own.",
+)
+@click.option("--lang", type=values.LANGUAGES, default="en", help="Languages of the queries.")
+@click.option("--dpo", is_flag=True, help="Score by the DPO-trained variant too.")
+@click.option("--queries", multiple=True, help="With --texts reference: FILE or LANG=FILE, as in icl run.")
+@options.dataset_name
+@click.option("--limit", type=values.COUNT, help="Number of texts, languages in turn.")
+@click.option("--plan", is_flag=True, help="Only show what is missing.")
+@options.shard
+@options.engine
+@options.prompt_dir
+@options.output_format
+@options.db
+def score(output_format: str, db: Path, **given: Any) -> None:
+    """Score how probable stored answers are under the base model, token by token, or references under any model.
+
+    An answer is scored by the file that wrote it after its own prompt, and by the base file after the prompts of
+    --method. The same command continues one that was killed. icl shift shows what it found; docs/shift.md explains it.
+
+    Example: icl score --model llama-3.2-1b --texts instruct --method same,zero-shot,urial --lang en,es,fr
+    """
+    from icl_local.cli.progress import Display
+    from icl_local.running import scoring
+
+    with Display() as display:
+        result = scoring.score_texts(
+            db,
+            **given,
+            on_progress=display.on_scored,
+            on_step=display.on_step,
+            on_note=display.on_note,
+            on_download=display.on_download,
+        )
+    if given["plan"]:
+        console.print_rows(scoring.COLUMNS, result.rows, output_format=output_format)
+        return
+    too_long = f", {counted(result.n_too_long, 'text')} beyond the context" if result.n_too_long else ""
+    see = 'icl sql "from reference_probabilities"' if given["texts"] == scoring.REFERENCE else "icl shift"
+    console.say(f"{counted(result.n_new, 'text')} scored{too_long}; see: {see} --db {db}")

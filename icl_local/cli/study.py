@@ -30,7 +30,7 @@ from icl_local.wording import counted
 @options.cluster
 @options.output_format
 @options.db
-def command(
+def study(
     name: str,
     only_plan: bool,
     sources: tuple[str, ...],

@@ -24,7 +24,7 @@ _reviewer_option = click.option("--reviewer", help="Name of the reviewer; your l
 
 
 @click.group("translate")
-def command() -> None:
+def translate() -> None:
     """Translate query sets and review the translations.
 
     `icl data build` writes the final set.
@@ -33,7 +33,7 @@ def command() -> None:
     """
 
 
-@command.command("run")
+@translate.command("run")
 @click.option("--to", type=values.LANGUAGES, required=True, help="Languages to translate into.")
 @click.option("--engine", type=values.Names(), required=True, help="opus[:FOLDER], openai:MODEL, local:GGUF.")
 @click.option("--queries", default="just-eval", help="FILE, samples or just-eval.")
@@ -68,7 +68,7 @@ def run(db: Path, **given: Any) -> int:
     return int(failed)
 
 
-@command.command("review")
+@translate.command("review")
 @_language_option
 @_reviewer_option
 @click.option("--dataset", type=values.DATASET, help="Only this query set.")
@@ -98,7 +98,7 @@ def review(language: str, reviewer: str | None, dataset: str | None, again: bool
     console.say(f"{session.done} decided, {session.left} left; next: icl data build --lang {language} --db {db}")
 
 
-@command.command("export")
+@translate.command("export")
 @_language_option
 @click.option("--out", "-o", type=values.FILE, required=True, help="File to write, .csv or .jsonl.")
 @click.option("--dataset", type=values.DATASET, help="Only this query set.")
@@ -118,7 +118,7 @@ def export(language: str, out: Path, dataset: str | None, again: bool, db: Path)
     console.say(f"{counted(lines, 'query')}; edit the file, then: icl translate import {out} --db {db}")
 
 
-@command.command("import")
+@translate.command("import")
 @click.argument("file", type=values.EXISTING_FILE)
 @_reviewer_option
 @options.db
@@ -136,7 +136,7 @@ def import_(file: Path, reviewer: str | None, db: Path) -> None:
     console.say(f"{counts}, {found['undecided']} left undecided")
 
 
-@command.command("status")
+@translate.command("status")
 @click.option("--engines", is_flag=True, help="Show engines: flagged candidates, similarity to the final texts.")
 @click.option("--dataset", type=values.DATASET, help="Only this query set.")
 @options.output_format

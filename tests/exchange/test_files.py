@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from icl_local import exchange, store
-from icl_local.cli.export import FORMATS
+from icl_local.cli.exchange import FORMATS
 from icl_local.exceptions import ConfigError, InputError
 from icl_local.exchange import export, imports
 from icl_local.prompting import queries

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from icl_local.cli import icl
-from icl_local.cli.run import command
+from icl_local.cli.run import run as command
 from icl_local.engine import tokenize
 from icl_local.prompting import Query, build
 from icl_local.running import method_parts

@@ -267,7 +267,7 @@ def test_pull_fetches_into_the_cache_and_refuses_what_has_no_source(fake: FakeHu
     path = Path(ran("models", "pull", NAME).strip())
     assert path.read_bytes() == fake.files[FIRST, FILE]
     with pytest.raises(ConfigError, match="names no file of the hub"):
-        CliRunner().invoke(models.command, ["pull", "eurollm-9b"], catch_exceptions=False)
+        CliRunner().invoke(models.models, ["pull", "eurollm-9b"], catch_exceptions=False)
 
 
 def test_a_gated_file_ends_in_one_line_without_the_token(fake: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:

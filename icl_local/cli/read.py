@@ -1,0 +1,308 @@
+"""Commands that show results: status, show, errors, tables, figures, bootstrap, report, shift, sql."""
+
+from __future__ import annotations
+
+import os
+import sys
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import icl_local
+from icl_local.cli import console, options, values
+from icl_local.wording import counted
+
+if TYPE_CHECKING:
+    from icl_local.store import Selection
+
+SHOWN_CHARACTERS = 600  # of a prompt, from its end
+ERRORS = ("infinite_loop", "infinite_loop_literal", "unintended_code")
+ERROR_COLUMNS = ("query_id", "model", "method", "language", "dpo", "error", "kind", "copies", "span")
+EXCERPT_CHARACTERS = 160
+TABLES = ("1", "2", "3", "4", "6", "8", "metrics", "methods", "variance", "sentences", "audit")
+PUBLISHED_TABLES = tuple(name for name in TABLES if name not in ("metrics", "methods", "variance"))
+FIGURES = ("2", "3", "4", "size", "shift", "decoding")
+SHORT_NAMES = {"language": "lang", "ci_low": "low", "ci_high": "high"}  # column names on a terminal
+TEXT_ROWS = 200
+
+
+@click.command("status")
+@options.selection
+@options.output_format
+@options.db
+def status(chosen: Selection, output_format: str, db: Path) -> None:
+    """Show done and missing responses, cell by cell, and the speed.
+
+    Rows that a killed run left in the spool are read first. Column long counts prompts that did not fit the context.
+    Formats other than text have the cells only; every column is in the views progress and throughput.
+
+    Example: icl status --db icl.duckdb
+    """
+    from icl_local import study
+    from icl_local.store import named, selected
+
+    cells = selected(db, "status", chosen)
+    if output_format == "text":
+        for name, columns, rows in study.grids(db):
+            console.print_rows(columns, rows, title=f"Study {name}: done/wanted")
+    console.print_rows(cells.columns, cells.rows, output_format=output_format, title="Progress")
+    if output_format == "text":
+        speed = named(db, "speed")
+        if speed.rows:
+            console.print_rows(speed.columns, speed.rows[-20:], title="Speed of the last processes")
+        if not cells.rows:
+            console.say(f"{db} holds no responses yet; next: icl run --help")
+
+
+@click.command("show")
+@click.argument("query_id")
+@options.selection
+@click.option("--full", is_flag=True, help="Show whole prompts, not their last lines.")
+@options.output_format
+@options.db
+def show(query_id: str, chosen: Selection, full: bool, output_format: str, db: Path) -> None:
+    """Show one query with its prompts and the models' answers side by side.
+
+    Example: icl show sample-07 --lang es
+    """
+    from icl_local.results import answers
+
+    found = answers.find(db, query_id, chosen)
+    if output_format != "text":
+        console.print_rows(answers.COLUMNS, [row for one in found for row in one.rows()], output_format=output_format)
+        return
+    for query in found:
+        console.print_panels([(query.title, query.instruction, "")])
+        prompts = {(one.method, one.prompt): one for one in query.answers if one.prompt is not None}
+        panels = [(f"prompt · {method}", _end_of(prompt or "", full), "") for method, prompt in prompts]
+        console.print_panels([*panels, *((one.title, one.text, one.subtitle) for one in query.answers)])
+        if not query.answers:
+            console.say("no answers yet; `icl run` makes them")
+
+
+def _end_of(prompt: str, full: bool) -> str:
+    hidden = len(prompt) - SHOWN_CHARACTERS
+    return (
+        prompt
+        if full or hidden <= 0
+        else f"[{counted(hidden, 'character')} before; --full shows them]\n{prompt[hidden:]}"
+    )
+
+
+@click.command("errors")
+@click.option("--list", "listed", is_flag=True, help="Show the responses that have an error, not the table.")
+@click.option("--error", type=click.Choice(ERRORS), help="Kind of error that --list shows.")
+@click.option("--redetect", is_flag=True, help="Run the present detector on every response first.")
+@options.only
+@options.output_format
+@options.db
+def errors(output_format: str, db: Path, **given: Any) -> None:
+    """Show critical errors in percent: loops under both readings, and unintended code.
+
+    loop is the default reading; literal is any sequence repeated more than 5 times, also rules (-----) and table lines.
+    code is the percentage of the n_code responses with a known task that contain code though the task is not coding.
+
+    Example: icl errors --list --error infinite_loop --lang en
+    """
+    found = icl_local.errors(db, **given)
+    for note in found.notes:
+        console.say(note)
+    if not given["listed"] or output_format != "text":
+        title = None if given["listed"] else found.title
+        console.print_rows(found.columns, found.rows, output_format=output_format, title=title)
+        return
+    rows = [(*(row[name] for name in ERROR_COLUMNS), _excerpt(row)) for row in found.dicts()]
+    console.print_rows((*ERROR_COLUMNS, "place in the text"), rows)
+    console.say(f"{len(rows):,} found; whole answers: icl show QUERY_ID")
+
+
+def _excerpt(row: dict[str, Any]) -> str:
+    start = max(0, int(row["start_char"] or 0) - 20)
+    text = str(row["raw_text"])[start : start + EXCERPT_CHARACTERS]
+    return ("…" if start else "") + text.replace("\n", "⏎")
+
+
+@options.defaults_of(icl_local.table)
+@click.command("tables")
+@click.argument("names", nargs=-1, type=click.Choice(TABLES), metavar=f"[{'|'.join(TABLES)}]...")
+@click.option("--versus-paper", "versus", is_flag=True, help="Show your figures beside the printed ones.")
+@click.option("--published", is_flag=True, help="Show the paper's own cells, its sentences and its slips.")
+@click.option("--corrected", is_flag=True, help="Scores corrected by human labels, see icl trust (tables 1, 2, 3).")
+@click.option("--equated-to", type=values.STORED_JUDGE, help="Scores on this judge's scale: icl equate.")
+@click.option("--reference", help="With --corrected: human, or the judge that stands for the labels.")
+@options.judge
+@options.reading
+@click.option("--loops", type=click.Choice(["strict", "literal"]), help="Reading of a loop; the paper's is literal.")
+@click.option("--dataset", type=values.DATASET, help="Show the cells of this query set where several qualify.")
+@click.option("--quantization", type=values.QUANTIZATION, help="Show the cells of this GGUF type.")
+@click.option("--settings", help="Show the cells of these settings (first characters of settings_id).")
+@options.output_format
+@options.db
+def tables(names: tuple[str, ...], output_format: str, db: Path, **given: Any) -> None:
+    """Show the paper's tables, by default all: 1, 2, 3 are scores, 4, 6, 8 critical errors in percent.
+
+    metrics: scores by rules (icl judge --judge rules). methods: effects of parameters. variance: how much of the
+    variance comes from examples, their order, draws and verdicts. sentences: the figures in the paper's text, computed
+    from your rows. audit: the slips in the paper's figures.
+
+    csv and json have every column of the view behind a table, unrounded; text, markdown and latex have the paper's
+    layout.
+
+    Example: icl tables 1 3 --judge openai:gpt-4o --format latex
+    """
+    from icl_local.results import build_tables
+
+    if given["versus"] and given["published"]:
+        raise click.UsageError("--versus-paper shows your figures, --published the paper's: choose one")
+    chosen = names or (
+        PUBLISHED_TABLES if given["published"] else TABLES[: 3 if given["corrected"] or given["equated_to"] else 6]
+    )
+    chosen = tuple(one for name in chosen for one in (("methods", "variance") if name == "methods" else (name,)))
+    console.print_tables(build_tables(db, chosen, whole=output_format in ("csv", "json"), **given), output_format)
+
+
+@click.command("figures")
+@click.argument("names", nargs=-1, type=click.Choice(FIGURES), metavar="[2|3|4|size|shift|decoding]...")
+@click.option("-o", "--output", "folder", type=values.FOLDER, default="figures", help="Folder for the files.")
+@click.option("--published", is_flag=True, help="Draw the paper's own cells.")
+@click.option("--theme", type=click.Choice(["light", "dark"]), default="light", help="Background.")
+@options.judge
+@options.db
+def figures(names: tuple[str, ...], folder: Path, published: bool, theme: str, judge: str | None, db: Path) -> None:
+    """Draw the paper's figures from your rows, as PNG and SVG.
+
+    2: languages. 3: DPO. 4: critical errors. size: scores by model size. shift: of tokens. decoding: loops, unintended
+    code and other languages by temperature, where a cell has several.
+
+    Example: icl figures 2 4 -o figures
+    """
+    from icl_local.results import figures, paper_tables
+
+    with paper_tables.open_views(db, origin="published" if published else "ours", judge=judge) as views:
+        written = figures.save(views, folder, names=names or FIGURES, theme=theme)
+    for path in written:
+        click.echo(path)
+    drawn = {path.stem.removeprefix("figure_") for path in written}
+    for name in names or FIGURES:
+        if name not in drawn:
+            console.say(f"{figures.TITLES[name]}: no rows for it in {db} yet")
+
+
+@click.command("bootstrap")
+@click.option("--samples", type=click.IntRange(min=100), default=10_000, help="Resamples of a mean.")
+@click.option("--seed", type=values.NATURAL, default=0, help="Same seed, same rows.")
+@click.option("--pairs", is_flag=True, help="Resample differences between cells that differ in one thing.")
+@options.judge
+@options.reading
+@options.output_format
+@options.db
+def bootstrap(samples: int, seed: int, pairs: bool, output_format: str, db: Path, **given: Any) -> None:
+    """Compute percentile bootstrap intervals of every score mean and store them: view bootstrap_intervals.
+
+    Queries of one text are drawn together. --pairs resamples paired differences: view bootstrap_differences.
+
+    Example: icl bootstrap --samples 10000 --seed 1
+    """
+    from icl_local.results import bootstrap
+
+    count = bootstrap.run(db, samples=samples, seed=seed, pairs=pairs, **given)
+    what, view = ("difference", "bootstrap_differences") if pairs else ("mean", "bootstrap_intervals")
+    console.say(f"{counted(count, what)} resampled {counted(samples, 'time')}; icl sql 'from {view}'")
+    found = bootstrap.intervals(db, samples=samples, seed=seed, pairs=pairs)
+    columns = [SHORT_NAMES.get(name, name) for name in found.columns] if output_format == "text" else found.columns
+    console.print_rows(columns, found.rows, output_format=output_format)
+
+
+@options.defaults_of(icl_local.report)
+@click.command("report")
+@click.option("-o", "--output", "path", type=values.FILE, help="File to write.")
+@options.judge
+@options.reading
+@click.option("--responses", type=values.NATURAL, help="Largest number of responses in the page.")
+@click.option("--max-mb", type=click.FloatRange(min=1), help="Largest size in MB; texts that do not fit are left out.")
+@click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
+@options.db
+def report(path: Path, show: bool, db: Path, **given: Any) -> None:
+    """Write tables, figures and responses as one HTML page that opens without a network.
+
+    Example: icl report -o report.html
+    """
+    made = icl_local.report(db, path, **given)
+    console.say(f"{made.bytes / 1e6:.1f} MB, {made.responses:,} of {counted(made.responses_stored, 'response')}")
+    if made.texts < made.responses:
+        left_out = made.responses - made.texts
+        console.say(f"the texts of {left_out:,} are left out to stay under {given['max_mb']:g} MB (--max-mb)")
+    click.echo(made.path)
+    if show and not webbrowser.open(made.path.resolve().as_uri()):
+        console.say("no browser here; open the file yourself", style="yellow")
+
+
+@click.command("shift")
+@click.option("--lang", type=values.LANGUAGES, default=(), help="Only these languages.")
+@click.option(
+    "--reading",
+    type=click.Choice(["all", "own_top", "with_end"]),
+    default="all",
+    help="own_top: only tokens that were the writing model's first choice; with_end: the end token too.",
+)
+@click.option("--tokens", type=values.COUNT, default=10, help="Most shifted tokens that are shown.")
+@options.output_format
+@options.db
+def shift(output_format: str, db: Path, **given: Any) -> None:
+    """Show how many tokens of stored answers the base model would not have written.
+
+    icl score makes the rows. docs/shift.md explains the tables; csv and json have every column of the views.
+
+    Example: icl shift --lang es
+    """
+    from icl_local.results import shift_tables
+
+    console.print_tables(shift_tables(db, whole=output_format in ("csv", "json"), **given), output_format)
+
+
+@options.defaults_of(icl_local.query)
+@click.command("sql")
+@click.argument("query", required=False, type=values.QUERY)
+@click.option("--schema", is_flag=True, help="List the views, their columns and what one row is.")
+@click.option("--limit", type=values.COUNT, help=f"Largest number of rows; {TEXT_ROWS} for text.")
+@click.option("--timeout", type=values.POSITIVE, help="Seconds that a query may take.")
+@click.option("--unsafe", is_flag=True, help="Allow other files, other databases and extensions.")
+@options.output_format
+@options.db
+def sql(
+    query: str | None, schema: bool, limit: int | None, timeout: float, unsafe: bool, output_format: str, db: Path
+) -> None:
+    """Run one select on the database; - reads it from standard input.
+
+    The query cannot write, reach other files or load code, and a run may continue. Rows too wide for the
+    terminal (180 characters without one) are shown with a line for each column.
+
+    Example: icl sql "select model, method, count(*) from responses group by all" --format csv
+    """
+    from icl_local import store
+
+    if schema:
+        query = store.sql_text("described_views")
+    elif query is None:
+        raise click.UsageError("give a query, - to read one from standard input, or --schema")
+    elif query == "-":
+        query = sys.stdin.read()
+    if unsafe:
+        console.say("unsafe: this query may read and write other files, attach databases and load extensions")
+    most = limit or (TEXT_ROWS if output_format == "text" else None)
+
+    def end() -> None:
+        click.echo(f"error: the query took longer than {timeout:g} s and did not stop; ended this process", err=True)
+        os._exit(1)  # the connection is read-only
+
+    more = None if most is None else most + 1
+    found = store.query(db, query, timeout=timeout, unsafe=unsafe, limit=more, on_stuck=end)
+    rows = found.rows[:most]
+    if output_format == "text":
+        console.print_answer(found.columns, rows)
+    else:
+        console.print_rows(found.columns, rows, output_format=output_format)
+    if len(found.rows) > len(rows):
+        console.say(f"only the first {counted(len(rows), 'row')}; --limit gives more")
