@@ -233,24 +233,11 @@ def table(
     where several qualify. ``whole``: every column, unrounded.
     Raises ConfigError, UnknownName, StoreError.
     """
+    options = dict(locals())
     from icl_local.results import build_tables
 
-    (found,) = build_tables(
-        Path(db),
-        [str(name)],
-        versus=versus_paper,
-        published=published,
-        corrected=corrected,
-        equated_to=equated_to,
-        reference=reference,
-        judge=judge,
-        reading=reading,
-        loops=loops,
-        dataset=dataset,
-        quantization=quantization,
-        settings=settings,
-        whole=whole,
-    )
+    versus = options.pop("versus_paper")
+    (found,) = build_tables(Path(options.pop("db")), [str(options.pop("name"))], versus=versus, **options)
     return found
 
 

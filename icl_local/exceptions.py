@@ -22,7 +22,8 @@ IclError
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 _NAMES_LISTED = 20
 
@@ -115,3 +116,12 @@ class MissingExtra(IclError):
 
     def __init__(self, extra: str, package: str) -> None:
         super().__init__(f"{package} is not installed; run: pip install 'icl-local[{extra}]'")
+
+
+@contextmanager
+def needs_extra(extra: str) -> Iterator[None]:
+    """Raise MissingExtra if an import in the block fails."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtra(extra, error.name or extra) from None

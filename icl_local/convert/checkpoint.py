@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_local.exceptions import ConversionError, MissingExtra
+from icl_local.exceptions import ConversionError, needs_extra
 from icl_local.identity import sha256_file
 
 TOKENIZER_FILES = (
@@ -79,10 +79,8 @@ class Checkpoint:
     @cached_property
     def config(self) -> Any:
         """Return Transformers' configuration. Raises ConversionError if Transformers does not know the model."""
-        try:
+        with needs_extra("convert"):
             from transformers import AutoConfig
-        except ImportError:
-            raise MissingExtra("convert", "transformers") from None
         try:
             config: Any = AutoConfig.from_pretrained(self.model_folder, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -147,10 +145,8 @@ def tokenizer_of(folder: Path) -> Any:
 
     Raises ConversionError for a tokenizer that cannot be loaded, MissingExtra.
     """
-    try:
+    with needs_extra("convert"):
         from transformers import AutoTokenizer, PreTrainedTokenizerFast
-    except ImportError:
-        raise MissingExtra("convert", "transformers") from None
     loader: Any = PreTrainedTokenizerFast if (folder / "tokenizer.json").is_file() else AutoTokenizer
     try:
         return loader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -163,11 +159,9 @@ def merge_adapter(adapter: Checkpoint, out: Path) -> Checkpoint:
 
     Raises ConversionError for an adapter that peft cannot merge, MissingExtra.
     """
-    try:
+    with needs_extra("convert"):
         from peft import PeftModel
         from transformers import AutoModelForCausalLM
-    except ImportError as error:
-        raise MissingExtra("convert", error.name or "peft") from None
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             adapter.model_folder, dtype="float32", local_files_only=True, trust_remote_code=False
@@ -194,10 +188,8 @@ def _base_of(folder: Path) -> Path:
 
 def _tensors(folder: Path) -> dict[str, tuple[Path, str, tuple[int, ...]]]:
     """Return name -> (file, type, shape) of every tensor, from model.safetensors or the shards that its index lists."""
-    try:
+    with needs_extra("convert"):
         from safetensors import SafetensorError, safe_open
-    except ImportError:
-        raise MissingExtra("convert", "safetensors") from None
     names = {"model.safetensors"}
     if (folder / _INDEX).is_file():
         names = {Path(name).name for name in read_json(folder / _INDEX).get("weight_map", {}).values()}

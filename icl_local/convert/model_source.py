@@ -16,7 +16,7 @@ from typing import Any
 from icl_local.convert.checkpoint import Checkpoint, is_checkpoint, read_json
 from icl_local.convert.parity import Reference, gate
 from icl_local.convert.pre_tokenizers import PRE_TOKENIZERS
-from icl_local.exceptions import ConversionError, MissingExtra
+from icl_local.exceptions import ConversionError, needs_extra
 from icl_local.weights import hub, read_info
 
 _REPOSITORY = re.compile(r"(?:hf:)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
@@ -72,12 +72,10 @@ def unpack_gguf(path: Path, folder: Path) -> None:
     class one. Then the gate compares file and checkpoint. Raises ConversionError for what cannot be unpacked or does
     not pass, ModelError for a damaged file.
     """
-    try:
+    with needs_extra("convert"):
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
         from transformers.utils import logging
-    except ImportError:
-        raise MissingExtra("convert", "transformers") from None
     pre = read_info(path).metadata.get("tokenizer.ggml.pre")
     logging.disable_progress_bar()
     source = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name, "local_files_only": True}

@@ -16,7 +16,7 @@ from typing import Any
 
 from icl_local.convert import tokenizer_of
 from icl_local.dpo.settings import Parameters
-from icl_local.exceptions import HubError, InputError, MissingExtra, TrainingError
+from icl_local.exceptions import HubError, InputError, TrainingError, needs_extra
 from icl_local.prompting import json_items
 from icl_local.store import read_parquet
 
@@ -244,10 +244,8 @@ def _file_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _hub_rows(name: str, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    try:
+    with needs_extra("dpo"):
         from datasets import load_dataset
-    except ImportError:
-        raise MissingExtra("dpo", "datasets") from None
     try:
         data = load_dataset(name, split=split)
     except Exception as error:  # datasets raises exceptions of many types

@@ -9,6 +9,7 @@ is in the output folder.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple
 from icl_local.convert import TOKENIZER_FILES, Checkpoint, ModelSource, locate, read_json
 from icl_local.dpo.data import Preferences, check_preset, load_preferences, load_tokenizer, paper_tokens
 from icl_local.dpo.settings import Parameters, Step, TrainingPlan, estimate, parameters
-from icl_local.exceptions import DiskFull, MissingExtra, TrainingError
+from icl_local.exceptions import DiskFull, TrainingError, needs_extra
 from icl_local.files import NO_SPACE, write_file
 from icl_local.identity import key_of
 from icl_local.store import Store, now
@@ -181,11 +182,9 @@ def _done(row: Mapping[str, Any], out: Path, steps: int, store: Store | None) ->
 
 
 def _require_extra() -> None:
-    for package in ("torch", "transformers", "trl", "datasets", "accelerate", "peft"):
-        try:
-            __import__(package)
-        except ImportError:
-            raise MissingExtra("dpo", package) from None
+    with needs_extra("dpo"):
+        for package in ("torch", "transformers", "trl", "datasets", "accelerate", "peft"):
+            importlib.import_module(package)
 
 
 def _claim(out: Path, record: Mapping[str, Any]) -> dict[str, Any]:
