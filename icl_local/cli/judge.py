@@ -46,8 +46,7 @@ from icl_local.cli import console, options, values
 @options.engine
 @options.cluster
 @options.prompt_dir
-@options.output_format
-@options.db
+@options.rows
 def judge(output_format: str, db: Path, **given: Any) -> None:
     """Score stored responses with an LLM judge.
 

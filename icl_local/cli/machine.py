@@ -39,8 +39,7 @@ def machine() -> None:
 @click.option("--quick", is_flag=True, help="The bounded probe that `icl run` makes.")
 @click.option("--also-unified", is_flag=True, help="Try one unified KV buffer too, which is seldom exact.")
 @options.engine
-@options.output_format
-@options.db
+@options.rows
 def probe(output_format: str, db: Path, **given: Any) -> int:
     """Find settings in which batching changes nothing for a file.
 
@@ -107,8 +106,7 @@ def build(output_format: str) -> None:
 )
 @click.option("--runs", type=values.COUNT, default=1, help="Repeat all, and show ranges.")
 @options.engine
-@options.output_format
-@options.db
+@options.rows
 def bench(output_format: str, db: Path, **given: Any) -> None:
     """Time the same work by this engine and by others, in one run.
 

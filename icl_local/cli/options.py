@@ -78,6 +78,7 @@ output_format = click.option(
     default="text",
     help="Format of the rows on stdout.",
 )
+rows = _together(output_format, db)  # rows of the database, printed
 judge = click.option("--judge", type=values.STORED_JUDGE, help="Judge whose scores are used; else the one with most.")
 reading = click.option(
     "--reading",

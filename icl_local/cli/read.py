@@ -30,8 +30,7 @@ TEXT_ROWS = 200
 
 @click.command("status")
 @options.selection
-@options.output_format
-@options.db
+@options.rows
 def status(chosen: Selection, output_format: str, db: Path) -> None:
     """Show done and missing responses, cell by cell, and the speed.
 
@@ -60,8 +59,7 @@ def status(chosen: Selection, output_format: str, db: Path) -> None:
 @click.argument("query_id")
 @options.selection
 @click.option("--full", is_flag=True, help="Show whole prompts, not their last lines.")
-@options.output_format
-@options.db
+@options.rows
 def show(query_id: str, chosen: Selection, full: bool, output_format: str, db: Path) -> None:
     """Show one query with its prompts and the models' answers side by side.
 
@@ -96,8 +94,7 @@ def _end_of(prompt: str, full: bool) -> str:
 @click.option("--error", type=click.Choice(ERRORS), help="Kind of error that --list shows.")
 @click.option("--redetect", is_flag=True, help="Run the present detector on every response first.")
 @options.only
-@options.output_format
-@options.db
+@options.rows
 def errors(output_format: str, db: Path, **given: Any) -> None:
     """Show critical errors in percent: loops under both readings, and unintended code.
 
@@ -138,8 +135,7 @@ def _excerpt(row: dict[str, Any]) -> str:
 @click.option("--dataset", type=values.DATASET, help="Show the cells of this query set where several qualify.")
 @click.option("--quantization", type=values.QUANTIZATION, help="Show the cells of this GGUF type.")
 @click.option("--settings", help="Show the cells of these settings (first characters of settings_id).")
-@options.output_format
-@options.db
+@options.rows
 def tables(names: tuple[str, ...], output_format: str, db: Path, **given: Any) -> None:
     """Show the paper's tables, by default all: 1, 2, 3 are scores, 4, 6, 8 critical errors in percent.
 
@@ -196,8 +192,7 @@ def figures(names: tuple[str, ...], folder: Path, published: bool, theme: str, j
 @click.option("--pairs", is_flag=True, help="Resample differences between cells that differ in one thing.")
 @options.judge
 @options.reading
-@options.output_format
-@options.db
+@options.rows
 def bootstrap(samples: int, seed: int, pairs: bool, output_format: str, db: Path, **given: Any) -> None:
     """Compute percentile bootstrap intervals of every score mean and store them: view bootstrap_intervals.
 
@@ -248,8 +243,7 @@ def report(path: Path, show: bool, db: Path, **given: Any) -> None:
     help="own_top: only tokens that were the writing model's first choice; with_end: the end token too.",
 )
 @click.option("--tokens", type=values.COUNT, default=10, help="Most shifted tokens that are shown.")
-@options.output_format
-@options.db
+@options.rows
 def shift(output_format: str, db: Path, **given: Any) -> None:
     """Show how many tokens of stored answers the base model would not have written.
 
@@ -269,8 +263,7 @@ def shift(output_format: str, db: Path, **given: Any) -> None:
 @click.option("--limit", type=values.COUNT, help=f"Largest number of rows; {TEXT_ROWS} for text.")
 @click.option("--timeout", type=values.POSITIVE, help="Seconds that a query may take.")
 @click.option("--unsafe", is_flag=True, help="Allow other files, other databases and extensions.")
-@options.output_format
-@options.db
+@options.rows
 def sql(
     query: str | None, schema: bool, limit: int | None, timeout: float, unsafe: bool, output_format: str, db: Path
 ) -> None:

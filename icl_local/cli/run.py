@@ -95,8 +95,7 @@ def run(db: Path, **given: Any) -> int:
 @click.option("--weights", multiple=True, help="GGUF file or a name of `icl models list`; repeatable.")
 @options.threads
 @click.option("--gpu-layers", type=values.Auto(min=0), help="Model layers on the GPU; as recorded by default.")
-@options.output_format
-@options.db
+@options.rows
 def verify(
     database: Path | None,
     db: Path,
@@ -163,8 +162,7 @@ def verify(
 @options.shard
 @options.engine
 @options.prompt_dir
-@options.output_format
-@options.db
+@options.rows
 def score(output_format: str, db: Path, **given: Any) -> None:
     """Score how probable stored answers are under the base model, token by token, or references under any model.
 

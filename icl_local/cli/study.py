@@ -28,8 +28,7 @@ from icl_local.wording import counted
 @options.shard
 @options.engine
 @options.cluster
-@options.output_format
-@options.db
+@options.rows
 def study(
     name: str,
     only_plan: bool,

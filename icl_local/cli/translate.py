@@ -139,8 +139,7 @@ def import_(file: Path, reviewer: str | None, db: Path) -> None:
 @translate.command("status")
 @click.option("--engines", is_flag=True, help="Show engines: flagged candidates, similarity to the final texts.")
 @click.option("--dataset", type=values.DATASET, help="Only this query set.")
-@options.output_format
-@options.db
+@options.rows
 def status(engines: bool, dataset: str | None, output_format: str, db: Path) -> None:
     """Show the progress of the review, or the quality of each engine.
 

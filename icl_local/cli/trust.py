@@ -36,8 +36,7 @@ def sample() -> None:
 @click.option("--judged-by", type=values.STORED_JUDGE, help="Only answers that this judge scored.")
 @click.option("--plan", is_flag=True, help="Store nothing; show how wide intervals would be, and the hours of work.")
 @options.selection
-@options.output_format
-@options.db
+@options.rows
 def draw(
     name: str,
     per_cell: int,
@@ -77,8 +76,7 @@ def draw(
 
 
 @sample.command("list")
-@options.output_format
-@options.db
+@options.rows
 def list_samples(output_format: str, db: Path) -> None:
     """List the samples, their raters and labels.
 
@@ -153,8 +151,7 @@ def browse(
 )
 @click.option("--sample", help="Only labels of this sample.")
 @options.reading
-@options.output_format
-@options.db
+@options.rows
 def trust(output_format: str, db: Path, **given: Any) -> None:
     """Compare a judge with human raters or another judge, and correct its means by their labels.
 
@@ -177,8 +174,7 @@ def trust(output_format: str, db: Path, **given: Any) -> None:
 @click.option("--method", type=click.Choice(["linear", "mean"]), default="linear", help="mean: only a shift.")
 @click.option("--seed", type=values.NATURAL, default=0, help="Same seed, same rows.")
 @click.option("--samples", type=values.COUNT, default=2000, help="Resamples of the queries.")
-@options.output_format
-@options.db
+@options.rows
 def equate(output_format: str, db: Path, **given: Any) -> None:
     """Map one judge's scores to the scale of another, by answers that both scored, and store the maps.
 

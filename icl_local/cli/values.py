@@ -148,7 +148,7 @@ def _models(ctx: click.Context, begun: str) -> list[str]:
 
 def _judges(ctx: click.Context, begun: str) -> list[str]:
     local = (f"local:{name}" for name in _local(ctx, begun.removeprefix("local:")))
-    return [*_stored(ctx, "judge"), *local, "openai:"]
+    return [*stored("judge")(ctx, begun), *local, "openai:"]
 
 
 def _methods(ctx: click.Context, begun: str) -> list[str]:
@@ -180,21 +180,20 @@ def _views(ctx: click.Context, begun: str) -> list[str]:
     return [before + name.removesuffix(".sql") for name in resources.names("db", "views", suffix=".sql")]
 
 
-def _stored(ctx: click.Context, kind: str) -> list[str]:
-    """Return the names of a kind (see db/queries/stored_names.sql) in the command's database."""
-    from icl_local import store
-    from icl_local.exceptions import IclError
-
-    db = ctx.params.get("db") or Path("icl.duckdb")
-    try:
-        return [name for of, name, _ in store.named(db, "stored_names").rows if of == kind] if db.is_file() else []
-    except IclError:
-        return []
-
-
 def stored(kind: str) -> Known:
-    """Return the names of a kind that the command's database holds."""
-    return lambda ctx, begun: _stored(ctx, kind)
+    """Return a function that lists the names of a kind (db/queries/stored_names.sql) in the command's database."""
+
+    def names(ctx: click.Context, begun: str) -> list[str]:
+        from icl_local import store
+        from icl_local.exceptions import IclError
+
+        db = ctx.params.get("db") or Path("icl.duckdb")
+        try:
+            return [name for of, name, _ in store.named(db, "stored_names").rows if of == kind] if db.is_file() else []
+        except IclError:
+            return []
+
+    return names
 
 
 MODEL, MODELS = Name(_models, files=True), Names(_models, files=True)

@@ -79,7 +79,7 @@ def read_info(path: Path) -> GgufInfo:
             raise ModelError(f"{path}: not a file; name a .gguf file")
         if path.stat().st_size == 0:
             raise ModelError(f"{path}: the file is empty; download or convert it again")
-        return _Facts(Header(path)).info()
+        return _Facts(path).info()
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:  # a path with NUL, or a file that cannot be mapped, is a ValueError
@@ -106,40 +106,35 @@ def _rule(header: Header, key: str) -> object:
     return value
 
 
-class _Facts:
-    """One header being interpreted; every method raises ModelError with the file's name in front."""
-
-    def __init__(self, header: Header) -> None:
-        self._header = header
-        self._metadata = header.metadata
-        self._fail = header.fail
+class _Facts(Header):
+    """A header being interpreted; every method raises ModelError with the file's name in front."""
 
     def info(self) -> GgufInfo:
         self._refuse_other_purposes()
         self._refuse_infinite_numbers()
-        architecture = self._text("general.architecture")
+        architecture = self._text_of("general.architecture")
         if architecture is None:
-            self._fail("not a usable model: key 'general.architecture' is missing or not a text")
+            self.fail("not a usable model: key 'general.architecture' is missing or not a text")
         elements = self._elements_by_type()
         tokenizer_model = self._tokenizer_model()
         add_bos = self._add_bos(tokenizer_model)
         bos = self._special_token("bos_token_id", DEFAULT_BOS.get(tokenizer_model))
         if add_bos and bos is None:
-            self._fail("not a usable model: it asks for a BOS token and does not say which")
+            self.fail("not a usable model: it asks for a BOS token and does not say which")
         prefix = architecture + "."
         n_layers = self._integer(prefix + "block_count", low=1, high=MAX_LAYERS)
         n_embd = self._integer(prefix + "embedding_length", low=1)
         n_heads = self._most_heads(prefix + "attention.head_count", default=0)
         even = n_embd // n_heads if n_heads else 0
-        template = self._text("tokenizer.chat_template") or ""
+        template = self._text_of("tokenizer.chat_template") or ""
         return GgufInfo(
-            path=self._header.path,
+            path=self.path,
             architecture=architecture,
-            name=self._text("general.name"),
+            name=self._text_of("general.name"),
             quantization=self._quantization(elements),
             parameters=elements.total(),
             context_length=self._integer(prefix + "context_length", low=1),
-            vocab_size=self._header.n_tokens,
+            vocab_size=self.n_tokens,
             embedding_length=n_embd,
             block_count=n_layers,
             head_count=n_heads,
@@ -150,99 +145,99 @@ class _Facts:
             add_bos=add_bos,
             bos_token=bos,
             eos_token=self._special_token("eos_token_id", DEFAULT_EOS.get(tokenizer_model)),
-            bytes=self._header.size,
-            vocab_sha256=self._header.vocab_sha256,
-            metadata=self._metadata,
+            bytes=self.size,
+            vocab_sha256=self.vocab_sha256,
+            metadata=self.metadata,
         )
 
-    def _text(self, key: str) -> str | None:
-        value = self._metadata.get(key)
+    def _text_of(self, key: str) -> str | None:
+        value = self.metadata.get(key)
         return value if isinstance(value, str) and value else None
 
     def _integer(self, key: str, *, low: int = 0, high: int = 1 << 31, default: int | None = None) -> int:
         """Return the integer under ``key`` within [low, high], or ``default`` if the key is absent."""
-        value = self._metadata.get(key, default)
+        value = self.metadata.get(key, default)
         if value is None:
-            self._fail(f"not a usable model: key {key!r} is missing")
+            self.fail(f"not a usable model: key {key!r} is missing")
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            self._fail(f"not a usable model: {key} is {value}, outside {low} to {high}")
+            self.fail(f"not a usable model: {key} is {value}, outside {low} to {high}")
         return value
 
     def _most_heads(self, key: str, *, default: int) -> int:
         """Return one number for all layers, or the largest of an array with one for each."""
-        value = self._metadata.get(key, default)
+        value = self.metadata.get(key, default)
         values = value if isinstance(value, tuple) else (value,)
         if not values or not all(isinstance(v, int) and 0 <= v <= MAX_HEADS for v in values):
-            self._fail(f"not a usable model: {key} is {value}")
+            self.fail(f"not a usable model: {key} is {value}")
         return int(max(values))
 
     def _refuse_other_purposes(self) -> None:
-        count = self._metadata.get("split.count", 0)
+        count = self.metadata.get("split.count", 0)
         if isinstance(count, int) and count > 1:
-            self._fail(
+            self.fail(
                 f"one part of a model split into {count} files; "
                 "join them first: llama-gguf-split --merge FIRST OUT.gguf"
             )
-        architecture = self._text("general.architecture")
-        kind = "mmproj" if architecture == "clip" else self._text("general.type")
+        architecture = self._text_of("general.architecture")
+        kind = "mmproj" if architecture == "clip" else self._text_of("general.type")
         if kind in OTHER_TYPES:
-            self._fail(f"{OTHER_TYPES[kind]}, not a language model; give the model's own file")
-        pooling = self._metadata.get(f"{architecture}.pooling_type", 0)
-        if pooling != 0 or self._metadata.get(f"{architecture}.attention.causal") is False:
-            self._fail("a model for embeddings, which does not continue a text; give a language model's file")
+            self.fail(f"{OTHER_TYPES[kind]}, not a language model; give the model's own file")
+        pooling = self.metadata.get(f"{architecture}.pooling_type", 0)
+        if pooling != 0 or self.metadata.get(f"{architecture}.attention.causal") is False:
+            self.fail("a model for embeddings, which does not continue a text; give a language model's file")
 
     def _refuse_infinite_numbers(self) -> None:
         """Raise ModelError for a number that is not finite; llama.cpp computes with it without an error."""
-        for key, value in self._metadata.items():
+        for key, value in self.metadata.items():
             if isinstance(value, float) and not math.isfinite(value):
-                self._fail(f"not a usable model: {key} is {value}")
+                self.fail(f"not a usable model: {key} is {value}")
 
     def _elements_by_type(self) -> Counter[str]:
         """Return the number of elements by type name, after comparing the tensors' ends with the file's size."""
         from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
-        if not self._header.tensors:
-            self._fail("holds no tensors (a vocabulary-only file?); fetch or convert the whole model")
+        if not self.tensors:
+            self.fail("holds no tensors (a vocabulary-only file?); fetch or convert the whole model")
         elements: Counter[str] = Counter()
         end = 0
-        for tensor in self._header.tensors:
+        for tensor in self.tensors:
             if tensor.type not in GGML_QUANT_SIZES:
-                self._fail(
+                self.fail(
                     f"tensor {tensor.name!r} has type {tensor.type}, which the gguf package does not know; "
                     "update gguf and llama-cpp-python, or fetch another quantization"
                 )
             block, block_bytes = GGML_QUANT_SIZES[tensor.type]
             n = math.prod(tensor.shape)
             elements[GGMLQuantizationType(tensor.type).name] += n
-            end = max(end, self._header.data_start + tensor.offset + n // block * block_bytes)
-        if end > self._header.size:
-            missing = end - self._header.size
-            self._fail(f"truncated: {missing:,} of {end:,} bytes are missing; download or convert it again")
+            end = max(end, self.data_start + tensor.offset + n // block * block_bytes)
+        if end > self.size:
+            missing = end - self.size
+            self.fail(f"truncated: {missing:,} of {end:,} bytes are missing; download or convert it again")
         return elements
 
     def _quantization(self, elements: Counter[str]) -> str:
         """Return llama.cpp's name of the file type, or the type that holds most of the weights."""
         from gguf.constants import LlamaFileType
 
-        file_type = self._metadata.get("general.file_type")
+        file_type = self.metadata.get("general.file_type")
         if isinstance(file_type, int) and file_type & ~LlamaFileType.GUESSED in set(LlamaFileType):
             name: str = LlamaFileType(file_type & ~LlamaFileType.GUESSED).name
             return name.removeprefix("ALL_").removeprefix("MOSTLY_").removesuffix("_MOE")
         return elements.most_common(1)[0][0]
 
     def _tokenizer_model(self) -> str:
-        model = self._text("tokenizer.ggml.model")
-        if model is None or model in NO_TOKENIZER or not self._header.n_tokens:
-            self._fail("holds no tokenizer; fetch or convert the model with its tokenizer files")
+        model = self._text_of("tokenizer.ggml.model")
+        if model is None or model in NO_TOKENIZER or not self.n_tokens:
+            self.fail("holds no tokenizer; fetch or convert the model with its tokenizer files")
         return model
 
     def _add_bos(self, model: str) -> bool:
-        stated = self._metadata.get("tokenizer.ggml.add_bos_token")
+        stated = self.metadata.get("tokenizer.ggml.add_bos_token")
         if isinstance(stated, bool):
             return stated
-        pre = self._metadata.get("tokenizer.ggml.pre")
+        pre = self.metadata.get("tokenizer.ggml.pre")
         return model in BOS_BY_MODEL or (model == "gpt2" and pre in BOS_BY_PRE)
 
     def _special_token(self, key: str, default: int | None) -> str | None:
-        stated = self._header.token(self._metadata.get(f"tokenizer.ggml.{key}"))
-        return stated if stated is not None else self._header.token(default)
+        stated = self.token(self.metadata.get(f"tokenizer.ggml.{key}"))
+        return stated if stated is not None else self.token(default)

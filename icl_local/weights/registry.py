@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from icl_local import toml_file
 from icl_local.exceptions import ConfigError, MissingExtra, ModelError, UnknownName
@@ -167,20 +168,14 @@ def load_registry() -> dict[str, FamilySpec]:
 
     Raises ConfigError if a file cannot be read or holds an unknown key.
     """
-    families = dict(_built_in())
-    path = user_models_file()
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return families
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); correct it or remove it") from error
-    return families | _parse(text, str(path), path.parent, known=families)
+    path, families = user_models_file(), dict(_built_in())
+    return families | _parse(_user_tables(path), str(path), path.parent, known=families)
 
 
 @cache
 def _built_in() -> Mapping[str, FamilySpec]:
-    return _parse(read_text("models", "registry.toml"), "models/registry.toml", Path())
+    file = "models/registry.toml"
+    return _parse(toml_file.parse(read_text("models", "registry.toml"), file), file, Path())
 
 
 def resolve(
@@ -317,7 +312,7 @@ def add(name: str, *, files: Mapping[str, str], label: str | None = None) -> Pat
             given = given if held else str(info.path.resolve())
         written[variant] = {"gguf": given}
     load_registry()  # an unreadable registry is not overwritten
-    tables = _tables(path.read_text(encoding="utf-8"), str(path)) if path.exists() else {}
+    tables = _user_tables(path)
     entry = {**tables.get(name, {}), **written}
     if label is not None:
         entry["label"] = label
@@ -393,14 +388,17 @@ def _is_reference(text: str) -> bool:
     return text.startswith("hf:") or found.is_name(text)
 
 
-def _tables(text: str, file: str) -> dict[str, dict[str, object]]:
-    return toml_file.check(dict.fromkeys(tables := toml_file.parse(text, file), dict), tables, file)
+def _user_tables(path: Path) -> dict[str, Any]:
+    """Return the user's entries as written; none without a file."""
+    return toml_file.load(path) if os.path.lexists(path) else {}
 
 
-def _parse(text: str, file: str, folder: Path, known: Mapping[str, FamilySpec] | None = None) -> dict[str, FamilySpec]:
+def _parse(
+    tables: Mapping[str, Any], file: str, folder: Path, known: Mapping[str, FamilySpec] | None = None
+) -> dict[str, FamilySpec]:
     """Return the entries of one file; an entry that is in ``known`` keeps what the file does not say."""
     families = {}
-    for name, table in _tables(text, file).items():
+    for name, table in tables.items():
         given = toml_file.check(_FAMILY_KEYS, table, f"{file}: [{name}]")
         base = (known or {}).get(name) or FamilySpec(name, name)
         variants = dict(base.variants)
@@ -408,13 +406,12 @@ def _parse(text: str, file: str, folder: Path, known: Mapping[str, FamilySpec] |
             if variant in given:
                 kept = variants.get(variant, VariantSpec())
                 variants[variant] = _variant(given[variant], f"{file}: [{name}.{variant}]", folder, kept)
-        label, parameters = given.get("label", base.label), given.get("parameters", base.parameters)
-        if not label:
+        family = replace(base, variants=variants, **{k: v for k, v in given.items() if k not in VARIANTS})
+        if not family.label:
             raise ConfigError(f"{file}: [{name}]: label must be a text")
-        if parameters is not None and parameters <= 0:
+        if family.parameters is not None and family.parameters <= 0:
             raise ConfigError(f"{file}: [{name}]: parameters must be a number of weights")
-        licence, untested = given.get("licence", base.licence), given.get("untested", base.untested)
-        families[name] = FamilySpec(name, label, parameters, variants, licence, untested)
+        families[name] = family
     return families
 
 
@@ -431,12 +428,7 @@ def _toml(tables: Mapping[str, Mapping[str, object]]) -> str:
     """Return the user's entries as TOML; JSON's strings, numbers, lists and booleans are valid TOML."""
     lines = ["# Models of this user, for icl --model NAME. Written by `icl models add`, which keeps no comments."]
     for name, table in tables.items():
-        lines += ["", f"[{_key(name)}]"]
-        lines += [f"{_key(k)} = {_value(v)}" for k, v in table.items() if not isinstance(v, dict)]
-        for variant, values in table.items():
-            if isinstance(values, dict):
-                lines += ["", f"[{_key(name)}.{_key(variant)}]"]
-                lines += [f"{_key(k)} = {_value(v)}" for k, v in values.items()]
+        lines += ["", f"[{_key(name)}]", *(f"{_key(key)} = {_value(value)}" for key, value in table.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -445,6 +437,8 @@ def _key(name: str) -> str:
 
 
 def _value(value: object) -> str:
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{_key(key)} = {_value(one)}' for key, one in value.items())} }}"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
