@@ -9,11 +9,13 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cache
+from typing import Any
 
 from rich.box import HORIZONTALS, SIMPLE_HEAD
 from rich.columns import Columns
-from rich.console import Console
+from rich.console import Console, OverflowMethod
 from rich.measure import Measurement
 from rich.panel import Panel
 from rich.table import Table
@@ -84,22 +86,23 @@ def table(
     shown: Callable[[object], str] = _shown,
 ) -> Table:
     """Return a rich table: numbers to the right, every value as ``shown`` writes it, escaped."""
-    body = [list(row) for row in rows]
+    found = tables.Table(title or "", tuple(columns), [tuple(row) for row in rows])
+    cells = ([plain(shown(cell)) for cell in row] for row in found.rows)
+    return _drawn(found, cells, "fold", box=SIMPLE_HEAD, show_edge=False)
+
+
+def _drawn(found: tables.Table, cells: Iterable[Iterable[Text]], overflow: OverflowMethod, **looks: Any) -> Table:
+    """Return a rich table of ``cells`` with the title, columns and groups of ``found``."""
+    title = plain(found.title, "bold") if found.title else None
     result = Table(
-        title=plain(title, "bold") if title else None,
-        title_justify="left",
-        header_style="bold",
-        box=SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
+        title=title, title_justify="left", header_style="bold", padding=(0, 1, 0, 0), pad_edge=False, **looks
     )
-    for index, name in enumerate(columns):
-        cells = [row[index] for row in body if row[index] is not None]
-        numeric = bool(cells) and all(isinstance(c, int | float) and not isinstance(c, bool) for c in cells)
-        result.add_column(plain(name), justify="right" if numeric else "left", overflow="fold")
-    for row in body:
-        result.add_row(*(plain(shown(cell)) for cell in row))
+    for name, right in zip(found.columns, tables.numeric_columns(found), strict=True):
+        result.add_column(plain(name), justify="right" if right else "left", overflow=overflow)
+    for y, row in enumerate(cells):
+        if y in found.groups:
+            result.add_section()
+        result.add_row(*row)
     return result
 
 
@@ -176,30 +179,19 @@ def print_tables(found: Iterable[tables.Table], output_format: str) -> None:
 
 def print_table(found: tables.Table) -> None:
     """Print a table of icl_local.results with its bold values, marks, lines between groups and notes."""
-    result = Table(
-        title=plain(found.title, "bold"),
-        title_justify="left",
-        header_style="bold",
-        box=HORIZONTALS,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    for name, right in zip(found.columns, tables.numeric_columns(found), strict=True):
-        result.add_column(plain(name.replace("_", " ")), justify="right" if right else "left")
-    for y, row in enumerate(found.rows):
-        if y in found.groups:
-            result.add_section()
-        # a mark has a place of its own, so that the numbers are aligned
-        marked = [any((line, x) in found.marks for line in range(len(found.rows))) for x in range(len(row))]
-        result.add_row(
-            *(
-                plain(tables.shown(cell), "bold" if (y, x) in found.bold else "")
-                + plain(found.marks.get((y, x), " " if marked[x] else ""))
-                for x, cell in enumerate(row)
-            )
-        )
+    # a mark has a place of its own, so that the numbers are aligned
+    places = {x for _, x in found.marks}
+    cells = [
+        [
+            plain(tables.shown(cell), "bold" if (y, x) in found.bold else "")
+            + plain(found.marks.get((y, x), " " if x in places else ""))
+            for x, cell in enumerate(row)
+        ]
+        for y, row in enumerate(found.rows)
+    ]
+    names = tuple(name.replace("_", " ") for name in found.columns)
     console = stdout()
-    console.print(result)
+    console.print(_drawn(replace(found, columns=names), cells, "ellipsis", box=HORIZONTALS))
     for note in found.notes:
         console.print(plain(note, "dim"))
     console.print()

@@ -35,9 +35,6 @@ def study(
     sources: tuple[str, ...],
     sample: int | None,
     limit: int | None,
-    parallel: int | None,
-    gpu_layers: int | None,
-    threads: int | None,
     output_format: str,
     db: Path,
     **given: Any,
@@ -65,8 +62,9 @@ def study(
         raise click.UsageError("--queries names a language twice; give one file for each")
     requested = study.load_study(name, queries=queries, sample=sample, limit=limit)
     given["shard"] = Shard.parse(given["shard"]) if given["shard"] else None
+    engine = EngineOptions(**{name: given.pop(name) for name in ("parallel", "gpu_layers", "threads")})
     if only_plan:
-        plan = study.plan_study(db, requested, shard=given["shard"], parallel=parallel)
+        plan = study.plan_study(db, requested, shard=given["shard"], parallel=engine.parallel)
         title = "Plan (prompt, prefill, new: tokens)"
         console.print_rows(plan.columns, plan.rows(), output_format=output_format, title=title)
         for note in plan.notes():
@@ -74,7 +72,6 @@ def study(
         for reason in plan.to_make:
             console.say(f"missing: {reason}", style="yellow")
         return 0
-    engine = EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads)
     with Display() as display:
         given |= {"on_event": display.on_event, "on_note": display.on_note, "on_download": display.on_download}
         outcome = study.run_study(db, requested, options=engine, stopping=interruptible, **given)

@@ -39,15 +39,13 @@ def sample() -> None:
 @options.rows
 def draw(
     name: str,
-    per_cell: int,
-    seed: int,
     by: str | None,
     errors: str | None,
     judged_by: str | None,
-    plan: bool,
     chosen: Selection,
     output_format: str,
     db: Path,
+    **given: Any,
 ) -> None:
     """Draw the same random queries in every cell, for people to label.
 
@@ -67,11 +65,11 @@ def draw(
         raise click.UsageError("--by or --errors, not both")
     if judged_by:
         chosen = replace(chosen, judge=judged_by)
-    made = draw_sample(db, name, chosen, per_cell=per_cell, seed=seed, by=by or errors, plan=plan)
+    made = draw_sample(db, name, chosen, by=by or errors, **given)
     console.print_rows(made.columns, made.rows, output_format=output_format)
     for note in made.notes:
         console.say(note)
-    if not plan:
+    if not given["plan"]:
         console.say(f"next: icl browse --rate {name} --rater YOUR-NAME --db {db}")
 
 
@@ -99,15 +97,7 @@ def list_samples(output_format: str, db: Path) -> None:
 @options.prompt_dir
 @options.db
 def browse(
-    sample: str | None,
-    rater: str | None,
-    judge: str | None,
-    reading: str,
-    responses: int,
-    port: int,
-    show: bool,
-    prompt_dir: Path | None,
-    db: Path,
+    sample: str | None, rater: str | None, port: int, show: bool, prompt_dir: Path | None, db: Path, **given: Any
 ) -> None:
     """Show answers, tables, figures and the current run in the browser; with --rate, ask for scores.
 
@@ -128,7 +118,7 @@ def browse(
             rating = stack.enter_context(judging.open_rating(db, sample, rater, overlay=prompt_dir))
             server = judging.rating_page(rating, port=port)
         else:
-            browser = results.Browser(db, judge=judge, reading=reading, max_responses=responses)
+            browser = results.Browser(db, max_responses=given.pop("responses"), **given)
             server = results.PageServer(browser.routes(), {}, port=port)
             console.say(f"reading {db}")
             browser.page()
