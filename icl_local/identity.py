@@ -11,8 +11,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-_CHUNK = 1 << 20
-
 
 def key_of(**parts: object) -> str:
     """Return 32 hex digits over the named parts; the order of the names does not matter."""
@@ -35,12 +33,9 @@ def sha256_text(text: str) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """Return 64 hex digits over a file's bytes, read in 1 MiB chunks."""
-    digest = hashlib.sha256()
+    """Return 64 hex digits over a file's bytes, read in pieces."""
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def settings_key(settings: Mapping[str, object]) -> str:

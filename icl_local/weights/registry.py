@@ -398,7 +398,7 @@ def _parse(
 ) -> dict[str, FamilySpec]:
     """Return the entries of one file; an entry that is in ``known`` keeps what the file does not say."""
     families = {}
-    for name, table in tables.items():
+    for name, table in toml_file.check(dict.fromkeys(tables, dict), tables, file).items():
         given = toml_file.check(_FAMILY_KEYS, table, f"{file}: [{name}]")
         base = (known or {}).get(name) or FamilySpec(name, name)
         variants = dict(base.variants)
