@@ -38,10 +38,10 @@ GROUPS: dict[str, Commands] = {
         "study": ("study", "Plan and run a whole matrix of models, methods and languages."),
     },
     "Trust": {
-        "sample": ("trust", "Draw random samples of answers for people to label."),
-        "browse": ("trust", "Read answers in the browser, follow a run, and rate a sample."),
-        "trust": ("trust", "Compare a judge with human labels and correct its means."),
-        "equate": ("trust", "Map one judge's scores to the scale of another."),
+        "sample": ("judge", "Draw random samples of answers for people to label."),
+        "browse": ("judge", "Read answers in the browser, follow a run, and rate a sample."),
+        "trust": ("judge", "Compare a judge with human labels and correct its means."),
+        "equate": ("judge", "Map one judge's scores to the scale of another."),
     },
     "Read": {
         "status": ("read", "Show what is done and what is missing."),
@@ -60,15 +60,15 @@ GROUPS: dict[str, Commands] = {
         "quantize": ("models", "Write a GGUF file in another type."),
     },
     "Data": {
-        "methods": ("methods", "Show a method's prompt, its examples and its tokens."),
+        "methods": ("data", "Show a method's prompt, its examples and its tokens."),
         "data": ("data", "List, fetch, build and check query sets."),
         "translate": ("translate", "Translate query sets and review the translations."),
         "import": ("exchange", "Read other tools' outputs and judgments."),
         "export": ("exchange", "Write responses and judgments for other tools."),
     },
     "Maintain": {
-        "db": ("db", "Copy, merge, clean and check the database."),
-        "machine": ("machine", "Find exact settings of this machine and measure its speed."),
+        "db": ("maintain", "Copy, merge, clean and check the database."),
+        "machine": ("maintain", "Find exact settings of this machine and measure its speed."),
     },
 }
 COMMANDS: Commands = {name: spec for commands in GROUPS.values() for name, spec in commands.items()}

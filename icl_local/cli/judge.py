@@ -1,14 +1,22 @@
-"""`icl judge`: score stored responses."""
+"""Commands about judges and the labels of people: judge, sample, browse, trust, equate."""
 
 from __future__ import annotations
 
+import contextlib
+import webbrowser
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import icl_local
 from icl_local.cli import console, options, values
+
+if TYPE_CHECKING:
+    from icl_local.store import Selection
+
+ERRORS = ("infinite_loop", "unintended_code")
 
 
 @options.defaults_of(icl_local.judge)
@@ -81,3 +89,165 @@ def judge(output_format: str, db: Path, **given: Any) -> None:
         console.say(f'see: icl sql "select {columns} from judgments where status in ({listed})" --db {db}')
         now = " without --collect" if given["collect"] else ""
         console.say(f"again: the same command{now} with --retry {','.join(names)}")
+
+
+@click.group("sample")
+def sample() -> None:
+    """Draw random samples of answers for people to label, and list them.
+
+    Example: icl sample list
+    """
+
+
+@sample.command("draw")
+@click.argument("name")
+@click.option("--per-cell", type=values.COUNT, required=True, help="Answers of each cell and stratum.")
+@click.option("--seed", type=values.NATURAL, required=True, help="Same seed, same queries.")
+@click.option("--by", type=click.Choice(["task"]), help="Draw from each task by itself.")
+@click.option("--errors", type=click.Choice(ERRORS), help="Draw from flagged answers and from the others.")
+@click.option("--judged-by", type=values.STORED_JUDGE, help="Only answers that this judge scored.")
+@click.option("--plan", is_flag=True, help="Store nothing; show how wide intervals would be, and the hours of work.")
+@options.selection
+@options.rows
+def draw(
+    name: str,
+    by: str | None,
+    errors: str | None,
+    judged_by: str | None,
+    chosen: Selection,
+    output_format: str,
+    db: Path,
+    **given: Any,
+) -> None:
+    """Draw the same random queries in every cell, for people to label.
+
+    `icl browse --rate NAME` shows their answers to a rater. A larger --per-cell under the same name keeps what is
+    labelled. Several --split or --by strata get this number each. With --errors the raters say whether an answer
+    has the error, and `icl trust` corrects the error rate.
+
+    Example: icl sample draw PILOT --per-cell 100 --seed 1 --lang en --split multi
+
+    Example: icl sample draw PILOT --per-cell 100 --seed 1 --method zero-shot,urial --plan
+
+    Example: icl sample draw LOOPS --per-cell 50 --seed 1 --errors infinite_loop
+    """
+    from icl_local.judging import draw_sample
+
+    if by and errors:
+        raise click.UsageError("--by or --errors, not both")
+    if judged_by:
+        chosen = replace(chosen, judge=judged_by)
+    made = draw_sample(db, name, chosen, by=by or errors, **given)
+    console.print_rows(made.columns, made.rows, output_format=output_format)
+    for note in made.notes:
+        console.say(note)
+    if not given["plan"]:
+        console.say(f"next: icl browse --rate {name} --rater YOUR-NAME --db {db}")
+
+
+@sample.command("list")
+@options.rows
+def list_samples(output_format: str, db: Path) -> None:
+    """List the samples, their raters and labels.
+
+    Example: icl sample list --format csv
+    """
+    from icl_local.judging import list_samples
+
+    found = list_samples(db)
+    console.print_rows(found.columns, found.rows, output_format=output_format)
+
+
+@click.command("browse")
+@click.option("--rate", "sample", type=values.SAMPLE, help="Rate this sample, blind.")
+@click.option("--rater", help="Your name, stored with each label: letters, digits, _ and -.")
+@options.judge
+@options.reading
+@click.option("--responses", type=values.NATURAL, default=40_000, help="Largest number shown.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on this machine; by default a free one.")
+@click.option("--open/--no-open", "show", default=True, help="Open the page in the browser.")
+@options.prompt_dir
+@options.db
+def browse(
+    sample: str | None, rater: str | None, port: int, show: bool, prompt_dir: Path | None, db: Path, **given: Any
+) -> None:
+    """Show answers, tables, figures and the current run in the browser; with --rate, ask for scores.
+
+    The page is for this machine alone and ends with Ctrl-C. A label is on disk when the page says
+    "Saved"; the same command continues where the rater stopped. The page of a rater names no model,
+    method or score. Press ? there for its keys.
+
+    Example: icl browse
+
+    Example: icl browse --rate PILOT --rater ana
+    """
+    from icl_local import judging, results
+
+    if (sample is None) != (rater is None):
+        raise click.UsageError("--rate and --rater belong together")
+    with contextlib.ExitStack() as stack:
+        if sample is not None and rater is not None:
+            rating = stack.enter_context(judging.open_rating(db, sample, rater, overlay=prompt_dir))
+            server = judging.rating_page(rating, port=port)
+        else:
+            browser = results.Browser(db, max_responses=given.pop("responses"), **given)
+            server = results.PageServer(browser.routes(), {}, port=port)
+            console.say(f"reading {db}")
+            browser.page()
+        stack.enter_context(server)
+        click.echo(server.url)
+        console.say("Ctrl-C ends the page")
+        if show and not webbrowser.open(server.url):
+            console.say("no browser here; open the address yourself", style="yellow")
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
+
+
+@options.defaults_of(icl_local.trust)
+@click.command("trust")
+@click.option("--judge", type=values.STORED_JUDGE, help="Judge to compare; without one, only error rates.")
+@click.option(
+    "--reference",
+    type=values.STORED_JUDGE,
+    help="human: the mean of the raters; human without NAME: of the others; or a judge that scored a sample.",
+)
+@click.option("--sample", help="Only labels of this sample.")
+@options.reading
+@options.rows
+def trust(output_format: str, db: Path, **given: Any) -> None:
+    """Compare a judge with human raters or another judge, and correct its means by their labels.
+
+    First the agreement, then the judge's bias, corrected means of the cells with 95 % intervals, and differences
+    between cells. Error rates, corrected by the labels of `icl sample draw --errors`, need no judge. csv and json have
+    every column of the views. docs/trust.md says what each number may be used for.
+
+    Example: icl trust --judge openai:gpt-4o-mini
+
+    Example: icl trust --sample LOOPS
+    """
+    whole = output_format in ("csv", "json")
+    console.print_tables(icl_local.trust(db, whole=whole, **given), output_format)
+
+
+@click.command("equate")
+@click.option("--from", "from_judge", required=True, type=values.STORED_JUDGE, help="Judge to map.")
+@click.option("--to", "to_judge", required=True, type=values.STORED_JUDGE, help="Judge whose scale the scores get.")
+@click.option("--sample", help="Anchors: answers of this sample; by default all that both judges scored.")
+@click.option("--method", type=click.Choice(["linear", "mean"]), default="linear", help="mean: only a shift.")
+@click.option("--seed", type=values.NATURAL, default=0, help="Same seed, same rows.")
+@click.option("--samples", type=values.COUNT, default=2000, help="Resamples of the queries.")
+@options.rows
+def equate(output_format: str, db: Path, **given: Any) -> None:
+    """Map one judge's scores to the scale of another, by answers that both scored, and store the maps.
+
+    A map that does not hold is stored as refused, with the reason. `icl tables 1 --equated-to JUDGE` prints means on
+    the other scale.
+
+    Example: icl equate --from openai:gpt-6-luna --to just-eval:gpt-4-0314 --sample ANCHORS --seed 1
+    """
+    from icl_local.judging import equate
+
+    found = equate(db, **given)
+    console.print_rows(found.columns, found.rows, output_format=output_format, title=found.title)
+    kept = sum(row["refused"] is None for row in found.dicts())
+    console.say(f"{kept} of {len(found)} maps hold; next: icl tables 1 --equated-to {given['to_judge']} --db {db}")
