@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from icl_local.exceptions import InputError, MissingExtra
+from icl_local.exceptions import InputError, needs_extra
 
 LANGUAGES = ("en", "es", "fr")
 _SENTENCE_END = re.compile(r"[.!?]+[\"'”’»)\]*_]*(?=\s|$)")
@@ -83,10 +83,8 @@ def _words(text: str) -> list[str]:
 
 def _is_in(text: str, language: str) -> bool:
     """Return whether langdetect, which IFEval is defined by, finds ``language`` or no features to decide by."""
-    try:
+    with needs_extra("ifeval"):
         import langdetect
-    except ImportError:
-        raise MissingExtra("ifeval", "langdetect") from None
     langdetect.DetectorFactory.seed = 0
     try:
         return bool(langdetect.detect(text) == language)

@@ -11,7 +11,7 @@ from functools import cached_property
 from math import factorial
 from typing import Any
 
-from icl_local.exceptions import InputError, MissingExtra
+from icl_local.exceptions import InputError, needs_extra
 from icl_local.identity import draw
 from icl_local.prompting.methods import BM25, LanguageSpec, Method
 from icl_local.prompting.queries import QuerySet
@@ -152,8 +152,6 @@ def _bm25(candidates: Sequence[Example], language: str) -> Ranking:
 
 
 def _bm25s() -> Any:
-    try:
+    with needs_extra("retrieval"):
         import bm25s
-    except ImportError:
-        raise MissingExtra("retrieval", "bm25s") from None
     return bm25s

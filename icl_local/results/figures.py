@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import quoteattr
 
 from icl_local import prompting
-from icl_local.exceptions import ConfigError, MissingExtra, UnknownName
+from icl_local.exceptions import ConfigError, UnknownName, needs_extra
 from icl_local.results.paper_tables import SCORES, Views, open_views
 from icl_local.results.tables import Row, inert
 from icl_local.wording import counted
@@ -250,10 +250,8 @@ def _label(text: str) -> str:
 
 
 def _styled(theme: str = "light") -> Any:
-    try:
+    with needs_extra("report"):
         import matplotlib
-    except ImportError as error:
-        raise MissingExtra("report", "matplotlib") from error
     return matplotlib.rc_context(_style(theme))
 
 

@@ -21,7 +21,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from icl_local.exceptions import MissingExtra
+from icl_local.exceptions import needs_extra
 from icl_local.wording import counted
 
 if TYPE_CHECKING:
@@ -142,10 +142,8 @@ class Table:
 
 
 def _package(name: str) -> Any:
-    try:
+    with needs_extra("frames"):
         return importlib.import_module(name)
-    except ImportError:
-        raise MissingExtra("frames", name) from None
 
 
 def render(table: Table, output_format: str) -> str:

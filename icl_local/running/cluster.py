@@ -29,7 +29,7 @@ from icl_local.engine import (
     default_kv_type,
     exact,
 )
-from icl_local.exceptions import ClusterError, EngineError, MissingExtra, ModelError
+from icl_local.exceptions import ClusterError, EngineError, ModelError, needs_extra
 from icl_local.running.cluster_node import Load, NodeWorker
 from icl_local.running.probe import Setting
 from icl_local.weights import ResolvedModel
@@ -74,10 +74,8 @@ class Cluster:
         self._load: Load | None = None
 
     def __enter__(self) -> Cluster:
-        try:
+        with needs_extra("cluster"):
             import ray
-        except ImportError:
-            raise MissingExtra("cluster", "ray") from None
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage report unless the user enables it
         local = self._address == "local"
         own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 100 << 20} if local else {}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from icl_local.exceptions import ConfigError, MissingExtra, TranslationError
+from icl_local.exceptions import ConfigError, MissingExtra, TranslationError, needs_extra
 from icl_local.identity import key_of
 from icl_local.openai_client import ApiReply
 from icl_local.translate import segments
@@ -94,12 +94,10 @@ class OpusEngine:
         """Load the model once; beam search replaces the defaults in its files."""
         if self._model is not None:
             return
-        try:
+        with needs_extra("translate"):
             import torch
             from transformers import MarianMTModel, MarianTokenizer
             from transformers.utils import logging
-        except ImportError as error:
-            raise MissingExtra("translate", error.name or "transformers") from None
         if self._threads is not None:
             torch.set_num_threads(self._threads)
         logging.set_verbosity_error()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from icl_local import store
-from icl_local.exceptions import ConfigError, MissingExtra
+from icl_local.exceptions import ConfigError, needs_extra
 from icl_local.identity import key_of
 
 ACCEPT, EDIT, SKIP, UNDO = "accept", "edit", "skip", "undo"
@@ -201,10 +201,8 @@ def score_missing(path: Path) -> int:
     rows = store.named(path, "translation_unscored").dicts()
     if not rows:
         return 0
-    try:
+    with needs_extra("translate"):
         from sacrebleu.metrics import CHRF, TER
-    except ImportError:
-        raise MissingExtra("translate", "sacrebleu") from None
     chrf, ter = CHRF(), TER()
     with store.Store(path, flush_rows=1_000) as target:
         for row in rows:
