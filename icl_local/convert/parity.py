@@ -201,9 +201,9 @@ def gate(
         wide_type = file_type if wide is None else read_info(wide).quantization
     except ModelError as error:
         return GateResult((Check("file", "failed", str(error)),))
-    from icl_local.convert.gguf_reader import GGUFReader
+    import gguf
 
-    reader: Any = GGUFReader(path)
+    reader = gguf.GGUFReader(path)
     say("header, vocabulary and tensors")
     checks = [_header(reader, reference), _vocabulary(reader, reference), _tensor_set(reader, reference.checkpoint)]
     say("weights")

@@ -18,7 +18,6 @@ import gguf
 import pytest
 
 from icl_local import engine, prompting
-from icl_local.convert.gguf_reader import GGUFReader
 from icl_local.engine.protocol import EngineOptions, Request
 from icl_local.engine.worker import Worker
 from icl_local.exceptions import ConfigError, EngineError, ModelError
@@ -162,7 +161,7 @@ def study_prompts(n_tokens: int) -> list[Request]:
 @pytest.fixture
 def file_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Transformers reads a GGUF file four times and builds the table of names for every tensor."""
-    monkeypatch.setattr(gguf, "GGUFReader", functools.cache(GGUFReader))
+    monkeypatch.setattr(gguf, "GGUFReader", functools.cache(rewritten_gguf.GGUFReader))
     monkeypatch.setattr(gguf, "get_tensor_name_map", functools.cache(gguf.get_tensor_name_map))
 
 
