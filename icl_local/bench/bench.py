@@ -174,8 +174,8 @@ def compare(
         shared = {"program": str(batched_bench), "n_prompt": sum(lengths) // len(lengths), "parallels": list(parallels)}
         jobs.append((batched_bench.name, shared))
     jobs += [(name, {}) for name in contenders]
-    asked = {"eog": eog, "concurrencies": list(parallels)}
-    jobs += [(base_url, {"base_url": base_url, **asked}) for base_url in servers]
+    load = {"eog": eog, "concurrencies": list(parallels)}
+    jobs += [(base_url, {"base_url": base_url, **load}) for base_url in servers]
     for name, more in jobs:
         on_event(name)
         found += _contender(name, job | more)

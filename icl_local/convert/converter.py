@@ -58,14 +58,14 @@ def sources(say: Callable[[str], None]) -> Path:
 
 
 def _download(work: Path) -> Path:
-    wanted = f"llama-cpp-python=={version()}"
+    package = f"llama-cpp-python=={version()}"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "llama-cpp-python"]
-    done = subprocess.run([*command, "--dest", work, wanted], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run([*command, "--dest", work, package], capture_output=True, text=True, stdin=subprocess.DEVNULL)
     found = list(work.glob("*.tar.gz"))
     if done.returncode or not found:
         reason = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no source distribution")
         raise ConversionError(
-            f"the sources of {wanted} cannot be fetched: {reason.strip()}; "
+            f"the sources of {package} cannot be fetched: {reason.strip()}; "
             "check the connection, or pip's index (pip config list), and repeat"
         )
     expected = _SHA256.get(version())

@@ -70,11 +70,11 @@ def _variants(text: str) -> Iterator[str]:
         yield variant.replace("*", "")
 
 
-def _holds(count: int, relation: str, wanted: int) -> bool:
+def _holds(count: int, relation: str, bound: int) -> bool:
     """Compare a count; the relations are those of the three languages, "como máximo" includes the number."""
     if relation in ("less than", "moins de"):
-        return count < wanted
-    return count <= wanted if relation == "como máximo" else count >= wanted
+        return count < bound
+    return count <= bound if relation == "como máximo" else count >= bound
 
 
 def _words(text: str) -> list[str]:

@@ -34,7 +34,7 @@ class Judge:
         columns: Mapping[str, object],
         *,
         reason_chars: int | None = None,
-        **asked: Any,
+        **request: Any,
     ) -> None:
         self.client = client
         self.name = client.name
@@ -42,7 +42,7 @@ class Judge:
         self.judge_id = key_of(kind="judge", **client.identity, settings=self.settings)
         self._columns = columns
         self._reason_chars = reason_chars
-        self._asked = asked
+        self._request = request
 
     def row(self) -> dict[str, object]:
         """Return the row of raw.judges."""
@@ -55,7 +55,7 @@ class Judge:
             messages=({"role": "user", "content": task.prompt},),
             schema=verdict_schema(task.template.aspects, reason_chars=self._reason_chars),
             group=task.template.sha256,
-            **self._asked,
+            **self._request,
         )
 
     def attempts(self, tasks: Sequence[Task]) -> Iterator[list[Attempt]]:

@@ -101,9 +101,9 @@ def _numeric(task: Task) -> float | None:
     texts = [text for text in task.expected.get("reference", ()) if _NUMBER.fullmatch(text.strip())]
     if not texts:
         return None
-    wanted, found = ([_number(text, task.language) for text in part] for part in (texts, _NUMBER.findall(task.text)))
+    expected, found = ([_number(text, task.language) for text in part] for part in (texts, _NUMBER.findall(task.text)))
     last = next((number for number in reversed(found) if number is not None), math.nan)
-    return float(any(number is not None and math.isclose(number, last, rel_tol=1e-6) for number in wanted))
+    return float(any(number is not None and math.isclose(number, last, rel_tol=1e-6) for number in expected))
 
 
 def _number(text: str, language: str) -> float | None:

@@ -104,8 +104,8 @@ def choose(method: Method, candidates: Sequence[Example], rank: Ranking, k: int,
 
     An example of a pool, or a retrieved one, never has the query's own ``instruction``.
     """
-    asked = folded(instruction) if method.pool or method.retrieve else None
-    chosen = list(itertools.islice((n for n in rank(instruction) if candidates[n].folded != asked), k))
+    own = folded(instruction) if method.pool or method.retrieve else None
+    chosen = list(itertools.islice((n for n in rank(instruction) if candidates[n].folded != own), k))
     return [candidates[n] for n in permuted(chosen[::-1] if method.retrieve else sorted(chosen), method.order)]
 
 

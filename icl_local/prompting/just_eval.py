@@ -148,11 +148,11 @@ def align(items: Sequence[Item], english: Sequence[Item], *, language: str, sour
     Raises InputError: no instruction, other ids or another number of lines, or lines that do not pair up.
     """
     texts = [item.text("instruction") for item in items]
-    wanted = [item.id() for item in english]
+    english_ids = [item.id() for item in english]
     ids = [str(item.data.get("id")) for item in items]
-    if sorted(ids) == sorted(wanted):
+    if sorted(ids) == sorted(english_ids):
         by_id = dict(zip(ids, texts, strict=True))
-        texts = [by_id[query_id] for query_id in wanted]
+        texts = [by_id[query_id] for query_id in english_ids]
     elif fault := _order_fault(texts, [item.text("instruction") for item in english], language):
         raise InputError(f"{source}: its ids are not Just-Eval's, and {fault}; give your own file with --queries")
     origin = {"language": language, "translation": {"from": ENGLISH, "source": source}}

@@ -91,8 +91,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _comes_from_the_page(self, token: str) -> bool:
         origin = self.headers.get("Origin")
         known = secrets.compare_digest(token.encode(), self.server.token.encode())
-        asked = origin == f"http://{self.server.host}" or (origin is None and self.command == "GET")
-        return known and asked and self.headers.get_all("Host") == [self.server.host]
+        allowed = origin == f"http://{self.server.host}" or (origin is None and self.command == "GET")
+        return known and allowed and self.headers.get_all("Host") == [self.server.host]
 
     def _posted(self) -> Any:
         try:

@@ -1,7 +1,7 @@
 """Rows as a table, and a table as csv, json, markdown or LaTeX (booktabs).
 
 A table's texts may come from a model or a stranger's file: control and bidirectional characters are shown as
-\\uXXXX, csv cells that a spreadsheet would run as a formula get a leading apostrophe, LaTeX and markdown are escaped.
+\\uXXXX, csv fields that a spreadsheet would run as a formula get a leading apostrophe, LaTeX and markdown are escaped.
 csv and json keep numbers unchanged; markdown and LaTeX round them as the paper does.
 """
 
@@ -193,20 +193,20 @@ def numeric_columns(table: Table) -> list[bool]:
     """Return for each column whether all its values but None are numbers."""
     result = []
     for index in range(len(table.columns)):
-        cells = [row[index] for row in table.rows if row[index] is not None]
-        result.append(bool(cells) and all(map(is_number, cells)))
+        values = [row[index] for row in table.rows if row[index] is not None]
+        result.append(bool(values) and all(map(is_number, values)))
     return result
 
 
 def _csv(table: Table) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([_csv_cell(name) for name in table.columns])
-    writer.writerows([_csv_cell(cell) for cell in row] for row in table.rows)
+    writer.writerow([_csv_field(name) for name in table.columns])
+    writer.writerows([_csv_field(value) for value in row] for row in table.rows)
     return out.getvalue()
 
 
-def _csv_cell(value: object) -> object:
+def _csv_field(value: object) -> object:
     if value is None or is_number(value):
         return value
     if isinstance(value, bool):
@@ -246,11 +246,11 @@ def _markdown(table: Table) -> str:
     lines.append("| " + " | ".join(map(_markdown_text, table.columns)) + " |")
     lines.append("|" + "|".join("---:" if right else "---" for right in numeric_columns(table)) + "|")
     for y, row in enumerate(table.rows):
-        cells = []
+        texts = []
         for x, value in enumerate(row):
             text = _markdown_text(shown(value)) + _markdown_text(table.marks.get((y, x), ""))
-            cells.append(f"**{text}**" if (y, x) in table.bold and text else text)
-        lines.append("| " + " | ".join(cells) + " |")
+            texts.append(f"**{text}**" if (y, x) in table.bold and text else text)
+        lines.append("| " + " | ".join(texts) + " |")
     lines += [line for note in table.notes for line in ("", _markdown_text(note))]
     return "\n".join(lines) + "\n"
 

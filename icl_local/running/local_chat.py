@@ -46,23 +46,23 @@ class LocalChat:
         """Yield one reply per request; those of a group, which begin alike, share a prefix. Raises EngineError."""
         with self.open_worker(self.model, self.options) as worker:
             for _, group in groupby(sorted(requests, key=lambda one: one.group), key=lambda one: one.group):
-                asked = {one.id: one for one in group}
-                for completion in worker.generate([self.request(one) for one in asked.values()]):
-                    yield [_reply(completion, asked[completion.id])]
+                by_id = {one.id: one for one in group}
+                for completion in worker.generate([self.request(one) for one in by_id.values()]):
+                    yield [_reply(completion, by_id[completion.id])]
 
-    def request(self, asked: ApiRequest) -> Request:
+    def request(self, chat: ApiRequest) -> Request:
         """Return a request as the engine takes it; a grammar holds the reply to the schema, if there is one.
 
         Control tokens in the last message, which quotes queries and answers, are read as text.
         """
-        text = prompting.chat_text(self.model.info, asked.messages)
-        message = asked.messages[-1]["content"].strip()
+        text = prompting.chat_text(self.model.info, chat.messages)
+        message = chat.messages[-1]["content"].strip()
         at = text.rfind(message)
         plain = (at, at + len(message)) if at >= 0 else None
-        if asked.schema is None:
-            return Request(asked.id, text, asked.max_tokens, repetition_penalty=1.0, plain=plain)
-        grammar = grammar_of(asked.schema)
-        return Request(asked.id, text, grammar.max_tokens, repetition_penalty=1.0, grammar=grammar.text, plain=plain)
+        if chat.schema is None:
+            return Request(chat.id, text, chat.max_tokens, repetition_penalty=1.0, plain=plain)
+        grammar = grammar_of(chat.schema)
+        return Request(chat.id, text, grammar.max_tokens, repetition_penalty=1.0, grammar=grammar.text, plain=plain)
 
 
 def open_chat(
@@ -86,7 +86,7 @@ def open_chat(
     return open_client(name, option=option, others=others, **server)
 
 
-def _reply(completion: Completion, asked: ApiRequest) -> ApiReply:
+def _reply(completion: Completion, chat: ApiRequest) -> ApiReply:
     too_long = completion.finish_reason == "prompt_too_long"
     error = f"the prompt has {completion.prompt_tokens} tokens, too many for this model's context"
     return ApiReply(
@@ -96,7 +96,7 @@ def _reply(completion: Completion, asked: ApiRequest) -> ApiReply:
         text=completion.raw_text,
         finish_reason=completion.finish_reason,
         error=error if too_long else None,
-        structured=None if asked.schema is None else "grammar",
+        structured=None if chat.schema is None else "grammar",
         prompt_tokens=completion.prompt_tokens,
         completion_tokens=completion.new_tokens,
         scores=completion.scores,

@@ -334,18 +334,18 @@ def _made_before(
     """
     if not plan.cell.method.in_brackets or plan.decoding.decode == CHOICES:
         return {}
-    wanted = {}
+    request_ids = {}
     for request in requests:
         query, prompt = plan.by_key[request.id]
-        wanted[prompt.sha256, query.key, prompt.stops] = request.id
-    parameters = [plan.cell_row["weights"], plan.settings["settings_id"], exact, [sha256 for sha256, *_ in wanted]]
+        request_ids[prompt.sha256, query.key, prompt.stops] = request.id
+    parameters = [plan.cell_row["weights"], plan.settings["settings_id"], exact, [sha256 for sha256, *_ in request_ids]]
     try:
         found = writer.named("equal_responses", parameters).dicts()
     except StoreLocked:
         return {}
     made = {}
     for row in found:
-        key = wanted.get((row.pop("prompt_sha256"), row.pop("query_key"), tuple(row.pop("stops"))))
+        key = request_ids.get((row.pop("prompt_sha256"), row.pop("query_key"), tuple(row.pop("stops"))))
         if key is not None:
             made[key] = Completion(key, **{**row, "tokens": tuple(row["tokens"])})
     return made

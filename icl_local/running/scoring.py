@@ -140,8 +140,8 @@ def score_texts(
     if texts == REFERENCE:
         sets = load_queries(lang, queries, dataset=dataset, limit=limit, shard=part, overlay=prompt_dir)
         names = [("datasets", one.row()) for one in sets]
-        asked = [query for one in sets for query in one.queries]
-        jobs = [_of_references(base, name, asked, names, prompt_dir) for base in bases for name in method]
+        every = [query for one in sets for query in one.queries]
+        jobs = [_of_references(base, name, every, names, prompt_dir) for base in bases for name in method]
     else:
         kind = prompting.method_spec(texts, overlay=prompt_dir).kind
         writer = registry.resolve(texts_model or model, method_kind=kind, on_progress=on_download)
@@ -235,14 +235,14 @@ def _of_answers(model: ResolvedModel, method: str, stored: Sequence[Mapping[str,
 def _of_references(
     model: ResolvedModel,
     method: str,
-    asked: Sequence[Query],
+    queries: Sequence[Query],
     names: Sequence[tuple[str, dict[str, object]]],
     overlay: Path | None,
 ) -> Job:
     """Return the job that scores the references of queries, each after its query's prompt and a space or line break."""
-    job = Job(model, method, names=[*names, *(("queries", query.row()) for query in asked)])
-    recipes = _recipes(method, {query.language for query in asked}, overlay)
-    for query in asked:
+    job = Job(model, method, names=[*names, *(("queries", query.row()) for query in queries)])
+    recipes = _recipes(method, {query.language for query in queries}, overlay)
+    for query in queries:
         prompt = recipes[query.language].prompt(query, info=model.info)
         for place, reference in enumerate(query.expected.get("reference", ())):
             request = ScoreRequest("", prompt.text, target=reference, repetition_penalty=1.0)

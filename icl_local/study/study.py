@@ -223,14 +223,14 @@ def _by_name(
     """Return {(query id, draw): response id} of the largest stored cell with the names of ``one``."""
     found = _attempt(partial(study.query_set, one.language, shard=shard))
     dataset = study.dataset if isinstance(found, IclError) else found.dataset
-    wanted = None if isinstance(found, IclError) else {query.query_id for query in found.queries}
+    query_ids = None if isinstance(found, IclError) else {query.query_id for query in found.queries}
     cells: dict[str, dict[tuple[str, int], str]] = {}
     for row in rows:
         names = (row["model"], row["method"], row["language"], row["dpo"])
         if (
             names == (label, one.method, one.language, one.dpo)
             and dataset in (None, row["dataset"])
-            and (wanted is None or row["query_id"] in wanted)
+            and (query_ids is None or row["query_id"] in query_ids)
         ):
             cells.setdefault(row["cell_id"], {})[row["query_id"], row["draw"]] = row["response_id"]
     return max(cells.values(), key=len, default={})

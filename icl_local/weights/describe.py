@@ -69,7 +69,7 @@ def family_rows(family: FamilySpec, *, metadata: bool = False) -> list[tuple[str
             described.add(path)
             found += file_rows(read_info(path), metadata=metadata)
         elif spec.gguf is None:
-            found.append(("make it", family.recipe(variant)))
+            found.append(("make it", family.commands(variant)))
         elif spec.gguf.startswith("hf:"):
             found.append(("fetch it", f"icl models pull {family.name}"))
         if spec.stands_in:

@@ -56,7 +56,7 @@ class FamilySpec:
     licence: str | None = None
     untested: bool = False
 
-    def recipe(self, variant: str) -> str:
+    def commands(self, variant: str) -> str:
         """Return the commands that make a variant's file, and the one that registers it; one line."""
         spec = self.variants[variant]
         file = f"{self.name}-{variant}.gguf"
@@ -331,7 +331,7 @@ def _from_family(family: FamilySpec, variant: str, dpo: bool, on_progress: OnByt
         )
     if spec.gguf is None:
         also = f"; or use one made by others: --model {spec.also[0]}" if spec.also else ""
-        raise ConfigError(f"no file for {family.name} ({name}) yet; make it: {family.recipe(name)}{also}")
+        raise ConfigError(f"no file for {family.name} ({name}) yet; make it: {family.commands(name)}{also}")
     model = _open(spec.gguf, family.label, variant, dpo, family.name, on_progress)
     return replace(model, also_base=spec.stands_in)
 
