@@ -58,9 +58,9 @@ ERRORS = ("infinite_loop", "unintended_code")
 def judge(output_format: str, db: Path, **given: Any) -> None:
     """Score stored responses with an LLM judge.
 
-    Existing judgments are kept. The same command retries those that failed. --retry asks again
-    where the judge gave no scores, as a further attempt. An API judge reads OPENAI_API_KEY and
-    OPENAI_BASE_URL; a local judge needs neither network nor money.
+    Existing judgments are kept. The same command retries those that failed; --retry requests a further attempt where
+    the judge gave no scores. An API judge reads OPENAI_API_KEY and OPENAI_BASE_URL; a local judge needs neither network
+    nor money.
 
     Example: icl judge --judge local:smollm2-135m --limit 20
 
