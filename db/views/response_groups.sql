@@ -36,4 +36,4 @@ groups as (
 select dimension, value, response_id from groups;
 
 comment on view main.response_groups is
-'One row per response and group it belongs to: dimension is task, topic, source_set, difficulty, length (of the answer, in characters) or tag (of a query set of one''s own). A query with several tasks, topics or tags is in several groups.';
+'One row per response and group it belongs to: dimension is task, topic, source_set, difficulty, length (of the answer, in characters) or tag (of the query''s file). A query with several tasks, topics or tags is in several groups.';

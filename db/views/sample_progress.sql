@@ -54,4 +54,4 @@ left join labels
 group by all;
 
 comment on view main.sample_progress is
-'One row per sample (the latest of its name), human rater, template, cell and metric that the rater was asked for: of n_wanted drawn responses n_labelled have a score, n_na are not applicable, n_skipped were skipped. median_seconds is the time on one response.';
+'One row per sample (the latest of its name), human rater, template, cell and metric requested from the rater: of n_wanted drawn responses n_labelled have a score, n_na are not applicable, n_skipped were skipped. median_seconds is the time on one response.';

@@ -80,4 +80,4 @@ select
 from estimate;
 
 comment on view main.token_shift_pairs is
-'One row per pair of scorings of the same answers that differ in the prompt (under_method) or in DPO training of the weights (under_dpo), or of the answers to the same queries in English and another language (language). shifted_a and shifted_b are percentages of tokens over the n queries of both; the end token is left out. difference: b less a, with a 95 % interval over the pairs (the linearised ratios'' error, Student''s t); NULL for one pair. The other columns are those of a.';
+'One row per pair of scorings of the same answers that differ in the prompt (under_method) or in DPO training of the weights (under_dpo), or of the answers to the same queries in English and another language (language). shifted_a and shifted_b are percentages of tokens over the n queries of both; the end token is left out. difference: b - a, with a 95 % interval over the pairs (the linearised ratios'' error, Student''s t); NULL for one pair. The other columns are those of a.';
