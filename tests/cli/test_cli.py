@@ -160,6 +160,31 @@ def test_an_error_message_cannot_move_the_cursor() -> None:
     assert one_line("bad \x1b[2J name\nnext") == "bad [2J name next"
 
 
+def documented_commands() -> Iterator[tuple[str, str]]:
+    """Yield file and command line of everything that begins with ``icl`` in the README and the documents, joined."""
+    root = Path(__file__).parents[2]
+    for path in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
+        text = re.sub(r"\n        (?=-)", " ", path.read_text(encoding="utf-8"))
+        for line in re.findall(r"^(?:    )?(icl .*)$", text, flags=re.M) + re.findall(r"`(icl [^`\n]+)`", text):
+            yield path.name, re.split(r"\s+#|\s{3,}", line)[0]
+
+
+def test_every_command_and_option_in_the_documents_exists() -> None:
+    unknown, n_options = [], 0
+    for file, line in documented_commands():
+        command: click.Command | None = icl
+        for word in line.split()[1:]:
+            if isinstance(command, click.Group) and not word.startswith("-") and word != "COMMAND":
+                command = command.get_command(click.Context(command), word)
+        known = ["--help"] if command is None else [o for p in command.params for o in (*p.opts, *p.secondary_opts)]
+        options = re.findall(r"(?<!\S)--?[a-z][\w-]*", line)
+        n_options += len(options)
+        if command is None or not {*options} <= {"--help", *known}:
+            unknown.append(f"{file}: {line}")
+    assert unknown == []
+    assert n_options > 100
+
+
 def test_the_readme_lists_every_command() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     listed = readme.split("<!-- commands -->")[1].split("<!-- /commands -->")[0].strip().splitlines()
