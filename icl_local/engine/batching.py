@@ -14,6 +14,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from icl_local.detect import LoopWatch, stop_pattern
 from icl_local.engine.penalty import Seen, greedy, penalise
 from icl_local.engine.prefix_cache import PrefixCache
@@ -141,7 +144,7 @@ class Generation:
         return Slot(
             request=request,
             prompt=prompt,
-            seen=Seen(prompt),
+            seen=Seen(prompt[: self._first_row(request, prompt) + 1]),
             limit=min(request.max_tokens, self._model.n_ctx_train - len(prompt)),
             stop=stop_pattern(request.stops) if request.stops else None,
             grammar=self._model.grammar(request.grammar) if request.grammar else None,
@@ -175,9 +178,19 @@ class Generation:
         self._report()
 
     def _pick(self, sequence: Slot, index: int) -> None:
+        """Add the token after a row of the batch to its sequence."""
         logits = self._model.logits(index)
         if self._options.trace:
             sequence.digests.append(hashlib.blake2b(logits.tobytes(), digest_size=8).hexdigest())
+        token = self._token(sequence, logits)
+        sequence.seen.add(token)
+        sequence.pending = token
+        sequence.tokens.append(token)
+        sequence.output += self._model.piece(token)
+        self.stats.new_tokens += 1
+
+    def _token(self, sequence: Slot, logits: NDArray[np.float32]) -> int:
+        """Return the token that follows; ``logits`` [n_vocab] change in place."""
         if sequence.grammar is not None:
             token = sequence.grammar.pick(logits)
             if before_score(sequence.output) and value_of(self._model.piece(token)) < N_VALUES:
@@ -185,16 +198,11 @@ class Generation:
                 pieces = [self._model.piece(int(one)) for one in ids]
                 sequence.scores.append(score_probabilities(logits[ids], pieces))
             sequence.grammar.accept(token)
-        elif sequence.request.sampling is not None:
+            return token
+        if sequence.request.sampling is not None:
             penalise(logits, sequence.seen.ids, sequence.request.repetition_penalty)
-            token = sequence.request.sampling.pick(logits, len(sequence.tokens))
-        else:
-            token = greedy(logits, sequence.seen.ids, sequence.request.repetition_penalty)
-        sequence.seen.add(token)
-        sequence.pending = token
-        sequence.tokens.append(token)
-        sequence.output += self._model.piece(token)
-        self.stats.new_tokens += 1
+            return sequence.request.sampling.pick(logits, len(sequence.tokens))
+        return greedy(logits, sequence.seen.ids, sequence.request.repetition_penalty)
 
     def _reason(self, sequence: Slot) -> str | None:
         """Return the reason for which the sequence ends with its newest token, or None while it goes on."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -132,6 +132,7 @@ class ProbeStep:
 
 
 OnStep = Callable[[ProbeStep], None]
+Case = tuple[str, Sequence[Sequence[Request]], int]  # name, generate calls, batch size
 
 
 def environment(info: EngineInfo) -> dict[str, str]:
@@ -298,10 +299,13 @@ def _probe_one(
         on_part()
     longest = max(map(len, prompts))
     result = ProbeResult(candidate, True, len(prompts), n_tokens, (), prompt_characters=longest)
-    result = _compare(worker, result, requests, alone, sizes, on_part)
+    result = _compare(worker, result, _cases(requests, sizes), alone, on_part)
     if result.exact:
-        result = _compare_scored(worker, result, requests, alone)
-        on_part()
+        texts = _texts(requests, alone)
+        some = texts[: max(_SCORED_LEAST, len(requests) // 8)]
+        single = {done.id: done for done in _traced(worker, some, candidate, parallel=1, share_prefix=False)}
+        case = f"scored, {_SCORED_AT_ONCE} at a time", [texts], _SCORED_AT_ONCE
+        result = _compare(worker, result, [case], single, on_part)
     if result.exact:
         rates = {}
         for size in rate_sizes:
@@ -309,52 +313,39 @@ def _probe_one(
             on_part()
         result = replace(result, rates=rates)
         if result.parallel not in (0, *sizes):
-            result = _compare(worker, result, requests, alone, (result.parallel,), on_part)
-    return result if result.exact else replace(result, rates={})
+            result = _compare(worker, result, _cases(requests, (result.parallel,)), alone, on_part)
+            sizes = (*sizes, result.parallel)
+    return replace(result, at_once=max(sizes, default=0)) if result.exact else replace(result, rates={})
 
 
 def _compare(
     worker: Worker,
     result: ProbeResult,
-    requests: Sequence[Request],
+    cases: Iterable[Case],
     alone: Mapping[str, Completion],
-    sizes: Sequence[int],
     on_part: Callable[[], None],
 ) -> ProbeResult:
-    """Return ``result`` with the cases of ``sizes``, and the first difference from ``alone`` if there is one."""
-    done = list(result.cases)
-    for case, batches, size in _cases(requests, sizes):
-        done.append(case)
+    """Return ``result`` with more cases, and the first difference from ``alone`` if there is one."""
+    for case, batches, size in cases:
+        result = replace(result, cases=(*result.cases, case))
         for batch in batches:
             for completion in _traced(worker, batch, result.settings, parallel=size):
                 if completion.id in alone and completion != alone[completion.id]:
-                    differs = _difference(case, alone[completion.id], completion)
-                    return replace(result, exact=False, cases=tuple(done), difference=differs)
+                    return replace(result, exact=False, difference=_difference(case, alone[completion.id], completion))
         on_part()
-    return replace(result, cases=tuple(done), at_once=max((*sizes, result.at_once), default=0))
+    return result
 
 
-def _compare_scored(
-    worker: Worker, result: ProbeResult, requests: Sequence[Request], alone: Mapping[str, Completion]
-) -> ProbeResult:
-    """Return ``result`` with the case that scores what was generated: an eighth of the texts, two at least."""
-    texts = [
+def _texts(requests: Sequence[Request], alone: Mapping[str, Completion]) -> list[ScoreRequest]:
+    """Return what was generated as texts to score, some of it again until there are enough."""
+    return [
         ScoreRequest(one.id, one.prompt, target_tokens=alone.get(one.id, alone[requests[0].id]).tokens)
         for one in _filled(requests, _SCORED_AT_ONCE)
     ]
-    compared = texts[: max(_SCORED_LEAST, len(requests) // 8)]
-    single = {done.id: done for done in _traced(worker, compared, result.settings, parallel=1, share_prefix=False)}
-    case = f"scored, {_SCORED_AT_ONCE} at a time"
-    cases = (*result.cases, case)
-    for done in _traced(worker, texts, result.settings, parallel=_SCORED_AT_ONCE):
-        if done.id in single and done != single[done.id]:
-            differs = _difference(case, single[done.id], done)
-            return replace(result, exact=False, cases=cases, difference=differs)
-    return replace(result, cases=cases)
 
 
-def _cases(requests: Sequence[Request], sizes: Sequence[int]) -> Iterator[tuple[str, list[list[Request]], int]]:
-    """Yield the cases that are compared with one at a time: (name, generate calls, batch size)."""
+def _cases(requests: Sequence[Request], sizes: Sequence[int]) -> Iterator[Case]:
+    """Yield the cases that are compared with one at a time."""
     rng = random.Random(1)
     for size in sizes:
         yield f"{size} at a time, prefix shared", [_filled(requests, size)], size

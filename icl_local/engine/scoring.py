@@ -1,39 +1,25 @@
-"""Scoring of given texts: a sequence is prompt and target, decoded as a prompt is, with logits for the target.
+"""Scoring of given texts: decoding whose tokens are given, so that a sequence is its prompt and target at once.
 
 The rows that predict the target begin at the prompt's last token; the target's last token predicts no scored token and
-is not decoded. Prefix sharing, chunks and padding are those of decoding (engine/batching.py), so a score depends on the
-other sequences of its batch as little as a decoded token does.
+is not decoded. All else is engine/batching.py's, so a score depends on the other sequences of its batch as little as a
+decoded token does.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from icl_local.engine.batching import Generation, Slot
-from icl_local.engine.penalty import Seen, penalise
+from icl_local.engine.penalty import penalise
 from icl_local.engine.protocol import EngineOptions, Request, Scored, ScoreRequest
 from icl_local.engine.sequences import Model, shared_length
 
 LOGIT_BYTES = 256 << 20  # of one step: float32, one row a scored token
-
-
-@dataclass
-class ScoreSlot(Slot):
-    """A sequence that is scored; the lists grow row by row."""
-
-    first_row: int = 0
-    target: Sequence[int] = ()
-    straddles: bool = False
-    logprobs: list[float] = field(default_factory=list)
-    ranks: list[int] = field(default_factory=list)
-    ranks_decoded: list[int] = field(default_factory=list)
-    top_ids: list[int] = field(default_factory=list)
 
 
 class Scoring(Generation):
@@ -55,57 +41,42 @@ class Scoring(Generation):
         self._targets[request.id] = whole[len(prompt) :], straddles
         return whole[:-1] if len(whole) > len(prompt) > 0 else prompt
 
-    def _first_row(self, request: Request, prompt: list[int]) -> int:
-        target, _ = self._targets[request.id]
-        return len(prompt) - max(1, len(target))
-
     def _too_long(self, request: Request, n_tokens: int) -> Scored:
         return Scored(request.id, "", "prompt_too_long", n_tokens, 0)
 
-    def _start(self, request: Request, prompt: list[int]) -> ScoreSlot:
-        first_row = self._first_row(request, prompt)
-        target, straddles = self._targets.pop(request.id)
-        seen = Seen(prompt[: first_row + 1])
-        return ScoreSlot(request, prompt, seen, 0, first_row=first_row, target=target, straddles=straddles)
+    def _first_row(self, request: Request, prompt: list[int]) -> int:
+        target, _ = self._targets[request.id]
+        return len(prompt) - len(target)
 
-    def _pick(self, sequence: Slot, index: int) -> None:
-        assert isinstance(sequence, ScoreSlot)
-        if not sequence.target:
-            return
-        logits = self._model.logits(index)
-        token, top = sequence.target[len(sequence.ranks)], int(logits.argmax())
-        if self._options.trace:
-            sequence.digests.append(hashlib.blake2b(logits.tobytes(), digest_size=8).hexdigest())
-        sequence.top_ids.append(top)
-        sequence.logprobs.append(log_probability(logits, token))
-        sequence.ranks.append(rank(logits, token))
+    def _token(self, sequence: Slot, logits: NDArray[np.float32]) -> int:
+        target, _ = self._targets[sequence.request.id]
+        token, top = target[len(sequence.tokens)], int(logits.argmax())
+        logprob, raw_rank = log_probability(logits, token), rank(logits, token)
         penalise(logits, sequence.seen.ids, sequence.request.repetition_penalty)
-        sequence.ranks_decoded.append(rank(logits, token))
-        sequence.seen.add(token)
-        self.stats.new_tokens += 1
+        sequence.scores.append((logprob, raw_rank, rank(logits, token), top))
+        return token
 
     def _reason(self, sequence: Slot) -> str:
         return "scored"
 
     def _ended(self, sequence: Slot, reason: str) -> Scored:
-        assert isinstance(sequence, ScoreSlot)
-        text = b"".join(map(self._model.piece, sequence.target))
-        ids = sorted({*sequence.target, *sequence.top_ids})
+        target, straddles = self._targets.pop(sequence.request.id)
+        columns = tuple(zip(*sequence.scores, strict=True)) or ((), (), (), ())
+        logprobs, ranks, ranks_decoded, top_ids = columns
+        done = replace(
+            super()._ended(sequence, reason),
+            prompt_tokens=len(sequence.prompt) - max(0, len(target) - 1),
+            scores=(),
+        )
         return Scored(
-            id=sequence.request.id,
-            raw_text=text.decode("utf-8", "replace"),
-            finish_reason=reason,
-            prompt_tokens=sequence.first_row + 1,
-            new_tokens=len(sequence.target),
-            tokens=tuple(sequence.target),
-            digests=tuple(sequence.digests),
-            logprobs=tuple(sequence.logprobs),
-            ranks=tuple(sequence.ranks),
-            ranks_decoded=tuple(sequence.ranks_decoded),
-            top_ids=tuple(sequence.top_ids),
-            pieces=tuple((one, self._piece(one)) for one in ids),
-            n_bytes=len(text),
-            straddles=sequence.straddles,
+            **vars(done),
+            logprobs=logprobs,
+            ranks=ranks,
+            ranks_decoded=ranks_decoded,
+            top_ids=top_ids,
+            pieces=tuple((one, self._piece(one)) for one in sorted({*target, *top_ids})),
+            n_bytes=len(sequence.output),
+            straddles=straddles,
         )
 
     def _piece(self, token: int) -> str:
