@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from icl_local.results.paper_tables import open_views
@@ -23,16 +24,13 @@ def shift_tables(
     prompt. ``whole``: every column of the views. Raises StoreError.
     """
     with open_views(database) as views:
-        shares, positions, pairs, shifted, published = (
-            [row for row in views.rows(name) if not lang or row.get("language") in (None, *lang)]
-            for name in (
-                *("token_shift", "token_shift_by_position", "token_shift_pairs", "shifted_tokens"),
-                "published_token_shift",
-            )
-        )
-    shares = [row for row in shares if row["reading"] == reading]
-    shares.sort(key=lambda row: (row["language"], row["under_dpo"], _ORDER.get(row["under_method"], 2)))
-    shifted = _most(shifted, tokens)
+        shares = [row for row in views.rows("token_shift") if row["reading"] == reading]
+        positions, pairs = views.rows("token_shift_by_position"), views.rows("token_shift_pairs")
+        shifted, published = views.named("most_shifted", tokens), views.rows("published_token_shift")
+    shares, positions, pairs, shifted = (
+        sorted((row for row in rows if not lang or row["language"] in lang), key=_place)
+        for rows in (shares, positions, pairs, shifted)
+    )
     if whole:
         titled = {"shares": shares, "positions": positions, "pairs": pairs, "tokens": shifted, "published": published}
         return [table_of(title, tuple(rows[0]), rows) for title, rows in titled.items() if rows]
@@ -49,6 +47,11 @@ def shift_tables(
     return found
 
 
+def _place(row: Row) -> tuple[object, ...]:
+    method = row["under_method"]
+    return row["language"], row["under_dpo"], _ORDER.get(method, 2), method, row.get("first_position"), row.get("b")
+
+
 def _varying(rows: Sequence[Row], columns: Sequence[str]) -> tuple[str, ...]:
     """Return the columns that have more than one value."""
     return tuple(name for name in columns if len({row[name] for row in rows}) > 1)
@@ -59,26 +62,23 @@ def _shares(rows: Sequence[Row], answers: Sequence[str], names: Sequence[str], r
         if row["shifted_low"] is not None:
             row["shifted"] = f"{row['shifted']:.1f} [{row['shifted_low']:.1f}, {row['shifted_high']:.1f}]"
     columns = ("n_answers", "n_tokens", "unshifted", "marginal", "shifted", "decoded_same", "bits_per_byte")
-    table = table_of(f"Token shift in percent of tokens ({reading})", (*answers, *names, *columns), rows)
     notes = (
         "unshifted: the scoring model's first choice; marginal: its second or third; shifted: beyond, with a 95 % "
         "interval over answers.",
         "own: the answer's own file and prompt; same: its own prompt, the base file.",
     )
-    return Table(table.title, table.columns, table.rows, notes=notes)
+    table = table_of(f"Token shift in percent of tokens ({reading})", (*answers, *names, *columns), rows)
+    return replace(table, notes=notes)
 
 
 def _by_position(rows: Sequence[Row], answers: Sequence[str], names: Sequence[str]) -> Table:
-    groups = sorted({(row["first_position"], row["positions"]) for row in rows})
-    order = list(dict.fromkeys(name for _, name in groups))
-    lines: dict[tuple[object, ...], dict[str, float]] = {}
-    heads: dict[tuple[object, ...], tuple[object, ...]] = {}
+    order = dict.fromkeys(row["positions"] for row in sorted(rows, key=lambda row: row["first_position"]))
+    lines: dict[tuple[object, ...], Row] = {}
     for row in rows:
-        key = tuple(row[name] for name in _KEYS)
-        heads[key] = tuple(row[name] for name in (*answers, *names))
-        lines.setdefault(key, {})[row["positions"]] = row["shifted"]
-    body = [(*heads[key], *(found.get(name) for name in order)) for key, found in lines.items()]
-    return Table("Shifted tokens in percent, by position in the answer", (*answers, *names, *order), body)
+        line = lines.setdefault(tuple(row[name] for name in _KEYS), dict.fromkeys(order) | row)
+        line[row["positions"]] = row["shifted"]
+    columns = (*answers, *names, *order)
+    return table_of("Shifted tokens in percent, by position in the answer", columns, list(lines.values()))
 
 
 def _pairs(rows: Sequence[Row], columns: Sequence[str]) -> Table:
@@ -87,12 +87,3 @@ def _pairs(rows: Sequence[Row], columns: Sequence[str]) -> Table:
             row["difference"] = f"{row['difference']:+.1f} [{row['ci_low']:.1f}, {row['ci_high']:.1f}]"
     named = (*columns, "under_method", "differs_in", "a", "b", "n", "shifted_a", "shifted_b", "difference")
     return table_of("Differences of the shifted share (b less a), over the same queries", named, rows)
-
-
-def _most(rows: Sequence[Row], n: int) -> list[Row]:
-    """Return the ``n`` most shifted tokens of each cell and prompt other than the answer's own file's."""
-    kept: dict[tuple[object, ...], list[Row]] = {}
-    for row in sorted(rows, key=lambda row: (-row["n_shifted"], row["token_id"])):
-        if row["under_method"] != "own":
-            kept.setdefault(tuple(row[name] for name in _KEYS), []).append(row)
-    return [row for found in kept.values() for row in found[:n]]
