@@ -69,25 +69,28 @@ def choice_rows(
 ) -> Iterator[Row]:
     """Yield the rows of raw.scorings and raw.tokens of a response; ``cell``: columns of its cell and run."""
     yield from token_rows(model, chosen.pieces)
+    shared = {name: cell[name] for name in ("language", "run_id", "exact")}
     for place, (text, scored) in enumerate(chosen.scored):
-        of = {"weights": model.sha256, "method": str(cell["method"]), "prompt_sha256": prompt.sha256}
-        yield (
-            "scorings",
-            {
-                "scoring_id": scoring_key(kind=CHOICE, text=[chosen.id, text], **of),
-                "kind": CHOICE,
-                "response_id": chosen.id,
-                "query_key": query_key,
-                "choice": place,
-                "text": text,
-                **{name: cell[name] for name in ("model_id", "gguf_sha256", "method", "language", "run_id", "exact")},
-                "prompt_id": prompt.prompt_id,
-                "prompt_sha256": prompt.sha256,
-                "penalty": 1.0,
-                "retokenised": False,
-                **scored_row(scored),
-            },
-        )
+        row = asked_row(CHOICE, [chosen.id, text], model, str(cell["method"]), prompt.sha256)
+        row |= {"response_id": chosen.id, "query_key": query_key, "choice": place, "text": text}
+        yield "scorings", {**row, "prompt_id": prompt.prompt_id, **shared, **scored_row(scored)}
+
+
+def asked_row(
+    kind: str, of: object, model: ResolvedModel, method: str, prompt_sha256: str, *, penalty: float = 1.0
+) -> dict[str, object]:
+    """Return the columns of raw.scorings that are known before; ``of`` names the text."""
+    key = scoring_key(kind=kind, weights=model.sha256, method=method, prompt_sha256=prompt_sha256, text=of)
+    return {
+        "scoring_id": key,
+        "kind": kind,
+        "model_id": model.model_id,
+        "gguf_sha256": model.sha256,
+        "method": method,
+        "prompt_sha256": prompt_sha256,
+        "penalty": penalty,
+        "retokenised": False,
+    }
 
 
 def scored_row(scored: Scored) -> dict[str, object]:

@@ -8,19 +8,21 @@ the same tokens. Each result is stored as it comes under a key known before, so 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from icl_local import prompting, store
-from icl_local.engine import DecodeProgress, EngineOptions, ProbeStep, Scored, ScoreRequest, Worker, tokenize
+from icl_local.engine import EngineOptions, ProbeStep, Scored, ScoreRequest, Worker, tokenize
 from icl_local.exceptions import ConfigError
-from icl_local.identity import scoring_key, sha256_text
-from icl_local.prompting import Prompt, Query, Recipe
+from icl_local.identity import sha256_text
+from icl_local.prompting import Prompt, Query, QuerySet, Recipe
 from icl_local.running.cells import load_queries
-from icl_local.running.choices import scored_row, token_rows
+from icl_local.running.choices import Row, asked_row, scored_row, token_rows
 from icl_local.running.probe import setting_for
 from icl_local.running.run import new_run
 from icl_local.running.shard import Shard
@@ -57,14 +59,14 @@ class ScoreResult:
 class Job:
     """What ``model`` scores after the prompts of ``method``: requests and their rows by scoring_id.
 
-    ``names``: rows that these refer to.
+    ``names``: rows that these refer to, by a name of each.
     """
 
     model: ResolvedModel
     method: str
     requests: dict[str, ScoreRequest] = field(default_factory=dict)
     rows: dict[str, dict[str, object]] = field(default_factory=dict)
-    names: list[tuple[str, dict[str, object]]] = field(default_factory=list)
+    names: dict[str, Row] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -73,23 +75,13 @@ class Job:
 
     def add(self, request: ScoreRequest, kind: str, of: object, prompt: Prompt | None = None, **row: object) -> None:
         """Add a text, identified by ``of``; ``prompt`` None: the answer's own."""
-        sha256 = sha256_text(request.prompt)
-        key = scoring_key(kind=kind, weights=self.model.sha256, method=self.method, prompt_sha256=sha256, text=of)
-        self.requests[key] = replace(request, id=key)
-        self.rows[key] = {
-            "scoring_id": key,
-            "kind": kind,
-            "model_id": self.model.model_id,
-            "gguf_sha256": self.model.sha256,
-            "method": self.method,
-            "prompt_id": prompt and prompt.prompt_id,
-            "prompt_sha256": sha256,
-            "penalty": request.repetition_penalty,
-            "retokenised": False,
-            **row,
-        }
-        if prompt is not None and ("prompts", prompt.row()) not in self.names[-1:]:
-            self.names.append(("prompts", prompt.row()))
+        penalty, sha256 = request.repetition_penalty, sha256_text(request.prompt)
+        row = asked_row(kind, of, self.model, self.method, sha256, penalty=penalty) | row
+        key = str(row["scoring_id"])
+        self.requests[key], self.rows[key] = replace(request, id=key), row
+        if prompt is not None:
+            row["prompt_id"] = prompt.prompt_id
+            self.names.setdefault(prompt.prompt_id, ("prompts", prompt.row()))
 
     def missing(self, have: set[str]) -> list[ScoreRequest]:
         """Return the requests that are not in ``have``."""
@@ -139,9 +131,7 @@ def score_texts(
     ]
     if texts == REFERENCE:
         sets = load_queries(lang, queries, dataset=dataset, limit=limit, shard=part, overlay=prompt_dir)
-        names = [("datasets", one.row()) for one in sets]
-        every = [query for one in sets for query in one.queries]
-        jobs = [_of_references(base, name, every, names, prompt_dir) for base in bases for name in method]
+        jobs = [_of_references(base, name, sets, prompt_dir) for base in bases for name in method]
     else:
         kind = prompting.method_spec(texts, overlay=prompt_dir).kind
         writer = registry.resolve(texts_model or model, method_kind=kind, on_progress=on_download)
@@ -160,13 +150,16 @@ def score_texts(
     counts = [job.counts(have) for job in jobs]
     if plan:
         return ScoreResult(counts)
-    options, reasons = EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads), list[str]()
+    options = EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads)
+    file = attrgetter("model.sha256")
+    todo = sorted((job for job in jobs if job.missing(have)), key=file)
     with store.Store(path) as target:
-        todo = sorted((job for job in jobs if job.missing(have)), key=_file)
-        for _, alike in groupby(todo, key=_file):
-            for scored in _score(target, list(alike), have, options, on_progress, on_note, on_step):
-                reasons.append(scored.finish_reason)
-    return ScoreResult(counts, reasons.count("scored"), len(reasons) - reasons.count("scored"))
+        reasons = Counter(
+            scored.finish_reason
+            for _, alike in groupby(todo, key=file)
+            for scored in _score(target, list(alike), have, options, on_progress, on_note, on_step)
+        )
+    return ScoreResult(counts, reasons["scored"], reasons["prompt_too_long"])
 
 
 def _score(
@@ -189,23 +182,18 @@ def _score(
         setting = setting_for(target, model, worker, **how, on_note=on_note, on_step=on_step)
         shared = {"run_id": run["run_id"], "exact": setting.exact}
         for job in jobs:
-            target.put(
-                [("runs", run), ("models", job.model.model_row()), ("gguf_files", job.model.file_row()), *job.names]
-            )
-            missing, began = job.missing(have), time.perf_counter()
-            before = len(job.requests) - len(missing)
-
-            def report(now: DecodeProgress, job: Job = job, before: int = before, began: float = began) -> None:
-                rate = now.new_tokens / max(1e-9, time.perf_counter() - began)
-                on_progress(ScoreProgress(job.label, before + now.done, len(job.requests), rate))
-
-            on_progress(ScoreProgress(job.label, before, len(job.requests), 0.0))
-            for scored in worker.score(missing, on_progress=report, **setting.overrides):
+            files = ("models", job.model.model_row()), ("gguf_files", job.model.file_row())
+            target.put([("runs", run), *files, *job.names.values()])
+            missing, total = job.missing(have), len(job.requests)
+            on_progress(ScoreProgress(job.label, total - len(missing), total, 0.0))
+            began, n_tokens = time.perf_counter(), 0
+            for done, scored in enumerate(worker.score(missing, **setting.overrides), total - len(missing) + 1):
                 new = [pair for pair in scored.pieces if pair[0] not in known]
                 known.update(token for token, _ in new)
-                target.put(
-                    [*token_rows(model, new), ("scorings", {**job.rows[scored.id], **scored_row(scored), **shared})]
-                )
+                row = {**job.rows[scored.id], **scored_row(scored), **shared}
+                target.put([*token_rows(model, new), ("scorings", row)])
+                n_tokens += scored.new_tokens
+                on_progress(ScoreProgress(job.label, done, total, n_tokens / (time.perf_counter() - began)))
                 yield scored
 
 
@@ -232,17 +220,13 @@ def _of_answers(model: ResolvedModel, method: str, stored: Sequence[Mapping[str,
     return job
 
 
-def _of_references(
-    model: ResolvedModel,
-    method: str,
-    queries: Sequence[Query],
-    names: Sequence[tuple[str, dict[str, object]]],
-    overlay: Path | None,
-) -> Job:
+def _of_references(model: ResolvedModel, method: str, sets: Sequence[QuerySet], overlay: Path | None) -> Job:
     """Return the job that scores the references of queries, each after its query's prompt and a space or line break."""
-    job = Job(model, method, names=[*names, *(("queries", query.row()) for query in queries)])
+    job = Job(model, method, names={one.queries[0].language: ("datasets", one.row()) for one in sets})
+    queries = [query for one in sets for query in one.queries]
     recipes = _recipes(method, {query.language for query in queries}, overlay)
     for query in queries:
+        job.names[query.key] = ("queries", query.row())
         prompt = recipes[query.language].prompt(query, info=model.info)
         for place, reference in enumerate(query.expected.get("reference", ())):
             request = ScoreRequest("", prompt.text, target=reference, repetition_penalty=1.0)
@@ -261,13 +245,8 @@ def _recipes(method: str, languages: set[str], overlay: Path | None) -> dict[str
 
 def _give_tokens(writer: ResolvedModel, stored: Sequence[dict[str, Any]]) -> None:
     """Cut the answers that were stored without tokens by the tokenizer of the file that wrote them."""
-    without = [row for row in stored if not row["tokens"]]
-    found = tokenize(writer.path, [row["raw_text"] for row in without], add_special=False) if without else []
+    without = [row["raw_text"] for row in stored if not row["tokens"]]
+    cut = iter(tokenize(writer.path, without, add_special=False) if without else ())
     for row in stored:
         row["retokenised"] = not row["tokens"]
-    for row, tokens in zip(without, found, strict=True):
-        row["tokens"] = tokens
-
-
-def _file(job: Job) -> str:
-    return job.model.sha256
+        row["tokens"] = row["tokens"] or next(cut)
