@@ -1,6 +1,7 @@
--- Responses without a cell_id (stored by an earlier version, or by a file that names none): the parts of their cell.
+-- Give responses without a cell_id (stored by an earlier version, or by a file that names none) theirs, from its parts.
 -- Where a query has several texts under one name, or an import several outputs, the earlier ones stand apart, so that
 -- a query has one response in a cell.
+create or replace temp table named_cells as
 with
 stored as (
     select
@@ -45,4 +46,25 @@ select
     response_id,
     substr(sha256(concat_ws(chr(31), 'cell', weights, recipe, dataset, language, settings_id)), 1, 32) as cell_id,
     weights, recipe, dataset, language, settings_id, method, model_id, gguf_sha256, created_at
-from named
+from named;
+
+insert into raw.cells by name
+select * exclude (response_id)
+from named_cells
+qualify row_number() over (partition by cell_id order by created_at) = 1
+on conflict do nothing;
+
+update raw.responses set cell_id = named_cells.cell_id
+from named_cells
+where named_cells.response_id = responses.response_id;
+
+update raw.run_cells set cell_id = (
+    select min(cell_id)
+    from raw.cells as cell
+    where cell.gguf_sha256 is not distinct from run_cells.gguf_sha256 and cell.model_id = run_cells.model_id
+        and cell.method = run_cells.method and cell.language = run_cells.language
+        and cell.settings_id = run_cells.settings_id
+)
+where cell_id is null;
+
+drop table named_cells;

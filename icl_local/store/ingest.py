@@ -152,24 +152,7 @@ def name_cells(con: Connection) -> None:
     if not lacks_cells(con):
         return
     with transaction(con):
-        found = resources.read_text("db", "queries/cells_of_responses.sql")
-        con.execute(f"create or replace temp table named_cells as {found}")
-        con.execute(
-            "insert into raw.cells by name select * exclude (response_id) from named_cells "
-            "qualify row_number() over (partition by cell_id order by created_at) = 1 on conflict do nothing"
-        )
-        con.execute(
-            "update raw.responses set cell_id = named_cells.cell_id from named_cells "
-            "where named_cells.response_id = responses.response_id"
-        )
-        con.execute(
-            "update raw.run_cells set cell_id = (select min(cell_id) from raw.cells as cell "
-            "where cell.gguf_sha256 is not distinct from run_cells.gguf_sha256 "
-            "and cell.model_id = run_cells.model_id and cell.method = run_cells.method "
-            "and cell.language = run_cells.language and cell.settings_id = run_cells.settings_id) "
-            "where cell_id is null"
-        )
-        con.execute("drop table named_cells")
+        con.execute(resources.read_text("db", "queries/cells_of_responses.sql"))
 
 
 @contextlib.contextmanager
@@ -232,22 +215,17 @@ def insert_rows(con: Connection, table: str, known: Mapping[str, Column], rows: 
 
 def columns(con: Connection, *, database: str | None = None) -> dict[str, dict[str, Column]]:
     """Return the tables of schema raw with their columns in order; ``database`` names an attached one."""
-    keys = dict(
-        con.execute(
-            "select table_name, constraint_column_names from duckdb_constraints() "
-            "where database_name = coalesce(?, current_database()) and schema_name = 'raw' "
-            "and constraint_type = 'PRIMARY KEY'",
-            [database],
-        ).fetchall()
-    )
     found: dict[str, dict[str, Column]] = {}
-    for table, name, kind, nullable in con.execute(
-        "select table_name, column_name, data_type, is_nullable from duckdb_columns() "
-        "where database_name = coalesce(?, current_database()) and schema_name = 'raw' "
-        "order by table_name, column_index",
+    for table, name, *column in con.execute(
+        "select columns.table_name, column_name, data_type, not is_nullable, "
+        "coalesce(list_contains(keys.constraint_column_names, column_name), false) from duckdb_columns() as columns "
+        "left join duckdb_constraints() as keys on keys.table_oid = columns.table_oid "
+        "and keys.database_oid = columns.database_oid and keys.constraint_type = 'PRIMARY KEY' "
+        "where columns.database_name = coalesce(?, current_database()) and columns.schema_name = 'raw' "
+        "order by columns.table_name, column_index",
         [database],
     ).fetchall():
-        found.setdefault(table, {})[name] = Column(kind, not nullable, name in keys.get(table, ()))
+        found.setdefault(table, {})[name] = Column(*column)
     return found
 
 
