@@ -6,6 +6,7 @@ engine/batching.py decides what to decode.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import math
@@ -31,7 +32,6 @@ _ERRORS_KEPT = 100
 _LOG_ERROR = 4  # GGML_LOG_LEVEL_ERROR of ggml.h
 
 _errors: list[str] = []
-_backend_ready = False
 
 
 def _keep_errors(level: int, text: bytes, _user: Any) -> None:
@@ -42,12 +42,10 @@ def _keep_errors(level: int, text: bytes, _user: Any) -> None:
 _log_callback = llama_cpp.llama_log_callback(_keep_errors)  # ctypes does not keep a reference
 
 
+@functools.cache
 def _backend() -> None:
-    global _backend_ready
-    if not _backend_ready:
-        llama_cpp.llama_log_set(_log_callback, ctypes.c_void_p(0))
-        llama_cpp.llama_backend_init()
-        _backend_ready = True
+    llama_cpp.llama_log_set(_log_callback, ctypes.c_void_p(0))
+    llama_cpp.llama_backend_init()
 
 
 def _reason() -> str:
@@ -354,18 +352,14 @@ def physical_cores() -> int:
 
 def tokenize(path: str, texts: Sequence[str], add_special: bool) -> list[list[int]]:
     """Return the token ids of each text; only the vocabulary of the file is loaded."""
-    model = LlamaModel(Path(path), EngineOptions(), vocab_only=True)
-    try:
+    with contextlib.closing(LlamaModel(Path(path), EngineOptions(), vocab_only=True)) as model:
         return [model.tokenize(text, add_special=add_special) for text in texts]
-    finally:
-        model.close()
 
 
 def write_prompt_logits(path: str, token_ids: Sequence[int], kv_type: str, out: str) -> None:
     """Write the logits [n_tokens, n_vocab] of every position of one prompt to the .npy file ``out``."""
     # not repacked: repacked weights are a second copy in memory
-    model = LlamaModel(Path(path), EngineOptions(kv_type=kv_type, repack=False))
-    try:
+    with contextlib.closing(LlamaModel(Path(path), EngineOptions(kv_type=kv_type, repack=False))) as model:
         model.open(n_sequences=1, n_ctx_seq=-(-len(token_ids) // 256) * 256)
         result = np.empty((len(token_ids), model.n_vocab), dtype=np.float32)
         for start in range(0, len(token_ids), 512):
@@ -373,8 +367,6 @@ def write_prompt_logits(path: str, token_ids: Sequence[int], kv_type: str, out: 
             model.decode([BatchToken(token, 0, start + i, True) for i, token in enumerate(chunk)])
             for i in range(len(chunk)):
                 result[start + i] = model.logits(i)
-    finally:
-        model.close()
     np.save(out, result)
 
 

@@ -174,20 +174,19 @@ class Stats:
 
 def request_from_json(data: dict[str, Any]) -> Request:
     """Return the Request, or ScoreRequest, of a JSON object."""
+    data = _frozen(data)
     kind = ScoreRequest if "target" in data else Request
-    sampling = data["sampling"] and Sampling(**_tuples(data["sampling"]))
-    return kind(**{**_tuples(data), "sampling": sampling})
+    return kind(**{**data, "sampling": data["sampling"] and Sampling(**data["sampling"])})
 
 
 def completion_from_json(data: dict[str, Any]) -> Completion:
     """Return the Completion, or Scored, of a JSON object."""
     kind = Scored if "logprobs" in data else Completion
-    return kind(**_tuples(data))
+    return kind(**_frozen(data))
 
 
-def _tuples(data: dict[str, Any]) -> dict[str, Any]:
-    return {name: _tuple(value) if isinstance(value, list) else value for name, value in data.items()}
-
-
-def _tuple(values: list[Any]) -> tuple[Any, ...]:
-    return tuple(tuple(value) if isinstance(value, list) else value for value in values)
+def _frozen(value: Any) -> Any:
+    """Return a JSON value with tuples in the place of lists."""
+    if isinstance(value, dict):
+        return {name: _frozen(one) for name, one in value.items()}
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value

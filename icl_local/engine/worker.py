@@ -91,12 +91,10 @@ class Worker:
     def _load(self) -> None:
         self._flag[0] = 0
         self._advice = UNUSABLE_FILE
-        try:
+        with self._reported():
             self._process = start_process(self._flag_file.name)
-        except ChildEnded as ended:
-            raise self._ended(ended) from None
-        self._send({"do": "load", "path": str(self._model), "options": asdict(self.options)})
-        self.info = EngineInfo(**self._receive()["info"])
+        loaded = self._ask({"do": "load", "path": str(self._model), "options": asdict(self.options)})
+        self.info = EngineInfo(**loaded["info"])
         self._advice = f"what was finished is kept: run the same command again; if it ends here again, {UNUSABLE_FILE}"
 
     def __enter__(self) -> Worker:
@@ -152,18 +150,15 @@ class Worker:
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text, with BOS where the file asks for it."""
-        self._send({"do": "count", "texts": list(texts)})
-        return list(self._receive()["counts"])
+        return list(self._ask({"do": "count", "texts": list(texts)})["counts"])
 
     def eog_tokens(self) -> list[int]:
         """Return the ids that end a generation."""
-        self._send({"do": "eog"})
-        return list(self._receive()["eog"])
+        return list(self._ask({"do": "eog"})["eog"])
 
     def forget_prefixes(self) -> None:
         """Drop the prefix states kept in memory, so that the next call decodes its prefix."""
-        self._send({"do": "forget"})
-        self._receive()
+        self._ask({"do": "forget"})
 
     def restart(self) -> None:
         """Load the file again in a new process, such as after the old one has ended. Raises as the constructor."""
@@ -190,19 +185,24 @@ class Worker:
                 pass
             self.stats = Stats(**message["stats"])
 
+    def _ask(self, message: Message) -> Message:
+        self._send(message)
+        return self._receive()
+
     def _send(self, message: Message) -> None:
         assert self._process is not None
-        try:
+        with self._reported():
             self._process.send(message)
-        except ChildEnded as ended:
-            raise self._ended(ended) from None
 
     def _receive(self) -> Message:
         assert self._process is not None
-        try:
+        with self._reported():
             return checked(self._process.receive())
-        except ChildEnded as ended:
-            raise self._ended(ended) from None
 
-    def _ended(self, ended: ChildEnded) -> EngineError:
-        return ended_error(ended, self._model, self._advice)
+    @contextlib.contextmanager
+    def _reported(self) -> Iterator[None]:
+        """Raise the end of the process as an EngineError."""
+        try:
+            yield
+        except ChildEnded as ended:
+            raise ended_error(ended, self._model, self._advice) from None
