@@ -29,7 +29,7 @@ from icl_local.judging import (
     open_templates,
     what_sizes_show,
 )
-from icl_local.prompting import Pools, Query
+from icl_local.prompting import Pools, Query, QuerySet
 from icl_local.running import CHOICES, Cell, CellPlan, Shard
 from icl_local.study.spec import JudgeSpec, Study, StudyCell
 from icl_local.study.study import prepare, stored_responses, variant_of
@@ -173,12 +173,13 @@ def plan_study(
     parallel: int | None = None,
 ) -> StudyPlan:
     """Return the plan of ``study`` for the database ``path``, which need not exist. Raises StoreError."""
-    ready, missing = prepare(study, study.cells, shard=shard)
+    found = study.query_sets(shard=shard)
+    ready, missing = prepare(study, study.cells, found)
     reasons, cells = dict(missing), dict(ready)
     seen = _outputs(path, study)
-    stored = stored_responses(path, study, cells, shard=shard)
+    stored = stored_responses(path, study, cells, found)
     speed = _Speed(store.named(path, "plan_speed").rows if store.exists(path) else [])
-    sets = {language: _queries(study, language, shard) for language in {one.language for one in study.cells}}
+    sets = {language: _queries(study, one, shard) for language, one in found.items()}
     tokens = _exact_tokens(study, cells)
     draws = len(study.decoding.draw_numbers)
     estimates = []
@@ -267,14 +268,12 @@ class _Speed:
         return float(prefill_tokens / prefill + new_tokens / new)
 
 
-def _queries(study: Study, language: str, shard: Shard | None) -> tuple[Sequence[Query], int]:
+def _queries(study: Study, found: QuerySet | IclError, shard: Shard | None) -> tuple[Sequence[Query], int]:
     """Return the queries that are here, and how many there will be."""
-    try:
-        found = study.query_set(language, shard=shard).queries
-        return found, len(found)
-    except IclError:
-        expected = min(n for n in (study.n_queries or 1000, study.sample, study.limit) if n is not None)
-        return (), max(1, expected // (shard.of if shard else 1))
+    if not isinstance(found, IclError):
+        return found.queries, len(found.queries)
+    expected = min(n for n in (study.n_queries or 1000, study.sample, study.limit) if n is not None)
+    return (), max(1, expected // (shard.of if shard else 1))
 
 
 def _exact_tokens(study: Study, cells: Mapping[StudyCell, Cell]) -> dict[StudyCell, tuple[int, int]]:

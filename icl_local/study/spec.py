@@ -51,6 +51,14 @@ class JudgeSpec:
 
 
 @dataclass(frozen=True)
+class Source:
+    """The queries of a language: ``file`` as in --queries, ``map`` (field -> column) as in --map."""
+
+    file: str
+    map: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Study:
     """The content of a study file. ``n_queries`` is expected of a language whose queries are not here yet.
 
@@ -59,7 +67,7 @@ class Study:
 
     name: str
     cells: tuple[StudyCell, ...]
-    queries: Mapping[str, str] = field(default_factory=dict)
+    queries: Mapping[str, Source] = field(default_factory=dict)
     title: str = ""
     dataset: str | None = None
     n_queries: int | None = None
@@ -69,30 +77,34 @@ class Study:
     decoding: Decoding = field(default_factory=Decoding)
     trainings: tuple[Training, ...] = ()
     judges: tuple[JudgeSpec, ...] = ()
-    folder: Path = Path()
     pools: Pools = field(default_factory=dict)
 
     def query_set(self, language: str, *, shard: Shard | None = None, fetch: bool = False) -> QuerySet:
         """Return the queries of a language; ``fetch`` downloads Just-Eval if needed. Raises IclError."""
-        source = self.queries.get(language)
-        if source is None:
-            raise ConfigError(f"no queries in {language!r}: give them with --queries {language}=FILE")
-        if source == JUST_EVAL and fetch:
+        source = self.queries.get(language, Source(""))
+        if source.file == JUST_EVAL and fetch:
             just_eval.fetch(language)
-        elif source not in (SAMPLES, JUST_EVAL):
-            source = str(self.folder / Path(source).expanduser())
-            if not Path(source).is_file():
-                raise ConfigError(f"there is no query file {source}; give one with --queries {language}=FILE")
         (found,) = load_queries(
             [language],
-            [f"{language}={source}"],
+            [f"{language}={source.file}"],
             dataset=self.dataset,
             sample=self.sample,
             limit=self.limit,
             seed=self.seed,
             shard=shard,
+            columns=source.map,
         )
         return found
+
+    def query_sets(self, *, shard: Shard | None = None, fetch: bool = False) -> dict[str, QuerySet | IclError]:
+        """Return the queries of each language of the cells, or why there are none."""
+        sets: dict[str, QuerySet | IclError] = {}
+        for language in dict.fromkeys(cell.language for cell in self.cells):
+            try:
+                sets[language] = self.query_set(language, shard=shard, fetch=fetch)
+            except IclError as error:
+                sets[language] = error
+        return sets
 
 
 @dataclass(frozen=True)
@@ -119,8 +131,8 @@ def names() -> list[str]:
 
 
 def load_study(name: str, *, queries: Mapping[str, str] | None = None, **changes: Any) -> Study:
-    """Return the built-in study ``name`` or that of a .toml file; ``queries`` (language -> file) and ``changes``
-    override it.
+    """Return the built-in study ``name`` or that of a .toml file; ``queries`` (language -> file, without a map) and
+    ``changes`` override it.
 
     Raises UnknownName, and ConfigError with file and key.
     """
@@ -135,21 +147,25 @@ def load_study(name: str, *, queries: Mapping[str, str] | None = None, **changes
     else:
         raise UnknownName.among("study", name, names(), add="or give a .toml file")
     fields = _read(data, file, folder)
-    given = {language: str(Path(path).resolve()) if path not in (SAMPLES, JUST_EVAL) else path
-             for language, path in (queries or {}).items()}  # fmt: skip
+    given = {language: Source(_at(Path.cwd(), source)) for language, source in (queries or {}).items()}
     if unused := given.keys() - {cell.language for cell in fields["cells"]}:
         raise ConfigError(
             f"--queries {min(unused)}=...: the study {name} has no cells in {min(unused)!r}; leave it out"
         )
     fields |= {key: value for key, value in changes.items() if value is not None}
-    return Study(name=name, folder=folder, **{**fields, "queries": {**fields.get("queries", {}), **given}})
+    return Study(name=name, **{**fields, "queries": fields["queries"] | given})
 
 
 def _read(data: dict[str, Any], file: str, folder: Path) -> dict[str, Any]:
     """Return the fields of a study that its file gives, with every combination of [[cells]] once."""
-    form = {key: hint for key, hint in get_type_hints(Study).items() if key not in ("name", "folder", "trainings")}
+    form = {key: hint for key, hint in get_type_hints(Study).items() if key not in ("name", "trainings")}
     read = {"cells": tuple[_Cells, ...], "dpo": tuple[Training, ...], "pools": Mapping[str, str]}
+    if isinstance(plain := data.get("queries"), dict):
+        sources = {language: one if isinstance(one, dict) else {"file": one} for language, one in plain.items()}
+        data = {**data, "queries": sources}
     fields = toml_file.check({**form, **read}, data, file)
+    queries = {language: replace(source, file=_at(folder, source.file))
+               for language, source in fields.pop("queries", {}).items()}  # fmt: skip
     pool_files = fields.pop("pools", {}).items()
     named = dict.fromkeys(cell for group in fields.get("cells", ()) for cell in group.combinations())
     if not named:
@@ -158,11 +174,17 @@ def _read(data: dict[str, Any], file: str, folder: Path) -> dict[str, Any]:
     if unknown := {cell.method.partition("[")[0] for cell in named} - known.keys():
         raise ConfigError(f"{file}: no method {min(unknown)!r}; there are {', '.join(known)}")
     try:
-        pools = load_pools([f"{name}={folder / Path(pool).expanduser()}" for name, pool in pool_files])
+        pools = load_pools([f"{name}={_at(folder, pool)}" for name, pool in pool_files])
         cells = dict.fromkeys(one for cell in named for one in _expanded(cell, pools))
     except IclError as error:
         raise ConfigError(f"{file}: {error}") from error
-    return {"trainings": fields.pop("dpo", ()), **fields, "cells": tuple(cells), "pools": pools}
+    return {"trainings": fields.pop("dpo", ()), **fields, "queries": queries, "cells": tuple(cells), "pools": pools}
+
+
+def _at(folder: Path, source: str) -> str:
+    """Return a source of queries, a file's path from ``folder`` on."""
+    named = source in (SAMPLES, JUST_EVAL) or source.startswith("hf:")
+    return source if named else str(folder / Path(source).expanduser())
 
 
 def _expanded(cell: StudyCell, pools: Pools) -> list[StudyCell]:

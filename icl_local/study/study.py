@@ -26,6 +26,7 @@ from icl_local.study.spec import JudgeSpec, Study, StudyCell, Training
 from icl_local.weights import OnBytes, hub, registry
 
 T = TypeVar("T")
+Sets = Mapping[str, QuerySet | IclError]  # Study.query_sets
 Stopping = Callable[[], AbstractContextManager[Callable[[], bool]]]
 
 
@@ -54,22 +55,19 @@ class Outcome:
 def prepare(
     study: Study,
     cells: Sequence[StudyCell],
+    sets: Sets,
     *,
-    shard: Shard | None = None,
     fetch: bool = False,
     on_download: OnBytes | None = None,
 ) -> tuple[list[tuple[StudyCell, Cell]], list[tuple[StudyCell, tuple[str, ...]]]]:
     """Return the cells that can run now, sorted by file, and for the others what is missing.
 
-    With ``fetch`` files and Just-Eval are downloaded; without it a file that is to be downloaded is missing.
+    ``sets`` are the study's queries. With ``fetch`` models are downloaded; without it such a file is missing.
     """
     ready: list[tuple[StudyCell, Cell]] = []
     missing: list[tuple[StudyCell, tuple[str, ...]]] = []
-    sets: dict[str, QuerySet | IclError] = {}
     for one in cells:
         model = _attempt(partial(_model, one, fetch, on_download))
-        if one.language not in sets:
-            sets[one.language] = _attempt(partial(study.query_set, one.language, shard=shard, fetch=fetch))
         found = sets[one.language]
         reasons = [str(error) for error in (model, found) if isinstance(error, IclError)]
         if not isinstance(model, IclError) and not isinstance(found, IclError):
@@ -109,8 +107,9 @@ def run_study(
 
     Raises ClusterError, StoreError and KeyboardInterrupt; the same call resumes.
     """
+    sets = study.query_sets(shard=shard, fetch=True)
     with store.Store(path) as writer:
-        writer.put(_rows(study))
+        writer.put(_rows(study, sets if shard is None else study.query_sets()))
     results: list[CellResult] = []
     failures: list[Failure] = []
     judged: dict[str, JudgeProgress] = {}
@@ -118,7 +117,7 @@ def run_study(
     budget = None if max_cost is None else Budget(max_cost)
 
     def make(cells: Sequence[StudyCell]) -> list[tuple[StudyCell, tuple[str, ...]]]:
-        ready, missing = prepare(study, cells, shard=shard, fetch=True, on_download=on_download)
+        ready, missing = prepare(study, cells, sets, fetch=True, on_download=on_download)
         runnable.update(ready)
         if ready:
             results.extend(
@@ -156,7 +155,7 @@ def run_study(
             missing = make([one for one, _ in missing])
         failures += [Failure(one.label, "; ".join(reasons)) for one, reasons in missing]
         failures += [Failure(r.cell.label, r.error or "failed") for r in results if r.status == "failed"]
-        stored = stored_responses(path, study, runnable, shard=shard)
+        stored = stored_responses(path, study, runnable, sets)
         own = {response_id for of_cell in stored.values() for response_id in of_cell.values()}
         for spec in study.judges if judge else ():
             progress = attempt(f"judge {spec.judge}", partial(_judge, path, spec, own, options, budget, nodes))
@@ -188,8 +187,7 @@ def stored_responses(
     path: Path,
     study: Study,
     runnable: Mapping[StudyCell, Cell],
-    *,
-    shard: Shard | None = None,
+    sets: Sets,
 ) -> dict[StudyCell, dict[tuple[str, int], str]]:
     """Return the id of each stored response of the study by its query id and draw (0: greedy), a cell each.
 
@@ -213,15 +211,15 @@ def stored_responses(
             names = {key: (query.query_id, plan.draw_number[key]) for key, (query, _) in plan.by_key.items()}
             found[one] = {name: key for key, name in names.items() if key in ids}
         else:
-            found[one] = _by_name(study, one, rows, registry.printed_name(one.model), shard)
+            found[one] = _by_name(study, one, rows, sets[one.language])
     return found
 
 
 def _by_name(
-    study: Study, one: StudyCell, rows: Sequence[Mapping[str, Any]], label: str, shard: Shard | None
+    study: Study, one: StudyCell, rows: Sequence[Mapping[str, Any]], found: QuerySet | IclError
 ) -> dict[tuple[str, int], str]:
     """Return {(query id, draw): response id} of the largest stored cell with the names of ``one``."""
-    found = _attempt(partial(study.query_set, one.language, shard=shard))
+    label = registry.printed_name(one.model)
     dataset = study.dataset if isinstance(found, IclError) else found.dataset
     query_ids = None if isinstance(found, IclError) else {query.query_id for query in found.queries}
     cells: dict[str, dict[tuple[str, int], str]] = {}
@@ -271,18 +269,22 @@ def _require_file(one: StudyCell) -> None:
         raise ConfigError(f"{one.model} is to be fetched")
 
 
-def _rows(study: Study) -> list[tuple[str, dict[str, object]]]:
+def _rows(study: Study, sets: Sets) -> list[tuple[str, dict[str, object]]]:
     """Return rows of raw.study_cells, which `icl status` compares with the responses."""
     created_at = store.now()
-    cells: list[dict[str, object]] = []
-    for one in study.cells:
-        try:
-            n_queries = len(study.query_set(one.language).queries)
-        except IclError:
-            n_queries = study.n_queries or 0
-        model = registry.printed_name(one.model)
-        cells.append({"model": model, "method": one.method, "language": one.language, "dpo": one.dpo,
-                      "dataset": study.dataset, "n_wanted": n_queries})  # fmt: skip
+    sizes = {language: study.n_queries or 0 if isinstance(found, IclError) else len(found.queries)
+             for language, found in sets.items()}  # fmt: skip
+    cells: list[dict[str, object]] = [
+        {
+            "model": registry.printed_name(one.model),
+            "method": one.method,
+            "language": one.language,
+            "dpo": one.dpo,
+            "dataset": study.dataset,
+            "n_wanted": sizes[one.language],
+        }
+        for one in study.cells
+    ]
     study_id = key_of(kind="study", name=study.name, cells=cells)
     return [
         ("study_cells", {"study_id": study_id, "study": study.name, "cell_number": i, **cell, "created_at": created_at})

@@ -50,7 +50,7 @@ def test_planned_tokens_are_those_of_the_tokenizer(worded_gguf: Path, tmp_path: 
         )
         requested = load_study(str(path))
         plan = plan_study(tmp_path / "none.duckdb", requested)
-        ready, missing = study.prepare(requested, requested.cells)
+        ready, missing = study.prepare(requested, requested.cells, requested.query_sets())
         assert not missing
         for one, cell in ready:
             prompts = [prompt.text for _, prompt in CellPlan(cell, requested.decoding, None).by_key.values()]

@@ -43,6 +43,10 @@ def test_the_papers_study_is_its_29_cells() -> None:
         ("[decoding]\ntop_k = 1", r"\[decoding\]: unknown key 'top_k'"),
         ("title = ", "not valid TOML"),
         ("[[judges]]\njudge = 3", "judge must be a text"),
+        ("[queries]\nes = 3", r"\[queries.es\]: file must be a text"),
+        ("[queries.es]\nfile = 'q.csv'\nmap = 'id=uid'", r"\[queries.es\]: map must be a table"),
+        ("[queries.es]\nfile = 'q.csv'\ncolumns = {}", r"\[queries.es\]: unknown key 'columns'"),
+        ("[queries.es]\nmap = {id = 'uid'}", r"\[queries.es\]: file is missing"),
     ],
 )
 def test_a_wrong_file_names_the_file_and_the_key(tmp_path: Path, text: str, message: str) -> None:

@@ -17,7 +17,9 @@ from icl_local.exchange import merge
 from icl_local.running.run import Event
 from icl_local.running.shard import Shard
 from icl_local.study.spec import load_study
+from tests.fake_hub import FIRST, REPO, serving
 from tests.faulty_server import FaultyServer
+from tests.shared import Run
 from tests.study.conftest import OPTIONS
 from tests.tiny_checkpoint import build_checkpoint
 from tests.tiny_model import build_tiny_gguf, merges_of_prompts
@@ -131,6 +133,53 @@ def test_a_file_is_loaded_once_for_all_its_cells(tiny_study: Path, tmp_path: Pat
     study.run_study(tmp_path / "a.duckdb", requested, options=OPTIONS, probe=False, judge=False, on_event=on_event)
     assert sorted(order) == ["other"] * 4 + ["tiny"] * 4
     assert order in (sorted(order), sorted(order, reverse=True))
+
+
+def test_queries_may_have_other_columns_and_come_from_the_hub(
+    worded_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, icl: Run
+) -> None:
+    table = "uid,question\n1,One?\n2,Two?\n"
+    (tmp_path / "q.csv").write_text(table)
+    (tmp_path / "s.toml").write_text(
+        f"""
+[queries]
+es = {{file = "q.csv", map = {{id = "uid", instruction = "question"}}}}
+[queries.en]
+file = "hf:{REPO}/test"
+map = {{id = "uid", instruction = "question"}}
+[decoding]
+max_tokens = 6
+[[cells]]
+models = ["{worded_gguf}"]
+methods = ["zero-shot"]
+languages = ["en", "es"]
+"""
+    )
+    db, how = tmp_path / "x.duckdb", ("--no-probe", "--threads", 1, "--format", "csv")
+    with serving(tmp_path, monkeypatch) as fake:
+        fake.files = {(FIRST, "data/test.csv"): table.encode(), (FIRST, "data/train.csv"): b"uid\n"}
+        fake.cards[FIRST] = {
+            "configs": [{"config_name": "default", "data_files": {"test": "data/test*", "train": "*"}}]
+        }
+        code, out, err = icl("study", tmp_path / "s.toml", "--plan", "--format", "csv", "--db", db)
+        assert (code, "missing" in err, out.count(",2,0,")) == (0, False, 2), err
+        for n_new in (4, 0):
+            code, out, err = icl("study", tmp_path / "s.toml", "--db", db, *how)
+            assert (code, out.splitlines()[1:]) == (0, ["tiny,zero-shot,2/2,2/2"])
+            assert f"{n_new} new responses" in err
+        columns = "id=uid,instruction=question"
+        of_run = ("run", "--model", worded_gguf, "--max-tokens", 6, "--map", columns, "--no-probe", "--db", db)
+        for source in ("en", f"hf:{REPO}/test"), ("es", tmp_path / "q.csv"):
+            assert "0 new responses" in icl(*of_run, "--lang", source[0], "--queries", "=".join(map(str, source)))[2]
+        text = (tmp_path / "s.toml").read_text()
+        (tmp_path / "s.toml").write_text(text.replace("question", "query").replace("/test", "/tset"))
+        said = icl("study", tmp_path / "s.toml", "--db", db, *how)[2]
+        assert f"{tmp_path}/q.csv:2: has no column 'query'; it has uid, question" in said
+        assert "name one config and split, or one file; there are default/test, default/train" in said
+    rows = store.query(db, "select dataset, source from raw.datasets order by all").rows
+    assert rows == [("q", "q.csv"), ("some-GGUF/test", f"hf:{REPO}/data/test.csv@{FIRST}")]
+    code, _, err = icl("study", tmp_path / "s.toml", "--queries", f"en=hf:{REPO}/x", "--plan", "--db", db)
+    assert f"missing: hf:{REPO}/x: " in err
 
 
 def test_the_command_runs_a_file_and_status_shows_its_grid(
