@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from icl_local.exceptions import ConfigError, DiskFull
 from icl_local.operating_system import sync_folder
@@ -59,6 +60,15 @@ def write_file(path: Path, content: str | bytes, *, mode: int = 0o666, sync: boo
     """Replace ``path`` by ``content`` (text in UTF-8), whole or not at all. Raises OSError, UnicodeEncodeError."""
     with open_draft(path, mode=mode, sync=sync) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; an empty one if it cannot be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def write_result(path: Path, content: str | bytes, *, mode: int = 0o666) -> None:

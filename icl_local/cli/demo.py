@@ -20,7 +20,6 @@ the instruct model, so the numbers show that everything works and nothing about 
 then judges the English answers; its scores mean nothing either. For a real judge see `icl judge --help`.
 Just-Eval's 1,000 queries come from a file or the hub (`icl data pull just-eval`).
 """
-# printed at the end: title, query file, its parameters
 NEXT = """\
 Next:
   icl show sample-01 --db {db}                              one query, its prompts and answers side by side

@@ -15,6 +15,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from icl_local import resources
+from icl_local.exceptions import IclError
 
 Known = Callable[[click.Context, str], Iterable[str]]  # returns names for the beginning of one
 
@@ -46,7 +47,10 @@ class Name(click.ParamType):  # type: ignore[type-arg]
         self._files = files
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        names = dict.fromkeys(name for name in self._known(ctx, incomplete) if name.startswith(incomplete))
+        try:
+            names = dict.fromkeys(name for name in self._known(ctx, incomplete) if name.startswith(incomplete))
+        except IclError:  # the command itself says what is wrong
+            names = {}
         others = [CompletionItem(incomplete, type="file")] if self._files else []
         return [CompletionItem(name) for name in names] or others
 
@@ -123,13 +127,9 @@ class Auto(click.IntRange):
 
 
 def _registered(ctx: click.Context, begun: str) -> list[str]:
-    from icl_local.exceptions import IclError
     from icl_local.weights import registry
 
-    try:
-        return list(registry.load_registry())
-    except IclError:  # the command itself says what is wrong
-        return []
+    return list(registry.load_registry())
 
 
 def _local(ctx: click.Context, begun: str) -> list[str]:
@@ -154,24 +154,21 @@ def _judges(ctx: click.Context, begun: str) -> list[str]:
 def _methods(ctx: click.Context, begun: str) -> list[str]:
     """Return the methods, those of --prompt-dir among them; in brackets the parameters."""
     if begun.rfind("[") <= begun.rfind("]"):
-        return _prompt_files(ctx, "methods")
+        return list(_files("prompts", "methods")(ctx, begun))
     from icl_local.prompting import PARAMETERS
 
     before = begun[: max(begun.rfind("["), begun.rfind(",")) + 1]
     return [f"{before}{key}=" for key in PARAMETERS]
 
 
-def _languages(ctx: click.Context, begun: str) -> list[str]:
-    return _prompt_files(ctx, "languages")
+def _files(folder: str, under: str) -> Known:
+    """Return a function that lists the installed TOML files, and those of --prompt-dir."""
 
+    def names(ctx: click.Context, begun: str) -> list[str]:
+        found = resources.names(folder, under, suffix=".toml", overlay=ctx.params.get("prompt_dir"))
+        return [name.removesuffix(".toml") for name in found]
 
-def _prompt_files(ctx: click.Context, folder: str) -> list[str]:
-    overlay = ctx.params.get("prompt_dir")
-    return [name.removesuffix(".toml") for name in resources.names("prompts", folder, suffix=".toml", overlay=overlay)]
-
-
-def _studies(ctx: click.Context, begun: str) -> list[str]:
-    return [name.removesuffix(".toml") for name in resources.names("models", "studies", suffix=".toml")]
+    return names
 
 
 def _views(ctx: click.Context, begun: str) -> list[str]:
@@ -185,13 +182,9 @@ def stored(kind: str) -> Known:
 
     def names(ctx: click.Context, begun: str) -> list[str]:
         from icl_local import store
-        from icl_local.exceptions import IclError
 
         db = ctx.params.get("db") or Path("icl.duckdb")
-        try:
-            return [name for of, name, _ in store.named(db, "stored_names").rows if of == kind] if db.is_file() else []
-        except IclError:
-            return []
+        return [name for of, name, _ in store.named(db, "stored_names").rows if of == kind] if db.is_file() else []
 
     return names
 
@@ -199,12 +192,12 @@ def stored(kind: str) -> Known:
 MODEL, MODELS = Name(_models, files=True), Names(_models, files=True)
 REGISTERED = Name(_registered)
 METHOD, METHODS = Name(_methods), Names(_methods)
-LANGUAGE, LANGUAGES = Name(_languages), Languages(_languages)
+LANGUAGE, LANGUAGES = Name(_files("prompts", "languages")), Languages(_files("prompts", "languages"))
 JUDGE = Name(_judges)
 QUERY_FILE = QueryFile(dir_okay=False, exists=True)
 STORED_JUDGE = Name(stored("judge"))
 SAMPLE = Name(stored("sample"))
 DATASET = Name(stored("dataset"))
 QUANTIZATION = Name(stored("quantization"))
-STUDY = Name(_studies, files=True)
+STUDY = Name(_files("models", "studies"), files=True)
 QUERY = Name(_views)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from icl_local.files import PRIVATE, write_file
+from icl_local.files import PRIVATE, json_object, write_file
 from icl_local.identity import sha256_file
 
 # callback: (description, bytes done, total bytes or None if unknown)
@@ -69,10 +69,5 @@ def _marks(stat: os.stat_result) -> list[int | str]:
 
 def _load() -> dict[str, list[int | str]]:
     """Return the entries, path -> [size, mtime_ns, inode, digest]; a damaged file counts as an empty one."""
-    try:
-        entries = json.loads((cache_folder() / "checksums.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(entries, dict):
-        return {}
+    entries = json_object(cache_folder() / "checksums.json")
     return {name: entry for name, entry in entries.items() if isinstance(entry, list) and len(entry) == 4}

@@ -11,7 +11,6 @@ hashed.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_local.exceptions import ModelError, UnknownName
+from icl_local.files import json_object
 
 OLLAMA_SERVICE = Path("/usr/share/ollama/.ollama/models")  # home of the user that runs it on Linux
 _LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf")  # of a model split into several files
@@ -104,7 +104,9 @@ def _ollama() -> Iterator[FoundModel]:
         for path in _files(folder / "manifests", "*/*/*/*"):
             host, namespace, model, tag = path.parts[-4:]
             place = f"{host}/{namespace}/" if host != "registry.ollama.ai" else f"{namespace}/"
-            yield _ollama_model(f"ollama:{place.removeprefix('library/')}{model}:{tag}", _json(path), folder / "blobs")
+            yield _ollama_model(
+                f"ollama:{place.removeprefix('library/')}{model}:{tag}", json_object(path), folder / "blobs"
+            )
 
 
 def _ollama_model(name: str, manifest: dict[str, Any], blobs: Path) -> FoundModel:
@@ -143,7 +145,7 @@ def _lm_studio() -> Iterator[FoundModel]:
     except (OSError, ValueError):
         own = home / ".lmstudio"
     folders = [own / "models", home / ".lmstudio" / "models", home / ".cache" / "lm-studio" / "models"]
-    if chosen := _json(own / "settings.json").get("downloadsFolder"):
+    if chosen := json_object(own / "settings.json").get("downloadsFolder"):
         folders.insert(0, Path(str(chosen)))
     for folder in dict.fromkeys(folders):
         for path in _files(folder, "*/*/*.gguf"):
@@ -188,15 +190,6 @@ def _files(folder: Path, pattern: str) -> Iterator[Path]:
     for path in sorted(folder.glob(pattern)):
         if not path.name.startswith(".") and not _LATER_PART.search(path.name) and os.path.isfile(path):
             yield path
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """Return the object in a file; an empty one if it cannot be read."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 PROGRAMS: dict[str, Callable[[], Iterator[FoundModel]]] = {
