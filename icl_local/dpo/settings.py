@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -100,12 +101,11 @@ def parameters(preset: str | None = None, file: Path | None = None, **changes: A
     The file's keys are the fields of Parameters. Raises ConfigError for an unknown key or a value out of range.
     """
     given = toml_file.check(Parameters, toml_file.load(file), str(file)) if file else {}
-    given |= {key: value for key, value in changes.items() if value is not None}
-    name = preset or given.pop("preset", None) or PRESETS[0]
-    given.pop("preset", None)
+    given |= {key: value for key, value in {"preset": preset, **changes}.items() if value is not None}
+    name = given.setdefault("preset", PRESETS[0])
     if name not in PRESETS:
         raise ConfigError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
-    made = Parameters(**{"preset": name, **(_TRL_DEFAULT if name == "trl-default" else {}), **given})
+    made = Parameters(**{**(_TRL_DEFAULT if name == "trl-default" else {}), **given})
     for key, bound in _AT_LEAST.items():
         value = getattr(made, key)
         if value is not None and not value > bound:
@@ -171,8 +171,6 @@ def estimate(
 
     The speed comes from timing one matrix product of the model's size for about half a second.
     """
-    import shutil
-
     import torch
 
     config = checkpoint.config
@@ -185,12 +183,7 @@ def estimate(
     # a forward pass costs 2 operations a weight and token, a backward pass twice that
     passes = 2 + 4 * (1 if settings.lora_rank is None else 0.5) + (2 if settings.gradient_checkpointing else 0) + 2
     flops = _matmul_flops(config, device=device, bf16=settings.bf16)
-    work = (
-        passes
-        * total
-        * mean
-        * min(n_pairs * settings.epochs, steps * settings.batch_size * settings.gradient_accumulation)
-    )
+    pairs = min(n_pairs * settings.epochs, steps * settings.batch_size * settings.gradient_accumulation)
     existing = next(folder for folder in (out, *out.resolve().parents) if folder.exists())
     return TrainingPlan(
         device=f"cpu, {counted(torch.get_num_threads(), 'thread')}" if device == "cpu" else device,
@@ -204,7 +197,7 @@ def estimate(
         disk_bytes=4 * total + 2 * (12 * trained) + (4 * total if settings.lora_rank is None else 0),
         free_disk_bytes=shutil.disk_usage(existing).free,
         flops_per_second=flops,
-        seconds=work / (flops * STEP_EFFICIENCY),
+        seconds=passes * total * mean * pairs / (flops * STEP_EFFICIENCY),
     )
 
 
