@@ -55,7 +55,7 @@ GROUPS: dict[str, Commands] = {
     },
     "Models": {
         "models": ("models", "List, describe, register and fetch models."),
-        "dpo": ("dpo", "Train a base model with DPO."),
+        "dpo": ("study", "Train a base model with DPO."),
         "convert": ("models", "Convert a Hugging Face checkpoint to GGUF, with proof."),
         "quantize": ("models", "Write a GGUF file in another type."),
     },

@@ -1,7 +1,10 @@
-"""`icl study`: a whole matrix of cells."""
+"""Commands that train models and run whole studies: dpo, study."""
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,108 @@ import click
 
 from icl_local.cli import console, options, values
 from icl_local.wording import counted
+
+_PARAMETERS: tuple[tuple[str, Any, str], ...] = (
+    ("learning-rate", values.POSITIVE, "Peak learning rate."),
+    ("epochs", values.POSITIVE, "Passes over the pairs."),
+    ("max-steps", values.COUNT, "End the schedule after that many steps."),
+    ("batch-size", values.COUNT, "Pairs on the device at once."),
+    ("gradient-accumulation", values.COUNT, "Batches in one optimizer step."),
+    ("beta", values.POSITIVE, "Beta of the loss: larger keeps the model closer to the base."),
+    ("loss-type", str, "TRL's name of the loss."),
+    ("max-length", values.COUNT, "Tokens of prompt and answer."),
+    ("max-prompt-length", values.COUNT, "Tokens of the prompt; its end is kept (preset paper)."),
+    ("truncation", str, "Part of a long text that is kept: keep_end or keep_start."),
+    ("optimizer", str, "Transformers' name of the optimizer."),
+    ("schedule", str, "Transformers' name of the learning rate schedule."),
+    ("warmup-steps", values.NATURAL, "Steps to the peak learning rate."),
+    ("weight-decay", values.NOT_NEGATIVE, "AdamW's weight decay."),
+    ("max-grad-norm", values.POSITIVE, "Gradients are clipped to this norm."),
+    ("seed", int, "Seed of the order of pairs and of LoRA's initial weights."),
+    ("lora-rank", values.COUNT, "Train a LoRA adapter of this rank instead of all weights."),
+    ("lora-alpha", values.COUNT, "LoRA's alpha; the adapter is scaled by alpha / rank."),
+    ("lora-dropout", click.FloatRange(0, 1, max_open=True), "LoRA's dropout."),
+    ("lora-targets", str, "Names of the layers that LoRA changes, with commas."),
+)
+_SWITCHES = (
+    ("gradient-checkpointing", "Recompute activations instead of keeping them."),
+    ("bf16", "Mixed precision, where the device has it."),
+    ("precompute-reference", "Compute reference log-probabilities first; one copy of the weights is enough then."),
+)
+
+
+def _parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for name, help_text in reversed(_SWITCHES):
+        command = click.option(f"--{name}/--no-{name}", default=None, help=help_text)(command)
+    for name, kind, help_text in reversed(_PARAMETERS):
+        command = click.option(f"--{name}", type=kind, help=help_text)(command)
+    return command
+
+
+@click.command("dpo")
+@click.option("--base", required=True, help="Checkpoint folder, owner/name of the hub, or a .gguf file to unpack.")
+@click.option("--dataset", required=True, help="Data set of the hub, or a .jsonl or .parquet file of pairs.")
+@click.option("--out", required=True, type=values.FOLDER, help="Folder of the result.")
+@click.option("--preset", type=click.Choice(["paper", "trl-default"]), help="Initial parameters.  [default: paper]")
+@click.option("--config", type=values.EXISTING_FILE, help="Parameters as TOML.")
+@click.option("--split", help="Split of a hub data set.")
+@click.option("--limit", type=values.COUNT, help="Number of pairs, from the start.")
+@click.option("--identical", type=click.Choice(["error", "keep", "drop"]), help="Pairs with two equal answers.")
+@click.option("--plan", "only_plan", is_flag=True, help="Only estimate memory, disk and time.")
+@click.option("--save-every", type=values.COUNT, default=100, help="Steps between checkpoints.")
+@click.option("--stop-after", type=values.COUNT, help="Save and stop after step N; the same command resumes.")
+@click.option("--threads", type=values.COUNT, help="CPU threads; torch's choice by default.")
+@_parameter_options
+@options.db
+def dpo(only_plan: bool, save_every: int, stop_after: int | None, db: Path, **inputs: Any) -> int:
+    """Train a base model with DPO, with the paper's settings by default.
+
+    Ctrl-C and SIGTERM save a checkpoint at the end of the step; the same command resumes from it.
+
+    Example: icl dpo --base meta-llama/Llama-3.2-1B --dataset trl-lib/ultrafeedback_binarized --out llama-dpo
+    """
+    from icl_local import dpo, store
+    from icl_local.cli import INTERRUPTED
+    from icl_local.cli.progress import Display
+
+    prepared = dpo.prepare(**inputs, on_progress=console.say)
+    if only_plan:
+        console.print_rows(("what", "estimate"), dpo.plan_training(*prepared).rows())
+        return 0
+    with store.Store(db) as rows, interruptible() as interrupted, Display(line_seconds=0) as display:
+        run = dpo.train(
+            *prepared,
+            save_every=save_every,
+            stop_after=stop_after,
+            should_stop=interrupted,
+            store=rows,
+            on_step=display.on_trained,
+            on_progress=console.say,
+        )
+    if run.status == "stopped":
+        console.say(f"stopped after step {run.step} of {run.total_steps}; the same command resumes")
+        return INTERRUPTED if interrupted() else 0
+    click.echo(run.folder)
+    console.say(f"training run {run.training_run_id} is done; next: icl convert {run.folder} --out {run.folder}.gguf")
+    return 0
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Yield a function that returns whether Ctrl-C was pressed; the second one interrupts at once."""
+    seen: list[int] = []
+
+    def remember(number: int, _frame: object) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+        console.say("saving a checkpoint at the end of this step; the same signal again stops at once")
+
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield lambda: bool(seen)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @click.command("study")
@@ -50,7 +155,6 @@ def study(
     Example: icl study demo --db demo.duckdb
     """
     from icl_local import study
-    from icl_local.cli.dpo import interruptible
     from icl_local.cli.progress import Display
     from icl_local.engine import EngineOptions
     from icl_local.running import Shard

@@ -11,8 +11,8 @@ import pytest
 
 from icl_local import dpo
 from icl_local.cli import main
-from icl_local.cli.dpo import interruptible
 from icl_local.cli.models import next_command
+from icl_local.cli.study import interruptible
 from icl_local.convert.checkpoint import Checkpoint, merge_adapter
 from icl_local.convert.convert import convert
 from icl_local.convert.model_source import ModelSource, locate
