@@ -14,6 +14,7 @@ from icl_local.engine import Request, Sampling, default_kv_type
 from icl_local.exceptions import ConfigError, InputError, ModelError
 from icl_local.identity import cell_key, response_key, settings_key
 from icl_local.prompting import Method, Pools, Prompt, Query, QuerySet, Recipe, queries
+from icl_local.prompting.expectations import REGEX
 from icl_local.prompting.json_items import Item
 from icl_local.running.server import Server, ServerModel
 from icl_local.running.shard import Shard
@@ -69,7 +70,7 @@ class Decoding:
         for name, value, fits, range_ in (
             ("temperature", self.temperature, 0 <= self.temperature <= 5, "[0, 5]"),
             ("top-p", self.top_p, 0 < self.top_p <= 1, "(0, 1]"),
-            ("min-p", self.min_p, 0 <= self.min_p <= 1, "[0, 1]"),
+            ("min-p", self.min_p, 0 <= self.min_p < 1, "[0, 1)"),
             ("draws", self.draws, self.draws >= 1, "1, 2, ..."),
         ):
             if not fits:
@@ -283,7 +284,14 @@ def load_set(source: str, **how: Any) -> QuerySet:
     if path.suffix.lower() == ".parquet":
         rows = store.read_parquet(path)
         how["items"] = [Item(str(path), number, row) for number, row in enumerate(rows, start=1)]
-    return queries.load_file(path, **how)
+    found = queries.load_file(path, **how)
+    for query in found.queries:
+        for pattern in (one["pattern"] for one in query.expected.get("checks", ()) if one["id"] == REGEX):
+            try:
+                store.matches(pattern, "")
+            except InputError as error:
+                raise InputError(f"{source}: query {query.query_id!r}: {error}") from error
+    return found
 
 
 def _choices(query: Query) -> list[str]:

@@ -87,6 +87,7 @@ def test_a_corrected_reference_is_scored_once_more(tmp_path: Path) -> None:
     expect(str(text).split()[0], 2)
     assert judged() == (1, [1])
     assert judged() == (0, [1])
+    assert store.query(path, "select mean, n from metric_means where metric = 'contains'").rows == [(1, 1)]
     expect("not in it", 3)
     assert judged() == (1, [0])
 

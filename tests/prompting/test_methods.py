@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icl_local import resources
-from icl_local.exceptions import ConfigError, InputError, UnknownName
+from icl_local.exceptions import ConfigError, InputError, MissingExtra, UnknownName
 from icl_local.prompting import Pools, Query, QuerySet, Recipe, expand, language_spec, load_file, method_spec
 from icl_local.prompting.examples import cut, permuted
 from icl_local.prompting.prompt import Prompt
@@ -131,6 +132,13 @@ def test_every_order_is_one_text_and_each_example_stays_as_it_is() -> None:
     assert len({"".join(sorted(one.text)) for one in found}) == 1
 
 
+def test_every_order_is_a_cell_with_its_own_responses() -> None:
+    cells = plan_cells(["smollm2-135m"], ["urial[order=*]"], load_queries(["en"], ["samples"], limit=2))
+    plans = [CellPlan(cell, Decoding(), None) for cell in cells]
+    assert len({plan.cell_row["cell_id"] for plan in plans}) == 6
+    assert len({key for plan in plans for key in plan.keys}) == 6 * 2
+
+
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_orders_are_the_permutations_in_lexicographic_order(n: int) -> None:
     every = list(itertools.permutations(range(n)))
@@ -222,6 +230,12 @@ class TestPools:
 def test_parameters_that_cannot_be_are_one_line(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         expand([name], "es")
+
+
+def test_retrieval_without_its_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bm25s", None)
+    with pytest.raises(MissingExtra, match=r"bm25s is not installed; run: pip install 'icl-local\[retrieval\]'"):
+        expand(["urial[k=1,retrieve=bm25]"], "en")
 
 
 def test_names_that_are_not_known_list_those_that_are(pools: Pools) -> None:

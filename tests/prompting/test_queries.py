@@ -342,6 +342,13 @@ def test_a_bad_table_is_refused_with_its_line(tmp_path: Path, text: str, message
         queries.load_file(write(tmp_path / "q.csv", text), language="en")
 
 
+def test_a_pattern_that_rules_cannot_run_is_refused_with_its_query(tmp_path: Path) -> None:
+    checks = [{"id": "punctuation:no_comma"}, {"id": "regex", "pattern": r"(a)\1"}]
+    path = write(tmp_path / "q.jsonl", json.dumps(item(7, checks=checks)))
+    with pytest.raises(InputError, match=r"q.jsonl: query '7': the pattern '\(a\).*' is not one of RE2"):
+        running.load_set(str(path), untagged="en")
+
+
 def test_a_column_that_is_missing_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
     path = write(tmp_path / "q.jsonl", json.dumps({"id": 1, "question": {"text": "?"}}))
     assert (
