@@ -1,4 +1,4 @@
--- $1: icl_local.store.Selection; $2: query id. One row per response, and one row for a query without responses.
+-- $1: icl_local.store.Selection; $2: query id. One row per query, with a list of its answers, empty if it has none.
 with
 found as (
     select
@@ -12,21 +12,29 @@ select
     queries.dataset,
     queries.query_id,
     queries.language,
-    queries.split,
-    queries.task,
-    queries.instruction,
-    responses.response_id,
-    responses.model,
-    responses.quantization,
-    responses.dpo,
-    responses.method,
-    responses.settings_id,
-    responses.finish_reason,
-    responses.new_tokens,
-    responses.text,
-    found.errors,
-    prompts.head,
-    prompts.tail
+    any_value(queries.split) as split,
+    any_value(queries.task) as task,
+    any_value(queries.instruction) as instruction,
+    coalesce(
+        list(
+            {
+                'model': responses.model,
+                'quantization': responses.quantization,
+                'dpo': responses.dpo,
+                'method': responses.method,
+                'settings_id': responses.settings_id,
+                'finish_reason': responses.finish_reason,
+                'new_tokens': responses.new_tokens,
+                'errors': coalesce(found.errors, []),
+                'prompt': coalesce(prompts.head || queries.instruction || prompts.tail, prompts.head),
+                'text': responses.text
+            }
+            order by
+                responses.method, responses.model, responses.dpo, responses.quantization, responses.settings_id,
+                responses.response_id
+        ) filter (where responses.response_id is not null),
+        []
+    ) as answers
 from raw.queries as queries
 left join main.responses as responses
     on
@@ -42,6 +50,5 @@ where
     and ($1['dataset'] is null or list_contains($1['dataset'], queries.dataset))
     and ($1['language'] is null or list_contains($1['language'], queries.language))
     and ($1['split'] is null or list_contains($1['split'], queries.split))
-order by
-    queries.dataset, queries.language, queries.query_key, responses.method, responses.model, responses.dpo,
-    responses.quantization, responses.settings_id, responses.response_id
+group by queries.dataset, queries.query_id, queries.language, queries.query_key
+order by queries.dataset, queries.language, queries.query_key

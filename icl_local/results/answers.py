@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from icl_local import store
 from icl_local.exceptions import UnknownName
@@ -22,7 +20,7 @@ class Answer:
     settings_id: str
     finish_reason: str
     new_tokens: int | None
-    errors: tuple[str, ...]
+    errors: list[str]
     prompt: str | None
     text: str
 
@@ -49,7 +47,7 @@ class AnsweredQuery:
     query_id: str
     language: str
     split: str
-    task: tuple[str, ...] | None
+    task: list[str] | None
     instruction: str
     answers: tuple[Answer, ...]
 
@@ -70,26 +68,4 @@ def find(database: Path, query_id: str, chosen: store.Selection) -> list[Answere
     if not rows:
         known = [one for (one,) in store.query(database, "select distinct query_id from raw.queries order by 1").rows]
         raise UnknownName.among("query", query_id, known, place=" like that in this database")
-    found = []
-    for _, group in itertools.groupby(rows, key=lambda row: (row["dataset"], row["language"], row["instruction"])):
-        same = list(group)
-        first = same[0]
-        found.append(
-            AnsweredQuery(
-                dataset=first["dataset"],
-                query_id=first["query_id"],
-                language=first["language"],
-                split=first["split"],
-                task=None if first["task"] is None else tuple(first["task"]),
-                instruction=first["instruction"],
-                answers=tuple(_answer(row) for row in same if row["response_id"] is not None),
-            )
-        )
-    return found
-
-
-def _answer(row: dict[str, Any]) -> Answer:
-    head, tail = row["head"], row["tail"]
-    prompt = head if tail is None else f"{head}{row['instruction']}{tail}"
-    columns = {name: row[name] for name in Answer.__dataclass_fields__ if name not in ("errors", "prompt")}
-    return Answer(**columns, errors=tuple(row["errors"] or ()), prompt=prompt)
+    return [AnsweredQuery(**{**row, "answers": tuple(Answer(**one) for one in row["answers"])}) for row in rows]
