@@ -6,8 +6,8 @@ Tokens follow the judge's earlier judgments where there are enough of them; pric
 from __future__ import annotations
 
 import functools
-from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 from icl_local import store
 from icl_local.judging import ledger, power
@@ -22,8 +22,7 @@ TOKENS_PER_VERDICT = 25
 _ENOUGH = 20  # earlier judgments, before their ratios are trusted
 
 
-@dataclass(frozen=True)
-class Estimate:
+class Estimate(NamedTuple):
     """Missing judgments of one split and language; ``usd`` is None where no price is known."""
 
     split: str
@@ -43,7 +42,7 @@ def preview(path: Path, judge: Judge, scope: Scope, *, batch: bool = False) -> T
     run_sql = functools.partial(store.named, path)
     plan = ledger.plan(run_sql, judge.judge_id, scope)
     price = judge.client.price if isinstance(judge, ApiJudge) else None
-    rows = [astuple(estimate) for estimate in _estimates(run_sql, judge.judge_id, plan, price, batch=batch)]
+    *_, total = estimates = _estimates(run_sql, judge.judge_id, plan, price, batch=batch)
     batches = f"; in batches: {plan.in_batches}" if plan.in_batches else ""
     notes = [f"there already: {ledger.in_words(plan.ended)}{batches}"]
     if price is not None:
@@ -51,9 +50,8 @@ def preview(path: Path, judge: Judge, scope: Scope, *, batch: bool = False) -> T
         notes.append(f"prices of {price.as_of}: ${price.input:g} in, ${price.output:g} out per million tokens{ends}")
     elif isinstance(judge, ApiJudge):
         notes.append("no price is known for this model at this server; give one with --prices")
-    total = Estimate(*rows[-1])
     notes += power.notes(path, judge.name, total.usd / total.missing if total.usd and total.missing else None)
-    return Table(judge.name, tuple(field.name for field in fields(Estimate)), rows, tuple(notes))
+    return Table(judge.name, Estimate._fields, [*estimates], tuple(notes))
 
 
 def missing_tokens(path: Path, judge: Judge | None, scope: Scope) -> tuple[int, int, int]:

@@ -10,14 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from icl_local.identity import key_of
-from icl_local.judging.ledger import HTTP_ERROR, QUOTA, REJECTED, Attempt, Task, failed
-from icl_local.judging.parse import REFUSED, parse_verdict
+from icl_local.judging.ledger import HTTP_ERROR, QUOTA, REJECTED, Attempt, Task
+from icl_local.judging.parse import REFUSED, no_verdict, parse_verdict
 from icl_local.judging.template import verdict_schema
 from icl_local.openai_client import ApiClient, ApiReply, ApiRequest
 from icl_local.running import LocalChat
 
 MAX_TOKENS = 1024  # just-eval's limit for a verdict
 REASON_CHARS = 120  # bounds a verdict's tokens, and with them its KV cache
+# fields of a reply that are columns of raw.judgments
+_KEPT = (
+    "http_status", "finish_reason", "system_fingerprint", "structured", "prompt_tokens", "completion_tokens",
+    "cost_usd", "seconds",
+)  # fmt: skip
 _FILTERED = re.compile(r"content[_ ](?:filter|policy|management)", re.IGNORECASE)
 
 
@@ -92,17 +97,17 @@ class LocalJudge(Judge):
 
 def attempt_of(task: Task, reply: ApiReply, **columns: object) -> Attempt:
     """Return a model's reply as an attempt at the task; scores come from the model's own text only."""
+    aspects = task.template.aspects
     if reply.outcome == "reply" and reply.refusal:
-        verdict = failed(task, REFUSED, reply.refusal)
+        verdict = no_verdict(REFUSED, aspects, reply.refusal)
     elif reply.outcome == "reply":
-        cut_off = reply.finish_reason == "length"
-        verdict = parse_verdict(reply.text or "", task.template.aspects, cut_off=cut_off)
+        verdict = parse_verdict(reply.text or "", aspects, cut_off=reply.finish_reason == "length")
     elif reply.outcome == "rejected":
         filtered = _FILTERED.search(reply.error or "") is not None
-        verdict = failed(task, REFUSED if filtered else REJECTED, reply.error)
+        verdict = no_verdict(REFUSED if filtered else REJECTED, aspects, reply.error)
     else:
-        verdict = failed(task, QUOTA if reply.outcome == "quota" else HTTP_ERROR, reply.error)
-    if reply.scores and len(reply.scores) == len(task.template.aspects):
+        verdict = no_verdict(QUOTA if reply.outcome == "quota" else HTTP_ERROR, aspects, reply.error)
+    if reply.scores and len(reply.scores) == len(aspects):
         columns["probabilities"] = [list(one[:-1]) for one in reply.scores]
     return Attempt(
         task,
@@ -111,16 +116,9 @@ def attempt_of(task: Task, reply: ApiReply, **columns: object) -> Attempt:
         final=reply.final,
         columns={
             "raw_reply": reply.text,
-            "http_status": reply.http_status,
-            "finish_reason": reply.finish_reason,
             "response_model": reply.model,
-            "system_fingerprint": reply.system_fingerprint,
-            "structured": reply.structured,
             "parameters": dict(reply.parameters) or None,
-            "prompt_tokens": reply.prompt_tokens,
-            "completion_tokens": reply.completion_tokens,
-            "cost_usd": reply.cost_usd,
-            "seconds": reply.seconds,
+            **{name: getattr(reply, name) for name in _KEPT},
             **columns,
         },
     )

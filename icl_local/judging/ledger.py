@@ -18,16 +18,7 @@ from typing import Any
 from icl_local import store
 from icl_local.exceptions import JudgeError, UnknownName
 from icl_local.identity import judgment_key
-from icl_local.judging.parse import (
-    INCOMPLETE,
-    NOT_APPLICABLE,
-    OUT_OF_RANGE,
-    PARSE_ERROR,
-    REFUSED,
-    TRUNCATED,
-    Verdict,
-    no_verdict,
-)
+from icl_local.judging.parse import INCOMPLETE, NOT_APPLICABLE, OUT_OF_RANGE, PARSE_ERROR, REFUSED, TRUNCATED, Verdict
 from icl_local.judging.template import Template, Templates
 from icl_local.operating_system import locked
 from icl_local.running import Shard
@@ -141,12 +132,6 @@ class Attempt:
             row["not_applicable"] = [aspect.not_applicable for aspect in aspects]
             row["reasons"] = [aspect.reason for aspect in aspects]
         return "judgments", row
-
-
-def failed(task: Task, status: str, error: str | None) -> Verdict:
-    """Return the verdict of an attempt without a reply: http_error, quota, rejected or refused."""
-    assert status in TRANSIENT or status in (REJECTED, REFUSED)
-    return no_verdict(status, task.template.aspects, error)
 
 
 def plan(run_sql: RunSql, judge_id: str, scope: Scope) -> JudgingPlan:

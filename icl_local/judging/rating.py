@@ -120,13 +120,9 @@ class Rating:
             isinstance(text, str) and len(text) <= _LONGEST_COMMENT for text in comments.values()
         ):
             raise InputError(f"a comment is a text of at most {_LONGEST_COMMENT:,} characters")
-        aspects = [
-            AspectScore(metric, None, True, comments.get(metric) or None)
-            if scores[metric] == NOT_APPLICABLE
-            else AspectScore(metric, float(scores[metric]), False, comments.get(metric) or None)
-            for metric in metrics
-        ]
-        status = SOME_NOT_APPLICABLE if NOT_APPLICABLE in scores.values() else OK
+        given = {metric: None if score == NOT_APPLICABLE else float(score) for metric, score in scores.items()}
+        aspects = (AspectScore(one, given[one], given[one] is None, comments.get(one) or None) for one in metrics)
+        status = SOME_NOT_APPLICABLE if None in given.values() else OK
         return self._give(item, Verdict(status, tuple(aspects)), _seconds(posted))
 
     def skip(self, posted: Any) -> dict[str, Any]:

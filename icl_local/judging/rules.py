@@ -6,9 +6,11 @@ Each metric is a function of the answer, 1 or 0 (ifeval_share: between), None wh
 from __future__ import annotations
 
 import math
+import operator
 import re
+import statistics
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from icl_local import resources, store
@@ -51,7 +53,7 @@ class RulesJudge:
         """Yield one attempt per task. Raises InputError for a pattern that RE2 refuses, MissingExtra."""
         for start in range(0, len(tasks), _CHUNK):
             part = tasks[start : start + _CHUNK]
-            yield [Attempt(task, task.attempt, verdict(task), columns=_columns(task)) for task in part]
+            yield [_attempt(task) for task in part]
 
 
 def verdict(task: Task) -> Verdict:
@@ -61,8 +63,9 @@ def verdict(task: Task) -> Verdict:
     return Verdict(NOT_APPLICABLE if None in values.values() else OK, aspects)
 
 
-def _columns(task: Task) -> Mapping[str, object]:
-    return {"structured": NAME, "parameters": {"expectation": task.expectation}}
+def _attempt(task: Task) -> Attempt:
+    columns = {"structured": NAME, "parameters": {"expectation": task.expectation}}
+    return Attempt(task, task.attempt, verdict(task), columns=columns)
 
 
 def _words(text: str, language: str) -> list[str]:
@@ -74,14 +77,6 @@ def _words(text: str, language: str) -> list[str]:
     while found and not found[-1][0].isalnum():
         found.pop()
     return [word for word in found if word not in _ARTICLES.get(language, ())]
-
-
-def _exact_match(task: Task) -> float | None:
-    return _any_reference(task, lambda words, reference: words == reference)
-
-
-def _contains(task: Task) -> float | None:
-    return _any_reference(task, _within)
 
 
 def _within(words: list[str], part: list[str]) -> bool:
@@ -151,31 +146,22 @@ def _regex(task: Task) -> float | None:
     return float(all(store.matches(pattern, task.text) for pattern in patterns)) if patterns else None
 
 
-def _ifeval(task: Task, *, loose: bool) -> list[bool]:
+def _ifeval(task: Task, combined: Callable[[list[bool]], float], *, loose: bool = False) -> float | None:
     checks = [check for check in task.expected.get("checks", ()) if check["id"] != REGEX]
-    return [followed(check, task.text, language=task.language, loose=loose) for check in checks]
-
-
-def _all_followed(task: Task, *, loose: bool) -> float | None:
-    found = _ifeval(task, loose=loose)
-    return float(all(found)) if found else None
-
-
-def _share(task: Task) -> float | None:
-    found = _ifeval(task, loose=False)
-    return sum(found) / len(found) if found else None
+    found = [followed(check, task.text, language=task.language, loose=loose) for check in checks]
+    return float(combined(found)) if found else None
 
 
 RULES: dict[str, Callable[[Any], float | None]] = {
-    "exact_match": _exact_match,
-    "contains": _contains,
+    "exact_match": lambda task: _any_reference(task, operator.eq),
+    "contains": lambda task: _any_reference(task, _within),
     "regex": _regex,
     "numeric": _numeric,
     "choice": _choice,
     "accuracy": lambda task: _accuracy(task, task.text),
     "accuracy_bytes": lambda task: _accuracy(task, task.by_bytes),
     "language_match": _language_match,
-    "ifeval_strict": lambda task: _all_followed(task, loose=False),
-    "ifeval_loose": lambda task: _all_followed(task, loose=True),
-    "ifeval_share": _share,
+    "ifeval_strict": lambda task: _ifeval(task, all),
+    "ifeval_loose": lambda task: _ifeval(task, all, loose=True),
+    "ifeval_share": lambda task: _ifeval(task, statistics.fmean),
 }

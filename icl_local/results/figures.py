@@ -275,18 +275,6 @@ def _by_aspect(rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: list(_ASPECTS).index(row["metric"]))
 
 
-def _languages(rows: Sequence[Row]) -> Iterable[_Dot]:
-    return (_dot(row, row["model"], _language(row), _ASPECTS[row["metric"]]) for row in _by_aspect(rows))
-
-
-def _dpo(rows: Sequence[Row]) -> Iterable[_Dot]:
-    return (_dot(row, _language(row), row["model"], _ASPECTS[row["metric"]]) for row in _by_aspect(rows))
-
-
-def _errors(rows: Sequence[Row]) -> Iterable[_Dot]:
-    return (_dot(row, _language(row), _ERROR_NAMES[row["error"]], row["model"], value="percent") for row in rows)
-
-
 def _sizes(rows: Sequence[Row]) -> Iterable[_Dot]:
     known = sorted((row for row in rows if row["parameters"]), key=lambda row: row["parameters"])
     names = {row["model"]: f"{row['model']} ({row['parameters'] / 1e9:.2g} B)" for row in known}
@@ -306,9 +294,11 @@ def _decoding(rows: Sequence[Row]) -> Iterable[_Dot]:
 
 
 _DOTS: Mapping[str, Callable[[Sequence[Row]], Iterable[_Dot]]] = {
-    "2": _languages,
-    "3": _dpo,
-    "4": _errors,
+    "2": lambda rows: (_dot(row, row["model"], _language(row), _ASPECTS[row["metric"]]) for row in _by_aspect(rows)),
+    "3": lambda rows: (_dot(row, _language(row), row["model"], _ASPECTS[row["metric"]]) for row in _by_aspect(rows)),
+    "4": lambda rows: (
+        _dot(row, _language(row), _ERROR_NAMES[row["error"]], row["model"], value="percent") for row in rows
+    ),
     "size": _sizes,
     "decoding": _decoding,
 }
@@ -442,7 +432,7 @@ def _counts(axes: Axes, dots: Sequence[_Dot], places: Mapping[tuple[str, str], f
     for band, middle in _middles(places).items():
         counts = sorted({dot.n for dot in dots if dot.band == band and dot.n is not None})
         if counts:
-            text = "\u2013".join(f"{count:,}" for count in _unique_ends(counts))
+            text = "\u2013".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1])))
             axes.annotate(
                 f"n = {text}",
                 (1.03, middle),
@@ -451,10 +441,6 @@ def _counts(axes: Axes, dots: Sequence[_Dot], places: Mapping[tuple[str, str], f
                 fontsize=6.5,
                 color=colour,
             )
-
-
-def _unique_ends(counts: Sequence[int]) -> Sequence[int]:
-    return counts if len(counts) == 1 else (counts[0], counts[-1])
 
 
 def _notes(dots: Sequence[_Dot], inside: Sequence[_Dot], scale: tuple[float, float] | None) -> Iterable[str]:
