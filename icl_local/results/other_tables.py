@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from icl_local.results.tables import Row, Table, table_of
+from icl_local.results.tables import Row, Table, changes, table_of
 from icl_local.wording import counted
 
 
@@ -20,20 +20,11 @@ def sentences(title: str, rows: Sequence[Row], origin: str) -> Table:
         if row["se"] is not None:
             row["value"] = f"{row['value']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
     table = table_of(title, ("section", "statement", "printed", "value", "agrees", "slip"), chosen)
-    sections = [row["section"] for row in chosen]
-    lines = frozenset(y for y in range(1, len(sections)) if sections[y] != sections[y - 1])
+    lines = changes(row["section"] for row in chosen)
     cells = "the paper's own cells" if origin == "published" else "your rows"
     interval = "" if origin == "published" else ", with its 95 % interval (answers to one query are one observation)"
     note = f"value: recomputed from {cells}{interval}; 0.011 is allowed for rounding."
     return Table(table.title, table.columns, table.rows, notes=(note,), groups=lines)
-
-
-def audit(title: str, rows: Sequence[Row]) -> Table:
-    """Arrange the slips in the published figures."""
-    for row in rows:
-        row["dpo"] = "DPO" if row["dpo"] else ""
-    columns = ("finding", "place", "language", "model", "method", "dpo", "metric", "printed", "note")
-    return table_of(title, columns, rows)
 
 
 def method_effects(title: str, rows: Sequence[Row]) -> Table:

@@ -18,7 +18,7 @@ from typing import Any
 from icl_local import store
 from icl_local.exceptions import ConfigError, UnknownName
 from icl_local.results import other_tables
-from icl_local.results.tables import Row, Table, table_of
+from icl_local.results.tables import Row, Table, changes, table_of
 from icl_local.wording import counted
 
 TITLES = {
@@ -84,6 +84,11 @@ class Views:
     def named(self, file: str, *parameters: object) -> list[Row]:
         """Return every row of db/queries/<file>.sql."""
         return self._run(store.sql_text(file), parameters).dicts()
+
+    def table(self, title: str, file: str) -> Table:
+        """Return a table of db/queries/<file>.sql."""
+        found = self._run(store.sql_text(file))
+        return Table(title, tuple(found.columns), found.rows)
 
     def choose(self, **variables: str | None) -> None:
         """Set the views' variables: origin, judge, reading, reference."""
@@ -259,7 +264,7 @@ def _arranged(views: Views, name: str, *, origin: str, instead: Instead | None) 
     if name == "sentences":
         return other_tables.sentences(TITLES[name], rows, origin)
     if name == "audit":
-        return other_tables.audit(TITLES[name], rows)
+        return views.table(TITLES[name], "shown_audit")
     if name == "metrics":
         return other_tables.metrics(TITLES[name], rows, views.rows("outcome_tests"))
     if name == "methods":
@@ -323,7 +328,7 @@ def _arranged(views: Views, name: str, *, origin: str, instead: Instead | None) 
         notes=tuple(notes),
         bold=bold,
         marks=marks,
-        groups=frozenset(y for y in range(1, len(rows)) if group[y] != group[y - 1]),
+        groups=changes(group),
     )
 
 

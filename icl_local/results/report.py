@@ -11,11 +11,11 @@ import base64
 import gzip
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jinja2
 from markupsafe import Markup
@@ -29,11 +29,16 @@ from icl_local.results.serve import Page
 from icl_local.results.tables import Row
 from icl_local.wording import counted
 
+T = TypeVar("T")
+
 MAX_RESPONSES = 40_000
 MAX_BYTES = 50_000_000
 
 _CHUNK_CHARACTERS = 400_000  # of texts unpacked together
 _PREVIEW_CHARACTERS = 110
+_CELL = ("model", "dpo", "quantization", "method", "language", "settings_id")
+_QUERY = ("dataset", "query_id", "language", "split", "difficulty", "instruction")
+_QUERY_SHOWN = ("dataset", "id", "language", "split", "difficulty", "instruction", "task")
 _LOOP, _CODE = 1, 2  # bits of a response's errors, as page.js reads them
 _SLACK_BYTES = 1_024  # for the line that says what is left out
 _SCRIPTS = {"file": ("common", "page"), "browse": ("common", "page", "live", "shift"), "rate": ("common", "rate")}
@@ -121,8 +126,7 @@ def _page(database: Path, views: Views, facts: Row, *, judge: str | None, readin
     found = [paper_tables.build(views, name) for name in (*paper_tables.SCORE_TABLES, *paper_tables.ERROR_TABLES)]
     found = [table for table in found if table.rows]
     drawn, figures_note = _figures(views)
-    groups = views.named("report_groups")
-    columns = list(groups[0]) if groups else []
+    groups, findings = views.table("", "report_groups"), views.table("", "report_findings")
     sections = [("summary", "Summary"), ("tables", "Tables"), ("figures", "Figures"), ("groups", "Breakdowns")]
     versus = [_html(table) for table in _versus(views)]
     if versus:
@@ -134,12 +138,12 @@ def _page(database: Path, views: Views, facts: Row, *, judge: str | None, readin
         f"by {_listed(facts['methods'])}, in {_listed(facts['languages'])}.",
         "sections": [*sections, ("responses", "Responses"), ("provenance", "Provenance")],
         "facts": list(_facts(facts, judge=judge, reading=reading)),
-        "findings": _html(_findings(views)),
+        "findings": _html(replace(findings, groups=tables.changes(row[0] for row in findings.rows))),
         "tables": [_html(table) for table in found],
         "versus": versus,
         "figures": drawn,
         "figures_note": figures_note,
-        "breakdowns": {"columns": columns, "rows": [[_rounded(cell) for cell in row.values()] for row in groups]},
+        "breakdowns": {"columns": groups.columns, "rows": [[_rounded(cell) for cell in row] for row in groups.rows]},
         "provenance": list(_provenance(views)),
         "footer": f"Made by icl-local {__version__} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
     }
@@ -158,27 +162,6 @@ def _facts(facts: Row, *, judge: str | None, reading: str) -> Iterator[dict[str,
     yield {"name": "judge", "value": judge or "not judged"}
     if judge:
         yield {"name": "reading of N/A", "value": "left out" if reading == "strict" else "counted as 5"}
-
-
-def _findings(views: Views) -> tables.Table:
-    """Return the best mean and the worst error rates of each language."""
-    cells = [row for row in views.rows("paper_values") if row["origin"] == "ours" and row["value"] is not None]
-    rows: list[tuple[object, ...]] = []
-    groups = set()
-    for language in sorted({row["language"] for row in cells}, key=lambda name: (name != "en", name)):
-        groups.add(len(rows))
-        for metric, name in (
-            ("avg", "highest five-aspect mean"),
-            ("infinite_loop", "most infinite loops, %"),
-            ("unintended_code", "most unintended code, %"),
-        ):
-            of_metric = [row for row in cells if (row["language"], row["metric"]) == (language, metric)]
-            top = max(of_metric, key=lambda row: float(row["value"]), default=None)
-            if top is not None and top["value"]:
-                who = f"{top['model']}{' DPO' if top['dpo'] else ''}"
-                rows.append((language, name, who, top["method"], top["value"], top["ci_low"], top["ci_high"]))
-    columns = ("language", "what", "model", "method", "value", "ci_low", "ci_high")
-    return tables.Table("", columns, rows, groups=frozenset(groups - {0}))
 
 
 def _versus(views: Views) -> Iterator[tables.Table]:
@@ -207,9 +190,9 @@ def _provenance(views: Views) -> Iterator[dict[str, Any]]:
         ("report_settings", "Decoding"),
         ("report_judges", "Judgments"),
     ):
-        rows = views.named(file)
-        if rows:
-            yield _html(tables.Table(title, tuple(rows[0]), [tuple(row.values()) for row in rows]))
+        table = views.table(title, file)
+        if table.rows:
+            yield _html(table)
 
 
 def _html(table: tables.Table) -> dict[str, Any]:
@@ -239,9 +222,9 @@ def _html(table: tables.Table) -> dict[str, Any]:
 
 def index_of(rows: Sequence[Row], chunks: Sequence[Sequence[int]]) -> dict[str, Any]:
     """Return the page's index of all responses, by column; ``chunks`` are the numbers of the rows in each chunk."""
-    cells: dict[tuple[Any, ...], int] = {}
-    queries: dict[tuple[Any, ...], int] = {}
-    finishes: dict[str, int] = {}
+    cells, cell = _numbered(tuple(row[name] for name in _CELL) for row in rows)
+    queries, query = _numbered((*(row[name] for name in _QUERY), tuple(row["task"] or ())) for row in rows)
+    finishes, finish = _numbered(row["finish_reason"] for row in rows)
     chunk: list[int | None] = [None] * len(rows)
     at: list[int | None] = [None] * len(rows)
     for number, members in enumerate(chunks):
@@ -250,9 +233,6 @@ def index_of(rows: Sequence[Row], chunks: Sequence[Sequence[int]]) -> dict[str, 
     types: dict[str, set[str]] = {}
     for row in rows:
         types.setdefault(row["model"], set()).add(row["quantization"])
-        cells.setdefault(_cell(row), len(cells))
-        queries.setdefault(_query(row), len(queries))
-        finishes.setdefault(row["finish_reason"], len(finishes))
     scores = {
         metric: values
         for metric in paper_tables.SCORES.values()
@@ -267,16 +247,12 @@ def index_of(rows: Sequence[Row], chunks: Sequence[Sequence[int]]) -> dict[str, 
             {"name": name, "model": model, "quantization": quantization, "method": method, "language": language}
             for name, (model, _, quantization, method, language, _) in zip(names, cells, strict=True)
         ],
-        "queries": [
-            dict(zip(("dataset", "id", "language", "split", "difficulty", "instruction"), query[:-1], strict=True))
-            | {"task": list(query[-1])}
-            for query in queries
-        ],
-        "finishes": list(finishes),
+        "queries": [dict(zip(_QUERY_SHOWN, values, strict=True)) for values in queries],
+        "finishes": finishes,
         "metrics": [metric for metric, values in scores.items() if any(values)],
-        "cell": [cells[_cell(row)] for row in rows],
-        "query": [queries[_query(row)] for row in rows],
-        "finish": [finishes[row["finish_reason"]] for row in rows],
+        "cell": cell,
+        "query": query,
+        "finish": finish,
         "errors": [_LOOP * (row["copies"] is not None) + _CODE * row["has_code"] for row in rows],
         "length": [len(row["text"]) for row in rows],
         "preview": [" ".join(row["text"][: 2 * _PREVIEW_CHARACTERS].split())[:_PREVIEW_CHARACTERS] for row in rows],
@@ -287,13 +263,11 @@ def index_of(rows: Sequence[Row], chunks: Sequence[Sequence[int]]) -> dict[str, 
     }
 
 
-def _cell(row: Row) -> tuple[Any, ...]:
-    return tuple(row[name] for name in ("model", "dpo", "quantization", "method", "language", "settings_id"))
-
-
-def _query(row: Row) -> tuple[Any, ...]:
-    named = tuple(row[name] for name in ("dataset", "query_id", "language", "split", "difficulty", "instruction"))
-    return (*named, tuple(row["task"] or ()))
+def _numbered(values: Iterable[T]) -> tuple[list[T], list[int]]:
+    """Return the distinct values, and for each value its number among them."""
+    numbers: dict[T, int] = {}
+    found = [numbers.setdefault(value, len(numbers)) for value in values]
+    return list(numbers), found
 
 
 def _score(row: Row, metric: str) -> object:

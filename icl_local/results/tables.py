@@ -11,11 +11,12 @@ import csv
 import html
 import importlib
 import io
+import itertools
 import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -305,6 +306,11 @@ RENDERERS: Mapping[str, Callable[[Table], str]] = {
     "markdown": _markdown,
     "latex": _latex,
 }
+
+
+def changes(values: Iterable[object]) -> frozenset[int]:
+    """Return the places at which a value differs from the one before it."""
+    return frozenset(at for at, (one, other) in enumerate(itertools.pairwise(values), start=1) if one != other)
 
 
 def table_of(title: str, columns: Sequence[str], rows: Sequence[Row]) -> Table:
