@@ -20,7 +20,6 @@ MIN_COPIES = 6
 MIN_SPAN = 50  # characters
 
 _STRIDE = MIN_COPIES - 2  # a run of 6 copies holds a whole pair of blocks at a multiple of this many periods
-_SHORT = 8  # periods up to this are searched directly; beyond, six copies always span 50 characters
 _SAMPLES = 1 << 18  # samples taken at once, which bounds the memory
 _PRIME = 2**31 - 1
 _BASE = 1_103_515_245
@@ -61,38 +60,17 @@ class _Periods:
         self._powers: NDArray[np.int64] | None = None
 
     def first_run(self, *, min_span: int, wordy: bool) -> Loop | None:
-        """Return the leftmost qualifying run, the shortest period among those that start there."""
+        """Return the leftmost qualifying run, the shortest period among those that start there.
+
+        Sample all periods, then widen each place that can be a run that starts before the best so far.
+        """
         words = None
         if wordy:
             words = np.zeros(len(self.text) + 1, dtype=np.int64)
             np.cumsum(np.fromiter(map(str.isalnum, self.text), dtype=bool, count=len(self.text)), out=words[1:])
-        best = self._short_run(min_span, words)
-        return self._long_run(best, words)
-
-    def _loop(self, start: int, end: int, period: int) -> Loop:
-        unit = self.text[start : start + period]
-        return Loop(start, unit, (end - start) / period, end - start, end == len(self.text))
-
-    def _short_run(self, min_span: int, words: NDArray[np.int64] | None) -> Loop | None:
-        """Search the periods up to ``_SHORT``: measure every stretch of equal pairs."""
         best: Loop | None = None
         n = len(self.codes)
-        for period in range(1, min(_SHORT, n // MIN_COPIES) + 1):
-            breaks = (self.codes[period:] != self.codes[:-period]).nonzero()[0]
-            edges = np.concatenate(([-1], breaks, [n - period]))
-            (runs,) = (edges[1:] - edges[:-1] > max((MIN_COPIES - 1) * period, min_span - period)).nonzero()
-            starts = edges[runs] + 1
-            if words is not None:
-                wordy = words[starts + period] > words[starts]
-                runs, starts = runs[wordy], starts[wordy]
-            if len(starts) and (best is None or starts[0] < best.start):
-                best = self._loop(int(starts[0]), int(edges[runs[0] + 1]) + period, period)
-        return best
-
-    def _long_run(self, best: Loop | None, words: NDArray[np.int64] | None) -> Loop | None:
-        """Search the longer periods: sample, then widen each place that can be a run that starts before ``best``."""
-        n = len(self.codes)
-        low, top = _SHORT + 1, n // MIN_COPIES
+        low, top = 1, n // MIN_COPIES
         while low <= top:
             high = min(top + 1, int(low * math.exp(min(30.0, 4 * _SAMPLES / n))) + 1)
             starts, periods = self._candidates(np.arange(low, high), n if best is None else best.start, words)
@@ -103,10 +81,14 @@ class _Periods:
                         continue  # this run cannot reach back beyond the best
                 start = j - _agree(self.codes[:j][::-1], self.codes[period : j + period][::-1])
                 end = j + _agree(self.codes[j : n - period], self.codes[j + period :]) + period
-                if end - start >= MIN_COPIES * period and (best is None or start < best.start):
+                if end - start >= max(MIN_COPIES * period, min_span) and (best is None or start < best.start):
                     best = self._loop(start, end, period)
             low = high
         return best
+
+    def _loop(self, start: int, end: int, period: int) -> Loop:
+        unit = self.text[start : start + period]
+        return Loop(start, unit, (end - start) / period, end - start, end == len(self.text))
 
     def _candidates(
         self, periods: NDArray[np.int64], before: int, words: NDArray[np.int64] | None
