@@ -28,33 +28,19 @@ def critical_error_rows(response_id: str, answer: Answer) -> list[dict[str, obje
     """
     literal, loop = find_loops(answer.generated)
     code = find_code(answer.text)
+    errors = {"infinite_loop": loop, "infinite_loop_literal": literal, "unintended_code": code}
     version = detector_version()
-
-    def row(error: str, found: bool, **seen: object) -> dict[str, object]:
-        empty = dict.fromkeys(("start_char", "unit", "copies", "span", "reaches_end", "kind"))
-        key = {"response_id": response_id, "error": error, "found": found, "detector_version": version}
-        return key | empty | seen
-
-    def loop_row(error: str, loop: Loop | None) -> dict[str, object]:
-        if loop is None:
-            return row(error, False)
-        return row(
-            error,
-            True,
-            start_char=answer.first + loop.start,
-            unit=loop.unit,
-            copies=loop.copies,
-            span=loop.span,
-            reaches_end=loop.reaches_end,
-        )
-
-    return [
-        loop_row("infinite_loop", loop),
-        loop_row("infinite_loop_literal", literal),
-        row("unintended_code", False)
-        if code is None
-        else row("unintended_code", True, start_char=answer.start + code.start, unit=code.evidence, kind=code.kind),
-    ]
+    rows = []
+    for error, found in errors.items():
+        row = {"response_id": response_id, "error": error, "found": found is not None, "detector_version": version}
+        row |= dict.fromkeys(("start_char", "unit", "copies", "span", "reaches_end", "kind"))
+        if isinstance(found, Loop):
+            row |= vars(found) | {"start_char": answer.first + found.start}
+            del row["start"]
+        elif found is not None:
+            row |= {"start_char": answer.start + found.start, "unit": found.evidence, "kind": found.kind}
+        rows.append(row)
+    return rows
 
 
 def identify_language(text: str) -> str | None:

@@ -125,15 +125,13 @@ def wait(
     sleep: Callable[[float], None] = time.sleep,
 ) -> Collected:
     """Collect every ``poll_seconds`` until no batch of this judge is running."""
-    statuses: Counter[str] = Counter()
-    scores = 0
+    total = Collected(Counter())
     while True:
-        collected = collect(path, judge)
-        statuses.update(collected.statuses)
-        scores += collected.scores
-        on_look(collected)
-        if not collected.running:
-            return Collected(statuses, scores)
+        found = collect(path, judge)
+        total = Collected(total.statuses + found.statuses, total.scores + found.scores)
+        on_look(found)
+        if not found.running:
+            return total
         sleep(poll_seconds)
 
 

@@ -83,12 +83,16 @@ class Views:
 
     def named(self, file: str, *parameters: object) -> list[Row]:
         """Return every row of db/queries/<file>.sql."""
-        return self._run(store.sql_text(file), parameters).dicts()
+        return self.run(file, *parameters).dicts()
 
     def table(self, title: str, file: str) -> Table:
         """Return a table of db/queries/<file>.sql."""
-        found = self._run(store.sql_text(file))
+        found = self.run(file)
         return Table(title, tuple(found.columns), found.rows)
+
+    def run(self, file: str, *parameters: object) -> store.Rows:
+        """Return the result of db/queries/<file>.sql."""
+        return self._run(store.sql_text(file), parameters)
 
     def choose(self, **variables: str | None) -> None:
         """Set the views' variables: origin, judge, reading, reference."""
@@ -156,17 +160,12 @@ def open_views(
         if origin == "published" and not database.exists():
             database = Path(stack.enter_context(TemporaryDirectory())) / "published.duckdb"
             store.Store(database).close()
-        connection = stack.enter_context(store.reader(database))
-        views = Views(connection)
+        views = Views(stack.enter_context(store.reader(database)))
         settings = cells.get("settings")
         given = store.Selection(judge=judge, dataset=cells.get("dataset"), quantization=cells.get("quantization"))
-
-        def run_named(name: str) -> store.Rows:
-            return store.fetch(connection.execute(store.sql_text(name)))
-
-        chosen = {kind: _only(kind, names) for kind, names in given.stored(run_named).items() if names}
+        chosen = {kind: _only(kind, names) for kind, names in given.stored(views.run).items() if names}
         if reference != HUMAN and not reference.startswith(WITHOUT):
-            reference = _only("judge", store.Selection(judge=reference).stored(run_named)["judge"] or [])
+            reference = _only("judge", store.Selection(judge=reference).stored(views.run)["judge"] or [])
         known = sorted({str(row["settings_id"]) for row in views.rows("cells")}) if settings else []
         if settings and not any(one.startswith(settings) for one in known):
             raise UnknownName.among("settings", settings, known, place=f" in {database}")

@@ -35,7 +35,7 @@ _PREAMBLE = re.compile(
     r"aqui está|translation|traducción|traduction|tradução)\b)[^\n]{0,80}[:!]\s",
     re.IGNORECASE,
 )
-_STUTTER_COPIES, _STUTTER_WORDS = 4, 8  # copies in a row, of at most that many words
+_STUTTER = re.compile(r"\b(\w+(?: \w+){0,7})(?: \1){3}\b")  # up to 8 words, four times in a row
 _LONG, _LONG_SLACK = 1.7, 30  # characters of prose: more than the source times _LONG plus the slack is an answer
 _SHORT = 0.45
 _VERBATIM_WORDS = 6  # in a row, outside quotations, in a candidate of another language
@@ -158,18 +158,8 @@ def _words(text: str) -> list[str]:
 
 
 def _loops(text: str) -> bool:
-    return find_loop(text) is not None or _stutters(re.findall(r"\w+", text.lower()))
-
-
-def _stutters(words: list[str]) -> bool:
-    """Return whether a few words occur four times in a row, which is too short for an infinite loop."""
-    for period in range(1, _STUTTER_WORDS + 1):
-        run = 0
-        for before, word in zip(words, words[period:], strict=False):
-            run = run + 1 if before == word else 0
-            if run == period * (_STUTTER_COPIES - 1):
-                return True
-    return False
+    """Return whether a text has a loop, or a few words four times in a row, which is too short for an infinite one."""
+    return find_loop(text) is not None or bool(_STUTTER.search(" ".join(re.findall(r"\w+", text.lower()))))
 
 
 def _changed(source: str, candidate: str, kind: str) -> bool:
