@@ -54,15 +54,12 @@ def _fetched() -> Path:
             ("fetch", "--quiet", "--depth", "1", REPOSITORY, COMMIT),
             ("checkout", "--quiet", COMMIT),
         ):
-            _git(folder, *step)
+            try:
+                subprocess.run(["git", "-C", str(folder), *step], capture_output=True, text=True, check=True)
+            except OSError as error:
+                reason = f"cannot be started ({error.strerror})"
+                raise HubError(f"git {reason}; clone {REPOSITORY} and give --from CLONE") from error
+            except subprocess.CalledProcessError as error:
+                reason = " ".join(error.stderr.split()) or f"exit status {error.returncode}"
+                raise HubError(f"git {step[0]}: {reason}; clone {REPOSITORY} yourself and give --from CLONE") from error
     return folder
-
-
-def _git(folder: Path, *arguments: str) -> None:
-    try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True)
-    except OSError as error:
-        raise HubError(f"git cannot be started ({error.strerror}); clone {REPOSITORY} and give --from CLONE") from error
-    if done.returncode:
-        reason = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
-        raise HubError(f"git {arguments[0]}: {reason}; clone {REPOSITORY} yourself and give --from CLONE")

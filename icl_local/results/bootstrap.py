@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from icl_local import identity, store
 from icl_local.results import paper_tables
-from icl_local.results.tables import Table
+from icl_local.results.tables import Table, table_of
 
 _GRAIN = ("cell_id", "baseline_cell_id", "judge_id", "template_sha256", "reading", "metric")
 _KEYS = ("model", "method", "language", "dpo", "judge", "metric")
@@ -58,7 +58,7 @@ def intervals(database: Path, *, samples: int, seed: int, pairs: bool = False) -
     view = "bootstrap_differences" if pairs else "bootstrap_intervals"
     with paper_tables.open_views(database) as views:
         rows = [row for row in views.rows(view) if (row["samples"], row["seed"]) == (samples, seed)]
-    return Table("", columns, [tuple(row[name] for name in columns) for row in rows])
+    return table_of("", columns, rows)
 
 
 def resampled_means(

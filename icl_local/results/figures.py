@@ -34,14 +34,7 @@ TITLES = {
     "shift": "Token shift",
     "decoding": "Critical errors and language by temperature",
 }
-VIEWS = {
-    "2": "figure_2",
-    "3": "figure_3",
-    "4": "figure_4",
-    "size": "size_scores",
-    "shift": "token_shift",
-    "decoding": "decoding_errors",
-}
+VIEWS = {"size": "size_scores", "decoding": "decoding_errors"}  # the others: figure_<name>
 
 # what is drawn -> its colour in each theme; Okabe and Ito's colours, the darkest replaced on a dark ground
 THEMES: Mapping[str, Mapping[str, str]] = {
@@ -192,7 +185,7 @@ def draw(views: Views, name: str, *, theme: str = "light") -> Figure | None:
         raise UnknownName.among("figure", name, list(TITLES))
     if theme not in THEMES:
         raise UnknownName.among("theme", theme, list(THEMES))
-    found = views.named("shift_bars") if name == "shift" else views.rows(VIEWS[name])
+    found = views.named("shift_bars") if name == "shift" else views.rows(VIEWS.get(name, f"figure_{name}"))
     rows = [{key: _label(value) if isinstance(value, str) else value for key, value in row.items()} for row in found]
     if not rows:
         return None

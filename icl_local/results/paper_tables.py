@@ -156,6 +156,10 @@ def open_views(
     the cells that are shown. Without a database the published cells come from a temporary one. Raises UnknownName for
     a judge without judgments, StoreError without a database.
     """
+    if reading not in READINGS:
+        raise ConfigError(f"no reading {reading!r}; there are {', '.join(READINGS)}")
+    if loops not in LOOPS:
+        raise ConfigError(f"no reading {loops!r} of loops; there are {', '.join(LOOPS)}")
     with ExitStack() as stack:
         if origin == "published" and not database.exists():
             database = Path(stack.enter_context(TemporaryDirectory())) / "published.duckdb"
@@ -213,10 +217,6 @@ def build_tables(
         raise ConfigError("your figures beside the paper's, or the paper's alone: choose one")
     if unknown := [name for name in names if name not in TITLES]:
         raise UnknownName.among("table", unknown[0], TITLES)
-    if reading not in READINGS:
-        raise ConfigError(f"no reading {reading!r}; there are {', '.join(READINGS)}")
-    if loops not in LOOPS:
-        raise ConfigError(f"no reading {loops!r} of loops; there are {', '.join(LOOPS)}")
     origin = "published" if published else "ours"
     with open_views(database, origin=origin, reading=reading, loops=loops, reference=reference, **chosen) as views:
         tables = [build(views, name, origin=origin, versus=versus, instead=instead, whole=whole) for name in names]
@@ -345,13 +345,8 @@ def _arranged_versus(views: Views, name: str) -> Table:
     keys = [key for x, key in enumerate(_KEYS) if key in ("model", "method") or len({cell[x] for cell in cells}) > 1]
     rows: list[tuple[object, ...]] = []
     marks: dict[tuple[int, int], str] = {}
-    groups = set()
-    above = None
     for cell, found in cells.items():
         named = dict(zip(_KEYS, cell, strict=True)) | {"dpo": "DPO" if cell[_KEYS.index("dpo")] else ""}
-        if above is not None and above != (named["language"], named["model"]):
-            groups.add(len(rows))
-        above = (named["language"], named["model"])
         for source in ("ours", "published"):
             for x, metric in enumerate(metrics.values(), start=len(keys) + 1):
                 if source == "published" and metric in found and found[metric]["compatible"] is False:
@@ -365,7 +360,7 @@ def _arranged_versus(views: Views, name: str) -> Table:
         rows,
         notes=tuple(_versus_notes(views, name, cells, without=without, marked=bool(marks))),
         marks=marks,
-        groups=frozenset(groups),
+        groups=frozenset(2 * at for at in changes((language, model) for language, model, *_ in cells)),
     )
 
 

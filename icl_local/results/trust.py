@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_local.exceptions import ConfigError, UnknownName
-from icl_local.results.paper_tables import HUMAN, READINGS, SCORES, Views, open_views
+from icl_local.results.paper_tables import HUMAN, SCORES, Views, open_views
 from icl_local.results.tables import Table
 
 _METRICS = list(SCORES.values())
@@ -77,8 +77,6 @@ def trust_tables(
     sample instead of all. ``whole``: every column of the views. Raises ConfigError without a sample or its labels,
     UnknownName, StoreError.
     """
-    if reading not in READINGS:
-        raise ConfigError(f"no reading {reading!r}; there are {', '.join(READINGS)}")
     with open_views(database, judge=judge, reading=reading, reference=reference) as views:
         samples = _known_samples([str(row["sample"]) for row in views.named("samples")], sample)
         of_sample = {"sample": sample} if sample else {}
