@@ -32,6 +32,10 @@ reasons as (
 select
     answer.response_id, answer.dataset, answer.query_id, answer.language, answer.split, answer.task, answer.difficulty,
     answer.instruction, answer.model, answer.quantization, answer.method, answer.dpo, answer.settings_id,
+    concat_ws(
+        ' ', answer.model, if(answer.dpo, 'DPO', null),
+        if(count(distinct answer.quantization) over (partition by answer.model) > 1, answer.quantization, null)
+    ) as name,
     answer.finish_reason, answer.text,
     -- in the text shown, which a loop after the closed answer is not in
     loops.start_char + 1 - greatest(1, strpos(answer.raw_text, answer.text)) as start_char, loops.span, loops.copies,

@@ -36,7 +36,7 @@ MAX_BYTES = 50_000_000
 
 _CHUNK_CHARACTERS = 400_000  # of texts unpacked together
 _PREVIEW_CHARACTERS = 110
-_CELL = ("model", "dpo", "quantization", "method", "language", "settings_id")
+_CELL = ("name", "model", "quantization", "method", "language", "dpo", "settings_id")  # the last two are not shown
 _QUERY = ("dataset", "query_id", "language", "split", "difficulty", "instruction")
 _QUERY_SHOWN = ("dataset", "id", "language", "split", "difficulty", "instruction", "task")
 _LOOP, _CODE = 1, 2  # bits of a response's errors, as page.js reads them
@@ -128,7 +128,7 @@ def _page(database: Path, views: Views, facts: Row, *, judge: str | None, readin
     drawn, figures_note = _figures(views)
     groups, findings = views.table("", "report_groups"), views.table("", "report_findings")
     sections = [("summary", "Summary"), ("tables", "Tables"), ("figures", "Figures"), ("groups", "Breakdowns")]
-    versus = [_html(table) for table in _versus(views)]
+    versus = list(_versus(views))
     if versus:
         sections.insert(2, ("paper", "Beside the paper"))
     return {
@@ -138,8 +138,8 @@ def _page(database: Path, views: Views, facts: Row, *, judge: str | None, readin
         f"by {_listed(facts['methods'])}, in {_listed(facts['languages'])}.",
         "sections": [*sections, ("responses", "Responses"), ("provenance", "Provenance")],
         "facts": list(_facts(facts, judge=judge, reading=reading)),
-        "findings": _html(replace(findings, groups=tables.changes(row[0] for row in findings.rows))),
-        "tables": [_html(table) for table in found],
+        "findings": replace(findings, groups=tables.changes(row[0] for row in findings.rows)),
+        "tables": found,
         "versus": versus,
         "figures": drawn,
         "figures_note": figures_note,
@@ -183,7 +183,7 @@ def _figures(views: Views) -> tuple[list[dict[str, Any]], str]:
     return drawn, "" if drawn else "Nothing to draw yet."
 
 
-def _provenance(views: Views) -> Iterator[dict[str, Any]]:
+def _provenance(views: Views) -> Iterator[tables.Table]:
     for file, title in (
         ("report_runs", "Runs"),
         ("report_files", "Weights"),
@@ -192,29 +192,7 @@ def _provenance(views: Views) -> Iterator[dict[str, Any]]:
     ):
         table = views.table(title, file)
         if table.rows:
-            yield _html(table)
-
-
-def _html(table: tables.Table) -> dict[str, Any]:
-    """Return a table for the template; the page sorts by ``value``."""
-    right = tables.numeric_columns(table)
-    marked = {x for _, x in table.marks}
-    rows = []
-    for y, row in enumerate(table.rows):
-        cells = [
-            {
-                "text": tables.shown(cell),
-                "value": cell if tables.is_number(cell) else tables.shown(cell),
-                "number": right[x],
-                "bold": (y, x) in table.bold,
-                "mark": table.marks.get((y, x), ""),
-                "room": x in marked,
-            }
-            for x, cell in enumerate(row)
-        ]
-        rows.append({"cells": cells, "opens": y in table.groups})
-    columns = [{"name": name.replace("_", " "), "number": right[x]} for x, name in enumerate(table.columns)]
-    return {"title": table.title, "columns": columns, "rows": rows, "notes": table.notes}
+            yield table
 
 
 # Responses
@@ -230,23 +208,14 @@ def index_of(rows: Sequence[Row], chunks: Sequence[Sequence[int]]) -> dict[str, 
     for number, members in enumerate(chunks):
         for place, member in enumerate(members):
             chunk[member], at[member] = number, place
-    types: dict[str, set[str]] = {}
-    for row in rows:
-        types.setdefault(row["model"], set()).add(row["quantization"])
     scores = {
         metric: values
         for metric in paper_tables.SCORES.values()
-        if any(values := [_score(row, metric) for row in rows]) or metric in ("avg", "safety")
+        if any(values := [_rounded(row["scores"] and row["scores"][metric]) for row in rows])
+        or metric in ("avg", "safety")
     }
-    names = [
-        f"{model}{' DPO' if dpo else ''}{f' {quantization}' if len(types[model]) > 1 else ''}"
-        for model, dpo, quantization, *_ in cells
-    ]
     return {
-        "cells": [
-            {"name": name, "model": model, "quantization": quantization, "method": method, "language": language}
-            for name, (model, _, quantization, method, language, _) in zip(names, cells, strict=True)
-        ],
+        "cells": [dict(zip(_CELL[:-2], values, strict=False)) for values in cells],
         "queries": [dict(zip(_QUERY_SHOWN, values, strict=True)) for values in queries],
         "finishes": finishes,
         "metrics": [metric for metric, values in scores.items() if any(values)],
@@ -268,10 +237,6 @@ def _numbered(values: Iterable[T]) -> tuple[list[T], list[int]]:
     numbers: dict[T, int] = {}
     found = [numbers.setdefault(value, len(numbers)) for value in values]
     return list(numbers), found
-
-
-def _score(row: Row, metric: str) -> object:
-    return _rounded(row["scores"][metric]) if row["scores"] else None
 
 
 def _rounded(value: object) -> object:
@@ -336,6 +301,7 @@ def render(page: Mapping[str, Any], *, mode: str) -> Page:
     if mode != "file":
         policy += "; connect-src 'self'"
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.globals |= {one.__name__: one for one in (tables.shown, tables.is_number, tables.numeric_columns)}
     template = environment.from_string(resources.read_text("db", "report/page.html.j2"))
     html = template.render(**page, mode=mode, policy=policy, style=Markup(style), script=Markup(script))
     return Page(html, policy)
