@@ -199,9 +199,12 @@ def judge(
     """
     options = dict(locals())
     from icl_local import judging
+    from icl_local.store import Selection
 
+    names = ("model", "method", "lang", "split", "dataset", "quantization")
+    chosen = Selection(*(options.pop(name) for name in names))
     with _progress(options.pop("progress"), "on_progress", "on_collected", "on_download") as callbacks:
-        return judging.judge(options.pop("db"), **options, **callbacks)
+        return judging.judge(options.pop("db"), chosen=chosen, **options, **callbacks)
 
 
 def table(

@@ -91,8 +91,7 @@ def import_outputs(
             cell = cells[response_id]
             rows["cell", str(cell["cell_id"])] = ("cells", cell)
             response = one.row(response_id, query, run_id=run_id, source=source)
-            response["cell_id"] = cell["cell_id"]
-            rows["response", response_id] = ("responses", response)
+            rows["response", response_id] = ("responses", {**response, "cell_id": cell["cell_id"]})
             for error in detect.critical_error_rows(response_id, detect.find_answer(one.text)):
                 rows[f"{error['error']}", response_id] = ("critical_errors", error)
         target.put(list(rows.values()))

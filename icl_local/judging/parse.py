@@ -87,8 +87,6 @@ def _find(reply: str, aspects: Sequence[str]) -> tuple[Mapping[str, Any], set[st
     try:
         whole = read_strict(reply)
     except Malformed:
-        whole = None
-    if whole is None:
         return _search(reply, aspects)
     repairs: set[str] = set()
     found = _aspects_in(whole, aspects, repairs)

@@ -19,12 +19,12 @@ def sentences(title: str, rows: Sequence[Row], origin: str) -> Table:
         row["printed"] = row["claim"] if row["printed"] is None else row["printed"]
         if row["se"] is not None:
             row["value"] = f"{row['value']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
-    table = table_of(title, ("section", "statement", "printed", "value", "agrees", "slip"), chosen)
+    columns = ("section", "statement", "printed", "value", "agrees", "slip")
     lines = changes(row["section"] for row in chosen)
     cells = "the paper's own cells" if origin == "published" else "your rows"
     interval = "" if origin == "published" else ", with its 95 % interval (answers to one query are one observation)"
     note = f"value: recomputed from {cells}{interval}; 0.011 is allowed for rounding."
-    return Table(table.title, table.columns, table.rows, notes=(note,), groups=lines)
+    return table_of(title, columns, chosen, notes=(note,), groups=lines)
 
 
 def method_effects(title: str, rows: Sequence[Row]) -> Table:
@@ -62,8 +62,7 @@ def _family_table(title: str, rows: Sequence[Row], shown: Sequence[str], notes: 
     named = ("dataset", "language", "model", "dpo", "quantization", "settings_id", "judge", "template")
     differing = [name for name in named if len({row[name] for row in rows}) > 1]
     none = ("No rows yet: icl run --method 'urial[k=0..2]', then a judge.",)
-    table = table_of(title, (*differing, *shown), rows)
-    return Table(title, table.columns, table.rows, notes=notes if rows else none)
+    return table_of(title, (*differing, *shown), rows, notes=notes if rows else none)
 
 
 def metrics(title: str, rows: Sequence[Row], tests: Sequence[Row]) -> Table:

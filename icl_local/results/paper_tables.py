@@ -317,13 +317,12 @@ def _arranged(views: Views, name: str, *, origin: str, instead: Instead | None) 
     notes += _cell_notes(views, name, cells, varied)
     if left_out:
         notes.append(f"{counted(left_out, 'row')} of models without a DPO variant left out; csv and json have them.")
-    table = table_of(TITLES[name], columns, shown)
     if instead:
         notes.append(instead.note(views))
-    return Table(
-        table.title + (f", {instead.kind}" if instead else ""),
-        table.columns,
-        table.rows,
+    return table_of(
+        TITLES[name] + (f", {instead.kind}" if instead else ""),
+        columns,
+        shown,
         notes=tuple(notes),
         bold=bold,
         marks=marks,

@@ -123,12 +123,14 @@ def left_out(rows: Sequence[Row], *, stored: int, texts: int, reasons: bool, max
 
 
 def _page(database: Path, views: Views, facts: Row, *, judge: str | None, reading: str) -> dict[str, Any]:
-    found = [paper_tables.build(views, name) for name in (*paper_tables.SCORE_TABLES, *paper_tables.ERROR_TABLES)]
+    names = (*paper_tables.SCORE_TABLES, *paper_tables.ERROR_TABLES)
+    found = [paper_tables.build(views, name) for name in names]
     found = [table for table in found if table.rows]
     drawn, figures_note = _figures(views)
     groups, findings = views.table("", "report_groups"), views.table("", "report_findings")
     sections = [("summary", "Summary"), ("tables", "Tables"), ("figures", "Figures"), ("groups", "Breakdowns")]
-    versus = list(_versus(views))
+    ran = {row["paper_table"] for row in views.rows("versus_paper") if row["ours"] is not None}
+    versus = [paper_tables.build(views, name, versus=True) for name in names if f"table_{name}" in ran]
     if versus:
         sections.insert(2, ("paper", "Beside the paper"))
     return {
@@ -162,13 +164,6 @@ def _facts(facts: Row, *, judge: str | None, reading: str) -> Iterator[dict[str,
     yield {"name": "judge", "value": judge or "not judged"}
     if judge:
         yield {"name": "reading of N/A", "value": "left out" if reading == "strict" else "counted as 5"}
-
-
-def _versus(views: Views) -> Iterator[tables.Table]:
-    ran = {row["paper_table"] for row in views.rows("versus_paper") if row["ours"] is not None}
-    for name in (*paper_tables.SCORE_TABLES, *paper_tables.ERROR_TABLES):
-        if f"table_{name}" in ran:
-            yield paper_tables.build(views, name, versus=True)
 
 
 def _figures(views: Views) -> tuple[list[dict[str, Any]], str]:

@@ -313,6 +313,6 @@ def changes(values: Iterable[object]) -> frozenset[int]:
     return frozenset(at for at, (one, other) in enumerate(itertools.pairwise(values), start=1) if one != other)
 
 
-def table_of(title: str, columns: Sequence[str], rows: Sequence[Row]) -> Table:
-    """Return a table of some columns of ``rows``."""
-    return Table(title, tuple(columns), [tuple(row[column] for column in columns) for row in rows])
+def table_of(title: str, columns: Sequence[str], rows: Sequence[Row], **more: Any) -> Table:
+    """Return a table of some columns of ``rows``, with ``more`` fields of a Table."""
+    return Table(title, tuple(columns), [tuple(row[column] for column in columns) for row in rows], **more)

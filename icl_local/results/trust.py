@@ -10,7 +10,7 @@ from typing import Any
 
 from icl_local.exceptions import ConfigError, UnknownName
 from icl_local.results.paper_tables import HUMAN, SCORES, Views, open_views
-from icl_local.results.tables import Table
+from icl_local.results.tables import Table, table_of
 
 _METRICS = list(SCORES.values())
 _CELL = ("model", "method", "language", "dpo")
@@ -120,9 +120,8 @@ def _part(views: Views, title: str, chosen: dict[str, str], reference: str, *, w
     if not whole:
         shown = tuple(name for name in shown if any(row[name] is not None for row in found))
     notes = (_NOTES[view],) if view in _NOTES else ()
-    rows = [tuple(row[name] for name in shown) for row in found]
     raters = ", ".join(filter(None, (chosen.get("judge"), reference)))
-    return Table(f"{title} ({raters})", shown, rows, notes)
+    return table_of(f"{title} ({raters})", shown, found, notes=notes)
 
 
 def _place(row: dict[str, Any]) -> tuple[object, ...]:
