@@ -86,8 +86,8 @@ def server_stops(stops: Sequence[str], *, at_most: int = 4) -> list[str]:
 
     A server may therefore end later than the engine; ``find_answer`` removes the rest. OpenAI takes four strings.
     """
-    headings = [stop for stop in stops if _is_heading(stop)]
-    found = [stop for stop in stops if not _is_heading(stop)]
+    headings = [stop for stop in stops if stop.startswith("#")]
+    found = [stop for stop in stops if not stop.startswith("#")]
     for blank in ("", " "):
         found += [f"\n{stop}" if stop[-1] in _COLONS else f"\n{stop}{blank}:" for stop in headings]
     return list(dict.fromkeys(found))[:at_most]
@@ -104,10 +104,6 @@ def _strip(text: str, start: int, end: int, stops: Sequence[str]) -> tuple[int, 
     return start, start + (len(part) if find_stop(part, stops) is None else 0)
 
 
-def _is_heading(stop: str) -> bool:
-    return stop.startswith("#")
-
-
 @functools.cache
 def _pattern(stops: tuple[str, ...], *, at_end: bool) -> re.Pattern[str]:
     return re.compile(_source(stops, at_end=at_end), re.MULTILINE)
@@ -117,7 +113,7 @@ def _source(stops: Sequence[str], *, at_end: bool) -> str:
     ends = rf"(?:{_COLON}|\Z)" if at_end else _COLON
 
     def one(stop: str) -> str:
-        if not _is_heading(stop):
+        if not stop.startswith("#"):
             return re.escape(stop)
         return "^" + re.escape(stop) + ("" if stop[-1] in _COLONS else _BLANK + ends)
 

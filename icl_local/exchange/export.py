@@ -89,11 +89,10 @@ def export_judgments(database: Path, out: Path, *, form: str, chosen: Selection)
 def export_tables(database: Path, folder: Path) -> Exported:
     """Write every table that has a user's rows as ``folder``/<table>.parquet, which `icl db merge` reads."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    template = store.sql_text("table_rows")
     files, count = [], 0
     for table in filled_tables(database):
         files.append(folder / f"{table}.parquet")
-        count += store.export_parquet(database, template.format(table=table), files[-1])
+        count += store.export_parquet(database, f'select * from raw."{table}"', files[-1])
     return Exported(tuple(files), count)
 
 

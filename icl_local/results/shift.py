@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from icl_local.results.paper_tables import open_views
@@ -67,8 +66,8 @@ def _shares(rows: Sequence[Row], answers: Sequence[str], names: Sequence[str], r
         "interval over answers.",
         "own: the answer's own file and prompt; same: its own prompt, the base file.",
     )
-    table = table_of(f"Token shift in percent of tokens ({reading})", (*answers, *names, *columns), rows)
-    return replace(table, notes=notes)
+    title = f"Token shift in percent of tokens ({reading})"
+    return table_of(title, (*answers, *names, *columns), rows, notes=notes)
 
 
 def _by_position(rows: Sequence[Row], answers: Sequence[str], names: Sequence[str]) -> Table:

@@ -78,7 +78,11 @@ def trust_tables(
     UnknownName, StoreError.
     """
     with open_views(database, judge=judge, reading=reading, reference=reference) as views:
-        samples = _known_samples([str(row["sample"]) for row in views.named("samples")], sample)
+        samples = [str(row["sample"]) for row in views.named("samples")]
+        if not samples:
+            raise ConfigError("there is no sample to label; draw one: icl sample draw PILOT --per-cell 100")
+        if sample is not None and sample not in samples:
+            raise UnknownName.among("sample", sample, samples)
         of_sample = {"sample": sample} if sample else {}
         rates = _part(views, list(_PARTS)[-1], of_sample, reference, whole=whole)
         if judge is None:
@@ -99,14 +103,6 @@ def trust_tables(
             )
         parts = [*(_part(views, title, chosen, against, whole=whole) for title in list(_PARTS)[:-1]), rates]
         return [part for place, part in enumerate(parts) if part.rows or place < _ALWAYS]
-
-
-def _known_samples(samples: list[str], sample: str | None) -> list[str]:
-    if not samples:
-        raise ConfigError("there is no sample to label; draw one: icl sample draw PILOT --per-cell 100")
-    if sample is not None and sample not in samples:
-        raise UnknownName.among("sample", sample, samples)
-    return samples
 
 
 def _part(views: Views, title: str, chosen: dict[str, str], reference: str, *, whole: bool) -> Table:

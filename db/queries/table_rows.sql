@@ -1,3 +1,0 @@
--- {table}: a table of schema raw.
-select *
-from raw.{table}
