@@ -39,6 +39,8 @@ from icl_local.running.verify import pick, verify_made
 from icl_local.weights import ResolvedModel, cache_folder
 from icl_local.wording import counted
 
+_OF_CELL = ("cell_id", "model_id", "gguf_sha256", "method", "language", "settings_id")  # columns of responses too
+
 
 @dataclass(frozen=True)
 class Event:
@@ -233,12 +235,7 @@ def _run_cell(
     started: float | None = None
     shared: dict[str, object] = {
         "run_id": run_row["run_id"],
-        "cell_id": plan.cell_row["cell_id"],
-        "model_id": cell.model.model_id,
-        "gguf_sha256": cell.gguf_sha256,
-        "method": cell.method.name,
-        "language": cell.language,
-        "settings_id": plan.settings["settings_id"],
+        **{name: plan.cell_row[name] for name in _OF_CELL},
         "exact": None,
     }
     cell_row: dict[str, object] = {
