@@ -32,7 +32,7 @@ from icl_local.judging import (
 from icl_local.prompting import Pools, Query, QuerySet
 from icl_local.running import CHOICES, Cell, CellPlan, Shard
 from icl_local.study.spec import JudgeSpec, Study, StudyCell
-from icl_local.study.study import prepare, stored_responses, variant_of
+from icl_local.study.study import prepare, stored_responses, to_fetch, variant_of
 from icl_local.weights import ResolvedModel, registry
 from icl_local.wording import counted
 
@@ -369,23 +369,19 @@ def _judge(
             prompt_tokens += round(n * spec.repeats * (len(template.text) + query_length + answer) / 4)
             completion_tokens += n * spec.repeats * (TOKENS_PER_VERDICT + TOKENS_PER_ASPECT * len(template.aspects))
     price = judge.client.price if isinstance(judge, ApiJudge) else None
-    if price is None:
+    usd = price.usd(prompt_tokens, completion_tokens) if price else None
+    if price:
+        note = f"${price.usd(prompt_tokens, completion_tokens, batch=True):.2f} with --batch; prices of {price.as_of}"
+    elif not note:
         local = "local: no money, about as long as the cells"
-        note = note or ("no price is stated for it" if isinstance(judge, ApiJudge) else local)
-        sizes = tuple(what_sizes_show(path, spec.judge, None))
-        return JudgeEstimate(spec.judge, judgments, prompt_tokens, completion_tokens, None, note, sizes)
-    usd = price.usd(prompt_tokens, completion_tokens)
-    note = f"${price.usd(prompt_tokens, completion_tokens, batch=True):.2f} with --batch; prices of {price.as_of}"
-    sizes = tuple(what_sizes_show(path, spec.judge, usd / judgments if judgments else None))
-    return JudgeEstimate(spec.judge, judgments, prompt_tokens, completion_tokens, usd, note, sizes)
+        note = "no price is stated for it" if isinstance(judge, ApiJudge) else local
+    sizes = what_sizes_show(path, spec.judge, usd / judgments if usd is not None and judgments else None)
+    return JudgeEstimate(spec.judge, judgments, prompt_tokens, completion_tokens, usd, note, tuple(sizes))
 
 
 def _open_judge(name: str) -> Judge | None:
     """Return the judge; None for a local one whose file is to be downloaded, which has judged nothing yet."""
-    file = name.removeprefix("local:")
-    family = registry.load_registry().get(file)
-    variant = family.variants.get("instruct") if family else None
-    if (variant is not None and registry.state(variant) == "to fetch") or file.startswith("hf:"):
+    if to_fetch(name.removeprefix("local:"), "instruct"):
         return None
     return open_judge(name, needs_key=False)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,16 +67,17 @@ def prepare(
     ready: list[tuple[StudyCell, Cell]] = []
     missing: list[tuple[StudyCell, tuple[str, ...]]] = []
     for one in cells:
-        model = _attempt(partial(_model, one, fetch, on_download))
-        found = sets[one.language]
-        reasons = [str(error) for error in (model, found) if isinstance(error, IclError)]
-        if not isinstance(model, IclError) and not isinstance(found, IclError):
-            try:
+        found, reasons = sets[one.language], []
+        try:
+            model = _model(one, fetch, on_download)
+            if not isinstance(found, IclError):
                 prompting.language_spec(one.language)
                 method = prompting.method_spec(one.method)
                 ready.append((one, Cell(model, method, one.language, found, found.queries, study.pools)))
-            except IclError as error:
-                reasons.append(str(error))
+        except IclError as error:
+            reasons.append(str(error))
+        if isinstance(found, IclError):
+            reasons.append(str(found))
         if reasons:
             missing.append((one, tuple(reasons)))
     return sorted(ready, key=lambda pair: str(pair[1].model.path)), missing
@@ -149,7 +150,7 @@ def run_study(
         trained = [
             attempt(f"DPO of {one.model} ({one.variant})", partial(_train, path, one, work, on_note, stopping))
             for one in study.trainings
-            if not _is_here(f"{one.variant}-dpo", one.model)
+            if not _is_here(one.model, f"{one.variant}-dpo")
         ]
         if any(trained):
             missing = make([one for one, _ in missing])
@@ -240,33 +241,29 @@ def variant_of(one: StudyCell) -> str:
     return f"{base}-dpo" if one.dpo else base
 
 
-def _attempt(get: Callable[[], T]) -> T | IclError:
-    try:
-        return get()
-    except IclError as error:
-        return error
+def to_fetch(model: str, variant: str) -> str | None:
+    """Return the file of the hub that has to be downloaded for a model, None if none has to."""
+    if model.startswith("hf:"):
+        return model if hub.cached(model) is None else None
+    spec = _variant(model, variant)
+    return spec.gguf if spec is not None and registry.state(spec) == "to fetch" else None
+
+
+def _variant(model: str, variant: str) -> registry.VariantSpec | None:
+    family = registry.load_registry().get(model)
+    return family.variants.get(variant) if family else None
+
+
+def _is_here(model: str, variant: str) -> bool:
+    spec = _variant(model, variant)
+    return spec is not None and registry.state(spec) == "here"
 
 
 def _model(one: StudyCell, fetch: bool, on_download: OnBytes | None) -> registry.ResolvedModel:
-    if not fetch:
-        _require_file(one)
+    if not fetch and (file := to_fetch(one.model, variant_of(one))):
+        raise ConfigError(f"{one.model} ({variant_of(one)}) is to be fetched: {file}")
     kind = prompting.method_spec(one.method).kind
     return registry.resolve(one.model, method_kind=kind, dpo=one.dpo, on_progress=on_download)
-
-
-def _is_here(variant: str, model: str) -> bool:
-    family = registry.load_registry().get(model)
-    return family is not None and variant in family.variants and registry.state(family.variants[variant]) == "here"
-
-
-def _require_file(one: StudyCell) -> None:
-    """Raise ConfigError if the cell's file would have to be downloaded."""
-    family = registry.load_registry().get(one.model)
-    variant = family.variants.get(variant_of(one)) if family else None
-    if variant is not None and registry.state(variant) == "to fetch":
-        raise ConfigError(f"{one.model} ({variant_of(one)}) is to be fetched: {variant.gguf}")
-    if one.model.startswith("hf:") and hub.cached(one.model) is None:
-        raise ConfigError(f"{one.model} is to be fetched")
 
 
 def _rows(study: Study, sets: Sets) -> list[tuple[str, dict[str, object]]]:
@@ -275,16 +272,10 @@ def _rows(study: Study, sets: Sets) -> list[tuple[str, dict[str, object]]]:
     sizes = {language: study.n_queries or 0 if isinstance(found, IclError) else len(found.queries)
              for language, found in sets.items()}  # fmt: skip
     cells: list[dict[str, object]] = [
-        {
-            "model": registry.printed_name(one.model),
-            "method": one.method,
-            "language": one.language,
-            "dpo": one.dpo,
-            "dataset": study.dataset,
-            "n_wanted": sizes[one.language],
-        }
+        {**asdict(one), "model": registry.printed_name(one.model), "dataset": study.dataset,
+         "n_wanted": sizes[one.language]}
         for one in study.cells
-    ]
+    ]  # fmt: skip
     study_id = key_of(kind="study", name=study.name, cells=cells)
     return [
         ("study_cells", {"study_id": study_id, "study": study.name, "cell_number": i, **cell, "created_at": created_at})
@@ -300,11 +291,11 @@ def _train(
     stopping: Stopping,
 ) -> Path:
     """Train, convert and register the DPO variant of a family; each step resumes where it was stopped."""
-    family = registry.load_registry().get(training.model)
     variant = f"{training.variant}-dpo"
-    if family is None or variant not in family.variants:
+    spec = _variant(training.model, variant)
+    if spec is None:
         raise ConfigError(f"{training.model} has no variant {variant} in the registry; add one with icl models add")
-    base = family.variants[variant].trained_from
+    base = spec.trained_from
     if base is None:
         raise ConfigError(f"the registry does not say what {training.model} ({variant}) is trained from (trained_from)")
     out = work / f"{training.model}-{variant}"
@@ -330,7 +321,14 @@ def _train(
         if made.status == "stopped":
             raise KeyboardInterrupt
         if not gguf.is_file():
-            convert(made.folder, gguf, type_name=training.type, name=family.label, store=rows, on_progress=on_note)
+            convert(
+                made.folder,
+                gguf,
+                type_name=training.type,
+                name=registry.printed_name(training.model),
+                store=rows,
+                on_progress=on_note,
+            )
     return registry.add(training.model, files={variant: str(gguf)})
 
 
