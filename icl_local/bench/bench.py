@@ -144,7 +144,6 @@ def compare(
     servers: Sequence[str] = (),
     batched_bench: Path | None = None,
     options: EngineOptions | None = None,
-    settings: dict[str, Any] | None = None,
     on_event: Callable[[str], None] = lambda text: None,
 ) -> list[Result]:
     """Return all results; a contender that is missing or fails has its ``error`` and no rate.
@@ -152,19 +151,19 @@ def compare(
     ``servers`` are base URLs of servers that are running; each gets ``parallels`` requests at once, twice: cold, with
     prompts that begin as no earlier ones, and warm, with the same prompts again. ``batched_bench`` is a
     llama-batched-bench program, which decodes the mean prompt shared by ``parallels`` sequences without picking tokens:
-    a limit. ``settings`` are the engine's (from a probe), by default the first candidate for the file's type.
+    a limit. The engine's settings are the first candidate for the file's type.
     """
     info = read_info(model)
     prompts = [prompting.build(query, method="urial", language=query.language).text for query in queries]
     found: list[Result] = []
-    chosen = settings or exact.candidates(info.quantization)[0]
+    settings = exact.candidates(info.quantization)[0]
     started = time.perf_counter()
     with Worker(model, options) as worker:
         loaded = time.perf_counter() - started
-        found += _limits(worker, chosen, on_event)
+        found += _limits(worker, settings, on_event)
         for parallel in parallels:
             on_event(f"{ENGINE}, {parallel} at a time")
-            found.append(_engine(worker, prompts, max_tokens, parallel, chosen, loaded))
+            found.append(_engine(worker, prompts, max_tokens, parallel, settings, loaded))
         threads, eog = worker.info.n_threads, worker.eog_tokens()
         lengths = worker.count_tokens(prompts)
     job = {"model": str(model), "prompts": prompts, "max_tokens": max_tokens, "threads": threads}

@@ -185,24 +185,19 @@ def probe_model(
     options = EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads)
     file = registry.resolve(model, method_kind=method_spec(method).kind, dpo=dpo)
     with store.Store(path) as writer, Worker(file.path, options) as worker:
+        how: dict[str, Any] = {"quantization": file.info.quantization, "on_event": on_event, "on_step": on_step}
         if quick:
-            results = exact.quick_probe(
-                worker, quantization=file.info.quantization, parallel=parallel, on_event=on_event, on_step=on_step
-            )
+            results = exact.quick_probe(worker, parallel=parallel, **how)
         else:
-            tried = exact.candidates(file.info.quantization) + ([UNIFIED] if also_unified else [])
-            prompts = exact.probe_prompts(n_prompts, prefix_words=prefix_words)
             results = exact.probe(
                 worker,
-                quantization=file.info.quantization,
-                prompts=prompts,
+                prompts=exact.probe_prompts(n_prompts, prefix_words=prefix_words),
                 n_tokens=n_tokens,
                 sizes=sizes,
                 rate_sizes=(parallel,) if parallel else exact.RATE_SIZES,
-                settings=tried,
+                settings=exact.candidates(file.info.quantization) + ([UNIFIED] if also_unified else []),
                 first_only=first,
-                on_event=on_event,
-                on_step=on_step,
+                **how,
             )
         keep(writer, file, worker, results)
     return results
