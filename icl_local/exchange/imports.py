@@ -64,18 +64,20 @@ def import_outputs(
     anything is stored, for an item without instruction, output or generator.
     """
     outputs = [_output(item, model=model, method=method, language=language) for item in items]
-    matchers = {
-        code: _Matcher(_known(target, code, known), outputs) for code in sorted({one.language for one in outputs})
-    }
-    matches = [matchers[one.language].find(one) for one in outputs]
-    new: dict[str, tuple[_Output, Query]] = {}
-    for one, match in zip(outputs, matches, strict=True):
-        new.setdefault(one.response_id(source), (one, match or one.unknown_query()))
-    cells = {key: _cell_row(one, query, source=source) for key, (one, query) in new.items()}
-    _refuse_second_texts(target, new, cells)
-    for response_id in store.ids(target.path, "responses", "response_id") & new.keys():
-        del new[response_id]
-    target.put(_completed_queries(target, zip(outputs, matches, strict=True)))
+    with target.reading():
+        matchers = {
+            code: _Matcher(_known(target, code, known), outputs) for code in sorted({one.language for one in outputs})
+        }
+        matches = [matchers[one.language].find(one) for one in outputs]
+        new: dict[str, tuple[_Output, Query]] = {}
+        for one, match in zip(outputs, matches, strict=True):
+            new.setdefault(one.response_id(source), (one, match or one.unknown_query()))
+        cells = {key: _cell_row(one, query, source=source) for key, (one, query) in new.items()}
+        _refuse_second_texts(target, new, cells)
+        for response_id in store.ids(target.path, "responses", "response_id") & new.keys():
+            del new[response_id]
+        completed = _completed_queries(target, zip(outputs, matches, strict=True))
+    target.put(completed)
 
     started_at = store.now()
     run_id = key_of(kind="run", command="import", source=source, started_at=started_at, process=os.getpid())

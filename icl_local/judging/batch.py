@@ -70,7 +70,8 @@ def submit(
     """
     with ledger.only_one(path, judge.judge_id), open_store(path) as target:
         _reconcile(target, judge)
-        plan = ledger.plan(target.named, judge.judge_id, scope)
+        with target.reading():
+            plan = ledger.plan(target.named, judge.judge_id, scope)
         progress = JudgeProgress.of(judge, plan)
         on_progress(progress)
         if not plan.tasks:
@@ -94,8 +95,9 @@ def collect(path: Path, judge: ApiJudge) -> Collected:
     """Read every finished batch of this judge; judgments without a result are missing again. Raises ApiError."""
     with ledger.only_one(path, judge.judge_id), open_store(path) as target:
         _reconcile(target, judge)
-        items = ledger.open_items(target.named, judge.judge_id)
-        texts = dict(target.named("judge_templates").rows)
+        with target.reading():
+            items = ledger.open_items(target.named, judge.judge_id)
+            texts = dict(target.named("judge_templates").rows)
         statuses: Counter[str] = Counter()
         scores = 0
         running = []

@@ -48,10 +48,11 @@ def equate(
     with the reason, as refused. The same anchors, seed and ``samples`` give the same row. Raises ConfigError without
     common answers, UnknownName, StoreError.
     """
-    if sample is not None:
-        sample_id_of(path, sample)
-    names = [_name(path, judge) for judge in (from_judge, to_judge)]
-    anchors = store.named(path, "equate_anchors", [*names, sample]).dicts()
+    with store.reader(path):  # the queries share its open file
+        if sample is not None:
+            sample_id_of(path, sample)
+        names = [_name(path, judge) for judge in (from_judge, to_judge)]
+        anchors = store.named(path, "equate_anchors", [*names, sample]).dicts()
     if not anchors or names[0] == names[1]:
         raise ConfigError(
             f"{names[0]} and {names[1]} have scored no answers in common; let one score the other's: "

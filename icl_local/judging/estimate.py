@@ -40,9 +40,10 @@ def preview(path: Path, judge: Judge, scope: Scope, *, batch: bool = False) -> T
     It only reads the database. ``batch`` takes the Batch API's price.
     """
     run_sql = functools.partial(store.named, path)
-    plan = ledger.plan(run_sql, judge.judge_id, scope)
     price = judge.client.price if isinstance(judge, ApiJudge) else None
-    *_, total = estimates = _estimates(run_sql, judge.judge_id, plan, price, batch=batch)
+    with store.reader(path):  # the queries share its open file
+        plan = ledger.plan(run_sql, judge.judge_id, scope)
+        *_, total = estimates = _estimates(run_sql, judge.judge_id, plan, price, batch=batch)
     batches = f"; in batches: {plan.in_batches}" if plan.in_batches else ""
     notes = [f"there already: {ledger.in_words(plan.ended)}{batches}"]
     if price is not None:
@@ -61,7 +62,8 @@ def missing_tokens(path: Path, judge: Judge | None, scope: Scope) -> tuple[int, 
     """
     run_sql = functools.partial(store.named, path)
     judge_id = "" if judge is None else judge.judge_id
-    total = _estimates(run_sql, judge_id, ledger.plan(run_sql, judge_id, scope), None, batch=False)[-1]
+    with store.reader(path):  # the queries share its open file
+        total = _estimates(run_sql, judge_id, ledger.plan(run_sql, judge_id, scope), None, batch=False)[-1]
     return total.missing, total.prompt_tokens, total.completion_tokens
 
 

@@ -74,11 +74,13 @@ class Rating:
         self._target = target
         self._lock = threading.Lock()
         self._put_context = False
-        rows = target.named("sample_answers", [sample_id]).dicts()
+        with target.reading():
+            rows = target.named("sample_answers", [sample_id]).dicts()
+            attempts = target.named("human_attempts", [self.judge["judge_id"], sample_id]).dicts()
         self.items = _ordered(rows, rater=rater, overlay=overlay, judge_id=str(self.judge["judge_id"]))
         self._by_id = {item.response_id: item for item in self.items}
         self._done: list[Item] = []  # items of the verdicts that were not taken back, in their order
-        self._read(target.named("human_attempts", [self.judge["judge_id"], sample_id]).dicts())
+        self._read(attempts)
 
     def progress(self, after: int = -1) -> dict[str, Any]:
         """Return the counts and ``next``: the first open item, else the first skipped one after ``after``, or None."""

@@ -101,7 +101,8 @@ def judge_missing(
     continue (earlier attempts are kept), StoreError.
     """
     with ledger.only_one(path, judge.judge_id), open_store(path) as target:
-        plan = ledger.plan(target.named, judge.judge_id, scope)
+        with target.reading():
+            plan = ledger.plan(target.named, judge.judge_id, scope)
         progress = JudgeProgress.of(judge, plan)
         on_progress(progress)
         if plan.tasks:

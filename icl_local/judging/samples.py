@@ -49,17 +49,19 @@ def draw(
     """
     if not name.strip():
         raise ConfigError("a sample needs a name, such as PILOT")
-    frame = store.selected(path, "sample_frame", chosen).dicts()
-    if by in ERRORS:
-        found = dict(store.named(path, "detected_errors", [by]).rows)
-        frame = [{**row, "flagged": found[row["response_id"]]} for row in frame if row["response_id"] in found]
-    if not frame:
-        raise ConfigError("no answered response is selected; see icl status")
-    _place(frame, seed=seed, by=by)
-    key = sorted((row["response_id"], row["stratum"]) for row in frame)
-    sample_id = key_of(kind="sample", name=name, seed=seed, strata=by, frame=key)
-    _refuse_another(path, name, sample_id, seed=seed, by=by)
-    ((seconds,),) = store.query(path, _MEDIAN_SECONDS).rows
+    with store.reader(path):  # the queries share its open file
+        frame = store.selected(path, "sample_frame", chosen).dicts()
+        if by in ERRORS:
+            found = dict(store.named(path, "detected_errors", [by]).rows)
+            frame = [{**row, "flagged": found[row["response_id"]]} for row in frame if row["response_id"] in found]
+        if not frame:
+            raise ConfigError("no answered response is selected; see icl status")
+        _place(frame, seed=seed, by=by)
+        key = sorted((row["response_id"], row["stratum"]) for row in frame)
+        sample_id = key_of(kind="sample", name=name, seed=seed, strata=by, frame=key)
+        _refuse_another(path, name, sample_id, seed=seed, by=by)
+        ((seconds,),) = store.query(path, _MEDIAN_SECONDS).rows
+        planned = _plan(path, frame, per_cell, seconds or SECONDS_A_LABEL, by=by)
     if not plan:
         filters = {column: names for column, names in asdict(chosen).items() if names}
         sample = {"name": name, "seed": seed, "per_cell": per_cell, "strata": by, "filters": filters}
@@ -67,7 +69,7 @@ def draw(
         records = [("samples", {**sample, "created_at": store.now()}), *(("sample_items", item) for item in items)]
         with Store(path) as target:
             target.put([(table, {"sample_id": sample_id, **row}) for table, row in records])
-    return _plan(path, frame, per_cell, seconds or SECONDS_A_LABEL, by=by)
+    return planned
 
 
 def list_samples(path: Path) -> Table:
@@ -86,7 +88,8 @@ def sample_id_of(path: Path, name: str) -> str:
 
 def drawn_responses(path: Path, name: str) -> set[str]:
     """Return the response ids of the latest sample of a name. Raises UnknownName."""
-    return {str(key) for (key,) in store.named(path, "drawn_responses", [sample_id_of(path, name)]).rows}
+    with store.reader(path):  # both queries share its open file
+        return {str(key) for (key,) in store.named(path, "drawn_responses", [sample_id_of(path, name)]).rows}
 
 
 def query_order(seed: int, row: Row) -> str:

@@ -142,13 +142,14 @@ def run_cells(
             on_event(Event("failed", cell, 0, len(cell.queries), message=str(failure)))
             results.append(CellResult(cell, "failed", 0, len(cell.queries), None, str(failure)))
     with store.Store(path) as writer:
-        for plan in planned:
-            query_set = plan.cell.query_set
-            texts = {query.query_id: query.instruction for query in plan.cell.queries}
-            store.refuse_other_texts(writer, query_set.dataset, plan.cell.language, texts)
-            alike = [one for one in planned if one.cell.gguf_sha256 == plan.cell.gguf_sha256]
-            plan.prompt_characters = max(one.prompt_characters for one in alike)  # one probe for all cells of a file
-        have = store.ids(path, "responses", "response_id")
+        with writer.reading():
+            for plan in planned:
+                query_set = plan.cell.query_set
+                texts = {query.query_id: query.instruction for query in plan.cell.queries}
+                store.refuse_other_texts(writer, query_set.dataset, plan.cell.language, texts)
+                alike = [one for one in planned if one.cell.gguf_sha256 == plan.cell.gguf_sha256]
+                plan.prompt_characters = max(one.prompt_characters for one in alike)  # one probe for a file's cells
+            have = store.ids(path, "responses", "response_id")
         for plan in planned:
             on_event(Event("planned", plan.cell, len(plan.keys & have), len(plan.keys)))
         notes = {note: plan.cell for plan in planned for note in (*plan.cell.model.notes, *plan.cell.query_set.notes)}

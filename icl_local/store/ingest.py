@@ -59,12 +59,14 @@ class Ingest:
     """Ingest of one spool folder into one database.
 
     ``row_faults`` are the exceptions that mean DuckDB refused a row's content; such a row goes to raw.rejected_rows
-    and the others are inserted. Every other exception ends the ingest and rolls its transaction back.
+    and the others are inserted. Every other exception ends the ingest and rolls its transaction back. ``known`` is
+    what ``columns`` returns, where it was read before.
     """
 
     con: Connection
     folder: Path
     row_faults: tuple[type[Exception], ...]
+    known: Mapping[str, Mapping[str, Column]] | None = None
 
     def run(self) -> int:
         """Insert every complete line that the database lacks; return the number of records read."""
@@ -89,7 +91,7 @@ class Ingest:
             self._read_to(target.name, target.stat().st_size)
 
     def _file(self, file: Path, start: int) -> int:
-        known = columns(self.con)
+        known = self.known or columns(self.con)
         forgotten = Forgotten(self.con)
         batch: list[spool.Record] = []
         count, end = 0, start

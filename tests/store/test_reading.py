@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from icl_local import store
-from icl_local.exceptions import StoreError
+from icl_local.exceptions import StoreError, StoreLocked
 from icl_local.store import database
 from icl_local.store.database import query
 
@@ -115,3 +115,15 @@ def test_a_wrong_query_is_one_line(made: Path) -> None:
 def test_parameters_types_and_limit(made: Path) -> None:
     rows = query(made, "select response_id, exact from main.responses where response_id > ? order by 1", ["1"], limit=1)
     assert rows == store.Rows(["response_id", "exact"], ["VARCHAR", "BOOLEAN"], [("2", None)])
+
+
+def test_queries_of_a_reading_see_what_was_put_and_keep_the_file_open(tmp_path: Path) -> None:
+    path = tmp_path / "x.duckdb"
+    with store.Store(path) as target:
+        target.put([("datasets", {"dataset": "d", "source": "s", "created_at": store.now()})])
+        with target.reading():
+            assert target.rows("select dataset from raw.datasets").rows == [("d",)]
+            with pytest.raises(StoreLocked), store.writer(path, wait_seconds=0):
+                pass
+        with store.writer(path, wait_seconds=0) as con:
+            assert con.execute("select count(*) from raw.datasets").fetchall() == [(1,)]
