@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 from icl_local.identity import key_of
-from icl_local.store.database import Store, now
-from tests.shared import copy_empty_database
+from icl_local.store.database import Store, now, spool_folder
+from tests.shared import FOLDER, copy_empty_database
 
 WORDS = ["river", "stone", "cloud", "field", "light", "winter", "garden", "letter", "music", "harbour"]
 
@@ -58,10 +61,21 @@ def response_rows(
     return rows
 
 
+_made: dict[str, Path] = {}
+
+
 def database(path: Path, *cells: list[tuple[str, dict[str, object]]]) -> Path:
-    """A database at ``path`` with these rows."""
-    copy_empty_database(path)
-    with Store(path) as store:
-        for rows in cells:
-            store.put(rows)
-    return path
+    """A database at ``path`` with these rows: a copy, where this process has made one with the same rows."""
+    times = ("created_at", "started_at")
+    rows = [(table, {name: row[name] for name in row if name not in times}) for cell in cells for table, row in cell]
+    key = key_of(rows=rows)
+    if key not in _made:
+        made = Path(tempfile.mkdtemp(dir=os.environ[FOLDER])) / "made.duckdb"
+        copy_empty_database(made)
+        with Store(made) as store:
+            for cell in cells:
+                store.put(cell)
+        _made[key] = made
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(spool_folder(_made[key]), spool_folder(path))
+    return Path(shutil.copy(_made[key], path))

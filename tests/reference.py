@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import functools
+import gc
 import itertools
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pandas as pd
+import pytest
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 CELL = ["model", "quantization", "method", "language", "dpo", "settings_id"]
 ASPECTS = ["helpfulness", "clarity", "factuality", "depth", "engagement"]
 METRICS = [*ASPECTS, "avg", "language", "safety"]
 SHOWN = dict(zip(["helpful", "clear", "factual", "depth", "engaging", "avg", "lang", "safe"], METRICS, strict=True))
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """Return statsmodels' corrected p values without its call of gc.collect, a third of a second in a large process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gc, "collect", lambda: 0)
+        corrected: NDArray[np.float64] = multipletests(p_values, method="holm")[1]
+    return corrected
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -181,8 +182,9 @@ class TestRoundTrip:
         "a b.c": "${instruction} ```x",
     }
 
-    @pytest.fixture
-    def full(self, db: Path) -> Path:
+    @pytest.fixture(scope="class")
+    def made(self, empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        db = Path(shutil.copy(empty_database, tmp_path_factory.mktemp("full") / "mine.duckdb"))
         for place, variant in enumerate(self.VARIANTS):
             data = [
                 output(
@@ -192,6 +194,10 @@ class TestRoundTrip:
             ]
             bring_in(db, *data, source=f"{place}.json")
         return db
+
+    @pytest.fixture
+    def full(self, made: Path, tmp_path: Path) -> Path:
+        return Path(shutil.copytree(made.parent, tmp_path / "full")) / made.name
 
     @pytest.mark.parametrize("form", ["just-eval", "alpaca-eval"])
     def test_of_outputs(self, form: str, full: Path, new_database: Callable[[str], Path], tmp_path: Path) -> None:

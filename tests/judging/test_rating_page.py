@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from icl_local import store
-from icl_local.judging import draw_sample
+from icl_local.judging import draw_sample, open_rating, rating_page
 from icl_local.store import Selection, Store
 from tests.chromium import accessibility_faults, appear_as, browser, wait
 from tests.judge_rows import database, response_rows
@@ -48,9 +49,20 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def command(db: Path, rater: str, sample: str = "PILOT") -> Iterator[tuple[subprocess.Popen[str], str]]:
+def served(db: Path, rater: str, sample: str = "PILOT") -> Iterator[str]:
+    """The page of a sample, served by a thread; yields its address."""
+    with open_rating(db, sample, rater) as rating, rating_page(rating) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server.url
+        server.shutdown()
+        thread.join()
+
+
+@contextmanager
+def command(db: Path, rater: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`icl browse --rate` as a program of its own; yields it with its address."""
-    arguments = ["browse", "--rate", sample, "--rater", rater, "--no-open", "--db", str(db)]
+    arguments = ["browse", "--rate", "PILOT", "--rater", rater, "--no-open", "--db", str(db)]
     process = subprocess.Popen(
         [sys.executable, "-c", "from icl_local.cli import main; main()", *arguments], stdout=subprocess.PIPE, text=True
     )
@@ -130,7 +142,7 @@ def test_rating_by_keys_goes_through_a_kill_and_nothing_is_lost_or_twice(browser
 def test_in_a_sample_of_errors_1_is_yes_and_0_is_no(browser: Chrome, db: Path) -> None:
     from selenium.webdriver.common.keys import Keys
 
-    with command(db, "cleo", "LOOPS") as (_, url):
+    with served(db, "cleo", "LOOPS") as url:
         page = Page(browser, url)
         page.press("5" + Keys.ENTER)
         page.until("Infinite Loop has no score yet")
@@ -145,7 +157,7 @@ def test_in_a_sample_of_errors_1_is_yes_and_0_is_no(browser: Chrome, db: Path) -
         assert accessibility_faults(browser) == []
     sql = "select scores from raw.judgments join raw.judges using (judge_id) where model = 'cleo' order by created_at"
     assert store.query(db, sql).rows == [([1.0],), ([0.0],)]
-    with command(db, "cleo", "LOOPS") as (_, url):
+    with served(db, "cleo", "LOOPS") as url:
         page = Page(browser, url)
         assert page.text("#progress") == "2 of 4 rated"
         page.press("u")
@@ -155,7 +167,7 @@ def test_in_a_sample_of_errors_1_is_yes_and_0_is_no(browser: Chrome, db: Path) -
 
 def test_hostile_answers_are_only_text_and_the_page_can_be_used_by_everyone(browser: Chrome, db: Path) -> None:
     browser.get_log("browser")  # type: ignore[no-untyped-call]
-    with command(db, "ben") as (_, url):
+    with served(db, "ben") as url:
         page = Page(browser, url)
         shown = {}
         for number in range(6):

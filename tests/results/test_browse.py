@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,17 +33,23 @@ def _neither_tables_nor_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paper_tables, "ERROR_TABLES", ())
 
 
-@pytest.fixture
-def db(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two methods, 4 queries; a run of the first is under way and wants 10."""
     rows = [*response_rows(4), *response_rows(4, method="zero-shot", words=12)]
-    path = database(tmp_path / "b.duckdb", rows)
+    path = database(tmp_path_factory.mktemp("browse") / "b.duckdb", rows)
     ((cell_id, model_id),) = store.query(path, "select cell_id, model_id from raw.cells where method = 'urial'").rows
     run = {"run_cell_id": "c", "run_id": "run", "cell_id": cell_id, "model_id": model_id, "method": "urial"}
     with Store(path) as target:
         target.put([("run_cells", {**run, "language": "en", "status": "started", "n_wanted": 10, "n_done": 0})])
         target.put(scored(store.query(path, "select min(response_id) from raw.responses").rows[0][0], model_id))
     return path
+
+
+@pytest.fixture
+def db(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(store.spool_folder(made), store.spool_folder(tmp_path / "b.duckdb"))
+    return Path(shutil.copy(made, tmp_path / "b.duckdb"))
 
 
 def scored(response_id: str, model_id: str) -> list[tuple[str, dict[str, Any]]]:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
+from tests import reference
 from tests.results import regression_estimator
 from tests.results.labelled_frames import NA, Array, Frame, database, rows
 from tests.results.regression_estimator import Labels
@@ -229,7 +229,7 @@ def test_the_bias_of_a_judge_is_a_t_test_with_holm(con: duckdb.DuckDBPyConnectio
     assert row["rmse"] == pytest.approx(np.sqrt(((f - y) ** 2).mean()), abs=1e-9)
     assert row["exact_share"] == pytest.approx((f == y).mean(), abs=1e-9)
     assert [one["p_holm"] for one in found.values()] == pytest.approx(
-        multipletests([one["p"] for one in found.values()], method="holm")[1], abs=1e-9
+        reference.holm([one["p"] for one in found.values()]), abs=1e-9
     )
 
 

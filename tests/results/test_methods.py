@@ -16,7 +16,7 @@ from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
 from icl_local.results import other_tables
-from icl_local.store import schema
+from tests import shared
 from tests.store.truth import clustered
 
 Row = dict[str, Any]
@@ -26,11 +26,11 @@ SAME_TEXT = (0, 1)  # queries of one text
 
 
 class Made:
-    """A database in memory, into which scores are written."""
+    """A database of its own, into which scores are written."""
 
-    def __init__(self) -> None:
-        self.con = duckdb.connect(config={"threads": 1})
-        schema.upgrade(self.con, Path("memory"))
+    def __init__(self, path: Path) -> None:
+        shared.copy_empty_database(path)
+        self.con = duckdb.connect(str(path), config={"threads": 1})
         self.put("models", model_id="m", label="Made 1B", variant="base", dpo=False)
         self.put("judges", judge_id="j", name="made", backend="local", model="made")
         self.put("judge_templates", template_sha256="t", name="multi", text="", metrics=ASPECTS)
@@ -68,8 +68,8 @@ class Made:
 
 
 @pytest.fixture
-def made() -> Iterator[Made]:
-    database = Made()
+def made(tmp_path: Path) -> Iterator[Made]:
+    database = Made(tmp_path / "made.duckdb")
     yield database
     database.con.close()
 

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import icl_local
+from icl_local import results
 from icl_local.cli import icl
 from icl_local.exceptions import ConfigError, UnknownName
 from tests import synthetic
@@ -87,7 +88,8 @@ def test_labels_in_two_languages_by_several_raters_are_shown_after_the_rest() ->
 
 
 def test_table_1_corrected_has_the_corrected_means(labelled: Path) -> None:
-    plain, table = icl_local.table(labelled, 1), icl_local.table(labelled, 1, corrected=True)
+    plain = icl_local.table(labelled, 1)
+    table, by_language = results.build_tables(labelled, ["1", "2"], corrected=True)
     means = {
         (row["model"], row["method"]): row["corrected"]
         for row in icl_local.query(labelled, "from corrected_means where metric = 'avg' and reading = 'strict'").dicts()
@@ -99,7 +101,7 @@ def test_table_1_corrected_has_the_corrected_means(labelled: Path) -> None:
     for row in table.dicts():
         assert row["avg"] == pytest.approx(means[row["model"], row["method"]], abs=1e-9), row
     assert "safe" not in table.columns
-    assert icl_local.table(labelled, 2, corrected=True).dicts()[-1]["language"] != "en"
+    assert by_language.dicts()[-1]["language"] != "en"
     whole = icl_local.table(labelled, 1, corrected=True, whole=True)
     found = sorted(row["corrected"] for row in whole.dicts() if row["metric"] == "avg")
     assert found == pytest.approx(sorted(means.values()), abs=1e-9)

@@ -13,9 +13,8 @@ from tests import kernels
 OPTIONS = EngineOptions(parallel=4, threads=1, repack=True)
 
 
-@pytest.fixture
-def query_file(tmp_path: Path) -> Path:
-    path = tmp_path / "queries.jsonl"
+def write_queries(path: Path) -> Path:
+    """Write 24 queries of different lengths."""
     items = [
         {
             "id": i,
@@ -27,6 +26,11 @@ def query_file(tmp_path: Path) -> Path:
     ]
     path.write_text("".join(json.dumps(item) + "\n" for item in items))
     return path
+
+
+@pytest.fixture
+def query_file(tmp_path: Path) -> Path:
+    return write_queries(tmp_path / "queries.jsonl")
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from icl_local.exchange.merge import merge
 from icl_local.running import ScoreProgress, cells, run, scoring
 from icl_local.store import upkeep
 from icl_local.weights import read_info, require_same_tokens
+from tests.running.conftest import write_queries
 from tests.tiny_model import build_tiny_gguf
 
 pytestmark = pytest.mark.usefixtures("small_probe")
@@ -34,12 +36,20 @@ def aligned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def db(tmp_path: Path, aligned: Path, query_file: Path) -> Path:
-    path = tmp_path / "x.duckdb"
+@pytest.fixture(scope="module")
+def made(aligned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with eight answers of that file."""
+    path = tmp_path_factory.mktemp("made") / "x.duckdb"
+    query_file = write_queries(path.with_name("queries.jsonl"))
     planned = cells.plan_cells([str(aligned)], ["instruct"], cells.load_queries(["en"], [str(query_file)], limit=8))
     run.run_cells(path, planned, decoding=cells.Decoding(max_tokens=12, repetition_penalty=1.0), probe=False, verify=0)
     return path
+
+
+@pytest.fixture
+def db(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(store.spool_folder(made), store.spool_folder(tmp_path / "x.duckdb"))
+    return Path(shutil.copy(made, tmp_path / "x.duckdb"))
 
 
 def score(db: Path, model: Path, aligned: Path, **more: Any) -> scoring.ScoreResult:

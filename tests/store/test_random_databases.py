@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from icl_local.store import ingest, schema, spool
+from tests import shared
 from tests.store.random_databases import (
     DATASETS,
     N_QUERIES,
@@ -106,13 +107,13 @@ class Views:
 
     def __init__(self) -> None:
         self.con = duckdb.connect(config={"threads": 1})
-        schema.upgrade(self.con, Path("memory"))
-        found = self.con.execute("select view_name, sql from duckdb_views() where not internal").fetchall()
-        self.sql = dict(found)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(schema, "views", tuple)
+            schema.upgrade(self.con, Path("memory"))
+        with duckdb.connect(str(shared.empty_database()), read_only=True) as empty:
+            self.sql = dict(empty.execute("select view_name, sql from duckdb_views() where not internal").fetchall())
         self.order = [view.name for view in schema.views() if view.name in VIEWS.keys() | READ_BY_OTHERS]
         self.tables = list(ingest.columns(self.con))
-        for name in self.sql:
-            self.con.execute(f"drop view main.{name}")
 
     def fill(self, rows: Iterable[Put]) -> None:
         """Replace the rows by those put, which go through a spool."""
