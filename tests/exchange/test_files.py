@@ -183,14 +183,15 @@ class TestRoundTrip:
     }
 
     @pytest.fixture(scope="class")
-    def made(self, empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    @classmethod
+    def made(cls, empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         db = Path(shutil.copy(empty_database, tmp_path_factory.mktemp("full") / "mine.duckdb"))
-        for place, variant in enumerate(self.VARIANTS):
+        for place, variant in enumerate(cls.VARIANTS):
             data = [
                 output(
                     number, text, category="safety" if number == 7 else "regular", task=["math"], topic=[], **variant
                 )
-                for number, text in self.TEXTS.items()
+                for number, text in cls.TEXTS.items()
             ]
             bring_in(db, *data, source=f"{place}.json")
         return db
