@@ -77,5 +77,6 @@ def database(path: Path, *cells: list[tuple[str, dict[str, object]]]) -> Path:
                 store.put(cell)
         _made[key] = made
     path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(spool_folder(_made[key]), spool_folder(path))
+    if (spool := spool_folder(_made[key])).exists():  # not without rows
+        shutil.copytree(spool, spool_folder(path))
     return Path(shutil.copy(_made[key], path))

@@ -39,7 +39,7 @@ for name in ("fork", "getpgid", "getuid", "killpg", "sched_getaffinity", "syscon
     delattr(os, name)
 import icl_local
 for module in pkgutil.walk_packages(icl_local.__path__, "icl_local."):
-    if not module.name.endswith("__main__"):
+    if not module.name.endswith(("__main__", "dpo.trainer")):  # the trainer loads torch and TRL
         importlib.import_module(module.name)
 """
 
