@@ -1,4 +1,6 @@
-"""Chromium without a window, for pages that a test makes: fixture ``browser``, and what a reader does in it."""
+"""Chromium without a window, for pages that a test makes: fixture ``browser`` (one a process that runs tests), and what
+a reader does in it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ OPTIONS = (
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Chrome]:
     pytest.importorskip("selenium", reason="selenium is in the test extra")
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

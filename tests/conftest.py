@@ -18,8 +18,11 @@ from icl_local.cli import main
 from icl_local.engine import exact
 from icl_local.store import database
 from tests import kernels, shared, synthetic
+from tests.chromium import browser
 from tests.damaged_gguf import Edit
 from tests.tiny_model import build_tiny_gguf, merges_of_prompts
+
+__all__ = ["browser"]
 
 # A suite started in the background inherits an ignored SIGINT, and so would every command that it interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -17,13 +17,11 @@ import pytest
 from icl_local import store
 from icl_local.judging import draw_sample, open_rating, rating_page
 from icl_local.store import Selection, Store
-from tests.chromium import accessibility_faults, appear_as, browser, wait
+from tests.chromium import accessibility_faults, appear_as, wait
 from tests.judge_rows import database, response_rows
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
-
-__all__ = ["browser"]
 
 HOSTILE = (
     "</div><script>window.hacked = 1</script><style>body { display: none }</style><a href='javascript:hacked = 1'>"

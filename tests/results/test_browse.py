@@ -15,13 +15,11 @@ from icl_local import store
 from icl_local.exceptions import ConfigError, InputError
 from icl_local.results import Browser, PageServer, browse, paper_tables, report
 from icl_local.store import Store
-from tests.chromium import accessibility_faults, browser, wait
+from tests.chromium import accessibility_faults, wait
 from tests.judge_rows import database, response_rows
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
-
-__all__ = ["browser"]
 
 HOSTILE = "</pre><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
 

@@ -23,12 +23,10 @@ from icl_local.cli import icl
 from icl_local.results import report
 from icl_local.store.database import Store
 from tests import synthetic
-from tests.chromium import appear_as, browser, wait
+from tests.chromium import appear_as, wait
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
-
-__all__ = ["browser"]
 
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>\u202e\x1b[31m <b>bold</b>"
 
