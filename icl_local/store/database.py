@@ -30,7 +30,7 @@ import duckdb
 from icl_local import resources
 from icl_local.exceptions import DiskFull, InputError, StoreError, StoreLocked
 from icl_local.files import draft_file
-from icl_local.operating_system import locked
+from icl_local.operating_system import locked, private_files
 from icl_local.store import ingest, schema, spool
 from icl_local.store.ingest import Connection
 from icl_local.store.read_only import only_reads
@@ -436,7 +436,7 @@ def _set_aside(path: Path, endings: Sequence[str]) -> None:
 def _connected(path: Path, *, read_only: bool, config: Mapping[str, Any], wait_seconds: float) -> Iterator[Connection]:
     """Yield an open connection; raises DuckDB's errors as StoreErrors that name the file."""
     deadline = time.monotonic() + wait_seconds
-    with _private_files():
+    with private_files():
         while True:
             try:
                 con = duckdb.connect(str(path), read_only=read_only, config=dict(config))
@@ -479,25 +479,3 @@ def _for_spool(value: Any, kind: str) -> Any:
     if isinstance(value, datetime):
         return value.replace(tzinfo=UTC).isoformat(timespec="microseconds")
     return json.loads(value) if kind == "JSON" and value is not None else value
-
-
-_umask_lock = threading.Lock()
-_umask_users = 0
-_umask_before = 0
-
-
-@contextlib.contextmanager
-def _private_files() -> Iterator[None]:
-    """Make files created meanwhile 0600: DuckDB creates its log at any time and takes no mode."""
-    global _umask_users, _umask_before
-    with _umask_lock:
-        if _umask_users == 0:
-            _umask_before = os.umask(0o077)
-        _umask_users += 1
-    try:
-        yield
-    finally:
-        with _umask_lock:
-            _umask_users -= 1
-            if _umask_users == 0:
-                os.umask(_umask_before)
