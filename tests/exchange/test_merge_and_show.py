@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from icl_local import store
@@ -60,6 +61,33 @@ class TestMerge:
         before = rows(mine, "*")
         mine.unlink()  # the spool has them too
         assert rows(mine, "*") == before
+
+    def test_a_view_in_the_place_of_a_table_reads_no_file(self, both: tuple[Path, Path], tmp_path: Path) -> None:
+        mine, other = both
+        (tmp_path / "secret").write_text("secret")
+        with duckdb.connect(str(other)) as con:
+            con.execute("drop table raw.prompts")
+            con.execute(
+                "create view raw.prompts as "
+                f"select content as prompt_id, '' as method, '' as language, '' as head, ['a'] as stops "
+                f"from read_text('{tmp_path / 'secret'}')"
+            )
+        with Store(mine) as target, pytest.raises(StoreError, match="disabled"):
+            merge.merge(target, other)
+        assert not store.query(mine, "from raw.prompts where prompt_id = 'secret'").rows
+
+    def test_the_name_of_a_parquet_file_is_not_run_as_sql(self, both: tuple[Path, Path], tmp_path: Path) -> None:
+        folder = tmp_path / "tables"
+        folder.mkdir()
+        for name in ("queries", 'x" as select 1; create table raw.made (a int); --'):
+            duckdb.sql("select 1 as unknown").write_parquet(str(folder / f"{name}.parquet"))
+        before = rows(both[0], "*")
+        with Store(both[0]) as target, pytest.raises(StoreError):
+            merge.merge(target, folder)
+        assert rows(both[0], "*") == before
+        (folder / "queries.parquet").unlink()
+        with Store(both[0]) as target:
+            assert merge.merge(target, folder) == merge.Merged({}, ())
 
     @pytest.mark.parametrize("ours_ended", [True, False])
     def test_a_verdict_counts_wherever_the_same_attempt_ended(self, both: tuple[Path, Path], ours_ended: bool) -> None:

@@ -108,7 +108,7 @@ def test_table_1_corrected_has_the_corrected_means(labelled: Path) -> None:
 
 
 def test_what_cannot_be_corrected_is_refused(labelled: Path) -> None:
-    with pytest.raises(ConfigError, match="there is no sample"):
+    with pytest.raises(ConfigError, match="labels need a sample"):
         icl_local.trust(synthetic.small(), judge=JUDGE)
     with pytest.raises(UnknownName, match="PILOT"):
         icl_local.trust(labelled, judge=JUDGE, sample="PLIOT")
