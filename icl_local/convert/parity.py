@@ -26,6 +26,7 @@ from icl_local.convert import tensors
 from icl_local.convert.checkpoint import Checkpoint, read_json, tokenizer_of
 from icl_local.exceptions import ConversionError, IclError, ModelError
 from icl_local.weights import read_info
+from icl_local.weights.gguf_header import Header
 
 MAX_POSITIONS = 512  # of the sample texts whose logits are compared
 # of logits, in standard deviations; docs/measurements.md has the values seen. llama.cpp reads GELU from a table in F16.
@@ -40,7 +41,6 @@ MIN_AGREEMENT = {
     "Q3_K_L": 0.19, "Q3_K_M": 0.19, "Q3_K_S": 0.15, "IQ3_M": 0.17, "IQ3_S": 0.15, "IQ3_XS": 0.15, "Q2_K": 0.05,
 }  # fmt: skip
 _OTHER_TYPES = 0.2
-_EXACT_TYPES = ("F32", "F16", "BF16")
 _SPACE = "\u2581"  # SentencePiece's visible space
 
 # key of the header behind "<architecture>." -> name in Transformers' configuration
@@ -201,13 +201,11 @@ def gate(
         wide_type = file_type if wide is None else read_info(wide).quantization
     except ModelError as error:
         return GateResult((Check("file", "failed", str(error)),))
-    import gguf
-
-    reader = gguf.GGUFReader(path)
+    header = Header(path)
     say("header, vocabulary and tensors")
-    checks = [_header(reader, reference), _vocabulary(reader, reference), _tensor_set(reader, reference.checkpoint)]
+    checks = [_header(header, reference), _vocabulary(header, reference), _tensor_set(header, reference.checkpoint)]
     say("weights")
-    checks.append(_weights(reader, reference.checkpoint))
+    checks.append(_weights(header, reference.checkpoint))
     say("tokens")
     checks += _tokens(path, reference)
     say("logits")
@@ -251,32 +249,27 @@ def check_logits(path: Path, reference: Reference) -> tuple[Check, NDArray[np.fl
     return Check("logits", status, detail, figures), found
 
 
-def _value(reader: Any, key: str) -> Any:
-    found = reader.fields.get(key)
-    return None if found is None else found.contents()
-
-
-def _header(reader: Any, reference: Reference) -> Check:
-    architecture, config = _value(reader, "general.architecture"), reference.checkpoint.config
+def _header(header: Header, reference: Reference) -> Check:
+    architecture, config = header.value("general.architecture"), reference.checkpoint.config
     rope = getattr(config, "rope_parameters", None) or {}
-    values = {**config.to_dict(), **rope.get("full_attention", rope)}
+    stated = {**config.to_dict(), **rope.get("full_attention", rope)}
     wrong = []
     for key, name in _HEADER.items():
-        found, expected = _value(reader, f"{architecture}.{key}"), values.get(name)
+        found, expected = header.value(f"{architecture}.{key}"), stated.get(name)
         if expected is None or (found is None and key not in _REQUIRED):
             continue
         if found is None or not math.isclose(found, expected, rel_tol=1e-6):
             wrong.append(f"{architecture}.{key} is {found}, the checkpoint says {expected}")
-    scaling = _value(reader, f"{architecture}.rope.scaling.type") or "none"
+    scaling = header.value(f"{architecture}.rope.scaling.type") or "none"
     if tensors.rope_type(config) in ("default", "llama3") and scaling != "none":
         wrong.append(f"{architecture}.rope.scaling.type is {scaling!r}, the checkpoint has none")
     return _check("header", wrong, "hyper-parameters agree")
 
 
-def _vocabulary(reader: Any, reference: Reference) -> Check:
+def _vocabulary(header: Header, reference: Reference) -> Check:
     """Compare tokens, merges, the order of scores, special tokens and the chat template with the tokenizer's."""
     tokenizer, model = reference.tokenizer, reference.tokenizer_json.get("model", {})
-    found = [token.replace(_SPACE, " ") for token in _value(reader, "tokenizer.ggml.tokens")]
+    found = [token.replace(_SPACE, " ") for token in header.value("tokenizer.ggml.tokens")]
     known = {i: token.replace(_SPACE, " ") for token, i in tokenizer.get_vocab().items()}
     wrong = [
         f"token {i} is {found[i] if i < len(found) else None!r}, the tokenizer says {token!r}"
@@ -284,29 +277,29 @@ def _vocabulary(reader: Any, reference: Reference) -> Check:
         if i >= len(found) or found[i] != token
     ]
     merges = [tuple(pair.split(" ", 1)) if isinstance(pair, str) else tuple(pair) for pair in model.get("merges", [])]
-    written = _value(reader, "tokenizer.ggml.merges")
+    written = header.value("tokenizer.ggml.merges")
     if written is not None and written != [" ".join(part.replace(" ", "\u0120") for part in pair) for pair in merges]:
         wrong.append("the merges are not the tokenizer's")
-    scores = _value(reader, "tokenizer.ggml.scores")
+    scores = header.value("tokenizer.ggml.scores")
     if scores is not None and merges:
         ids = dict.fromkeys(model["vocab"].get("".join(pair)) for pair in merges)
         ranked = [scores[i] for i in ids if i is not None]
         if any(a < b for a, b in itertools.pairwise(ranked)):
             wrong.append("the scores do not order the pieces as the tokenizer's merges do")
     for key, name in (("bos", "bos"), ("eos", "eos"), ("unknown", "unk"), ("padding", "pad")):
-        is_id, expected = _value(reader, f"tokenizer.ggml.{key}_token_id"), getattr(tokenizer, f"{name}_token_id")
+        is_id, expected = header.value(f"tokenizer.ggml.{key}_token_id"), getattr(tokenizer, f"{name}_token_id")
         if None not in (is_id, expected) and is_id != expected:
             wrong.append(f"{key}_token_id is {is_id}, the tokenizer says {expected}")
-    template = _value(reader, "tokenizer.chat_template") or None
+    template = header.value("tokenizer.chat_template") or None
     if template != (tokenizer.chat_template or None) and isinstance(tokenizer.chat_template, str | None):
         wrong.append(f"the chat template is {str(template)[:60]!r}, not the tokenizer's")
     return _check("vocabulary", wrong, f"{len(known)} tokens agree")
 
 
-def _tensor_set(reader: Any, checkpoint: Checkpoint) -> Check:
+def _tensor_set(header: Header, checkpoint: Checkpoint) -> Check:
     """Compare names and shapes with the checkpoint's, where gguf knows all names."""
-    architecture = _value(reader, "general.architecture")
-    found = {tensor.name: tensors.shape_of(tensor) for tensor in reader.tensors}
+    architecture = header.value("general.architecture")
+    found = {tensor.name: tensor.shape[::-1] for tensor in header.tensors}
     names = tensors.written_names(architecture, checkpoint)
     if unknown := [name for name in names if names[name] == name]:
         return Check("tensors", "skipped", f"gguf does not know {unknown[0]}")
@@ -324,24 +317,26 @@ def _tensor_set(reader: Any, checkpoint: Checkpoint) -> Check:
     return _check("tensors", wrong, f"{len(found)} tensors, none missing, none more", {"tensors": len(found)})
 
 
-def _weights(reader: Any, checkpoint: Checkpoint) -> Check:
+def _weights(header: Header, checkpoint: Checkpoint) -> Check:
     """Check that every weight is finite, and equal to the checkpoint's (16 and 32 bits) or close to it (quantised)."""
-    architecture = _value(reader, "general.architecture")
+    architecture = header.value("general.architecture")
     if architecture not in tensors.CHANGED:
         return Check("weights", "skipped", f"weights of architecture {architecture} cannot be compared one by one")
     names, factors = tensors.written_names(architecture, checkpoint), tensors.rope_factors(checkpoint.config)
     worst, worst_name = 0.0, ""
-    for tensor in reader.tensors:
-        if tensor.name in factors and not np.allclose(tensor.data, factors[tensor.name], rtol=1e-5):
+    for tensor in header.tensors:
+        stored = tensors.stored_rows(header, tensor)
+        factor = factors.get(tensor.name)
+        if factor is not None and not np.allclose(stored.view(np.float32).ravel(), factor, rtol=1e-5):
             return Check("weights", "failed", f"{tensor.name} does not hold the checkpoint's rotary scaling")
         source = names.get(tensor.name)
-        if source is None or checkpoint.shapes[source] != tensors.shape_of(tensor):
+        if source is None or checkpoint.shapes[source] != tensor.shape[::-1]:
             continue  # a fault of the tensor set
         squares = np.zeros(2)
-        for found, expected in tensors.pairs(tensor, architecture, source, checkpoint):
+        for found, expected in tensors.pairs(tensor, stored, architecture, source, checkpoint):
             if not np.isfinite(found).all():
                 return Check("weights", "failed", f"{tensor.name} holds values that are not finite")
-            if tensor.tensor_type.name in _EXACT_TYPES:
+            if tensor.type in tensors.EXACT_TYPES:
                 if not np.array_equal(found, expected):
                     share = float((found != expected).mean())
                     return Check("weights", "failed", f"{tensor.name}: {share:.0%} of a block are not the checkpoint's")

@@ -1,11 +1,13 @@
 """The weights of a GGUF file beside the checkpoint's, one by one.
 
 gguf's table of names says which tensor is which; CHANGED says how llama.cpp's converter writes those that it changes.
-An architecture that is not in CHANGED cannot be compared here, and the logits decide.
+An architecture that is not in CHANGED cannot be compared here, and the logits decide. The converter's process imports
+this package and then its own gguf, so gguf is imported in functions only.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icl_local.convert.checkpoint import Checkpoint
+from icl_local.weights.gguf_header import Header, TensorEntry
 
 Rows = NDArray[np.float32]
 Change = Callable[[Rows, Any], Rows]
 
+EXACT_TYPES = (0, 1, 30)  # ggml's numbers of F32, F16 and BF16
 COMPUTED = {"llama3": ("rope_freqs.weight",), "longrope": ("rope_factors_long.weight", "rope_factors_short.weight")}
 
 
@@ -88,23 +92,29 @@ def rope_factors(config: Any) -> dict[str, Rows]:
     return {COMPUTED[kind][0]: (plain / scaled).astype(np.float32)}
 
 
-def pairs(tensor: Any, architecture: str, name: str, checkpoint: Checkpoint) -> Iterator[tuple[Rows, Rows]]:
-    """Yield (found, expected) of a tensor of the file, block by block; 16-bit types are rounded as in the file."""
+def pairs(
+    tensor: TensorEntry, stored: NDArray[np.uint8], architecture: str, name: str, checkpoint: Checkpoint
+) -> Iterator[tuple[Rows, Rows]]:
+    """Yield (found, expected) of a tensor with rows ``stored``, block by block; 16-bit types are rounded as there."""
     from gguf.quants import dequantize, quantize
 
     change = next((change for part, change in CHANGED[architecture].items() if part in tensor.name), None)
-    kind, start = tensor.tensor_type, 0
+    start = 0
     for expected in checkpoint.rows(name, whole=change is not None):
         if change is not None:
             expected = change(expected, checkpoint.config)
-        found = dequantize(tensor.data[start : start + len(expected)], kind)
+        found = dequantize(stored[start : start + len(expected)], tensor.type)
         start += len(expected)
-        if kind.name in ("F16", "BF16"):
+        if tensor.type in EXACT_TYPES[1:]:
             with np.errstate(over="ignore"):
-                expected = dequantize(quantize(expected, kind), kind)
+                expected = dequantize(quantize(expected, tensor.type), tensor.type)
         yield found.reshape(expected.shape), expected
 
 
-def shape_of(tensor: Any) -> tuple[int, ...]:
-    """Return the shape of a tensor of gguf's reader, rows first."""
-    return tuple(int(n) for n in reversed(tensor.shape))
+def stored_rows(header: Header, tensor: TensorEntry) -> NDArray[np.uint8]:
+    """Return the bytes of a tensor as they are in the file, [n_rows, n_bytes]; an element of a vector is a row."""
+    import gguf
+
+    size = math.prod(gguf.quant_shape_to_byte_shape(tensor.shape[::-1], tensor.type))
+    stored = np.frombuffer(header.data, np.uint8, size, header.data_start + tensor.offset)
+    return stored.reshape(tensor.shape[-1], -1)
