@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from icl_local import dpo
     from icl_local.engine import ProbeStep
     from icl_local.judging import Collected, JudgeProgress
-    from icl_local.running import Event, ScoreProgress
+    from icl_local.running import Event
     from icl_local.translate import TranslateProgress
 
 LINE_SECONDS = 60.0
@@ -129,10 +129,9 @@ class Display:
             self._tasks.pop("probe", None)
         self.show("probe", done=step.done, total=step.total, note=f"candidate {step.candidate} of {step.n_candidates}")
 
-    def on_scored(self, progress: ScoreProgress) -> None:
+    def on_scored(self, label: str, done: int, total: int, tokens_per_second: float) -> None:
         """Draw how far the texts of a model and a prompt are."""
-        rate = token_rate(progress.tokens_per_second) if progress.tokens_per_second else None
-        self.show(progress.label, done=progress.done, total=progress.total, rate=rate)
+        self.show(label, done=done, total=total, rate=token_rate(tokens_per_second) if tokens_per_second else None)
 
     def on_trained(self, step: dpo.Step) -> None:
         """Draw a step of a DPO run."""

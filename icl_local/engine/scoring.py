@@ -8,7 +8,7 @@ decoded token does.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,13 +22,22 @@ from icl_local.engine.sequences import Model, shared_length
 LOGIT_BYTES = 256 << 20  # of one step: float32, one row a scored token
 
 
+@dataclass
+class _Target:
+    """The ids to score, whether they begin before the prompt's end, and logprob, ranks and first choice of each."""
+
+    ids: list[int]
+    straddles: bool
+    found: list[tuple[float, int, int, int]] = field(default_factory=list)
+
+
 class Scoring(Generation):
     """One score call: iterate for Scored, then read ``stats``, whose ``new_tokens`` are the scored ones."""
 
     def __init__(self, model: Model, requests: Sequence[Request], options: EngineOptions, **rest: Any) -> None:
         rows = max(2, LOGIT_BYTES // (4 * model.n_vocab))
         super().__init__(model, requests, options.replace(n_ubatch=min(options.n_ubatch, rows)), **rest)
-        self._targets: dict[str, tuple[list[int], bool]] = {}
+        self._targets: dict[str, _Target] = {}
 
     def _tokens(self, request: Request) -> list[int]:
         assert isinstance(request, ScoreRequest)
@@ -38,45 +47,39 @@ class Scoring(Generation):
             alone, whole = prompt, self._model.tokenize(request.prompt + request.target, plain=request.plain)
             prompt = whole[: max(1, shared_length(alone, whole))]
             straddles = len(prompt) < len(alone)
-        self._targets[request.id] = whole[len(prompt) :], straddles
+        self._targets[request.id] = _Target(whole[len(prompt) :], straddles)
         return whole[:-1] if len(whole) > len(prompt) > 0 else prompt
 
     def _too_long(self, request: Request, n_tokens: int) -> Scored:
         return Scored(request.id, "", "prompt_too_long", n_tokens, 0)
 
     def _first_row(self, request: Request, prompt: list[int]) -> int:
-        target, _ = self._targets[request.id]
-        return len(prompt) - len(target)
+        return len(prompt) - len(self._targets[request.id].ids)
 
     def _token(self, sequence: Slot, logits: NDArray[np.float32]) -> int:
-        target, _ = self._targets[sequence.request.id]
-        token, top = target[len(sequence.tokens)], int(logits.argmax())
+        target = self._targets[sequence.request.id]
+        token, top = target.ids[len(sequence.tokens)], int(logits.argmax())
         logprob, raw_rank = log_probability(logits, token), rank(logits, token)
         penalise(logits, sequence.seen.ids, sequence.request.repetition_penalty)
-        sequence.scores.append((logprob, raw_rank, rank(logits, token), top))
+        target.found.append((logprob, raw_rank, rank(logits, token), top))
         return token
 
     def _reason(self, sequence: Slot) -> str:
         return "scored"
 
     def _ended(self, sequence: Slot, reason: str) -> Scored:
-        target, straddles = self._targets.pop(sequence.request.id)
-        columns = tuple(zip(*sequence.scores, strict=True)) or ((), (), (), ())
-        logprobs, ranks, ranks_decoded, top_ids = columns
-        done = replace(
-            super()._ended(sequence, reason),
-            prompt_tokens=len(sequence.prompt) - max(0, len(target) - 1),
-            scores=(),
-        )
+        target = self._targets.pop(sequence.request.id)
+        logprobs, ranks, ranks_decoded, top_ids = tuple(zip(*target.found, strict=True)) or ((), (), (), ())
+        completion = super()._ended(sequence, reason)
         return Scored(
-            **vars(done),
+            **{**vars(completion), "prompt_tokens": len(sequence.prompt) - max(0, len(target.ids) - 1)},
             logprobs=logprobs,
             ranks=ranks,
             ranks_decoded=ranks_decoded,
             top_ids=top_ids,
-            pieces=tuple((one, self._piece(one)) for one in sorted({*target, *top_ids})),
+            pieces=tuple((one, self._piece(one)) for one in sorted({*target.ids, *top_ids})),
             n_bytes=len(sequence.output),
-            straddles=straddles,
+            straddles=target.straddles,
         )
 
     def _piece(self, token: int) -> str:

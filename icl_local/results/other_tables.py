@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from icl_local.results.tables import Row, Table, changes, table_of
+from icl_local.results.tables import Row, Table, changes, table_of, with_interval
 from icl_local.wording import counted
 
 
@@ -17,8 +17,7 @@ def sentences(title: str, rows: Sequence[Row], origin: str) -> Table:
         if row["n_cells"] < row["n_cells_published"] and row["value"] is not None:
             row["slip"] = f"{row['n_cells']} of {counted(row['n_cells_published'], 'cell')}"
         row["printed"] = row["claim"] if row["printed"] is None else row["printed"]
-        if row["se"] is not None:
-            row["value"] = f"{row['value']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
+        row["value"] = with_interval(row["value"], row["ci_low"], row["ci_high"], ".2f")
     columns = ("section", "statement", "printed", "value", "agrees", "slip")
     lines = changes(row["section"] for row in chosen)
     cells = "the paper's own cells" if origin == "published" else "your rows"
@@ -60,9 +59,8 @@ def _family_table(title: str, rows: Sequence[Row], shown: Sequence[str], notes: 
     for row in rows:
         row["dpo"] = "DPO" if row["dpo"] else ""
     named = ("dataset", "language", "model", "dpo", "quantization", "settings_id", "judge", "template")
-    differing = [name for name in named if len({row[name] for row in rows}) > 1]
     none = ("No rows yet: icl run --method 'urial[k=0..2]', then a judge.",)
-    return table_of(title, (*differing, *shown), rows, notes=notes if rows else none)
+    return table_of(title, shown, rows, if_varying=named, notes=notes if rows else none)
 
 
 def metrics(title: str, rows: Sequence[Row], tests: Sequence[Row]) -> Table:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from icl_local.results.paper_tables import open_views
-from icl_local.results.tables import Row, Table, table_of
+from icl_local.results.tables import Row, Table, table_of, with_interval
 
-ANSWERS = ("model", "method", "dpo", "language", "dataset", "quantization")
-UNDER = ("under_model", "under_dpo", "under_quantization")
-_ORDER = {"own": 0, "same": 1}  # then methods by name
+_NAMES = ("model", "method", "dpo", "language", "dataset", "quantization", "under_model", "under_dpo",
+          "under_quantization")  # fmt: skip
 _KEYS = ("cell_id", "under_gguf_sha256", "under_method")
+_ORDER = {"own": 0, "same": 1}  # then methods by name
+_NOTES = (
+    "unshifted: the scoring model's first choice; marginal: its second or third; shifted: beyond, with a 95 % interval "
+    "over answers.",
+    "own: the answer's own file and prompt; same: its own prompt, the base file.",
+)
 
 
 def shift_tables(
@@ -23,27 +29,40 @@ def shift_tables(
     prompt. ``whole``: every column of the views. Raises StoreError.
     """
     with open_views(database) as views:
-        shares = [row for row in views.rows("token_shift") if row["reading"] == reading]
-        positions, pairs = views.rows("token_shift_by_position"), views.rows("token_shift_pairs")
-        shifted, published = views.named("most_shifted", tokens), views.rows("published_token_shift")
-    shares, positions, pairs, shifted = (
-        sorted((row for row in rows if not lang or row["language"] in lang), key=_place)
-        for rows in (shares, positions, pairs, shifted)
-    )
+        found = {
+            "shares": [row for row in views.rows("token_shift") if row["reading"] == reading],
+            "positions": views.rows("token_shift_by_position"),
+            "pairs": views.rows("token_shift_pairs"),
+            "tokens": views.named("most_shifted", tokens),
+        }
+        published = views.rows("published_token_shift")
+    found = {
+        title: sorted((row for row in rows if not lang or row["language"] in lang), key=_place)
+        for title, rows in found.items()
+    } | {"published": published}
     if whole:
-        titled = {"shares": shares, "positions": positions, "pairs": pairs, "tokens": shifted, "published": published}
-        return [table_of(title, tuple(rows[0]), rows) for title, rows in titled.items() if rows]
-    if not shares:
+        return [table_of(title, tuple(rows[0]), rows) for title, rows in found.items() if rows]
+    if not found["shares"]:
         return [Table("Token shift", ("shifted",), [], notes=("No rows yet: icl score.",))]
-    answers, names = _varying(shares, ANSWERS), (*_varying(shares, UNDER), "under_method")
-    found = [_shares(shares, answers, names, reading), _by_position(positions, answers, names)]
-    if pairs:
-        found.append(_pairs(pairs, _varying(pairs, (*ANSWERS, *UNDER))))
-    columns = (*answers, *names, "token", "n_shifted", "n", "percent", "usual_top_token")
-    found.append(table_of("Most shifted tokens, and what the scoring model would write", columns, shifted))
-    columns = ("model", "base_model", "unshifted", "marginal", "shifted")
-    found.append(table_of("Published shares in percent (Lin et al., 2023)", columns, published))
-    return found
+    positions, names = _by_position(found["positions"])
+    for row in found["shares"]:
+        row["shifted"] = with_interval(row["shifted"], row["shifted_low"], row["shifted_high"], ".1f")
+    for row in found["pairs"]:
+        row["difference"] = with_interval(row["difference"], row["ci_low"], row["ci_high"], "+.1f")
+    layout = (
+        (f"Token shift in percent of tokens ({reading})", found["shares"],
+         ("under_method", "n_answers", "n_tokens", "unshifted", "marginal", "shifted", "decoded_same",
+          "bits_per_byte")),
+        ("Shifted tokens in percent, by position in the answer", positions, ("under_method", *names)),
+        ("Differences of the shifted share (b less a), over the same queries", found["pairs"],
+         ("under_method", "differs_in", "a", "b", "n", "shifted_a", "shifted_b", "difference")),
+        ("Most shifted tokens, and what the scoring model would write", found["tokens"],
+         ("under_method", "token", "n_shifted", "n", "percent", "usual_top_token")),
+    )  # fmt: skip
+    ours = [table_of(title, columns, rows, if_varying=_NAMES) for title, rows, columns in layout if rows]
+    shares = ("model", "base_model", "unshifted", "marginal", "shifted")
+    lin = table_of("Published shares in percent (Lin et al., 2023)", shares, published)
+    return [replace(ours[0], notes=_NOTES), *ours[1:], lin]
 
 
 def _place(row: Row) -> tuple[object, ...]:
@@ -51,38 +70,11 @@ def _place(row: Row) -> tuple[object, ...]:
     return row["language"], row["under_dpo"], _ORDER.get(method, 2), method, row.get("first_position"), row.get("b")
 
 
-def _varying(rows: Sequence[Row], columns: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns that have more than one value."""
-    return tuple(name for name in columns if len({row[name] for row in rows}) > 1)
-
-
-def _shares(rows: Sequence[Row], answers: Sequence[str], names: Sequence[str], reading: str) -> Table:
-    for row in rows:
-        if row["shifted_low"] is not None:
-            row["shifted"] = f"{row['shifted']:.1f} [{row['shifted_low']:.1f}, {row['shifted_high']:.1f}]"
-    columns = ("n_answers", "n_tokens", "unshifted", "marginal", "shifted", "decoded_same", "bits_per_byte")
-    notes = (
-        "unshifted: the scoring model's first choice; marginal: its second or third; shifted: beyond, with a 95 % "
-        "interval over answers.",
-        "own: the answer's own file and prompt; same: its own prompt, the base file.",
-    )
-    title = f"Token shift in percent of tokens ({reading})"
-    return table_of(title, (*answers, *names, *columns), rows, notes=notes)
-
-
-def _by_position(rows: Sequence[Row], answers: Sequence[str], names: Sequence[str]) -> Table:
-    order = dict.fromkeys(row["positions"] for row in sorted(rows, key=lambda row: row["first_position"]))
+def _by_position(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """Return a row for each cell and prompt with the shifted share by position, and the names of these columns."""
+    names = list(dict.fromkeys(row["positions"] for row in sorted(rows, key=lambda row: row["first_position"])))
     lines: dict[tuple[object, ...], Row] = {}
     for row in rows:
-        line = lines.setdefault(tuple(row[name] for name in _KEYS), dict.fromkeys(order) | row)
+        line = lines.setdefault(tuple(row[name] for name in _KEYS), dict.fromkeys(names) | row)
         line[row["positions"]] = row["shifted"]
-    columns = (*answers, *names, *order)
-    return table_of("Shifted tokens in percent, by position in the answer", columns, list(lines.values()))
-
-
-def _pairs(rows: Sequence[Row], columns: Sequence[str]) -> Table:
-    for row in rows:
-        if row["ci_low"] is not None:
-            row["difference"] = f"{row['difference']:+.1f} [{row['ci_low']:.1f}, {row['ci_high']:.1f}]"
-    named = (*columns, "under_method", "differs_in", "a", "b", "n", "shifted_a", "shifted_b", "difference")
-    return table_of("Differences of the shifted share (b less a), over the same queries", named, rows)
+    return list(lines.values()), names

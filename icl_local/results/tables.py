@@ -313,6 +313,17 @@ def changes(values: Iterable[object]) -> frozenset[int]:
     return frozenset(at for at, (one, other) in enumerate(itertools.pairwise(values), start=1) if one != other)
 
 
-def table_of(title: str, columns: Sequence[str], rows: Sequence[Row], **more: Any) -> Table:
-    """Return a table of some columns of ``rows``, with ``more`` fields of a Table."""
-    return Table(title, tuple(columns), [tuple(row[column] for column in columns) for row in rows], **more)
+def table_of(
+    title: str, columns: Sequence[str], rows: Sequence[Row], *, if_varying: Sequence[str] = (), **more: Any
+) -> Table:
+    """Return a table of some columns of ``rows``, with ``more`` fields of a Table.
+
+    Before them come the columns of ``if_varying`` that have more than one value.
+    """
+    columns = (*(name for name in if_varying if len({row[name] for row in rows}) > 1), *columns)
+    return Table(title, columns, [tuple(row[column] for column in columns) for row in rows], **more)
+
+
+def with_interval(value: float, low: float | None, high: float | None, form: str) -> object:
+    """Return a value and its interval as text; without an interval the value."""
+    return value if low is None else f"{value:{form}} [{low:{form}}, {high:{form}}]"

@@ -7,7 +7,7 @@ from icl_local.running.cells import CHOICES, Cell, CellPlan, Decoding, load_pool
 from icl_local.running.cluster import Cluster, open_cluster
 from icl_local.running.local_chat import LocalChat, open_chat
 from icl_local.running.run import CellResult, Event, RunResult, run_cells
-from icl_local.running.scoring import ScoreProgress, ScoreResult, score_texts
+from icl_local.running.scoring import ScoreResult, score_texts
 from icl_local.running.server import open_server
 from icl_local.running.shard import Shard
 from icl_local.running.show import PromptPart, method_parts
@@ -24,7 +24,6 @@ __all__ = [
     "LocalChat",
     "PromptPart",
     "RunResult",
-    "ScoreProgress",
     "ScoreResult",
     "Shard",
     "VerifyResult",

@@ -6,8 +6,8 @@ a killed run scores the choices of a query again or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from icl_local import store
@@ -22,13 +22,9 @@ CHOICE, CHOSEN = "choice", "chosen"  # kind of a scoring; finish_reason of a res
 
 @dataclass(frozen=True)
 class Chosen(Completion):
-    """The response picked among ``scored``: each choice's text and score; ``new_tokens`` are those of all choices.
-
-    ``pieces``: id and text of tokens that no earlier response of the call had.
-    """
+    """The response picked among ``scored``: each choice's text and score; ``new_tokens`` are those of all choices."""
 
     scored: tuple[tuple[str, Scored], ...] = ()
-    pieces: tuple[tuple[int, str], ...] = ()
 
 
 def choose(
@@ -45,15 +41,11 @@ def choose(
         for place, text in enumerate(choices[one.id])
     }
     found: dict[str, dict[str, Scored]] = {one.id: {} for one in requests}
-    known: set[tuple[int, str]] = set()
     for scored in worker.generate(list(targets.values()), **how):
         key = scored.id.split()[0]
         found[key][str(targets[scored.id].target)] = scored
         if len(found[key]) == len(choices[key]):
-            chosen = _pick(key, [(text, found[key][text]) for text in choices[key]])
-            pieces = {piece for _, one in chosen.scored for piece in one.pieces} - known
-            known |= pieces
-            yield replace(chosen, pieces=tuple(sorted(pieces)))
+            yield _pick(key, [(text, found[key][text]) for text in choices[key]])
 
 
 def _pick(key: str, scored: Sequence[tuple[str, Scored]]) -> Chosen:
@@ -68,29 +60,21 @@ def choice_rows(
     chosen: Chosen, query_key: str, prompt: Prompt, model: ResolvedModel, cell: Mapping[str, object]
 ) -> Iterator[Row]:
     """Yield the rows of raw.scorings and raw.tokens of a response; ``cell``: columns of its cell and run."""
-    yield from token_rows(model, chosen.pieces)
-    shared = {name: cell[name] for name in ("language", "run_id", "exact")}
+    yield from token_rows(model, {piece for _, scored in chosen.scored for piece in scored.pieces})
+    named = {"response_id": chosen.id, "query_key": query_key, "prompt_id": prompt.prompt_id, "penalty": 1.0}
+    named |= {name: cell[name] for name in ("language", "run_id", "exact")}
     for place, (text, scored) in enumerate(chosen.scored):
-        row = asked_row(CHOICE, [chosen.id, text], model, str(cell["method"]), prompt.sha256)
-        row |= {"response_id": chosen.id, "query_key": query_key, "choice": place, "text": text}
-        yield "scorings", {**row, "prompt_id": prompt.prompt_id, **shared, **scored_row(scored)}
+        _, row = asked_row(CHOICE, [chosen.id, text], model, str(cell["method"]), prompt.sha256)
+        yield "scorings", {**row, **named, "choice": place, "text": text, **scored_row(scored)}
 
 
 def asked_row(
-    kind: str, of: object, model: ResolvedModel, method: str, prompt_sha256: str, *, penalty: float = 1.0
-) -> dict[str, object]:
-    """Return the columns of raw.scorings that are known before; ``of`` names the text."""
+    kind: str, of: object, model: ResolvedModel, method: str, prompt_sha256: str
+) -> tuple[str, dict[str, object]]:
+    """Return the scoring_id and the columns of raw.scorings that a text has before it is scored; ``of`` names it."""
     key = scoring_key(kind=kind, weights=model.sha256, method=method, prompt_sha256=prompt_sha256, text=of)
-    return {
-        "scoring_id": key,
-        "kind": kind,
-        "model_id": model.model_id,
-        "gguf_sha256": model.sha256,
-        "method": method,
-        "prompt_sha256": prompt_sha256,
-        "penalty": penalty,
-        "retokenised": False,
-    }
+    row = {"scoring_id": key, "kind": kind, "model_id": model.model_id, "gguf_sha256": model.sha256, "method": method}
+    return key, {**row, "prompt_sha256": prompt_sha256, "retokenised": False}
 
 
 def scored_row(scored: Scored) -> dict[str, object]:
@@ -100,7 +84,7 @@ def scored_row(scored: Scored) -> dict[str, object]:
     return {**lists, **values, "logprob": sum(scored.logprobs), "created_at": store.now()}
 
 
-def token_rows(model: ResolvedModel, pieces: Sequence[tuple[int, str]]) -> list[Row]:
+def token_rows(model: ResolvedModel, pieces: Iterable[tuple[int, str]]) -> list[Row]:
     """Return rows of raw.tokens."""
-    vocabulary = model.info.vocab_sha256
-    return [("tokens", {"vocab_sha256": vocabulary, "token_id": one, "piece": piece}) for one, piece in pieces]
+    names = ("vocab_sha256", "token_id", "piece")
+    return [("tokens", dict(zip(names, (model.info.vocab_sha256, *piece), strict=True))) for piece in sorted(pieces)]

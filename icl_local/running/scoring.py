@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -20,7 +20,7 @@ from icl_local import prompting, store
 from icl_local.engine import EngineOptions, ProbeStep, Scored, ScoreRequest, Worker, tokenize
 from icl_local.exceptions import ConfigError
 from icl_local.identity import sha256_text
-from icl_local.prompting import Prompt, Query, QuerySet, Recipe
+from icl_local.prompting import Query, QuerySet, Recipe
 from icl_local.running.cells import load_queries
 from icl_local.running.choices import Row, asked_row, scored_row, token_rows
 from icl_local.running.probe import setting_for
@@ -31,16 +31,7 @@ from icl_local.weights import OnBytes, ResolvedModel, cache_folder, registry, re
 
 OWN, SAME, REFERENCE = "own", "same", "reference"
 COLUMNS = ("model", "prompt", "texts", "missing", "tokens")
-
-
-@dataclass(frozen=True)
-class ScoreProgress:
-    """Texts that are scored, of how many under this model and prompt (``label``); tokens per second of this process."""
-
-    label: str
-    done: int
-    total: int
-    tokens_per_second: float
+OnScored = Callable[[str, int, int, float], None]  # model and prompt, texts scored, texts, tokens per second
 
 
 @dataclass(frozen=True)
@@ -56,32 +47,44 @@ class ScoreResult:
 
 
 @dataclass(frozen=True)
+class Text:
+    """A text to score, identified by ``of`` among its kind; ``request`` scores it after the prompt that is stored."""
+
+    kind: str
+    of: object
+    query: Query
+    request: ScoreRequest
+    columns: dict[str, object]
+
+
 class Job:
-    """What ``model`` scores after the prompts of ``method``: requests and their rows by scoring_id.
+    """What ``model`` scores after the prompts of ``method``: requests and rows by scoring_id, rows of new prompts."""
 
-    ``names``: rows that these refer to, by a name of each.
-    """
-
-    model: ResolvedModel
-    method: str
-    requests: dict[str, ScoreRequest] = field(default_factory=dict)
-    rows: dict[str, dict[str, object]] = field(default_factory=dict)
-    names: dict[str, Row] = field(default_factory=dict)
+    def __init__(self, model: ResolvedModel, method: str, texts: Iterable[Text], overlay: Path | None) -> None:
+        self.model, self.method = model, method
+        self.requests: dict[str, ScoreRequest] = {}
+        self.rows: dict[str, dict[str, object]] = {}
+        self.prompts: dict[str, Row] = {}
+        recipes: dict[str, Recipe] = {}
+        spec = None if method in (OWN, SAME) else prompting.method_spec(method, overlay=overlay)
+        for text in texts:
+            request, language = text.request, text.query.language
+            columns = {"query_key": text.query.key, "language": language, **text.columns}
+            if spec is not None:
+                if language not in recipes:
+                    recipes[language] = Recipe(spec, language, overlay=overlay)
+                prompt = recipes[language].prompt(text.query, info=model.info)
+                request = replace(request, prompt=prompt.text, plain=prompt.query_at if request.plain else None)
+                self.prompts[prompt.prompt_id] = "prompts", prompt.row()
+                columns["prompt_id"] = prompt.prompt_id
+            key, row = asked_row(text.kind, text.of, model, method, sha256_text(request.prompt))
+            self.requests[key] = replace(request, id=key)
+            self.rows[key] = {**row, "penalty": request.repetition_penalty, **columns}
 
     @property
     def label(self) -> str:
         """Return model and method for people."""
         return f"{self.model.label}{' DPO' if self.model.dpo else ''} · {self.method}"
-
-    def add(self, request: ScoreRequest, kind: str, of: object, prompt: Prompt | None = None, **row: object) -> None:
-        """Add a text, identified by ``of``; ``prompt`` None: the answer's own."""
-        penalty, sha256 = request.repetition_penalty, sha256_text(request.prompt)
-        row = asked_row(kind, of, self.model, self.method, sha256, penalty=penalty) | row
-        key = str(row["scoring_id"])
-        self.requests[key], self.rows[key] = replace(request, id=key), row
-        if prompt is not None:
-            row["prompt_id"] = prompt.prompt_id
-            self.names.setdefault(prompt.prompt_id, ("prompts", prompt.row()))
 
     def missing(self, have: set[str]) -> list[ScoreRequest]:
         """Return the requests that are not in ``have``."""
@@ -112,7 +115,7 @@ def score_texts(
     gpu_layers: int | None = None,
     threads: int | None = None,
     prompt_dir: Path | None = None,
-    on_progress: Callable[[ScoreProgress], None] = lambda progress: None,
+    on_progress: OnScored = lambda label, done, total, rate: None,
     on_note: Callable[[str], None] = lambda note: None,
     on_step: Callable[[ProbeStep], None] = lambda step: None,
     on_download: OnBytes | None = None,
@@ -131,7 +134,11 @@ def score_texts(
     ]
     if texts == REFERENCE:
         sets = load_queries(lang, queries, dataset=dataset, limit=limit, shard=part, overlay=prompt_dir)
-        jobs = [_of_references(base, name, sets, prompt_dir) for base in bases for name in method]
+        wanted, jobs = list(_references(sets)), []
+        rows: list[Row] = [("datasets", one.row()) for one in sets]
+        rows += [("queries", query.row()) for one in sets for query in one.queries]
+        if not wanted:
+            raise ConfigError("these queries have no references; give the field with --map reference=COLUMN")
     else:
         kind = prompting.method_spec(texts, overlay=prompt_dir).kind
         writer = registry.resolve(texts_model or model, method_kind=kind, on_progress=on_download)
@@ -144,8 +151,9 @@ def score_texts(
         for base in bases:
             if base.info.vocab_sha256 != writer.info.vocab_sha256:
                 require_same_tokens(writer.path, base.path, {token for row in stored for token in row["tokens"]})
-        jobs = [_of_answers(writer, OWN, stored, prompt_dir)]
-        jobs += [_of_answers(base, name, stored, prompt_dir) for base in bases for name in method]
+        wanted, rows = list(map(_answer, stored)), []
+        jobs = [Job(writer, OWN, wanted, prompt_dir)]
+    jobs += [Job(base, name, wanted, prompt_dir) for base in bases for name in method]
     have = store.ids(path, "scorings", "scoring_id")
     counts = [job.counts(have) for job in jobs]
     if plan:
@@ -153,12 +161,17 @@ def score_texts(
     options = EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads)
     file = attrgetter("model.sha256")
     todo = sorted((job for job in jobs if job.missing(have)), key=file)
+    reasons: Counter[str] = Counter()
     with store.Store(path) as target:
-        reasons = Counter(
-            scored.finish_reason
-            for _, alike in groupby(todo, key=file)
-            for scored in _score(target, list(alike), have, options, on_progress, on_note, on_step)
-        )
+        target.put(rows)
+        for _, alike in groupby(todo, key=file):
+            how: dict[str, Any] = {
+                "options": options,
+                "on_progress": on_progress,
+                "on_note": on_note,
+                "on_step": on_step,
+            }
+            reasons.update(scored.finish_reason for scored in _score(target, list(alike), have, **how))
     return ScoreResult(counts, reasons["scored"], reasons["prompt_too_long"])
 
 
@@ -166,81 +179,53 @@ def _score(
     target: store.Store,
     jobs: Sequence[Job],
     have: set[str],
+    *,
     options: EngineOptions,
-    on_progress: Callable[[ScoreProgress], None],
-    on_note: Callable[[str], None],
-    on_step: Callable[[ProbeStep], None],
+    on_progress: OnScored,
+    **callbacks: Any,
 ) -> Iterator[Scored]:
     """Score what is missing of ``jobs`` of one file; store each result and yield it."""
     model, run = jobs[0].model, new_run("score", None)
-    known = {token for (token,) in target.named("known_tokens", [model.info.vocab_sha256]).rows}
+    known: set[tuple[int, str]] = set()
     with Worker(model.path, options.replace(prefix_cache=str(cache_folder() / "prefixes"))) as worker:
         info = worker.info
         run |= {"llama_build": info.llama_build, "cpu_features": info.cpu_features, "n_threads": info.n_threads}
         longest = max(len(request.prompt) for job in jobs for request in job.missing(have))
         how: dict[str, Any] = {"parallel": options.parallel, "prompt_characters": longest}
-        setting = setting_for(target, model, worker, **how, on_note=on_note, on_step=on_step)
+        setting = setting_for(target, model, worker, **how, **callbacks)
         shared = {"run_id": run["run_id"], "exact": setting.exact}
         for job in jobs:
             files = ("models", job.model.model_row()), ("gguf_files", job.model.file_row())
-            target.put([("runs", run), *files, *job.names.values()])
+            target.put([("runs", run), *files, *job.prompts.values()])
             missing, total = job.missing(have), len(job.requests)
-            on_progress(ScoreProgress(job.label, total - len(missing), total, 0.0))
+            on_progress(job.label, total - len(missing), total, 0.0)
             began, n_tokens = time.perf_counter(), 0
             for done, scored in enumerate(worker.score(missing, **setting.overrides), total - len(missing) + 1):
-                new = [pair for pair in scored.pieces if pair[0] not in known]
-                known.update(token for token, _ in new)
+                pieces = set(scored.pieces) - known
+                known |= pieces
                 row = {**job.rows[scored.id], **scored_row(scored), **shared}
-                target.put([*token_rows(model, new), ("scorings", row)])
+                target.put([*token_rows(model, pieces), ("scorings", row)])
                 n_tokens += scored.new_tokens
-                on_progress(ScoreProgress(job.label, done, total, n_tokens / (time.perf_counter() - began)))
+                on_progress(job.label, done, total, n_tokens / (time.perf_counter() - began))
                 yield scored
 
 
-def _of_answers(model: ResolvedModel, method: str, stored: Sequence[Mapping[str, Any]], overlay: Path | None) -> Job:
-    """Return the job that scores rows of db/queries/texts_to_score.sql."""
-    job = Job(model, method)
-    recipes = {} if method in (OWN, SAME) else _recipes(method, {row["language"] for row in stored}, overlay)
-    for row in stored:
-        text, plain = stored_prompt(row)
-        prompt = None
-        if recipes:
-            query = Query(row["dataset"], row["query_id"], row["language"], row["instruction"], row["split"])
-            prompt = recipes[query.language].prompt(query, info=model.info)
-            text, plain = prompt.text, prompt.query_at if row["plain_queries"] else None
-        request = ScoreRequest(
-            "",
-            text,
-            repetition_penalty=row["repetition_penalty"] or 1.0,
-            plain=plain,
-            target_tokens=tuple(row["tokens"]),
-        )
-        named = {name: row[name] for name in ("response_id", "query_key", "language", "retokenised")}
-        job.add(request, "answer", row["response_id"], prompt, **named)
-    return job
+def _answer(row: Mapping[str, Any]) -> Text:
+    """Return the answer of a row of db/queries/texts_to_score.sql."""
+    query = Query(row["dataset"], row["query_id"], row["language"], row["instruction"], row["split"])
+    prompt, plain = stored_prompt(row)
+    penalty, tokens = row["repetition_penalty"] or 1.0, tuple(row["tokens"])
+    request = ScoreRequest("", prompt, repetition_penalty=penalty, plain=plain, target_tokens=tokens)
+    columns = {name: row[name] for name in ("query_key", "response_id", "retokenised")}
+    return Text("answer", row["response_id"], query, request, columns)
 
 
-def _of_references(model: ResolvedModel, method: str, sets: Sequence[QuerySet], overlay: Path | None) -> Job:
-    """Return the job that scores the references of queries, each after its query's prompt and a space or line break."""
-    job = Job(model, method, names={one.queries[0].language: ("datasets", one.row()) for one in sets})
-    queries = [query for one in sets for query in one.queries]
-    recipes = _recipes(method, {query.language for query in queries}, overlay)
-    for query in queries:
-        job.names[query.key] = ("queries", query.row())
-        prompt = recipes[query.language].prompt(query, info=model.info)
-        for place, reference in enumerate(query.expected.get("reference", ())):
-            request = ScoreRequest("", prompt.text, target=reference, repetition_penalty=1.0)
-            named = {"query_key": query.key, "language": query.language, "choice": place, "text": reference}
-            job.add(request, REFERENCE, [query.key, reference], prompt, **named)
-    if not job.requests:
-        raise ConfigError("these queries have no references; give the field with --map reference=COLUMN")
-    return job
-
-
-def _recipes(method: str, languages: set[str], overlay: Path | None) -> dict[str, Recipe]:
-    """Return the recipe of a method in each language."""
-    spec = prompting.method_spec(method, overlay=overlay)
-    return {language: Recipe(spec, language, overlay=overlay) for language in languages}
+def _references(sets: Iterable[QuerySet]) -> Iterator[Text]:
+    """Yield the references of queries; each is scored after its query's prompt and a space or line break."""
+    for query in (query for one in sets for query in one.queries):
+        for place, text in enumerate(query.expected.get("reference", ())):
+            request = ScoreRequest("", "", target=text, repetition_penalty=1.0)
+            yield Text(REFERENCE, [query.key, text], query, request, {"choice": place, "text": text})
 
 
 def _give_tokens(writer: ResolvedModel, stored: Sequence[dict[str, Any]]) -> None:

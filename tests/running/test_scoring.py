@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from icl_local.cli import icl
 from icl_local.engine import tokenize
 from icl_local.exceptions import ConfigError, ModelError
 from icl_local.exchange.merge import merge
-from icl_local.running import ScoreProgress, cells, run, scoring
+from icl_local.running import cells, run, scoring
 from icl_local.store import upkeep
 from icl_local.weights import read_info, require_same_tokens
 from tests.running.conftest import write_queries
@@ -80,9 +79,9 @@ def test_answers_are_scored_once_under_every_prompt(db: Path, exact_gguf: Path, 
 def test_a_command_that_is_interrupted_goes_on_where_it_was(
     db: Path, exact_gguf: Path, aligned: Path, tmp_path: Path
 ) -> None:
-    def stop_after(n: int) -> Callable[[ScoreProgress], None]:
-        def on_progress(progress: ScoreProgress) -> None:
-            if progress.done >= n:
+    def stop_after(n: int) -> scoring.OnScored:
+        def on_progress(label: str, done: int, total: int, rate: float) -> None:
+            if done >= n:
                 raise KeyboardInterrupt
 
         return on_progress
