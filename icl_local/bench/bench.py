@@ -58,14 +58,6 @@ class Result:
         return self.new_tokens / self.seconds if self.seconds else 0.0
 
 
-@dataclass(frozen=True)
-class Benchmark:
-    """The measurements of one model file, by its name; ``table``: db/queries/benchmark_table.sql."""
-
-    model: str
-    table: store.Rows
-
-
 def run(
     db: Path,
     *,
@@ -74,21 +66,14 @@ def run(
     type_name: str = "q4_0",
     source: str = SAMPLES,
     limit: int = 64,
-    max_tokens: int = 64,
-    parallels: Sequence[int] = (1, 8, 16, 32),
-    contenders: Sequence[str] = CONTENDERS,
-    servers: Sequence[str] = (),
-    batched_bench: Path | None = None,
     runs: int = 1,
-    parallel: int | None = None,
-    gpu_layers: int | None = None,
-    threads: int | None = None,
     on_event: Callable[[str], None] = lambda text: None,
-) -> Benchmark:
+    **work: Any,
+) -> tuple[str, store.Rows]:
     """Time a GGUF file or registry name, or with ``shape`` a random model of that shape, ``runs`` times; store results.
 
-    ``source``: a file of queries or ``samples``. The contender ``none`` stands for no contender. Raises UnknownName,
-    ModelError, InputError, StoreError.
+    Return the file's name, and the rows of db/queries/benchmark_table.sql. ``source``: a file of queries or
+    ``samples``. ``work``: further arguments of ``compare``. Raises UnknownName, ModelError, InputError, StoreError.
     """
     if shape is not None:
         path = random_model(shape, type_name, on_event=on_event)
@@ -97,26 +82,17 @@ def run(
         file = registry.resolve(model, method_kind="completion")
         path, name = file.path, file.file_name
     found = queries.samples("en") if source == SAMPLES else queries.load_file(Path(source), language="en")
-    some, quantization, made = found.queries[:limit], read_info(path).quantization, list[object]()
+    some, quantization = found.queries[:limit], read_info(path).quantization
+    made = []
     for number in range(1, runs + 1):
         if runs > 1:
             on_event(f"run {number} of {runs}")
-        results = compare(
-            path,
-            some,
-            max_tokens=max_tokens,
-            parallels=parallels,
-            contenders=[name for name in contenders if name != "none"],
-            servers=servers,
-            batched_bench=batched_bench,
-            options=EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads),
-            on_event=on_event,
-        )
+        results = compare(path, some, on_event=on_event, **work)
         rows = database_rows(results, model=name, quantization=quantization, n_queries=len(some))
         with store.Store(db) as writer:
             writer.put([("benchmarks", row) for row in rows])
         made.append(rows[0]["benchmark_id"])
-    return Benchmark(name, store.named(db, "benchmark_table", [made, LOOP]))
+    return name, store.named(db, "benchmark_table", [made, LOOP])
 
 
 def random_model(shape: str, type_name: str, *, on_event: Callable[[str], None] = lambda text: None) -> Path:
@@ -143,11 +119,12 @@ def compare(
     contenders: Sequence[str] = CONTENDERS,
     servers: Sequence[str] = (),
     batched_bench: Path | None = None,
-    options: EngineOptions | None = None,
     on_event: Callable[[str], None] = lambda text: None,
+    **engine_options: Any,
 ) -> list[Result]:
     """Return all results; a contender that is missing or fails has its ``error`` and no rate.
 
+    The contender ``none`` stands for no contender; ``engine_options`` are fields of EngineOptions.
     ``servers`` are base URLs of servers that are running; each gets ``parallels`` requests at once, twice: cold, with
     prompts that begin as no earlier ones, and warm, with the same prompts again. ``batched_bench`` is a
     llama-batched-bench program, which decodes the mean prompt shared by ``parallels`` sequences without picking tokens:
@@ -158,7 +135,7 @@ def compare(
     found: list[Result] = []
     settings = exact.candidates(info.quantization)[0]
     started = time.perf_counter()
-    with Worker(model, options) as worker:
+    with Worker(model, EngineOptions(**engine_options)) as worker:
         loaded = time.perf_counter() - started
         found += _limits(worker, settings, on_event)
         for parallel in parallels:
@@ -172,7 +149,7 @@ def compare(
     if batched_bench is not None:
         shared = {"program": str(batched_bench), "n_prompt": sum(lengths) // len(lengths), "parallels": list(parallels)}
         jobs.append((batched_bench.name, shared))
-    jobs += [(name, {}) for name in contenders]
+    jobs += [(name, {}) for name in contenders if name != "none"]
     load = {"eog": eog, "concurrencies": list(parallels)}
     jobs += [(base_url, {"base_url": base_url, **load}) for base_url in servers]
     for name, more in jobs:

@@ -293,5 +293,5 @@ def bench(output_format: str, db: Path, **given: Any) -> None:
     """
     from icl_local import bench
 
-    made = bench.run(db, **given, on_event=console.say)
-    console.print_rows(made.table.columns, made.table.rows, output_format=output_format, title=made.model)
+    name, table = bench.run(db, **given, on_event=console.say)
+    console.print_rows(table.columns, table.rows, output_format=output_format, title=name)
