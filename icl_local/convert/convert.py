@@ -25,8 +25,6 @@ from icl_local.weights import read_info
 
 _BYTES_PER_WEIGHT = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 1.07}
 
-OnProgress = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Conversion:
@@ -74,7 +72,7 @@ def convert(
     run_gate: bool = True,
     memory_bytes: int | None = None,
     store: Store | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: Callable[[str], None] = lambda text: None,
 ) -> Conversion:
     """Write the checkpoint (or LoRA adapter with its base) in ``folder`` to ``out`` and prove that it is the same.
 
@@ -86,10 +84,9 @@ def convert(
     file is then kept as ``<out>.rejected`` and the gate's result stored), DiskFull, and MissingExtra if the gate lacks
     Transformers.
     """
-    say = on_progress or (lambda _: None)
     type_name, source = type_name.lower(), source or folder.resolve().name
     _check(type_name, out)
-    say("reading the checkpoint")
+    on_progress("reading the checkpoint")
     with _drafts(out) as (draft, wide, merged):
         original = Checkpoint(folder)
         checkpoint = merge_adapter(original, merged) if original.is_adapter else original
@@ -110,15 +107,15 @@ def convert(
                 "icl.training_run_id": str(record.get("training_run_id", "")),
                 "icl.dpo": dpo or bool(record),
             },
-            say=say,
+            say=on_progress,
         )
         if type_name == wide_type:
             os.replace(wide, draft)
             wide = draft
         else:
-            say(f"writing {type_name.upper()}")
+            on_progress(f"writing {type_name.upper()}")
             engine.quantize(wide, draft, type_name)
-        result = gate(draft, reference, wide=wide, on_progress=say) if reference else None
+        result = gate(draft, reference, wide=wide, on_progress=on_progress) if reference else None
         return _settle(
             draft,
             Conversion(
@@ -142,22 +139,21 @@ def quantize(
     type_name: str,
     allow_requantize: bool = False,
     store: Store | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: Callable[[str], None] = lambda text: None,
 ) -> Conversion:
     """Write the GGUF file ``source`` in another type; and compare the greedy next tokens of both files.
 
     Raises ModelError for a damaged source, ConfigError for an unknown type, EngineError where llama.cpp refuses,
     ConversionError for an existing ``out`` or a result that is not the same model.
     """
-    say = on_progress or (lambda _: None)
     type_name = type_name.lower()
     _check(type_name, out)
     info = read_info(source)
     parent = sha256_file(source)
     with _drafts(out) as (draft, *_):
-        say(f"quantising to {type_name}")
+        on_progress(f"quantising to {type_name}")
         engine.quantize(source, draft, type_name, allow_requantize=allow_requantize)
-        say("comparing next tokens")
+        on_progress("comparing next tokens")
         check = compare_files(draft, source)
         return _settle(
             draft,

@@ -35,14 +35,13 @@ class ModelSource:
 
 
 def locate(
-    reference: str, *, work: Path | None = None, on_progress: Callable[[str], None] | None = None
+    reference: str, *, work: Path | None = None, on_progress: Callable[[str], None] = lambda text: None
 ) -> ModelSource:
     """Return the checkpoint that ``reference`` names: a folder, ``owner/name[@revision]`` of the hub, or a .gguf file.
 
     A GGUF file is unpacked into ``work`` (weights as float32), once. Raises ConversionError for anything else,
     HubError, MissingExtra.
     """
-    say = on_progress or (lambda _: None)
     path = Path(reference)
     if path.is_dir():
         if not is_checkpoint(path):
@@ -54,13 +53,13 @@ def locate(
             raise ConversionError(f"{path} is a GGUF file already; use `icl quantize` for another type")
         name = read_info(path).name or path.stem
         if not is_checkpoint(work):
-            say(f"unpacking {path.name}")
+            on_progress(f"unpacking {path.name}")
             unpack_gguf(path, work)
         return ModelSource(work, path.name, name)
     match = _REPOSITORY.fullmatch(reference)
     if match is None or path.exists():
         raise ConversionError(f"{reference!r} is not a checkpoint folder, a .gguf file or owner/name of the hub")
-    say(f"fetching {match['repo']}")
+    on_progress(f"fetching {match['repo']}")
     found = hub.fetch_folder(match["repo"], _FILES, revision=match["revision"])
     return ModelSource(found.path, found.source, match["repo"].split("/")[1])
 

@@ -188,27 +188,30 @@ def sample_texts() -> list[str]:
 
 
 def gate(
-    path: Path, reference: Reference, *, wide: Path | None = None, on_progress: Callable[[str], None] | None = None
+    path: Path,
+    reference: Reference,
+    *,
+    wide: Path | None = None,
+    on_progress: Callable[[str], None] = lambda text: None,
 ) -> GateResult:
     """Check the file at ``path``. Faults of the file are in the result and never raised.
 
     ``wide``: the file of 16 or 32 bits that ``path`` was made from; ``path`` itself by default. Logits are compared
     if it is of type F32, next tokens if ``path`` is of another type.
     """
-    say = on_progress or (lambda _: None)
     try:
         file_type = read_info(path).quantization
         wide_type = file_type if wide is None else read_info(wide).quantization
     except ModelError as error:
         return GateResult((Check("file", "failed", str(error)),))
     header = Header(path)
-    say("header, vocabulary and tensors")
+    on_progress("header, vocabulary and tensors")
     checks = [_header(header, reference), _vocabulary(header, reference), _tensor_set(header, reference.checkpoint)]
-    say("weights")
+    on_progress("weights")
     checks.append(_weights(header, reference.checkpoint))
-    say("tokens")
+    on_progress("tokens")
     checks += _tokens(path, reference)
-    say("logits")
+    on_progress("logits")
     wide = wide or path
     found: NDArray[np.float32] | None = None
     if wide_type == "F32":
@@ -217,7 +220,7 @@ def gate(
     else:
         checks.append(Check("logits", "skipped", reference.why_no_logits or "only those of an F32 file are compared"))
     if file_type != "F32":
-        say("next tokens")
+        on_progress("next tokens")
         expected = reference.logits
         if expected is None and wide != path:
             expected = _logits(wide, reference.sample_ids) if found is None else found

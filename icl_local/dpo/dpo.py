@@ -64,7 +64,7 @@ def prepare(
     limit: int | None = None,
     identical: str | None = None,
     threads: int | None = None,
-    on_progress: Callable[[str], None] | None = None,
+    on_progress: Callable[[str], None] = lambda text: None,
     **changes: Any,
 ) -> TrainingInputs:
     """Read parameters and preferences and locate the base, as `icl dpo` does; pass the result to ``train``.
@@ -105,10 +105,10 @@ def train(
     *,
     save_every: int = 100,
     stop_after: int | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
     store: Store | None = None,
-    on_step: Callable[[Step], None] | None = None,
-    on_progress: Callable[[str], None] | None = None,
+    on_step: Callable[[Step], None] = lambda step: None,
+    on_progress: Callable[[str], None] = lambda text: None,
 ) -> TrainingRun:
     """Train the checkpoint ``base`` on the pairs and write the trained checkpoint into ``out``.
 
@@ -119,11 +119,10 @@ def train(
     Raises TrainingError for a base that cannot be trained, a loss that is not a number and a folder of another run,
     DiskFull, MissingExtra.
     """
-    say = on_progress or (lambda _: None)
     _require_extra()
     from icl_local.dpo.trainer import Watch, make_trainer, quiet
 
-    say("reading the base model")
+    on_progress("reading the base model")
     checkpoint = Checkpoint(base.folder)
     record: dict[str, Any] = {
         "training_run_id": key_of(
@@ -146,7 +145,7 @@ def train(
         return _done(row, out, int(record["steps"]), store)
     if store is not None:
         store.put([("training_runs", {**row, "status": "started"})])
-    say("loading the model and the pairs")
+    on_progress("loading the model and the pairs")
     watch = Watch(run_id, store, on_step, stop_after, should_stop)
     with quiet(), _errors(out):
         trainer = make_trainer(
@@ -161,14 +160,14 @@ def train(
         last = _last_checkpoint(out / "checkpoints")
         step, total = _steps(last) if last else (0, 1)
         if step < total:
-            say(f"resuming from {last.name}" if last else "training")
+            on_progress(f"resuming from {last.name}" if last else "training")
             trainer.train(resume_from_checkpoint=str(last) if last else None)
             step, total = trainer.state.global_step, trainer.state.max_steps
         else:  # killed after its last step: Trainer would train one more
             trainer._load_from_checkpoint(str(last))
         if step < total:
             return TrainingRun(run_id, out, "stopped", step, total, None)
-        say("saving the model")
+        on_progress("saving the model")
         _finish(trainer, checkpoint, out, {**record, "steps": step})
     return _done(row, out, step, store)
 

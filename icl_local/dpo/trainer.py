@@ -33,9 +33,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     run_id: str
     store: Store | None
-    on_step: Callable[[Step], None] | None
+    on_step: Callable[[Step], None]
     stop_after: int | None
-    should_stop: Callable[[], bool] | None
+    should_stop: Callable[[], bool]
     _began: float = 0.0
     _tokens: int = 0
 
@@ -44,7 +44,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         reached = self.stop_after is not None and state.global_step >= self.stop_after
-        if reached or (self.should_stop is not None and self.should_stop()):
+        if reached or self.should_stop():
             control.should_save = control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
@@ -72,8 +72,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if self.store is not None:
             row = {key: value for key, value in asdict(made).items() if key != "total_steps"}
             self.store.put([("training_steps", {"training_run_id": self.run_id, **row})])
-        if self.on_step is not None:
-            self.on_step(made)
+        self.on_step(made)
 
 
 class OwnTrainer(DPOTrainer):  # type: ignore[misc]
