@@ -10,7 +10,7 @@ import contextlib
 import mmap
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -115,7 +115,7 @@ class Worker:
         *,
         on_progress: Callable[[DecodeProgress], None] | None = None,
         **overrides: Any,
-    ) -> Iterator[Completion]:
+    ) -> Generator[Completion]:
         """Yield completions as they end, in any order; ``overrides`` replace EngineOptions fields for this call.
 
         For ScoreRequests they are Scored.
@@ -144,9 +144,9 @@ class Worker:
             if not finished:
                 self._stop()
 
-    def score(self, requests: Sequence[ScoreRequest], **how: Any) -> Iterator[Scored]:
+    def score(self, requests: Sequence[ScoreRequest], **how: Any) -> Generator[Scored]:
         """Yield how probable each token of each target is, as ``generate`` yields; ``stats.new_tokens`` are scored."""
-        return cast("Iterator[Scored]", self.generate(requests, **how))
+        return cast("Generator[Scored]", self.generate(requests, **how))
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text, with BOS where the file asks for it."""

@@ -30,7 +30,7 @@ from icl_local.engine import (
 )
 from icl_local.exceptions import ConfigError, IclError, InputError, ModelError, StoreLocked
 from icl_local.identity import key_of
-from icl_local.running.cells import CHOICES, Cell, CellPlan, Decoding
+from icl_local.running.cells import CHOICES, Cell, CellPlan, Decoding, Model
 from icl_local.running.choices import Chosen, choice_rows, choose
 from icl_local.running.cluster import Cluster, ClusterGenerator
 from icl_local.running.probe import Setting, setting_for
@@ -157,54 +157,53 @@ def run_cells(
             on_event(Event("note", cell, 0, len(cell.queries), message=note))
         run_row = new_run(command, seed)
         options = options.replace(stop_on_loop=decoding.stop_on_loop)
-        engine = _Engines(options, writer, probe, nodes)
-        try:
+        with closing(Engines(options, writer, probe=probe, nodes=nodes)) as engine:
             for plan in planned:
                 results.append(_run_cell(writer, plan, have, engine, run_row, verify, on_event))
-        finally:
-            engine.close()
     return results
 
 
-class _Engines:
+class Engines:
     """The actors of a cluster, or at most one worker, with the file of the present cell; or a server.
 
     With ``probe`` the settings that are exact for a file are looked up, or found.
     """
 
-    def __init__(self, options: EngineOptions, writer: store.Store, probe: bool, nodes: Cluster | None) -> None:
+    def __init__(
+        self, options: EngineOptions, writer: store.Store, *, probe: bool = True, nodes: Cluster | None = None
+    ) -> None:
         self._options = options
         self._writer = writer
         self._probe = probe
         self._nodes = nodes
         self._worker: Worker | None = None
-        self._loaded: tuple[Path, str] | None = None
+        self._loaded: tuple[Path, str | None] | None = None
 
-    def worker(self, plan: CellPlan) -> Worker | ServerGenerator | ClusterGenerator:
-        """Return what holds the cell's file, or a client of the server that has the cell's model."""
-        if isinstance(plan.cell.model, ServerModel):
+    def worker(self, model: Model, kv_type: str | None = None) -> Worker | ServerGenerator | ClusterGenerator:
+        """Return what holds the model's file, or a client of the server that has the model."""
+        if isinstance(model, ServerModel):
             if self._nodes is not None:
                 raise ConfigError("--cluster and --backend exclude each other: a server gets its requests from here")
-            return ServerGenerator(plan.cell.model, parallel=self._options.parallel)
-        requested = (plan.cell.model.path, str(plan.settings["kv_type"]))
-        options = self._options.replace(kv_type=requested[1])
+            return ServerGenerator(model, parallel=self._options.parallel)
+        options = self._options.replace(kv_type=kv_type)
         if self._nodes is not None:
-            return self._nodes.worker(plan.cell.model, options)
-        if self._worker is None or self._loaded != requested:
+            return self._nodes.worker(model, options)
+        if self._worker is None or self._loaded != (model.path, kv_type):
             self.close()
-            self._worker = Worker(requested[0], options.replace(prefix_cache=str(cache_folder() / "prefixes")))
-            self._loaded = requested
+            self._worker = Worker(model.path, options.replace(prefix_cache=str(cache_folder() / "prefixes")))
+            self._loaded = (model.path, kv_type)
         return self._worker
 
-    def setting(self, plan: CellPlan, worker: Any, **callbacks: Callable[..., None]) -> Setting:
-        """Return the stored setting for the cell's file, probed if there is none; a server cannot be probed."""
-        model = plan.cell.model
+    def setting(
+        self, model: Model, worker: Any, *, prompt_characters: int, **callbacks: Callable[..., None]
+    ) -> Setting:
+        """Return the stored setting for the model's file, probed if there is none; a server cannot be probed."""
         if not self._probe or isinstance(model, ServerModel):
             return Setting({}, None)
+        how: dict[str, Any] = {"parallel": self._options.parallel, "prompt_characters": prompt_characters, **callbacks}
 
         def find(one: Any) -> Setting:
-            parallel, characters = self._options.parallel, plan.prompt_characters
-            return setting_for(self._writer, model, one, parallel=parallel, prompt_characters=characters, **callbacks)
+            return setting_for(self._writer, model, one, **how)
 
         return find(worker) if self._nodes is None else self._nodes.setting(worker, find)
 
@@ -219,7 +218,7 @@ def _run_cell(
     writer: store.Store,
     plan: CellPlan,
     have: set[str],
-    engine: _Engines,
+    engine: Engines,
     run_row: dict[str, object],
     verify: int,
     on_event: Callable[[Event], None],
@@ -252,12 +251,12 @@ def _run_cell(
 
     lengths: dict[str, int] = {}
     try:
-        worker = engine.worker(plan)
-        run_row.update(llama_build=worker.info.llama_build, cpu_features=worker.info.cpu_features)
-        run_row.update(n_threads=worker.info.n_threads)
+        worker = engine.worker(cell.model, str(plan.settings["kv_type"]))
+        run_row |= used_by(worker.info)
         setting = engine.setting(
-            plan,
+            cell.model,
             worker,
+            prompt_characters=plan.prompt_characters,
             on_note=lambda text: report("note", message=text),
             on_step=lambda step: report("probe", probe=step),
         )
@@ -444,6 +443,11 @@ def new_run(command: str, seed: int | None) -> dict[str, object]:
         "seed": seed,
         "host": f"{available_memory() / 2**30:.1f} GiB free",
     }
+
+
+def used_by(info: EngineInfo) -> dict[str, object]:
+    """Return the columns of raw.runs that say what decodes."""
+    return {"llama_build": info.llama_build, "cpu_features": info.cpu_features, "n_threads": info.n_threads}
 
 
 def _describe(info: EngineInfo) -> str:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,10 @@ from icl_local.identity import sha256_text
 from icl_local.prompting import Query, QuerySet, Recipe
 from icl_local.running.cells import load_queries
 from icl_local.running.choices import Row, asked_row, scored_row, token_rows
-from icl_local.running.probe import setting_for
-from icl_local.running.run import new_run
+from icl_local.running.run import Engines, new_run, used_by
 from icl_local.running.shard import Shard
 from icl_local.running.verify import stored_prompt
-from icl_local.weights import OnBytes, ResolvedModel, cache_folder, registry, require_same_tokens
+from icl_local.weights import OnBytes, ResolvedModel, registry, require_same_tokens
 
 OWN, SAME, REFERENCE = "own", "same", "reference"
 COLUMNS = ("model", "prompt", "texts", "missing", "tokens")
@@ -144,8 +143,8 @@ def score_texts(
         writer = registry.resolve(texts_model or model, method_kind=kind, on_progress=on_download)
         stored = store.named(path, "texts_to_score", [writer.sha256, texts, list(lang), dataset]).records()
         if not stored:
-            run = f"icl run --model {texts_model or model} --method {texts} --lang {','.join(lang)} --queries FILE"
-            raise ConfigError(f"{path} has no answers of {writer.file_name} by {texts}; make them: {run}")
+            make = f"icl run --model {texts_model or model} --method {texts} --lang {','.join(lang)} --queries FILE"
+            raise ConfigError(f"{path} has no answers of {writer.file_name} by {texts}; make them: {make}")
         stored = list(part.take(stored[:limit]) if part else stored[:limit])
         _give_tokens(writer, stored)
         for base in bases:
@@ -159,55 +158,47 @@ def score_texts(
     if plan:
         return ScoreResult(counts)
     options = EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads)
-    file = attrgetter("model.sha256")
-    todo = sorted((job for job in jobs if job.missing(have)), key=file)
-    reasons: Counter[str] = Counter()
-    with store.Store(path) as target:
+    run, reasons = new_run("score", None), Counter[str]()
+    todo = sorted((job for job in jobs if job.missing(have)), key=attrgetter("model.sha256"))
+    with store.Store(path) as target, closing(Engines(options, target)) as engine:
         target.put(rows)
-        for _, alike in groupby(todo, key=file):
-            how: dict[str, Any] = {
-                "options": options,
-                "on_progress": on_progress,
-                "on_note": on_note,
-                "on_step": on_step,
-            }
-            reasons.update(scored.finish_reason for scored in _score(target, list(alike), have, **how))
+        for job in todo:
+            worker = engine.worker(job.model)
+            assert isinstance(worker, Worker)
+            alike = [one for one in todo if one.model.sha256 == job.model.sha256]  # one probe for a file's jobs
+            longest = max(len(request.prompt) for one in alike for request in one.missing(have))
+            setting = engine.setting(job.model, worker, prompt_characters=longest, on_note=on_note, on_step=on_step)
+            run |= used_by(worker.info)
+            files = ("models", job.model.model_row()), ("gguf_files", job.model.file_row())
+            target.put([("runs", run), *files, *job.prompts.values()])
+            shared = {"run_id": run["run_id"], "exact": setting.exact}
+            with closing(worker.score(job.missing(have), **setting.overrides)) as made:
+                reasons += _store(target, job, made, len(job.requests) - len(job.missing(have)), shared, on_progress)
     return ScoreResult(counts, reasons["scored"], reasons["prompt_too_long"])
 
 
-def _score(
+def _store(
     target: store.Store,
-    jobs: Sequence[Job],
-    have: set[str],
-    *,
-    options: EngineOptions,
+    job: Job,
+    made: Iterable[Scored],
+    n_before: int,
+    shared: Mapping[str, object],
     on_progress: OnScored,
-    **callbacks: Any,
-) -> Iterator[Scored]:
-    """Score what is missing of ``jobs`` of one file; store each result and yield it."""
-    model, run = jobs[0].model, new_run("score", None)
+) -> Counter[str]:
+    """Store each result of a job as it comes; return the number by finish_reason."""
+    on_progress(job.label, n_before, len(job.requests), 0.0)
+    reasons: Counter[str] = Counter()
     known: set[tuple[int, str]] = set()
-    with Worker(model.path, options.replace(prefix_cache=str(cache_folder() / "prefixes"))) as worker:
-        info = worker.info
-        run |= {"llama_build": info.llama_build, "cpu_features": info.cpu_features, "n_threads": info.n_threads}
-        longest = max(len(request.prompt) for job in jobs for request in job.missing(have))
-        how: dict[str, Any] = {"parallel": options.parallel, "prompt_characters": longest}
-        setting = setting_for(target, model, worker, **how, **callbacks)
-        shared = {"run_id": run["run_id"], "exact": setting.exact}
-        for job in jobs:
-            files = ("models", job.model.model_row()), ("gguf_files", job.model.file_row())
-            target.put([("runs", run), *files, *job.prompts.values()])
-            missing, total = job.missing(have), len(job.requests)
-            on_progress(job.label, total - len(missing), total, 0.0)
-            began, n_tokens = time.perf_counter(), 0
-            for done, scored in enumerate(worker.score(missing, **setting.overrides), total - len(missing) + 1):
-                pieces = set(scored.pieces) - known
-                known |= pieces
-                row = {**job.rows[scored.id], **scored_row(scored), **shared}
-                target.put([*token_rows(model, pieces), ("scorings", row)])
-                n_tokens += scored.new_tokens
-                on_progress(job.label, done, total, n_tokens / (time.perf_counter() - began))
-                yield scored
+    began, n_tokens = time.perf_counter(), 0
+    for done, scored in enumerate(made, n_before + 1):
+        new = set(scored.pieces) - known
+        known |= new
+        row = {**job.rows[scored.id], **scored_row(scored), **shared}
+        target.put([*token_rows(job.model, new), ("scorings", row)])
+        n_tokens += scored.new_tokens
+        reasons[scored.finish_reason] += 1
+        on_progress(job.label, done, len(job.requests), n_tokens / (time.perf_counter() - began))
+    return reasons
 
 
 def _answer(row: Mapping[str, Any]) -> Text:
