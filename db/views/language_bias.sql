@@ -1,17 +1,18 @@
 create or replace view main.language_bias as
 with
+fits as (
+    select * from main.label_residuals where differs_in = 'language'
+),
 pairs as (
     select
         a.sample, a.sample_id, a.cell_a, a.cell_b, a.judge, a.template, a.judge_id, a.reading, a.metric, a.reference,
         a.reference_template, a.reference_id,
         (b.f - b.y) - (a.f - a.y) as d
-    from main.label_residuals as a
-    join main.label_residuals as b using (
+    from fits as a
+    join fits as b using (
         sample_id, cell_a, cell_b, query_id, judge_id, judge_text, reference_id, reference_text, reading, metric
     )
-    where
-        a.differs_in = 'language' and b.differs_in = 'language' and a.cell = a.cell_a and b.cell = b.cell_b
-        and d is not null
+    where a.cell = a.cell_a and b.cell = b.cell_b and d is not null
 ),
 sums as (
     select

@@ -87,7 +87,11 @@ def trust_tables(
         rates = _part(views, list(_PARTS)[-1], of_sample, reference, whole=whole)
         if judge is None:
             if not rates.rows:
-                raise ConfigError("name a judge with --judge; error rates alone need labels: icl sample draw --errors")
+                judges = [row["name"] for row in views.named("stored_names") if row["kind"] == "judge"]
+                named = ", ".join(name for name in judges if not name.startswith(HUMAN)) or "icl judge makes scores"
+                raise ConfigError(
+                    f"name a judge with --judge ({named}); error rates alone need labels: icl sample draw --errors"
+                )
             return [rates]
         (named,) = views.named("trust_names")
         name, against = str(named["judge"]), str(named["reference"])

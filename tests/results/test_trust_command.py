@@ -69,6 +69,11 @@ def test_the_command_prints_its_parts_in_order(labelled: Path, output_format: st
         assert result.stdout.index("Agreement") < result.stdout.index("Bias") < result.stdout.index("Corrected means")
 
 
+def test_without_a_judge_the_judges_are_listed(labelled: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"name a judge with --judge \({JUDGE}\)"):
+        icl_local.trust(labelled)
+
+
 def test_labels_in_two_languages_by_several_raters_are_shown_after_the_rest() -> None:
     random = np.random.default_rng(7)
     f = random.integers(1, 6, 40).astype(float)
