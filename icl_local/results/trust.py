@@ -87,10 +87,10 @@ def trust_tables(
         rates = _part(views, list(_PARTS)[-1], of_sample, reference, whole=whole)
         if judge is None:
             if not rates.rows:
-                judges = [row["name"] for row in views.named("stored_names") if row["kind"] == "judge"]
-                named = ", ".join(name for name in judges if not name.startswith(HUMAN)) or "icl judge makes scores"
+                judges = [str(one["name"]) for one in views.named("stored_names") if one["kind"] == "judge"]
+                known = ", ".join(name for name in judges if not name.startswith(HUMAN)) or "icl judge makes scores"
                 raise ConfigError(
-                    f"name a judge with --judge ({named}); error rates alone need labels: icl sample draw --errors"
+                    f"name a judge with --judge ({known}); error rates alone need labels: icl sample draw --errors"
                 )
             return [rates]
         (named,) = views.named("trust_names")
