@@ -32,10 +32,13 @@ def sha256_text(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def sha256_file(path: Path) -> str:
-    """Return 64 hex digits over a file's bytes, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256_file(*paths: Path) -> str:
+    """Return 64 hex digits over the bytes of a file, or of several one after the other, read in pieces."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
 
 
 def settings_key(settings: Mapping[str, object]) -> str:

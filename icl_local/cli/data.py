@@ -101,15 +101,15 @@ def build(language: str, out: Path, dataset: str | None, unreviewed: str, db: Pa
 
 @data.command("check")
 @click.argument("first", type=values.QUERY_FILE)
-@click.argument("second", type=values.EXISTING_FILE, required=False)
+@click.argument("second", type=values.QUERY_FILE, required=False)
 @options.columns
 @click.option("--lang", "language", type=values.LANGUAGE, default="en", help="Language of queries that name none.")
 @options.output_format
-def check(first: str, second: Path | None, columns: dict[str, str] | None, language: str, output_format: str) -> int:
+def check(first: str, second: str | None, columns: dict[str, str] | None, language: str, output_format: str) -> int:
     """Count what a query set has, or compare the sets of two languages.
 
-    Two sets are compared by missing ids, duplicates and identical texts. Exit status 1 for any difference, and for a
-    set that cannot be used.
+    A set is a file or hf:owner/name of the hub. Two are compared by missing ids, duplicates and identical texts. Exit
+    status 1 for any difference, and for a set that cannot be used.
 
     Example: icl data check quiz.csv --map id=uid,instruction=question
 
@@ -128,11 +128,11 @@ def check(first: str, second: Path | None, columns: dict[str, str] | None, langu
         raise click.UsageError("--map names the columns of one file; leave it out, or check one file at a time")
     from icl_local.translate import compare_sets
 
-    differences = compare_sets(Path(first), second)
+    differences = compare_sets(first, second)
     if differences or output_format != "text":
         rows = [(one.kind, one.query_id, one.detail) for one in differences]
         console.print_rows(("finding", "id", "detail"), rows, output_format=output_format)
-    paired = f"{Path(first).name} and {second.name} pair up"
+    paired = f"{Path(first).name} and {Path(second).name} pair up"
     console.say(counted(len(differences), "finding") if differences else paired)
     return 1 if differences else 0
 

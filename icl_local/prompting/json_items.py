@@ -58,16 +58,6 @@ def id_of_text(text: str) -> str:
     return key_of(kind="text", text=text)[:12]
 
 
-def with_ids(items: Sequence[Item]) -> list[Item]:
-    """Return the items of a query file; if none of them has an id, each gets that of its instruction.
-
-    Raises InputError if it has no instruction.
-    """
-    if any(item.data.get("id") is not None for item in items):
-        return list(items)
-    return [replace(item, data={**item.data, "id": id_of_text(item.text("instruction"))}) for item in items]
-
-
 def read_file(path: Path) -> list[Item]:
     """Return all objects of ``path``. Raises InputError, with file and line: unreadable, not UTF-8, broken, other."""
     delimiter = _DELIMITERS.get(path.suffix.lower())

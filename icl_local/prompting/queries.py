@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from functools import cached_property
@@ -33,7 +33,7 @@ FIELDS = (
 )
 EXPECTED = ("reference", "choices", "answer", "checks")
 COUNTED = ("dataset", "language", "queries", "safety", *EXPECTED, "tags")  # columns of QuerySet.counts
-LISTED = ("dataset", "language", "queries", "safety", "where")  # columns of list_sets
+LISTED = (*COUNTED[:4], "where")  # columns of list_sets
 
 # the beginning of Just-Eval's source_id for ids below a number: it identifies the set under any file name
 _JUST_EVAL_SOURCES = {
@@ -77,29 +77,13 @@ class Query:
     @cached_property
     def key(self) -> str:
         """Return the query_key for data set, id, language and text."""
-        return key_of(
-            kind="query",
-            dataset=self.dataset,
-            query_id=self.query_id,
-            language=self.language,
-            instruction=self.instruction,
-        )
+        named = {name: getattr(self, name) for name in ("dataset", "query_id", "language", "instruction")}
+        return key_of(kind="query", **named)
 
     def row(self) -> dict[str, object]:
         """Return the row of raw.queries."""
-        return {
-            "query_key": self.key,
-            "dataset": self.dataset,
-            "query_id": self.query_id,
-            "language": self.language,
-            "split": self.split,
-            "task": None if self.task is None else list(self.task),
-            "topic": None if self.topic is None else list(self.topic),
-            "tags": None if self.tags is None else list(self.tags),
-            "source_set": self.source_set,
-            "difficulty": self.difficulty,
-            "instruction": self.instruction,
-        }
+        columns = [one.name for one in fields(self) if one.name not in ("expected", "fields")]
+        return {"query_key": self.key, **{name: getattr(self, name) for name in columns}}
 
     def expectation_row(self) -> dict[str, object]:
         """Return the row of raw.expectations."""
@@ -144,40 +128,10 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-def load_file(
-    path: Path,
-    *,
-    language: str | None = None,
-    untagged: str | None = None,
-    dataset: str | None = None,
-    columns: Mapping[str, str] | None = None,
-    items: Sequence[Item] | None = None,
-    source: str | None = None,
-    name: str | None = None,
-) -> QuerySet:
-    """Return the query set of ``path``.
-
-    ``items``: its rows, where another room has read them; ``source``: where it comes from, by default the file's name.
-
-    ``language`` selects the items of that language. Items that name no language are in ``language``, or else in
-    ``untagged``, which selects nothing. ``columns``: fields by other names (json_items.mapped). ``dataset`` overrides
-    the set's name, which is just-eval or samples if the items are theirs, else ``name``, by default the file's stem,
-    without a language at its end. Raises InputError with file and line: no language, no item in ``language``, a missing
-    or unusable field, an id that occurs twice.
-    """
-    if unknown := [field for field in columns or {} if field not in FIELDS]:
-        raise UnknownName.among("field", unknown[0], FIELDS, place=" of a query")
-    items = json_items.mapped(json_items.read_file(path) if items is None else items, columns or {})
-    items = json_items.with_ids(items)
-    return _query_set(
-        items,
-        str(path),
-        source=source or path.name,
-        sha256=sha256_file(path),
-        language=language,
-        untagged=untagged,
-        dataset=dataset or _known_set(items) or _without_language(name or path.stem, items, language),
-    )
+def load_file(path: Path, **how: Any) -> QuerySet:
+    """Return the query set of a text file; ``how``: language, untagged, dataset and columns of query_set."""
+    items, sha256 = json_items.read_file(path), sha256_file(path)
+    return query_set(items, source=path.name, sha256=sha256, file=str(path), name=path.stem, **how)
 
 
 def samples(language: str, *, overlay: Path | None = None) -> QuerySet:
@@ -191,7 +145,7 @@ def samples(language: str, *, overlay: Path | None = None) -> QuerySet:
     name = f"samples/{language}.jsonl"
     text = resources.read_text("prompts", name, overlay=overlay)
     items = json_items.parse(text, name)
-    return _query_set(items, name, source=name, sha256=sha256_text(text), language=language, dataset=SAMPLES)
+    return query_set(items, source=name, sha256=sha256_text(text), language=language, dataset=SAMPLES)
 
 
 def published(language: str) -> QuerySet:
@@ -247,32 +201,56 @@ def _draw(seed: int, *parts: str) -> str:
     return key_of(kind="sample", seed=seed, parts=parts)
 
 
-def _query_set(
+def query_set(
     items: Sequence[Item],
-    file: str,
     *,
     source: str,
     sha256: str | None,
-    language: str | None,
+    file: str | None = None,
+    name: str = "",
+    language: str | None = None,
     untagged: str | None = None,
-    dataset: str,
+    dataset: str | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> QuerySet:
+    """Return the query set of ``items``, which come from ``source``; ``file``: its name in messages.
+
+    ``language`` selects the items of that language. Items that name no language are in ``language``, or else in
+    ``untagged``, which selects nothing; with both they are in ``untagged``, and "" refuses them. ``columns``: fields by
+    other names (json_items.mapped). ``dataset`` is the set's name, by default just-eval or samples if the items are
+    theirs, else ``name`` without a language at its end. Raises InputError with file and line: no language, no item in
+    ``language``, a missing or unusable field, an id that occurs twice.
+    """
+    if unknown := [field for field in columns or {} if field not in FIELDS]:
+        raise UnknownName.among("field", unknown[0], FIELDS, place=" of a query")
+    file = file or source
     if not items:
         raise InputError(f"{file}: holds no queries")
-    lines: dict[tuple[str, str], int] = {}
-    queries: list[Query] = []
+    items = _with_ids(json_items.mapped(items, columns or {}))
+    own_language = language if untagged is None else None
+    dataset = dataset or _known_set(items) or _without_language(name, items, own_language)
+    found: dict[tuple[str, str], tuple[Item, Query]] = {}
     for item in items:
-        query = query_from_item(item, dataset=dataset, language=language or untagged)
-        identity = (query.language, query.query_id)
-        if identity in lines:
-            raise InputError(f"{item.place}: id {query.query_id!r} was there on line {lines[identity]} already")
-        lines[identity] = item.line
-        queries.append(query)
-    selected = tuple(query for query in queries if language in (None, query.language))
+        query = query_from_item(item, dataset=dataset, language=own_language or untagged)
+        first, _ = found.setdefault((query.language, query.query_id), (item, query))
+        if first is not item:
+            where = f"on line {first.line}" if first.file == item.file else f"at {first.place}"
+            raise InputError(f"{item.place}: id {query.query_id!r} was there {where} already")
+    selected = tuple(query for _, query in found.values() if language in (None, query.language))
     if not selected:
-        others = ", ".join(sorted({query.language for query in queries}))
+        others = ", ".join(sorted({of for of, _ in found}))
         raise InputError(f"{file}: holds no queries in {language!r} (only {others}); give a file in that language")
     return QuerySet(dataset, source, sha256, selected, tuple(_unknown_values(items)))
+
+
+def _with_ids(items: Sequence[Item]) -> Sequence[Item]:
+    """Return the items; if none of them has an id, each gets that of its instruction.
+
+    Raises InputError if it has no instruction.
+    """
+    if any(item.data.get("id") is not None for item in items):
+        return items
+    return [replace(item, data={**item.data, "id": json_items.id_of_text(item.text("instruction"))}) for item in items]
 
 
 def _unknown_values(items: Sequence[Item]) -> Iterator[str]:
@@ -302,7 +280,7 @@ def query_from_item(item: Item, *, dataset: str, language: str | None) -> Query:
     if not instruction.strip():
         raise InputError(f"{item.place}: the instruction is empty")
     own_language = data.get("language") or language
-    if not isinstance(own_language, str):
+    if not own_language or not isinstance(own_language, str):
         raise InputError(f"{item.place}: names no language; give --queries LANGUAGE=FILE or add a `language` field")
     return Query(
         dataset=dataset,
@@ -371,12 +349,9 @@ def list_sets() -> list[tuple[object, ...]]:
 
 
 def _of_published(found: just_eval.Published) -> QuerySet:
-    return _query_set(
-        found.items, found.source, source=found.source, sha256=found.sha256, language=found.language, dataset=JUST_EVAL
-    )
+    return query_set(found.items, source=found.source, sha256=found.sha256, language=found.language, dataset=JUST_EVAL)
 
 
-def _listed(query_set: QuerySet, place: str) -> tuple[object, ...]:
-    languages = ", ".join(sorted({query.language for query in query_set.queries}))
-    n_safety = sum(query.split == "safety" for query in query_set.queries)
-    return query_set.dataset, languages, len(query_set.queries), n_safety, place
+def _listed(known: QuerySet, place: str) -> tuple[object, ...]:
+    (counts,) = known.counts()
+    return *counts[:4], place

@@ -3,9 +3,10 @@
 Cells are planned, a model file is probed, and each response is stored as it ends.
 """
 
-from icl_local.running.cells import CHOICES, Cell, CellPlan, Decoding, load_pools, load_queries, load_set, plan_cells
+from icl_local.running.cells import CHOICES, Cell, CellPlan, Decoding, plan_cells
 from icl_local.running.cluster import Cluster, open_cluster
 from icl_local.running.local_chat import LocalChat, open_chat
+from icl_local.running.query_sets import load_pools, load_queries, load_set, read_items
 from icl_local.running.run import CellResult, Event, RunResult, run_cells
 from icl_local.running.scoring import ScoreResult, score_texts
 from icl_local.running.server import open_server
@@ -35,6 +36,7 @@ __all__ = [
     "open_cluster",
     "open_server",
     "plan_cells",
+    "read_items",
     "run_cells",
     "score_texts",
     "verify_responses",

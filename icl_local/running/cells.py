@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
 
-from icl_local import prompting, store
+from icl_local import prompting
 from icl_local.engine import Request, Sampling, default_kv_type
 from icl_local.exceptions import ConfigError, InputError, ModelError
 from icl_local.identity import cell_key, response_key, settings_key
-from icl_local.prompting import Method, Pools, Prompt, Query, QuerySet, Recipe, queries
-from icl_local.prompting.expectations import REGEX
-from icl_local.prompting.json_items import Item
+from icl_local.prompting import Method, Pools, Prompt, Query, QuerySet, Recipe
 from icl_local.running.server import Server, ServerModel
-from icl_local.running.shard import Shard
-from icl_local.weights import ResolvedModel, checksum, hub, registry
+from icl_local.weights import ResolvedModel, checksum, registry
 
 Model = ResolvedModel | ServerModel
 CHOICES = "choices"  # Decoding.decode
@@ -181,117 +176,6 @@ def plan_cells(
             language = query_set.queries[0].language
             cells.append(Cell(by_kind[method.kind], method, language, query_set, query_set.queries, pools or {}))
     return sorted(cells, key=lambda cell: str(cell.model.path))
-
-
-def load_queries(
-    languages: Sequence[str],
-    sources: Sequence[str],
-    *,
-    dataset: str | None = None,
-    sample: int | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-    shard: Shard | None = None,
-    columns: Mapping[str, str] | None = None,
-    overlay: Path | None = None,
-) -> list[QuerySet]:
-    """Return one query set a language from ``sources``: FILE, LANGUAGE=FILE, ``samples`` or ``just-eval``.
-
-    A plain FILE serves the languages that its items name; items without a language are English, so that no English
-    query gets a Spanish prompt. ``columns``: fields that a file has under other names. Raises
-    ConfigError for a language without queries, and for a source of no language.
-    """
-    if sample is not None and limit is not None:
-        raise ConfigError("--sample draws queries and --limit takes the first ones; give one of them")
-    if limit is not None and limit < 1:
-        raise ConfigError(f"--limit {limit}: give at least 1 query")
-    by_language: dict[str, str] = {}
-    plain = [source for source in sources if "=" not in source or Path(source).exists()]
-    for source in sources:
-        if source not in plain:
-            language, _, file = source.partition("=")
-            if language not in languages:
-                raise ConfigError(f"--queries {source} is for a language that --lang lacks; add {language} to it")
-            if language in by_language:
-                raise ConfigError(
-                    f"--queries {source}: {language!r} has {by_language[language]} already; give one file"
-                )
-            by_language[language] = file
-    if len(plain) > 1:
-        raise ConfigError(f"--queries {plain[1]}: {plain[0]} is given already; write LANG=FILE for one file a language")
-    if plain and not set(languages) - by_language.keys():
-        raise ConfigError(f"--queries {plain[0]} is not used: every language has a file of its own; leave it out")
-    sets = []
-    for language in languages:
-        source = by_language.get(language, plain[0] if plain else "")
-        if not source:
-            raise ConfigError(
-                f"no queries in {language!r}; give them with --queries {language}=FILE (`icl data list` shows sets)"
-            )
-        if source == queries.SAMPLES:
-            found = queries.samples(language, overlay=overlay)
-        elif source == queries.JUST_EVAL:
-            found = queries.published(language)
-        else:
-            tagged_only = language not in by_language and language != "en"
-            found = _in_language(source, language, tagged_only=tagged_only, dataset=dataset, columns=columns)
-        chosen = found.queries
-        if sample is not None:
-            chosen = tuple(queries.sample(chosen, sample, seed))
-        chosen = chosen[:limit] if shard is None else shard.take(chosen[:limit])
-        if not chosen:
-            raise ConfigError(f"this part has no queries in {language!r}; choose fewer parts than there are queries")
-        sets.append(replace(found, queries=chosen))
-    return sets
-
-
-def load_pools(sources: Sequence[str]) -> dict[str, QuerySet]:
-    """Return the pools of examples in ``sources``, NAME=FILE: query files whose items have an `output`.
-
-    Items without a language are English. Raises ConfigError for another form, InputError for a file.
-    """
-    pools: dict[str, QuerySet] = {}
-    for source in sources:
-        name, _, file = source.partition("=")
-        if not file or not re.fullmatch(r"[\w.-]+", name) or name in pools:
-            raise ConfigError(f"--pool {source}: write NAME=FILE, each name once, of letters, digits, . _ and -")
-        pools[name] = pool = load_set(file, untagged="en")
-        for query in pool.queries:
-            if not isinstance(query.fields.get("output"), str):
-                raise InputError(f"{file}: the example {query.query_id!r} has no text `output`")
-    return pools
-
-
-def _in_language(source: str, language: str, *, tagged_only: bool, **how: Any) -> QuerySet:
-    """Return the queries of a file in ``language``; with ``tagged_only`` every item must name its language."""
-    if not tagged_only:
-        return load_set(source, language=language, **how)
-    whole = load_set(source, **how)
-    chosen = tuple(q for q in whole.queries if q.language == language)
-    if not chosen:
-        raise ConfigError(f"{source} holds no queries in {language!r}; give some with --queries {language}=FILE")
-    return replace(whole, queries=chosen)
-
-
-def load_set(source: str, **how: Any) -> QuerySet:
-    """Return the queries of a file or of a data set of the hub (hf:...), read as prompting.queries.load_file does."""
-    path = Path(source)
-    if source.startswith("hf:"):
-        file = hub.fetch_dataset(source, prompting.FILE_SUFFIXES)
-        path, how["source"] = file.path, file.source
-        if not source.partition("@")[0].endswith(prompting.FILE_SUFFIXES):
-            how["name"] = source.partition("@")[0].partition("/")[2]  # the data set, its config and split
-    if path.suffix.lower() == ".parquet":
-        rows = store.read_parquet(path)
-        how["items"] = [Item(str(path), number, row) for number, row in enumerate(rows, start=1)]
-    found = queries.load_file(path, **how)
-    for query in found.queries:
-        for pattern in (one["pattern"] for one in query.expected.get("checks", ()) if one["id"] == REGEX):
-            try:
-                store.matches(pattern, "")
-            except InputError as error:
-                raise InputError(f"{source}: query {query.query_id!r}: {error}") from error
-    return found
 
 
 def _choices(query: Query) -> list[str]:

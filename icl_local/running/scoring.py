@@ -21,8 +21,8 @@ from icl_local.engine import EngineOptions, ProbeStep, Scored, ScoreRequest, Wor
 from icl_local.exceptions import ConfigError
 from icl_local.identity import sha256_text
 from icl_local.prompting import Query, QuerySet, Recipe
-from icl_local.running.cells import load_queries
 from icl_local.running.choices import Row, asked_row, scored_row, token_rows
+from icl_local.running.query_sets import load_queries
 from icl_local.running.run import Engines, new_run, used_by
 from icl_local.running.shard import Shard
 from icl_local.running.verify import stored_prompt

@@ -13,7 +13,8 @@ from icl_local import store
 from icl_local.exceptions import ConfigError
 from icl_local.files import write_result
 from icl_local.identity import sha256_text
-from icl_local.prompting import Item, json_items
+from icl_local.prompting import Item
+from icl_local.running import read_items
 from icl_local.translate.review import no_candidates
 from icl_local.wording import counted
 
@@ -64,19 +65,20 @@ def build_set(path: Path, out: Path, *, language: str, dataset: str | None = Non
     return Built(reviewed, len(usable) - reviewed, len(rows) - len(usable))
 
 
-def compare_sets(first: Path, second: Path) -> list[Difference]:
-    """Return the mismatches between the sets of two languages. Raises InputError.
+def compare_sets(first: str, second: str) -> list[Difference]:
+    """Return the mismatches between the sets of two languages, each a file or hf:... Raises InputError, HubError.
 
     Kinds: missing_id, duplicate_id, duplicate_text, identical_text, different_field.
     """
-    sets = {file: json_items.read_file(file) for file in (first, second)}
-    by_id = {file: {item.id(): item for item in items} for file, items in sets.items()}
-    found = [difference for file, items in sets.items() for difference in _within(file, items)]
-    for file, other in ((first, second), (second, first)):
-        for query_id in sorted(by_id[other].keys() - by_id[file].keys(), key=_natural):
-            found.append(Difference("missing_id", query_id, f"in {other.name}, not in {file.name}"))
-    for query_id in sorted(by_id[first].keys() & by_id[second].keys(), key=_natural):
-        found += _between(query_id, by_id[first][query_id], by_id[second][query_id])
+    (ones, one), (others, other) = ((items, origin["source"]) for items, origin in map(read_items, (first, second)))
+    found = [*_within(one, ones), *_within(other, others)]
+    by_id, other_by_id = ({item.id(): item for item in items} for items in (ones, others))
+    for query_id in sorted(other_by_id.keys() - by_id.keys(), key=_natural):
+        found.append(Difference("missing_id", query_id, f"in {other}, not in {one}"))
+    for query_id in sorted(by_id.keys() - other_by_id.keys(), key=_natural):
+        found.append(Difference("missing_id", query_id, f"in {one}, not in {other}"))
+    for query_id in sorted(by_id.keys() & other_by_id.keys(), key=_natural):
+        found += _between(query_id, by_id[query_id], other_by_id[query_id])
     return found
 
 
@@ -102,16 +104,16 @@ def _item(row: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
-def _within(file: Path, items: Sequence[Item]) -> Iterator[Difference]:
+def _within(source: str, items: Sequence[Item]) -> Iterator[Difference]:
     """Yield ids and texts that occur twice in one set."""
     ids: dict[str, int] = {}
     texts: dict[str, str] = {}
     for item in items:
         query_id, text = item.id(), item.text("instruction").strip()
         if query_id in ids:
-            yield Difference("duplicate_id", query_id, f"{file.name}, lines {ids[query_id]} and {item.line}")
+            yield Difference("duplicate_id", query_id, f"{source}, lines {ids[query_id]} and {item.line}")
         elif text in texts:
-            yield Difference("duplicate_text", query_id, f"{file.name}, the same as {texts[text]}")
+            yield Difference("duplicate_text", query_id, f"{source}, the same as {texts[text]}")
         ids.setdefault(query_id, item.line)
         texts.setdefault(text, query_id)
 

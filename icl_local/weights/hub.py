@@ -1,6 +1,6 @@
 """Files from the Hugging Face hub: pinned to a commit, resumed after a kill, checked before they are used.
 
-``hf:owner/repo/file.gguf[@revision]`` names a file, ``hf:owner/name[/config][/split][@revision]`` that of a data set.
+``hf:owner/repo/file.gguf[@revision]`` names a file, ``hf:owner/name[/config][/split][@revision]`` those of a data set.
 The revision is resolved to a commit, which is recorded; the bytes are compared with the checksum that the hub publishes
 (SHA-256 for LFS and Xet files, git's SHA-1 for small ones). The file is stored in huggingface_hub's own cache, where
 every other tool finds it.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import shutil
@@ -24,6 +25,7 @@ from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from icl_local.exceptions import DiskFull, HubError
+from icl_local.files import json_object, write_file
 from icl_local.identity import sha256_file
 from icl_local.operating_system import locked
 from icl_local.weights.checksum import OnBytes, remember, sha256_of
@@ -32,6 +34,7 @@ _REFERENCE = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[^@]+)(?:@(?P<re
 _DATASET = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>[\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _CONVERTED = "refs/convert/parquet"  # branch on which the hub keeps a data set as config/split/0000.parquet
+_SHARD = re.compile(r"(-\d{5}-of-\d{5}\.\w+|/0\d{3}\.parquet)$")  # end of the name of one of a split's files
 _LISTED = 20  # names in a message
 _SPARE_BYTES = 100 << 20  # left free on the disk beside the file
 
@@ -50,6 +53,20 @@ class HubFile:
     def source(self) -> str:
         """Return the recorded source: hf:owner/repo/file@commit."""
         return f"hf:{self.repo}/{self.filename}@{self.commit}"
+
+
+@dataclass(frozen=True)
+class HubSplit:
+    """The files of a data set's split, of one commit, in the order of their names; ``name``: config/split."""
+
+    files: tuple[HubFile, ...]
+    name: str
+
+    @property
+    def source(self) -> str:
+        """Return the recorded source: hf:owner/name/config/split@commit, or that of the only file."""
+        first = self.files[0]
+        return first.source if len(self.files) == 1 else f"hf:{first.repo}/{self.name}@{first.commit}"
 
 
 @dataclass(frozen=True)
@@ -88,6 +105,14 @@ class _Target:
         }
 
     @property
+    def folder(self) -> Path:
+        """Return the repository's folder in the cache."""
+        from huggingface_hub import constants
+        from huggingface_hub.file_download import repo_folder_name
+
+        return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=self.repo, repo_type=self.repo_type)
+
+    @property
     def page(self) -> str:
         return f"https://huggingface.co/{'datasets/' if self.repo_type == 'dataset' else ''}{self.repo}"
 
@@ -104,21 +129,23 @@ def fetch_dataset_file(
     return _fetch(_Target(repo, filename, revision, "dataset"), on_progress)
 
 
-def fetch_dataset(reference: str, suffixes: Sequence[str], *, on_progress: OnBytes | None = None) -> HubFile:
-    """Return the file of a data set that ``hf:owner/name[/config][/split][@revision]`` or ``hf:owner/name/file`` names.
+def fetch_dataset(reference: str, suffixes: Sequence[str], *, on_progress: OnBytes | None = None) -> HubSplit:
+    """Return the files of a split that ``hf:owner/name[/config][/split][@revision]`` or ``hf:owner/name/file`` names.
 
-    It has one of ``suffixes``. Configs and splits are those of the data set's card, else of the hub's Parquet branch; a
-    folder of the repository serves as well. Scripts of a data set are not run. Raises HubError, which lists the names
-    there are if not one file fits, and DiskFull.
+    They have one of ``suffixes``. Configs and splits are those of the data set's card, else of the names of its files,
+    else of the hub's Parquet branch; a folder of the repository serves as well. Scripts of a data set are not run.
+    Raises HubError, which lists the names there are if not one split fits, and DiskFull.
     """
     match = _DATASET.fullmatch(reference)
     if match is None or ".." in (match["file"] or "").split("/"):
         raise HubError(f"{reference!r} is not hf:owner/name, with /config, /split, /file or @revision after it")
     target = _Target(match["repo"], match["file"] or "", match["revision"], "dataset")
+    names = [target.filename]
     if not target.filename.lower().endswith(tuple(suffixes)):
         with _hub_errors(target):
-            target = _only_file(target, tuple(suffixes))
-    return _fetch(target, on_progress)
+            target, names = _only_split(target, tuple(suffixes))
+    files = tuple(_fetch(replace(target, filename=name), on_progress) for name in names)
+    return HubSplit(files, target.filename)
 
 
 def fetch_folder(
@@ -193,37 +220,48 @@ def _commit(target: _Target) -> str:
     return commit
 
 
-def _contents(target: _Target) -> tuple[list[str], Mapping[str, Any]]:
-    """Return the names of a commit's files and its card's metadata; without network the files in the cache, and {}."""
+def _contents(target: _Target) -> tuple[list[str], Any]:
+    """Return the names of a commit's files and the configs of its card; both are kept for times without a network.
+
+    Without network and without what was kept: the files in the cache, and None.
+    """
     from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined]
 
     of: dict[str, Any] = {"repo_id": target.repo, "repo_type": target.repo_type, "revision": target.revision}
+    kept = target.folder / f"{target.revision}.icl.json"
     try:
         info: Any = HfApi(endpoint=constants.ENDPOINT).repo_info(**of)
     except (HTTPError, OfflineModeIsEnabled) as error:
         if isinstance(error, HfHubHTTPError):
             raise
-        kept = Path(snapshot_download(**of, cache_dir=constants.HF_HUB_CACHE, local_files_only=True))
-        return [path.relative_to(kept).as_posix() for path in kept.rglob("*") if path.is_file()], {}
-    return [sibling.rfilename for sibling in info.siblings or ()], info.card_data or {}
+        if found := json_object(kept):
+            return found["names"], found["configs"]
+        folder = Path(snapshot_download(**of, cache_dir=constants.HF_HUB_CACHE, local_files_only=True))
+        return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()], None
+    names = [sibling.rfilename for sibling in info.siblings or ()]
+    configs = (info.card_data or {}).get("configs") or []
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_file(kept, json.dumps({"names": names, "configs": configs}))
+    return names, configs
 
 
-def _only_file(target: _Target, suffixes: tuple[str, ...]) -> _Target:
-    """Return the one file of the config and split, or of the folder, that ``target`` names, at its commit."""
+def _only_split(target: _Target, suffixes: tuple[str, ...]) -> tuple[_Target, list[str]]:
+    """Return the one split, or folder, that ``target`` names, at its commit, and the names of its files."""
     from huggingface_hub.errors import RevisionNotFoundError, RevisionResolutionError
 
     commit, splits = _splits(target, suffixes)
     found = _named(splits, target.filename)
-    if target.revision is None and len(found) != 1 and all([name] == files for name, files in splits.items()):
+    if target.revision is None and len(found) != 1:
         with contextlib.suppress(RevisionNotFoundError, RevisionResolutionError):
             commit, splits = _splits(replace(target, revision=_CONVERTED), suffixes)
             found = _named(splits, target.filename)
     names = list(found or splits)
     if len(found) == 1:
-        (names,) = found.values()
-        if len(names) == 1:
-            return replace(target, filename=names[0], revision=commit)
+        ((split, names),) = found.items()
+        if len({Path(name).suffix for name in names}) == 1:
+            return replace(target, filename=split, revision=commit), sorted(names)
     if not names:
         raise HubError(f"{target}: has no file in one of the forms {', '.join(suffixes)}; see {target.page}/tree/main")
     listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
@@ -231,23 +269,20 @@ def _only_file(target: _Target, suffixes: tuple[str, ...]) -> _Target:
 
 
 def _splits(target: _Target, suffixes: tuple[str, ...]) -> tuple[str, dict[str, list[str]]]:
-    """Return the commit of a data set, and {"config/split": files} as its card says, else {file: [file]}.
-
-    On the branch that the hub converts, folders are configs and splits.
-    """
+    """Return the commit of a data set, and {"config/split": files} as its card says, else as the files' names say."""
     from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
 
     commit = _commit(target)
-    names, card = _contents(replace(target, revision=commit))
+    names, configs = _contents(replace(target, revision=commit))
     files = [name for name in names if name.lower().endswith(suffixes)]
     splits: dict[str, list[str]] = {}
-    for config in card.get("configs") or ():
+    for config in configs or ():
         for split, patterns in _patterns(config.get("data_files")).items():
             if of_split := list(filter_repo_objects(files, allow_patterns=patterns)):
                 splits[f"{config.get('config_name', 'default')}/{split}"] = of_split
     if not splits:
-        for file in files:
-            splits.setdefault(file.rpartition("/")[0] if target.revision == _CONVERTED else file, []).append(file)
+        for file in files:  # in the cache alone, the files of a split may be incomplete
+            splits.setdefault(file if configs is None else _SHARD.sub("", file), []).append(file)
     return commit, splits
 
 
@@ -286,15 +321,13 @@ def _verified_cached(path: Path, target: _Target, on_progress: OnBytes | None) -
 
 def _download(target: _Target, on_progress: OnBytes | None) -> HubFile:
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub.file_download import repo_folder_name
 
     url = hf_hub_url(**target.arguments, endpoint=constants.ENDPOINT)
     metadata = get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
     etag = metadata.etag or ""
     if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", etag) or metadata.size is None:
         raise HubError(f"{target}: the server publishes no checksum or size for it; check HF_ENDPOINT")
-    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=target.repo, repo_type=target.repo_type)
-    blob = folder / "blobs" / etag
+    blob = target.folder / "blobs" / etag
     blob.parent.mkdir(parents=True, exist_ok=True)
     digest = _transfer(url, blob, metadata.size, target, on_progress)
     # The blob is in its place: this only links it under its commit, and checks that its name is safe.

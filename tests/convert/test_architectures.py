@@ -11,7 +11,7 @@ from icl_local.convert.convert import convert, quantize
 from icl_local.convert.pre_tokenizers import name_of
 from icl_local.engine import EngineOptions
 from icl_local.exceptions import ConversionError
-from icl_local.running import cells, run
+from icl_local.running import cells, load_queries, run
 from icl_local.store.database import Store, query
 from icl_local.weights.gguf_file import read_info
 from tests.tiny_architectures import ARCHITECTURES, build_architecture
@@ -28,7 +28,7 @@ def test_converted_proven_and_run_exactly(name: str, tmp_path: Path) -> None:
     assert statuses.pop("chat") in ("passed", "skipped")
     assert set(statuses.values()) == {"passed"}
     assert statuses.keys() >= {"header", "vocabulary", "tensors", "weights", "tokens", "bos", "logits"}
-    queries = cells.load_queries(["en"], ["samples"], limit=8)
+    queries = load_queries(["en"], ["samples"], limit=8)
     planned = cells.plan_cells([str(made.path)], ["zero-shot"], queries)
     texts = []
     for parallel in (1, 4):

@@ -23,7 +23,7 @@ from icl_local.engine.llama import LlamaModel
 from icl_local.exceptions import ConfigError, ConversionError, DiskFull, EngineError, ModelError
 from icl_local.identity import sha256_file
 from icl_local.results import build_tables
-from icl_local.running import cells, run
+from icl_local.running import cells, load_queries, run
 from icl_local.store.database import Store, query
 from icl_local.weights.gguf_file import read_info
 from tests.tiny_checkpoint import LLAMA3_ROPE, SPECIALS, build_checkpoint
@@ -156,7 +156,7 @@ def test_tables_name_the_files_that_were_not_gated(tmp_path: Path) -> None:
     with Store(db) as store:
         proven = convert(folder, tmp_path / "proven.gguf", type_name="f32", name="proven", store=store, memory_bytes=0)
         other = convert(folder, tmp_path / "other.gguf", name="other", store=store, run_gate=False)
-    queries = cells.load_queries(["en"], ["samples"], limit=1)
+    queries = load_queries(["en"], ["samples"], limit=1)
     planned = cells.plan_cells([str(proven.path), str(other.path)], ["zero-shot"], queries)
     run.run_cells(db, planned, decoding=cells.Decoding(max_tokens=2), probe=False)
     (table,) = build_tables(db, ["8"])

@@ -20,7 +20,7 @@ from icl_local.dpo.data import load_preferences
 from icl_local.dpo.settings import parameters
 from icl_local.exceptions import ConversionError, DiskFull, TrainingError
 from icl_local.identity import sha256_file
-from icl_local.running import cells, run
+from icl_local.running import cells, load_queries, run
 from icl_local.store.database import Store, query
 from tests.dpo.inputs import tiny_run
 from tests.limits import file_size_limit
@@ -123,7 +123,7 @@ def test_chain_ends_in_table_8_with_its_lineage(
         f"icl models add tiny --instruct-dpo {after.path}; icl run --model tiny --dpo"
     )
     models = [str(after.path), str(before.path)]
-    planned = cells.plan_cells(models, ["zero-shot", "urial"], cells.load_queries(["en"], ["samples"], limit=2))
+    planned = cells.plan_cells(models, ["zero-shot", "urial"], load_queries(["en"], ["samples"], limit=2))
     run.run_cells(db, planned, decoding=cells.Decoding(max_tokens=4), probe=False)
     rows = query(db, "select model, method, dpo, n from table_8 order by all").rows
     assert rows == [
@@ -153,7 +153,7 @@ def test_the_embedded_model_is_trained_and_run(embedded_model: Path, pairs_file:
         assert parts.checkpoint_sha256 == whole.checkpoint_sha256
         made = convert(whole.folder, tmp_path / "smol-dpo.gguf", type_name="q8_0", store=store)
     assert made.gate == "passed"
-    queries = cells.load_queries(["en"], ["samples"], limit=1)
+    queries = load_queries(["en"], ["samples"], limit=1)
     planned = cells.plan_cells([str(made.path)], ["zero-shot", "urial"], queries)
     run.run_cells(db, planned, decoding=cells.Decoding(max_tokens=16), probe=False)
     assert query(db, "select method, dpo from table_8 order by all").rows == [("urial", True), ("zero-shot", True)]

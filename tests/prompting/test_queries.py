@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
+import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from icl_local.identity import sha256_file
 from icl_local.prompting import queries
 from icl_local.prompting.queries import Query
 from tests.fake_hub import FIRST, REPO, SECOND, serving
+from tests.shared import Run
 
 
 def item(number: object, **fields: Any) -> dict[str, Any]:
@@ -76,7 +80,7 @@ def test_a_file_without_ids_gets_them_from_its_texts(tmp_path: Path) -> None:
 
 def test_a_row_has_lists_and_null_where_the_task_is_unknown(tmp_path: Path) -> None:
     found = queries.load_file(write(tmp_path / "q.json", FORMS["json list"]), language="en")
-    assert [q.row()["task"] for q in found.queries] == [["coding"], [], None]
+    assert [q.row()["task"] for q in found.queries] == [("coding",), (), None]
     assert len({q.key for q in found.queries}) == 3
 
 
@@ -322,6 +326,52 @@ def test_a_data_set_of_the_hub_keeps_its_name_and_commit(
     assert [(q.dataset, q.query_id, q.instruction) for q in found.queries] == [(dataset, "1", "¿Qué?")]
     row = found.row()
     assert (row["source"], row["sha256"]) == (f"hf:{REPO}/es/test/0000.parquet@{SECOND}", sha256_file(file))
+
+
+def test_a_split_of_several_files_is_one_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [tmp_path / f"test-0000{n}-of-00002.parquet" for n in range(2)]
+    for n, file in enumerate(files):
+        duckdb.sql(f"copy (select {n} as id, 'Question {n}?' as instruction) to '{file}'")
+    with serving(tmp_path, monkeypatch) as fake:
+        fake.files = {(FIRST, f"data/{file.name}"): file.read_bytes() for file in files}
+        (found,) = running.load_queries(["en"], [f"hf:{REPO}/test"])
+        again = running.load_set(str(found.row()["source"]), untagged="en")
+        fake.files[FIRST, f"data/{files[1].name}"] = files[0].read_bytes()
+        shutil.rmtree(tmp_path / "hf")
+        with pytest.raises(InputError, match=r"00001-of-00002\.parquet:1: id '0' was there at .*00000-of-.*:1 already"):
+            running.load_set(f"hf:{REPO}/test", untagged="en")
+    assert [(q.query_id, q.instruction) for q in found.queries] == [("0", "Question 0?"), ("1", "Question 1?")]
+    assert again.queries == tuple(replace(q, dataset="some-GGUF/data/test") for q in found.queries)
+    assert found.dataset == "some-GGUF/test"
+    for one in (found, again):
+        assert one.source == f"hf:{REPO}/data/test@{FIRST}"
+        assert one.sha256 == hashlib.sha256(files[0].read_bytes() + files[1].read_bytes()).hexdigest()
+
+
+def test_data_check_takes_the_hubs_addresses(icl: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = {"en": ["One?", "Two?"], "es": ["¿Uno?", "¿Dos?"]}
+    file = write(tmp_path / "q.jsonl", "\n".join(json.dumps(item(n) | {"instruction": f"Q{n}"}) for n in range(2)))
+    with serving(tmp_path, monkeypatch) as fake:
+        fake.cards[FIRST] = {"configs": [{"config_name": code, "data_files": f"{code}/*.csv"} for code in texts]}
+        fake.files = {
+            (FIRST, f"{code}/{n}.csv"): f"id,instruction\n{n},{text}\n".encode()
+            for code, both in texts.items()
+            for n, text in enumerate(both)
+        }
+        assert icl("data", "check", f"hf:{REPO}/en", "--format", "csv")[1].splitlines()[1:] == [
+            "some-GGUF/en,en,2,0,0,0,0,0,0"
+        ]
+        code, _, err = icl("data", "check", f"hf:{REPO}/en", f"hf:{REPO}/es@main")
+        assert (code, "en and es@main pair up" in err) == (0, True)
+        assert icl("data", "check", file, f"hf:{REPO}/es")[0] == 0
+        fake.files[FIRST, "es/1.csv"] = b"id,instruction\n7,One?\n"
+        shutil.rmtree(tmp_path / "hf")
+        code, out, _ = icl("data", "check", f"hf:{REPO}/es", file, "--format", "csv")
+        assert (code, out.splitlines()[1:]) == (1, [
+            f"missing_id,1,\"in q.jsonl, not in hf:{REPO}/es/train@{FIRST}\"",
+            f"missing_id,7,\"in hf:{REPO}/es/train@{FIRST}, not in q.jsonl\"",
+        ])  # fmt: skip
+        assert "name one config and split" in icl("data", "check", f"hf:{REPO}", file)[2]
 
 
 @pytest.mark.parametrize(

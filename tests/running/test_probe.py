@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from icl_local import store
-from icl_local.running import cells, probe, run
+from icl_local.running import cells, load_queries, probe, run
 from icl_local.running.run import Event
 from icl_local.weights import cache_folder
 
@@ -18,7 +18,7 @@ def test_exactness_is_probed_once_and_recorded(tmp_path: Path, worded_gguf: Path
         if event.kind == "note":
             notes.append(event.message)
 
-    sets = cells.load_queries(["en"], [str(query_file)], limit=6)
+    sets = load_queries(["en"], [str(query_file)], limit=6)
     for max_tokens in (8, 9):  # two runs: one probe at the longest prompt of all cells of the file
         planned = cells.plan_cells([str(worded_gguf)], ["zero-shot", "urial"], sets)
         run.run_cells(db, planned, decoding=cells.Decoding(max_tokens=max_tokens), on_event=note)

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from icl_local import cli, store
 from icl_local.engine.protocol import EngineOptions, Request
-from icl_local.running import cells, run
+from icl_local.running import cells, load_queries, run
 from icl_local.running.run import CellResult
 from icl_local.store import spool
 from tests import acknowledging
@@ -38,7 +38,7 @@ def make(
     parallel: int = 4,
     **more: int,
 ) -> list[CellResult]:
-    planned = cells.plan_cells([str(model)], methods, cells.load_queries(["en"], [str(query_file)]))
+    planned = cells.plan_cells([str(model)], methods, load_queries(["en"], [str(query_file)]))
     return run.run_cells(
         db,
         planned,
@@ -81,7 +81,7 @@ def test_prompts_that_differ_in_the_methods_name_alone_are_decoded_once(
 
 
 def test_notes_on_a_model_are_said_once(tmp_path: Path, worded_gguf: Path, query_file: Path) -> None:
-    query_sets = cells.load_queries(["en"], [str(query_file)], limit=1)
+    query_sets = load_queries(["en"], [str(query_file)], limit=1)
     planned = [
         replace(cell, model=replace(cell.model, notes=("runs without its own template",)))
         for cell in cells.plan_cells([str(worded_gguf)], ["zero-shot", "instruct"], query_sets)
@@ -113,7 +113,7 @@ def test_every_response_holds_its_tokens_and_the_one_that_ended_it(
     tmp_path: Path, embedded_model: Path, query_file: Path
 ) -> None:
     db = tmp_path / "x.duckdb"
-    query_sets = cells.load_queries(["en"], [str(query_file)], limit=4)
+    query_sets = load_queries(["en"], [str(query_file)], limit=4)
     planned = cells.plan_cells([str(embedded_model)], ["zero-shot"], query_sets)
     run.run_cells(db, planned, decoding=cells.Decoding(max_tokens=12), probe=False)
     sql = "select finish_reason, new_tokens, tokens, end_token from raw.responses"
@@ -149,7 +149,7 @@ def test_a_cells_seconds_are_its_own_not_those_of_loading_and_probing(
 
     monkeypatch.setattr(run, "time", Mock(wraps=time, perf_counter=advance))
     monkeypatch.setattr(run, "setting_for", slow)
-    planned = cells.plan_cells([str(worded_gguf)], ["zero-shot"], cells.load_queries(["en"], [str(query_file)]))
+    planned = cells.plan_cells([str(worded_gguf)], ["zero-shot"], load_queries(["en"], [str(query_file)]))
     run.run_cells(tmp_path / "x.duckdb", planned, decoding=cells.Decoding(max_tokens=4))
     (seconds,) = store.query(tmp_path / "x.duckdb", "select wall_seconds from raw.run_cells").rows[0]
     assert 0 < seconds < seconds_of_probing
@@ -163,7 +163,7 @@ def test_what_is_not_a_response_is_counted_apart(tmp_path: Path, worded_gguf: Pa
         {"id": 2, "instruction": "far too long " * 2000, "category": "regular"},
     ]
     file.write_text("\n".join(json.dumps(item) for item in items))
-    planned = cells.plan_cells([str(worded_gguf)], ["zero-shot"], cells.load_queries(["en"], [str(file)]))
+    planned = cells.plan_cells([str(worded_gguf)], ["zero-shot"], load_queries(["en"], [str(file)]))
 
     def on_event(event: run.Event) -> None:
         notes.extend([event.message] if event.kind == "note" else [])
@@ -268,7 +268,7 @@ def test_a_cell_that_fails_does_not_stop_the_others(
 ) -> None:
     other = tmp_path / "other.gguf"
     shutil.copy(worded_gguf, other)
-    sets = cells.load_queries(["en"], [str(query_file)], limit=3)
+    sets = load_queries(["en"], [str(query_file)], limit=3)
     planned = cells.plan_cells([str(worded_gguf), str(other)], ["zero-shot"], sets)
     broken = planned[0].model.path
     real = run.Worker

@@ -16,7 +16,7 @@ from icl_local.cli import icl
 from icl_local.engine import tokenize
 from icl_local.exceptions import ConfigError, ModelError
 from icl_local.exchange.merge import merge
-from icl_local.running import cells, run, scoring
+from icl_local.running import cells, load_queries, run, scoring
 from icl_local.store import upkeep
 from icl_local.weights import read_info, require_same_tokens
 from tests.running.conftest import write_queries
@@ -40,7 +40,7 @@ def made(aligned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with eight answers of that file."""
     path = tmp_path_factory.mktemp("made") / "x.duckdb"
     query_file = write_queries(path.with_name("queries.jsonl"))
-    planned = cells.plan_cells([str(aligned)], ["instruct"], cells.load_queries(["en"], [str(query_file)], limit=8))
+    planned = cells.plan_cells([str(aligned)], ["instruct"], load_queries(["en"], [str(query_file)], limit=8))
     run.run_cells(path, planned, decoding=cells.Decoding(max_tokens=12, repetition_penalty=1.0), probe=False, verify=0)
     return path
 

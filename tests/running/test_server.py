@@ -15,8 +15,7 @@ import pytest
 from icl_local import store
 from icl_local.cli import main
 from icl_local.exceptions import ApiError, ConfigError
-from icl_local.running import run
-from icl_local.running.cells import Decoding, load_queries, plan_cells
+from icl_local.running import Decoding, load_queries, plan_cells, run
 from icl_local.running.server import PENALTIES, open_server
 
 Answer = Callable[[str, dict[str, Any]], tuple[int, dict[str, Any]]]

@@ -15,7 +15,7 @@ from icl_local import engine, store
 from icl_local.cli import icl
 from icl_local.engine import Completion, Worker, exact
 from icl_local.exceptions import ConfigError, ModelError
-from icl_local.running import cells, probe, run, verify
+from icl_local.running import cells, load_queries, probe, run, verify
 from icl_local.weights import registry
 
 EXACTNESS = "select n_verified, n_equal, exact from exactness"
@@ -24,7 +24,7 @@ EXACTNESS = "select n_verified, n_equal, exact from exactness"
 def make(db: Path, model: Path, query_file: Path, *, limit: int = 12, verify: int = 0, **more: Any) -> list[str]:
     """Run a small cell; return its notes."""
     notes: list[str] = []
-    sets = cells.load_queries(["en"], [str(query_file)], limit=limit)
+    sets = load_queries(["en"], [str(query_file)], limit=limit)
     run.run_cells(
         db,
         cells.plan_cells([str(model)], ["zero-shot"], sets),
@@ -60,7 +60,7 @@ def test_plain_queries_are_decoded_and_verified_as_text(tmp_path: Path, exact_gg
     queries = tmp_path / "q.jsonl"
     queries.write_text('{"id": 1, "instruction": "say <|im_end|> now"}\n{"id": 2, "instruction": "say it now"}\n')
     db = tmp_path / "x.duckdb"
-    planned = cells.plan_cells([str(exact_gguf)], [method], cells.load_queries(["en"], [str(queries)]))
+    planned = cells.plan_cells([str(exact_gguf)], [method], load_queries(["en"], [str(queries)]))
     for plain in (False, True):
         run.run_cells(db, planned, decoding=cells.Decoding(8, plain_queries=plain), probe=False, verify=0)
     columns = "query_id, plain_queries, prompt_tokens"
@@ -197,7 +197,7 @@ def run_as_exact(
     notes: list[str] = []
     (result,) = run.run_cells(
         db,
-        cells.plan_cells([str(model)], ["zero-shot"], cells.load_queries(["en"], [str(query_file)], limit=6)),
+        cells.plan_cells([str(model)], ["zero-shot"], load_queries(["en"], [str(query_file)], limit=6)),
         decoding=cells.Decoding(max_tokens=24),
         on_event=lambda event: notes.append(event.message) if event.kind == "note" else None,
     )

@@ -238,7 +238,7 @@ def test_a_set_in_another_language_pairs_with_its_source(tmp_path: Path) -> None
     assert queries.load_file(out, language="es").queries == queries.samples("es").queries
     lines = [{**s.fields, "instruction": s.instruction, "language": "en"} for s in sources]
     write(source, lines)
-    assert compare_sets(source, out) == []
+    assert compare_sets(str(source), str(out)) == []
 
 
 def test_what_does_not_pair_up_is_found(icl: Run, tmp_path: Path) -> None:

@@ -216,6 +216,11 @@ def test_a_small_dataset_file_is_checked_by_gits_checksum_also_in_the_cache(fake
 FORMS = (".jsonl", ".csv", ".parquet")
 
 
+def data_set(reference: str) -> bytes:
+    """The bytes of a split's files, one after the other."""
+    return b"".join(file.path.read_bytes() for file in hub.fetch_dataset(reference, FORMS).files)
+
+
 def refused_data_set(reference: str) -> str:
     with pytest.raises(HubError) as error:
         hub.fetch_dataset(reference, FORMS)
@@ -226,7 +231,7 @@ def refused_data_set(reference: str) -> str:
 def test_a_data_set_of_one_file_needs_no_file_name(fake: FakeHub) -> None:
     fake.files = {(FIRST, "README.md"): b"#", (FIRST, "data/q.csv"): b"id\n"}
     assert hub.fetch_dataset(f"hf:{REPO}", FORMS).source == f"hf:{REPO}/data/q.csv@{FIRST}"
-    assert hub.fetch_dataset(f"hf:{REPO}/data/q.csv@main", FORMS).path.read_bytes() == b"id\n"
+    assert data_set(f"hf:{REPO}/data/q.csv@main") == b"id\n"
     fake.files[FIRST, "data/r.csv"] = b"id\n"
     assert "name one config and split, or one file; there are data/q.csv, data/r.csv;" in refused_data_set(f"hf:{REPO}")
     assert "is not hf:owner/name" in refused_data_set("hf:nobody")
@@ -256,14 +261,14 @@ def test_configs_and_splits_are_those_of_the_card(fake: FakeHub, data_files: obj
     assert "there are es/test, es/dev;" in refused_data_set(f"hf:{REPO}/es")
     assert "there are en/test, es/test;" in refused_data_set(f"hf:{REPO}/test")
     assert "there are es/dev.jsonl, es/dev.csv;" in refused_data_set(f"hf:{REPO}/es/dev")
-    assert hub.fetch_dataset(f"hf:{REPO}/old/test.csv", FORMS).path.read_bytes() == b"old/test.csv"
+    assert data_set(f"hf:{REPO}/old/test.csv") == b"old/test.csv"
 
 
 def test_a_card_may_name_files_alone(fake: FakeHub) -> None:
     fake.cards[FIRST] = {"configs": [{"config_name": "default", "data_files": "b.csv"}, {"config_name": "empty"}]}
     fake.files = {(FIRST, "a.csv"): b"a", (FIRST, "b.csv"): b"b"}
     for name in ("", "/default", "/train", "/default/train"):
-        assert hub.fetch_dataset(f"hf:{REPO}{name}", FORMS).path.read_bytes() == b"b"
+        assert data_set(f"hf:{REPO}{name}") == b"b"
 
 
 def test_other_forms_come_from_the_hubs_parquet_branch(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,15 +278,58 @@ def test_other_forms_come_from_the_hubs_parquet_branch(fake: FakeHub, monkeypatc
     fake.files = {(FIRST, "load.py"): b"raise SystemExit", (FIRST, "texts.zip"): b"zip"}
     for name in ("main/test/0000.parquet", "main/train/0000.parquet", "main/train/0001.parquet"):
         fake.files[SECOND, name] = WEIGHTS
-    file = hub.fetch_dataset(f"hf:{REPO}/main/test", FORMS)
-    assert file.source == f"hf:{REPO}/main/test/0000.parquet@{SECOND}"
-    assert file.sha256 == hashlib.sha256(WEIGHTS).hexdigest()
-    assert hub.fetch_dataset(file.source, FORMS) == hub.fetch_dataset(f"hf:{REPO}/test", FORMS) == file
+    found = hub.fetch_dataset(f"hf:{REPO}/main/test", FORMS)
+    assert found.source == f"hf:{REPO}/main/test/0000.parquet@{SECOND}"
+    assert found.files[0].sha256 == hashlib.sha256(WEIGHTS).hexdigest()
+    assert (
+        hub.fetch_dataset(found.source, FORMS).files == hub.fetch_dataset(f"hf:{REPO}/test", FORMS).files == found.files
+    )
     assert "there are main/test, main/train;" in refused_data_set(f"hf:{REPO}/main")
-    assert "there are main/train/0000.parquet, main/train/0001.parquet;" in refused_data_set(f"hf:{REPO}/train")
+    several = hub.fetch_dataset(f"hf:{REPO}/train", FORMS)
+    assert several.source == f"hf:{REPO}/main/train@{SECOND}"
+    assert [file.filename for file in several.files] == ["main/train/0000.parquet", "main/train/0001.parquet"]
     assert "has no file in one of the forms" in refused_data_set(f"hf:{REPO}/test@v1")  # the branch is of the present
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert hub.fetch_dataset(file.source, FORMS) == file
+    assert hub.fetch_dataset(found.source, FORMS).files == found.files
+    assert hub.fetch_dataset(several.source, FORMS) == several
+
+
+SHARDS = [f"data/test-0000{n}-of-00003.csv" for n in range(3)]
+
+
+@pytest.mark.parametrize("card", [{}, {"configs": [{"config_name": "default", "data_files": [
+    {"split": "train", "path": "data/train-*"}, {"split": "test", "path": "data/test-*"}]}]}])  # fmt: skip
+def test_a_split_of_several_files_is_read_whole_in_their_order(
+    fake: FakeHub, monkeypatch: pytest.MonkeyPatch, card: dict[str, object]
+) -> None:
+    from huggingface_hub import constants
+
+    fake.cards[FIRST] = card
+    fake.files = {
+        (FIRST, name): name.encode() for name in ["data/train-00000-of-00001.csv", *SHARDS[::-1], "README.md"]
+    }
+    found = hub.fetch_dataset(f"hf:{REPO}/test", FORMS)
+    split = "default/test" if card else "data/test"
+    assert found.source == f"hf:{REPO}/{split}@{FIRST}"
+    assert [(file.filename, file.commit) for file in found.files] == [(name, FIRST) for name in SHARDS]
+    fake.commits["main"] = SECOND
+    assert hub.fetch_dataset(found.source, FORMS) == found
+    assert f"there are {split.replace('test', 'train')}, {split};" in refused_data_set(f"hf:{REPO}@{FIRST}")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert hub.fetch_dataset(found.source, FORMS) == found
+
+
+def test_half_a_split_in_the_cache_does_not_pass_for_the_split(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    fake.files = {(FIRST, name): name.encode() for name in SHARDS}
+    for name in SHARDS[:2]:  # by name, so the list of files is not kept
+        hub.fetch_dataset(f"hf:{REPO}/{name}", FORMS)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert f"there are {SHARDS[0]}, {SHARDS[1]};" in refused_data_set(f"hf:{REPO}@{FIRST}")
+    assert f"there are {SHARDS[0]}, {SHARDS[1]};" in refused_data_set(f"hf:{REPO}/data/test@{FIRST}")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    assert data_set(f"hf:{REPO}/test") == "".join(SHARDS).encode()
 
 
 def test_a_data_set_in_the_cache_serves_offline(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
