@@ -274,7 +274,7 @@ def figure(
     theme: Literal["light", "dark"] = "light",
 ) -> Drawing:
     """Draw one of the paper's figures: 2 (languages), 3 (DPO), 4 (critical errors), "size" (scores by model size),
-    "decoding" (errors by temperature).
+    "shift" (token shift), "decoding" (errors by temperature).
 
     A notebook shows it; ``save`` writes PNG and SVG. Raises MissingExtra, UnknownName, StoreError, and ConfigError
     where the database has no rows for it.
