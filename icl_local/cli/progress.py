@@ -64,7 +64,7 @@ class Display:
                 "elapsed",
                 TimeElapsedColumn(table_column=whole),
                 "left",
-                TimeRemainingColumn(compact=True, table_column=whole),
+                TimeRemainingColumn(table_column=whole),
                 _Field("note", shrink=True),
                 console=stderr(),
             )
