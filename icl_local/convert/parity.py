@@ -213,17 +213,15 @@ def gate(
     checks += _tokens(path, reference)
     on_progress("logits")
     wide = wide or path
-    found: NDArray[np.float32] | None = None
     if wide_type == "F32":
-        check, found = check_logits(wide, reference)
-        checks.append(check)
+        checks.append(check_logits(wide, reference))
     else:
         checks.append(Check("logits", "skipped", reference.why_no_logits or "only those of an F32 file are compared"))
     if file_type != "F32":
         on_progress("next tokens")
         expected = reference.logits
         if expected is None and wide != path:
-            expected = _logits(wide, reference.sample_ids) if found is None else found
+            expected = _logits(wide, reference.sample_ids)
         checks.append(compare_next_tokens(path, reference.sample_ids, expected))
     if all(check.status == "skipped" for check in checks if check.name in ("weights", "logits")):
         reasons = "; ".join(check.detail for check in checks if check.name in ("weights", "logits"))
@@ -231,14 +229,14 @@ def gate(
     return GateResult(tuple(checks))
 
 
-def check_logits(path: Path, reference: Reference) -> tuple[Check, NDArray[np.float32] | None]:
-    """Compare llama.cpp's logits of an F32 file (F32 KV cache) with Transformers' in float32; return the former."""
+def check_logits(path: Path, reference: Reference) -> Check:
+    """Compare llama.cpp's logits of an F32 file (F32 KV cache) with Transformers' in float32."""
     if reference.logits is None:
-        return Check("logits", "skipped", str(reference.why_no_logits)), None
+        return Check("logits", "skipped", str(reference.why_no_logits))
     try:
         found = _logits(path, reference.sample_ids)
     except IclError as error:
-        return Check("logits", "failed", str(error)), None
+        return Check("logits", "failed", str(error))
     expected = reference.logits[:, : found.shape[1]]
     difference = float(np.abs(found - expected).max())
     relative = difference / float(expected.std() or 1.0)
@@ -249,7 +247,7 @@ def check_logits(path: Path, reference: Reference) -> tuple[Check, NDArray[np.fl
     tolerance = GELU_TOLERANCE if activation.startswith("gelu") else LOGIT_TOLERANCE
     status = "passed" if relative <= tolerance else "failed"  # a NaN compares false
     detail = f"largest difference {difference:.2g} ({relative:.2g} standard deviations) on {len(found)} positions"
-    return Check("logits", status, detail, figures), found
+    return Check("logits", status, detail, figures)
 
 
 def _header(header: Header, reference: Reference) -> Check:
