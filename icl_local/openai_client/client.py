@@ -78,11 +78,15 @@ class ApiClient:
         self.price = price
         self.dialect = Dialect()
         self._proven = False  # a request succeeded in this dialect
-        self._concurrency = concurrency
-        self._max_attempts = max_attempts
-        self._max_wait = max_wait
-        self._backoff = backoff
-        self._budget = budget
+        self._schedule: Callable[[Iterator[ApiRequest]], Schedule] = lambda requests: Schedule(
+            requests,
+            limit=AdaptiveLimit(concurrency or CONCURRENCY_START, concurrency or CONCURRENCY_CEILING),
+            max_attempts=max_attempts,
+            max_wait=max_wait,
+            backoff=backoff,
+            budget=budget,
+            ceiling_usd=self.ceiling_usd,
+        )
         self._options: dict[str, Any] = {
             "api_key": key or "none",  # a local server needs no key, the openai package requires one
             "base_url": self.base_url,
@@ -160,7 +164,7 @@ class ApiClient:
         import openai
 
         schedule = self._schedule(iter(()))
-        tries = max_attempts or self._max_attempts
+        tries = max_attempts or schedule.max_attempts
         with openai.OpenAI(**self._options) as client:
             for attempt in itertools.count(1):
                 try:
@@ -168,7 +172,7 @@ class ApiClient:
                 except (openai.OpenAIError, ValueError) as error:
                     result = self._failure(error, ApiReply("", attempt, "failed"))
                     wait = result.wait_seconds if result.wait_seconds is not None else schedule.delay(attempt)
-                    last = attempt >= tries or result.reply.outcome != "failed" or wait > self._max_wait
+                    last = attempt >= tries or result.reply.outcome != "failed" or wait > schedule.max_wait
                     if last or result.stop:
                         raise ApiError(result.stop or f"{self.base_url}: {result.reply.error}") from None
                     time.sleep(wait)
@@ -179,17 +183,6 @@ class ApiClient:
         from openai.types.chat import ChatCompletion
 
         return self._answer(ChatCompletion.construct(**body), reply, {}).reply
-
-    def _schedule(self, requests: Iterator[ApiRequest]) -> Schedule:
-        return Schedule(
-            requests,
-            limit=AdaptiveLimit(self._concurrency or CONCURRENCY_START, self._concurrency or CONCURRENCY_CEILING),
-            max_attempts=self._max_attempts,
-            max_wait=self._max_wait,
-            backoff=self._backoff,
-            budget=self._budget,
-            ceiling_usd=self.ceiling_usd,
-        )
 
     async def _serve(self, schedule: Schedule, emit: Callable[[ApiReply], None]) -> None:
         import openai
