@@ -211,11 +211,8 @@ def _pair(row: Mapping[str, Any], place: str) -> Pair:
         if isinstance(side, str) != isinstance(chosen, str):
             raise InputError(f"{place}: prompt and chosen must both be texts or both be messages")
         return Pair(side, chosen, rejected)
-    shared = 0
-    for a, b in zip(chosen[:-1], rejected[:-1], strict=False):
-        if a != b:
-            break
-        shared += 1
+    both = zip(chosen[:-1], rejected[:-1], strict=False)
+    shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], both))
     if shared and isinstance(chosen, str) and chosen[shared - 1] == " ":
         shared -= 1  # the space before a word belongs to it
     if not shared and not isinstance(chosen, str):

@@ -26,6 +26,12 @@ from icl_local.dpo.settings import Parameters, Step
 from icl_local.exceptions import TrainingError
 from icl_local.store import Store
 
+# fields of Parameters that TRL gives the same name
+_SAME_NAMES = (
+    "learning_rate", "beta", "max_length", "warmup_steps", "weight_decay", "max_grad_norm", "seed",
+    "gradient_checkpointing", "bf16",
+)  # fmt: skip
+
 
 @dataclass
 class Watch(TrainerCallback):  # type: ignore[misc]
@@ -155,24 +161,16 @@ def _config(folder: Path, settings: Parameters, *, save_every: int) -> Any:
         raise TrainingError("this GPU has no bf16; train without --bf16")
     return DPOConfig(
         output_dir=str(folder),
-        learning_rate=settings.learning_rate,
+        **{name: getattr(settings, name) for name in _SAME_NAMES},
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps or -1,
         per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation,
-        gradient_checkpointing=settings.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False},
-        bf16=settings.bf16,
-        beta=settings.beta,
         loss_type=[settings.loss_type],
-        max_length=settings.max_length,
         truncation_mode=settings.truncation,
         optim=settings.optimizer,
         lr_scheduler_type=settings.schedule,
-        warmup_steps=settings.warmup_steps,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        seed=settings.seed,
         precompute_ref_log_probs=settings.precompute_reference,
         dataloader_pin_memory=cuda,
         logging_steps=1,

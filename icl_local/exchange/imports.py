@@ -68,15 +68,15 @@ def import_outputs(
         matchers = {
             code: _Matcher(_known(target, code, known), outputs) for code in sorted({one.language for one in outputs})
         }
-        matches = [matchers[one.language].find(one) for one in outputs]
+        matched = [(one, matchers[one.language].find(one)) for one in outputs]
         new: dict[str, tuple[_Output, Query]] = {}
-        for one, match in zip(outputs, matches, strict=True):
+        for one, match in matched:
             new.setdefault(one.response_id(source), (one, match or one.unknown_query()))
         cells = {key: _cell_row(one, query, source=source) for key, (one, query) in new.items()}
         _refuse_second_texts(target, new, cells)
         for response_id in store.ids(target.path, "responses", "response_id") & new.keys():
             del new[response_id]
-        completed = _completed_queries(target, zip(outputs, matches, strict=True))
+        completed = _completed_queries(target, matched)
     target.put(completed)
 
     started_at = store.now()
@@ -97,8 +97,8 @@ def import_outputs(
             for error in detect.critical_error_rows(response_id, detect.find_answer(one.text)):
                 rows[f"{error['error']}", response_id] = ("critical_errors", error)
         target.put(list(rows.values()))
-    unmatched = [item for item, match in zip(items, matches, strict=True) if match is None]
-    assumed = 0 if language else sum(item.data.get("language") is None for item in unmatched)
+    unmatched = [one for one, match in matched if match is None]
+    assumed = 0 if language else sum(one.item.data.get("language") is None for one in unmatched)
     return Imported(len(items), len(new), len(unmatched), assumed)
 
 

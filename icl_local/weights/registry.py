@@ -196,7 +196,7 @@ def resolve(
     if name in families:
         model = _from_family(families[name], variant, dpo, on_progress)
     elif _is_reference(name) or name.endswith(".gguf") or os.sep in name or Path(name).is_file():
-        model = _open(name, None, variant, dpo, None, on_progress)
+        model = _open(name, variant, dpo=dpo, on_progress=on_progress)
     else:
         held = {spelling: one.name for one in found.found_models() for spelling in (one.label, one.name)}
         add = "or give a .gguf file or hf:owner/repo/file.gguf; icl models list shows all"
@@ -219,7 +219,7 @@ def by_sha256(sha256: str, name: str, n_bytes: int | None = None, *, files: Sequ
         if path is None or not path.is_file() or n_bytes not in (None, path.stat().st_size):
             continue
         if sha256_of(path) == sha256:
-            return _open(str(path), None, "base", False, None, None)
+            return _open(str(path))
     raise ModelError(f"no file here holds the weights of {name} (SHA-256 {sha256}); give it with --weights FILE")
 
 
@@ -332,21 +332,8 @@ def _from_family(family: FamilySpec, variant: str, dpo: bool, on_progress: OnByt
     if spec.gguf is None:
         also = f"; or use one made by others: --model {spec.also[0]}" if spec.also else ""
         raise ConfigError(f"no file for {family.name} ({name}) yet; make it: {family.commands(name)}{also}")
-    model = _open(spec.gguf, family.label, variant, dpo, family.name, on_progress)
+    model = _open(spec.gguf, variant, label=family.label, dpo=dpo, registry_name=family.name, on_progress=on_progress)
     return replace(model, also_base=spec.stands_in)
-
-
-def _file(reference: str, on_progress: OnBytes | None) -> tuple[Path, str, str | None]:
-    """Return (path, recorded source, SHA-256 if it is known already)."""
-    if reference.startswith("hf:"):
-        fetched = hub.fetch(reference, on_progress=on_progress)
-        return fetched.path, fetched.source, fetched.sha256
-    if reference.startswith(EMBEDDED):
-        path = _embedded(reference)
-        if path is None:
-            raise MissingExtra("demo", reference.removeprefix(EMBEDDED).replace("_", "-"))
-        return path, "embedded", None
-    return Path(reference).expanduser(), "file", None
 
 
 def _embedded(reference: str) -> Path | None:
@@ -361,26 +348,37 @@ def _embedded(reference: str) -> Path | None:
 
 def _open(
     reference: str,
-    label: str | None,
-    variant: str,
-    dpo: bool,
-    registry_name: str | None,
-    on_progress: OnBytes | None,
+    variant: str = "base",
+    *,
+    label: str | None = None,
+    dpo: bool = False,
+    registry_name: str | None = None,
+    on_progress: OnBytes | None = None,
 ) -> ResolvedModel:
-    held = found.find(reference) if found.is_name(reference) else None
-    path, source, sha256 = (held.file(), held.name, None) if held else _file(reference, on_progress)
+    held, digest = None, None
+    path, source = Path(reference).expanduser(), "file"
+    if found.is_name(reference):
+        held = found.find(reference)
+        path, source = held.file(), held.name
+    elif reference.startswith("hf:"):
+        fetched = hub.fetch(reference, on_progress=on_progress)
+        path, source, digest = fetched.path, fetched.source, fetched.sha256
+    elif reference.startswith(EMBEDDED):
+        embedded, source = _embedded(reference), "embedded"
+        if embedded is None:
+            raise MissingExtra("demo", reference.removeprefix(EMBEDDED).replace("_", "-"))
+        path = embedded
     info = read_info(path)
+    own_label = held.label if held else path.stem
     try:
-        digest = sha256 or sha256_of(path, name=held.label if held else None, on_progress=on_progress)
+        digest = digest or sha256_of(path, name=held.label if held else None, on_progress=on_progress)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
-    notes: tuple[str, ...] = ()
     if held is not None:
         held.check(digest)
-        notes = (held.note,) if held.note else ()
+    notes = (held.note,) if held and held.note else ()
     dpo = dpo or info.metadata.get("icl.dpo") is True  # `icl convert` writes it into a trained model
-    label = label or (held.label if held else path.stem)
-    return ResolvedModel(path, info, digest, label, variant, dpo, registry_name, source, notes=notes)
+    return ResolvedModel(path, info, digest, label or own_label, variant, dpo, registry_name, source, notes=notes)
 
 
 def _is_reference(text: str) -> bool:
