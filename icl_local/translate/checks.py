@@ -12,8 +12,8 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from icl_local import resources
 from icl_local.detect import find_loop, identify_language
@@ -40,46 +40,8 @@ _LONG, _LONG_SLACK = 1.7, 30  # characters of prose: more than the source times 
 _SHORT = 0.45
 _VERBATIM_WORDS = 6  # in a row, outside quotations, in a candidate of another language
 _SENTENCE_WORDS = 3
+_OF_AN_ANSWER = ("length_odd", "question_lost", "list_appeared", "preamble")
 _ALIKE = 0.75  # share of a candidate's words that the source has too
-
-
-@dataclass(frozen=True)
-class Checks:
-    """The findings on one candidate; True for a fault.
-
-    ``text_language`` is the identified language, None if the text is too short or the extra ``langid`` is not
-    installed. ``length_ratio``: characters of prose per character of the source's prose.
-    """
-
-    text_language: str | None
-    length_ratio: float | None
-    empty: bool
-    truncated: bool
-    refused: bool
-    untranslated: bool
-    looping: bool
-    length_odd: bool
-    question_lost: bool
-    list_appeared: bool
-    preamble: bool
-    code_changed: bool
-    numbers_changed: bool
-    urls_changed: bool
-    placeholders_changed: bool
-
-    @property
-    def answered(self) -> bool:
-        """Return whether the candidate looks like an answer to the source."""
-        return self.length_odd or self.question_lost or self.list_appeared or self.preamble
-
-    @property
-    def flags(self) -> list[str]:
-        """Return the names of the checks that fired."""
-        return [name for name, value in asdict(self).items() if value is True]
-
-    def as_json(self) -> dict[str, object]:
-        """Return all findings with the version of the checks: column ``checks`` of raw.translations."""
-        return {"version": VERSION, **asdict(self), "answered": self.answered, "flags": self.flags}
 
 
 def check(
@@ -90,10 +52,13 @@ def check(
     language: str,
     finish_reason: str | None = "stop",
     overlay: Path | None = None,
-) -> Checks:
-    """Compare a candidate in ``language`` with its source; ``finish_reason`` as engines report it.
+) -> dict[str, Any]:
+    """Return the findings on a candidate in ``language``: column ``checks`` of raw.translations.
 
-    Raises InputError if the file of refusals cannot be read.
+    ``text_language`` is the identified language, None if the text is too short or the extra ``langid`` is not
+    installed. ``length_ratio``: characters of prose per character of the source's prose. All others are True for a
+    fault; ``flags`` names these. ``answered``: the candidate looks like an answer to the source. ``finish_reason`` is
+    as engines report it. Raises InputError if the file of refusals cannot be read.
     """
     empty = not any(map(str.isalnum, candidate)) and any(map(str.isalnum, source))
     source_prose, prose = spans.without(source), spans.without(candidate)
@@ -102,25 +67,33 @@ def check(
     refused = finish_reason == "refused" or (
         _refuses(candidate, {"en", language}, overlay) and not _refuses(source, {"en", source_language}, overlay)
     )
-    return Checks(
-        text_language=identified,
-        length_ratio=None if ratio is None else round(ratio, 3),
-        empty=empty,
-        truncated=finish_reason == "length",
-        refused=refused,
-        untranslated=not empty
+    faults = {
+        "empty": empty,
+        "truncated": finish_reason == "length",
+        "refused": refused,
+        "untranslated": not empty
         and source_language != language
         and (_untranslated(source_prose, prose, identified, source_language) or _sentence_kept(source, candidate)),
-        looping=_loops(candidate) and not _loops(source),
-        length_odd=not empty and _length_odd(_length(source_prose), _length(prose)),
-        question_lost=not empty and bool(_ASKS.search(_QUOTED.sub(" ", source_prose))) and not _QUESTION.search(prose),
-        list_appeared=len(_LIST_ITEM.findall(candidate)) >= max(2, 2 * len(_LIST_ITEM.findall(source)) + 1),
-        preamble=bool(_PREAMBLE.match(candidate)) and not _PREAMBLE.match(source),
-        code_changed=_changed(source, candidate, spans.CODE),
-        numbers_changed=not empty and missing_numbers(source, candidate),
-        urls_changed=_changed(source, candidate, spans.URL),
-        placeholders_changed=_changed(source, candidate, spans.PLACEHOLDER),
-    )
+        "looping": _loops(candidate) and not _loops(source),
+        "length_odd": not empty and _length_odd(_length(source_prose), _length(prose)),
+        "question_lost": not empty
+        and bool(_ASKS.search(_QUOTED.sub(" ", source_prose)))
+        and not _QUESTION.search(prose),
+        "list_appeared": len(_LIST_ITEM.findall(candidate)) >= max(2, 2 * len(_LIST_ITEM.findall(source)) + 1),
+        "preamble": bool(_PREAMBLE.match(candidate)) and not _PREAMBLE.match(source),
+        "code_changed": _changed(source, candidate, spans.CODE),
+        "numbers_changed": not empty and missing_numbers(source, candidate),
+        "urls_changed": _changed(source, candidate, spans.URL),
+        "placeholders_changed": _changed(source, candidate, spans.PLACEHOLDER),
+    }
+    return {
+        "version": VERSION,
+        "text_language": identified,
+        "length_ratio": None if ratio is None else round(ratio, 3),
+        **faults,
+        "answered": any(faults[name] for name in _OF_AN_ANSWER),
+        "flags": [name for name, fault in faults.items() if fault],
+    }
 
 
 def _length(prose: str) -> int:

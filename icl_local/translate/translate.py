@@ -207,7 +207,7 @@ def _row(reply: ApiReply, query: Query, engine: Engine, language: str, overlay: 
         "text": reply.text or "",
         "finish_reason": reply.finish_reason,
         "error": reply.error,
-        "checks": found.as_json(),
+        "checks": found,
         "prompt_tokens": reply.prompt_tokens,
         "completion_tokens": reply.completion_tokens,
         "cost_usd": reply.cost_usd,

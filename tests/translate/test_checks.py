@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icl_local.translate import segments, spans
-from icl_local.translate.checks import Checks, check
+from icl_local.translate.checks import check
 from icl_local.translate.numerals import missing_numbers
 from tests.counting import calls
 from tests.translation_faults import PER_KIND, PLANTERS, Case, controls, planted
@@ -17,27 +18,27 @@ from tests.translation_faults import PER_KIND, PLANTERS, Case, controls, planted
 LEAST_RECALL = {"answered": 0.75, "refused": 0.75, "untranslated": 0.95}
 
 
-def checked(case: Case) -> Checks:
+def checked(case: Case) -> dict[str, Any]:
     return check(case.source, case.candidate, source_language="en", language=case.language)
 
 
 def test_checks_find_what_was_planted_and_leave_good_translations_alone() -> None:
-    assert [case.candidate for case in controls() if checked(case).flags] == []
+    assert [case.candidate for case in controls() if checked(case)["flags"]] == []
     found = dict.fromkeys(PLANTERS, 0)
     for case in planted():
         assert case.kind is not None
-        found[case.kind] += bool(getattr(checked(case), case.kind))
+        found[case.kind] += checked(case)[case.kind]
     short = {kind: n for kind, n in found.items() if n < PER_KIND * LEAST_RECALL.get(kind, 1.0)}
     assert short == {}
 
 
 def test_what_an_engine_says_of_its_text_is_a_finding() -> None:
-    assert check("Hello there", "Hola", source_language="en", language="es", finish_reason="length").truncated
-    assert check("Hello there", "Hola", source_language="en", language="es", finish_reason="refused").refused
+    assert check("Hello there", "Hola", source_language="en", language="es", finish_reason="length")["truncated"]
+    assert check("Hello there", "Hola", source_language="en", language="es", finish_reason="refused")["refused"]
 
 
 def test_findings_are_stored_with_their_version_and_the_names_that_fired() -> None:
-    row = check("How old is the Sun?", "", source_language="en", language="es").as_json()
+    row = check("How old is the Sun?", "", source_language="en", language="es")
     assert (row["version"], row["flags"], row["empty"], row["answered"]) == (1, ["empty"], True, False)
 
 
@@ -122,6 +123,6 @@ def test_unchanged_queries_are_untranslated(shared_dir: Path) -> None:
 
     found = load_file(shared_dir / "just_eval/queries.en.jsonl", language="en").queries[::4]
     missed = [
-        q for q in found if not check(q.instruction, q.instruction, source_language="en", language="es").untranslated
+        q for q in found if not check(q.instruction, q.instruction, source_language="en", language="es")["untranslated"]
     ]
     assert len(missed) <= 1
