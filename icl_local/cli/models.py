@@ -141,7 +141,7 @@ def convert(source: str, out: Path, dpo: bool, gate_memory: float | None, db: Pa
     if made.gate_result is not None:
         checks = [(check.name, check.status, check.detail) for check in made.gate_result.checks]
         console.print_rows(("check", "status", "detail"), checks, title=made.path.name)
-    console.say(f"{made.path} sha256 {made.gguf_sha256}; next: {next_command(made, db, dpo=dpo)}")
+    console.say(f"{made.path} sha256 {made.row['gguf_sha256']}; next: {next_command(made, db, dpo=dpo)}")
 
 
 def next_command(made: Conversion, db: Path, *, dpo: bool) -> str:
@@ -149,9 +149,9 @@ def next_command(made: Conversion, db: Path, *, dpo: bool) -> str:
     from icl_local import store
     from icl_local.weights import registry
 
-    if not dpo and made.training_run_id is None:
+    if not dpo and made.row["training_run_id"] is None:
         return f"icl run --model {made.path}"
-    (lineage,) = store.named(db, "lineage_of", [made.gguf_sha256]).dicts()
+    (lineage,) = store.named(db, "lineage_of", [made.row["gguf_sha256"]]).dicts()
     base = lineage["base_source"]
     known = registry.entry_of(base) if base else None
     name, variant = known or (made.path.stem, "base")

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from icl_local import engine
 from icl_local.convert import converter
@@ -28,37 +29,11 @@ _BYTES_PER_WEIGHT = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 1.07}
 
 @dataclass(frozen=True)
 class Conversion:
-    """A written file, its source, and the gate's result (None: the gate was not run)."""
+    """A written file, the gate's result (None: the gate was not run), and its row of raw.conversions."""
 
     path: Path
-    conversion_id: str
-    source: str
-    source_sha256: str
-    type_name: str
-    gguf_sha256: str
     gate_result: GateResult | None
-    training_run_id: str | None = None
-    parent_gguf_sha256: str | None = None
-
-    @property
-    def gate(self) -> str:
-        """Return passed, failed or skipped."""
-        return "skipped" if self.gate_result is None else "passed" if self.gate_result.passed else "failed"
-
-    def row(self) -> dict[str, object]:
-        """Return the row of raw.conversions; a refused file has no sha256 there, so that nothing can refer to it."""
-        return {
-            "conversion_id": self.conversion_id,
-            "source_sha256": self.source_sha256,
-            "source": self.source,
-            "training_run_id": self.training_run_id,
-            "gguf_sha256": None if self.gate == "failed" else self.gguf_sha256,
-            "quantization": self.type_name.upper(),
-            "parent_gguf_sha256": self.parent_gguf_sha256,
-            "gate": self.gate,
-            "gate_report": None if self.gate_result is None else self.gate_result.report(),
-            "created_at": now(),
-        }
+    row: Mapping[str, Any]
 
 
 def convert(
@@ -118,17 +93,14 @@ def convert(
         result = gate(draft, reference, wide=wide, on_progress=on_progress) if reference else None
         return _settle(
             draft,
-            Conversion(
-                path=out,
-                conversion_id=conversion_id,
-                source=source,
-                source_sha256=original.sha256,
-                type_name=type_name,
-                gguf_sha256=sha256_file(draft),
-                gate_result=result,
-                training_run_id=record.get("training_run_id"),
-            ),
+            out,
+            result,
             store,
+            conversion_id=conversion_id,
+            source=source,
+            source_sha256=original.sha256,
+            quantization=type_name.upper(),
+            training_run_id=record.get("training_run_id"),
         )
 
 
@@ -157,18 +129,15 @@ def quantize(
         check = compare_files(draft, source)
         return _settle(
             draft,
-            Conversion(
-                path=out,
-                conversion_id=conversion_key(source_sha256=parent, type_name=type_name, parent_gguf_sha256=parent),
-                source=source.name,
-                source_sha256=str(info.metadata.get("icl.source_sha256") or parent),
-                type_name=type_name,
-                gguf_sha256=sha256_file(draft),
-                gate_result=GateResult((check,)),
-                training_run_id=str(info.metadata.get("icl.training_run_id") or "") or None,
-                parent_gguf_sha256=parent,
-            ),
+            out,
+            GateResult((check,)),
             store,
+            conversion_id=conversion_key(source_sha256=parent, type_name=type_name, parent_gguf_sha256=parent),
+            source=source.name,
+            source_sha256=str(info.metadata.get("icl.source_sha256") or parent),
+            quantization=type_name.upper(),
+            training_run_id=str(info.metadata.get("icl.training_run_id") or "") or None,
+            parent_gguf_sha256=parent,
         )
 
 
@@ -177,20 +146,28 @@ def conversion_key(*, source_sha256: str, type_name: str, parent_gguf_sha256: st
     return key_of(kind="conversion", source=source_sha256, type=type_name, parent=parent_gguf_sha256)
 
 
-def _settle(draft: Path, made: Conversion, store: Store | None) -> Conversion:
+def _settle(draft: Path, out: Path, result: GateResult | None, store: Store | None, **columns: object) -> Conversion:
     """Store the result, rename the draft (to ``.rejected`` if the gate failed), and raise if it failed.
 
-    In this order a file under its final name has its row, even if the process is killed.
+    In this order a file under its final name has its row, even if the process is killed. A refused file has no sha256
+    there, so that nothing can refer to it.
     """
-    rejected = made.path.with_name(made.path.name + ".rejected")
+    failed = result is not None and not result.passed
+    row = {
+        **columns,
+        "gguf_sha256": None if failed else sha256_file(draft),
+        "gate": "skipped" if result is None else "failed" if failed else "passed",
+        "gate_report": None if result is None else result.report(),
+        "created_at": now(),
+    }
     if store is not None:
-        store.put([("conversions", made.row())])
-    os.replace(draft, rejected if made.gate == "failed" else made.path)
-    if made.gate_result is not None and made.gate == "failed":
-        raise ConversionError(
-            f"{made.path.name} failed the parity gate, kept as {rejected}: {made.gate_result.reasons}"
-        )
-    return made
+        store.put([("conversions", row)])
+    if result is not None and failed:
+        rejected = out.with_name(out.name + ".rejected")
+        os.replace(draft, rejected)
+        raise ConversionError(f"{out.name} failed the parity gate, kept as {rejected}: {result.reasons}")
+    os.replace(draft, out)
+    return Conversion(out, result, row)
 
 
 def _check(type_name: str, out: Path) -> None:

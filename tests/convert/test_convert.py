@@ -85,8 +85,8 @@ def test_conversion_is_repeatable_byte_for_byte(tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "elsewhere")
     first = convert(folder, tmp_path / "a.gguf", type_name="f16", name="tiny", run_gate=False)
     second = convert(tmp_path / "elsewhere", tmp_path / "b.gguf", type_name="f16", name="tiny", memory_bytes=0)
-    assert first.gguf_sha256 == second.gguf_sha256 == sha256_file(tmp_path / "a.gguf")
-    assert (first.gate, second.gate) == ("skipped", "passed")
+    assert first.row["gguf_sha256"] == second.row["gguf_sha256"] == sha256_file(tmp_path / "a.gguf")
+    assert (first.row["gate"], second.row["gate"]) == ("skipped", "passed")
 
 
 def test_without_memory_for_logits_the_weights_are_the_proof(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_failed_gate_keeps_the_file_aside_and_its_result(tmp_path: Path, monkeyp
         monkeypatch.undo()
         made = convert(folder, tmp_path / "model.gguf", type_name="f32", store=store)
         found = store.rows("select gate, gguf_sha256 from raw.conversions").rows
-        assert found == [("passed", made.gguf_sha256)]
+        assert found == [("passed", made.row["gguf_sha256"])]
 
 
 # What is not known is refused by name.
@@ -147,8 +147,8 @@ def test_a_model_that_the_gate_cannot_judge_needs_no_gate(tmp_path: Path, monkey
     with pytest.raises(ConversionError, match=r"cannot judge this model .*--no-gate"):
         convert(folder, tmp_path / "model.gguf", memory_bytes=0)
     (tmp_path / "model.gguf.rejected").unlink()
-    assert convert(folder, tmp_path / "model.gguf", type_name="f32").gate == "passed"  # the logits decide
-    assert convert(folder, tmp_path / "other.gguf", run_gate=False).gate == "skipped"
+    assert convert(folder, tmp_path / "model.gguf", type_name="f32").row["gate"] == "passed"  # the logits decide
+    assert convert(folder, tmp_path / "other.gguf", run_gate=False).row["gate"] == "skipped"
 
 
 def test_tables_name_the_files_that_were_not_gated(tmp_path: Path) -> None:
@@ -220,9 +220,9 @@ def test_adapter_is_merged_as_peft_merges_it(tmp_path: Path) -> None:
     adapted = get_peft_model(model, lora)
     adapted.save_pretrained(tmp_path / "adapter")
     made = convert(tmp_path / "adapter", tmp_path / "merged.gguf", type_name="f32")
-    assert made.gate == "passed"  # the gate's logits come from peft's own merge
+    assert made.row["gate"] == "passed"  # the gate's logits come from peft's own merge
     plain = convert(base, tmp_path / "plain.gguf", type_name="f32", run_gate=False)
-    assert plain.gguf_sha256 != made.gguf_sha256
+    assert plain.row["gguf_sha256"] != made.row["gguf_sha256"]
 
 
 def test_quantised_file_knows_its_parent(tmp_path: Path) -> None:
@@ -234,10 +234,10 @@ def test_quantised_file_knows_its_parent(tmp_path: Path) -> None:
             "select quantization, gate, checkpoint, checkpoint_sha256, parent_gguf_sha256 from lineage order by all"
         ).rows
     assert rows == [
-        ("F32", "passed", "model", made.source_sha256, None),
-        ("Q8_0", "passed", "model", made.source_sha256, made.gguf_sha256),
+        ("F32", "passed", "model", made.row["source_sha256"], None),
+        ("Q8_0", "passed", "model", made.row["source_sha256"], made.row["gguf_sha256"]),
     ]
-    assert read_info(smaller.path).metadata["icl.conversion_id"] == made.conversion_id
+    assert read_info(smaller.path).metadata["icl.conversion_id"] == made.row["conversion_id"]
     with pytest.raises(ModelError, match="requantiz"):
         quantize(smaller.path, tmp_path / "again.gguf", type_name="q4_0")
     assert not list(tmp_path.glob(".*"))

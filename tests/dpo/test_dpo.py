@@ -112,7 +112,7 @@ def test_chain_ends_in_table_8_with_its_lineage(
     with Store(db) as store:
         after = convert(made.folder, tmp_path / "tiny-dpo.gguf", type_name="f16", store=store)
         before = convert(base.folder, tmp_path / "tiny.gguf", type_name="f16", store=store)
-    assert (after.gate, before.gate) == ("passed", "passed")
+    assert (after.row["gate"], before.row["gate"]) == ("passed", "passed")
     assert next_command(before, db, dpo=False) == f"icl run --model {before.path}"
     assert next_command(after, db, dpo=False) == (
         f"icl models add tiny-dpo --base BASE.gguf --base-dpo {after.path} (BASE.gguf: the file of tiny-base); "
@@ -152,7 +152,7 @@ def test_the_embedded_model_is_trained_and_run(embedded_model: Path, pairs_file:
         parts = dpo.train(source, preferences, tmp_path / "parts", settings)
         assert parts.checkpoint_sha256 == whole.checkpoint_sha256
         made = convert(whole.folder, tmp_path / "smol-dpo.gguf", type_name="q8_0", store=store)
-    assert made.gate == "passed"
+    assert made.row["gate"] == "passed"
     queries = load_queries(["en"], ["samples"], limit=1)
     planned = cells.plan_cells([str(made.path)], ["zero-shot", "urial"], queries)
     run.run_cells(db, planned, decoding=cells.Decoding(max_tokens=16), probe=False)
@@ -187,7 +187,7 @@ def test_other_architectures_are_trained_and_converted(name: str, pairs_file: Pa
     source = locate(str(build_architecture(tmp_path / name, name)))
     made = dpo.train(source, load_preferences(str(pairs_file)), tmp_path / "out", tiny_run(max_steps=1))
     assert made.status == "done"
-    assert convert(made.folder, tmp_path / "trained.gguf", type_name="f32").gate == "passed"
+    assert convert(made.folder, tmp_path / "trained.gguf", type_name="f32").row["gate"] == "passed"
 
 
 def test_todays_trainer_runs_too(tmp_path: Path, pairs_file: Path) -> None:
