@@ -43,7 +43,7 @@ def test_converted_proven_and_run_exactly(name: str, tmp_path: Path) -> None:
 def test_sentencepiece_without_its_model_file(tmp_path: Path) -> None:
     folder = build_architecture(tmp_path / "eurollm", "eurollm")
     (folder / "tokenizer.model").unlink()
-    assert convert(folder, tmp_path / "model.gguf", memory_bytes=0).gate == "passed"
+    assert convert(folder, tmp_path / "model.gguf", memory_bytes=0).row["gate"] == "passed"
     assert not (folder / "tokenizer.model").exists()
 
 
@@ -53,7 +53,7 @@ def test_a_metaspace_tokenizer_decides_the_space_before_a_text(tmp_path: Path) -
     data["normalizer"] = None
     data["pre_tokenizer"] = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "never", "split": False}
     (folder / "tokenizer.json").write_text(json.dumps(data))
-    assert convert(folder, tmp_path / "never.gguf", memory_bytes=0).gate == "passed"
+    assert convert(folder, tmp_path / "never.gguf", memory_bytes=0).row["gate"] == "passed"
     assert read_info(tmp_path / "never.gguf").metadata["tokenizer.ggml.add_space_prefix"] is False
     data["pre_tokenizer"]["prepend_scheme"] = "first"
     (folder / "tokenizer.json").write_text(json.dumps(data))

@@ -56,7 +56,7 @@ def test_buffers_of_older_checkpoints_are_not_weights(tmp_path: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = np.ones(4, dtype=np.int64)
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    assert convert(folder, tmp_path / "model.gguf", memory_bytes=0).gate == "passed"
+    assert convert(folder, tmp_path / "model.gguf", memory_bytes=0).row["gate"] == "passed"
 
 
 def test_an_adapter_is_merged_into_its_base(tmp_path: Path) -> None:
