@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,58 +57,49 @@ class Published:
 
 def fetch(language: str, *, on_progress: OnBytes | None = None) -> Published:
     """Return the published set, downloaded if it is not here. Raises ConfigError, HubError, InputError, DiskFull."""
-    file = _fetch(language, on_progress)
-    return _published(language, file, file if language == ENGLISH else _fetch(ENGLISH, on_progress))
+    _require_published(language)
+    pins, path = _pins(), _pins_file()
+    files = {
+        code: hub.fetch_dataset_file(*FILES[code], revision=pins.get(code, {}).get("commit"), on_progress=on_progress)
+        for code in (language, ENGLISH)
+    }
+    known = {code: _pin(file) for code, file in files.items()} | pins
+    if known != pins:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_file(path, json.dumps(known, indent=1) + "\n")
+        except OSError as error:
+            raise HubError(f"{path}: cannot be written ({error.strerror}); set XDG_CACHE_HOME") from error
+    return _published(language, files, known)
 
 
 def cached(language: str) -> Published | None:
     """Return the published set if it is on this disk; asks no server. Raises HubError, InputError."""
     if language not in FILES:
         return None
-    file, english = _cached(language), _cached(ENGLISH)
-    return None if file is None or english is None else _published(language, file, english)
+    pins, files = _pins(), {}
+    for code in (language, ENGLISH):
+        file = hub.cached_dataset_file(*FILES[code], revision=pins.get(code, {}).get("commit"))
+        if file is None:
+            return None
+        files[code] = file
+    return _published(language, files, pins)
 
 
 def require(language: str) -> Published:
     """Return the published set from this disk. Raises ConfigError with the command that fetches it."""
+    _require_published(language)
     if found := cached(language):
         return found
+    raise ConfigError(f"just-eval in {language!r} is not on this disk; run: icl data pull just-eval --lang {language}")
+
+
+def _require_published(language: str) -> None:
     if language not in FILES:
         raise ConfigError(
             f"just-eval is not published in {language!r}, only in {', '.join(FILES)}; give --queries {language}=FILE, "
             "or make a set with icl translate"
         )
-    raise ConfigError(f"just-eval in {language!r} is not on this disk; run: icl data pull just-eval --lang {language}")
-
-
-def _fetch(language: str, on_progress: OnBytes | None) -> hub.HubFile:
-    if language not in FILES:
-        raise ConfigError(f"just-eval is not published in {language!r}, only in {', '.join(FILES)}; see icl translate")
-    pins = _pins()
-    file = hub.fetch_dataset_file(*FILES[language], revision=_commit(pins, language), on_progress=on_progress)
-    if language in pins:
-        return _checked(file, pins[language])
-    path = _pins_file()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, json.dumps(pins | {language: _pin(file)}, indent=1) + "\n")
-    except OSError as error:
-        raise HubError(f"{path}: cannot be written ({error.strerror}); set XDG_CACHE_HOME") from error
-    return file
-
-
-def _cached(language: str) -> hub.HubFile | None:
-    pins = _pins()
-    file = hub.cached_dataset_file(*FILES[language], revision=_commit(pins, language))
-    return file if file is None or language not in pins else _checked(file, pins[language])
-
-
-def _checked(file: hub.HubFile, pin: dict[str, str]) -> hub.HubFile:
-    if _pin(file) != pin:
-        raise HubError(
-            f"{file.source}: is not the file of the first download; to use it from now on, delete {_pins_file()}"
-        )
-    return file
 
 
 def _pins_file() -> Path:
@@ -131,14 +122,17 @@ def _pin(file: hub.HubFile) -> dict[str, str]:
     return {"commit": file.commit, "sha256": sha256_file(file.path)}
 
 
-def _commit(pins: dict[str, dict[str, str]], language: str) -> str | None:
-    return pins[language]["commit"] if language in pins else None
-
-
-def _published(language: str, file: hub.HubFile, english: hub.HubFile) -> Published:
+def _published(language: str, files: Mapping[str, hub.HubFile], pins: Mapping[str, Mapping[str, str]]) -> Published:
+    """Return the set in ``files`` (language and English), compared with what was pinned."""
+    for code, file in files.items():
+        if pins.get(code, found := _pin(file)) != found:
+            raise HubError(
+                f"{file.source}: is not the file of the first download; to use it from now on, delete {_pins_file()}"
+            )
+    file = files[language]
     items = json_items.read_file(file.path)
     if language != ENGLISH:
-        items = align(items, json_items.read_file(english.path), language=language, source=file.source)
+        items = align(items, json_items.read_file(files[ENGLISH].path), language=language, source=file.source)
     return Published(language, file.path, file.source, sha256_file(file.path), tuple(items))
 
 
