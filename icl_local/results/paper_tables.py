@@ -265,11 +265,10 @@ def _arranged(views: Views, name: str, *, origin: str, instead: Instead | None) 
     if name == "audit":
         return views.table(TITLES[name], "shown_audit")
     if name == "metrics":
-        return other_tables.metrics(TITLES[name], rows, views.rows("outcome_tests"))
-    if name == "methods":
-        return other_tables.method_effects(TITLES[name], views.named("shown_method_effects"))
-    if name == "variance":
-        return other_tables.variance_components(TITLES[name], views.named("shown_variance_components"))
+        return other_tables.metrics(TITLES[name], views.named("shown_metrics"))
+    if name in other_tables.NOTES:
+        shown_rows = views.run(f"shown_{VIEWS[name]}")
+        return other_tables.parameters(TITLES[name], shown_rows.columns, shown_rows.dicts(), other_tables.NOTES[name])
     left_out = 0
     if name in _DPO_TABLES and any(row["dpo"] for row in rows):
         aligned = {(row["language"], row["model"]) for row in rows if row["dpo"]}

@@ -15,7 +15,7 @@ from scipy import stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from icl_local.results import other_tables
+import icl_local as icl
 from tests import shared
 from tests.store.truth import clustered
 
@@ -29,6 +29,7 @@ class Made:
     """A database of its own, into which scores are written."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         shared.copy_empty_database(path)
         self.con = duckdb.connect(str(path), config={"threads": 1})
         self.put("models", model_id="m", label="Made 1B", variant="base", dpo=False)
@@ -193,8 +194,12 @@ def test_tables_and_pairs_keep_methods_with_parameters_apart(made: Made) -> None
 
 def test_the_tables_name_what_differs(made: Made) -> None:
     scores_of(made, ["urial", *(f"urial[k=2,seed={n}]" for n in (1, 2))])
-    effects = other_tables.method_effects("Effects", made.rows("method_effects", metric="avg", reading="strict"))
-    assert [row[:3] for row in effects.rows] == [("urial", "k", "2"), ("urial", "seed", "1"), ("urial", "seed", "2")]
-    (row,) = other_tables.variance_components("Variance", made.rows("variance_components", metric="avg")).dicts()
+    made.con.close()
+    effects, variance = (icl.table(made.path, name) for name in ("methods", "variance"))
+    assert effects.columns[:5] == ("template", "method", "parameter", "value", "metric")
+    assert [row[1:4] for row in effects.rows if row[4] == "avg"] == [
+        ("urial", "k", "2"), ("urial", "seed", "1"), ("urial", "seed", "2"),
+    ]  # fmt: skip
+    (row,) = (row for row in variance.dicts() if row["metric"] == "avg")
     assert (row["method"], row["factor"], row["levels"], row["queries"]) == ("urial[k=2]", "examples", 2, 10)
     assert 0 <= row["share"] <= 100
