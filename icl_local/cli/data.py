@@ -130,8 +130,7 @@ def check(first: str, second: str | None, columns: dict[str, str] | None, langua
 
     differences = compare_sets(first, second)
     if differences or output_format != "text":
-        rows = [(one.kind, one.query_id, one.detail) for one in differences]
-        console.print_rows(("finding", "id", "detail"), rows, output_format=output_format)
+        console.print_rows(("finding", "id", "detail"), differences, output_format=output_format)
     paired = f"{Path(first).name} and {Path(second).name} pair up"
     console.say(counted(len(differences), "finding") if differences else paired)
     return 1 if differences else 0

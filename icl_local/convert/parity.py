@@ -115,10 +115,7 @@ class Reference:
         folder = checkpoint.tokenizer_folder
         self.tokenizer: Any = tokenizer_of(folder)
         self.tokenizer_json = read_json(folder / "tokenizer.json") if (folder / "tokenizer.json").is_file() else {}
-        self._refuse_incomplete()
-
-    def _refuse_incomplete(self) -> None:
-        """Compare the checkpoint's tensors with the model that its configuration describes, without weights."""
+        # the checkpoint's tensors beside the model that its configuration describes, without weights
         _, found = self._load(device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True)
         for what, names in (
             ("is missing (an incomplete checkpoint)", found["missing_keys"]),

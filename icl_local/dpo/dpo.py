@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -120,7 +121,7 @@ def train(
     DiskFull, MissingExtra.
     """
     _require_extra()
-    from icl_local.dpo.trainer import Watch, make_trainer, quiet
+    from icl_local.dpo.trainer import Watch, make_trainer
 
     on_progress("reading the base model")
     checkpoint = Checkpoint(base.folder)
@@ -147,7 +148,8 @@ def train(
         store.put([("training_runs", {**row, "status": "started"})])
     on_progress("loading the model and the pairs")
     watch = Watch(run_id, store, on_step, stop_after, should_stop)
-    with quiet(), _errors(out):
+    # TRL and Transformers warn of the paper's truncation, among others
+    with warnings.catch_warnings(action="ignore", category=FutureWarning), _errors(out):
         trainer = make_trainer(
             checkpoint.model_folder,
             tokenizer,

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -145,14 +143,6 @@ def make_trainer(
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Suppress the FutureWarnings of TRL and Transformers, the one for the paper's truncation among them."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        yield
 
 
 def _config(folder: Path, settings: Parameters, *, save_every: int) -> Any:

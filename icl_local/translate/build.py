@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from icl_local import store
 from icl_local.exceptions import ConfigError
@@ -21,8 +20,7 @@ from icl_local.wording import counted
 _SAME_IN_BOTH = ("source_id", "dataset", "category", "task", "topic", "difficulty")
 
 
-@dataclass(frozen=True)
-class Built:
+class Built(NamedTuple):
     """Counts of a written set: reviewed texts, machine translations, and queries left out."""
 
     reviewed: int
@@ -30,8 +28,7 @@ class Built:
     left_out: int
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """A mismatch between two sets: its kind, the query's id, and a description."""
 
     kind: str

@@ -103,8 +103,8 @@ class OpusEngine:
         logging.set_verbosity_error()
         logging.disable_progress_bar()
         try:
-            with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-                warnings.simplefilter("ignore")  # it recommends sacremoses, which nothing in it uses
+            # it recommends sacremoses, which nothing in it uses
+            with warnings.catch_warnings(action="ignore"), contextlib.redirect_stderr(io.StringIO()):
                 self._tokenizer = MarianTokenizer.from_pretrained(self._folder, local_files_only=True)
                 self._model = MarianMTModel.from_pretrained(self._folder, local_files_only=True).eval()
         except ImportError as error:
@@ -144,8 +144,7 @@ class OpusEngine:
 
         inputs = self._tokenizer([self._prefix + text for text in batch], return_tensors="pt", padding=True)
         limit = min(self._max_tokens, 3 * inputs["input_ids"].shape[1] + 32)
-        with torch.inference_mode(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with torch.inference_mode(), warnings.catch_warnings(action="ignore"):
             found = self._model.generate(
                 **inputs, num_beams=BEAMS, do_sample=False, max_length=None, max_new_tokens=limit
             )

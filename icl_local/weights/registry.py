@@ -28,6 +28,10 @@ VARIANTS = ("base", "instruct", "base-dpo", "instruct-dpo")
 DPO_DATASET = "trl-lib/ultrafeedback_binarized"
 SMALL_PARAMETERS = 2_000_000_000  # the paper's border between its small and medium models
 EMBEDDED = "embedded:"
+# of raw.gguf_files, which are facts of the same name
+_COLUMNS = (
+    "bytes", "architecture", "quantization", "parameters", "context_length", "vocab_size", "add_bos", "vocab_sha256",
+)  # fmt: skip
 _FAMILY_KEYS = {"label": str, "parameters": int, "licence": str, "untested": bool, **dict.fromkeys(VARIANTS, dict)}
 
 
@@ -143,16 +147,9 @@ class ResolvedModel(NamedModel):
             "gguf_sha256": self.sha256,
             "file_name": self.file_name,
             "source": self.source,
-            "bytes": self.info.bytes,
-            "architecture": self.info.architecture,
-            "quantization": self.info.quantization,
-            "parameters": self.info.parameters,
-            "context_length": self.info.context_length,
-            "vocab_size": self.info.vocab_size,
-            "add_bos": self.info.add_bos,
+            **{name: getattr(self.info, name) for name in _COLUMNS},
             "has_chat_template": self.info.chat_template is not None,
             "conversion_id": self.info.metadata.get("icl.conversion_id"),
-            "vocab_sha256": self.info.vocab_sha256,
         }
 
 

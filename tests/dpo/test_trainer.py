@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,12 @@ def test_loss_and_gradients_are_those_of_the_definition(base: ModelSource, pairs
     import torch.nn.functional as F
     from transformers import TrainerCallback
 
-    from icl_local.dpo.trainer import load_model, make_trainer, quiet
+    from icl_local.dpo.trainer import load_model, make_trainer
 
     settings = tiny_run()
     preferences = load_preferences(str(pairs_file))
     tokenizer = load_tokenizer(base.folder)
-    with quiet():
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):
         trainer = make_trainer(
             base.folder, tokenizer, preferences.pairs, tmp_path, settings, watcher=TrainerCallback(), save_every=100
         )
