@@ -29,9 +29,7 @@ DPO_DATASET = "trl-lib/ultrafeedback_binarized"
 SMALL_PARAMETERS = 2_000_000_000  # the paper's border between its small and medium models
 EMBEDDED = "embedded:"
 # of raw.gguf_files, which are facts of the same name
-_COLUMNS = (
-    "bytes", "architecture", "quantization", "parameters", "context_length", "vocab_size", "add_bos", "vocab_sha256",
-)  # fmt: skip
+_COLUMNS = ("bytes", "architecture", "quantization", "parameters", "context_length", "vocab_size", "add_bos")
 _FAMILY_KEYS = {"label": str, "parameters": int, "licence": str, "untested": bool, **dict.fromkeys(VARIANTS, dict)}
 
 
@@ -150,6 +148,7 @@ class ResolvedModel(NamedModel):
             **{name: getattr(self.info, name) for name in _COLUMNS},
             "has_chat_template": self.info.chat_template is not None,
             "conversion_id": self.info.metadata.get("icl.conversion_id"),
+            "vocab_sha256": self.info.vocab_sha256,
         }
 
 
