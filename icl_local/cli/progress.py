@@ -163,14 +163,14 @@ class Display:
             if self.bars is not None:
                 self._add(label, event.n_done, event.n_queries)
         else:
-            state = {"failed": "failed", "interrupted": "stopped"}.get(event.kind)
+            states = {"failed": "failed", "interrupted": "stopped", "verifying": event.message}
             rate = token_rate(event.tokens_per_second) if event.tokens_per_second else None
             self.show(
                 label,
                 done=event.n_done,
                 total=event.n_queries,
                 rate=rate,
-                note=state or _errors(event),
+                note=states.get(event.kind) or _errors(event),
                 at_once=event.kind in _CHANGES,
             )
             if event.kind == "failed":

@@ -44,8 +44,9 @@ _OF_CELL = ("cell_id", "model_id", "gguf_sha256", "method", "language", "setting
 
 @dataclass(frozen=True)
 class Event:
-    """Progress of a cell. ``kind``: planned, note, probe, started, progress, response, done, failed or interrupted.
+    """Progress of a cell.
 
+    ``kind``: planned, note, probe, started, progress, response, verifying, done, failed or interrupted.
     Rates are tokens per second of this process; ``n_loops`` and ``n_code`` count critical errors of this process, and
     ``n_too_long`` the prompts that did not fit the context: they have no response. ``probe``: that of the cell's file.
     """
@@ -298,7 +299,11 @@ def _run_cell(
     if status == "done" and isinstance(cell.model, ResolvedModel):
         try:
             picked = pick(lengths, verify, seed=str(run_row["run_id"]))
-            verified = verify_made(writer, cell.model, worker, picked)
+            if picked:
+                report("verifying", message=f"verifying {counted(len(picked), 'response')}")
+            for equal in verify_made(writer, cell.model, worker, picked):
+                verified.append(equal)
+                report("verifying", message=f"verified {len(verified)} of {len(picked)}")
         except (ModelError, StoreLocked) as failure:
             report("note", message=f"not verified: {failure}")
             engine.close()

@@ -227,9 +227,9 @@ def pick(lengths: Mapping[str, int], n: int, *, seed: str) -> list[str]:
     return [longest, *draw([one for one in lengths if one != longest], n - 1, seed=seed)]
 
 
-def verify_made(writer: store.Store, model: ResolvedModel, worker: Any, response_ids: Sequence[str]) -> list[bool]:
-    """Verify responses that ``worker`` has just made; return whether each is equal. Raises ModelError, StoreError."""
-    return list(_verify(writer, model, worker, _stored(writer, response_ids)))
+def verify_made(writer: store.Store, model: ResolvedModel, worker: Any, response_ids: Sequence[str]) -> Iterator[bool]:
+    """Verify responses that ``worker`` has just made; yield whether each is equal. Raises ModelError, StoreError."""
+    yield from _verify(writer, model, worker, _stored(writer, response_ids))
 
 
 def _stored(writer: store.Store, response_ids: Sequence[str]) -> list[Stored]:
