@@ -48,6 +48,9 @@ class ApiClient:
     ``concurrency`` of None adapts to the server. ``max_attempts`` is for one request, ``timeout`` (seconds) for one
     attempt. ``max_wait`` (seconds): a server that requests a longer wait ends the run. ``backoff`` (seconds) is the
     first delay. ``price`` and ``budget`` limit the cost. Raises ApiError without a key.
+
+    ``name`` is stored and shown, ``identity`` is the part of a key that stands for the model (its base URL has no
+    credentials), ``decoding`` are the settings that change a reply.
     """
 
     def __init__(
@@ -75,6 +78,9 @@ class ApiClient:
         if parts.query or not parts.hostname:
             raise ApiError("OPENAI_BASE_URL must be a plain URL; put a key into OPENAI_API_KEY")
         self.model = model
+        self.name = f"openai:{model}"
+        self.identity: dict[str, object] = {"backend": "openai", "model": model, "base_url": self.base_url}
+        self.decoding: dict[str, object] = {"temperature": 0.0}
         self.price = price
         self.dialect = Dialect()
         self._proven = False  # a request succeeded in this dialect
@@ -97,21 +103,6 @@ class ApiClient:
         if basic:  # as a header, because HTTP libraries log URLs
             self._options["default_headers"] = {"Authorization": f"Basic {basic}"}
         self._secrets = _secrets(key, basic, parts.password or "")
-
-    @property
-    def name(self) -> str:
-        """Return the name that is stored and shown."""
-        return f"openai:{self.model}"
-
-    @property
-    def identity(self) -> dict[str, object]:
-        """Return the part of a key that stands for the model; the base URL has no credentials."""
-        return {"backend": "openai", "model": self.model, "base_url": self.base_url}
-
-    @property
-    def decoding(self) -> dict[str, object]:
-        """Return the settings that change a reply."""
-        return {"temperature": 0.0}
 
     def redact(self, text: str) -> str:
         """Return ``text`` without this client's secrets and without anything that looks like a key."""

@@ -16,7 +16,8 @@ from icl_local.weights import OnBytes, ResolvedModel, registry
 class LocalChat:
     """An instruct GGUF file: greedy, without a repetition penalty, which would penalise the words of the prompt.
 
-    ``open_worker`` starts the engine: a process on this machine, or a cluster's.
+    ``open_worker`` starts the engine: a process on this machine, or a cluster's. ``name`` is stored and shown,
+    ``identity`` is the part of a key that stands for the model, ``decoding`` are the settings that change a reply.
     """
 
     def __init__(
@@ -25,22 +26,12 @@ class LocalChat:
         self.model = model
         self.options = options or EngineOptions()
         self.open_worker = open_worker or (lambda model, options: Worker(model.path, options))
-
-    @property
-    def name(self) -> str:
-        """Return the name that is stored and shown, without the folders of a path."""
-        return f"local:{self.model.name}"
-
-    @property
-    def identity(self) -> dict[str, object]:
-        """Return the part of a key that stands for the model."""
-        return {"backend": "local", "weights": self.model.sha256}
-
-    @property
-    def decoding(self) -> dict[str, object]:
-        """Return the settings that change a reply."""
+        self.name = f"local:{model.name}"  # without the folders of a path
+        self.identity: dict[str, object] = {"backend": "local", "weights": model.sha256}
         stops = {"stop_on_loop": True} if self.options.stop_on_loop else {}
-        return {"repetition_penalty": 1.0, "kv_type": self.options.kv_type or "auto", **stops}
+        self.decoding: dict[str, object] = {
+            "repetition_penalty": 1.0, "kv_type": self.options.kv_type or "auto", **stops,
+        }  # fmt: skip
 
     def run(self, requests: Iterable[ApiRequest]) -> Iterator[list[ApiReply]]:
         """Yield one reply per request; those of a group, which begin alike, share a prefix. Raises EngineError."""

@@ -18,39 +18,35 @@ from icl_local.running import LocalChat
 
 LEAST_TOKENS = 256  # of a reply; a longer source gets one per byte, more than any translation takes
 
-_PLACEHOLDER = re.compile(r"\$\{(source_language|language|text)\}")
+_PLACEHOLDER = re.compile(r"\$\{(source_language|language)\}")
 _TAGS = re.compile(r"\A\s*<text>\n?(.*?)\n?</text>\s*\Z", re.DOTALL)
 _FENCE = re.compile(r"\A```\w*\n(.*?)\n?```\Z", re.DOTALL)
 _QUOTES = (('"', '"'), ("“", "”"), ("«", "»"))
 
 
 class TranslationPrompt:
-    """The prompt for a translation between two languages. Raises UnknownName, InputError."""
+    """The prompt for a translation between two languages; ``sha256`` is that of its text with their names filled in.
+
+    Raises UnknownName, InputError.
+    """
 
     def __init__(self, *, source: str, target: str, overlay: Path | None = None) -> None:
         name = f"translate.{target}.txt"
         own = overlay is not None and (overlay / name).is_file()
         self.file = name if own else "translate.txt"
-        self._template = resources.read_text("prompts", self.file, overlay=overlay)
-        self._names = {
+        template = resources.read_text("prompts", self.file, overlay=overlay)
+        if "${text}" not in template:
+            raise InputError(f"{self.file}: has no ${{text}}; insert it")
+        names = {
             "source_language": prompting.language_spec(source, overlay=overlay).name,
             "language": prompting.language_spec(target, overlay=overlay).name,
         }
-        if "${text}" not in self._template:
-            raise InputError(f"{self.file}: has no ${{text}}; insert it")
-
-    @property
-    def sha256(self) -> str:
-        """Return 64 hex digits of the prompt with the languages filled in."""
-        return sha256_text(self._fill("${text}"))
+        self._text = _PLACEHOLDER.sub(lambda found: names[found[1]], template)
+        self.sha256 = sha256_text(self._text)
 
     def messages(self, text: str) -> tuple[dict[str, str], ...]:
         """Return the chat that requests the translation of ``text``."""
-        return ({"role": "user", "content": self._fill(text)},)
-
-    def _fill(self, text: str) -> str:
-        values = {**self._names, "text": text}
-        return _PLACEHOLDER.sub(lambda found: values[found[1]], self._template)
+        return ({"role": "user", "content": self._text.replace("${text}", text)},)
 
 
 class ChatEngine:
