@@ -56,7 +56,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 class Checkpoint:
-    """A model, or a LoRA adapter with its base, in folders on this machine. Raises ConversionError, MissingExtra."""
+    """A model, or a LoRA adapter with its base, in folders on this machine. Raises ConversionError, MissingExtra.
+
+    ``shapes``: name -> shape of every tensor; ``parameters``: the number of weights; ``dtype``: the type of most
+    tensors as stored, F32, F16 or BF16. The adapter's tokenizer comes before the model's.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -69,12 +73,12 @@ class Checkpoint:
         if wrong := [name for name, (_, kind, _) in self._places.items() if kind not in _TYPES]:
             kind = self._places[wrong[0]][1]
             raise ConversionError(f"tensor {wrong[0]} has type {kind}; F32, F16 and BF16 can be converted")
-
-    @property
-    def tokenizer_folder(self) -> Path:
-        """Return the folder of the tokenizer: the adapter's if it has one, else the model's."""
-        own = any((self.folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model"))
-        return self.folder if own else self.model_folder
+        kinds = [kind for _, kind, _ in self._places.values()]
+        self.dtype = max(sorted(set(kinds)), key=kinds.count, default="F32")
+        self.shapes = {name: shape for name, (_, _, shape) in self._places.items()}
+        self.parameters = sum(map(math.prod, self.shapes.values()))
+        own = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model"))
+        self.tokenizer_folder = folder if own else self.model_folder
 
     @cached_property
     def config(self) -> Any:
@@ -86,22 +90,6 @@ class Checkpoint:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConversionError(f"Transformers does not know {self.folder.name}: {error}") from error
         return config.get_text_config()
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return name -> shape of every tensor of the model."""
-        return {name: shape for name, (_, _, shape) in self._places.items()}
-
-    @property
-    def parameters(self) -> int:
-        """Return the number of weights."""
-        return sum(math.prod(shape) for shape in self.shapes.values())
-
-    @property
-    def dtype(self) -> str:
-        """Return the type of most tensors as stored: F32, F16 or BF16."""
-        kinds = [kind for _, kind, _ in self._places.values()]
-        return max(sorted(set(kinds)), key=kinds.count)
 
     @cached_property
     def files(self) -> list[Path]:
@@ -121,11 +109,6 @@ class Checkpoint:
             if path.name != _INDEX:
                 digest.update(f"{path.name} {sha256_file(path)}\n".encode())
         return digest.hexdigest()
-
-    def training_record(self) -> dict[str, Any]:
-        """Return the training.json that `icl dpo` wrote beside the checkpoint, {} without one."""
-        path = self.folder / "training.json"
-        return read_json(path) if path.is_file() else {}
 
     def rows(self, name: str, *, whole: bool = False) -> Iterator[NDArray[np.float32]]:
         """Yield a tensor in float32, in blocks of rows of at most about 64 MiB, or in one block."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from icl_local import engine
 from icl_local.convert import converter
-from icl_local.convert.checkpoint import Checkpoint, merge_adapter
+from icl_local.convert.checkpoint import Checkpoint, merge_adapter, read_json
 from icl_local.convert.parity import GateResult, Reference, compare_files, gate
 from icl_local.exceptions import ConfigError, ConversionError, DiskFull
 from icl_local.identity import key_of, sha256_file
@@ -69,7 +69,8 @@ def convert(
         wide_type = _wide_type(
             out.parent, checkpoint, type_name, logits=bool(reference and not reference.why_no_logits)
         )
-        record = original.training_record()
+        trained = folder / "training.json"  # of `icl dpo`
+        record = read_json(trained) if trained.is_file() else {}
         conversion_id = conversion_key(source_sha256=original.sha256, type_name=type_name)
         converter.write_gguf(
             checkpoint.files,

@@ -134,16 +134,12 @@ class TrainingPlan:
     flops_per_second: float
     seconds: float
 
-    @property
-    def memory_bytes(self) -> int:
-        """Return the sum of the parts."""
-        return sum(self.memory.values())
-
     def rows(self) -> list[tuple[str, str]]:
         """Return what is estimated and the estimate, for people."""
         advice = "; too much: try --lora-rank or --precompute-reference"
-        fits = self.memory_bytes <= self.available_bytes
-        memory = f"{self.memory_bytes / 1e9:.1f} GB of {self.available_bytes / 1e9:.1f} GB{'' if fits else advice}"
+        needed = sum(self.memory.values())
+        memory = f"{needed / 1e9:.1f} GB of {self.available_bytes / 1e9:.1f} GB"
+        memory += advice if needed > self.available_bytes else ""
         return [
             ("device", self.device),
             ("weights", f"{self.n_parameters:,}, {self.n_trained:,} trained"),
