@@ -63,7 +63,7 @@ def import_outputs(
     ``known`` are the queries to match, by default the database's. Raises InputError with file and line, before
     anything is stored, for an item without instruction, output or generator.
     """
-    outputs = [_output(item, model=model, method=method, language=language) for item in items]
+    outputs = [_Output(item, model=model, method=method, language=language) for item in items]
     with target.reading():
         matchers = {
             code: _Matcher(_known(target, code, known), outputs) for code in sorted({one.language for one in outputs})
@@ -130,22 +130,32 @@ def _refuse_second_texts(
             )
 
 
-@dataclass(frozen=True)
 class _Output:
-    """One text of another tool, with its own description."""
+    """One text of another tool, with its own description. Raises InputError for an item without one."""
 
-    item: Item
-    label: str
-    dpo: bool
-    method: str
-    language: str
-    instruction: str
-    text: str
-    query_id: str
-
-    @property
-    def model_id(self) -> str:
-        return key_of(kind="model", label=self.label, variant="imported", dpo=self.dpo)
+    def __init__(self, item: Item, *, model: str | None, method: str | None, language: str | None) -> None:
+        data = item.data
+        text = data.get("output")
+        if isinstance(text, list) and len(text) == 1:  # URIAL's own scripts write one output as a list
+            text = text[0]
+        if not isinstance(text, str):
+            raise InputError(f"{item.place}: the field `output` is {'missing' if text is None else 'not a text'}")
+        own = {name: data[name] for name in MAKER if data.get(name) is not None}
+        for name in own.keys() - {"dpo"}:
+            if not isinstance(own[name], str):
+                raise InputError(f"{item.place}: `{name}` is not a text")
+        label = model or own.get("model")
+        if label is None:
+            generator = data.get("generator")
+            if not isinstance(generator, str) or not generator.strip("/ "):
+                raise InputError(f"{item.place}: names no `generator`; say whose outputs these are with --model")
+            label = _label(generator)
+        self.item, self.text, self.label, self.dpo = item, text, label, own.get("dpo") is True
+        self.method: str = method or own.get("method") or METHOD
+        self.language: str = language or own.get("language") or LANGUAGE
+        self.instruction = item.text("instruction")
+        self.query_id = json_items.id_of_text(self.instruction) if data.get("id") is None else item.id()
+        self.model_id = key_of(kind="model", label=label, variant="imported", dpo=self.dpo)
 
     def model_row(self) -> Row:
         return {"model_id": self.model_id, "label": self.label, "variant": "imported", "dpo": self.dpo}
@@ -232,37 +242,6 @@ def _known(target: store.Store, language: str, known: QuerySet | None) -> list[Q
         for name in ("task", "topic"):
             row[name] = None if row[name] is None else tuple(row[name])
     return [Query(**row) for row in found]
-
-
-def _output(item: Item, *, model: str | None, method: str | None, language: str | None) -> _Output:
-    data = item.data
-    text = data.get("output")
-    if isinstance(text, list) and len(text) == 1:  # URIAL's own scripts write one output as a list
-        text = text[0]
-    if not isinstance(text, str):
-        raise InputError(f"{item.place}: the field `output` is {'missing' if text is None else 'not a text'}")
-    own = {name: data[name] for name in MAKER if data.get(name) is not None}
-    for name in own.keys() - {"dpo"}:
-        if not isinstance(own[name], str):
-            raise InputError(f"{item.place}: `{name}` is not a text")
-    label = model or own.get("model")
-    if label is None:
-        generator = data.get("generator")
-        if not isinstance(generator, str) or not generator.strip("/ "):
-            raise InputError(f"{item.place}: names no `generator`; say whose outputs these are with --model")
-        label = _label(generator)
-    instruction = item.text("instruction")
-    query_id = json_items.id_of_text(instruction) if data.get("id") is None else item.id()
-    return _Output(
-        item,
-        label,
-        own.get("dpo") is True,
-        method or own.get("method") or METHOD,
-        language or own.get("language") or LANGUAGE,
-        instruction,
-        text,
-        query_id,
-    )
 
 
 def _label(generator: str) -> str:
