@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from icl_local.convert import TOKENIZER_FILES, Checkpoint, ModelSource, locate, read_json
 from icl_local.dpo.data import Preferences, check_preset, load_preferences, load_tokenizer, paper_tokens
-from icl_local.dpo.settings import Parameters, Step, TrainingPlan, estimate, parameters
+from icl_local.dpo.settings import Parameters, Step, TrainingPlan, parameters
 from icl_local.exceptions import DiskFull, TrainingError, needs_extra
 from icl_local.files import NO_SPACE, write_file
 from icl_local.identity import key_of
@@ -95,7 +95,7 @@ def plan_training(base: ModelSource, preferences: Preferences, out: Path, settin
     for pair in preferences.pairs[:: max(1, len(preferences.pairs) // _PLAN_SAMPLE)]:
         ids = paper_tokens(pair, tokenizer, max_prompt_length=settings.max_prompt_length)
         lengths.append(2 * len(ids["prompt_ids"]) + len(ids["chosen_ids"]) + len(ids["rejected_ids"]))
-    return estimate(checkpoint, lengths, len(preferences.pairs), settings, out=out)
+    return TrainingPlan(checkpoint, lengths, len(preferences.pairs), settings, out=out)
 
 
 def train(

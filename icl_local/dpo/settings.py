@@ -117,22 +117,37 @@ def parameters(preset: str | None = None, file: Path | None = None, **changes: A
     return made
 
 
-@dataclass(frozen=True)
 class TrainingPlan:
-    """The estimated cost of a run: bytes, steps and seconds; ``memory`` by part."""
+    """The estimated cost of a run on this machine: bytes, steps and seconds; ``memory`` by part.
 
-    device: str
-    n_parameters: int
-    n_trained: int
-    n_pairs: int
-    n_steps: int
-    mean_tokens: float  # of a pair: prompt and answer, twice
-    memory: Mapping[str, int]
-    available_bytes: int
-    disk_bytes: int
-    free_disk_bytes: int
-    flops_per_second: float
-    seconds: float
+    ``pair_tokens``: tokens of some pairs (prompt and answer, twice), ``mean_tokens`` their mean. The speed comes from
+    timing one matrix product of the model's size for about half a second.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, pair_tokens: Sequence[int], n_pairs: int, settings: Parameters, *, out: Path
+    ) -> None:
+        import torch
+
+        config, lora = checkpoint.config, settings.lora_rank
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        self.device = f"cpu, {counted(torch.get_num_threads(), 'thread')}" if device == "cpu" else device
+        self.n_parameters = total = checkpoint.parameters
+        self.n_trained = total if lora is None else lora_parameters(checkpoint, lora)
+        self.n_pairs = n_pairs
+        epoch_steps = math.ceil(math.ceil(n_pairs / settings.batch_size) / settings.gradient_accumulation)
+        self.n_steps = settings.max_steps or math.ceil(epoch_steps * settings.epochs)
+        self.mean_tokens = sum(min(n, 2 * settings.max_length) for n in pair_tokens) / len(pair_tokens)
+        self.memory = _memory(config, total, self.n_trained, settings)
+        self.available_bytes = int(torch.cuda.mem_get_info()[0]) if device == "cuda" else available_memory()
+        self.disk_bytes = 4 * total + 2 * (12 * self.n_trained) + (4 * total if lora is None else 0)
+        existing = next(folder for folder in (out, *out.resolve().parents) if folder.exists())
+        self.free_disk_bytes = shutil.disk_usage(existing).free
+        self.flops_per_second = _matmul_flops(config, device=device, bf16=settings.bf16)
+        # a forward pass costs 2 operations a weight and token, a backward pass twice that
+        passes = 2 + 4 * (1 if lora is None else 0.5) + (2 if settings.gradient_checkpointing else 0) + 2
+        pairs = min(n_pairs * settings.epochs, self.n_steps * settings.batch_size * settings.gradient_accumulation)
+        self.seconds = passes * total * self.mean_tokens * pairs / (self.flops_per_second * STEP_EFFICIENCY)
 
     def rows(self) -> list[tuple[str, str]]:
         """Return what is estimated and the estimate, for people."""
@@ -158,43 +173,6 @@ def _in_words(seconds: float) -> str:
     if seconds > 7200:
         return f"{seconds / 3600:.1f} hours"
     return f"{seconds / 60:.0f} minutes" if seconds > 120 else f"{math.ceil(seconds)} seconds"
-
-
-def estimate(
-    checkpoint: Checkpoint, pair_tokens: Sequence[int], n_pairs: int, settings: Parameters, *, out: Path
-) -> TrainingPlan:
-    """Estimate a run on this machine; ``pair_tokens``: tokens of some pairs (both answers, with the prompt).
-
-    The speed comes from timing one matrix product of the model's size for about half a second.
-    """
-    import torch
-
-    config = checkpoint.config
-    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    total = checkpoint.parameters
-    trained = total if settings.lora_rank is None else lora_parameters(checkpoint, settings.lora_rank)
-    epoch_steps = math.ceil(math.ceil(n_pairs / settings.batch_size) / settings.gradient_accumulation)
-    steps = settings.max_steps or math.ceil(epoch_steps * settings.epochs)
-    mean = sum(min(n, 2 * settings.max_length) for n in pair_tokens) / len(pair_tokens)
-    # a forward pass costs 2 operations a weight and token, a backward pass twice that
-    passes = 2 + 4 * (1 if settings.lora_rank is None else 0.5) + (2 if settings.gradient_checkpointing else 0) + 2
-    flops = _matmul_flops(config, device=device, bf16=settings.bf16)
-    pairs = min(n_pairs * settings.epochs, steps * settings.batch_size * settings.gradient_accumulation)
-    existing = next(folder for folder in (out, *out.resolve().parents) if folder.exists())
-    return TrainingPlan(
-        device=f"cpu, {counted(torch.get_num_threads(), 'thread')}" if device == "cpu" else device,
-        n_parameters=total,
-        n_trained=trained,
-        n_pairs=n_pairs,
-        n_steps=steps,
-        mean_tokens=mean,
-        memory=_memory(config, total, trained, settings),
-        available_bytes=int(torch.cuda.mem_get_info()[0]) if device == "cuda" else available_memory(),
-        disk_bytes=4 * total + 2 * (12 * trained) + (4 * total if settings.lora_rank is None else 0),
-        free_disk_bytes=shutil.disk_usage(existing).free,
-        flops_per_second=flops,
-        seconds=passes * total * mean * pairs / (flops * STEP_EFFICIENCY),
-    )
 
 
 def lora_parameters(checkpoint: Checkpoint, rank: int) -> int:
