@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from icl_local.exceptions import ModelError
@@ -34,7 +33,6 @@ DEFAULT_BOS = {"llama": 1, "bert": 101}
 DEFAULT_EOS = {"llama": 2, "t5": 1}
 
 
-@dataclass(frozen=True)
 class GgufInfo:
     """The facts of a GGUF file's header. ``parameters`` counts elements of all tensors, ``bytes`` is the file's size.
 
@@ -44,26 +42,37 @@ class GgufInfo:
     prefix. ``metadata`` holds every key; long arrays are only counted (``LongArray``).
     """
 
-    path: Path
-    architecture: str
-    name: str | None
-    quantization: str
-    parameters: int
-    context_length: int
-    vocab_size: int
-    embedding_length: int
-    block_count: int
-    head_count: int
-    head_count_kv: int
-    head_dim: int
-    tokenizer_model: str | None
-    chat_template: str | None
-    add_bos: bool
-    bos_token: str | None
-    eos_token: str | None
-    bytes: int
-    vocab_sha256: str
-    metadata: Mapping[str, object]
+    def __init__(self, path: Path) -> None:
+        header = _Facts(path)
+        header.refuse_other_purposes()
+        header.refuse_infinite_numbers()
+        architecture = header.text_of("general.architecture")
+        if architecture is None:
+            header.fail("not a usable model: key 'general.architecture' is missing or not a text")
+        elements = header.elements_by_type()
+        prefix = architecture + "."
+        self.path, self.bytes = path, header.size
+        self.metadata: Mapping[str, object] = header.metadata
+        self.architecture = architecture
+        self.name = header.text_of("general.name")
+        self.quantization = header.quantization(elements)
+        self.parameters = elements.total()
+        self.tokenizer_model = header.tokenizer_model()
+        self.vocab_size, self.vocab_sha256 = header.n_tokens, header.vocab_sha256
+        template = header.text_of("tokenizer.chat_template") or ""
+        self.chat_template = template if template.strip() else None
+        self.add_bos = header.add_bos(self.tokenizer_model)
+        self.bos_token = header.special_token("bos_token_id", DEFAULT_BOS.get(self.tokenizer_model))
+        self.eos_token = header.special_token("eos_token_id", DEFAULT_EOS.get(self.tokenizer_model))
+        if self.add_bos and self.bos_token is None:
+            header.fail("not a usable model: it asks for a BOS token and does not say which")
+        self.block_count = header.integer(prefix + "block_count", low=1, high=MAX_LAYERS)
+        self.embedding_length = header.integer(prefix + "embedding_length", low=1)
+        self.head_count = header.most_heads(prefix + "attention.head_count", default=0)
+        self.context_length = header.integer(prefix + "context_length", low=1)
+        self.head_count_kv = header.most_heads(prefix + "attention.head_count_kv", default=self.head_count)
+        even = self.embedding_length // self.head_count if self.head_count else 0
+        self.head_dim = header.integer(prefix + "attention.key_length", default=even, high=1 << 20)
 
 
 def read_info(path: Path) -> GgufInfo:
@@ -79,7 +88,7 @@ def read_info(path: Path) -> GgufInfo:
             raise ModelError(f"{path}: not a file; name a .gguf file")
         if path.stat().st_size == 0:
             raise ModelError(f"{path}: the file is empty; download or convert it again")
-        return _Facts(path).info()
+        return GgufInfo(path)
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:  # a path with NUL, or a file that cannot be mapped, is a ValueError
@@ -109,52 +118,11 @@ def _rule(header: Header, key: str) -> object:
 class _Facts(Header):
     """A header being interpreted; every method raises ModelError with the file's name in front."""
 
-    def info(self) -> GgufInfo:
-        self._refuse_other_purposes()
-        self._refuse_infinite_numbers()
-        architecture = self._text_of("general.architecture")
-        if architecture is None:
-            self.fail("not a usable model: key 'general.architecture' is missing or not a text")
-        elements = self._elements_by_type()
-        tokenizer_model = self._tokenizer_model()
-        add_bos = self._add_bos(tokenizer_model)
-        bos = self._special_token("bos_token_id", DEFAULT_BOS.get(tokenizer_model))
-        if add_bos and bos is None:
-            self.fail("not a usable model: it asks for a BOS token and does not say which")
-        prefix = architecture + "."
-        n_layers = self._integer(prefix + "block_count", low=1, high=MAX_LAYERS)
-        n_embd = self._integer(prefix + "embedding_length", low=1)
-        n_heads = self._most_heads(prefix + "attention.head_count", default=0)
-        even = n_embd // n_heads if n_heads else 0
-        template = self._text_of("tokenizer.chat_template") or ""
-        return GgufInfo(
-            path=self.path,
-            architecture=architecture,
-            name=self._text_of("general.name"),
-            quantization=self._quantization(elements),
-            parameters=elements.total(),
-            context_length=self._integer(prefix + "context_length", low=1),
-            vocab_size=self.n_tokens,
-            embedding_length=n_embd,
-            block_count=n_layers,
-            head_count=n_heads,
-            head_count_kv=self._most_heads(prefix + "attention.head_count_kv", default=n_heads),
-            head_dim=self._integer(prefix + "attention.key_length", default=even, high=1 << 20),
-            tokenizer_model=tokenizer_model,
-            chat_template=template if template.strip() else None,
-            add_bos=add_bos,
-            bos_token=bos,
-            eos_token=self._special_token("eos_token_id", DEFAULT_EOS.get(tokenizer_model)),
-            bytes=self.size,
-            vocab_sha256=self.vocab_sha256,
-            metadata=self.metadata,
-        )
-
-    def _text_of(self, key: str) -> str | None:
+    def text_of(self, key: str) -> str | None:
         value = self.metadata.get(key)
         return value if isinstance(value, str) and value else None
 
-    def _integer(self, key: str, *, low: int = 0, high: int = 1 << 31, default: int | None = None) -> int:
+    def integer(self, key: str, *, low: int = 0, high: int = 1 << 31, default: int | None = None) -> int:
         """Return the integer under ``key`` within [low, high], or ``default`` if the key is absent."""
         value = self.metadata.get(key, default)
         if value is None:
@@ -163,7 +131,7 @@ class _Facts(Header):
             self.fail(f"not a usable model: {key} is {value}, outside {low} to {high}")
         return value
 
-    def _most_heads(self, key: str, *, default: int) -> int:
+    def most_heads(self, key: str, *, default: int) -> int:
         """Return one number for all layers, or the largest of an array with one for each."""
         value = self.metadata.get(key, default)
         values = value if isinstance(value, tuple) else (value,)
@@ -171,28 +139,28 @@ class _Facts(Header):
             self.fail(f"not a usable model: {key} is {value}")
         return int(max(values))
 
-    def _refuse_other_purposes(self) -> None:
+    def refuse_other_purposes(self) -> None:
         count = self.metadata.get("split.count", 0)
         if isinstance(count, int) and count > 1:
             self.fail(
                 f"one part of a model split into {count} files; "
                 "join them first: llama-gguf-split --merge FIRST OUT.gguf"
             )
-        architecture = self._text_of("general.architecture")
-        kind = "mmproj" if architecture == "clip" else self._text_of("general.type")
+        architecture = self.text_of("general.architecture")
+        kind = "mmproj" if architecture == "clip" else self.text_of("general.type")
         if kind in OTHER_TYPES:
             self.fail(f"{OTHER_TYPES[kind]}, not a language model; give the model's own file")
         pooling = self.metadata.get(f"{architecture}.pooling_type", 0)
         if pooling != 0 or self.metadata.get(f"{architecture}.attention.causal") is False:
             self.fail("a model for embeddings, which does not continue a text; give a language model's file")
 
-    def _refuse_infinite_numbers(self) -> None:
+    def refuse_infinite_numbers(self) -> None:
         """Raise ModelError for a number that is not finite; llama.cpp computes with it without an error."""
         for key, value in self.metadata.items():
             if isinstance(value, float) and not math.isfinite(value):
                 self.fail(f"not a usable model: {key} is {value}")
 
-    def _elements_by_type(self) -> Counter[str]:
+    def elements_by_type(self) -> Counter[str]:
         """Return the number of elements by type name, after comparing the tensors' ends with the file's size."""
         from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
@@ -215,7 +183,7 @@ class _Facts(Header):
             self.fail(f"truncated: {missing:,} of {end:,} bytes are missing; download or convert it again")
         return elements
 
-    def _quantization(self, elements: Counter[str]) -> str:
+    def quantization(self, elements: Counter[str]) -> str:
         """Return llama.cpp's name of the file type, or the type that holds most of the weights."""
         from gguf.constants import LlamaFileType
 
@@ -225,19 +193,19 @@ class _Facts(Header):
             return name.removeprefix("ALL_").removeprefix("MOSTLY_").removesuffix("_MOE")
         return elements.most_common(1)[0][0]
 
-    def _tokenizer_model(self) -> str:
-        model = self._text_of("tokenizer.ggml.model")
+    def tokenizer_model(self) -> str:
+        model = self.text_of("tokenizer.ggml.model")
         if model is None or model in NO_TOKENIZER or not self.n_tokens:
             self.fail("holds no tokenizer; fetch or convert the model with its tokenizer files")
         return model
 
-    def _add_bos(self, model: str) -> bool:
+    def add_bos(self, model: str) -> bool:
         stated = self.metadata.get("tokenizer.ggml.add_bos_token")
         if isinstance(stated, bool):
             return stated
         pre = self.metadata.get("tokenizer.ggml.pre")
         return model in BOS_BY_MODEL or (model == "gpt2" and pre in BOS_BY_PRE)
 
-    def _special_token(self, key: str, default: int | None) -> str | None:
+    def special_token(self, key: str, default: int | None) -> str | None:
         stated = self.token(self.metadata.get(f"tokenizer.ggml.{key}"))
         return stated if stated is not None else self.token(default)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,12 @@ HARD_QUERIES = [
 
 def ask(text: str, language: str = "en") -> Query:
     return Query("d", "1", language, text, "multi")
+
+
+def changed(info: GgufInfo, **facts: object) -> GgufInfo:
+    made = copy.copy(info)
+    vars(made).update(facts)
+    return made
 
 
 def build(text: str = "Hi?", method: str = "zero-shot", language: str = "en", **more: object) -> Prompt:
@@ -87,7 +93,7 @@ class TestCompletionPrompts:
         assert prompts[0].sha256 == hashlib.sha256(prompts[0].text.encode()).hexdigest()
 
     def test_a_files_template_is_never_rendered_for_a_base_model(self, chat_model: GgufInfo) -> None:
-        hostile = replace(chat_model, chat_template="{{ raise_exception('rendered') }}")
+        hostile = changed(chat_model, chat_template="{{ raise_exception('rendered') }}")
         assert build(method="urial", info=hostile).text == build(method="urial").text
 
 
@@ -239,14 +245,14 @@ class TestChatPrompts:
     def test_bos_is_in_the_text_only_where_the_tokenizer_adds_none(
         self, chat_model: GgufInfo, add_bos: bool, times: int
     ) -> None:
-        info = replace(chat_model, chat_template=LLAMA_CHAT_TEMPLATE, bos_token="<|begin_of_text|>", add_bos=add_bos)
+        info = changed(chat_model, chat_template=LLAMA_CHAT_TEMPLATE, bos_token="<|begin_of_text|>", add_bos=add_bos)
         prompt = build("Hi?", method="instruct", info=info)
         assert prompt.text.count("<|begin_of_text|>") == times
         assert prompt.tail is not None
         assert prompt.head + "Hi?" + prompt.tail == prompt.text
 
     def test_the_date_is_pinned_and_may_be_chosen(self, chat_model: GgufInfo) -> None:
-        info = replace(chat_model, chat_template=LLAMA_CHAT_TEMPLATE)
+        info = changed(chat_model, chat_template=LLAMA_CHAT_TEMPLATE)
         assert "Today Date: 26 Jul 2024" in build(method="instruct", info=info).text
         assert "Today Date: 03 Feb 2025" in build(method="instruct", info=info, chat_date="2025-02-03").text
 
@@ -261,10 +267,10 @@ class TestChatPrompts:
     def test_where_a_template_changes_the_query_the_whole_text_is_the_head(
         self, chat_model: GgufInfo, template: str, text: str
     ) -> None:
-        prompt = build(text, method="instruct", info=replace(chat_model, chat_template=template))
+        prompt = build(text, method="instruct", info=changed(chat_model, chat_template=template))
         assert (prompt.head, prompt.tail) == (prompt.text, None)
         assert text not in prompt.text or template.count("content") == 2
 
     def test_a_file_without_template_is_refused(self, chat_model: GgufInfo) -> None:
         with pytest.raises(ModelError, match=r"tiny\.gguf holds no chat template, which instruct needs"):
-            build(method="instruct", info=replace(chat_model, chat_template=None))
+            build(method="instruct", info=changed(chat_model, chat_template=None))
