@@ -62,22 +62,24 @@ class Parameters:
         return self.method == "full" and not self.precompute_reference
 
 
-@dataclass(frozen=True)
 class Step:
-    """One finished optimizer step. Rewards are beta times log-ratios, seconds are wall time."""
+    """One finished optimizer step, by the trainer's state and log. Rewards are beta times log-ratios.
 
-    step: int
-    total_steps: int
-    epoch: float
-    loss: float
-    reward_chosen: float
-    reward_rejected: float
-    reward_margin: float
-    reward_accuracy: float
-    learning_rate: float
-    grad_norm: float
-    tokens: int
-    seconds: float
+    ``seconds`` are wall time.
+    """
+
+    def __init__(self, state: Any, logs: Mapping[str, float], *, tokens: int, seconds: float) -> None:
+        self.step: int = state.global_step
+        self.total_steps: int = state.max_steps
+        self.epoch = float(logs["epoch"])
+        self.loss = float(logs["loss"])
+        self.reward_chosen = float(logs["rewards/chosen"])
+        self.reward_rejected = float(logs["rewards/rejected"])
+        self.reward_margin = float(logs["rewards/margins"])
+        self.reward_accuracy = float(logs["rewards/accuracies"])
+        self.learning_rate = float(logs["learning_rate"])
+        self.grad_norm = float(logs["grad_norm"])
+        self.tokens, self.seconds = tokens, seconds
 
 
 _TRL_DEFAULT: Mapping[str, Any] = {  # DPOConfig of TRL 1.16, but bf16 only on request

@@ -55,26 +55,13 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if "loss" not in logs:
             return
         tokens = int(logs["num_tokens"])  # of this process so far
-        made = Step(
-            step=state.global_step,
-            total_steps=state.max_steps,
-            epoch=float(logs["epoch"]),
-            loss=float(logs["loss"]),
-            reward_chosen=float(logs["rewards/chosen"]),
-            reward_rejected=float(logs["rewards/rejected"]),
-            reward_margin=float(logs["rewards/margins"]),
-            reward_accuracy=float(logs["rewards/accuracies"]),
-            learning_rate=float(logs["learning_rate"]),
-            grad_norm=float(logs["grad_norm"]),
-            tokens=tokens - self._tokens,
-            seconds=time.monotonic() - self._began,
-        )
+        made = Step(state, logs, tokens=tokens - self._tokens, seconds=time.monotonic() - self._began)
         self._tokens = tokens
         if not math.isfinite(made.loss) or not math.isfinite(made.grad_norm):
             at = f"at step {made.step} (gradient norm {made.grad_norm})"
             raise TrainingError(f"the loss is {made.loss} {at}; use a lower learning rate")
         if self.store is not None:
-            row = {key: value for key, value in asdict(made).items() if key != "total_steps"}
+            row = {key: value for key, value in vars(made).items() if key != "total_steps"}
             self.store.put([("training_steps", {"training_run_id": self.run_id, **row})])
         self.on_step(made)
 
