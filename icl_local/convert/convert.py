@@ -131,7 +131,7 @@ def quantize(
         return _settle(
             draft,
             out,
-            GateResult((check,)),
+            GateResult(check),
             store,
             conversion_id=conversion_key(source_sha256=parent, type_name=type_name, parent_gguf_sha256=parent),
             source=source.name,
@@ -158,7 +158,7 @@ def _settle(draft: Path, out: Path, result: GateResult | None, store: Store | No
         **columns,
         "gguf_sha256": None if failed else sha256_file(draft),
         "gate": "skipped" if result is None else "failed" if failed else "passed",
-        "gate_report": None if result is None else result.report(),
+        "gate_report": None if result is None else result.report,
         "created_at": now(),
     }
     if store is not None:

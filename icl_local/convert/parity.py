@@ -81,25 +81,17 @@ def _check(
     return Check(name, "failed" if wrong else "passed", "; ".join(wrong[:3]) or right, figures or {})
 
 
-@dataclass(frozen=True)
 class GateResult:
-    """All checks of one file, in order."""
+    """All checks of one file, in order. ``passed``: none failed; ``reasons``: those that did, in one line.
 
-    checks: tuple[Check, ...]
+    ``report`` is the JSON of raw.conversions.gate_report.
+    """
 
-    @property
-    def passed(self) -> bool:
-        """Return whether no check failed."""
-        return all(check.status != "failed" for check in self.checks)
-
-    @property
-    def reasons(self) -> str:
-        """Return the failed checks in one line."""
-        return "; ".join(f"{check.name}: {check.detail}" for check in self.checks if check.status == "failed")
-
-    def report(self) -> dict[str, Any]:
-        """Return the result as JSON for raw.conversions.gate_report."""
-        return {c.name: {"status": c.status, "detail": c.detail, **c.figures} for c in self.checks}
+    def __init__(self, *checks: Check) -> None:
+        self.checks = checks
+        failed = [f"{check.name}: {check.detail}" for check in checks if check.status == "failed"]
+        self.passed, self.reasons = not failed, "; ".join(failed)
+        self.report = {one.name: {"status": one.status, "detail": one.detail, **one.figures} for one in checks}
 
 
 class Reference:
@@ -200,7 +192,7 @@ def gate(
         file_type = read_info(path).quantization
         wide_type = file_type if wide is None else read_info(wide).quantization
     except ModelError as error:
-        return GateResult((Check("file", "failed", str(error)),))
+        return GateResult(Check("file", "failed", str(error)))
     header = Header(path)
     on_progress("header, vocabulary and tensors")
     checks = [_header(header, reference), _vocabulary(header, reference), _tensor_set(header, reference.checkpoint)]
@@ -223,7 +215,7 @@ def gate(
     if all(check.status == "skipped" for check in checks if check.name in ("weights", "logits")):
         reasons = "; ".join(check.detail for check in checks if check.name in ("weights", "logits"))
         checks.append(Check("proof", "failed", f"the gate cannot judge this model ({reasons}); use --no-gate"))
-    return GateResult(tuple(checks))
+    return GateResult(*checks)
 
 
 def check_logits(path: Path, reference: Reference) -> Check:
