@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 import tomllib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from icl_local.resources import read_text
@@ -59,51 +59,36 @@ class _Rule:
 
     kind: str
     strong: bool
-    first: tuple[str, ...]
-    has: tuple[str, ...]
+    first: Sequence[str]
+    has: Sequence[str]
     line: re.Pattern[str]
 
 
-@dataclass(frozen=True)
 class _Patterns:
     """The data file; ``enough`` by kind, ``optional`` the kinds that are off by default."""
 
-    version: str
-    window_chars: int
-    line_chars: int
-    code_tags: frozenset[str]
-    prose_tags: frozenset[str]
-    enough: dict[str, int]
-    optional: frozenset[str]
-    rules: tuple[_Rule, ...]
-
-
-@functools.cache
-def _patterns() -> _Patterns:
-    data = tomllib.loads(read_text("prompts", "detection/code.toml"))
-    inside_fences = {"name": _FENCED, "default": False, "enough": 1, "strong": data["fence"]["lines"], "weak": []}
-    kinds = [inside_fences, *data["kind"]]
-    return _Patterns(
-        version=data["version"],
-        window_chars=data["window_chars"],
-        line_chars=data["line_chars"],
-        code_tags=frozenset(data["fence"]["code_tags"]),
-        prose_tags=frozenset(data["fence"]["prose_tags"]),
-        enough={kind["name"]: kind["enough"] for kind in kinds},
-        optional=frozenset(kind["name"] for kind in kinds if not kind.get("default", True)),
-        rules=tuple(
+    def __init__(self) -> None:
+        data = tomllib.loads(read_text("prompts", "detection/code.toml"))
+        inside_fences = {"name": _FENCED, "default": False, "enough": 1, "strong": data["fence"]["lines"], "weak": []}
+        kinds = [inside_fences, *data["kind"]]
+        self.version: str = data["version"]
+        self.window_chars: int = data["window_chars"]
+        self.line_chars: int = data["line_chars"]
+        self.code_tags = frozenset(data["fence"]["code_tags"])
+        self.prose_tags = frozenset(data["fence"]["prose_tags"])
+        self.enough: dict[str, int] = {kind["name"]: kind["enough"] for kind in kinds}
+        self.optional = frozenset(kind["name"] for kind in kinds if not kind.get("default", True))
+        self.rules = [
             _Rule(
-                kind=kind["name"],
-                strong=strength == "strong",
-                first=tuple(rule.get("first", ())),
-                has=tuple(rule.get("has", ())),
-                line=re.compile(rule["line"]),
+                kind["name"], strength == "strong", rule.get("first", ()), rule.get("has", ()), re.compile(rule["line"])
             )
             for kind in kinds
             for strength in ("strong", "weak")
             for rule in kind[strength]
-        ),
-    )
+        ]
+
+
+_patterns = functools.cache(_Patterns)
 
 
 class _LineScan:
