@@ -59,17 +59,13 @@ class ChildProcess:
             env=environment,
             **own_session(),
         )
+        self.pid = self._process.pid
         try:
             with self.time_limit(_START_SECONDS):
                 self.receive()
         except BaseException:
             self.close(seconds=0)
             raise
-
-    @property
-    def pid(self) -> int:
-        """Return the process id."""
-        return self._process.pid
 
     @property
     def alive(self) -> bool:

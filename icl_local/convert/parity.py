@@ -97,6 +97,8 @@ class GateResult:
 class Reference:
     """The checkpoint in Transformers: its tokenizer and, if memory allows, float32 logits.
 
+    ``sample_ids`` are the tokens of the sample texts in sequence, at most MAX_POSITIONS or the context length.
+
     Raises MissingExtra without Transformers and torch, ConversionError for a checkpoint that is incomplete or cannot
     be judged.
     """
@@ -116,6 +118,10 @@ class Reference:
         ):
             if names:
                 raise ConversionError(f"{self.checkpoint.folder.name}: tensor {min(names)} {what}; {len(names)} in all")
+        ids: list[int] = []
+        for text in sample_texts():
+            ids += self.tokenizer(text, add_special_tokens=not ids)["input_ids"]
+        self.sample_ids = ids[: min(MAX_POSITIONS, checkpoint.config.max_position_embeddings)]
 
     def _load(self, **options: Any) -> Any:
         import torch
@@ -137,14 +143,6 @@ class Reference:
             raise ConversionError(
                 f"the gate cannot judge {self.checkpoint.folder.name}, as Transformers does not load it: {error}"
             ) from error
-
-    @cached_property
-    def sample_ids(self) -> list[int]:
-        """Return token ids of the sample texts in sequence, at most MAX_POSITIONS or the context length."""
-        ids: list[int] = []
-        for text in sample_texts():
-            ids += self.tokenizer(text, add_special_tokens=not ids)["input_ids"]
-        return ids[: min(MAX_POSITIONS, self.checkpoint.config.max_position_embeddings)]
 
     @cached_property
     def why_no_logits(self) -> str | None:
