@@ -36,6 +36,13 @@ class ConfigError(IclError):
     """An option, a registry entry or a study file is invalid."""
 
 
+def refuse(wrong: Mapping[str, bool], about: str = "") -> None:
+    """Raise ConfigError with the first message of ``wrong`` that holds; ``about`` stands before it."""
+    for message, holds in wrong.items():
+        if holds:
+            raise ConfigError(about + message)
+
+
 class UnknownName(ConfigError):
     """A model, method, language or study is not defined."""
 

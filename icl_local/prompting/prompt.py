@@ -16,7 +16,7 @@ from pathlib import Path
 
 from icl_local import resources
 from icl_local.detect import Answer, find_answer
-from icl_local.exceptions import ConfigError, InputError, ModelError, UnknownName
+from icl_local.exceptions import ConfigError, InputError, ModelError, UnknownName, refuse
 from icl_local.identity import key_of, sha256_text
 from icl_local.prompting.chat_template import chat_text
 from icl_local.prompting.examples import (
@@ -214,7 +214,7 @@ class Recipe:
         method, available = self.method, len(self._candidates)
         of = f"the pool {method.pool}" if method.pool else method.base
         nearest_or_drawn = method.retrieve is not None or method.seed is not None
-        wrong = {
+        refuse({
             f"k is {k}, but {of} has {counted(available, 'example')} in {self._texts_in!r}": k > available,
             "seed and retrieve choose k examples; give k": nearest_or_drawn and method.k is None,
             "retrieve chooses and orders the examples; leave seed and order out":
@@ -226,28 +226,22 @@ class Recipe:
                 k == 0 and not method.own and method.instruction == NO_INSTRUCTION,
             f"order is {method.order}, but {counted(k, 'example')} can be ordered in {k}! ways, counted from 0":
                 method.order >= factorial(k),
-        }  # fmt: skip
-        for message, holds in wrong.items():
-            if holds:
-                raise ConfigError(f"{method.name}: {message}")
+        }, about=f"{method.name}: ")  # fmt: skip
 
     def _shortest(self, k: int) -> Method:
         """Return the method by its shortest name, without parameters that have their default."""
         method = self.method
+        if not method.in_brackets:
+            return method
         file = method_spec(method.base, overlay=self._overlay)
-        chosen = method.seed is not None or method.retrieve is not None
-        pairs: dict[str, tuple[object, object]] = {
-            "k": (k, None if chosen else len(self._candidates) if file.k is None else file.k),
-            "order": (method.order, file.order),
-            "seed": (method.seed, file.seed),
-            "lang": (self._texts_in, file.lang or self.language),
-            "instruction": (method.instruction or self._texts_in, file.instruction or self._texts_in),
-            "pool": (method.pool, file.pool),
-            "own": ("yes" if method.own else "no", "yes" if file.own else "no"),
-            "retrieve": (method.retrieve, file.retrieve),
-        }
-        changed = {key: str(value) for key, (value, default) in pairs.items() if value != default}
-        return replace(method, name=written(method.base, changed if method.in_brackets else {}))
+        counts_as = {"k": len(self._candidates), "lang": self.language, "instruction": self._texts_in}
+        changed = {}
+        for key in PARAMETERS:
+            own, default = (getattr(one, key) for one in (method, file))
+            own, default = (counts_as.get(key) if value is None else value for value in (own, default))
+            if own != default or (key == "k" and (method.seed is not None or method.retrieve is not None)):
+                changed[key] = {True: "yes", False: "no"}[own] if isinstance(own, bool) else str(own)
+        return replace(method, name=written(method.base, changed))
 
     def _block(self, spec: LanguageSpec) -> tuple[str, str]:
         """Return the text of the query block before and after the query."""

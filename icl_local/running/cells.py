@@ -9,7 +9,7 @@ from pathlib import Path
 
 from icl_local import prompting
 from icl_local.engine import Request, Sampling, default_kv_type
-from icl_local.exceptions import ConfigError, InputError, ModelError
+from icl_local.exceptions import ConfigError, InputError, ModelError, refuse
 from icl_local.identity import cell_key, response_key, settings_key
 from icl_local.prompting import Method, Pools, Prompt, Query, QuerySet, Recipe
 from icl_local.running.server import Server, ServerModel
@@ -45,35 +45,27 @@ class Decoding:
     decode: str = "text"
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 1:
-            raise ConfigError(f"--max-tokens must be at least 1, not {self.max_tokens}")
-        if not self.repetition_penalty > 0:
-            raise ConfigError(f"--repetition-penalty must be above 0, not {self.repetition_penalty:g}")
-        if self.kv_type not in (None, "f16", "f32"):
-            raise ConfigError(f"--kv-type must be f16 or f32, not {self.kv_type!r}")
-        self._check_sampling()
-        if self.decode not in ("text", CHOICES):
-            raise ConfigError(f"--decode must be text or choices, not {self.decode!r}")
-        if self.decode == CHOICES and (self.temperature > 0 or self.stop_on_loop):
-            raise ConfigError("--decode choices generates no text; leave --temperature and --stop-on-loop out")
+        greedy = self.temperature == 0
+        refuse({
+            f"--max-tokens must be at least 1, not {self.max_tokens}": self.max_tokens < 1,
+            f"--repetition-penalty must be above 0, not {self.repetition_penalty:g}": not self.repetition_penalty > 0,
+            f"--kv-type must be f16 or f32, not {self.kv_type!r}": self.kv_type not in (None, "f16", "f32"),
+            f"--temperature must be in [0, 5], not {self.temperature:g}": not 0 <= self.temperature <= 5,
+            f"--top-p must be in (0, 1], not {self.top_p:g}": not 0 < self.top_p <= 1,
+            f"--min-p must be in [0, 1), not {self.min_p:g}": not 0 <= self.min_p < 1,
+            f"--draws must be in 1, 2, ..., not {self.draws}": self.draws < 1,
+            f"--draws {self.draws}: greedy draws are all equal; give --temperature, such as 0.7":
+                greedy and self.draws > 1,
+            "--top-p and --min-p are for sampling; give --temperature, such as 0.7":
+                greedy and (self.top_p < 1 or self.min_p > 0),
+            f"--decode must be text or choices, not {self.decode!r}": self.decode not in ("text", CHOICES),
+            "--decode choices generates no text; leave --temperature and --stop-on-loop out":
+                self.decode == CHOICES and (not greedy or self.stop_on_loop),
+        })  # fmt: skip
         try:
             date.fromisoformat(self.chat_date or prompting.CHAT_DATE)
         except ValueError:
             raise ConfigError(f"--date must be a day as YYYY-MM-DD, not {self.chat_date!r}") from None
-
-    def _check_sampling(self) -> None:
-        for name, value, fits, range_ in (
-            ("temperature", self.temperature, 0 <= self.temperature <= 5, "[0, 5]"),
-            ("top-p", self.top_p, 0 < self.top_p <= 1, "(0, 1]"),
-            ("min-p", self.min_p, 0 <= self.min_p < 1, "[0, 1)"),
-            ("draws", self.draws, self.draws >= 1, "1, 2, ..."),
-        ):
-            if not fits:
-                raise ConfigError(f"--{name} must be in {range_}, not {value:g}")
-        if self.temperature == 0 and self.draws > 1:
-            raise ConfigError(f"--draws {self.draws}: greedy draws are all equal; give --temperature, such as 0.7")
-        if self.temperature == 0 and (self.top_p < 1 or self.min_p > 0):
-            raise ConfigError("--top-p and --min-p are for sampling; give --temperature, such as 0.7")
 
     @property
     def draw_numbers(self) -> range:
@@ -91,14 +83,12 @@ class Decoding:
         """Return the row of raw.settings for a method and model. Raises ConfigError for settings no server takes."""
         settings: dict[str, object]
         if isinstance(model, ServerModel):
-            if self.temperature > 0:
-                raise ConfigError("--temperature is for this machine; a server's draws cannot be made again")
-            if self.decode == CHOICES:
-                raise ConfigError("--decode choices is for this machine; a server does not score a given text")
-            if self.stop_on_loop or self.kv_type or self.chat_date or self.plain_queries:
-                raise ConfigError(
-                    "--stop-on-loop, --kv-type, --date and --plain-queries are for this machine; a server has its own"
-                )
+            refuse({
+                "--temperature is for this machine; a server's draws cannot be made again": self.temperature > 0,
+                "--decode choices is for this machine; a server does not score a given text": self.decode == CHOICES,
+                "--stop-on-loop, --kv-type, --date and --plain-queries are for this machine; a server has its own":
+                    bool(self.stop_on_loop or self.kv_type or self.chat_date or self.plain_queries),
+            })  # fmt: skip
             settings = model.server.settings(self.repetition_penalty)
         else:
             settings = {

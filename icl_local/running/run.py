@@ -426,15 +426,10 @@ def _response_rows(
 
 
 def _stats_row(stats: Stats) -> dict[str, object]:
-    return {
-        "n_parallel": stats.n_parallel or None,
-        "prompt_tokens": stats.prompt_tokens,
-        "prefilled_tokens": stats.prefilled_tokens,
-        "new_tokens": stats.new_tokens,
-        "prefill_seconds": stats.prefill_seconds,
-        "decode_seconds": stats.decode_seconds,
-        "peak_rss_bytes": stats.peak_rss_bytes or None,
-    }
+    """Return the columns of raw.run_cells that a generate call measured."""
+    sums = ("prompt_tokens", "prefilled_tokens", "new_tokens", "prefill_seconds", "decode_seconds")
+    row: dict[str, object] = {name: getattr(stats, name) for name in sums}
+    return row | {"n_parallel": stats.n_parallel or None, "peak_rss_bytes": stats.peak_rss_bytes or None}
 
 
 def new_run(command: str, seed: int | None) -> dict[str, object]:

@@ -52,35 +52,25 @@ class HubFile:
     @property
     def source(self) -> str:
         """Return the recorded source: hf:owner/repo/file@commit."""
-        return f"hf:{self.repo}/{self.filename}@{self.commit}"
+        return str(_Target(self.repo, self.filename, self.commit))
 
 
 @dataclass(frozen=True)
-class HubSplit:
-    """The files of a data set's split, of one commit, in the order of their names; ``name``: config/split."""
+class HubFiles:
+    """Files of one commit, each checked; ``name``: of their split, or of the only one, "" for those of a repository."""
 
     files: tuple[HubFile, ...]
-    name: str
+    name: str = ""
 
     @property
     def source(self) -> str:
-        """Return the recorded source: hf:owner/name/config/split@commit, or that of the only file."""
-        first = self.files[0]
-        return first.source if len(self.files) == 1 else f"hf:{first.repo}/{self.name}@{first.commit}"
-
-
-@dataclass(frozen=True)
-class HubFolder:
-    """Files of one commit, each checked, in one folder of this disk."""
-
-    path: Path
-    repo: str
-    commit: str
+        """Return the recorded source: hf:owner/repo/name@commit."""
+        return str(_Target(self.files[0].repo, self.name, self.files[0].commit))
 
     @property
-    def source(self) -> str:
-        """Return the recorded source: hf:owner/repo@commit."""
-        return f"hf:{self.repo}@{self.commit}"
+    def path(self) -> Path:
+        """Return the folder of the commit."""
+        return self.files[0].path.parents[self.files[0].filename.count("/")]
 
 
 @dataclass(frozen=True)
@@ -88,7 +78,7 @@ class _Target:
     repo: str
     filename: str
     revision: str | None
-    repo_type: str
+    repo_type: str = "model"
 
     def __str__(self) -> str:
         file = f"/{self.filename}" if self.filename else ""
@@ -129,7 +119,7 @@ def fetch_dataset_file(
     return _fetch(_Target(repo, filename, revision, "dataset"), on_progress)
 
 
-def fetch_dataset(reference: str, suffixes: Sequence[str], *, on_progress: OnBytes | None = None) -> HubSplit:
+def fetch_dataset(reference: str, suffixes: Sequence[str], *, on_progress: OnBytes | None = None) -> HubFiles:
     """Return the files of a split that ``hf:owner/name[/config][/split][@revision]`` or ``hf:owner/name/file`` names.
 
     They have one of ``suffixes``. Configs and splits are those of the data set's card, else of the names of its files,
@@ -144,28 +134,26 @@ def fetch_dataset(reference: str, suffixes: Sequence[str], *, on_progress: OnByt
     if not target.filename.lower().endswith(tuple(suffixes)):
         with _hub_errors(target):
             target, names = _only_split(target, tuple(suffixes))
-    files = tuple(_fetch(replace(target, filename=name), on_progress) for name in names)
-    return HubSplit(files, target.filename)
+    return _fetch_all(target, names, on_progress, name=target.filename if len(names) > 1 else names[0])
 
 
 def fetch_folder(
     repo: str, patterns: Sequence[str], *, revision: str | None = None, on_progress: OnBytes | None = None
-) -> HubFolder:
+) -> HubFiles:
     """Return the files of a model repository whose names match one of ``patterns`` (fnmatch), such as a checkpoint's.
 
     Same guarantees, file by file. Raises HubError (also if nothing matches) or DiskFull.
     """
     from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
 
-    target = _Target(repo, "", revision, "model")
+    target = _Target(repo, "", revision)
     with _hub_errors(target):
         target = replace(target, revision=_commit(target))
         found, _ = _contents(target)
     names = list(filter_repo_objects(found, allow_patterns=list(patterns)))
     if not names:
         raise HubError(f"{target}: the repository has no file like {', '.join(patterns)}; see {target.page}/tree/main")
-    files = [_fetch(replace(target, filename=name), on_progress) for name in names]
-    return HubFolder(files[0].path.parents[names[0].count("/")], repo, files[0].commit)
+    return _fetch_all(target, names, on_progress)
 
 
 def cached(reference: str) -> Path | None:
@@ -187,7 +175,7 @@ def _parse(reference: str) -> _Target:
     match = _REFERENCE.fullmatch(reference)
     if match is None or ".." in match["file"].split("/"):
         raise HubError(f"{reference!r} is not hf:owner/repo/file.gguf or hf:owner/repo/file.gguf@revision")
-    return _Target(match["repo"], match["file"], match["revision"], "model")
+    return _Target(match["repo"], match["file"], match["revision"])
 
 
 def _in_cache(target: _Target) -> Path | None:
@@ -197,10 +185,14 @@ def _in_cache(target: _Target) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
+def _fetch_all(target: _Target, names: Sequence[str], on_progress: OnBytes | None, *, name: str = "") -> HubFiles:
+    return HubFiles(tuple(_fetch(replace(target, filename=one), on_progress) for one in names), name)
+
+
 def _fetch(target: _Target, on_progress: OnBytes | None) -> HubFile:
     with _hub_errors(target):
         commit = _commit(target)
-        pinned = _Target(target.repo, target.filename, commit, target.repo_type)
+        pinned = replace(target, revision=commit)
         path = _in_cache(pinned)
         if path is not None:
             return HubFile(path, target.repo, target.filename, commit, _verified_cached(path, pinned, on_progress))
