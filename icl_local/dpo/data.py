@@ -140,14 +140,12 @@ class PaperCollator:
     """Makes batches [2 * n_pairs, n_tokens], chosen first, padded on the right.
 
     TRL of that time truncated the padded batch, not each row: with keep_end, a row shorter than the longest loses
-    tokens at its start as well. ``cut_rows`` truncates each row by itself, which reference log-probabilities computed
-    beforehand need, because they do not depend on the other rows.
+    tokens at its start as well. Reference log-probabilities computed beforehand do not depend on the other rows: then
+    each row is truncated by itself.
     """
 
     pad_token_id: int
-    max_length: int | None
-    truncation: str
-    cut_rows: bool
+    settings: Parameters
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         import torch
@@ -157,10 +155,9 @@ class PaperCollator:
             for key in ("chosen_ids", "rejected_ids")
             for row in rows
         ]
-        cut = slice(None)
-        if self.max_length is not None:
-            cut = slice(-self.max_length, None) if self.truncation == "keep_end" else slice(None, self.max_length)
-        if self.cut_rows:
+        length = self.settings.max_length
+        cut = slice(-length, None) if self.settings.truncation == "keep_end" else slice(None, length)
+        if self.settings.precompute_reference:
             sequences = [(ids[cut], mask[cut]) for ids, mask in sequences]
         longest = max(len(ids) for ids, _ in sequences)
         batch = {

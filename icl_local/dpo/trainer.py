@@ -96,17 +96,11 @@ def make_trainer(
     """Return a trainer that writes its checkpoints to ``checkpoints``."""
     disable_progress_bars()
     logging.disable_progress_bar()
-    paper = settings.preset == "paper"
     collator = None
-    if paper:
+    if settings.preset == "paper":
         length = settings.max_prompt_length
         data = token_dataset(paper_tokens(pair, tokenizer, max_prompt_length=length) for pair in pairs)
-        collator = PaperCollator(
-            pad_token_id=tokenizer.pad_token_id,
-            max_length=settings.max_length,
-            truncation=settings.truncation,
-            cut_rows=settings.precompute_reference,
-        )
+        collator = PaperCollator(tokenizer.pad_token_id, settings)
     else:
         data = Dataset.from_list([asdict(pair) for pair in pairs])
     adapter = None

@@ -9,6 +9,7 @@ import pytest
 
 from icl_local.convert.model_source import ModelSource
 from icl_local.dpo.data import Pair, PaperCollator, load_preferences, load_tokenizer, paper_tokens
+from icl_local.dpo.settings import parameters
 from icl_local.exceptions import InputError
 from tests.dpo.inputs import conversation
 from tests.tiny_checkpoint import build_checkpoint
@@ -36,12 +37,14 @@ def test_model_with_a_template_gets_its_own(tmp_path: Path) -> None:
 
 def test_long_batches_are_cut_as_a_whole_as_then_or_row_by_row() -> None:
     rows = [{"prompt_ids": [1, 2, 3], "chosen_ids": [4, 5, 6], "rejected_ids": [7]}]
-    batch = PaperCollator(0, 4, "keep_end", cut_rows=False)(rows)
+    batch = PaperCollator(0, parameters(max_length=4))(rows)
     assert batch["input_ids"].tolist() == [[3, 4, 5, 6], [3, 7, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
     assert batch["completion_mask"].tolist() == [[0, 1, 1, 1], [0, 1, 0, 0]]
-    assert PaperCollator(0, 4, "keep_end", cut_rows=True)(rows)["input_ids"].tolist() == [[3, 4, 5, 6], [1, 2, 3, 7]]
-    assert PaperCollator(0, 4, "keep_start", cut_rows=False)(rows)["input_ids"].tolist() == [[1, 2, 3, 4], [1, 2, 3, 7]]
+    alone = PaperCollator(0, parameters(max_length=4, precompute_reference=True))
+    assert alone(rows)["input_ids"].tolist() == [[3, 4, 5, 6], [1, 2, 3, 7]]
+    start = PaperCollator(0, parameters(max_length=4, truncation="keep_start"))
+    assert start(rows)["input_ids"].tolist() == [[1, 2, 3, 4], [1, 2, 3, 7]]
 
 
 def test_files_and_forms_give_the_same_pairs(tmp_path: Path, pairs_file: Path) -> None:
