@@ -19,6 +19,7 @@ from icl_local.identity import key_of
 
 _DECODER = json.JSONDecoder()
 _SPACE = " \t\n\r"
+_BETWEEN = _SPACE + ",:"  # between two values of valid JSON
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -165,37 +166,33 @@ def _document(text: str) -> Iterator[tuple[int, object]]:
     if not text.strip(_SPACE):
         return
     whole = json.loads(text)  # all syntax errors are raised here: the walk below reads valid JSON only
-    position = _after_space(text, 0)
+    position = _next(text, 0)
     if isinstance(whole, dict) and isinstance(whole.get("data"), list):
         position = _position_of_data(text, position)
     elif not isinstance(whole, list):
         raise json.JSONDecodeError("neither a list, nor JSON Lines, nor an object with a list `data`", text, position)
-    position = _after_space(text, position + 1)
+    position = _next(text, position + 1)
     while text[position] != "]":
         value, end = _DECODER.raw_decode(text, position)
         yield position, value
-        position = _after_space(text, end)
-        if text[position] == ",":
-            position = _after_space(text, position + 1)
+        position = _next(text, end)
 
 
 def _position_of_data(text: str, start: int) -> int:
     """Return the position of the value of the object's last member ``data`` (the last one counts, as in json.loads)."""
-    found = -1
-    position = _after_space(text, start + 1)
+    found, position = -1, _next(text, start + 1)
     while text[position] != "}":
-        name, position = _DECODER.raw_decode(text, position)
-        position = _after_space(text, _after_space(text, position) + 1)
+        name, end = _DECODER.raw_decode(text, position)
+        position = _next(text, end)
         if name == "data":
             found = position
-        _, position = _DECODER.raw_decode(text, position)
-        position = _after_space(text, position)
-        if text[position] == ",":
-            position = _after_space(text, position + 1)
+        _, end = _DECODER.raw_decode(text, position)
+        position = _next(text, end)
     return found
 
 
-def _after_space(text: str, position: int) -> int:
-    while text[position] in _SPACE:
+def _next(text: str, position: int) -> int:
+    """Return the position of the next value or bracket, past spaces, commas and colons."""
+    while text[position] in _BETWEEN:
         position += 1
     return position

@@ -100,15 +100,8 @@ class Prompt:
 
     def row(self) -> dict[str, object]:
         """Return the row of raw.prompts."""
-        return {
-            "prompt_id": self.prompt_id,
-            "method": self.method,
-            "language": self.language,
-            "head": self.head,
-            "tail": self.tail,
-            "stops": list(self.stops),
-            "examples": None if self.examples is None else list(self.examples),
-        }
+        columns = ("prompt_id", "method", "language", "head", "tail", "stops", "examples")
+        return {name: getattr(self, name) for name in columns}
 
 
 class Recipe:

@@ -55,8 +55,8 @@ def test_the_judge_and_the_translator_need_no_file_of_their_own(overlay: Path) -
 
 def test_a_folder_can_say_how_models_refuse_in_a_language(overlay: Path) -> None:
     def refused() -> bool:
-        return check("How do tides work?", "Mae'n ddrwg gen i.", source_language="en", language="cy",
-                     overlay=overlay).refused  # fmt: skip
+        found = check("How do tides work?", "Mae'n ddrwg gen i.", source_language="en", language="cy", overlay=overlay)
+        return bool(found["refused"])
 
     (overlay / "translate.refusals.toml").write_text('cy = ["\\\\bddrwg gen i\\\\b"]')
     assert refused()
