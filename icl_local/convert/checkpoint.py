@@ -91,6 +91,19 @@ class Checkpoint:
             raise ConversionError(f"Transformers does not know {self.folder.name}: {error}") from error
         return config.get_text_config()
 
+    def model(self, **options: Any) -> Any:
+        """Load the model in float32 by Transformers; no code from the folder runs. Raises ConversionError."""
+        with needs_extra("convert"):
+            import torch
+            from transformers import AutoModelForCausalLM
+            from transformers.utils import logging
+        logging.disable_progress_bar()
+        own = {"dtype": torch.float32, "local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+        try:
+            return AutoModelForCausalLM.from_pretrained(self.model_folder, **own, **options)
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+            raise ConversionError(f"{self.folder.name}: Transformers does not load it: {error}") from error
+
     @cached_property
     def files(self) -> list[Path]:
         """Return the files that define the model: config, weights, tokenizer, adapter."""
@@ -144,11 +157,8 @@ def merge_adapter(adapter: Checkpoint, out: Path) -> Checkpoint:
     """
     with needs_extra("convert"):
         from peft import PeftModel
-        from transformers import AutoModelForCausalLM
+    model = adapter.model()
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            adapter.model_folder, dtype="float32", local_files_only=True, trust_remote_code=False
-        )
         merged = PeftModel.from_pretrained(model, adapter.folder, local_files_only=True).merge_and_unload()
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         raise ConversionError(f"{adapter.folder.name}: peft cannot merge this adapter: {error}") from error

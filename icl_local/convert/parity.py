@@ -124,25 +124,13 @@ class Reference:
         self.sample_ids = ids[: min(MAX_POSITIONS, checkpoint.config.max_position_embeddings)]
 
     def _load(self, **options: Any) -> Any:
-        import torch
-        from transformers import AutoModelForCausalLM
         from transformers.utils import logging
 
-        logging.disable_progress_bar()
         logging.set_verbosity_error()
         try:
-            return AutoModelForCausalLM.from_pretrained(
-                self.checkpoint.folder,
-                dtype=torch.float32,
-                attn_implementation="eager",
-                local_files_only=True,
-                trust_remote_code=False,
-                **options,
-            )
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-            raise ConversionError(
-                f"the gate cannot judge {self.checkpoint.folder.name}, as Transformers does not load it: {error}"
-            ) from error
+            return self.checkpoint.model(attn_implementation="eager", **options)
+        except ConversionError as error:
+            raise ConversionError(f"the gate cannot judge this model: {error}") from error
 
     @cached_property
     def why_no_logits(self) -> str | None:

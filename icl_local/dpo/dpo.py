@@ -151,7 +151,7 @@ def train(
     # TRL and Transformers warn of the paper's truncation, among others
     with warnings.catch_warnings(action="ignore", category=FutureWarning), _errors(out):
         trainer = make_trainer(
-            checkpoint.model_folder,
+            checkpoint,
             tokenizer,
             preferences.pairs,
             out / "checkpoints",

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from datasets import Dataset, disable_progress_bars
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, PrinterCallback, Trainer, TrainerCallback
-from transformers.utils import logging
+from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
+from icl_local.convert import Checkpoint
 from icl_local.dpo.data import Pair, PaperCollator, paper_tokens, token_dataset
 from icl_local.dpo.settings import Parameters, Step
 from icl_local.exceptions import TrainingError
@@ -76,15 +76,8 @@ class OwnTrainer(DPOTrainer):  # type: ignore[misc]
         Trainer._save_checkpoint(self, model, trial)
 
 
-def load_model(folder: Path) -> Any:
-    """Load the checkpoint in float32: weights from safetensors only, no code from the folder."""
-    return AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, trust_remote_code=False
-    )
-
-
 def make_trainer(
-    model_folder: Path,
+    base: Checkpoint,
     tokenizer: Any,
     pairs: Sequence[Pair],
     checkpoints: Path,
@@ -95,7 +88,6 @@ def make_trainer(
 ) -> Any:
     """Return a trainer that writes its checkpoints to ``checkpoints``."""
     disable_progress_bars()
-    logging.disable_progress_bar()
     collator = None
     if settings.preset == "paper":
         length = settings.max_prompt_length
@@ -113,8 +105,8 @@ def make_trainer(
             task_type="CAUSAL_LM",
         )
     trainer = OwnTrainer(
-        model=load_model(model_folder),
-        ref_model=load_model(model_folder) if settings.has_reference_model else None,
+        model=base.model(),
+        ref_model=base.model() if settings.has_reference_model else None,
         args=_config(checkpoints, settings, save_every=save_every),
         data_collator=collator,
         train_dataset=data,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from icl_local import dpo
+from icl_local.convert.checkpoint import Checkpoint
 from icl_local.convert.model_source import ModelSource
 from icl_local.dpo.data import load_preferences, load_tokenizer, paper_tokens
 from icl_local.dpo.settings import parameters
@@ -24,16 +25,16 @@ def test_loss_and_gradients_are_those_of_the_definition(base: ModelSource, pairs
     import torch.nn.functional as F
     from transformers import TrainerCallback
 
-    from icl_local.dpo.trainer import load_model, make_trainer
+    from icl_local.dpo.trainer import make_trainer
 
     settings = tiny_run()
     preferences = load_preferences(str(pairs_file))
-    tokenizer = load_tokenizer(base.folder)
+    checkpoint, tokenizer = Checkpoint(base.folder), load_tokenizer(base.folder)
     with warnings.catch_warnings(action="ignore", category=FutureWarning):
         trainer = make_trainer(
-            base.folder, tokenizer, preferences.pairs, tmp_path, settings, watcher=TrainerCallback(), save_every=100
+            checkpoint, tokenizer, preferences.pairs, tmp_path, settings, watcher=TrainerCallback(), save_every=100
         )
-    policy, plain, reference = trainer.model, load_model(base.folder), load_model(base.folder)
+    policy, plain, reference = trainer.model, checkpoint.model(), checkpoint.model()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for ours, theirs in zip(plain.parameters(), policy.parameters(), strict=True):
