@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 from icl_local import prompting
@@ -110,14 +112,17 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Cell:
-    """One model, one method, one language, and the queries; the pools that the method may take examples from."""
+    """One model, one method, and queries of one language; the pools that the method may take examples from."""
 
     model: Model
     method: Method
-    language: str
     query_set: QuerySet
-    queries: tuple[Query, ...]
     pools: Pools = field(default_factory=dict)
+
+    @property
+    def language(self) -> str:
+        """Return the language of the queries."""
+        return self.query_set.queries[0].language
 
     @property
     def gguf_sha256(self) -> str | None:
@@ -148,23 +153,17 @@ def plan_cells(
     names, languages or pools is an error before anything is loaded. With ``server`` the models are names of models
     that it serves.
     """
-    expanded = []  # in the order of the methods, then of the languages
+    expanded: list[tuple[int, Method, QuerySet]] = []
     for query_set in query_sets:
         found = prompting.expand(methods, query_set.queries[0].language, overlay=overlay, pools=pools)
-        expanded += [(number, query_set, method) for number, method in enumerate(found)]
-    expanded.sort(key=lambda one: one[0])
-    cells = []
+        expanded += [(number, method, query_set) for number, method in enumerate(found)]
+    expanded.sort(key=itemgetter(0))  # in the order of the methods, then of the languages
+    named: Callable[..., Model] = partial(registry.resolve, on_progress=on_download) if server is None else server.named
+    kinds = dict.fromkeys(method.kind for _, method, _ in expanded)
+    cells: list[Cell] = []
     for name in models:
-        by_kind: dict[str, Model] = {}
-        for _, query_set, method in expanded:
-            if method.kind not in by_kind:
-                by_kind[method.kind] = (
-                    server.named(name, method_kind=method.kind, dpo=dpo)
-                    if server is not None
-                    else registry.resolve(name, method_kind=method.kind, dpo=dpo, on_progress=on_download)
-                )
-            language = query_set.queries[0].language
-            cells.append(Cell(by_kind[method.kind], method, language, query_set, query_set.queries, pools or {}))
+        by_kind = {kind: named(name, method_kind=kind, dpo=dpo) for kind in kinds}
+        cells += [Cell(by_kind[method.kind], method, query_set, pools or {}) for _, method, query_set in expanded]
     return sorted(cells, key=lambda cell: str(cell.model.path))
 
 
@@ -190,7 +189,7 @@ class CellPlan:
         self.cell_row: dict[str, object] = {}
         self.recipe = Recipe(cell.method, cell.language, overlay=overlay, pools=cell.pools)
         named = cell.method.name if cell.method.in_brackets else None
-        for query in cell.queries:
+        for query in cell.query_set.queries:
             if isinstance(cell.model, ServerModel):
                 weights = cell.model.weights
                 prompt = cell.model.prompt(query, self.recipe)

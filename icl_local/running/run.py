@@ -139,14 +139,15 @@ def run_cells(
         try:
             planned.append(CellPlan(cell, decoding, overlay))
         except (ConfigError, InputError, ModelError) as failure:
-            on_event(Event("planned", cell, 0, len(cell.queries)))
-            on_event(Event("failed", cell, 0, len(cell.queries), message=str(failure)))
-            results.append(CellResult(cell, "failed", 0, len(cell.queries), None, str(failure)))
+            n_queries = len(cell.query_set.queries)
+            on_event(Event("planned", cell, 0, n_queries))
+            on_event(Event("failed", cell, 0, n_queries, message=str(failure)))
+            results.append(CellResult(cell, "failed", 0, n_queries, None, str(failure)))
     with store.Store(path) as writer:
         with writer.reading():
             for plan in planned:
                 query_set = plan.cell.query_set
-                texts = {query.query_id: query.instruction for query in plan.cell.queries}
+                texts = {query.query_id: query.instruction for query in query_set.queries}
                 store.refuse_other_texts(writer, query_set.dataset, plan.cell.language, texts)
                 alike = [one for one in planned if one.cell.gguf_sha256 == plan.cell.gguf_sha256]
                 plan.prompt_characters = max(one.prompt_characters for one in alike)  # one probe for a file's cells
@@ -155,7 +156,7 @@ def run_cells(
             on_event(Event("planned", plan.cell, len(plan.keys & have), len(plan.keys)))
         notes = {note: plan.cell for plan in planned for note in (*plan.cell.model.notes, *plan.cell.query_set.notes)}
         for note, cell in notes.items():
-            on_event(Event("note", cell, 0, len(cell.queries), message=note))
+            on_event(Event("note", cell, 0, len(cell.query_set.queries), message=note))
         run_row = new_run(command, seed)
         options = options.replace(stop_on_loop=decoding.stop_on_loop)
         with closing(Engines(options, writer, probe=probe, nodes=nodes)) as engine:

@@ -73,7 +73,7 @@ def prepare(
             if not isinstance(found, IclError):
                 prompting.language_spec(one.language)
                 method = prompting.method_spec(one.method)
-                ready.append((one, Cell(model, method, one.language, found, found.queries, study.pools)))
+                ready.append((one, Cell(model, method, found, study.pools)))
         except IclError as error:
             reasons.append(str(error))
         if isinstance(found, IclError):
