@@ -16,6 +16,7 @@ from icl_local import __version__, detect, store
 from icl_local.exceptions import InputError
 from icl_local.identity import cell_key, imported_response_key, key_of
 from icl_local.prompting import Item, Query, QuerySet, json_items, query_from_item
+from icl_local.weights.registry import NamedModel
 
 Row = dict[str, Any]
 
@@ -89,7 +90,7 @@ def import_outputs(
         for response_id, (one, query) in batch:
             rows["dataset", query.dataset] = ("datasets", _dataset_row(query.dataset, source, known))
             rows["query", query.key] = ("queries", query.row())
-            rows["model", one.model_id] = ("models", one.model_row())
+            rows["model", one.model.model_id] = ("models", one.model.model_row())
             cell = cells[response_id]
             rows["cell", str(cell["cell_id"])] = ("cells", cell)
             response = one.row(response_id, query, run_id=run_id, source=source)
@@ -105,13 +106,13 @@ def import_outputs(
 def _cell_row(one: _Output, query: Query, *, source: str) -> Row:
     """Return the row of raw.cells for texts of one file, model, method, data set and language."""
     parts = {
-        "weights": f"imported:{source}:{one.model_id}",
+        "weights": f"imported:{source}:{one.model.model_id}",
         "recipe": f"imported:{one.method}",
         "dataset": query.dataset,
         "language": one.language,
         "settings_id": "imported",
     }
-    return {"cell_id": cell_key(**parts), **parts, "method": one.method, "model_id": one.model_id}
+    return {"cell_id": cell_key(**parts), **parts, "method": one.method, "model_id": one.model.model_id}
 
 
 def _refuse_second_texts(
@@ -125,8 +126,8 @@ def _refuse_second_texts(
         first = taken.setdefault((cells[response_id]["cell_id"], query.query_id), response_id)
         if first != response_id:
             raise InputError(
-                f"{one.item.place}: query {query.query_id!r} has another output of {one.label} from this file; a query "
-                "has one response in a cell: give the file another name, or remove the first with `icl db forget`"
+                f"{one.item.place}: query {query.query_id!r} has another output of {one.model.label} from this file; a "
+                "query has one response in a cell: give the file another name, or remove the first with `icl db forget`"
             )
 
 
@@ -150,15 +151,12 @@ class _Output:
             if not isinstance(generator, str) or not generator.strip("/ "):
                 raise InputError(f"{item.place}: names no `generator`; say whose outputs these are with --model")
             label = _label(generator)
-        self.item, self.text, self.label, self.dpo = item, text, label, own.get("dpo") is True
+        self.item, self.text = item, text
+        self.model = NamedModel(label=label, variant="imported", dpo=own.get("dpo") is True)
         self.method: str = method or own.get("method") or METHOD
         self.language: str = language or own.get("language") or LANGUAGE
         self.instruction = item.text("instruction")
         self.query_id = json_items.id_of_text(self.instruction) if data.get("id") is None else item.id()
-        self.model_id = key_of(kind="model", label=label, variant="imported", dpo=self.dpo)
-
-    def model_row(self) -> Row:
-        return {"model_id": self.model_id, "label": self.label, "variant": "imported", "dpo": self.dpo}
 
     def unknown_query(self) -> Query:
         """Return the item's query; the set's name separates just-eval's two files, whose ids overlap."""
@@ -176,7 +174,7 @@ class _Output:
         """
         return imported_response_key(
             source=f"{source} as {self.method} in {self.language}",
-            model=f"{self.label} DPO" if self.dpo else self.label,
+            model=f"{self.model.label} DPO" if self.model.dpo else self.model.label,
             query_id=self.query_id,
             instruction=self.instruction,
             text=self.text,
@@ -185,7 +183,7 @@ class _Output:
     def row(self, response_id: str, query: Query, *, run_id: str, source: str) -> Row:
         return {
             "response_id": response_id,
-            "model_id": self.model_id,
+            "model_id": self.model.model_id,
             "query_key": query.key,
             "run_id": run_id,
             "method": self.method,

@@ -91,16 +91,11 @@ class Server:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ServerModel(registry.NamedModel):
     """A server's model in the place of a model file (registry.ResolvedModel)."""
 
     server: Server
-    label: str
-    variant: str
-    dpo: bool = False
-    registry_name: str | None = None
-    parameters: int | None = None
 
     @property
     def path(self) -> Path:

@@ -72,19 +72,19 @@ class FamilySpec:
         return add
 
 
+@dataclass(frozen=True, kw_only=True)
 class NamedModel:
-    """A model by label, variant and dpo, wherever its weights are."""
+    """A model by label, variant and dpo, wherever its weights are.
+
+    ``parameters`` is None if it is unknown. ``notes``: what a reader of its responses should know.
+    """
 
     label: str
     variant: str
     dpo: bool
-    registry_name: str | None
+    parameters: int | None = None
+    registry_name: str | None = None
     notes: tuple[str, ...] = ()
-
-    @property
-    def parameters(self) -> int | None:
-        """Return the number of weights; None if it is unknown."""
-        raise NotImplementedError
 
     @property
     def model_id(self) -> str:
@@ -105,29 +105,19 @@ class NamedModel:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ResolvedModel(NamedModel):
     """A model file ready to be run. ``variant`` is the part it plays.
 
     ``source`` is file, embedded, hf:...@commit, or its name in another program. ``also_base``: an instruct file that
-    stands in for the base model (the embedded one). ``notes``: what a reader of its responses should know.
+    stands in for the base model (the embedded one).
     """
 
     path: Path
     info: GgufInfo
     sha256: str
-    label: str
-    variant: str
-    dpo: bool
-    registry_name: str | None
     source: str
     also_base: bool = False
-    notes: tuple[str, ...] = ()
-
-    @property
-    def parameters(self) -> int | None:
-        """Return the number of weights in the file."""
-        return self.info.parameters
 
     @property
     def file_name(self) -> str:
@@ -372,9 +362,18 @@ def _open(
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
     if held is not None:
         held.check(digest)
-    notes = (held.note,) if held and held.note else ()
-    dpo = dpo or info.metadata.get("icl.dpo") is True  # `icl convert` writes it into a trained model
-    return ResolvedModel(path, info, digest, label or own_label, variant, dpo, registry_name, source, notes=notes)
+    return ResolvedModel(
+        path=path,
+        info=info,
+        sha256=digest,
+        source=source,
+        label=label or own_label,
+        variant=variant,
+        dpo=dpo or info.metadata.get("icl.dpo") is True,  # `icl convert` writes it into a trained model
+        parameters=info.parameters,
+        registry_name=registry_name,
+        notes=(held.note,) if held and held.note else (),
+    )
 
 
 def _is_reference(text: str) -> bool:
