@@ -3,6 +3,6 @@
 The same weights, prompts and token limits for every contender.
 """
 
-from icl_local.bench.bench import CONTENDERS, SHAPES, Result, compare, database_rows, run
+from icl_local.bench.bench import compare, database_rows, run
 
-__all__ = ["CONTENDERS", "SHAPES", "Result", "compare", "database_rows", "run"]
+__all__ = ["compare", "database_rows", "run"]

@@ -5,7 +5,7 @@ Machine candidates, automatic checks, review by a person, the final set.
 
 from icl_local.translate.build import build_set, compare_sets
 from icl_local.translate.review import Item, Review, review_status
-from icl_local.translate.sheet import read_sheet, write_sheet
+from icl_local.translate.sheet import write_sheet
 from icl_local.translate.translate import TranslateProgress, translate_queries
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "TranslateProgress",
     "build_set",
     "compare_sets",
-    "read_sheet",
     "review_status",
     "translate_queries",
     "write_sheet",

@@ -5,15 +5,6 @@ No llama.cpp and no weights are loaded here.
 
 from icl_local.weights.checksum import OnBytes, cache_folder, sha256_of
 from icl_local.weights.gguf_file import GgufInfo, read_info, require_same_tokens
-from icl_local.weights.registry import FamilySpec, ResolvedModel
+from icl_local.weights.registry import ResolvedModel
 
-__all__ = [
-    "FamilySpec",
-    "GgufInfo",
-    "OnBytes",
-    "ResolvedModel",
-    "cache_folder",
-    "read_info",
-    "require_same_tokens",
-    "sha256_of",
-]
+__all__ = ["GgufInfo", "OnBytes", "ResolvedModel", "cache_folder", "read_info", "require_same_tokens", "sha256_of"]
