@@ -25,7 +25,7 @@ def path(folder: str, name: str) -> Path:
 
 
 def names(folder: str, under: str = "", *, suffix: str = "", overlay: Path | None = None) -> list[str]:
-    """Return the sorted names of files in ``folder``/``under`` and the user's overlay that end in ``suffix``."""
+    """Return the sorted names, without ``suffix``, of files in ``folder``/``under`` and the overlay that end in it."""
     folders = [path(folder, under)] if overlay is None else [path(folder, under), overlay / under]
     found = {file.name for one in folders if one.is_dir() for file in one.iterdir() if file.is_file()}
-    return sorted(name for name in found if name.endswith(suffix) and name != "__init__.py")
+    return sorted(name.removesuffix(suffix) for name in found if name.endswith(suffix) and name != "__init__.py")

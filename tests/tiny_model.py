@@ -46,7 +46,7 @@ def learnt_merges(texts: Iterable[str], n_tokens: int) -> list[tuple[str, str]]:
 @functools.cache
 def merges_of_prompts() -> list[tuple[str, str]]:
     """Return merges that make words of this project's prompts one token each."""
-    texts = [resources.read_text("prompts", name) for name in resources.names("prompts", suffix=".txt")]
+    texts = [resources.read_text("prompts", f"{name}.txt") for name in resources.names("prompts", suffix=".txt")]
     return learnt_merges(texts, 3000)
 
 

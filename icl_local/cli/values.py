@@ -165,8 +165,7 @@ def _files(folder: str, under: str) -> Known:
     """Return a function that lists the installed TOML files, and those of --prompt-dir."""
 
     def names(ctx: click.Context, begun: str) -> list[str]:
-        found = resources.names(folder, under, suffix=".toml", overlay=ctx.params.get("prompt_dir"))
-        return [name.removesuffix(".toml") for name in found]
+        return resources.names(folder, under, suffix=".toml", overlay=ctx.params.get("prompt_dir"))
 
     return names
 
@@ -174,7 +173,7 @@ def _files(folder: str, under: str) -> Known:
 def _views(ctx: click.Context, begun: str) -> list[str]:
     """Return the query with each view in the place of its last word."""
     before = begun[: begun.rfind(" ") + 1]
-    return [before + name.removesuffix(".sql") for name in resources.names("db", "views", suffix=".sql")]
+    return [before + name for name in resources.names("db", "views", suffix=".sql")]
 
 
 def stored(kind: str) -> Known:

@@ -160,7 +160,7 @@ def _values(name: str, text: str) -> list[str]:
 
 
 def _names(folder: str, overlay: Path | None) -> list[str]:
-    return [name.removesuffix(".toml") for name in resources.names("prompts", folder, suffix=".toml", overlay=overlay)]
+    return resources.names("prompts", folder, suffix=".toml", overlay=overlay)
 
 
 def _toml(folder: str, name: str, overlay: Path | None) -> tuple[str, dict[str, Any]]:

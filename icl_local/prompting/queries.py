@@ -136,8 +136,7 @@ def load_file(path: Path, **how: Any) -> QuerySet:
 
 def samples(language: str, *, overlay: Path | None = None) -> QuerySet:
     """Return the project's own twelve queries in ``language``, the same ids in every language. Raises UnknownName."""
-    files = resources.names("prompts", "samples", suffix=".jsonl", overlay=overlay)
-    known = [name.removesuffix(".jsonl") for name in files]
+    known = resources.names("prompts", "samples", suffix=".jsonl", overlay=overlay)
     if language not in known:
         raise UnknownName(
             f"no sample queries in {language!r}, only in {', '.join(known)}; give some with --queries {language}=FILE"
@@ -336,7 +335,7 @@ def _is_just_eval(item: Item) -> bool:
 
 def list_sets() -> list[tuple[object, ...]]:
     """Return a row (see LISTED) for each query set on this machine, and for those to be had elsewhere."""
-    shipped = [name.removesuffix(".jsonl") for name in resources.names("prompts", "samples", suffix=".jsonl")]
+    shipped = resources.names("prompts", "samples", suffix=".jsonl")
     rows = [_listed(samples(language), "ships with icl-local: icl run --queries samples") for language in shipped]
     for language in just_eval.FILES:
         found = just_eval.cached(language)

@@ -58,7 +58,7 @@ class View:
 def migrations() -> tuple[Migration, ...]:
     """Return all steps in order; raises StoreError unless the numbers are 1, 2, ... without a gap."""
     steps = [
-        Migration(int(name[:4]), name.removesuffix(".sql"), resources.read_text("db", f"migrations/{name}"))
+        Migration(int(name[:4]), name, resources.read_text("db", f"migrations/{name}.sql"))
         for name in resources.names("db", "migrations", suffix=".sql")
     ]
     if [step.number for step in steps] != list(range(1, len(steps) + 1)):
@@ -69,17 +69,15 @@ def migrations() -> tuple[Migration, ...]:
 @functools.cache
 def macros() -> tuple[str, ...]:
     """Return the statements of db/macros; a macro is bound when a view is read."""
-    return tuple(resources.read_text("db", f"macros/{name}") for name in resources.names("db", "macros", suffix=".sql"))
+    names = resources.names("db", "macros", suffix=".sql")
+    return tuple(resources.read_text("db", f"macros/{name}.sql") for name in names)
 
 
 @functools.cache
 def views() -> tuple[View, ...]:
     """Return all views, each after those it reads from."""
-    found = [
-        View(name.removesuffix(".sql"), resources.read_text("db", f"views/{name}"))
-        for name in resources.names("db", "views", suffix=".sql")
-    ]
-    return tuple(sort_views(found))
+    names = resources.names("db", "views", suffix=".sql")
+    return tuple(sort_views([View(name, resources.read_text("db", f"views/{name}.sql")) for name in names]))
 
 
 def sort_views(found: list[View]) -> list[View]:

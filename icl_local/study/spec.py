@@ -127,7 +127,7 @@ class _Cells:
 
 def names() -> list[str]:
     """Return the names of the built-in studies."""
-    return [name.removesuffix(".toml") for name in resources.names("models", "studies", suffix=".toml")]
+    return resources.names("models", "studies", suffix=".toml")
 
 
 def load_study(name: str, *, queries: Mapping[str, str] | None = None, **changes: Any) -> Study:
