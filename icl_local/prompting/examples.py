@@ -57,16 +57,14 @@ def cut(text: str, language: LanguageSpec, file: str) -> Prefix:
 
     Raises InputError, with the line, where there is no such heading, or an example without the answer's heading.
     """
-    starts = [match.start() for match in re.finditer(f"^{re.escape(language.query_heading)}", text, re.MULTILINE)]
-    bodies, gaps = [], []
-    for start, end in zip([0, *starts], [*starts, len(text)], strict=True):
-        bodies.append(text[start:end].rstrip("\n"))
-        gaps.append(text[start + len(bodies[-1]) : end])
+    chunks = re.split(f"^(?={re.escape(language.query_heading)})", text, flags=re.MULTILINE)
+    bodies = [chunk.rstrip("\n") for chunk in chunks]
+    gaps = [chunk[len(body) :] for chunk, body in zip(chunks, bodies, strict=True)]
     examples = []
-    for number, (start, body) in enumerate(zip(starts, bodies[1:], strict=True), start=1):
+    for number, body in enumerate(bodies[1:], start=1):
         query, mark, _ = body.removeprefix(language.query_heading).partition(f"\n{language.answer_heading}")
         if not mark:
-            line = text.count("\n", 0, start) + 1
+            line = "".join(chunks[:number]).count("\n") + 1
             raise InputError(f"{file}:{line}: an example without {language.answer_heading!r}; it cannot be cut out")
         examples.append(Example(str(number), query.strip("`\n "), body))
     if not examples:
