@@ -6,6 +6,7 @@ hub, others from a JSON, JSON Lines or Parquet file with columns chosen, rejecte
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -176,16 +177,9 @@ def _texts(pair: Pair, tokenizer: Any) -> tuple[str, str, str]:
     if isinstance(pair.prompt, str) or isinstance(pair.chosen, str) or isinstance(pair.rejected, str):
         return str(pair.prompt), str(pair.chosen), str(pair.rejected)
     template = tokenizer.chat_template or SIMPLE_CHAT_TEMPLATE
-
-    def render(messages: list[dict[str, str]], *, prompt: bool = False) -> str:
-        return str(
-            tokenizer.apply_chat_template(
-                messages, chat_template=template, tokenize=False, add_generation_prompt=prompt
-            )
-        )
-
-    prompt = render(pair.prompt, prompt=True)
-    both = [render(pair.prompt + answer) for answer in (pair.chosen, pair.rejected)]
+    render = functools.partial(tokenizer.apply_chat_template, chat_template=template, tokenize=False)
+    prompt: str = render(pair.prompt, add_generation_prompt=True)
+    both: list[str] = [render(pair.prompt + answer) for answer in (pair.chosen, pair.rejected)]
     if not all(text.startswith(prompt) for text in both):
         raise TrainingError(
             "the chat template renders a prompt differently when the answer follows; "
