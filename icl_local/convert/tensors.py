@@ -93,13 +93,13 @@ def rope_factors(config: Any) -> dict[str, Rows]:
 
 
 def pairs(
-    tensor: TensorEntry, stored: NDArray[np.uint8], architecture: str, name: str, checkpoint: Checkpoint
+    header: Header, tensor: TensorEntry, architecture: str, name: str, checkpoint: Checkpoint
 ) -> Iterator[tuple[Rows, Rows]]:
-    """Yield (found, expected) of a tensor with rows ``stored``, block by block; 16-bit types are rounded as there."""
+    """Yield (found, expected) of a tensor of the file, block by block; 16-bit types are rounded as in the file."""
     from gguf.quants import dequantize, quantize
 
     change = next((change for part, change in CHANGED[architecture].items() if part in tensor.name), None)
-    start = 0
+    stored, start = stored_rows(header, tensor), 0
     for expected in checkpoint.rows(name, whole=change is not None):
         if change is not None:
             expected = change(expected, checkpoint.config)
@@ -109,6 +109,12 @@ def pairs(
             with np.errstate(over="ignore"):
                 expected = dequantize(quantize(expected, tensor.type), tensor.type)
         yield found.reshape(expected.shape), expected
+
+
+def holds(header: Header, tensor: TensorEntry, expected: Rows) -> bool:
+    """Return whether a tensor of the file has these values in float32."""
+    stored = stored_rows(header, tensor)
+    return stored.size == expected.nbytes and np.allclose(stored.view(np.float32).ravel(), expected, rtol=1e-5)
 
 
 def stored_rows(header: Header, tensor: TensorEntry) -> NDArray[np.uint8]:
