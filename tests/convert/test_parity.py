@@ -78,6 +78,10 @@ FAULTS: dict[str, dict[str, Fault]] = {
         **_common(),
         "missing q/k permutation": (_tensor("blk.0.attn_q.weight", _halves), {"weights", "logits"}),
         "missing rope factor tensor": (_without_rope_factors, {"tensors", "logits"}),
+        "short rope factor tensor": (
+            _tensor("rope_freqs.weight", lambda rows: rows[:-1]),
+            {"tensors", "weights", "logits"},
+        ),
         "changed merge": (_changed_merge, {"vocabulary", "tokens"}),
         "swapped BOS": (_swapped_bos, {"vocabulary", "bos"}),
     },
