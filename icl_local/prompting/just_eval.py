@@ -26,16 +26,16 @@ from icl_local.wording import counted
 
 NAME = "just-eval"
 ENGLISH = "en"
-# language -> dataset repository and file
 FILES = {
-    ENGLISH: ("re-align/just-eval-instruct", "test_all_with_tags.jsonl"),
-    "es": ("Vicomtech/just-eval-instruct-es", "data/instructions.jsonl"),
-    "fr": ("Vicomtech/just-eval-instruct-fr", "data/instructions.jsonl"),
-    "eu": ("Vicomtech/just-eval-instruct-eu", "data/instructions.jsonl"),
+    ENGLISH: "hf:re-align/just-eval-instruct/test_all_with_tags.jsonl",
+    "es": "hf:Vicomtech/just-eval-instruct-es/data/instructions.jsonl",
+    "fr": "hf:Vicomtech/just-eval-instruct-fr/data/instructions.jsonl",
+    "eu": "hf:Vicomtech/just-eval-instruct-eu/data/instructions.jsonl",
 }
 _SAME_LANGUAGE = 0.8  # least share of the texts that are identified as in their language; short ones are misread
 _SAME_LENGTHS = 0.6  # least correlation of the logarithms of the lengths, in every block of lines
 _BLOCK = 100
+Pins = dict[str, dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,9 @@ def fetch(language: str, *, on_progress: OnBytes | None = None) -> Published:
     """Return the published set, downloaded if it is not here. Raises ConfigError, HubError, InputError, DiskFull."""
     _require_published(language)
     pins, path = _pins(), _pins_file()
-    files = {
-        code: hub.fetch_dataset_file(*FILES[code], revision=pins.get(code, {}).get("commit"), on_progress=on_progress)
-        for code in (language, ENGLISH)
-    }
+    files = {}
+    for code in (language, ENGLISH):
+        (files[code],) = hub.fetch_dataset(_address(code, pins), (".jsonl",), on_progress=on_progress).files
     known = {code: _pin(file) for code, file in files.items()} | pins
     if known != pins:
         try:
@@ -79,7 +78,7 @@ def cached(language: str) -> Published | None:
         return None
     pins, files = _pins(), {}
     for code in (language, ENGLISH):
-        file = hub.cached_dataset_file(*FILES[code], revision=pins.get(code, {}).get("commit"))
+        file = hub.cached_dataset_file(_address(code, pins))
         if file is None:
             return None
         files[code] = file
@@ -102,11 +101,15 @@ def _require_published(language: str) -> None:
         )
 
 
+def _address(language: str, pins: Pins) -> str:
+    return f"{FILES[language]}@{pins[language]['commit']}" if language in pins else FILES[language]
+
+
 def _pins_file() -> Path:
     return cache_folder() / "just-eval.json"
 
 
-def _pins() -> dict[str, dict[str, str]]:
+def _pins() -> Pins:
     """Return {language: {commit, sha256}} of the first downloads. Raises HubError for a damaged file."""
     path = _pins_file()
     try:
@@ -122,7 +125,7 @@ def _pin(file: hub.HubFile) -> dict[str, str]:
     return {"commit": file.commit, "sha256": sha256_file(file.path)}
 
 
-def _published(language: str, files: Mapping[str, hub.HubFile], pins: Mapping[str, Mapping[str, str]]) -> Published:
+def _published(language: str, files: Mapping[str, hub.HubFile], pins: Pins) -> Published:
     """Return the set in ``files`` (language and English), compared with what was pinned."""
     for code, file in files.items():
         if pins.get(code, found := _pin(file)) != found:

@@ -30,8 +30,7 @@ from icl_local.identity import sha256_file
 from icl_local.operating_system import locked
 from icl_local.weights.checksum import OnBytes, remember, sha256_of
 
-_REFERENCE = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[^@]+)(?:@(?P<revision>.+))?")
-_DATASET = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>[\w./-]+))?")
+_REFERENCE = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>.+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _CONVERTED = "refs/convert/parquet"  # branch on which the hub keeps a data set as config/split/0000.parquet
 _SHARD = re.compile(r"(-\d{5}-of-\d{5}\.\w+|/0\d{3}\.parquet)$")  # end of the name of one of a split's files
@@ -112,13 +111,6 @@ def fetch(reference: str, *, on_progress: OnBytes | None = None) -> HubFile:
     return _fetch(_parse(reference), on_progress)
 
 
-def fetch_dataset_file(
-    repo: str, filename: str, *, revision: str | None = None, on_progress: OnBytes | None = None
-) -> HubFile:
-    """Return one file of a dataset repository, with the same guarantees. Raises HubError or DiskFull."""
-    return _fetch(_Target(repo, filename, revision, "dataset"), on_progress)
-
-
 def fetch_dataset(reference: str, suffixes: Sequence[str], *, on_progress: OnBytes | None = None) -> HubFiles:
     """Return the files of a split that ``hf:owner/name[/config][/split][@revision]`` or ``hf:owner/name/file`` names.
 
@@ -126,10 +118,7 @@ def fetch_dataset(reference: str, suffixes: Sequence[str], *, on_progress: OnByt
     else of the hub's Parquet branch; a folder of the repository serves as well. Scripts of a data set are not run.
     Raises HubError, which lists the names there are if not one split fits, and DiskFull.
     """
-    match = _DATASET.fullmatch(reference)
-    if match is None or ".." in (match["file"] or "").split("/"):
-        raise HubError(f"{reference!r} is not hf:owner/name, with /config, /split, /file or @revision after it")
-    target = _Target(match["repo"], match["file"] or "", match["revision"], "dataset")
+    target = _parse(reference, "dataset")
     names = [target.filename]
     if not target.filename.lower().endswith(tuple(suffixes)):
         with _hub_errors(target):
@@ -161,21 +150,24 @@ def cached(reference: str) -> Path | None:
     return _in_cache(_parse(reference))
 
 
-def cached_dataset_file(repo: str, filename: str, *, revision: str | None = None) -> HubFile | None:
-    """Return one file of a dataset repository if it is in the cache; asks no server. Raises HubError if damaged."""
-    target = _Target(repo, filename, revision, "dataset")
+def cached_dataset_file(reference: str) -> HubFile | None:
+    """Return the file hf:owner/name/file of a data set if it is here; asks no server. Raises HubError if damaged."""
+    target = _parse(reference, "dataset")
     path = _in_cache(target)
     if path is None:
         return None
-    commit = path.parents[filename.count("/")].name
-    return HubFile(path, repo, filename, commit, _verified_cached(path, target, None))
+    commit = path.parents[target.filename.count("/")].name
+    return HubFile(path, target.repo, target.filename, commit, _verified_cached(path, target, None))
 
 
-def _parse(reference: str) -> _Target:
+def _parse(reference: str, repo_type: str = "model") -> _Target:
+    """Return the file that ``reference`` names; a data set may be named without one."""
     match = _REFERENCE.fullmatch(reference)
-    if match is None or ".." in match["file"].split("/"):
-        raise HubError(f"{reference!r} is not hf:owner/repo/file.gguf or hf:owner/repo/file.gguf@revision")
-    return _Target(match["repo"], match["file"], match["revision"])
+    if match is None or ".." in (match["file"] or "").split("/") or not (match["file"] or repo_type == "dataset"):
+        model = "hf:owner/repo/file.gguf or hf:owner/repo/file.gguf@revision"
+        data_set = "hf:owner/name, with /config, /split, /file or @revision after it"
+        raise HubError(f"{reference!r} is not {model if repo_type == 'model' else data_set}")
+    return _Target(match["repo"], match["file"] or "", match["revision"], repo_type)
 
 
 def _in_cache(target: _Target) -> Path | None:

@@ -17,7 +17,7 @@ from icl_local.running import load_queries
 from tests.fake_hub import FIRST, SECOND, FakeHub, serving
 
 PAIRS = [json.loads(line) for line in (Path(__file__).parents[1] / "translation_pairs.jsonl").open(encoding="utf-8")]
-ENGLISH_FILE, TRANSLATED_FILE = just_eval.FILES["en"][1], just_eval.FILES["es"][1]
+ENGLISH_FILE, TRANSLATED_FILE = (just_eval.FILES[code].split("/", 2)[2] for code in ("en", "es"))
 
 
 def english() -> list[dict[str, Any]]:

@@ -202,15 +202,16 @@ def test_a_disk_without_room_is_noticed_before_the_transfer(fake: FakeHub, monke
 
 def test_a_small_dataset_file_is_checked_by_gits_checksum_also_in_the_cache(fake: FakeHub) -> None:
     fake.files[FIRST, "data/q.jsonl"] = b'{"id": 0}\n'
-    file = hub.fetch_dataset_file(REPO, "data/q.jsonl")
+    name = f"hf:{REPO}/data/q.jsonl"
+    (file,) = hub.fetch_dataset(name, (".jsonl",)).files
     assert file.path.read_bytes() == b'{"id": 0}\n'
     assert file.source == f"hf:{REPO}/data/q.jsonl@{FIRST}"
     assert file.sha256 is None
-    assert hub.cached_dataset_file(REPO, "data/q.jsonl") == file
+    assert hub.cached_dataset_file(name) == file
     assert all("/datasets/" in path for _, path, _ in fake.requests)
     file.path.write_bytes(b'{"id": 1}\n')
     with pytest.raises(HubError, match="the cached copy is damaged"):
-        hub.cached_dataset_file(REPO, "data/q.jsonl")
+        hub.cached_dataset_file(name)
 
 
 FORMS = (".jsonl", ".csv", ".parquet")
