@@ -3,8 +3,7 @@
 Bounded retries, adaptive concurrency, prices and budgets; no secrets in what is stored.
 """
 
-from icl_local.openai_client.address import open_client
-from icl_local.openai_client.client import ApiClient, is_transient
+from icl_local.openai_client.client import ApiClient, is_transient, open_client
 from icl_local.openai_client.prices import Budget, Price
 from icl_local.openai_client.protocol import ApiReply, ApiRequest
 

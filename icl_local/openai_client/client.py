@@ -20,11 +20,12 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from icl_local.exceptions import ApiError
-from icl_local.openai_client.prices import Budget, Price
+from icl_local.exceptions import ApiError, ConfigError
+from icl_local.openai_client.prices import Budget, Price, find_price
 from icl_local.openai_client.protocol import ApiReply, ApiRequest, Dialect, Result
 from icl_local.openai_client.schedule import AdaptiveLimit, Job, Schedule
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CONCURRENCY_START, CONCURRENCY_CEILING = 8, 64  # of the automatic concurrency
+_ADDRESS = re.compile(r"openai:(?P<model>[^\s@].*?)(?:@(?P<url>https?://\S+))?")
 _TRANSIENT = {408, 409, 425, 429}
 _OVERLOADED = {429, 503, 529}
 _QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
@@ -325,6 +327,37 @@ class ApiClient:
         for secret in self._secrets:
             text = text.replace(secret, "[key]")
         return text
+
+
+def open_client(
+    text: str,
+    *,
+    option: str,
+    others: str = "",
+    prices: str | Path | None = None,
+    budget: Budget | None = None,
+    **options: Any,
+) -> ApiClient:
+    """Open the client of ``openai:MODEL`` or ``openai:MODEL@URL`` with its price; ``options`` are those of ApiClient.
+
+    Raises ConfigError, which names ``option`` and the ``others`` it takes, for another form, and where ``budget`` is
+    given and no price is known; ApiError without a key.
+    """
+    match = _ADDRESS.fullmatch(text)
+    if match is None:
+        without_url = text.partition("@")[0]  # a URL may hold a password
+        raise ConfigError(
+            f"{option} cannot be {without_url!r}; write openai:MODEL, "
+            f"openai:MODEL@URL such as openai:llama3@http://localhost:8080/v1{others}"
+        )
+    client = ApiClient(match["model"], base_url=match["url"], budget=budget, **options)
+    client.price = find_price(client.model, client.base_url, prices_file=Path(prices) if prices else None)
+    if budget is not None and client.price is None:
+        raise ConfigError(
+            f"no price is stated for {client.model} at {client.base_url}, so a cost limit cannot be held; write it "
+            "into a file in the form of models/prices.toml and give that as --prices"
+        )
+    return client
 
 
 def is_transient(http_status: int) -> bool:
