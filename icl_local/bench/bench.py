@@ -16,12 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from icl_local import engine, prompting, resources, store
+from icl_local import engine, resources, store
 from icl_local.engine import EngineOptions, Request, Worker, exact
 from icl_local.exceptions import EngineError
 from icl_local.files import draft_file
 from icl_local.identity import key_of
-from icl_local.prompting import SAMPLES, Query, queries
+from icl_local.prompting import SAMPLES, Query, Recipe, queries
 from icl_local.weights import cache_folder, read_info, registry
 
 ENGINE = "icl-local"
@@ -131,7 +131,8 @@ def compare(
     a limit. The engine's settings are the first candidate for the file's type.
     """
     info = read_info(model)
-    prompts = [prompting.build(query, method="urial", language=query.language).text for query in queries]
+    recipe = Recipe("urial", queries[0].language)
+    prompts = [recipe.prompt(query).text for query in queries]
     found: list[Result] = []
     settings = exact.candidates(info.quantization)[0]
     started = time.perf_counter()

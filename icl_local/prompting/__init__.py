@@ -16,7 +16,7 @@ from icl_local.prompting.methods import (
     method_spec,
     methods,
 )
-from icl_local.prompting.prompt import Prompt, Recipe, build, expand
+from icl_local.prompting.prompt import Prompt, Recipe, expand
 from icl_local.prompting.queries import FILE_SUFFIXES, JUST_EVAL, SAMPLES, Query, QuerySet, load_file, query_from_item
 
 __all__ = [
@@ -34,7 +34,6 @@ __all__ = [
     "Query",
     "QuerySet",
     "Recipe",
-    "build",
     "chat_text",
     "expand",
     "language_spec",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from math import factorial
 from pathlib import Path
 
@@ -105,18 +105,17 @@ class Prompt:
 
 
 class Recipe:
-    """A method in a language, its texts read: it makes the prompt of each query.
+    """A method, by its name, in a language, its texts read: it makes the prompt of each query.
 
-    ``method`` has its shortest name: a parameter that has its default is left out.
+    ``method``, the attribute, has its shortest name: a parameter that has its default is left out.
     ``k``: the number of chosen examples; None for a chat, and for a prefix that is taken whole.
 
     Raises UnknownName for a language or a pool, InputError for files, ConfigError for parameters, MissingExtra.
     """
 
-    def __init__(
-        self, method: Method, language: str, *, overlay: Path | None = None, pools: Pools | None = None
-    ) -> None:
-        self.method, self.language = method, language
+    def __init__(self, name: str, language: str, *, overlay: Path | None = None, pools: Pools | None = None) -> None:
+        self.method = method = method_spec(name, overlay=overlay)
+        self.language = language
         self.k: int | None = None
         self.retriever: str | None = None
         self.pool_sha256: str | None = None
@@ -315,10 +314,7 @@ def expand(
 
     Raises UnknownName, InputError, ConfigError and MissingExtra.
     """
-
-    def recipe(name: str) -> Recipe:
-        return Recipe(method_spec(name, overlay=overlay), language, overlay=overlay, pools=pools)
-
+    recipe = partial(Recipe, language=language, overlay=overlay, pools=pools)
     found: dict[str, Method] = {}
     for name in itertools.chain.from_iterable(map(combinations, names)):
         every_order = [name]
@@ -331,17 +327,3 @@ def expand(
             if len(found) > MOST:
                 raise ConfigError(f"{', '.join(names)}: stands for more than {MOST} methods; take fewer values")
     return list(found.values())
-
-
-def build(
-    query: Query,
-    *,
-    method: str,
-    language: str,
-    info: GgufInfo | None = None,
-    chat_date: str | None = None,
-    overlay: Path | None = None,
-) -> Prompt:
-    """Return the prompt of one query by the name of a method; see Recipe, which serves many queries."""
-    recipe = Recipe(method_spec(method, overlay=overlay), language, overlay=overlay)
-    return recipe.prompt(query, info=info, chat_date=chat_date)

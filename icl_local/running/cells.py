@@ -187,7 +187,7 @@ class CellPlan:
         self.by_key: dict[str, tuple[Query, Prompt]] = {}
         self.draw_number: dict[str, int] = {}
         self.cell_row: dict[str, object] = {}
-        self.recipe = Recipe(cell.method, cell.language, overlay=overlay, pools=cell.pools)
+        self.recipe = Recipe(cell.method.name, cell.language, overlay=overlay, pools=cell.pools)
         named = cell.method.name if cell.method.in_brackets else None
         for query in cell.query_set.queries:
             if isinstance(cell.model, ServerModel):

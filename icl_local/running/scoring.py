@@ -65,13 +65,12 @@ class Job:
         self.rows: dict[str, dict[str, object]] = {}
         self.prompts: dict[str, Row] = {}
         recipes: dict[str, Recipe] = {}
-        spec = None if method in (OWN, SAME) else prompting.method_spec(method, overlay=overlay)
         for text in texts:
             request, language = text.request, text.query.language
             columns = {"query_key": text.query.key, "language": language, **text.columns}
-            if spec is not None:
+            if method not in (OWN, SAME):
                 if language not in recipes:
-                    recipes[language] = Recipe(spec, language, overlay=overlay)
+                    recipes[language] = Recipe(method, language, overlay=overlay)
                 prompt = recipes[language].prompt(text.query, info=model.info)
                 request = replace(request, prompt=prompt.text, plain=prompt.query_at if request.plain else None)
                 self.prompts[prompt.prompt_id] = "prompts", prompt.row()

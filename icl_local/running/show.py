@@ -39,7 +39,7 @@ def method_parts(
     """
     found = []
     for method in prompting.expand(names, language, overlay=overlay, pools=pools):
-        recipe = Recipe(method, language, overlay=overlay, pools=pools)
+        recipe = Recipe(method.name, language, overlay=overlay, pools=pools)
         file = None if model is None else registry.resolve(model, method_kind=method.kind)
         parts = recipe.parts(Query("", "", language, query, "multi"), info=None if file is None else file.info)
         counts: list[int | None] = [None] * len(parts)

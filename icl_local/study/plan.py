@@ -304,12 +304,11 @@ def _exact_tokens(study: Study, cells: Mapping[StudyCell, Cell]) -> dict[StudyCe
 def _guessed_tokens(one: StudyCell, queries: Sequence[Query], total: int, pools: Pools) -> tuple[int, int]:
     a_token = CHARACTERS_PER_TOKEN.get(one.language, OTHER_CHARACTERS_PER_TOKEN)
     characters = sum(len(query.instruction) for query in queries) or QUERY_CHARACTERS * total
-    method = prompting.method_spec(one.method)
-    if method.kind == prompting.CHAT:
+    if prompting.method_spec(one.method).kind == prompting.CHAT:
         tokens = round(characters / a_token) + CHAT_FRAME_TOKENS * total
         return tokens, tokens
     sample = Query("plan", "0", one.language, "", "multi")
-    prompt = prompting.Recipe(method, one.language, pools=pools).prompt(sample)
+    prompt = prompting.Recipe(one.method, one.language, pools=pools).prompt(sample)
     block = len(prompt.head) - (prompt.head.rfind("\n#") + 1) if "\n#" in prompt.head else len(prompt.head)
     own = round((characters + total * (block + len(prompt.tail or ""))) / a_token)
     prefix = round((len(prompt.head) - block) / a_token)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from icl_local import resources
 from icl_local.exceptions import ConfigError, InputError, MissingExtra, UnknownName
-from icl_local.prompting import Pools, Query, QuerySet, Recipe, expand, language_spec, load_file, method_spec
+from icl_local.prompting import Pools, Query, QuerySet, Recipe, expand, language_spec, load_file
 from icl_local.prompting.examples import cut, permuted
 from icl_local.prompting.prompt import Prompt
 from icl_local.running import CellPlan, Decoding, load_pools, load_queries, plan_cells
@@ -27,7 +27,7 @@ def names(text: str, language: str = "es", **more: object) -> list[str]:
 
 
 def prompt(name: str, text: str = "Hi?", language: str = "en", pools: Pools | None = None) -> Prompt:
-    recipe = Recipe(method_spec(name), language, pools=pools)
+    recipe = Recipe(name, language, pools=pools)
     return recipe.prompt(Query("set", "1", language, text, "multi"))
 
 
@@ -71,7 +71,7 @@ def test_a_users_language_is_cut_too(tmp_path: Path) -> None:
     )
     block = "# Pergunta:\n```{}?```\n\n# Resposta:\n```\n{}!\n```\n\n\n"
     (tmp_path / "urial.pt.txt").write_text("# Instrução\n\n" + block.format("A", "a") + block.format("B", "b"))
-    recipe = Recipe(method_spec("urial[k=1]", overlay=tmp_path), "pt", overlay=tmp_path)
+    recipe = Recipe("urial[k=1]", "pt", overlay=tmp_path)
     assert recipe.prompt(Query("set", "1", "pt", "C?", "multi")).text == (
         "# Instrução\n\n"
         "# Pergunta:\n```B?```\n\n# Resposta:\n```\nb!\n```\n\n"
@@ -193,10 +193,10 @@ class TestPools:
         assert prompt("urial[pool=mine,k=2,retrieve=bm25]", "?", pools=pools).examples == ("1", "0")
 
     def test_prompts_with_other_examples_are_one_cell(self, pools: Pools) -> None:
-        recipe = Recipe(method_spec("urial[pool=mine,k=1,retrieve=bm25]"), "en", pools=pools)
+        recipe = Recipe("urial[pool=mine,k=1,retrieve=bm25]", "en", pools=pools)
         a, b = (recipe.prompt(Query("set", text, "en", text, "multi")) for text in ("violins", "bread"))
         assert a.examples != b.examples
-        assert recipe.key(a) == recipe.key(b) != Recipe(method_spec("urial"), "en").key(a)
+        assert recipe.key(a) == recipe.key(b) != Recipe("urial", "en").key(a)
         row = recipe.row(recipe.key(a))
         assert str(row["retriever"]).startswith("bm25 (bm25s ")
         assert (row["base_method"], row["k"], row["pool"], row["example_language"]) == ("urial", 1, "mine", "en")
@@ -277,7 +277,7 @@ def test_a_methods_own_file_may_set_parameters(tmp_path: Path) -> None:
     text = 'kind = "completion"\ndescription = "two"\nprefix = "urial.{language}.txt"\nk = 2\n'
     (tmp_path / "methods" / "two.toml").write_text(text)
     assert names("two[k=1..3]", overlay=tmp_path) == ["two[k=1]", "two", "two[k=3]"]
-    assert Recipe(method_spec("two", overlay=tmp_path), "es", overlay=tmp_path).k == 2
+    assert Recipe("two", "es", overlay=tmp_path).k == 2
 
 
 def test_a_table_is_a_pool(tmp_path: Path) -> None:

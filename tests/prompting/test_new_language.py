@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from icl_local import prompting
 from icl_local.cli import main
 from icl_local.judging.template import LANGUAGE_ASPECT, open_templates
-from icl_local.prompting import queries
+from icl_local.prompting import Recipe, queries
 from icl_local.store.database import query
 from icl_local.translate.checks import check
 from icl_local.translate.llm import TranslationPrompt
@@ -32,10 +31,10 @@ def overlay(tmp_path: Path) -> Path:
 def test_the_prompts_have_its_headings_and_end_at_its_stop_strings(overlay: Path) -> None:
     first = queries.samples("pt", overlay=overlay).queries[0]
     for method in ("zero-shot", "urial"):
-        prompt = prompting.build(first, method=method, language="pt", overlay=overlay)
+        prompt = Recipe(method, "pt", overlay=overlay).prompt(first)
         assert prompt.text.endswith(f"# Pergunta:\n```{first.instruction}```\n\n# Resposta:\n```\n")
         assert prompt.answer("Com cuidado.\n```\n\n# Pergunta:\n```E agora?").text == "Com cuidado."
-    assert prompting.build(first, method="urial", language="pt", overlay=overlay).text.count("# Resposta:\n") == 4
+    assert Recipe("urial", "pt", overlay=overlay).prompt(first).text.count("# Resposta:\n") == 4
 
 
 def test_its_queries_pair_up_with_the_other_languages(overlay: Path) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from icl_local import prompting
 from icl_local.exceptions import InputError, ModelError, UnknownName
-from icl_local.prompting.prompt import CHAT, COMPLETION, Prompt
+from icl_local.prompting.prompt import CHAT, COMPLETION, Prompt, Recipe
 from icl_local.prompting.queries import Query, samples
 from icl_local.weights.gguf_file import GgufInfo, read_info
 from tests.tiny_model import LLAMA_CHAT_TEMPLATE
@@ -35,8 +36,10 @@ def changed(info: GgufInfo, **facts: object) -> GgufInfo:
     return made
 
 
-def build(text: str = "Hi?", method: str = "zero-shot", language: str = "en", **more: object) -> Prompt:
-    return prompting.build(ask(text, language), method=method, language=language, **more)  # type: ignore[arg-type]
+def build(
+    text: str = "Hi?", method: str = "zero-shot", language: str = "en", overlay: Path | None = None, **more: Any
+) -> Prompt:
+    return Recipe(method, language, overlay=overlay).prompt(ask(text, language), **more)
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +239,7 @@ class TestChatPrompts:
 
     def test_the_embedded_models_template(self, embedded_model: Path) -> None:
         info = read_info(embedded_model)
-        prompts = [prompting.build(q, method="instruct", language="en", info=info) for q in samples("en").queries]
+        prompts = [Recipe("instruct", "en").prompt(q, info=info) for q in samples("en").queries]
         assert len({prompt.prompt_id for prompt in prompts}) == 1
         assert prompts[0].text.startswith("<|im_start|>system\nYou are a helpful AI assistant named SmolLM")
         assert prompts[0].text.endswith("<|im_end|>\n<|im_start|>assistant\n")

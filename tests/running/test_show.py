@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from icl_local.cli import icl
 from icl_local.cli.run import run as command
 from icl_local.engine import tokenize
-from icl_local.prompting import Query, build
+from icl_local.prompting import Query, Recipe
 from icl_local.running import method_parts
 
 
@@ -20,7 +20,7 @@ def test_the_parts_are_the_prompt_and_their_tokens_are_its_tokens(worded_gguf: P
     parts = method_parts(["urial[k=1..2]"], "es", query="¿Qué?", model=str(worded_gguf))
     two = [one for one in parts if one.method == "urial[k=2]"]
     assert [one.part for one in two] == ["before", "example 2", "example 3", "query"]
-    text = build(Query("s", "1", "es", "¿Qué?", "multi"), method="urial[k=2]", language="es").text
+    text = Recipe("urial[k=2]", "es").prompt(Query("s", "1", "es", "¿Qué?", "multi")).text
     assert "".join(one.text for one in two) == text
     assert sum(one.tokens or 0 for one in two) == len(tokenize(worded_gguf, [text])[0])
 
