@@ -136,43 +136,6 @@ def token_dataset(rows: Iterable[Mapping[str, list[int]]], *, n_chunk: int = 100
     return Dataset(pa.concat_tables(tables))
 
 
-@dataclass(frozen=True)
-class PaperCollator:
-    """Makes batches [2 * n_pairs, n_tokens], chosen first, padded on the right.
-
-    TRL of that time truncated the padded batch, not each row: with keep_end, a row shorter than the longest loses
-    tokens at its start as well. Reference log-probabilities computed beforehand do not depend on the other rows: then
-    each row is truncated by itself.
-    """
-
-    pad_token_id: int
-    settings: Parameters
-
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        import torch
-
-        sequences = [
-            ([*row["prompt_ids"], *row[key]], [0] * len(row["prompt_ids"]) + [1] * len(row[key]))
-            for key in ("chosen_ids", "rejected_ids")
-            for row in rows
-        ]
-        length = self.settings.max_length
-        cut = slice(-length, None) if self.settings.truncation == "keep_end" else slice(None, length)
-        if self.settings.precompute_reference:
-            sequences = [(ids[cut], mask[cut]) for ids, mask in sequences]
-        longest = max(len(ids) for ids, _ in sequences)
-        batch = {
-            "input_ids": [ids + [self.pad_token_id] * (longest - len(ids)) for ids, _ in sequences],
-            "attention_mask": [[1] * len(ids) + [0] * (longest - len(ids)) for ids, _ in sequences],
-            "completion_mask": [mask + [0] * (longest - len(mask)) for _, mask in sequences],
-        }
-        tensors = {key: torch.tensor([row[cut] for row in value]) for key, value in batch.items()}
-        for key in ("ref_chosen_logps", "ref_rejected_logps"):
-            if key in rows[0]:
-                tensors[key] = torch.tensor([row[key] for row in rows])
-        return tensors
-
-
 def _texts(pair: Pair, tokenizer: Any) -> tuple[str, str, str]:
     if isinstance(pair.prompt, str) or isinstance(pair.chosen, str) or isinstance(pair.rejected, str):
         return str(pair.prompt), str(pair.chosen), str(pair.rejected)

@@ -17,9 +17,10 @@ from datasets import Dataset, disable_progress_bars
 from peft import LoraConfig
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl import DPOConfig, DPOTrainer
+from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from icl_local.convert import Checkpoint
-from icl_local.dpo.data import Pair, PaperCollator, paper_tokens, token_dataset
+from icl_local.dpo.data import Pair, paper_tokens, token_dataset
 from icl_local.dpo.settings import Parameters, Step
 from icl_local.exceptions import TrainingError
 from icl_local.store import Store
@@ -76,6 +77,21 @@ class OwnTrainer(DPOTrainer):  # type: ignore[misc]
         Trainer._save_checkpoint(self, model, trial)
 
 
+def paper_collator(pad_token_id: int, settings: Parameters) -> Any:
+    """Return a function that makes batches [2 * n_pairs, n_tokens], chosen first, padded on the right.
+
+    TRL of that time truncated the padded batch, not each row: with keep_end, a row shorter than the longest loses
+    tokens at its start as well. Reference log-probabilities computed beforehand do not depend on the other rows: then
+    each row is truncated by itself, as today.
+    """
+    length = settings.max_length
+    if settings.precompute_reference:
+        return DataCollatorForPreference(pad_token_id, max_length=length, truncation_mode=settings.truncation)
+    padded = DataCollatorForPreference(pad_token_id)
+    cut = slice(-length, None) if settings.truncation == "keep_end" else slice(None, length)
+    return lambda rows: {key: tensor[:, cut] for key, tensor in padded(rows).items()}
+
+
 def make_trainer(
     base: Checkpoint,
     tokenizer: Any,
@@ -92,7 +108,7 @@ def make_trainer(
     if settings.preset == "paper":
         length = settings.max_prompt_length
         data = token_dataset(paper_tokens(pair, tokenizer, max_prompt_length=length) for pair in pairs)
-        collator = PaperCollator(tokenizer.pad_token_id, settings)
+        collator = paper_collator(tokenizer.pad_token_id, settings)
     else:
         data = Dataset.from_list([asdict(pair) for pair in pairs])
     adapter = None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from icl_local.convert.model_source import ModelSource
-from icl_local.dpo.data import Pair, PaperCollator, load_preferences, load_tokenizer, paper_tokens
+from icl_local.dpo.data import Pair, load_preferences, load_tokenizer, paper_tokens
 from icl_local.dpo.settings import parameters
 from icl_local.exceptions import InputError
 from tests.dpo.inputs import conversation
@@ -36,14 +36,16 @@ def test_model_with_a_template_gets_its_own(tmp_path: Path) -> None:
 
 
 def test_long_batches_are_cut_as_a_whole_as_then_or_row_by_row() -> None:
+    from icl_local.dpo.trainer import paper_collator
+
     rows = [{"prompt_ids": [1, 2, 3], "chosen_ids": [4, 5, 6], "rejected_ids": [7]}]
-    batch = PaperCollator(0, parameters(max_length=4))(rows)
+    batch = paper_collator(0, parameters(max_length=4))(rows)
     assert batch["input_ids"].tolist() == [[3, 4, 5, 6], [3, 7, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
     assert batch["completion_mask"].tolist() == [[0, 1, 1, 1], [0, 1, 0, 0]]
-    alone = PaperCollator(0, parameters(max_length=4, precompute_reference=True))
+    alone = paper_collator(0, parameters(max_length=4, precompute_reference=True))
     assert alone(rows)["input_ids"].tolist() == [[3, 4, 5, 6], [1, 2, 3, 7]]
-    start = PaperCollator(0, parameters(max_length=4, truncation="keep_start"))
+    start = paper_collator(0, parameters(max_length=4, truncation="keep_start"))
     assert start(rows)["input_ids"].tolist() == [[1, 2, 3, 4], [1, 2, 3, 7]]
 
 
