@@ -139,7 +139,6 @@ def run(
                 probe=probe,
                 verify=verify,
                 seed=seed,
-                overlay=overlay,
                 nodes=nodes,
                 on_event=on_event or (lambda event: None),
             )

@@ -309,21 +309,21 @@ class Recipe:
 
 def expand(
     names: Sequence[str], language: str, *, overlay: Path | None = None, pools: Pools | None = None
-) -> list[Method]:
-    """Return the methods that the names stand for in ``language``, each once, at most MOST.
+) -> list[Recipe]:
+    """Return the recipes of the methods that the names stand for in ``language``, each once, at most MOST.
 
     Raises UnknownName, InputError, ConfigError and MissingExtra.
     """
     recipe = partial(Recipe, language=language, overlay=overlay, pools=pools)
-    found: dict[str, Method] = {}
+    found: dict[str, Recipe] = {}
     for name in itertools.chain.from_iterable(map(combinations, names)):
         every_order = [name]
         if "order=*" in name:
             k = recipe(name.replace("order=*", "order=0")).k or 0
             every_order = [name.replace("order=*", f"order={n}") for n in range(min(factorial(k), MOST + 1))]
         for one in every_order:
-            method = recipe(one).method
-            found[method.name] = method
+            made = recipe(one)
+            found[made.method.name] = made
             if len(found) > MOST:
                 raise ConfigError(f"{', '.join(names)}: stands for more than {MOST} methods; take fewer values")
     return list(found.values())

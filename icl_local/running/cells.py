@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from operator import itemgetter
@@ -112,17 +112,21 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Cell:
-    """One model, one method, and queries of one language; the pools that the method may take examples from."""
+    """One model, one method in one language, and its queries."""
 
     model: Model
-    method: Method
+    recipe: Recipe
     query_set: QuerySet
-    pools: Pools = field(default_factory=dict)
+
+    @property
+    def method(self) -> Method:
+        """Return the method of the recipe."""
+        return self.recipe.method
 
     @property
     def language(self) -> str:
         """Return the language of the queries."""
-        return self.query_set.queries[0].language
+        return self.recipe.language
 
     @property
     def gguf_sha256(self) -> str | None:
@@ -153,17 +157,17 @@ def plan_cells(
     names, languages or pools is an error before anything is loaded. With ``server`` the models are names of models
     that it serves.
     """
-    expanded: list[tuple[int, Method, QuerySet]] = []
+    expanded: list[tuple[int, Recipe, QuerySet]] = []
     for query_set in query_sets:
         found = prompting.expand(methods, query_set.queries[0].language, overlay=overlay, pools=pools)
-        expanded += [(number, method, query_set) for number, method in enumerate(found)]
+        expanded += [(number, recipe, query_set) for number, recipe in enumerate(found)]
     expanded.sort(key=itemgetter(0))  # in the order of the methods, then of the languages
     named: Callable[..., Model] = partial(registry.resolve, on_progress=on_download) if server is None else server.named
-    kinds = dict.fromkeys(method.kind for _, method, _ in expanded)
+    kinds = dict.fromkeys(recipe.method.kind for _, recipe, _ in expanded)
     cells: list[Cell] = []
     for name in models:
         by_kind = {kind: named(name, method_kind=kind, dpo=dpo) for kind in kinds}
-        cells += [Cell(by_kind[method.kind], method, query_set, pools or {}) for _, method, query_set in expanded]
+        cells += [Cell(by_kind[recipe.method.kind], recipe, query_set) for _, recipe, query_set in expanded]
     return sorted(cells, key=lambda cell: str(cell.model.path))
 
 
@@ -179,7 +183,7 @@ def _choices(query: Query) -> list[str]:
 class CellPlan:
     """A cell with the prompts and keys of its responses."""
 
-    def __init__(self, cell: Cell, decoding: Decoding, overlay: Path | None) -> None:
+    def __init__(self, cell: Cell, decoding: Decoding) -> None:
         self.cell = cell
         self.decoding = decoding
         self.settings = decoding.row(cell.method, cell.model)
@@ -187,15 +191,14 @@ class CellPlan:
         self.by_key: dict[str, tuple[Query, Prompt]] = {}
         self.draw_number: dict[str, int] = {}
         self.cell_row: dict[str, object] = {}
-        self.recipe = Recipe(cell.method.name, cell.language, overlay=overlay, pools=cell.pools)
         named = cell.method.name if cell.method.in_brackets else None
         for query in cell.query_set.queries:
             if isinstance(cell.model, ServerModel):
                 weights = cell.model.weights
-                prompt = cell.model.prompt(query, self.recipe)
+                prompt = cell.model.prompt(query, cell.recipe)
             else:
                 weights = cell.model.sha256
-                prompt = self.recipe.prompt(query, info=cell.model.info, chat_date=decoding.chat_date)
+                prompt = cell.recipe.prompt(query, info=cell.model.info, chat_date=decoding.chat_date)
             if decoding.plain_queries and prompt.query_at is None:
                 raise ModelError(f"the chat template of {cell.label} changes the query; leave --plain-queries out")
             for number in decoding.draw_numbers:
@@ -220,7 +223,7 @@ class CellPlan:
         """Return the row of raw.cells."""
         parts = {
             "weights": weights,
-            "recipe": self.recipe.key(prompt),
+            "recipe": self.cell.recipe.key(prompt),
             "dataset": self.cell.query_set.dataset,
             "language": self.cell.language,
             "settings_id": str(self.settings["settings_id"]),
@@ -267,7 +270,7 @@ class CellPlan:
             ("datasets", self.cell.query_set.row()),
             ("settings", self.settings),
             ("cells", self.cell_row),
-            ("methods", self.recipe.row(str(self.cell_row["recipe"]))),
+            ("methods", self.cell.recipe.row(str(self.cell_row["recipe"]))),
             *(("queries", query.row()) for query, _ in self.by_key.values()),
             *(("expectations", query.expectation_row()) for query, _ in self.by_key.values() if query.expected),
             *({prompt.prompt_id: ("prompts", prompt.row()) for _, prompt in self.by_key.values()}.values()),

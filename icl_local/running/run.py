@@ -120,7 +120,6 @@ def run_cells(
     probe: bool = True,
     verify: int = 3,
     seed: int | None = None,
-    overlay: Path | None = None,
     nodes: Cluster | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> list[CellResult]:
@@ -137,7 +136,7 @@ def run_cells(
     results: list[CellResult] = []
     for cell in cells:
         try:
-            planned.append(CellPlan(cell, decoding, overlay))
+            planned.append(CellPlan(cell, decoding))
         except (ConfigError, InputError, ModelError) as failure:
             n_queries = len(cell.query_set.queries)
             on_event(Event("planned", cell, 0, n_queries))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from icl_local import prompting
 from icl_local.engine import tokenize
-from icl_local.prompting import Pools, Query, Recipe
+from icl_local.prompting import Pools, Query
 from icl_local.weights import registry
 
 
@@ -38,8 +38,8 @@ def method_parts(
     Raises UnknownName, InputError, ConfigError, ModelError, MissingExtra.
     """
     found = []
-    for method in prompting.expand(names, language, overlay=overlay, pools=pools):
-        recipe = Recipe(method.name, language, overlay=overlay, pools=pools)
+    for recipe in prompting.expand(names, language, overlay=overlay, pools=pools):
+        method = recipe.method
         file = None if model is None else registry.resolve(model, method_kind=method.kind)
         parts = recipe.parts(Query("", "", language, query, "multi"), info=None if file is None else file.info)
         counts: list[int | None] = [None] * len(parts)

@@ -286,7 +286,7 @@ def _exact_tokens(study: Study, cells: Mapping[StudyCell, Cell]) -> dict[StudyCe
         texts: list[str] = []
         shapes = []
         for one in of_file:
-            prompts = [prompt.text for _, prompt in CellPlan(cells[one], study.decoding, None).by_key.values()]
+            prompts = [prompt.text for _, prompt in CellPlan(cells[one], study.decoding).by_key.values()]
             # A tokenizer splits at line ends, so the text before the lines next to the query is tokenised only once.
             start = len(os.path.commonprefix(prompts))  # noqa: RUF071  (of strings, not of paths)
             for _ in range(_LINES):

@@ -191,4 +191,5 @@ def _expanded(cell: StudyCell, pools: Pools) -> list[StudyCell]:
     """Return a cell for each method that a name with parameters stands for."""
     if "[" not in cell.method:
         return [cell]
-    return [replace(cell, method=one.name) for one in prompting.expand([cell.method], cell.language, pools=pools)]
+    recipes = prompting.expand([cell.method], cell.language, pools=pools)
+    return [replace(cell, method=recipe.method.name) for recipe in recipes]

@@ -20,7 +20,7 @@ from icl_local.exceptions import ConfigError, IclError, StoreError
 from icl_local.identity import key_of
 from icl_local.judging import JudgeProgress, Scope, judge_missing, open_judge, open_templates
 from icl_local.openai_client import Budget
-from icl_local.prompting import QuerySet
+from icl_local.prompting import QuerySet, Recipe
 from icl_local.running import CHOICES, Cell, CellPlan, CellResult, Cluster, Event, Shard, open_cluster, run_cells
 from icl_local.study.spec import JudgeSpec, Study, StudyCell, Training
 from icl_local.weights import OnBytes, hub, registry
@@ -71,9 +71,8 @@ def prepare(
         try:
             model = _model(one, fetch, on_download)
             if not isinstance(found, IclError):
-                prompting.language_spec(one.language)
-                method = prompting.method_spec(one.method)
-                ready.append((one, Cell(model, method, found, study.pools)))
+                recipe = Recipe(one.method, one.language, pools=study.pools)
+                ready.append((one, Cell(model, recipe, found)))
         except IclError as error:
             reasons.append(str(error))
         if isinstance(found, IclError):
@@ -208,7 +207,7 @@ def stored_responses(
     found = {}
     for one in study.cells:
         if one in runnable:
-            plan = CellPlan(runnable[one], decoding, None)
+            plan = CellPlan(runnable[one], decoding)
             names = {key: (query.query_id, plan.draw_number[key]) for key, (query, _) in plan.by_key.items()}
             found[one] = {name: key for key, name in names.items() if key in ids}
         else:

@@ -23,7 +23,7 @@ TOPICS = ("rivers", "planets", "bread", "chess", "violins", "volcanoes")
 
 
 def names(text: str, language: str = "es", **more: object) -> list[str]:
-    return [method.name for method in expand([text], language, **more)]  # type: ignore[arg-type]
+    return [recipe.method.name for recipe in expand([text], language, **more)]  # type: ignore[arg-type]
 
 
 def prompt(name: str, text: str = "Hi?", language: str = "en", pools: Pools | None = None) -> Prompt:
@@ -48,7 +48,7 @@ def test_plain_names_keep_the_ids_that_they_had_before_methods_had_parameters() 
     sets = load_queries(["en", "es", "eu", "fr"], ["samples"], limit=2)
     found = {}
     for cell in plan_cells(["smollm2-135m"], ["zero-shot", "urial[k=3]", "instruct"], sets):
-        plan = CellPlan(cell, Decoding(), None)
+        plan = CellPlan(cell, Decoding())
         prompts = sorted({prompt.prompt_id for _, prompt in plan.by_key.values()})
         found[f"{cell.method.name} {cell.language}"] = [plan.cell_row["cell_id"], *prompts, *plan.by_key]
     assert found == stored
@@ -134,7 +134,7 @@ def test_every_order_is_one_text_and_each_example_stays_as_it_is() -> None:
 
 def test_every_order_is_a_cell_with_its_own_responses() -> None:
     cells = plan_cells(["smollm2-135m"], ["urial[order=*]"], load_queries(["en"], ["samples"], limit=2))
-    plans = [CellPlan(cell, Decoding(), None) for cell in cells]
+    plans = [CellPlan(cell, Decoding()) for cell in cells]
     assert len({plan.cell_row["cell_id"] for plan in plans}) == 6
     assert len({key for plan in plans for key in plan.keys}) == 6 * 2
 

@@ -65,7 +65,7 @@ def planned(
     model: Path, query_file: Path, decoding: Decoding, *, method: str = "zero-shot", limit: int = 3
 ) -> CellPlan:
     (cell,) = plan_cells([str(model)], [method], load_queries(["en"], [str(query_file)], limit=limit))
-    return CellPlan(cell, decoding, None)
+    return CellPlan(cell, decoding)
 
 
 def test_a_key_is_known_before_the_response_and_depends_on_what_the_text_depends_on(

@@ -53,7 +53,7 @@ def test_planned_tokens_are_those_of_the_tokenizer(worded_gguf: Path, tmp_path: 
         ready, missing = study.prepare(requested, requested.cells, requested.query_sets())
         assert not missing
         for one, cell in ready:
-            prompts = [prompt.text for _, prompt in CellPlan(cell, requested.decoding, None).by_key.values()]
+            prompts = [prompt.text for _, prompt in CellPlan(cell, requested.decoding).by_key.values()]
             exact = [len(ids) for ids in tokenize(model, prompts)]
             (planned,) = (estimate for estimate in plan.cells if estimate.cell == one)
             assert planned.prompt_tokens == sum(exact)
