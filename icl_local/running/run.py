@@ -39,7 +39,9 @@ from icl_local.running.verify import pick, verify_made
 from icl_local.weights import ResolvedModel, cache_folder
 from icl_local.wording import counted
 
-_OF_CELL = ("cell_id", "model_id", "gguf_sha256", "method", "language", "settings_id")  # columns of responses too
+# columns of responses
+_OF_CELL = ("cell_id", "model_id", "gguf_sha256", "method", "language", "settings_id")
+_OF_COMPLETION = ("raw_text", "finish_reason", "prompt_tokens", "new_tokens", "tokens_saved", "end_token")
 
 
 @dataclass(frozen=True)
@@ -336,21 +338,16 @@ def _made_before(
     """
     if not plan.cell.method.in_brackets or plan.decoding.decode == CHOICES:
         return {}
-    request_ids = {}
+    asked = []
     for request in requests:
         query, prompt = plan.by_key[request.id]
-        request_ids[prompt.sha256, query.key, prompt.stops] = request.id
-    parameters = [plan.cell_row["weights"], plan.settings["settings_id"], exact, [sha256 for sha256, *_ in request_ids]]
+        asked.append({"id": request.id, "sha256": prompt.sha256, "query_key": query.key, "stops": list(prompt.stops)})
     try:
+        parameters = [plan.cell_row["weights"], plan.settings["settings_id"], exact, asked]
         found = writer.named("equal_responses", parameters).dicts()
     except StoreLocked:
         return {}
-    made = {}
-    for row in found:
-        key = request_ids.get((row.pop("prompt_sha256"), row.pop("query_key"), tuple(row.pop("stops"))))
-        if key is not None:
-            made[key] = Completion(key, **{**row, "tokens": tuple(row["tokens"])})
-    return made
+    return {row["id"]: Completion(**{**row, "tokens": tuple(row["tokens"])}) for row in found}
 
 
 def _length_notes(worker: Any, requests: Sequence[Request], *, answers: bool) -> Iterator[str]:
@@ -407,15 +404,10 @@ def _response_rows(
         "prompt_id": prompt.prompt_id,
         "prompt_sha256": prompt.sha256,
         "text": text,
-        "raw_text": completion.raw_text,
-        "finish_reason": completion.finish_reason,
-        "prompt_tokens": completion.prompt_tokens,
-        "new_tokens": completion.new_tokens,
-        "tokens_saved": completion.tokens_saved,
+        **{name: getattr(completion, name) for name in _OF_COMPLETION},
+        "tokens": completion.tokens or None,
         "text_language": identify_language(text),
         "answer_rule": ANSWER_RULE,
-        "tokens": list(completion.tokens) or None,
-        "end_token": completion.end_token,
         **plan.drawn(completion.id),
         "created_at": store.now(),
     }
