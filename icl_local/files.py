@@ -71,14 +71,32 @@ def json_object(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def write_result(path: Path, content: str | bytes, *, mode: int = 0o666) -> None:
-    """Replace a file that a user named with --out. Raises DiskFull, ConfigError."""
+@contextlib.contextmanager
+def result_at(path: Path) -> Iterator[None]:
+    """Write to a file or folder that a user named with --out, never over a database. Raises DiskFull, ConfigError."""
+    if _is_database(path):
+        raise ConfigError(f"{path} is a database; choose another file with -o")
     try:
-        write_file(path, content, mode=mode)
+        yield
     except OSError as error:
         if error.errno in NO_SPACE:
             raise DiskFull(f"no space left for {path}; free some, then run the same command again") from error
         raise ConfigError(f"cannot write {path}: {error.strerror}; choose another file with -o") from error
+
+
+def _is_database(path: Path) -> bool:
+    """Return whether a file begins as DuckDB's files do: a checksum of 8 bytes, then its name."""
+    try:
+        with path.open("rb") as file:
+            return file.read(12)[8:] == b"DUCK"
+    except OSError:
+        return False
+
+
+def write_result(path: Path, content: str | bytes, *, mode: int = 0o666) -> None:
+    """Replace a file that a user named with --out. Raises DiskFull, ConfigError."""
+    with result_at(path):
+        write_file(path, content, mode=mode)
 
 
 def write_new(path: Path, content: str) -> None:

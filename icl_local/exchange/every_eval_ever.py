@@ -18,7 +18,7 @@ from typing import Any
 from icl_local import __version__, store
 from icl_local.exceptions import ConfigError
 from icl_local.exchange.export import WHOLE, Exported
-from icl_local.files import PRIVATE, write_result
+from icl_local.files import PRIVATE, result_at, write_result
 from icl_local.identity import key_of
 from icl_local.store import Selection
 from icl_local.weights import registry
@@ -52,7 +52,8 @@ def export_records(database: Path, folder: Path, *, chosen: Selection, organizat
         content = key_of(model=record["model_info"], made=record["evaluation_timestamp"], results=counts)
         place = folder / _word(rows[0]["dataset"]) / _word(developer) / _word(name)
         path = place / f"{uuid.uuid5(uuid.NAMESPACE_URL, content)}.json"
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with result_at(folder):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_result(path, json.dumps(record, ensure_ascii=False, indent=2) + "\n", mode=PRIVATE)
         files.append(path)
     lost = "every-eval-ever holds results, not texts, and `icl import` does not take it; "

@@ -18,7 +18,7 @@ from typing import Any
 
 from icl_local import store
 from icl_local.exceptions import ConfigError
-from icl_local.files import PRIVATE, write_result
+from icl_local.files import PRIVATE, result_at, write_result
 from icl_local.results import tables
 from icl_local.store import Selection, schema
 
@@ -88,7 +88,8 @@ def export_judgments(database: Path, out: Path, *, form: str, chosen: Selection)
 
 def export_tables(database: Path, folder: Path) -> Exported:
     """Write every table that has a user's rows as ``folder``/<table>.parquet, which `icl db merge` reads."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with result_at(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     files, count = [], 0
     for table in filled_tables(database):
         files.append(folder / f"{table}.parquet")
@@ -117,7 +118,8 @@ def _write_items(items: Sequence[tuple[tuple[str, ...], Row]], out: Path) -> tup
         groups.setdefault(key, []).append(item)
     _require(len(groups))
     if out.is_dir() or not out.suffix:
-        out.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with result_at(out):
+            out.mkdir(mode=0o700, parents=True, exist_ok=True)
         stems = {key: re.sub(r"[^\w.+-]+", "-", ".".join(key[1:])) for key in groups}
         shared = {stem for stem, count in Counter(stems.values()).items() if count > 1}
         files = {
@@ -137,10 +139,13 @@ def _write_items(items: Sequence[tuple[tuple[str, ...], Row]], out: Path) -> tup
 
 
 def _write_rows(database: Path, out: Path, name: str, form: str, chosen: Selection) -> Exported:
-    """Write the rows of db/queries/<name>.sql as csv or parquet."""
+    """Write the rows of db/queries/<name>.sql as csv or parquet. Raises ConfigError for a folder."""
+    if out.is_dir():
+        raise ConfigError(f"{out} is a folder; name a file with -o for {form}")
     if form == "parquet":
         stored = chosen.stored(partial(store.named, database))
-        count = store.export_parquet(database, store.sql_text(name), out, [stored])
+        with result_at(out):
+            count = store.export_parquet(database, store.sql_text(name), out, [stored])
         _require(count)
         return Exported((out,), count, lost=_LOST[form])
     found = store.selected(database, name, chosen)

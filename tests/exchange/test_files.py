@@ -16,7 +16,7 @@ import pytest
 from icl_local import exchange, store
 from icl_local.cli.exchange import FORMATS
 from icl_local.exceptions import ConfigError, InputError
-from icl_local.exchange import export, imports
+from icl_local.exchange import every_eval_ever, export, imports
 from icl_local.prompting import queries
 from icl_local.store import Selection
 from icl_local.store.database import Store
@@ -322,6 +322,31 @@ class TestExport:
             assert export.export_responses(db, out, form="parquet", chosen=Selection(**chosen)).rows == 1
             found = store.query(db, "select text, task from read_parquet($1)", [str(out)], unsafe=True).rows
             assert found == expected
+
+    @pytest.mark.parametrize("form", ["csv", "parquet", "just-eval"])
+    def test_a_database_is_never_replaced(self, db: Path, form: str) -> None:
+        bring_in(db, output(0))
+        before = db.read_bytes()
+        with pytest.raises(ConfigError, match="is a database; choose another file with -o"):
+            export.export_responses(db, db, form=form, chosen=Selection())
+        with pytest.raises(ConfigError, match="is a database; choose another file with -o"):
+            export.export_tables(db, db)
+        assert db.read_bytes() == before
+
+    def test_a_folder_and_a_file_are_not_taken_for_each_other(self, db: Path, tmp_path: Path) -> None:
+        bring_in(db, output(0))
+        (tmp_path / "file").write_text("kept")
+        for form in ("csv", "parquet"):
+            for folder in (tmp_path, Path(".")):
+                with pytest.raises(ConfigError, match=f"is a folder; name a file with -o for {form}"):
+                    export.export_responses(db, folder, form=form, chosen=Selection())
+        with pytest.raises(ConfigError, match=r"cannot write .*file: File exists; choose another file with -o"):
+            export.export_responses(db, tmp_path / "file", form="just-eval", chosen=Selection())
+        with pytest.raises(ConfigError, match=r"cannot write .*file: File exists; choose another file with -o"):
+            export.export_tables(db, tmp_path / "file")
+        with pytest.raises(ConfigError, match=r"cannot write .*file: Not a directory; choose another file with -o"):
+            every_eval_ever.export_records(db, tmp_path / "file", chosen=Selection(), organization="us")
+        assert (tmp_path / "file").read_text() == "kept"
 
     def test_nothing_selected_is_reported(self, db: Path, tmp_path: Path) -> None:
         for form in export.FORMATS:
