@@ -62,7 +62,7 @@ class UnknownName(ConfigError):
         listed = ", ".join(names[:_NAMES_LISTED]) + (", ..." if len(names) > _NAMES_LISTED else "")
         return cls(
             f"no {kind} {name!r}{place}{f' (did you mean {guess}?)' if guess else ''}; "
-            f"{f'there are {listed}' if names else 'there are none'}{f'; {add}' if add else ''}"
+            f"there {'is' if len(names) == 1 else 'are'} {listed or 'none'}{f'; {add}' if add else ''}"
         )
 
 

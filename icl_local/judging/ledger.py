@@ -173,7 +173,11 @@ def open_items(run_sql: RunSql, judge_id: str) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def only_one(path: Path, judge_id: str) -> Iterator[None]:
-    """Keep out a second process that judges the same database with the same judge. Raises JudgeError if one runs."""
+    """Keep out a second process that judges the same database with the same judge.
+
+    Raises JudgeError if one runs, StoreError without a database.
+    """
+    store.require(path)
     folder = store.spool_folder(path)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.ExitStack() as held:

@@ -67,5 +67,6 @@ def find(database: Path, query_id: str, chosen: store.Selection) -> list[Answere
     rows = store.selected(database, "answers", chosen, [query_id]).dicts()
     if not rows:
         known = [one for (one,) in store.query(database, "select distinct query_id from raw.queries order by 1").rows]
-        raise UnknownName.among("query", query_id, known, place=" like that in this database")
+        options = " with these options" if chosen else ""
+        raise UnknownName.among("query", query_id, known, place=f" in this database{options}")
     return [AnsweredQuery(**{**row, "answers": tuple(Answer(**one) for one in row["answers"])}) for row in rows]

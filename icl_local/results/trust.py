@@ -80,7 +80,7 @@ def trust_tables(
     with open_views(database, judge=judge, reading=reading, reference=reference) as views:
         samples = [str(row["sample"]) for row in views.named("samples")]
         if not samples:
-            raise ConfigError("labels need a sample; draw one: icl sample draw PILOT --per-cell 100")
+            raise ConfigError("labels need a sample; draw one: icl sample draw PILOT --per-cell 100 --seed 1")
         if sample is not None and sample not in samples:
             raise UnknownName.among("sample", sample, samples)
         of_sample = {"sample": sample} if sample else {}

@@ -314,6 +314,12 @@ def table_rows(
         yield Rows(list(columns), types, found).records()
 
 
+def require(path: Path) -> None:
+    """Raise StoreError where neither a database nor its spool exists, so that a mistyped name makes no database."""
+    if not path.exists() and not spool.files(spool_folder(path)):
+        raise StoreError(f"there is no database {path}; `icl run` makes one, --db names another")
+
+
 @contextlib.contextmanager
 def reader(path: Path, *, unsafe: bool = False) -> Iterator[Connection]:
     """Yield a read-only connection, waiting for a lock; the spool of dead processes is ingested first if possible.
@@ -321,8 +327,7 @@ def reader(path: Path, *, unsafe: bool = False) -> Iterator[Connection]:
     Opening takes some 30 ms of DuckDB's time; within the ``with`` of another such connection it takes one.
     ``unsafe`` lets the connection reach other files. Raises StoreLocked after a minute.
     """
-    if not path.exists() and not spool.files(spool_folder(path)):
-        raise StoreError(f"there is no database {path}; `icl run` makes one, --db names another")
+    require(path)
     config = {"python_enable_replacements": False} if unsafe else _SAFE
     tried = opened = False
     while True:

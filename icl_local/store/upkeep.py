@@ -108,6 +108,7 @@ def forget(path: Path, response_ids: Sequence[str]) -> int:
 
 def allow_again(path: Path) -> int:
     """Allow all forgotten rows to be made, merged or judged again; return how many there are."""
+    database.require(path)
     with database.Store(path) as target:
         forgotten = target.rows("select table_name, key from raw.tombstones where active").rows
         _put_tombstones(target, forgotten, active=False)
@@ -126,6 +127,7 @@ def redetect(path: Path, *, on_progress: Callable[[int, int], None] | None = Non
 
     A text that a judge has read is not changed, so that every score is about the text shown.
     """
+    database.require(path)
     recut = judged = cut_short = 0
     with database.Store(path) as target:
         found = target.named("outdated_detections", [detect.detector_version()]).rows

@@ -149,10 +149,17 @@ def test_status_of_an_empty_database_says_what_to_do(icl: Run, tmp_path: Path) -
 
 
 def test_a_database_that_is_not_there_is_told(icl: Run, tmp_path: Path) -> None:
-    for command in ("status", "errors"):
-        code, out, err = icl(command, "--db", tmp_path / "x.duckdb")
+    for command in (
+        ["status"],
+        ["errors"],
+        ["errors", "--redetect"],
+        ["judge", "--judge", "rules"],
+        ["db", "forget", "--allow-again"],
+    ):
+        code, out, err = icl(*command, "--db", tmp_path / "x.duckdb")
         assert (code, out) == (1, "")
         assert "there is no database" in err
+        assert not list(tmp_path.iterdir())
 
 
 def test_errors_shows_both_readings_and_code(icl: Run, made: Path) -> None:

@@ -197,7 +197,7 @@ class TestShow:
         ]
 
     def test_an_unknown_query_is_reported(self, asked_once: Path) -> None:
-        with pytest.raises(ConfigError, match="no query '7' like that"):
+        with pytest.raises(ConfigError, match="no query '7' in this database; there is 0"):
             answers.find(asked_once, "7", Selection())
         with pytest.raises(ConfigError, match="no method 'none'"):
             answers.find(asked_once, "0", Selection(method="none"))

@@ -239,7 +239,7 @@ def test_retrieval_without_its_library_names_the_extra(monkeypatch: pytest.Monke
 
 
 def test_names_that_are_not_known_list_those_that_are(pools: Pools) -> None:
-    with pytest.raises(UnknownName, match=r"no pool 'your'; there are mine; give it with --pool your=FILE"):
+    with pytest.raises(UnknownName, match=r"no pool 'your'; there is mine; give it with --pool your=FILE"):
         expand(["urial[pool=your,k=1]"], "es", pools=pools)
     with pytest.raises(UnknownName, match="no language 'xx'"):
         expand(["urial[lang=xx]"], "es")
