@@ -121,13 +121,14 @@ def _part(views: Views, title: str, chosen: dict[str, str], reference: str, *, w
         shown = tuple(name for name in shown if any(row[name] is not None for row in found))
     notes = (_NOTES[view],) if view in _NOTES else ()
     raters = ", ".join(filter(None, (chosen.get("judge"), reference)))
-    return table_of(f"{title} ({raters})", shown, found, notes=notes)
+    of_sample = ("sample",) if not whole and "sample" in views.columns(view) else ()
+    return table_of(f"{title} ({raters})", shown, found, if_varying=of_sample, notes=notes)
 
 
 def _place(row: dict[str, Any]) -> tuple[object, ...]:
     """Return where a row stands: by cell as in the tables, then by metric."""
     methods = {"zero-shot": 0, "urial": 1, "instruct": 2}
-    names = ("differs_in", "a", "b", "language", "language_a", "language_b", "model")
+    names = ("sample", "differs_in", "a", "b", "language", "language_a", "language_b", "model")
     metric, method = row.get("metric"), row.get("method")
     return (
         *(str(row.get(name) or "") for name in names),

@@ -69,6 +69,18 @@ def test_the_command_prints_its_parts_in_order(labelled: Path, output_format: st
         assert result.stdout.index("Agreement") < result.stdout.index("Bias") < result.stdout.index("Corrected means")
 
 
+def test_rows_of_two_samples_name_theirs(labelled: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "x.duckdb"
+    copy.write_bytes(labelled.read_bytes())
+    with duckdb.connect(str(copy)) as con:
+        con.execute("insert into raw.samples select * replace ('t' as sample_id, 'SECOND' as name) from raw.samples")
+        con.execute("insert into raw.sample_items select * replace ('t' as sample_id) from raw.sample_items")
+    for table in icl_local.trust(copy, judge=JUDGE)[1:]:
+        assert table.columns[0] == "sample"
+        assert [row["sample"] for row in table.dicts()] == sorted(row["sample"] for row in table.dicts())
+    assert all("sample" not in table.columns for table in icl_local.trust(labelled, judge=JUDGE))
+
+
 def test_without_a_judge_the_judges_are_listed(labelled: Path) -> None:
     with pytest.raises(ConfigError, match=rf"name a judge with --judge \({JUDGE}\)"):
         icl_local.trust(labelled)
