@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_local import store
-from icl_local.exceptions import JudgeError, UnknownName
+from icl_local.exceptions import JudgeError, StoreError, UnknownName
 from icl_local.identity import judgment_key
 from icl_local.judging.parse import INCOMPLETE, NOT_APPLICABLE, OUT_OF_RANGE, PARSE_ERROR, REFUSED, TRUNCATED, Verdict
 from icl_local.judging.template import Template, Templates
@@ -175,16 +175,18 @@ def open_items(run_sql: RunSql, judge_id: str) -> list[dict[str, Any]]:
 def only_one(path: Path, judge_id: str) -> Iterator[None]:
     """Keep out a second process that judges the same database with the same judge.
 
-    Raises JudgeError if one runs, StoreError without a database.
+    Raises JudgeError if one runs, StoreError without a database or where its spool cannot be written.
     """
     store.require(path)
     folder = store.spool_folder(path)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.ExitStack() as held:
         try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             held.enter_context(locked(folder / f"judge-{judge_id}.lock", wait=False))
         except TimeoutError:
             raise JudgeError(f"another process judges {path} with this judge; wait for it") from None
+        except OSError as error:
+            raise StoreError(f"cannot write to {folder}: {error.strerror}") from error
         yield
 
 

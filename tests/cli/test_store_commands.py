@@ -162,6 +162,13 @@ def test_a_database_that_is_not_there_is_told(icl: Run, tmp_path: Path) -> None:
         assert not list(tmp_path.iterdir())
 
 
+def test_a_spool_that_cannot_be_written_is_an_error_of_one_line(icl: Run, made: Path, tmp_path: Path) -> None:
+    shutil.copy(made, tmp_path / "x.duckdb")
+    (tmp_path / "x.duckdb.spool").write_text("not a folder")
+    code, _, err = icl("judge", "--judge", "rules", "--db", tmp_path / "x.duckdb")
+    assert (code, err) == (1, f"error: cannot write to {tmp_path / 'x.duckdb.spool'}: File exists\n")
+
+
 def test_errors_shows_both_readings_and_code(icl: Run, made: Path) -> None:
     _, out, _ = icl("errors", "--db", made, "--format", "json")
     (cell,) = json.loads(out)
