@@ -476,6 +476,8 @@ def _describe(error: duckdb.Error, path: Path) -> StoreError:
         return StoreError(f"{path} was written by a newer DuckDB; run: pip install -U duckdb")
     if any(sign in message for sign in ("Corrupt", "Could not read enough bytes", "database has been invalidated")):
         kind = _Damaged if "computed checksum" in message else StoreError
+        if not spool.files(spool_folder(path)):
+            return kind(f"{path} is damaged and has no spool to restore it from; use a copy of the file")
         return kind(f"{path} is damaged; its rows are in the spool, run: icl db doctor --repair --db {path}")
     return StoreError(" ".join(message.split("\n\nLINE ", 1)[0].split()))
 

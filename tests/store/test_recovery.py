@@ -89,6 +89,13 @@ def test_torn_blocks_of_a_copy_are_reported_and_the_file_unchanged(copy: Path) -
     assert copy.read_bytes() == before
 
 
+def test_a_damaged_file_without_a_spool_is_not_said_to_have_one(copy: Path) -> None:
+    with_torn_blocks(copy)
+    shutil.rmtree(store.spool_folder(copy))
+    with pytest.raises(StoreError, match="is damaged and has no spool to restore it from; use a copy of the file"):
+        query(copy, "select 1")
+
+
 def test_a_database_replaced_by_a_snapshot_is_not_made_again_from_its_spool(copy: Path, tmp_path: Path) -> None:
     other = fill(tmp_path / "other.duckdb", 9)
     upkeep.snapshot(copy, other, overwrite=True)
