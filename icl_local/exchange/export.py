@@ -145,6 +145,7 @@ def _write_rows(database: Path, out: Path, name: str, form: str, chosen: Selecti
     if form == "parquet":
         stored = chosen.stored(partial(store.named, database))
         with result_at(out):
+            out.parent.stat()  # whose error says more than DuckDB's
             count = store.export_parquet(database, store.sql_text(name), out, [stored])
         _require(count)
         return Exported((out,), count, lost=_LOST[form])

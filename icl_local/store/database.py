@@ -471,7 +471,7 @@ def _describe(error: duckdb.Error, path: Path) -> StoreError:
     if "replaying WAL" in message:
         return _Behind(f"the log of {path} is damaged; run: icl db doctor --repair --db {path}")
     if "not a valid DuckDB database" in message or "Is a directory" in message:
-        return StoreError(f"{path} is not a DuckDB database; name another file with --db")
+        return StoreError(f"{path} is not a DuckDB database; name another file")
     if "database file with version number" in message:
         return StoreError(f"{path} was written by a newer DuckDB; run: pip install -U duckdb")
     if any(sign in message for sign in ("Corrupt", "Could not read enough bytes", "database has been invalidated")):

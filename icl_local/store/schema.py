@@ -153,7 +153,7 @@ def _number(con: ingest.Connection, path: Path) -> int:
     """Return the number of the last migration of a database, 0 for an empty one."""
     if not con.execute("select 1 from duckdb_schemas() where schema_name = 'raw'").fetchone():
         if con.execute("select 1 from duckdb_tables() limit 1").fetchone():
-            raise StoreError(f"{path} is a DuckDB database of something else; name another file with --db")
+            raise StoreError(f"{path} is a DuckDB database of something else; name another file")
         return 0
     ((number,),) = con.execute("select coalesce(max(number), 0) from raw.schema_migrations").fetchall()
     if number > len(migrations()):

@@ -359,8 +359,8 @@ class TestExport:
             out = tmp_path / f"{form}.out"
             export.export_responses(db, out, form=form, chosen=Selection())
             assert stat.S_IMODE(out.stat().st_mode) == 0o600
-        with pytest.raises(ConfigError, match=r"cannot write .*No such file"):
-            export.export_responses(db, tmp_path / "no" / "o.json", form="just-eval", chosen=Selection())
+            with pytest.raises(ConfigError, match=r"cannot write .*No such file"):
+                export.export_responses(db, tmp_path / "no" / "o.json", form=form, chosen=Selection())
         assert not list(tmp_path.glob(".*.part"))
 
 

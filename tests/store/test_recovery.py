@@ -124,7 +124,7 @@ def test_a_clock_set_back_changes_nothing(copy: Path, monkeypatch: pytest.Monkey
 def test_a_file_that_is_not_a_database_is_reported_and_unchanged(absent: Path, content: bytes) -> None:
     absent.write_bytes(content)
     for attempt in (lambda: query(absent, "select 1"), lambda: Store(absent)):
-        with pytest.raises(StoreError, match="not a DuckDB database; name another file with --db") as raised:
+        with pytest.raises(StoreError, match="not a DuckDB database; name another file") as raised:
             attempt()
         assert "\n" not in str(raised.value)
     assert absent.read_bytes() == content
