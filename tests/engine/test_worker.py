@@ -151,10 +151,10 @@ def study_prompts(n_tokens: int) -> list[Request]:
     built = []
     for language, method, number in requests_to_make:
         query = queries.samples(language).queries[number]
-        built.append(prompting.build(query, method=method, language=language).text)
+        built.append(prompting.Recipe(method, language).prompt(query).text)
     long = "Summarise: " + " ".join(f"On day {i} the crew saw {i * 7 % 13} whales." for i in range(70))
     query = queries.Query("test", "long", "en", long, "multi")
-    built.append(prompting.build(query, method="zero-shot", language="en").text)
+    built.append(prompting.Recipe("zero-shot", "en").prompt(query).text)
     return [Request(str(i), text, n_tokens, ignore_eog=True) for i, text in enumerate(built)]
 
 
