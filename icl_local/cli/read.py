@@ -40,19 +40,18 @@ def status(chosen: Selection, output_format: str, db: Path) -> None:
     Example: icl status --db icl.duckdb
     """
     from icl_local import study
-    from icl_local.store import named, selected
+    from icl_local.store import named, reader, selected
 
-    cells = selected(db, "status", chosen)
-    if output_format == "text":
-        for name, columns, rows in study.grids(db):
-            console.print_rows(columns, rows, title=f"Study {name}: done/wanted")
+    text = output_format == "text"
+    with reader(db):  # all queries share its open file
+        cells, speed, grids = selected(db, "status", chosen), named(db, "speed"), study.grids(db)
+    for name, columns, rows in grids if text else ():
+        console.print_rows(columns, rows, title=f"Study {name}: done/wanted")
     console.print_rows(cells.columns, cells.rows, output_format=output_format, title="Progress")
-    if output_format == "text":
-        speed = named(db, "speed")
-        if speed.rows:
-            console.print_rows(speed.columns, speed.rows[-20:], title="Speed of the last processes")
-        if not cells.rows:
-            console.say(f"{db} holds no responses yet; next: icl run --help")
+    if text and speed.rows:
+        console.print_rows(speed.columns, speed.rows[-20:], title="Speed of the last processes")
+    if text and not cells.rows:
+        console.say(f"{db} holds no responses yet; next: icl run --help")
 
 
 @click.command("show")
