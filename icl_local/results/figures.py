@@ -8,6 +8,7 @@ show it too. One file, because all of them share these dots, bands and scales.
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -253,8 +254,12 @@ def _styled(theme: str = "light") -> Any:
 
 def _language(row: Row) -> str:
     """Return the name of the row's language if it has a file, else its code."""
-    known = prompting.languages()
-    return known[row["language"]].name if row["language"] in known else str(row["language"])
+    return _language_names().get(row["language"], str(row["language"]))
+
+
+@functools.cache
+def _language_names() -> Mapping[str, str]:
+    return {code: spec.name for code, spec in prompting.languages().items()}
 
 
 def _dot(row: Row, line: str, column: str, band: str, *, value: str = "value") -> _Dot:
