@@ -86,6 +86,8 @@ def result_at(path: Path) -> Iterator[None]:
 
 def _is_database(path: Path) -> bool:
     """Return whether a file begins as DuckDB's files do: a checksum of 8 bytes, then its name."""
+    if not path.is_file():  # a pipe would wait for its writer
+        return False
     try:
         with path.open("rb") as file:
             return file.read(12)[8:] == b"DUCK"

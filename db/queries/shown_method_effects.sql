@@ -1,5 +1,4 @@
--- What method_effects says of the chosen judge and reading; of a judge of the study the means, not every aspect. The
--- first columns name a cell.
+-- What method_effects says of the chosen judge and reading; of a judge of the study the means, not every aspect.
 select
     dataset, language, model, case when dpo then 'DPO' else '' end as dpo, quantization, settings_id, judge, template,
     base_method as method, parameter, value, metric, n_variants as methods, mean, low, high, difference,

@@ -10,4 +10,4 @@ from main.metric_means as means
 left join differing using (cell_id, judge, template, metric)
 order by
     means.dataset, means.language, means.model, means.dpo, main.method_order(means.method), means.cell_id, means.judge,
-    means.template, means.template_sha256, means.metric
+    means.template, means.template_sha256, means.judge_id, means.metric

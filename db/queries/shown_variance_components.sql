@@ -1,5 +1,5 @@
--- What variance_components says of the chosen judge; of a judge of the study the means, not every aspect. The first
--- columns name a cell; share in percent.
+-- What variance_components says of the chosen judge; of a judge of the study the means, not every aspect. Share is in
+-- percent.
 select
     dataset, language, model, case when dpo then 'DPO' else '' end as dpo, quantization, settings_id, judge, template,
     method, factor, levels, n_queries as queries, metric, mean, sd_factor, sd_query, sd_rest, se_queries, se_all,

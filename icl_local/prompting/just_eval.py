@@ -58,18 +58,17 @@ class Published:
 def fetch(language: str, *, on_progress: OnBytes | None = None) -> Published:
     """Return the published set, downloaded if it is not here. Raises ConfigError, HubError, InputError, DiskFull."""
     _require_published(language)
-    pins, path = _pins(), _pins_file()
-    files = {}
+    path, files = _pins_file(), {}
     for code in (language, ENGLISH):
-        (files[code],) = hub.fetch_dataset(_address(code, pins), (".jsonl",), on_progress=on_progress).files
-    known = {code: _pin(file) for code, file in files.items()} | pins
-    if known != pins:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_file(path, json.dumps(known, indent=1) + "\n")
-        except OSError as error:
-            raise HubError(f"{path}: cannot be written ({error.strerror}); set XDG_CACHE_HOME") from error
-    return _published(language, files, known)
+        (files[code],) = hub.fetch_dataset(_address(code, _pins()), (".jsonl",), on_progress=on_progress).files
+        pins = _pins()  # another process may have written one
+        if code not in pins:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_file(path, json.dumps({**pins, code: _pin(files[code])}, indent=1) + "\n")
+            except OSError as error:
+                raise HubError(f"{path}: cannot be written ({error.strerror}); set XDG_CACHE_HOME") from error
+    return _published(language, files, _pins())
 
 
 def cached(language: str) -> Published | None:
@@ -128,7 +127,8 @@ def _pin(file: hub.HubFile) -> dict[str, str]:
 def _published(language: str, files: Mapping[str, hub.HubFile], pins: Pins) -> Published:
     """Return the set in ``files`` (language and English), compared with what was pinned."""
     for code, file in files.items():
-        if pins.get(code, found := _pin(file)) != found:
+        found = _pin(file)
+        if pins.get(code, found) != found:
             raise HubError(
                 f"{file.source}: is not the file of the first download; to use it from now on, delete {_pins_file()}"
             )

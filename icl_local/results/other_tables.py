@@ -9,7 +9,7 @@ from operator import itemgetter
 from icl_local.results.tables import Cell, Row, Table, changes, table_of, with_interval
 from icl_local.wording import counted
 
-_OF_CELL = 8  # columns of db/queries/shown_method_effects.sql that name a cell and a judge
+_OF_CELL = ("dataset", "language", "model", "dpo", "quantization", "settings_id", "judge", "template")
 NOTES = {
     "methods": "mean, low, high: of the methods that have the value; difference: from the method without parameters, "
     "paired over n queries.",
@@ -39,8 +39,8 @@ def sentences(title: str, rows: Sequence[Row], origin: str) -> Table:
 def parameters(title: str, columns: Sequence[str], rows: Sequence[Row], note: str) -> Table:
     """Arrange rows on methods with parameters; columns that name a cell are left out if they have one value."""
     none = "No rows yet: icl run --method 'urial[k=0..2]', then a judge."
-    of_cell, others = columns[:_OF_CELL], columns[_OF_CELL:]
-    return table_of(title, others, rows, if_varying=of_cell, notes=(note if rows else none,))
+    others = [name for name in columns if name not in _OF_CELL]
+    return table_of(title, others, rows, if_varying=_OF_CELL, notes=(note if rows else none,))
 
 
 def metrics(title: str, rows: Sequence[Row]) -> Table:

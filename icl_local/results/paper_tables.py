@@ -257,11 +257,6 @@ def build(
 
 def _arranged(views: Views, name: str, *, origin: str, instead: Instead | None) -> Table:
     """Arrange rows: a line between models, the best in bold, marks, provenance as notes."""
-    rows = views.rows(VIEWS.get(name, f"table_{name}"))
-    if instead:
-        rows = _replaced(views, rows, instead)
-    if name == "sentences":
-        return other_tables.sentences(TITLES[name], rows, origin)
     if name == "audit":
         return views.table(TITLES[name], "shown_audit")
     if name == "metrics":
@@ -269,6 +264,11 @@ def _arranged(views: Views, name: str, *, origin: str, instead: Instead | None) 
     if name in other_tables.NOTES:
         shown_rows = views.run(f"shown_{VIEWS[name]}")
         return other_tables.parameters(TITLES[name], shown_rows.columns, shown_rows.dicts(), other_tables.NOTES[name])
+    rows = views.rows(VIEWS.get(name, f"table_{name}"))
+    if instead:
+        rows = _replaced(views, rows, instead)
+    if name == "sentences":
+        return other_tables.sentences(TITLES[name], rows, origin)
     left_out = 0
     if name in _DPO_TABLES and any(row["dpo"] for row in rows):
         aligned = {(row["language"], row["model"]) for row in rows if row["dpo"]}

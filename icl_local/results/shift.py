@@ -59,7 +59,8 @@ def shift_tables(
         ("Most shifted tokens, and what the scoring model would write", found["tokens"],
          ("under_method", "token", "n_shifted", "n", "percent", "usual_top_token")),
     )  # fmt: skip
-    ours = [table_of(title, columns, rows, if_varying=_NAMES) for title, rows, columns in layout if rows]
+    named = [name for name in _NAMES if len({row[name] for row in found["shares"]}) > 1]
+    ours = [table_of(title, (*named, *columns), rows) for title, rows, columns in layout if rows]
     shares = ("model", "base_model", "unshifted", "marginal", "shifted")
     lin = table_of("Published shares in percent (Lin et al., 2023)", shares, published)
     return [replace(ours[0], notes=_NOTES), *ours[1:], lin]

@@ -325,5 +325,6 @@ def table_of(
 
 
 def with_interval(value: float, low: float | None, high: float | None, form: str) -> object:
-    """Return a value and its interval as text; without an interval the value."""
-    return value if low is None else f"{value:{form}} [{low:{form}}, {high:{form}}]"
+    """Return a value and its interval as text; without an interval the value. Bounds have no plus sign."""
+    bound = form.removeprefix("+")
+    return value if low is None else f"{value:{form}} [{low:{bound}}, {high:{bound}}]"

@@ -7,7 +7,7 @@ a killed run scores the choices of a query again or not at all.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from icl_local import store
@@ -22,9 +22,13 @@ CHOICE, CHOSEN = "choice", "chosen"  # kind of a scoring; finish_reason of a res
 
 @dataclass(frozen=True)
 class Chosen(Completion):
-    """The response picked among ``scored``: each choice's text and score; ``new_tokens`` are those of all choices."""
+    """The response picked among ``scored``: each choice's text and score; ``new_tokens`` are those of all choices.
+
+    ``pieces``: id and text of tokens that no earlier response of the call had.
+    """
 
     scored: tuple[tuple[str, Scored], ...] = ()
+    pieces: tuple[tuple[int, str], ...] = ()
 
 
 def choose(
@@ -41,11 +45,15 @@ def choose(
         for place, text in enumerate(choices[one.id])
     }
     found: dict[str, dict[str, Scored]] = {one.id: {} for one in requests}
+    known: set[tuple[int, str]] = set()
     for scored in worker.generate(list(targets.values()), **how):
         key = scored.id.split()[0]
         found[key][str(targets[scored.id].target)] = scored
         if len(found[key]) == len(choices[key]):
-            yield _pick(key, [(text, found[key][text]) for text in choices[key]])
+            chosen = _pick(key, [(text, found[key][text]) for text in choices[key]])
+            new = {piece for _, one in chosen.scored for piece in one.pieces} - known
+            known |= new
+            yield replace(chosen, pieces=tuple(new))
 
 
 def _pick(key: str, scored: Sequence[tuple[str, Scored]]) -> Chosen:
@@ -60,7 +68,7 @@ def choice_rows(
     chosen: Chosen, query_key: str, prompt: Prompt, model: ResolvedModel, cell: Mapping[str, object]
 ) -> Iterator[Row]:
     """Yield the rows of raw.scorings and raw.tokens of a response; ``cell``: columns of its cell and run."""
-    yield from token_rows(model, {piece for _, scored in chosen.scored for piece in scored.pieces})
+    yield from token_rows(model, chosen.pieces)
     named = {"response_id": chosen.id, "query_key": query_key, "prompt_id": prompt.prompt_id, "penalty": 1.0}
     named |= {name: cell[name] for name in ("language", "run_id", "exact")}
     for place, (text, scored) in enumerate(chosen.scored):

@@ -18,7 +18,7 @@ from typing import Any
 
 from icl_local import prompting, store
 from icl_local.engine import EngineOptions, ProbeStep, Scored, ScoreRequest, Worker, tokenize
-from icl_local.exceptions import ConfigError
+from icl_local.exceptions import ConfigError, refuse
 from icl_local.identity import sha256_text
 from icl_local.prompting import Query, QuerySet, Recipe
 from icl_local.running.choices import Row, asked_row, scored_row, token_rows
@@ -47,7 +47,10 @@ class ScoreResult:
 
 @dataclass(frozen=True)
 class Text:
-    """A text to score, identified by ``of`` among its kind; ``request`` scores it after the prompt that is stored."""
+    """A text to score, identified by ``of`` among its kind.
+
+    ``request`` scores it after its own prompt; that of a reference has no prompt, which a method makes.
+    """
 
     kind: str
     of: object
@@ -125,6 +128,11 @@ def score_texts(
     languages in turn. ``plan`` only counts. Raises ConfigError without such texts, ModelError for another tokenizer,
     UnknownName, HubError, StoreError.
     """
+    refuse({
+        "every answer is scored by its own file; leave own out of --method": OWN in method,
+        "references have no prompt of their own; name a method, such as --method zero-shot":
+            texts == REFERENCE and SAME in method,
+    })  # fmt: skip
     part = Shard.parse(shard) if shard else None
     bases = [
         registry.resolve(model, method_kind=prompting.COMPLETION, dpo=trained, on_progress=on_download)
@@ -160,7 +168,8 @@ def score_texts(
     run, reasons = new_run("score", None), Counter[str]()
     todo = sorted((job for job in jobs if job.missing(have)), key=attrgetter("model.sha256"))
     with store.Store(path) as target, closing(Engines(options, target)) as engine:
-        target.put(rows)
+        if todo:
+            target.put(rows)
         for job in todo:
             worker = engine.worker(job.model)
             assert isinstance(worker, Worker)

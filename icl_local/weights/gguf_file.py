@@ -34,8 +34,9 @@ DEFAULT_EOS = {"llama": 2, "t5": 1}
 
 
 class GgufInfo:
-    """The facts of a GGUF file's header. ``parameters`` counts elements of all tensors, ``bytes`` is the file's size.
+    """The facts of a GGUF file's header, which is read when the object is made (see ``read_info`` for its errors).
 
+    ``parameters`` counts elements of all tensors, ``bytes`` is the file's size.
     ``quantization`` is the file's main type as llama.cpp names it (Q4_K_M, F16). ``head_count`` and
     ``head_count_kv`` are the largest over the layers, 0 for a model without attention; ``head_dim`` is a key's
     length. ``vocab_sha256`` is a digest of the tokenizer: model, pre-tokenizer, token texts, merges, scores, space

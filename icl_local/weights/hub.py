@@ -56,7 +56,7 @@ class HubFile:
 
 @dataclass(frozen=True)
 class HubFiles:
-    """Files of one commit, each checked; ``name``: of their split, or of the only one, "" for those of a repository."""
+    """Files of one commit, each checked. ``name``: of their split; of the file, if it is one; "" for a repository."""
 
     files: tuple[HubFile, ...]
     name: str = ""
@@ -219,7 +219,8 @@ def _contents(target: _Target) -> tuple[list[str], Any]:
     except (HTTPError, OfflineModeIsEnabled) as error:
         if isinstance(error, HfHubHTTPError):
             raise
-        if found := json_object(kept):
+        found = json_object(kept)
+        if found.keys() >= {"names", "configs"}:
             return found["names"], found["configs"]
         folder = Path(snapshot_download(**of, cache_dir=constants.HF_HUB_CACHE, local_files_only=True))
         return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()], None
@@ -235,11 +236,11 @@ def _only_split(target: _Target, suffixes: tuple[str, ...]) -> tuple[_Target, li
     """Return the one split, or folder, that ``target`` names, at its commit, and the names of its files."""
     from huggingface_hub.errors import RevisionNotFoundError, RevisionResolutionError
 
-    commit, splits = _splits(target, suffixes)
+    commit, splits, of_card = _splits(target, suffixes)
     found = _named(splits, target.filename)
-    if target.revision is None and len(found) != 1:
+    if target.revision is None and len(found) != 1 and not of_card:
         with contextlib.suppress(RevisionNotFoundError, RevisionResolutionError):
-            commit, splits = _splits(replace(target, revision=_CONVERTED), suffixes)
+            commit, splits, _ = _splits(replace(target, revision=_CONVERTED), suffixes)
             found = _named(splits, target.filename)
     names = list(found or splits)
     if len(found) == 1:
@@ -252,8 +253,8 @@ def _only_split(target: _Target, suffixes: tuple[str, ...]) -> tuple[_Target, li
     raise HubError(f"{target}: name one config and split, or one file; there are {listed}; see {target.page}")
 
 
-def _splits(target: _Target, suffixes: tuple[str, ...]) -> tuple[str, dict[str, list[str]]]:
-    """Return the commit of a data set, and {"config/split": files} as its card says, else as the files' names say."""
+def _splits(target: _Target, suffixes: tuple[str, ...]) -> tuple[str, dict[str, list[str]], bool]:
+    """Return the commit of a data set, {"config/split": files}, and whether its card says so, not the files' names."""
     from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
 
     commit = _commit(target)
@@ -264,10 +265,11 @@ def _splits(target: _Target, suffixes: tuple[str, ...]) -> tuple[str, dict[str, 
         for split, patterns in _patterns(config.get("data_files")).items():
             if of_split := list(filter_repo_objects(files, allow_patterns=patterns)):
                 splits[f"{config.get('config_name', 'default')}/{split}"] = of_split
-    if not splits:
+    of_card = bool(splits)
+    if not of_card:
         for file in files:  # in the cache alone, the files of a split may be incomplete
             splits.setdefault(file if configs is None else _SHARD.sub("", file), []).append(file)
-    return commit, splits
+    return commit, splits, of_card
 
 
 def _patterns(data_files: Any) -> dict[str, Any]:

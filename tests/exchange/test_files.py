@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 import stat
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from icl_local import exchange, store
+from icl_local import exchange, files, store
 from icl_local.cli.exchange import FORMATS
 from icl_local.exceptions import ConfigError, InputError
 from icl_local.exchange import every_eval_ever, export, imports
@@ -332,6 +333,11 @@ class TestExport:
         with pytest.raises(ConfigError, match="is a database; choose another file with -o"):
             export.export_tables(db, db)
         assert db.read_bytes() == before
+
+    def test_a_pipe_is_written_to_and_not_read(self, db: Path, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        with files.result_at(tmp_path / "pipe"):
+            pass
 
     def test_a_folder_and_a_file_are_not_taken_for_each_other(self, db: Path, tmp_path: Path) -> None:
         bring_in(db, output(0))

@@ -128,6 +128,13 @@ def test_rates_of_two_methods_are_compared_query_by_query(tmp_path: Path) -> Non
     column = table.columns.index("contains")
     assert [row[column] for row in table.rows] == [0, 1]
     assert list(table.marks) == [(1, column)]
+    with store.writer(path, wait_seconds=1) as con:  # another judge of the same name
+        con.execute("insert into raw.judges select * replace ('other' as judge_id) from raw.judges")
+        con.execute(
+            "insert into raw.judgments select * replace ('other' as judge_id, judgment_id || ' other' as judgment_id) "
+            "from raw.judgments"
+        )
+    assert len(icl.table(path, "metrics").rows) == 4
 
 
 def test_rules_leave_the_paper_s_tables_alone(tmp_path: Path) -> None:

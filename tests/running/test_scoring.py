@@ -178,6 +178,9 @@ def test_references_are_scored_after_the_prompt(tmp_path: Path, exact_gguf: Path
     file.write_text("".join(json.dumps(item) + "\n" for item in items))
     store.Store(db).close()
     asked = {"model": str(exact_gguf), "texts": "reference", "method": ["zero-shot"], "queries": [str(file)]}
+    for method, message in ((["same"], "references have no prompt of their own"), (["own"], "leave own out")):
+        with pytest.raises(ConfigError, match=message):
+            scoring.score_texts(db, **{**asked, "method": method})
     assert scoring.score_texts(db, **asked).n_new == 6
     assert scoring.score_texts(db, **asked).n_new == 0
     rows = store.query(db, "select kind, choice, n_bytes, logprob, len(tokens) from raw.scorings order by all").rows

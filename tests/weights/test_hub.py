@@ -255,6 +255,8 @@ def test_configs_and_splits_are_those_of_the_card(fake: FakeHub, data_files: obj
     fake.cards[FIRST] = {"configs": configs}
     files = [f"{language}/{file}" for language in ("en", "es") for file in ("test-0.parquet", "dev.jsonl", "dev.csv")]
     fake.files = {(FIRST, name): name.encode() for name in [*files, "README.md", "old/test.csv"]}
+    fake.commits["refs/convert/parquet"] = SECOND  # which does not stand in for what the card has
+    fake.files[SECOND, "en/test/0000.parquet"] = WEIGHTS
     for name in ("es/test", "es/test/"):
         assert hub.fetch_dataset(f"hf:{REPO}/{name}", FORMS).source == f"hf:{REPO}/es/test-0.parquet@{FIRST}"
     assert "there are en/test, en/dev, es/test, es/dev;" in refused_data_set(f"hf:{REPO}")
