@@ -37,7 +37,7 @@ def sha256_file(*paths: Path) -> str:
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
-            hashlib.file_digest(file, lambda: digest)
+            hashlib.file_digest(file, lambda: digest)  # goes on with this digest
     return digest.hexdigest()
 
 

@@ -20,7 +20,8 @@ from icl_local.weights.gguf_header import Header, TensorEntry
 Rows = NDArray[np.float32]
 Change = Callable[[Rows, Any], Rows]
 
-EXACT_TYPES = (0, 1, 30)  # ggml's numbers of F32, F16 and BF16
+HALF_TYPES = (1, 30)  # ggml's numbers of F16 and BF16
+EXACT_TYPES = (0, *HALF_TYPES)  # and of F32
 COMPUTED = {"llama3": ("rope_freqs.weight",), "longrope": ("rope_factors_long.weight", "rope_factors_short.weight")}
 
 
@@ -105,7 +106,7 @@ def pairs(
             expected = change(expected, checkpoint.config)
         found = dequantize(stored[start : start + len(expected)], tensor.type)
         start += len(expected)
-        if tensor.type in EXACT_TYPES[1:]:
+        if tensor.type in HALF_TYPES:
             with np.errstate(over="ignore"):
                 expected = dequantize(quantize(expected, tensor.type), tensor.type)
         yield found.reshape(expected.shape), expected

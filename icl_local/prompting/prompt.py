@@ -229,10 +229,11 @@ class Recipe:
         counts_as = {"k": len(self._candidates), "lang": self.language, "instruction": self._texts_in}
         changed = {}
         for key in PARAMETERS:
-            own, default = (getattr(one, key) for one in (method, file))
-            own, default = (counts_as.get(key) if value is None else value for value in (own, default))
-            if own != default or (key == "k" and (method.seed is not None or method.retrieve is not None)):
-                changed[key] = {True: "yes", False: "no"}[own] if isinstance(own, bool) else str(own)
+            value, default = getattr(method, key), getattr(file, key)
+            value = counts_as.get(key) if value is None else value
+            default = counts_as.get(key) if default is None else default
+            if value != default or (key == "k" and (method.seed is not None or method.retrieve is not None)):
+                changed[key] = ("yes" if value else "no") if isinstance(value, bool) else str(value)
         return replace(method, name=written(method.base, changed))
 
     def _block(self, spec: LanguageSpec) -> tuple[str, str]:
