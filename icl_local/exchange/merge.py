@@ -73,7 +73,7 @@ def _rows_to_put(table: str, ours: Columns, theirs: Columns) -> str:
 def _both_sides(path: Path, source: Path) -> Iterator[store.Connection]:
     """Yield a connection that reads the database at ``path``, and ``source`` as the database ``merge_source``."""
     if not source.exists():
-        raise InputError(f"there is no {source} to merge; give a database, a spool folder or a folder of Parquet files")
+        raise InputError(f"{source} does not exist; give a database, a spool folder or a folder of Parquet files")
     if source.resolve() in (path.resolve(), store.spool_folder(path).resolve()):
         raise ConfigError(f"{source} is the database itself; give another one to merge into it")
     with ExitStack() as stack:

@@ -93,7 +93,7 @@ class Rating:
     def item(self, number: int) -> dict[str, Any]:
         """Return what a rater may see of an item, with the rater's own standing verdict. Raises InputError."""
         if not 0 <= number < len(self.items):
-            raise InputError(f"there is no item {number}")
+            raise InputError(f"item {number} does not exist")
         item = self.items[number]
         standing = item.given[-1].aspects if item.given and item.given[-1].status != SKIPPED else ()
         return {

@@ -195,7 +195,7 @@ class Store:
     def _check(self, table: str, row: Mapping[str, object]) -> None:
         """Raise StoreError for a row that DuckDB would refuse."""
         if table not in self._columns:
-            raise StoreError(f"there is no table raw.{table}")
+            raise StoreError(f"raw.{table} is not a table")
         known = self._columns[table]
         if unknown := row.keys() - known.keys():
             raise StoreError(f"raw.{table} has no column {', '.join(sorted(unknown))}")
@@ -317,7 +317,7 @@ def table_rows(
 def require(path: Path) -> None:
     """Raise StoreError where neither a database nor its spool exists, so that a mistyped name makes no database."""
     if not path.exists() and not spool.files(spool_folder(path)):
-        raise StoreError(f"there is no database {path}; `icl run` makes one, --db names another")
+        raise StoreError(f"{path} does not exist; `icl run` makes a database, --db names another")
 
 
 @contextlib.contextmanager

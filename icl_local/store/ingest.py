@@ -117,7 +117,7 @@ class Ingest:
             with transaction(self.con):
                 for table, rows in grouped.items():
                     if not table:
-                        raise ValueError("there is no such table")
+                        raise ValueError("no such table")
                     insert_rows(self.con, table, known[table], rows)
                 if "tombstones" in grouped:
                     _bury(self.con, known)

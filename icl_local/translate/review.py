@@ -144,7 +144,7 @@ class Review:
     def candidate(self, number: int) -> Candidate:
         """Return candidate ``number`` (from 1) of the current query. Raises ConfigError."""
         if self.current is None or not 1 <= number <= len(self.current.candidates):
-            raise ConfigError(f"there is no candidate {number}")
+            raise ConfigError(f"candidate {number} does not exist")
         return self.current.candidates[number - 1]
 
     def _decide(self, action: str, candidate: Candidate, text: str | None = None) -> None:

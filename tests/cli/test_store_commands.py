@@ -158,7 +158,7 @@ def test_a_database_that_is_not_there_is_told(icl: Run, tmp_path: Path) -> None:
     ):
         code, out, err = icl(*command, "--db", tmp_path / "x.duckdb")
         assert (code, out) == (1, "")
-        assert "there is no database" in err
+        assert "does not exist; `icl run` makes a database" in err
         assert not list(tmp_path.iterdir())
 
 

@@ -148,7 +148,7 @@ class TestMerge:
         (tmp_path / "notes.duckdb").write_text("no database")
         for source, error, message in (
             (db, ConfigError, "is the database itself"),
-            (tmp_path / "none", InputError, "there is no .*none to merge"),
+            (tmp_path / "none", InputError, "none does not exist; give a database"),
             (tmp_path / "notes", InputError, "holds neither a spool"),
             (tmp_path / "notes.duckdb", StoreError, r"notes\.duckdb"),
         ):

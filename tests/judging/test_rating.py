@@ -232,7 +232,7 @@ def test_no_byte_of_the_page_names_a_model_method_type_finish_reason_or_score(ma
         assert not [secret for secret in (*SECRETS, "zero-shot", "urial", "dpo", "f.gguf") if secret in found]
         for route in ("index/1", "texts/1/0", "live", "tables", "responses", "../", "item/0/../../live"):
             status, text = ask(server, at + route)
-            assert (status, text) in ((403, '{"error": "not allowed"}'), (400, '{"error": "there is no item -1"}'))
+            assert (status, text) in ((403, '{"error": "not allowed"}'), (400, '{"error": "item -1 does not exist"}'))
 
 
 def test_a_request_from_elsewhere_is_refused_and_stores_nothing(made: Path) -> None:

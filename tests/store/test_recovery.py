@@ -136,7 +136,7 @@ def test_a_folder_is_not_a_database(tmp_path: Path) -> None:
 
 
 def test_a_missing_database_is_not_made_by_reading(absent: Path) -> None:
-    with pytest.raises(StoreError, match="there is no database"):
+    with pytest.raises(StoreError, match="does not exist; `icl run` makes a database"):
         query(absent, "select 1")
     assert not absent.exists()
 

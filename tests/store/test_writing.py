@@ -71,7 +71,7 @@ def test_rows_of_an_open_run_can_be_read_through_it(db: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "row", "message"),
     [
-        ("nonsense", {}, "no table raw.nonsense"),
+        ("nonsense", {}, "raw.nonsense is not a table"),
         ("responses", {**response(1), "colour": "red"}, "no column colour"),
         ("responses", {**response(1), "text": None}, "lacks text"),
     ],

@@ -73,7 +73,7 @@ def test_decisions_are_kept_with_name_and_time_and_can_be_undone(db: Path) -> No
         assert sitting.current.query_id == "10"
         sitting.edit(sitting.candidate(1).text)
         sitting.skip()
-        with pytest.raises(ConfigError, match="no candidate 7"):
+        with pytest.raises(ConfigError, match="candidate 7 does not exist"):
             sitting.accept(7)
         with pytest.raises(ConfigError, match="empty"):
             sitting.edit(" \n")
@@ -290,7 +290,7 @@ def test_the_terminal_accepts_edits_skips_undoes_and_stops(
     code, out, err = icl("translate", "review", "--lang", "es", "--reviewer", "ana", "--db", db, stdin=keys)
     assert code == 0, err
     assert "How old is {name}?" in out
-    assert "no candidate 9" in err
+    assert "candidate 9 does not exist" in err
     assert "'z' is not a key" in err
     assert "3 decided, 1 left" in err
     assert sorted(status for status, _ in states(db).values()) == ["accepted", "edited", "open", "skipped"]
