@@ -132,7 +132,7 @@ def test_what_does_not_exist_is_an_expected_error(study: Path, tmp_path: Path) -
     ):
         with pytest.raises(IclError) as raised:
             call()
-        assert isinstance(raised.value, ConfigError | UnknownName) or "no database" in str(raised.value)
+        assert isinstance(raised.value, ConfigError | UnknownName) or "does not exist" in str(raised.value)
 
 
 def test_errors_take_one_name_or_several(study: Path) -> None:
