@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import re
 import shutil
@@ -23,6 +24,7 @@ DOCUMENT = (ROOT / "docs" / "sql.md").read_text(encoding="utf-8")
 QUESTIONS = re.findall(r"^## (\d+\. .*?)\n```sql\n(.*?)```", DOCUMENT, flags=re.M | re.S)
 
 
+@functools.cache
 def in_python(study: Path, query: str) -> list[tuple[object, ...]]:
     with duckdb.connect(str(study), read_only=True) as con:
         return con.execute(query).fetchall()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -292,27 +290,6 @@ def test_an_error_rate_changes_its_sentence(published: duckdb.DuckDBPyConnection
     assert published.execute(ask).fetchone() == (False,)
     published.execute("update raw.published_errors set published_percent = 0.1 where dpo and model = 'Llama3.2 1B'")
     assert published.execute(ask).fetchone() == (True,)
-
-
-def test_every_view_reads_from_a_plain_client(complicated: Path) -> None:
-    """A process that has duckdb and nothing of this package."""
-    script = """
-import json, sys
-import duckdb
-con = duckdb.connect(sys.argv[1], read_only=True)
-views = con.execute("select view_name, comment from duckdb_views() where schema_name = 'main' and not internal")
-joined = {}
-for name, comment in views.fetchall():
-    joined[name] = [len(con.execute(f'select * from main."{name}" limit 5').description), bool(comment)]
-assert not [name for name in sys.modules if name.startswith("icl_local")]
-print(json.dumps(joined))
-"""
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", script, str(complicated)], capture_output=True, text=True, check=True, cwd="/"
-    )
-    joined = json.loads(done.stdout)
-    assert set(PAPER_VIEWS) < set(joined)
-    assert all(columns and comment for columns, comment in joined.values()), joined
 
 
 def intermediate_rows(node: dict[str, Any]) -> int:

@@ -99,15 +99,16 @@ def sizes(folder: Path) -> dict[str, int]:
 
 def contents(db: Path) -> dict[str, list[tuple[object, ...]]]:
     """Every row of every table, without what differs between two runs of the same command."""
-    columns = query(
-        db, "select table_name, column_name from duckdb_columns() where schema_name = 'raw' order by column_index"
-    ).rows
-    tables: dict[str, list[str]] = {}
-    for table, column in columns:
-        if table not in OF_A_PROCESS and column not in VARIES:
-            tables.setdefault(str(table), []).append(f'"{column}"')
-    return {table: query(db, f"select {', '.join(names)} from raw.{table} order by all").rows
-            for table, names in tables.items()}  # fmt: skip
+    with store.reader(db):  # keeps the file open
+        columns = query(
+            db, "select table_name, column_name from duckdb_columns() where schema_name = 'raw' order by column_index"
+        ).rows
+        tables: dict[str, list[str]] = {}
+        for table, column in columns:
+            if table not in OF_A_PROCESS and column not in VARIES:
+                tables.setdefault(str(table), []).append(f'"{column}"')
+        return {table: query(db, f"select {', '.join(names)} from raw.{table} order by all").rows
+                for table, names in tables.items()}  # fmt: skip
 
 
 def acknowledged(db: Path) -> set[tuple[str, str]]:
