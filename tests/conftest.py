@@ -91,17 +91,17 @@ def embedded_model() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Llama of two layers with a byte-level vocabulary, F32, under 1 MB."""
+    """A random Llama of two layers, F32, in whose vocabulary the words of the prompts are one token each."""
     path = tmp_path_factory.mktemp("tiny") / "tiny.gguf"
-    build_tiny_gguf(path)
+    build_tiny_gguf(path, merges=merges_of_prompts())
     return path
 
 
 @pytest.fixture(scope="session")
-def worded_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with the words of the prompts in its vocabulary: a quarter of the tokens, for whole runs."""
-    path = tmp_path_factory.mktemp("worded") / "tiny.gguf"
-    build_tiny_gguf(path, merges=merges_of_prompts())
+def byte_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with a vocabulary of bytes, under 1 MB; a prompt has four times the tokens."""
+    path = tmp_path_factory.mktemp("byte") / "tiny.gguf"
+    build_tiny_gguf(path)
     return path
 
 
@@ -120,11 +120,11 @@ def small_probe(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def edit(tiny_gguf: Path, tmp_path: Path) -> Edit:
+def edit(byte_gguf: Path, tmp_path: Path) -> Edit:
     """Write a copy of the tiny model with some bytes replaced: (position, new bytes) ..."""
 
     def write(*changes: tuple[int, bytes]) -> Path:
-        data = bytearray(tiny_gguf.read_bytes())
+        data = bytearray(byte_gguf.read_bytes())
         for at, new in changes:
             data[at : at + len(new)] = new
         path = tmp_path / "edited.gguf"

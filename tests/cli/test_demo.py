@@ -20,9 +20,9 @@ def test_the_query_that_the_demo_names_exists() -> None:
 
 @pytest.mark.usefixtures("small_probe", "short_reasons")
 def test_the_demo_runs_judges_and_shows_its_tables(
-    worded_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "MODEL", str(worded_gguf))
+    monkeypatch.setattr(demo, "MODEL", str(tiny_gguf))
     db = tmp_path / "demo.duckdb"
     result = CliRunner().invoke(icl, ["demo", "--max-tokens", "3", "--db", str(db)])
     assert result.exit_code == 0, result.output

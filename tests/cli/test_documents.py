@@ -27,10 +27,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def in_the_folder(folder: Path, worded_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_the_folder(folder: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("ICL_MODELS_FILE", str(folder / "models.toml"))
-    models = "".join(f'[smollm2-135m.{variant}]\ngguf = "{worded_gguf}"\n' for variant in ("base", "instruct"))
+    models = "".join(f'[smollm2-135m.{variant}]\ngguf = "{tiny_gguf}"\n' for variant in ("base", "instruct"))
     (folder / "models.toml").write_text(models)
     run = icl.run
     monkeypatch.setattr(icl, "run", lambda db, **named: run(db, **{**named, "max_tokens": 8}, probe=False, verify=0))

@@ -29,22 +29,22 @@ def test_the_engine_is_imported_without_llama_cpp() -> None:
     assert done.stdout == "False\n"
 
 
-def test_quantising_leaves_no_partial_file_behind(tiny_gguf: Path, tmp_path: Path) -> None:
+def test_quantising_leaves_no_partial_file_behind(byte_gguf: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="choose one of"):
-        engine.quantize(tiny_gguf, tmp_path / "x.gguf", "q99")
-    engine.quantize(tiny_gguf, tmp_path / "tiny.f16.gguf", "f16")
+        engine.quantize(byte_gguf, tmp_path / "x.gguf", "q99")
+    engine.quantize(byte_gguf, tmp_path / "tiny.f16.gguf", "f16")
     assert [p.name for p in tmp_path.iterdir()] == ["tiny.f16.gguf"]
 
 
-def test_prompt_logits_do_not_depend_on_the_chunk(tiny_gguf: Path) -> None:
-    (tokens,) = engine.tokenize(tiny_gguf, ["the answer " * 60])
-    whole = engine.prompt_logits(tiny_gguf, tokens)
+def test_prompt_logits_do_not_depend_on_the_chunk(byte_gguf: Path) -> None:
+    (tokens,) = engine.tokenize(byte_gguf, ["the answer " * 60])
+    whole = engine.prompt_logits(byte_gguf, tokens)
     assert whole.shape[0] == len(tokens)
-    assert np.array_equal(whole[:20], engine.prompt_logits(tiny_gguf, tokens[:20]))
+    assert np.array_equal(whole[:20], engine.prompt_logits(byte_gguf, tokens[:20]))
 
 
-def test_tasks_of_one_caller_share_a_process(tiny_gguf: Path) -> None:
-    assert engine.tokenize(tiny_gguf, ["a"]) == engine.tokenize(tiny_gguf, ["a"])
+def test_tasks_of_one_caller_share_a_process(byte_gguf: Path) -> None:
+    assert engine.tokenize(byte_gguf, ["a"]) == engine.tokenize(byte_gguf, ["a"])
     first = file_tasks._PROCESS.pid
     assert set(engine.system_info()) == {"package", "llama_build", "cpu_features", "system", "gpu"}
     assert {"q4_k_m", "q8_0", "f16"} <= set(engine.file_types())
@@ -52,8 +52,8 @@ def test_tasks_of_one_caller_share_a_process(tiny_gguf: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def vocabulary(tiny_gguf: Path) -> Iterator[LlamaModel]:
-    model = LlamaModel(tiny_gguf, EngineOptions(), vocab_only=True)
+def vocabulary(byte_gguf: Path) -> Iterator[LlamaModel]:
+    model = LlamaModel(byte_gguf, EngineOptions(), vocab_only=True)
     yield model
     model.close()
 
@@ -78,10 +78,10 @@ def test_a_plain_query_has_no_control_token_and_changes_nothing_else(
         assert ids == vocabulary.tokenize(text)
 
 
-def test_relative_paths_mean_the_callers_folder(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine.tokenize(tiny_gguf, ["a"])
-    monkeypatch.chdir(tiny_gguf.parent)
-    assert engine.tokenize(Path(tiny_gguf.name), ["a"]) == engine.tokenize(tiny_gguf, ["a"])
+def test_relative_paths_mean_the_callers_folder(byte_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.tokenize(byte_gguf, ["a"])
+    monkeypatch.chdir(byte_gguf.parent)
+    assert engine.tokenize(Path(byte_gguf.name), ["a"]) == engine.tokenize(byte_gguf, ["a"])
 
 
 def use(path: Path) -> None:
@@ -125,24 +125,24 @@ def refusal(path: Path) -> str:
 
 
 @pytest.mark.parametrize(("key", "value", "said"), NUMBERS)
-def test_numbers_that_do_not_fit_are_errors(tiny_gguf: Path, edit: Edit, key: str, value: bytes, said: str) -> None:
-    assert said in refusal(edit((value_at(tiny_gguf.read_bytes(), key), value)))
+def test_numbers_that_do_not_fit_are_errors(byte_gguf: Path, edit: Edit, key: str, value: bytes, said: str) -> None:
+    assert said in refusal(edit((value_at(byte_gguf.read_bytes(), key), value)))
 
 
 @pytest.mark.parametrize(("old", "new", "said"), NAMES)
-def test_missing_and_doubled_names_are_errors(tiny_gguf: Path, edit: Edit, old: str, new: str, said: str) -> None:
-    assert said in refusal(edit(rename(tiny_gguf.read_bytes(), old, new)))
+def test_missing_and_doubled_names_are_errors(byte_gguf: Path, edit: Edit, old: str, new: str, said: str) -> None:
+    assert said in refusal(edit(rename(byte_gguf.read_bytes(), old, new)))
 
 
 @pytest.mark.parametrize(("token", "new"), [(b"A", b"B"), (b"th", b"t\0")])  # a token is read up to its NUL
 def test_a_token_that_is_there_twice_ends_the_process_and_is_an_error(
-    tiny_gguf: Path, edit: Edit, token: bytes, new: bytes
+    byte_gguf: Path, edit: Edit, token: bytes, new: bytes
 ) -> None:
-    at = tiny_gguf.read_bytes().index(struct.pack("<Q", len(token)) + token) + 8
+    at = byte_gguf.read_bytes().index(struct.pack("<Q", len(token)) + token) + 8
     said = refusal(edit((at, new)))
     assert "llama.cpp ended (SIGABRT) on edited.gguf: llama-vocab.cpp:" in said
     assert "the file is damaged or this version of llama.cpp does not support it" in said
-    use(tiny_gguf)
+    use(byte_gguf)
 
 
 @pytest.mark.parametrize(
@@ -156,13 +156,13 @@ def test_a_token_that_is_there_twice_ends_the_process_and_is_an_error(
     ],
 )
 def test_tensor_entries_that_do_not_fit_are_errors(
-    tiny_gguf: Path, edit: Edit, at: int, value: bytes, said: str
+    byte_gguf: Path, edit: Edit, at: int, value: bytes, said: str
 ) -> None:
-    assert said in refusal(edit((tensor_entry(tiny_gguf.read_bytes(), "blk.0.attn_q.weight") + at, value)))
+    assert said in refusal(edit((tensor_entry(byte_gguf.read_bytes(), "blk.0.attn_q.weight") + at, value)))
 
 
-def test_a_worker_gives_the_same_errors(tiny_gguf: Path, edit: Edit) -> None:
-    data = tiny_gguf.read_bytes()
+def test_a_worker_gives_the_same_errors(byte_gguf: Path, edit: Edit) -> None:
+    data = byte_gguf.read_bytes()
     with pytest.raises(EngineError, match=r"SIGABRT.* the file is damaged"):
         Worker(edit(rename(data, "llama.rope.dimension_count", "llama.nextn_predict_layers")))
     at = value_at(data, "llama.attention.layer_norm_rms_epsilon")
@@ -174,9 +174,9 @@ def test_a_worker_gives_the_same_errors(tiny_gguf: Path, edit: Edit) -> None:
 
 
 @pytest.mark.parametrize("count", [200, pytest.param(12_000, marks=pytest.mark.soak)])
-def test_mutated_headers_are_errors_or_harmless(tiny_gguf: Path, tmp_path: Path, count: int) -> None:
+def test_mutated_headers_are_errors_or_harmless(byte_gguf: Path, tmp_path: Path, count: int) -> None:
     outcomes = {"used": 0, "refused": 0, "refused by llama.cpp": 0, "process ended": 0}
-    for path in mutants(tiny_gguf, tmp_path, count=count, seed=count):
+    for path in mutants(byte_gguf, tmp_path, count=count, seed=count):
         try:
             use(path)
             outcomes["used"] += 1

@@ -126,8 +126,8 @@ def test_what_does_not_fit_the_context_is_reported_and_the_others_go_on() -> Non
 
 
 @pytest.fixture(scope="module")
-def worker(tiny_gguf: Path) -> Iterator[Worker]:
-    with Worker(tiny_gguf, EngineOptions(trace=True)) as one:
+def worker(byte_gguf: Path) -> Iterator[Worker]:
+    with Worker(byte_gguf, EngineOptions(trace=True)) as one:
         yield one
 
 
@@ -158,13 +158,13 @@ def test_a_model_ranks_its_own_answer_first(worker: Worker, penalty: float) -> N
             assert done.tokens == done.top_ids
 
 
-def test_log_probabilities_are_those_of_transformers(worker: Worker, tiny_gguf: Path) -> None:
+def test_log_probabilities_are_those_of_transformers(worker: Worker, byte_gguf: Path) -> None:
     torch = pytest.importorskip("torch")
     from transformers import AutoModelForCausalLM
 
     requests = [replace(one, id=one.id, target_tokens=one.target_tokens[::-1]) for one in made(worker, 1.1)[:4]]
-    model = AutoModelForCausalLM.from_pretrained(tiny_gguf.parent, gguf_file=tiny_gguf.name, dtype=torch.float32)
-    prompts = engine.tokenize(tiny_gguf, [one.prompt for one in requests])
+    model = AutoModelForCausalLM.from_pretrained(byte_gguf.parent, gguf_file=byte_gguf.name, dtype=torch.float32)
+    prompts = engine.tokenize(byte_gguf, [one.prompt for one in requests])
     found = {done.id: done for done in worker.score(requests)}
     compared = 0
     for request, ids in zip(requests, prompts, strict=True):

@@ -68,11 +68,12 @@ def test_a_grammar_constrains_the_answer(tiny_worker: Worker) -> None:
     assert done.finish_reason == "eog"
 
 
-def test_probabilities_of_scores_are_equal_bit_for_bit_in_batches(tiny_worker: Worker) -> None:
+def test_probabilities_of_scores_are_equal_bit_for_bit_in_batches(byte_gguf: Path) -> None:
     verdict = 'root ::= "{\\"reason\\": \\"" [a-z]{1,4} "\\", \\"score\\": " ([1-5] | "\\"N/A\\"") "}"'
     asked = [Request(str(i), prompt, 64, grammar=verdict) for i, prompt in enumerate(PROMPTS)]
-    alone = {done.id: done for done in tiny_worker.generate(asked, parallel=1, share_prefix=False)}
-    together = {done.id: done for done in tiny_worker.generate(asked, parallel=16)}
+    with Worker(byte_gguf) as worker:
+        alone = {done.id: done for done in worker.generate(asked, parallel=1, share_prefix=False)}
+        together = {done.id: done for done in worker.generate(asked, parallel=16)}
     assert {name: done.scores for name, done in together.items()} == {name: d.scores for name, d in alone.items()}
     for done in alone.values():
         ((*values, undecided),) = done.scores

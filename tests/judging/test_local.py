@@ -49,9 +49,9 @@ def short(tmp_path) -> Templates:
     return Templates(overlay=folder)
 
 
-def test_a_random_model_gives_only_verdicts_that_parse(tmp_path, tiny_gguf, short):
+def test_a_random_model_gives_only_verdicts_that_parse(tmp_path, byte_gguf, short):
     path = database(tmp_path / "t.duckdb", response_rows(12), response_rows(6, language="fr"))
-    model = registry.resolve(str(tiny_gguf), method_kind="chat")
+    model = registry.resolve(str(byte_gguf), method_kind="chat")
     judge = LocalJudge(LocalChat(model, options=EngineOptions(parallel=8)), reason_chars=12)
     progress = judge_missing(path, judge, Scope(short))
     assert progress.requested == 18
@@ -103,11 +103,11 @@ def test_the_grammar_has_a_rule_for_each_place_of_the_schema():
     assert '"1" | "2" | "3" | "4" | "5"' in text
 
 
-def test_a_prompt_too_long_for_the_judge_is_rejected_with_a_reason(tmp_path, tiny_gguf, short):
+def test_a_prompt_too_long_for_the_judge_is_rejected_with_a_reason(tmp_path, byte_gguf, short):
     rows = response_rows(2)
     rows[-1][1]["text"] = "word " * 1000
     path = database(tmp_path / "t.duckdb", rows)
-    judge = LocalJudge(LocalChat(registry.resolve(str(tiny_gguf), method_kind="chat")), reason_chars=8)
+    judge = LocalJudge(LocalChat(registry.resolve(str(byte_gguf), method_kind="chat")), reason_chars=8)
     progress = judge_missing(path, judge, Scope(short))
     assert progress.statuses["rejected"] == 1
     assert progress.missing == 0
@@ -134,12 +134,12 @@ def test_an_answer_cannot_end_the_judge_s_turn():
     assert request.prompt[start:end] == messages[0]["content"].strip()
 
 
-def test_judge_identity_depends_on_weights_and_settings_not_on_the_machine(tiny_gguf):
-    model = registry.resolve(str(tiny_gguf), method_kind="chat")
+def test_judge_identity_depends_on_weights_and_settings_not_on_the_machine(byte_gguf):
+    model = registry.resolve(str(byte_gguf), method_kind="chat")
     one = LocalJudge(LocalChat(model))
     assert one.judge_id == LocalJudge(LocalChat(model, options=EngineOptions(parallel=3, threads=1))).judge_id
     assert one.judge_id != LocalJudge(LocalChat(model), reason_chars=50).judge_id
-    assert str(tiny_gguf.parent) not in json.dumps(one.row())
+    assert str(byte_gguf.parent) not in json.dumps(one.row())
 
 
 @pytest.fixture
@@ -184,13 +184,13 @@ def test_two_hundred_responses_give_two_hundred_verdicts(tmp_path):
 
 
 @pytest.mark.parametrize(("variant", "at_most"), [("published", 1.0), ("rubric-first", 0.4)])
-def test_what_all_prompts_begin_with_is_decoded_once(tiny_gguf, variant, at_most):
+def test_what_all_prompts_begin_with_is_decoded_once(byte_gguf, variant, at_most):
     """scripts/time_judges measures what this saves."""
-    judge = LocalJudge(LocalChat(registry.resolve(str(tiny_gguf), method_kind="chat")))
+    judge = LocalJudge(LocalChat(registry.resolve(str(byte_gguf), method_kind="chat")))
     template = Templates(variant).get(split="multi", language="en")
     tasks = [Task(str(i), 1, str(i), template, 0, "multi", "en", f"Question {i}?", "Yes.") for i in range(8)]
     requests = [dataclasses.replace(judge.client.request(judge.request(task)), max_tokens=1) for task in tasks]
-    with Worker(tiny_gguf) as worker:
+    with Worker(byte_gguf) as worker:
         n_tokens = sum(one.prompt_tokens for one in worker.generate(requests))
         stats = worker.stats
     assert stats.prefilled_tokens == n_tokens - 7 * stats.prefix_tokens <= at_most * n_tokens

@@ -51,7 +51,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_trust_shows_agreement_bias_corrected_means_and_differences(labelled: Path) -> None:
     agreement, bias, means, differences = icl_local.trust(labelled, judge=JUDGE)
     assert {row["judge_b"] for row in agreement.dicts()} == {JUDGE}
-    assert all(0 < row["bias"] <= 1 for row in bias.dicts())
+    assert all(0 < row["bias"] <= 1 + 1e-12 for row in bias.dicts())  # a mean of ones, in any order of its sum
     assert all(row["corrected"] < row["judge_mean"] for row in means.dicts())
     assert {row["n"] for row in means.dicts()} <= set(range(20, 31))
     assert {"method", "dpo"} <= {row["differs_in"] for row in differences.dicts()}

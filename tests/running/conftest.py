@@ -34,10 +34,10 @@ def query_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def model(worded_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Q8_0, for which batches change nothing."""
     path = tmp_path_factory.mktemp("q8") / "tiny-q8.gguf"
-    quantize(worded_gguf, path, "q8_0")
+    quantize(tiny_gguf, path, "q8_0")
     kernels.skip_unless_exact(path)
     return path
 

@@ -39,10 +39,10 @@ def test_no_source_of_queries_is_ignored(sources: list[str], message: str) -> No
         load_queries(["en"], sources)
 
 
-def test_unknown_names_are_errors(worded_gguf: Path, query_file: Path, tmp_path: Path) -> None:
+def test_unknown_names_are_errors(tiny_gguf: Path, query_file: Path, tmp_path: Path) -> None:
     sets = load_queries(["en"], [str(query_file)])
     with pytest.raises(UnknownName, match="no method"):
-        plan_cells([str(worded_gguf)], ["one-shot"], sets)
+        plan_cells([str(tiny_gguf)], ["one-shot"], sets)
     with pytest.raises((UnknownName, ModelError)):
         plan_cells([str(tmp_path / "missing.gguf")], ["zero-shot"], sets)
 
@@ -69,20 +69,20 @@ def planned(
 
 
 def test_a_key_is_known_before_the_response_and_depends_on_what_the_text_depends_on(
-    worded_gguf: Path, query_file: Path
+    tiny_gguf: Path, query_file: Path
 ) -> None:
-    plan = planned(worded_gguf, query_file, Decoding())
-    assert plan.keys == planned(worded_gguf, query_file, Decoding()).keys
+    plan = planned(tiny_gguf, query_file, Decoding())
+    assert plan.keys == planned(tiny_gguf, query_file, Decoding()).keys
     assert "plain_queries" not in plan.settings  # so keys made before that setting stay
     changed = (Decoding(max_tokens=7), Decoding(repetition_penalty=1.2), Decoding(kv_type="f16"))
     for other in (*changed, Decoding(plain_queries=True)):
-        assert not plan.keys & planned(worded_gguf, query_file, other).keys
-    assert not plan.keys & planned(worded_gguf, query_file, Decoding(), method="urial").keys
-    assert plan.keys < planned(worded_gguf, query_file, Decoding(), limit=5).keys
+        assert not plan.keys & planned(tiny_gguf, query_file, other).keys
+    assert not plan.keys & planned(tiny_gguf, query_file, Decoding(), method="urial").keys
+    assert plan.keys < planned(tiny_gguf, query_file, Decoding(), limit=5).keys
 
 
-def test_only_missing_responses_are_requested_with_the_cells_settings(worded_gguf: Path, query_file: Path) -> None:
-    plan = planned(worded_gguf, query_file, Decoding(max_tokens=5, repetition_penalty=1.3), method="urial")
+def test_only_missing_responses_are_requested_with_the_cells_settings(tiny_gguf: Path, query_file: Path) -> None:
+    plan = planned(tiny_gguf, query_file, Decoding(max_tokens=5, repetition_penalty=1.3), method="urial")
     have = {next(iter(plan.keys))}
     requests = plan.requests(have)
     assert {request.id for request in requests} == plan.keys - have
@@ -91,27 +91,27 @@ def test_only_missing_responses_are_requested_with_the_cells_settings(worded_ggu
 
 
 @pytest.mark.parametrize("method", ["zero-shot", "urial", "instruct"])
-def test_a_plain_query_is_marked_in_its_prompt(worded_gguf: Path, query_file: Path, method: str) -> None:
-    plan = planned(worded_gguf, query_file, Decoding(plain_queries=True), method=method)
+def test_a_plain_query_is_marked_in_its_prompt(tiny_gguf: Path, query_file: Path, method: str) -> None:
+    plan = planned(tiny_gguf, query_file, Decoding(plain_queries=True), method=method)
     for request in plan.requests(set()):
         assert request.plain is not None
         assert request.prompt[slice(*request.plain)] == plan.by_key[request.id][0].instruction
-    assert {one.plain for one in planned(worded_gguf, query_file, Decoding(), method=method).requests(set())} == {None}
+    assert {one.plain for one in planned(tiny_gguf, query_file, Decoding(), method=method).requests(set())} == {None}
 
 
-def test_a_cells_rows_name_each_prompt_frame_and_file_once(worded_gguf: Path, query_file: Path) -> None:
-    rows = planned(worded_gguf, query_file, Decoding()).rows()
+def test_a_cells_rows_name_each_prompt_frame_and_file_once(tiny_gguf: Path, query_file: Path) -> None:
+    rows = planned(tiny_gguf, query_file, Decoding()).rows()
     assert Counter(table for table, _ in rows) == {
         "models": 1, "gguf_files": 1, "datasets": 1, "settings": 1, "cells": 1, "methods": 1, "queries": 3,
         "prompts": 1,
     }  # fmt: skip
 
 
-def test_cells_of_one_file_are_side_by_side(worded_gguf: Path, query_file: Path, tmp_path: Path) -> None:
+def test_cells_of_one_file_are_side_by_side(tiny_gguf: Path, query_file: Path, tmp_path: Path) -> None:
     other = tmp_path / "a copy.gguf"
-    other.write_bytes(worded_gguf.read_bytes())
+    other.write_bytes(tiny_gguf.read_bytes())
     sets = load_queries(["en"], [str(query_file)])
-    labels = [cell.label for cell in plan_cells([str(worded_gguf), str(other)], ["zero-shot", "instruct"], sets)]
+    labels = [cell.label for cell in plan_cells([str(tiny_gguf), str(other)], ["zero-shot", "instruct"], sets)]
     assert sorted(labels) == [
         "a copy · instruct · en", "a copy · zero-shot · en", "tiny · instruct · en", "tiny · zero-shot · en",
     ]  # fmt: skip

@@ -49,13 +49,13 @@ def make(
 
 
 def test_a_run_makes_one_response_a_query_and_a_second_run_nothing(
-    tmp_path: Path, worded_gguf: Path, query_file: Path
+    tmp_path: Path, tiny_gguf: Path, query_file: Path
 ) -> None:
     db = tmp_path / "x.duckdb"
-    first = make(db, worded_gguf, query_file, methods=("zero-shot", "urial", "instruct"))
+    first = make(db, tiny_gguf, query_file, methods=("zero-shot", "urial", "instruct"))
     assert [(result.status, result.n_new) for result in first] == [("done", 24)] * 3
     before = store.query(db, TEXTS).rows
-    second = make(db, worded_gguf, query_file, methods=("zero-shot", "urial", "instruct"))
+    second = make(db, tiny_gguf, query_file, methods=("zero-shot", "urial", "instruct"))
     assert [(result.status, result.n_new) for result in second] == [("done", 0)] * 3
     assert store.query(db, TEXTS).rows == before
     assert len(before) == 72
@@ -65,10 +65,10 @@ def test_a_run_makes_one_response_a_query_and_a_second_run_nothing(
 
 
 def test_prompts_that_differ_in_the_methods_name_alone_are_decoded_once(
-    tmp_path: Path, worded_gguf: Path, query_file: Path
+    tmp_path: Path, tiny_gguf: Path, query_file: Path
 ) -> None:
     db = tmp_path / "x.duckdb"
-    made = make(db, worded_gguf, query_file, methods=("urial", "urial[k=3,seed=1]", "urial[k=1,seed=1..6]"))
+    made = make(db, tiny_gguf, query_file, methods=("urial", "urial[k=3,seed=1]", "urial[k=1,seed=1..6]"))
     assert [result.n_new for result in made] == [24] * 8
     decoded = [result.stats.n_done for result in made if result.stats]
     assert decoded[:3] == [24, 0, 24]
@@ -80,11 +80,11 @@ def test_prompts_that_differ_in_the_methods_name_alone_are_decoded_once(
     assert methods == [("urial", 3, None), ("urial", 1, 1), ("urial", 3, 1), *(("urial", 1, n) for n in range(2, 7))]
 
 
-def test_notes_on_a_model_are_said_once(tmp_path: Path, worded_gguf: Path, query_file: Path) -> None:
+def test_notes_on_a_model_are_said_once(tmp_path: Path, tiny_gguf: Path, query_file: Path) -> None:
     query_sets = load_queries(["en"], [str(query_file)], limit=1)
     planned = [
         replace(cell, model=replace(cell.model, notes=("runs without its own template",)))
-        for cell in cells.plan_cells([str(worded_gguf)], ["zero-shot", "instruct"], query_sets)
+        for cell in cells.plan_cells([str(tiny_gguf)], ["zero-shot", "instruct"], query_sets)
     ]
     notes: list[str] = []
     run.run_cells(
@@ -99,12 +99,12 @@ def test_notes_on_a_model_are_said_once(tmp_path: Path, worded_gguf: Path, query
 
 
 def test_the_number_of_parallel_sequences_changes_no_response(
-    tmp_path: Path, worded_gguf: Path, query_file: Path
+    tmp_path: Path, tiny_gguf: Path, query_file: Path
 ) -> None:
     texts = []
     for parallel in (1, 3, 8):
         db = tmp_path / f"{parallel}.duckdb"
-        make(db, worded_gguf, query_file, methods=("urial",), parallel=parallel)
+        make(db, tiny_gguf, query_file, methods=("urial",), parallel=parallel)
         texts.append(store.query(db, TEXTS).rows)
     assert texts[0] == texts[1] == texts[2]
 
@@ -125,16 +125,16 @@ def test_every_response_holds_its_tokens_and_the_one_that_ended_it(
         assert (tokens[-1] == 2) is (reason == "eog")
 
 
-def test_settings_that_change_the_text_make_new_rows(tmp_path: Path, worded_gguf: Path, query_file: Path) -> None:
+def test_settings_that_change_the_text_make_new_rows(tmp_path: Path, tiny_gguf: Path, query_file: Path) -> None:
     db = tmp_path / "x.duckdb"
-    make(db, worded_gguf, query_file, max_tokens=4)
-    make(db, worded_gguf, query_file, max_tokens=6)
+    make(db, tiny_gguf, query_file, max_tokens=4)
+    make(db, tiny_gguf, query_file, max_tokens=6)
     found = store.query(db, "select settings_id, count(*) from responses group by all").rows
     assert [n for _, n in found] == [24, 24]
 
 
 def test_a_cells_seconds_are_its_own_not_those_of_loading_and_probing(
-    tmp_path: Path, worded_gguf: Path, query_file: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_gguf: Path, query_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds_of_probing = 1e6
     now, probed = [0.0], run.setting_for
@@ -149,13 +149,13 @@ def test_a_cells_seconds_are_its_own_not_those_of_loading_and_probing(
 
     monkeypatch.setattr(run, "time", Mock(wraps=time, perf_counter=advance))
     monkeypatch.setattr(run, "setting_for", slow)
-    planned = cells.plan_cells([str(worded_gguf)], ["zero-shot"], load_queries(["en"], [str(query_file)]))
+    planned = cells.plan_cells([str(tiny_gguf)], ["zero-shot"], load_queries(["en"], [str(query_file)]))
     run.run_cells(tmp_path / "x.duckdb", planned, decoding=cells.Decoding(max_tokens=4))
     (seconds,) = store.query(tmp_path / "x.duckdb", "select wall_seconds from raw.run_cells").rows[0]
     assert 0 < seconds < seconds_of_probing
 
 
-def test_what_is_not_a_response_is_counted_apart(tmp_path: Path, worded_gguf: Path) -> None:
+def test_what_is_not_a_response_is_counted_apart(tmp_path: Path, tiny_gguf: Path) -> None:
     """A prompt beyond the context and an unknown category are said before the run; neither passes for an answer."""
     file, notes = tmp_path / "own.jsonl", []
     items = [
@@ -163,7 +163,7 @@ def test_what_is_not_a_response_is_counted_apart(tmp_path: Path, worded_gguf: Pa
         {"id": 2, "instruction": "far too long " * 2000, "category": "regular"},
     ]
     file.write_text("\n".join(json.dumps(item) for item in items))
-    planned = cells.plan_cells([str(worded_gguf)], ["zero-shot"], load_queries(["en"], [str(file)]))
+    planned = cells.plan_cells([str(tiny_gguf)], ["zero-shot"], load_queries(["en"], [str(file)]))
 
     def on_event(event: run.Event) -> None:
         notes.extend([event.message] if event.kind == "note" else [])
@@ -201,11 +201,9 @@ def acknowledged(db: Path) -> int:
     return sum(record.table == "responses" for record in spool.read(folder)) if folder.is_dir() else 0
 
 
-def test_a_run_killed_several_times_ends_as_one_never_killed(
-    tmp_path: Path, worded_gguf: Path, query_file: Path
-) -> None:
+def test_a_run_killed_several_times_ends_as_one_never_killed(tmp_path: Path, tiny_gguf: Path, query_file: Path) -> None:
     killed, whole = tmp_path / "killed.duckdb", tmp_path / "whole.duckdb"
-    arguments = ["run", "--model", str(worded_gguf), "--method", "urial", "--queries", str(query_file)]
+    arguments = ["run", "--model", str(tiny_gguf), "--method", "urial", "--queries", str(query_file)]
     arguments += ["--max-tokens", "60", "--parallel", "2", "--no-probe", "--db"]
     between = 0
     for round_number in range(4):
@@ -223,11 +221,11 @@ def test_a_run_killed_several_times_ends_as_one_never_killed(
 
 @pytest.mark.parametrize("sent, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_keeps_everything_and_says_so(
-    tmp_path: Path, worded_gguf: Path, sent: signal.Signals, status: int
+    tmp_path: Path, tiny_gguf: Path, sent: signal.Signals, status: int
 ) -> None:
     db, asked = tmp_path / "x.duckdb", tmp_path / "many.jsonl"
     asked.write_text("".join(json.dumps({"id": i, "instruction": f"Count to {i}"}) + "\n" for i in range(2000)))
-    arguments = ["run", "--model", str(worded_gguf), "--queries", str(asked), "--max-tokens", "200", "--db", str(db)]
+    arguments = ["run", "--model", str(tiny_gguf), "--queries", str(asked), "--max-tokens", "200", "--db", str(db)]
     with acknowledging.start(*arguments, "--parallel", "1", "--no-probe") as process:
         acknowledging.wait_for(process, "responses", 2)
         process.send_signal(sent)
@@ -239,12 +237,12 @@ def test_a_stopped_run_keeps_everything_and_says_so(
     assert store.query(db, "select status from progress").rows == [("interrupted",)]
 
 
-def test_readers_open_the_database_during_a_run(tmp_path: Path, worded_gguf: Path, query_file: Path) -> None:
+def test_readers_open_the_database_during_a_run(tmp_path: Path, tiny_gguf: Path, query_file: Path) -> None:
     db = tmp_path / "x.duckdb"
     arguments = [
         "run",
         "--model",
-        str(worded_gguf),
+        str(tiny_gguf),
         "--queries",
         str(query_file),
         "--max-tokens",
@@ -264,12 +262,12 @@ def test_readers_open_the_database_during_a_run(tmp_path: Path, worded_gguf: Pat
 
 
 def test_a_cell_that_fails_does_not_stop_the_others(
-    tmp_path: Path, worded_gguf: Path, query_file: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_gguf: Path, query_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = tmp_path / "other.gguf"
-    shutil.copy(worded_gguf, other)
+    shutil.copy(tiny_gguf, other)
     sets = load_queries(["en"], [str(query_file)], limit=3)
-    planned = cells.plan_cells([str(worded_gguf), str(other)], ["zero-shot"], sets)
+    planned = cells.plan_cells([str(tiny_gguf), str(other)], ["zero-shot"], sets)
     broken = planned[0].model.path
     real = run.Worker
 

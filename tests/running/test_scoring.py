@@ -20,7 +20,7 @@ from icl_local.running import cells, load_queries, run, scoring
 from icl_local.store import upkeep
 from icl_local.weights import read_info, require_same_tokens
 from tests.running.conftest import write_queries
-from tests.tiny_model import build_tiny_gguf
+from tests.tiny_model import build_tiny_gguf, merges_of_prompts
 
 pytestmark = pytest.mark.usefixtures("small_probe")
 ALL = "select * exclude (run_id, created_at, exact) from raw.scorings order by scoring_id"
@@ -31,7 +31,7 @@ PROMPTS = ("same", "zero-shot")
 def aligned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another file with the tokenizer of the tiny one."""
     path = tmp_path_factory.mktemp("aligned") / "aligned.gguf"
-    build_tiny_gguf(path, seed=1)
+    build_tiny_gguf(path, seed=1, merges=merges_of_prompts())
     return path
 
 
@@ -156,7 +156,7 @@ def test_a_file_that_states_a_default_of_its_tokenizer_is_taken(tiny_gguf: Path,
 
 def test_a_text_beyond_the_context_has_a_row_that_says_so(db: Path, aligned: Path, tmp_path: Path) -> None:
     small = tmp_path / "small.gguf"
-    build_tiny_gguf(small, n_ctx=128)
+    build_tiny_gguf(small, n_ctx=128, merges=merges_of_prompts())
     result = score(db, small, aligned, method=["urial"], limit=2)
     assert (result.n_new, result.n_too_long) == (2, 2)
     rows = store.query(

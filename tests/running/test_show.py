@@ -16,13 +16,13 @@ from icl_local.prompting import Query, Recipe
 from icl_local.running import method_parts
 
 
-def test_the_parts_are_the_prompt_and_their_tokens_are_its_tokens(worded_gguf: Path) -> None:
-    parts = method_parts(["urial[k=1..2]"], "es", query="¿Qué?", model=str(worded_gguf))
+def test_the_parts_are_the_prompt_and_their_tokens_are_its_tokens(tiny_gguf: Path) -> None:
+    parts = method_parts(["urial[k=1..2]"], "es", query="¿Qué?", model=str(tiny_gguf))
     two = [one for one in parts if one.method == "urial[k=2]"]
     assert [one.part for one in two] == ["before", "example 2", "example 3", "query"]
     text = Recipe("urial[k=2]", "es").prompt(Query("s", "1", "es", "¿Qué?", "multi")).text
     assert "".join(one.text for one in two) == text
-    assert sum(one.tokens or 0 for one in two) == len(tokenize(worded_gguf, [text])[0])
+    assert sum(one.tokens or 0 for one in two) == len(tokenize(tiny_gguf, [text])[0])
 
 
 def test_the_command_shows_what_a_query_retrieves_and_lists_methods(tmp_path: Path) -> None:

@@ -215,11 +215,11 @@ def assert_known_as_not_exact(db: Path, result: run.CellResult, notes: list[str]
 
 
 def test_batches_that_differ_are_caught_by_the_default_of_three(
-    tmp_path: Path, worded_gguf: Path, query_file: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_gguf: Path, query_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db = tmp_path / "x.duckdb"
     monkeypatch.setattr(run, "Worker", OtherInBatches)
-    result, notes = run_as_exact(db, worded_gguf, query_file, monkeypatch)
+    result, notes = run_as_exact(db, tiny_gguf, query_file, monkeypatch)
     assert result.n_differing == 3
     assert_known_as_not_exact(db, result, notes)
     last = "select distinct position = n_tokens - 1 from verifications"

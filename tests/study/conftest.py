@@ -15,7 +15,7 @@ OPTIONS = EngineOptions(parallel=4, threads=1)
 
 
 @pytest.fixture(scope="session")
-def tiny_study(worded_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_study(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two models, one of them missing, two methods, two languages of six queries each."""
     folder = tmp_path_factory.mktemp("study")
     for language in ("en", "es"):
@@ -31,7 +31,7 @@ es = "q.es.jsonl"
 [decoding]
 max_tokens = 6
 [[cells]]
-models = ["{worded_gguf}", "nowhere.gguf"]
+models = ["{tiny_gguf}", "nowhere.gguf"]
 methods = ["zero-shot", "instruct"]
 languages = ["en", "es"]
 [[judges]]

@@ -41,8 +41,8 @@ def test_the_papers_plan_needs_no_file_and_lists_what_is_missing(
     assert not list(tmp_path.glob("*.duckdb*"))
 
 
-def test_planned_tokens_are_those_of_the_tokenizer(worded_gguf: Path, tmp_path: Path, embedded_model: Path) -> None:
-    for model in (worded_gguf, embedded_model):
+def test_planned_tokens_are_those_of_the_tokenizer(tiny_gguf: Path, tmp_path: Path, embedded_model: Path) -> None:
+    for model in (tiny_gguf, embedded_model):
         path = tmp_path / "s.toml"
         path.write_text(
             f"[queries]\nen='samples'\nfr='samples'\n[[cells]]\nmodels=['{model}']\n"

@@ -58,14 +58,14 @@ def test_a_wrong_file_names_the_file_and_the_key(tmp_path: Path, text: str, mess
     assert "\n" not in str(error.value)
 
 
-def test_methods_with_parameters_are_cells_by_their_shortest_names(tmp_path: Path, worded_gguf: Path) -> None:
+def test_methods_with_parameters_are_cells_by_their_shortest_names(tmp_path: Path, tiny_gguf: Path) -> None:
     items = [{"id": n, "instruction": f"Say {n}", "output": f"{n}."} for n in range(4)]
     (tmp_path / "demos.jsonl").write_text("\n".join(map(json.dumps, items)))
     methods = ["urial[k=2..3]", "urial[lang=en]", "zero-shot[pool=mine,k=1,seed=1|2]"]
     (tmp_path / "s.toml").write_text(
         "limit = 1\n[queries]\nen = 'samples'\nes = 'samples'\n[pools]\nmine = 'demos.jsonl'\n"
-        f"[[cells]]\nmodels = ['{worded_gguf}']\nmethods = {methods[:2]}\nlanguages = ['en', 'es']\n"
-        f"[[cells]]\nmodels = ['{worded_gguf}']\nmethods = {methods[2:]}\nlanguages = ['en']\n"
+        f"[[cells]]\nmodels = ['{tiny_gguf}']\nmethods = {methods[:2]}\nlanguages = ['en', 'es']\n"
+        f"[[cells]]\nmodels = ['{tiny_gguf}']\nmethods = {methods[2:]}\nlanguages = ['en']\n"
     )
     requested = load_study(str(tmp_path / "s.toml"))
     drawn = [f"zero-shot[k=1,seed={seed},pool=mine]" for seed in (1, 2)]

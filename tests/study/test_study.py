@@ -136,7 +136,7 @@ def test_a_file_is_loaded_once_for_all_its_cells(tiny_study: Path, tmp_path: Pat
 
 
 def test_queries_may_have_other_columns_and_come_from_the_hub(
-    worded_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, icl: Run
+    tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, icl: Run
 ) -> None:
     table = "uid,question\n1,One?\n2,Two?\n"
     (tmp_path / "q.csv").write_text(table)
@@ -150,7 +150,7 @@ map = {{id = "uid", instruction = "question"}}
 [decoding]
 max_tokens = 6
 [[cells]]
-models = ["{worded_gguf}"]
+models = ["{tiny_gguf}"]
 methods = ["zero-shot"]
 languages = ["en", "es"]
 """
@@ -168,7 +168,7 @@ languages = ["en", "es"]
             assert (code, out.splitlines()[1:]) == (0, ["tiny,zero-shot,2/2,2/2"])
             assert f"{n_new} new responses" in err
         columns = "id=uid,instruction=question"
-        of_run = ("run", "--model", worded_gguf, "--max-tokens", 6, "--map", columns, "--no-probe", "--db", db)
+        of_run = ("run", "--model", tiny_gguf, "--max-tokens", 6, "--map", columns, "--no-probe", "--db", db)
         for source in ("en", f"hf:{REPO}/test"), ("es", tmp_path / "q.csv"):
             assert "0 new responses" in icl(*of_run, "--lang", source[0], "--queries", "=".join(map(str, source)))[2]
         text = (tmp_path / "s.toml").read_text()
@@ -195,7 +195,7 @@ def test_the_command_runs_a_file_and_status_shows_its_grid(
 
 
 def test_a_study_trains_converts_runs_and_judges_its_dpo_variant(
-    worded_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ICL_MODELS_FILE", str(tmp_path / "models.toml"))
     base = build_checkpoint(tmp_path / "mini-hf", scale=0.1)
@@ -210,7 +210,7 @@ def test_a_study_trains_converts_runs_and_judges_its_dpo_variant(
 label = "Mini"
 parameters = 1000
 [mini.base]
-gguf = "{worded_gguf}"
+gguf = "{tiny_gguf}"
 [mini.base-dpo]
 trained_from = "{base}"
 """

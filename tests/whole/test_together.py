@@ -17,11 +17,11 @@ ICL = [sys.executable, "-m", "icl_local.cli"]
 
 
 @pytest.fixture
-def arguments(worded_gguf: Path, tmp_path: Path) -> list[str]:
+def arguments(tiny_gguf: Path, tmp_path: Path) -> list[str]:
     items = [{"id": i, "instruction": f"Tell number {i} of things", "task": ["writing"]} for i in range(8)]
     queries = tmp_path / "queries.jsonl"
     queries.write_text("".join(json.dumps(item) + "\n" for item in items))
-    run = ["run", "--model", str(worded_gguf), "--queries", str(queries), "--max-tokens", "30", "--parallel", "2"]
+    run = ["run", "--model", str(tiny_gguf), "--queries", str(queries), "--max-tokens", "30", "--parallel", "2"]
     return [*ICL, *run, "--no-probe", "--db", str(tmp_path / "x.duckdb")]
 
 
