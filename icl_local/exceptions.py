@@ -44,7 +44,7 @@ def refuse(wrong: Mapping[str, bool], about: str = "") -> None:
 
 
 class UnknownName(ConfigError):
-    """A model, method, language or study is not defined."""
+    """A name is not defined, or not stored: of a model, a method, a language, a field, a judge and so on."""
 
     @classmethod
     def among(
@@ -67,7 +67,7 @@ class UnknownName(ConfigError):
 
 
 class InputError(IclError):
-    """A file of queries, outputs, judgments or prompts cannot be read; the message names file and line."""
+    """A file cannot be read, where the message names file and line, or a request to a served page is wrong."""
 
 
 class ModelError(IclError):

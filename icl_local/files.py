@@ -23,7 +23,7 @@ def draft_file(path: Path, *, overwrite: bool = True, unique: bool = True) -> It
     """Yield a name for the new contents of ``path``; rename it to ``path`` at the end, delete it on an error.
 
     The caller makes the file. With ``overwrite=False`` a file that another process put at ``path`` meanwhile stays.
-    With ``unique=False`` the name is the same each time, so that a large draft of a killed process is reused.
+    With ``unique=False`` the name is the same each time, so that a large draft of a killed process is overwritten.
     """
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part" if unique else f".{path.name}.partial")
     try:

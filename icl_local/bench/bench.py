@@ -22,7 +22,7 @@ from icl_local.exceptions import EngineError
 from icl_local.files import draft_file
 from icl_local.identity import key_of
 from icl_local.prompting import SAMPLES, Query, Recipe, queries
-from icl_local.weights import cache_folder, read_info, registry
+from icl_local.weights import make_cache_folder, read_info, registry
 
 ENGINE = "icl-local"
 LOOP = "create_completion"  # llama-cpp-python's loop over prompts, which rates are compared with
@@ -97,8 +97,7 @@ def run(
 
 def random_model(shape: str, type_name: str, *, on_event: Callable[[str], None] = lambda text: None) -> Path:
     """Return a file of random weights, built once in the cache folder; building needs about 3 GB of memory."""
-    folder = cache_folder() / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_cache_folder("bench")
     path, full = (folder / f"random-{shape}.{name}.gguf" for name in (type_name, "f16"))
     if not path.exists():
         on_event(f"building {path.name}, once")

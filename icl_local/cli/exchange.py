@@ -57,19 +57,23 @@ def import_(
             judged = import_judgments(target, items, source=file.name, language=language)
             console.say(str(judged))
             if judged.assumed_english:
-                console.say(f"{judged.assumed_english:,} texts name no language: taken as English; {_OTHERWISE}")
+                console.say(f"{_assumed_english(judged.assumed_english)}; {_OTHERWISE}")
             return
         done = exchange.import_outputs(
             target, items, source=file.name, model=model, method=method, language=language, known=known
         )
     console.say(f"{counted(done.read, 'output')} read, {done.added:,} new")
     if done.assumed_english:
-        console.say(f"{counted(done.assumed_english, 'names', 'name')} no language: taken as English; {_OTHERWISE}")
+        console.say(f"{_assumed_english(done.assumed_english)}; {_OTHERWISE}")
     if done.unmatched:
         console.say(
             f"no query is known here for {counted(done.unmatched, 'output')}, so unintended code is not counted there; "
             "give their set with --queries FILE"
         )
+
+
+def _assumed_english(n: int) -> str:
+    return f"{counted(n, 'text names', 'texts name')} no language: taken as English"
 
 
 @click.command("export")

@@ -12,6 +12,7 @@ import click
 
 import icl_local
 from icl_local.cli import console, options, values
+from icl_local.exceptions import ConfigError
 
 if TYPE_CHECKING:
     from icl_local.store import Selection
@@ -68,12 +69,12 @@ def judge(output_format: str, db: Path, **given: Any) -> None:
 
     Example: icl judge --judge openai:gpt-6-luna --lang en --plan
     """
-    if (given["collect"] or given["wait"]) and not given["batch"]:
-        raise click.UsageError("--collect and --wait belong to --batch")
-    if given["collect"] and given["retry"]:
-        raise click.UsageError("--collect sends nothing; give --retry without it")
-    if given["batch"] and not given["plan"] and given["judge"].startswith("local:"):
-        raise click.UsageError("--batch is for openai: judges")
+    from icl_local import judging
+
+    try:
+        judging.refuse_unfit(**{name: given[name] for name in ("judge", "plan", "batch", "collect", "wait", "retry")})
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
     result = icl_local.judge(db, **given)
     if (preview := result.preview) is not None:
         console.print_rows(preview.columns, preview.rows, output_format=output_format, title=result.judge)

@@ -21,7 +21,7 @@ from pathlib import Path
 from icl_local.child_process import ChildEnded, ChildProcess, SharedChild, environment_without_secrets
 from icl_local.exceptions import ConversionError, DiskFull
 from icl_local.identity import sha256_file
-from icl_local.weights import cache_folder
+from icl_local.weights import cache_folder, make_cache_folder
 
 _SHA256 = {"0.3.36": "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"}  # of tested versions
 _PARTS = ("convert_hf_to_gguf.py", "conversion/", "gguf-py/gguf/")
@@ -39,8 +39,7 @@ def sources(say: Callable[[str], None]) -> Path:
     if folder.is_dir():
         return folder
     say(f"fetching llama.cpp's converter: the sources of llama-cpp-python {version()} (about 77 MB, once, with pip)")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converter-") as work:
+    with tempfile.TemporaryDirectory(dir=make_cache_folder(), prefix=".converter-") as work:
         archive = _download(Path(work))
         with tarfile.open(archive) as tar:
             for member in tar:

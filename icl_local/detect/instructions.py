@@ -60,7 +60,20 @@ def require_known(check: Mapping[str, Any], *, language: str = "en") -> Callable
         signature.bind("", **parameters)
     except TypeError as error:
         raise InputError(f"instruction {name}: {error}") from None
+    for key, value in parameters.items():
+        kind, described = _kind(key)
+        if not isinstance(value, kind):
+            raise InputError(f"instruction {name}: {key} must be {described}, not {value!r}")
     return partial(function, **parameters)
+
+
+def _kind(parameter: str) -> tuple[Any, str]:
+    """Return the type of a parameter's values and its description."""
+    if parameter.startswith(("num_", "nth_")) or parameter.endswith("frequency"):
+        return int | float, "a number"
+    if parameter in ("keywords", "forbidden_words"):
+        return list, "a list of texts"
+    return (dict, "an object") if parameter == "word_to_accentuate" else (str, "a text")
 
 
 def _variants(text: str) -> Iterator[str]:
@@ -190,7 +203,7 @@ _RULES: dict[str, Callable[..., bool]] = {
         len(re.findall(r"^\s*(?:\*[^*]|-).*$", text, re.MULTILINE)) == num_bullets
     ),
     "detectable_format:constrained_response": lambda text, language: any(
-        choice in text for choice in _CHOICES[language]
+        choice in text for choice in _CHOICES.get(language, _CHOICES["en"])
     ),
     "detectable_format:number_highlighted_sections": lambda text, num_highlights, relation="": (
         _highlights(text) >= num_highlights

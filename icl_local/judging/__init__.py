@@ -8,7 +8,7 @@ from icl_local.judging.equating import equate
 from icl_local.judging.estimate import TOKENS_PER_ASPECT, TOKENS_PER_VERDICT, missing_tokens
 from icl_local.judging.imports import import_judgments
 from icl_local.judging.judges import ApiJudge, Judge
-from icl_local.judging.judging import JudgeResult, judge, open_judge
+from icl_local.judging.judging import JudgeResult, judge, open_judge, refuse_unfit
 from icl_local.judging.just_eval_verdicts import pull as pull_verdicts
 from icl_local.judging.ledger import Scope
 from icl_local.judging.power import notes as what_sizes_show
@@ -39,5 +39,6 @@ __all__ = [
     "open_templates",
     "pull_verdicts",
     "rating_page",
+    "refuse_unfit",
     "what_sizes_show",
 ]

@@ -17,7 +17,7 @@ from icl_local.openai_client import Price
 from icl_local.results import Table
 
 CHARACTERS_PER_TOKEN = 4.0  # English with OpenAI's tokenizers; Spanish and French need about a tenth more tokens
-TOKENS_PER_ASPECT = 50  # the peer's published GPT-4 verdicts: 230 tokens for five aspects, 75 for safety alone
+TOKENS_PER_ASPECT = 50  # just-eval's published GPT-4 verdicts: 230 tokens for five aspects, 75 for safety alone
 TOKENS_PER_VERDICT = 25
 _ENOUGH = 20  # earlier judgments, before their ratios are trusted
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_local.engine import EngineOptions, OpenWorker
-from icl_local.exceptions import ConfigError
+from icl_local.exceptions import refuse
 from icl_local.judging import batch as batches
 from icl_local.judging import rules
 from icl_local.judging.batch import Collected
@@ -80,6 +80,7 @@ def judge(
     ConfigError for options that do not fit together, JudgeError where another process judges with the same judge,
     InputError, ModelError, ApiError, ClusterError and StoreError. Judgments made before an error are kept.
     """
+    refuse_unfit(judge, plan=plan, batch=batch, collect=collect, wait=wait, retry=retry)
     path, overlay, now = Path(db), Path(prompt_dir) if prompt_dir else None, not plan and not batch
     sources = [template] if isinstance(template, str) else template
     with open_cluster(cluster if now else None, worker_cpus=worker_cpus) as nodes:
@@ -88,8 +89,6 @@ def judge(
         opened: ApiJudge | LocalJudge | RulesJudge
         templates: Templates
         if judge == rules.NAME:
-            if plan or batch or collect:
-                raise ConfigError("rules cost nothing and end at once; leave --plan and --batch out")
             opened, templates = RulesJudge(), RuleTemplates()
         else:
             opened = open_judge(judge, budget=budget, needs_key=not plan, open_worker=worker, **settings)
@@ -109,8 +108,7 @@ def judge(
             return JudgeResult(opened.name, preview=preview(path, opened, scope, batch=batch))
         if now:
             return JudgeResult(opened.name, judge_missing(path, opened, scope, on_progress=on_progress))
-    if not isinstance(opened, ApiJudge):
-        raise ConfigError("the Batch API is for openai: judges")
+    assert isinstance(opened, ApiJudge)
     progress = collected = None
     if not collect:
         progress = batches.submit(path, opened, scope, max_cost=max_cost, on_progress=on_progress)
@@ -120,6 +118,16 @@ def judge(
         collected = batches.collect(path, opened)
         on_collected(collected)
     return JudgeResult(opened.name, progress, collected)
+
+
+def refuse_unfit(judge: str, *, plan: bool, batch: bool, collect: bool, wait: bool, retry: Names) -> None:
+    """Raise ConfigError for options of ``judge`` that do not fit together."""
+    refuse({
+        "--collect and --wait belong to --batch; add it": (collect or wait) and not batch,
+        "--collect sends nothing; give --retry without it": bool(collect and retry),
+        "rules cost nothing and end at once; leave --plan and --batch out": judge == rules.NAME and (plan or batch),
+        "--batch is for openai: judges; leave it out": batch and not plan and not judge.startswith("openai:"),
+    })  # fmt: skip
 
 
 def open_judge(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from icl_local.exceptions import HubError, InputError
 from icl_local.judging.imports import Imported, import_judgments
 from icl_local.prompting import json_items
 from icl_local.store import Store
-from icl_local.weights import cache_folder
+from icl_local.weights import cache_folder, make_cache_folder
 
 REPOSITORY = "https://github.com/Re-Align/just-eval"
 COMMIT = "3e1a1265e210be1d6ad71624c91da3efc36493ca"
@@ -45,9 +46,12 @@ def pull(path: Path, clone: Path | None = None) -> Iterator[tuple[str, Imported]
 
 def _fetched() -> Path:
     """Return a clone of the commit in the cache, with the folder of verdicts alone."""
-    folder = cache_folder() / f"just-eval-verdicts-{COMMIT[:12]}"
-    if not (folder / _FOLDER).is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
+    folder = cache_folder() / f"verdicts-{COMMIT[:12]}"
+    if folder.is_dir():
+        return folder
+    with tempfile.TemporaryDirectory(dir=make_cache_folder(), prefix=".verdicts-") as work:
+        draft = Path(work) / "clone"
+        draft.mkdir()
         for step in (
             ("init", "--quiet"),
             ("sparse-checkout", "set", _FOLDER),
@@ -55,11 +59,16 @@ def _fetched() -> Path:
             ("checkout", "--quiet", COMMIT),
         ):
             try:
-                subprocess.run(["git", "-C", str(folder), *step], capture_output=True, text=True, check=True)
+                subprocess.run(["git", "-C", str(draft), *step], capture_output=True, text=True, check=True)
             except OSError as error:
                 reason = f"cannot be started ({error.strerror})"
                 raise HubError(f"git {reason}; clone {REPOSITORY} and give --from CLONE") from error
             except subprocess.CalledProcessError as error:
                 reason = " ".join(error.stderr.split()) or f"exit status {error.returncode}"
                 raise HubError(f"git {step[0]}: {reason}; clone {REPOSITORY} yourself and give --from CLONE") from error
+        try:
+            draft.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # another process was faster
+                raise
     return folder

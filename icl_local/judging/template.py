@@ -92,7 +92,7 @@ class Template:
 class Templates:
     """The prompts of one judge: a ``variant`` of the built-in texts, or of those in the user's folder ``overlay``.
 
-    ``just_eval``: the peer tool's texts by split, used unchanged for every language.
+    ``just_eval``: just-eval's texts by split, used unchanged for every language.
     """
 
     variant: str = VARIANTS[0]
@@ -180,7 +180,7 @@ def rubric_first(text: str) -> str:
 
 
 def just_eval_templates(path: Path) -> tuple[Template, ...]:
-    """Return the peer tool's templates, from a clone of its repository or from one of its judgment files.
+    """Return just-eval's templates from a clone of its repository or from one of its judgment files.
 
     A clone's Python files are parsed, not run. Raises InputError if ``path`` has no template.
     """
@@ -199,7 +199,7 @@ def just_eval_templates(path: Path) -> tuple[Template, ...]:
 
 
 def template_of_items(items: object, file: str) -> Template:
-    """Return the template of all judgments in a peer's file, derived from their prompts."""
+    """Return the template of all judgments in a file of just-eval, derived from their prompts."""
     rows = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
     fields = [tuple(row.get(key) for key in ("prompt", "input", "output_cand")) for row in rows]
     filled = [(p, i, o) for p, i, o in fields if isinstance(p, str) and isinstance(i, str) and isinstance(o, str)]
@@ -236,7 +236,7 @@ def _object(properties: dict[str, object]) -> dict[str, object]:
 
 
 def _assigned(file: Path) -> dict[str, str]:
-    """Return the texts assigned to the peer's two names in a Python file."""
+    """Return the texts assigned to just-eval's two names in a Python file."""
     try:
         tree = ast.parse(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, SyntaxError, RecursionError):

@@ -12,6 +12,7 @@ from typing import Any
 from icl_local.detect import require_known
 from icl_local.exceptions import InputError
 from icl_local.prompting.json_items import Item
+from icl_local.wording import counted
 
 REGEX = "regex"
 
@@ -60,8 +61,12 @@ def _checks(item: Item) -> list[dict[str, Any]]:
     data = item.data
     checks = data.get("checks")
     if checks is None and isinstance(data.get("instruction_id_list"), list):
-        kwargs = data.get("kwargs") or [{}] * len(data["instruction_id_list"])
-        checks = [{"id": name, **values} for name, values in zip(data["instruction_id_list"], kwargs, strict=False)]
+        names = data["instruction_id_list"]
+        kwargs = data.get("kwargs") or [{}] * len(names)
+        listed = isinstance(kwargs, list) and all(isinstance(values, dict | None) for values in kwargs)
+        if not listed or len(kwargs) != len(names):
+            raise InputError(f"{item.place}: `kwargs` must be a list of {counted(len(names), 'object')}")
+        checks = [{"id": name, **(values or {})} for name, values in zip(names, kwargs, strict=True)]
     if checks is None:
         return []
     if not isinstance(checks, list) or not all(isinstance(check, dict) for check in checks):

@@ -17,6 +17,8 @@ from typing import Any
 from icl_local.exceptions import InputError
 from icl_local.identity import key_of
 
+LONGEST_FIELD = 1 << 24  # characters of a field of a table
+
 _DECODER = json.JSONDecoder()
 _SPACE = " \t\n\r"
 _BETWEEN = _SPACE + ",:"  # between two values of valid JSON
@@ -87,6 +89,7 @@ def _column(item: Item, column: str) -> Any:
 
 
 def _table(text: str, file: str, delimiter: str) -> list[Item]:
+    csv.field_size_limit(LONGEST_FIELD)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     items: list[Item] = []
     names: list[str] = []

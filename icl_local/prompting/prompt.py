@@ -217,7 +217,7 @@ class Recipe:
             "without examples and instruction this is zero-shot; write zero-shot":
                 k == 0 and not method.own and method.instruction == NO_INSTRUCTION,
             f"order is {method.order}, but {counted(k, 'example')} can be ordered in {k}! ways, counted from 0":
-                method.order >= factorial(k),
+                method.order >= factorial(min(k, available)),
         }, about=f"{method.name}: ")  # fmt: skip
 
     def _shortest(self, k: int) -> Method:

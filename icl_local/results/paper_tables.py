@@ -211,7 +211,8 @@ def build_tables(
         instead = Instead("equated_values", equated_to)
     if instead and (versus or published or (corrected and equated_to) or set(names) - set(SCORE_TABLES)):
         raise ConfigError(
-            f"corrected or equated means, one of them, are for your own scores: tables {', '.join(SCORE_TABLES)}"
+            f"--corrected and --equated-to are for your own tables {', '.join(SCORE_TABLES)}; give one, without "
+            "--versus-paper and --published"
         )
     if versus and published:
         raise ConfigError("your figures beside the paper's, or the paper's alone: choose one")

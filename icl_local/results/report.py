@@ -41,6 +41,7 @@ _QUERY = ("dataset", "query_id", "language", "split", "difficulty", "instruction
 _QUERY_SHOWN = ("dataset", "id", "language", "split", "difficulty", "instruction", "task")
 _LOOP, _CODE = 1, 2  # bits of a response's errors, as page.js reads them
 _SLACK_BYTES = 1_024  # for the line that says what is left out
+_READINGS = {"strict": "N/A left out", "just_eval": "N/A counted as 5", "expected": "mean by the judge's probabilities"}
 _SCRIPTS = {"file": ("common", "page"), "browse": ("common", "page", "live", "shift"), "rate": ("common", "rate")}
 
 
@@ -163,7 +164,7 @@ def _facts(facts: Row, *, judge: str | None, reading: str) -> Iterator[dict[str,
         yield {"name": name, "value": str(len(facts[name] or []))}
     yield {"name": "judge", "value": judge or "not judged"}
     if judge:
-        yield {"name": "reading of N/A", "value": "left out" if reading == "strict" else "counted as 5"}
+        yield {"name": "reading of scores", "value": _READINGS[reading]}
 
 
 def _figures(views: Views) -> tuple[list[dict[str, Any]], str]:

@@ -134,9 +134,9 @@ class Cluster:
         """Return one ready actor of every kind of node."""
         return {actor.kind: actor for actor in self._actors if actor.info is not None}
 
-    def count_tokens(self, texts: Sequence[str], kind: tuple[str, ...]) -> list[int]:
-        """Return the number of tokens of each text on a node of this kind. Raises ClusterError if none is left."""
-        while (actor := self.kinds().get(kind)) is not None:
+    def count_tokens(self, texts: Sequence[str], kind: tuple[str, ...] | None) -> list[int]:
+        """Return the number of tokens of each text on a node, of this kind. Raises ClusterError if none is left."""
+        while (actor := next((one for found, one in self.kinds().items() if kind in (None, found)), None)) is not None:
             try:
                 return list(self._ray.get(actor.handle.count_tokens.remote(texts)))
             except self._ray.exceptions.RayError:
@@ -381,8 +381,7 @@ class ClusterGenerator:
         return self._cluster.complete(requests, settings, on_progress, self._add, whole=self._alone is not None)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Return the number of tokens of each text. Raises ClusterError."""
-        assert self._alone is not None
+        """Return the number of tokens of each text, by any node: all have one tokenizer. Raises ClusterError."""
         return self._cluster.count_tokens(texts, self._alone)
 
     def restart(self) -> None:

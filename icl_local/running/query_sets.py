@@ -72,6 +72,8 @@ def _sources(languages: Sequence[str], sources: Sequence[str]) -> tuple[dict[str
         language, mark, file = source.partition("=")
         if not mark or Path(source).exists():
             plain.append(source)
+        elif not file:
+            raise ConfigError(f"--queries {source} names no file; write {source}FILE")
         elif language not in languages:
             raise ConfigError(f"--queries {source} is for a language that --lang lacks; add {language} to it")
         elif language in by_language:

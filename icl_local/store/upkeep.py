@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -165,8 +166,8 @@ def check(path: Path) -> list[Finding]:
     """Read every block, follow every reference, and compare the rows with the spool's."""
     folder = database.spool_folder(path)
     damage = [f"{place} cannot be read; its rows are lost unless the database has them" for place in _damaged(folder)]
-    logs = sorted(path.parent.glob(f"{path.name}*.damaged-*"))
-    drafts = sorted(file for file in path.parent.glob(f".{path.name}.*") if file.suffix in {".new", ".part"})
+    name = glob.escape(path.name)
+    logs, drafts = (sorted(path.parent.glob(pattern)) for pattern in (f"{name}*.damaged-*", f".{name}.*.part"))
     remarks = [f"{log.name} was set aside because it was damaged; delete it" for log in logs]
     remarks += [f"{left.name} was left by a killed process; delete it" for left in drafts]
     try:
@@ -221,7 +222,7 @@ def rebuild(path: Path, *, accept: Callable[[Sequence[str]], bool] = lambda lost
         if old is None and not rows:
             raise StoreError(f"{path} cannot be read and has no spool: nothing can be restored; use a copy of the file")
         if lost and not accept(lost):
-            raise StoreError(f"{path} is as it was")
+            raise StoreError(f"nothing was replaced: {path} is unchanged")
         kept = _set_aside(path)
     return Rebuilt(rows, adopted, kept, tuple(lost))
 

@@ -81,18 +81,18 @@ class Study:
 
     def query_set(self, language: str, *, shard: Shard | None = None, fetch: bool = False) -> QuerySet:
         """Return the queries of a language; ``fetch`` downloads Just-Eval if needed. Raises IclError."""
-        source = self.queries.get(language, Source(""))
-        if source.file == JUST_EVAL and fetch:
+        source = self.queries.get(language)
+        if source is not None and source.file == JUST_EVAL and fetch:
             just_eval.fetch(language)
         (found,) = load_queries(
             [language],
-            [f"{language}={source.file}"],
+            [] if source is None else [f"{language}={source.file}"],
             dataset=self.dataset,
             sample=self.sample,
             limit=self.limit,
             seed=self.seed,
             shard=shard,
-            columns=source.map,
+            columns=None if source is None else source.map,
         )
         return found
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import difflib
 import functools
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from icl_local import resources
+from icl_local import resources, toml_file
 from icl_local.detect import find_loop, identify_language
 from icl_local.exceptions import InputError
 from icl_local.translate import segments, spans
@@ -146,8 +145,9 @@ def _refuses(text: str, languages: set[str], overlay: Path | None) -> bool:
 
 @functools.lru_cache(maxsize=4)
 def _refusals(overlay: Path | None) -> Mapping[str, re.Pattern[str]]:
+    table = toml_file.parse(resources.read_text("prompts", REFUSALS, overlay=overlay), REFUSALS, error=InputError)
+    patterns = toml_file.check(dict.fromkeys(table, tuple[str, ...]), table, REFUSALS, error=InputError)
     try:
-        data = tomllib.loads(resources.read_text("prompts", REFUSALS, overlay=overlay))
-        return {code: re.compile("|".join(patterns), re.IGNORECASE) for code, patterns in data.items()}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError, re.error) as error:
-        raise InputError(f"{REFUSALS}: must hold lists of regular expressions by language: {error}") from error
+        return {code: re.compile("|".join(listed), re.IGNORECASE) for code, listed in patterns.items()}
+    except re.error as error:
+        raise InputError(f"{REFUSALS}: {error.pattern!r} is not a regular expression: {error}") from error

@@ -161,7 +161,7 @@ def _read_csv(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
     text = json_items.read_text(file)
     first = text.split("\n", 1)[0]
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=first.count))
-    csv.field_size_limit(1 << 24)
+    csv.field_size_limit(json_items.LONGEST_FIELD)
     _need(reader.fieldnames or (), f"{file}:1")
     try:
         for row in reader:

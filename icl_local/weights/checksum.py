@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from icl_local.exceptions import ConfigError
 from icl_local.files import PRIVATE, json_object, write_file
 from icl_local.identity import sha256_file
 
@@ -26,6 +27,16 @@ _SLOW_BYTES = 2**26  # less is read too fast for progress to be useful
 def cache_folder() -> Path:
     """Return the folder for files that can be made again: $XDG_CACHE_HOME/icl-local, default ~/.cache/icl-local."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "icl-local"
+
+
+def make_cache_folder(name: str = "") -> Path:
+    """Return the folder ``name`` of the cache folder, made if it is missing. Raises ConfigError."""
+    folder = cache_folder() / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make {folder}: {error.strerror}; set XDG_CACHE_HOME to another folder") from error
+    return folder
 
 
 def sha256_of(path: Path, *, name: str | None = None, on_progress: OnBytes | None = None) -> str:

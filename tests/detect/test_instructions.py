@@ -119,3 +119,25 @@ def test_agrees_with_m_ifeval_on_real_answers(shared_dir: Path, language: str) -
         same[name] += published == ours
     assert sum(same.values()) >= 0.99 * sum(total.values())
     assert {name: f"{same[name]} of {n}" for name, n in total.items() if same[name] < 0.97 * n} == {}
+
+
+@pytest.mark.parametrize(
+    "check, message",
+    [
+        ({"id": "keywords:existence", "keywords": "abc"}, "keywords must be a list of texts, not 'abc'"),
+        (
+            {"id": "keywords:frequency", "keyword": "a", "frequency": "3", "relation": "at least"},
+            "frequency must be a number, not '3'",
+        ),
+        ({"id": "startend:end_checker", "end_phrase": 3}, "end_phrase must be a text, not 3"),
+    ],
+)
+def test_parameters_of_another_type_are_refused(check: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        require_known(check)
+
+
+def test_a_language_without_choices_of_its_own_has_those_of_english() -> None:
+    check = {"id": "detectable_format:constrained_response"}
+    assert followed(check, "My answer is no.", language="eu")
+    assert not followed(check, "Ez.", language="eu")

@@ -250,7 +250,7 @@ class TestRoundTrip:
     def test_an_assumed_language_is_said(self, db: Path, tmp_path: Path) -> None:
         file = tmp_path / "o.json"
         file.write_text(json.dumps([output(0), output(1, language="fr")]))
-        assert "1 names no language: taken as English" in " ".join(command("import", file, db=db).stderr.split())
+        assert "1 text names no language: taken as English" in " ".join(command("import", file, db=db).stderr.split())
         assert "English" not in command("import", file, "--lang", "es", db=db).stderr
 
 

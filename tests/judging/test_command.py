@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import icl_local
 from icl_local import store
 from icl_local.cli import main
 from icl_local.exceptions import ConfigError
@@ -164,6 +165,12 @@ def test_expected_errors_are_one_line(path, capsys, arguments, status, message):
     err = capsys.readouterr().err
     assert message in " ".join(err.split())
     assert status == 2 or err.startswith("error: ")
+
+
+def test_collect_without_batch_sends_nothing_from_python_either(path):
+    for option in ("collect", "wait"):
+        with pytest.raises(ConfigError, match="--collect and --wait belong to --batch"):
+            icl_local.judge(path, judge="openai:m@http://127.0.0.1:9/v1", **{option: True})
 
 
 def test_prices_are_dated_and_hold_for_their_server_alone():

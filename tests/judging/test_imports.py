@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -232,6 +233,20 @@ def test_published_verdicts_are_fetched_with_git_and_kept(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(just_eval_verdicts, "REPOSITORY", repository.as_uri())
     monkeypatch.setattr(just_eval_verdicts, "COMMIT", commit)
+    real = subprocess.run
+
+    def stopped(command: list[str], **how: Any) -> subprocess.CompletedProcess[str]:
+        done = real(command, **how)
+        if "checkout" in command:  # killed while files appear
+            (file,) = Path(command[2]).glob("leaderboard/eval_results/gpt-4/first.score_multi*")
+            file.unlink()
+            raise KeyboardInterrupt
+        return done
+
+    monkeypatch.setattr(subprocess, "run", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        list(pull_verdicts(tmp_path / "t.duckdb"))
+    monkeypatch.setattr(subprocess, "run", real)
     pulled = [(name, done.read) for name, done in pull_verdicts(tmp_path / "t.duckdb")]
     assert [read for _, read in pulled] == [3, 3, 2, 2]
     assert [path.name for path in (tmp_path / "cache").glob("*/*/*") if path.name != ".git"] == ["leaderboard"]

@@ -18,6 +18,12 @@ def write(path: Path, text: str | bytes) -> Path:
     return path
 
 
+def test_a_field_of_a_table_may_be_long(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("instruction\n" + "a" * 200_000 + "\n")
+    (item,) = json_items.read_file(tmp_path / "x.csv")
+    assert len(item.text("instruction")) == 200_000
+
+
 def test_files_that_are_not_text_or_absent_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not UTF-8 at byte 2"):
         json_items.read_file(write(tmp_path / "q.json", b'["\xff"]'))

@@ -211,6 +211,7 @@ class TestPools:
         ("urial[k=1", "write NAME"),
         ("urial[k=x]", r"urial\[k=x\]: k must be a whole number, not 'x'"),
         ("urial[k=4]", "k is 4, but urial has 3 examples in 'es'"),
+        ("urial[k=1000000000]", "k is 1000000000, but urial has 3 examples in 'es'"),
         ("urial[k=2..1]", r"2\.\.1 is not a range of 1 to 64 values"),
         ("urial[seed=1..900,k=1]", r"1\.\.900 is not a range of 1 to 64 values"),
         ("urial[order=*,seed=1..20,k=3]", "stands for more than 64 methods"),

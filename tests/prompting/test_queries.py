@@ -415,3 +415,22 @@ def test_ifeval_files_are_read_as_checks(tmp_path: Path) -> None:
     path = write(tmp_path / "q.jsonl", json.dumps(item))
     (found,) = queries.load_file(path, language="en", columns={"id": "key", "instruction": "prompt"}).queries
     assert found.expected == {"checks": [{"id": "punctuation:no_comma"}]}
+
+
+@pytest.mark.parametrize(
+    "kwargs, message",
+    [
+        ([None], None),
+        ([{}, {}], "`kwargs` must be a list of 1 object"),
+        (["x"], "`kwargs` must be a list of 1 object"),
+    ],
+)
+def test_the_parameters_of_ifeval_fit_its_instructions(tmp_path: Path, kwargs: list[Any], message: str | None) -> None:
+    item = {"instruction": "No commas.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": kwargs}
+    path = write(tmp_path / "q.jsonl", json.dumps(item))
+    if message is None:
+        (found,) = queries.load_file(path, language="en").queries
+        assert found.expected == {"checks": [{"id": "punctuation:no_comma"}]}
+    else:
+        with pytest.raises(InputError, match=r"q\.jsonl:1: " + message):
+            queries.load_file(path, language="en")

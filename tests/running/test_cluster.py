@@ -60,6 +60,13 @@ def test_a_cluster_judges_as_one_process_does(nodes: Any, model: Path) -> None:
         assert together == {c.id: c.raw_text for c in one.generate(requests)}
 
 
+def test_long_prompts_are_counted_on_a_cluster_too(nodes: Any, model: Path) -> None:
+    file = resolve(str(model), method_kind="completion")
+    texts = ["Say a", "Say a and b"]
+    with Cluster(nodes.address, worker_cpus=1) as cluster, Worker(model, OPTIONS) as one:
+        assert cluster.worker(file, OPTIONS).count_tokens(texts) == one.count_tokens(texts)
+
+
 def test_sigterm_still_ends_a_run_as_ctrl_c_does(nodes: Any) -> None:
     """Ray sets a handler of its own, with which ``icl run --cluster`` would exit with 15 instead of 143."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -235,6 +235,12 @@ def test_the_check_names_damaged_lines_refused_rows_and_files_left_behind(copy: 
     assert [message for message in found if message.startswith("1 row of responses refused: ")]
 
 
+def test_the_check_finds_what_is_left_beside_a_name_with_brackets(made: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(made, tmp_path / "a[1].duckdb"))
+    (tmp_path / "a[1].duckdb.wal.damaged-0123").touch()
+    assert any("wal.damaged-0123 was set aside" in finding.message for finding in upkeep.check(path))
+
+
 def test_the_check_reports_a_file_that_it_cannot_open(absent: Path) -> None:
     absent.write_bytes(b"hello" * 5000)
     (finding,) = upkeep.check(absent)
@@ -256,7 +262,7 @@ def test_a_damaged_database_without_a_spool_is_left_as_it_is(copy: Path) -> None
 def test_losses_are_named_before_the_swap(copy: Path) -> None:
     copy.write_bytes(copy.read_bytes()[:5000])
     before, named = copy.read_bytes(), []
-    with pytest.raises(StoreError, match="is as it was"):
+    with pytest.raises(StoreError, match="nothing was replaced"):
         upkeep.rebuild(copy, accept=lambda lost: bool(named.extend(lost)))
     assert any("only the old file held" in sentence for sentence in named)
     assert copy.read_bytes() == before

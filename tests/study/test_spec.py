@@ -9,6 +9,7 @@ import pytest
 
 from icl_local import store, study
 from icl_local.exceptions import ConfigError, UnknownName
+from icl_local.running import load_queries
 from icl_local.study.spec import StudyCell, load_study, names
 from icl_local.weights import registry
 
@@ -76,6 +77,14 @@ def test_methods_with_parameters_are_cells_by_their_shortest_names(tmp_path: Pat
     done = study.run_study(tmp_path / "s.duckdb", requested, probe=False)
     assert (done.failures, sum(one.n_new + one.n_too_long for one in done.cells)) == ((), 7)
     assert len(store.query(tmp_path / "s.duckdb", "select method, language from cells where n_responses = 1").rows) == 7
+
+
+def test_a_language_without_queries_is_reported_as_that(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text("[[cells]]\nmodels = ['a']\nmethods = ['urial']\nlanguages = ['eu']")
+    sets = load_study(str(tmp_path / "s.toml")).query_sets()
+    assert str(sets["eu"]).startswith("no queries in 'eu'; give them with --queries eu=FILE")
+    with pytest.raises(ConfigError, match="--queries en= names no file; write en=FILE"):
+        load_queries(["en"], ["en="])
 
 
 def test_queries_for_a_language_without_cells_are_refused() -> None:

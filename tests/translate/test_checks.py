@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from icl_local.exceptions import InputError
 from icl_local.translate import segments, spans
-from icl_local.translate.checks import check
+from icl_local.translate.checks import REFUSALS, check
 from icl_local.translate.numerals import missing_numbers
 from tests.counting import calls
 from tests.translation_faults import PER_KIND, PLANTERS, Case, controls, planted
@@ -126,3 +127,12 @@ def test_unchanged_queries_are_untranslated(shared_dir: Path) -> None:
         q for q in found if not check(q.instruction, q.instruction, source_language="en", language="es")["untranslated"]
     ]
     assert len(missed) <= 1
+
+
+@pytest.mark.parametrize(
+    "text, message", [('cy = "ddrwg"', "cy must be a list of texts"), ('cy = ["("]', "is not a regular expression")]
+)
+def test_wrong_patterns_of_refusals_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / REFUSALS).write_text(text)
+    with pytest.raises(InputError, match=message):
+        check("Hello", "Helo", source_language="en", language="cy", overlay=tmp_path)
