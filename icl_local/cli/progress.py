@@ -161,14 +161,14 @@ class Display:
             say(f"{label}: {event.message}")
         elif event.kind == "planned":
             if self.bars is not None:
-                self._add(label, event.n_done, event.n_queries)
+                self._add(label, event.n_done, event.n_wanted)
         else:
             states = {"failed": "failed", "interrupted": "stopped", "verifying": event.message}
             rate = token_rate(event.tokens_per_second) if event.tokens_per_second else None
             self.show(
                 label,
                 done=event.n_done,
-                total=event.n_queries,
+                total=event.n_wanted,
                 rate=rate,
                 note=states.get(event.kind) or _errors(event),
                 at_once=event.kind in _CHANGES,

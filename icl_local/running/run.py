@@ -48,7 +48,8 @@ _OF_COMPLETION = ("raw_text", "finish_reason", "prompt_tokens", "new_tokens", "t
 class Event:
     """Progress of a cell.
 
-    ``kind``: planned, note, probe, started, progress, response, verifying, done, failed or interrupted.
+    ``kind``: planned, note, probe, started, progress, response, verifying, done, failed or interrupted. ``n_wanted``:
+    queries of the cell, times their draws.
     Rates are tokens per second of this process; ``n_loops`` and ``n_code`` count critical errors of this process, and
     ``n_too_long`` the prompts that did not fit the context: they have no response. ``probe``: that of the cell's file.
     """
@@ -56,7 +57,7 @@ class Event:
     kind: str
     cell: Cell
     n_done: int
-    n_queries: int
+    n_wanted: int
     tokens_per_second: float = 0.0
     n_loops: int = 0
     n_code: int = 0
@@ -76,7 +77,7 @@ class CellResult:
     cell: Cell
     status: str
     n_new: int
-    n_queries: int
+    n_wanted: int
     stats: Stats | None
     error: str | None = None
     n_verified: int = 0
@@ -86,7 +87,7 @@ class CellResult:
     def __repr__(self) -> str:
         error = f": {self.error}" if self.error else ""
         too_long = f", {self.n_too_long} too long for the context" if self.n_too_long else ""
-        return f"<{self.cell.label}: {self.status}, {self.n_new} new of {self.n_queries}{too_long}{error}>"
+        return f"<{self.cell.label}: {self.status}, {self.n_new} new of {self.n_wanted}{too_long}{error}>"
 
 
 @dataclass(frozen=True)
@@ -140,10 +141,10 @@ def run_cells(
         try:
             planned.append(CellPlan(cell, decoding))
         except (ConfigError, InputError, ModelError) as failure:
-            n_queries = len(cell.query_set.queries)
-            on_event(Event("planned", cell, 0, n_queries))
-            on_event(Event("failed", cell, 0, n_queries, message=str(failure)))
-            results.append(CellResult(cell, "failed", 0, n_queries, None, str(failure)))
+            n_wanted = len(cell.query_set.queries) * len(decoding.draw_numbers)
+            on_event(Event("planned", cell, 0, n_wanted))
+            on_event(Event("failed", cell, 0, n_wanted, message=str(failure)))
+            results.append(CellResult(cell, "failed", 0, n_wanted, None, str(failure)))
     with store.Store(path) as writer:
         with writer.reading():
             for plan in planned:
@@ -226,14 +227,14 @@ def _run_cell(
     verify: int,
     on_event: Callable[[Event], None],
 ) -> CellResult:
-    cell, n_queries = plan.cell, len(plan.keys)
+    cell, n_wanted = plan.cell, len(plan.keys)
     requests = plan.requests(have)
     if not requests:
-        on_event(Event("done", cell, n_queries, n_queries))
-        return CellResult(cell, "done", 0, n_queries, None)
+        on_event(Event("done", cell, n_wanted, n_wanted))
+        return CellResult(cell, "done", 0, n_wanted, None)
     status, error, stats = "interrupted", None, Stats()
     worker: Worker | ServerGenerator | ClusterGenerator | None = None
-    before = done = n_queries - len(requests)
+    before = done = n_wanted - len(requests)
     loops = code = too_long = 0
     started: float | None = None
     shared: dict[str, object] = {
@@ -243,11 +244,11 @@ def _run_cell(
     }
     cell_row: dict[str, object] = {
         "run_cell_id": key_of(kind="run_cell", run=run_row["run_id"], cell=plan.cell_row["cell_id"]),
-        "n_wanted": n_queries,
+        "n_wanted": n_wanted,
     }
 
     def report(kind: str, rate: float = 0.0, message: str = "", probe: ProbeStep | None = None) -> None:
-        on_event(Event(kind, cell, done, n_queries, rate, loops, code, message, too_long, probe))
+        on_event(Event(kind, cell, done, n_wanted, rate, loops, code, message, too_long, probe))
 
     def on_progress(now: DecodeProgress) -> None:
         report("progress", now.new_tokens / max(1e-9, time.perf_counter() - (started or 0.0)))
@@ -316,7 +317,7 @@ def _run_cell(
         report("note", message=f"{found}: exact is false for this file, machine and settings; {see}")
     report(status, message=error or "")
     new = done - before - too_long
-    return CellResult(cell, status, new, n_queries, stats, error, len(verified), differing, too_long)
+    return CellResult(cell, status, new, n_wanted, stats, error, len(verified), differing, too_long)
 
 
 def _completions(
