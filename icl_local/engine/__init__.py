@@ -9,7 +9,6 @@ from icl_local.engine.instructions import unused_instructions
 from icl_local.engine.plan import DEFAULT_PARALLEL, available_memory, default_kv_type, kv_bytes_per_token
 from icl_local.engine.protocol import (
     Completion,
-    DecodeProgress,
     EngineInfo,
     EngineOptions,
     Request,
@@ -24,7 +23,6 @@ from icl_local.engine.worker import OpenWorker, Worker
 __all__ = [
     "DEFAULT_PARALLEL",
     "Completion",
-    "DecodeProgress",
     "EngineInfo",
     "EngineOptions",
     "OpenWorker",

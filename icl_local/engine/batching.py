@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from icl_local.detect import LoopWatch, stop_pattern
 from icl_local.engine.penalty import Seen, greedy, penalise
 from icl_local.engine.prefix_cache import PrefixCache
-from icl_local.engine.protocol import Completion, DecodeProgress, EngineOptions, Request, Stats
+from icl_local.engine.protocol import Completion, EngineOptions, Request, Stats
 from icl_local.engine.scores import N_VALUES, before_score, score_probabilities, value_of
 from icl_local.engine.sequences import BatchToken, Grammar, Interrupted, Model, Sequences, n_shared, tokens_to_prefill
 
@@ -49,7 +49,8 @@ class Slot:
 class Generation:
     """One generate call: iterate for completions, then read ``stats``, its sums.
 
-    Raises Interrupted when the model's decode was aborted; completions yielded before that stay valid.
+    ``on_progress`` gets the tokens so far. Raises Interrupted when the model's decode was aborted; completions yielded
+    before that stay valid.
     """
 
     def __init__(
@@ -59,15 +60,13 @@ class Generation:
         options: EngineOptions,
         *,
         prefix_cache: PrefixCache | None = None,
-        on_progress: Callable[[DecodeProgress], None] | None = None,
-        kv_bytes_per_token: int = 0,
+        on_progress: Callable[[int], None] | None = None,
     ) -> None:
         self._model = model
         self._requests = requests
         self._options = options
         self._cache = prefix_cache
         self._on_progress = on_progress
-        self._kv_bytes_per_token = kv_bytes_per_token
         self._active: dict[int, Slot] = {}
         self._queue: deque[tuple[Request, list[int]]] = deque()
         self._parallel = min(options.parallel or options.parallel_most, max(1, len(requests)))
@@ -122,8 +121,6 @@ class Generation:
         self._parallel = min(self._parallel, len(fitting))
         n_sequences = max(self._parallel, options.min_rows)
         n_ctx_seq = -(-(needed + options.min_rows) // 256) * 256
-        self.stats.n_ctx_seq = n_ctx_seq
-        self.stats.kv_bytes = self._kv_bytes_per_token * n_ctx_seq * n_sequences
         self._model.open(n_sequences=n_sequences, n_ctx_seq=n_ctx_seq)
         self._sequences = Sequences(self._model, options, self.stats, n_sequences)
         if len(prefix) > 1:
@@ -264,5 +261,4 @@ class Generation:
         now = time.perf_counter()
         if force or now - self._progress_at >= PROGRESS_SECONDS:
             self._progress_at = now
-            stats = self.stats
-            self._on_progress(DecodeProgress(stats.n_done, len(self._active), stats.new_tokens, stats.kv_bytes))
+            self._on_progress(self.stats.new_tokens)

@@ -63,6 +63,10 @@ class Difference:
     token: int
     text_differs: bool
 
+    def __str__(self) -> str:
+        kind = "another text" if self.text_differs else "other logits, the same text"
+        return f"{kind}: {self.case}, prompt {self.prompt}, from token {self.token}"
+
 
 @dataclass(frozen=True)
 class ProbeResult:
@@ -102,7 +106,7 @@ class ProbeResult:
         """Return the result as text: exact, not usable and why, or the first difference."""
         if self.failure is not None:
             return f"not usable ({self.failure})"
-        return "exact" if self.exact else f"not exact ({describe_difference(self.difference)})"
+        return "exact" if self.exact else f"not exact ({self.difference})"
 
     def row(self, *, gguf_sha256: str, info: EngineInfo, created_at: str) -> dict[str, object]:
         """Return the row of raw.probes; each result is a row of its own."""
@@ -396,14 +400,6 @@ def _traced(
 def _difference(case: str, alone: Completion, together: Completion) -> Difference:
     token = shared_length(alone.digests, together.digests)
     return Difference(case, int(alone.id), token, alone.tokens != together.tokens)
-
-
-def describe_difference(difference: Difference | None) -> str:
-    """Return a difference as text."""
-    if difference is None:
-        return "no difference"
-    kind = "another text" if difference.text_differs else "other logits, the same text"
-    return f"{kind}: {difference.case}, prompt {difference.prompt}, from token {difference.token}"
 
 
 def _more_rows(candidate: Mapping[str, Any], known: Mapping[str, Any]) -> bool:

@@ -25,7 +25,7 @@ from icl_local.engine.sequences import BatchToken, Interrupted
 from icl_local.exceptions import ConfigError, EngineError
 from icl_local.operating_system import usable_cpus
 
-GGML_TYPES = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8}
+GGML_TYPES = {"f32": 0, "f16": 1}
 _FLASH_ATTN_DISABLED, _FLASH_ATTN_ENABLED = 0, 1
 _GRAMMAR_CANDIDATES = 64
 _ERRORS_KEPT = 100
@@ -130,7 +130,6 @@ class LlamaModel:
         return EngineInfo(
             llama_build=system["llama_build"],
             cpu_features=system["cpu_features"],
-            n_vocab=self.n_vocab,
             n_ctx_train=self.n_ctx_train,
             n_threads=self.n_threads,
             gpu_layers=self.gpu_layers,

@@ -9,14 +9,14 @@ from pathlib import Path
 from icl_local.operating_system import total_memory_bytes
 from icl_local.weights import GgufInfo
 
-BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32}
+BYTES = {"f32": 4, "f16": 2}
 DEFAULT_PARALLEL = 16
 _MEMORY_SHARE = 0.6  # of the memory that is free after the weights; the rest is left to other programs
 
 
 def kv_bytes_per_token(info: GgufInfo, kv_type: str = "f16") -> int:
     """Return the bytes of KV cache of one token: keys and values of every layer (llama.cpp's llama_kv_cache)."""
-    return int(2 * info.block_count * info.head_count_kv * info.head_dim * BYTES[kv_type])
+    return 2 * info.block_count * info.head_count_kv * info.head_dim * BYTES[kv_type]
 
 
 def default_kv_type(info: GgufInfo) -> str:

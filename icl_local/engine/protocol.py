@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from icl_local.engine.sampling import Sampling
@@ -117,10 +117,6 @@ class EngineOptions:
     trace: bool = False
     prefix_cache: str | None = None
 
-    def replace(self, **changes: Any) -> EngineOptions:
-        """Return a copy with some fields changed."""
-        return EngineOptions(**{**asdict(self), **changes})
-
 
 @dataclass(frozen=True)
 class EngineInfo:
@@ -128,22 +124,11 @@ class EngineInfo:
 
     llama_build: str
     cpu_features: str = ""
-    n_vocab: int = 0
     n_ctx_train: int = 0
     n_threads: int = 0
     gpu_layers: int = 0
     kv_type: str = ""
     repack: bool = False
-
-
-@dataclass(frozen=True)
-class DecodeProgress:
-    """Counts of the generate call under way; ``kv_bytes`` is the KV cache planned for it."""
-
-    done: int
-    active: int
-    new_tokens: int
-    kv_bytes: int
 
 
 @dataclass
@@ -166,8 +151,6 @@ class Stats:
     prefix_tokens: int = 0
     prefix_source: str = "decoded"
     n_parallel: int = 0
-    n_ctx_seq: int = 0
-    kv_bytes: int = 0
     peak_rss_bytes: int = 0
     interrupted: bool = False
 

@@ -8,7 +8,7 @@ decoded token does.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ class Scoring(Generation):
 
     def __init__(self, model: Model, requests: Sequence[Request], options: EngineOptions, **rest: Any) -> None:
         rows = max(2, LOGIT_BYTES // (4 * model.n_vocab))
-        super().__init__(model, requests, options.replace(n_ubatch=min(options.n_ubatch, rows)), **rest)
+        super().__init__(model, requests, replace(options, n_ubatch=min(options.n_ubatch, rows)), **rest)
         self._targets: dict[str, _Target] = {}
 
     def _tokens(self, request: Request) -> list[int]:

@@ -10,12 +10,12 @@ import contextlib
 import json
 import mmap
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from icl_local.child_process import Message, serve
-from icl_local.engine.plan import choose_parallel, kv_bytes_per_token
+from icl_local.engine.plan import choose_parallel
 from icl_local.engine.protocol import EngineOptions, Request, ScoreRequest, request_from_json
 from icl_local.exceptions import EngineError, IclError
 from icl_local.operating_system import peak_memory_bytes
@@ -95,8 +95,7 @@ class _Service:
         from icl_local.engine.scoring import Scoring
         from icl_local.engine.sequences import Interrupted
 
-        assert self._info is not None
-        options = self._options.replace(**overrides)
+        options = replace(self._options, **overrides)
         if repacks(options) != repacks(self._loaded) or options.gpu_layers != self._loaded.gpu_layers:
             self._load(options)
         self._model.options = options
@@ -106,10 +105,9 @@ class _Service:
         generation = kind(
             self._model,
             prompts,
-            options.replace(parallel=options.parallel or self._parallel(prompts, options)),
+            replace(options, parallel=options.parallel or self._parallel(prompts, options)),
             prefix_cache=self._cache,
-            on_progress=lambda progress: self._reply({"progress": asdict(progress)}),
-            kv_bytes_per_token=kv_bytes_per_token(self._info, options.kv_type or "f16"),
+            on_progress=lambda tokens: self._reply({"progress": tokens}),
         )
         with contextlib.suppress(Interrupted):
             for completion in generation:

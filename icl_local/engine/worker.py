@@ -11,7 +11,7 @@ import mmap
 import re
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +20,6 @@ from icl_local.engine.plan import default_kv_type
 from icl_local.engine.protocol import (
     UNUSABLE_FILE,
     Completion,
-    DecodeProgress,
     EngineInfo,
     EngineOptions,
     Request,
@@ -74,7 +73,7 @@ class Worker:
     def __init__(self, model: Path, options: EngineOptions | None = None) -> None:
         info = read_info(model)
         options = options or EngineOptions()
-        self.options = options.replace(kv_type=options.kv_type or default_kv_type(info))
+        self.options = replace(options, kv_type=options.kv_type or default_kv_type(info))
         self._model = model
         self.stats = Stats()
         self._flag_file = tempfile.NamedTemporaryFile(prefix="icl-abort-")  # noqa: SIM115 - closed in close()
@@ -113,12 +112,12 @@ class Worker:
         self,
         requests: Sequence[Request],
         *,
-        on_progress: Callable[[DecodeProgress], None] | None = None,
+        on_progress: Callable[[int], None] | None = None,
         **overrides: Any,
     ) -> Generator[Completion]:
         """Yield completions as they end, in any order; ``overrides`` replace EngineOptions fields for this call.
 
-        For ScoreRequests they are Scored.
+        For ScoreRequests they are Scored. ``on_progress`` gets the tokens generated so far.
 
         Leaving the loop, or KeyboardInterrupt, stops the worker's decode; what was yielded stays valid.
         """
@@ -132,7 +131,7 @@ class Worker:
                     yield completion_from_json(message["completion"])
                 elif "progress" in message:
                     if on_progress is not None:
-                        on_progress(DecodeProgress(**message["progress"]))
+                        on_progress(message["progress"])
                 else:
                     self.stats = Stats(**message["stats"])
                     finished = True

@@ -22,7 +22,6 @@ class ApiRequest:
     messages: tuple[Mapping[str, str], ...] = ()
     prompt: str | None = None
     max_tokens: int = 1024
-    temperature: float = 0.0
     stops: tuple[str, ...] = ()
     schema: Mapping[str, object] | None = None
     extra: Mapping[str, object] = field(default_factory=dict)
@@ -77,7 +76,7 @@ class Dialect:
         """Return the body without model, prompt and response format."""
         body: dict[str, Any] = {self.token_limit: request.max_tokens}
         if self.temperature:
-            body["temperature"] = request.temperature
+            body["temperature"] = 0.0
         if request.stops:
             body["stop"] = list(request.stops)
         return body

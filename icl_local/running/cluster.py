@@ -21,7 +21,6 @@ from typing import Any
 from icl_local.engine import (
     DEFAULT_PARALLEL,
     Completion,
-    DecodeProgress,
     EngineInfo,
     EngineOptions,
     Request,
@@ -111,9 +110,9 @@ class Cluster:
 
     def worker(self, model: ResolvedModel, options: EngineOptions) -> ClusterGenerator:
         """Load ``model`` on all actors and return them. Raises ModelError if no node has the file, ClusterError."""
-        options = options.replace(kv_type=options.kv_type or default_kv_type(model.info))
+        options = replace(options, kv_type=options.kv_type or default_kv_type(model.info))
         if self._worker_cpus and options.threads is None:
-            options = options.replace(threads=self._worker_cpus)
+            options = replace(options, threads=self._worker_cpus)
         load = Load(model.path.resolve(), model.sha256, model.source, options)
         grace = 0.0
         if load != self._load:
@@ -159,7 +158,7 @@ class Cluster:
         self,
         requests: Sequence[Request],
         overrides: Callable[[_Actor], Mapping[str, Any] | None],
-        on_progress: Callable[[DecodeProgress], None] | None,
+        on_progress: Callable[[int], None] | None,
         on_stats: Callable[[Stats], None],
         *,
         whole: bool,
@@ -201,7 +200,7 @@ class Cluster:
                 elif time.monotonic() - quiet_since > READY_SECONDS:
                     raise _lost()
                 if on_progress is not None:
-                    on_progress(DecodeProgress(work.done, len(work.left), tokens, 0))
+                    on_progress(tokens)
         finally:  # an actor cannot be stopped when its caller has left
             for actor in self._actors:
                 if actor.share:
@@ -306,7 +305,6 @@ class _Shares:
     def __init__(self, requests: Sequence[Request]) -> None:
         self.todo = list(requests)
         self.left = {request.id for request in requests}
-        self.done = 0
         self._losses: dict[str, int] = {}
 
     def fair(self, actors: int, settings: Mapping[str, Any]) -> int:
@@ -324,7 +322,6 @@ class _Shares:
         if completion.id not in self.left:
             return False
         self.left.remove(completion.id)
-        self.done += 1
         return True
 
     def again(self, share: Mapping[str, Request], why: str, *, weight: int) -> None:
@@ -364,7 +361,7 @@ class ClusterGenerator:
         self,
         requests: Sequence[Request],
         *,
-        on_progress: Callable[[DecodeProgress], None] | None = None,
+        on_progress: Callable[[int], None] | None = None,
         **overrides: Any,
     ) -> Iterator[Completion]:
         """Yield completions as they end, in any order. Raises EngineError, ClusterError."""

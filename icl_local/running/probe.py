@@ -214,5 +214,5 @@ def row(result: ProbeResult) -> tuple[object, ...]:
         f"{result.n_prompts} x {result.n_tokens} tokens, {counted(len(result.cases), 'case')}",
         result.parallel or None,
         result.tokens_per_second or None,
-        exact.describe_difference(result.difference) if result.difference else result.failure,
+        str(result.difference) if result.difference else result.failure,
     )

@@ -11,7 +11,7 @@ import itertools
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from icl_local import __version__, store
 from icl_local.detect import ANSWER_RULE, critical_error_rows, identify_language
 from icl_local.engine import (
     Completion,
-    DecodeProgress,
     EngineInfo,
     EngineOptions,
     ProbeStep,
@@ -160,7 +159,7 @@ def run_cells(
         for note, cell in notes.items():
             on_event(Event("note", cell, 0, len(cell.query_set.queries), message=note))
         run_row = new_run(command, seed)
-        options = options.replace(stop_on_loop=decoding.stop_on_loop)
+        options = replace(options, stop_on_loop=decoding.stop_on_loop)
         with closing(Engines(options, writer, probe=probe, nodes=nodes)) as engine:
             for plan in planned:
                 results.append(_run_cell(writer, plan, have, engine, run_row, verify, on_event))
@@ -189,12 +188,12 @@ class Engines:
             if self._nodes is not None:
                 raise ConfigError("--cluster and --backend exclude each other: a server gets its requests from here")
             return ServerGenerator(model, parallel=self._options.parallel)
-        options = self._options.replace(kv_type=kv_type)
+        options = replace(self._options, kv_type=kv_type)
         if self._nodes is not None:
             return self._nodes.worker(model, options)
         if self._worker is None or self._loaded != (model.path, kv_type):
             self.close()
-            self._worker = Worker(model.path, options.replace(prefix_cache=str(cache_folder() / "prefixes")))
+            self._worker = Worker(model.path, replace(options, prefix_cache=str(cache_folder() / "prefixes")))
             self._loaded = (model.path, kv_type)
         return self._worker
 
@@ -250,8 +249,8 @@ def _run_cell(
     def report(kind: str, rate: float = 0.0, message: str = "", probe: ProbeStep | None = None) -> None:
         on_event(Event(kind, cell, done, n_wanted, rate, loops, code, message, too_long, probe))
 
-    def on_progress(now: DecodeProgress) -> None:
-        report("progress", now.new_tokens / max(1e-9, time.perf_counter() - (started or 0.0)))
+    def on_progress(tokens: int) -> None:
+        report("progress", tokens / max(1e-9, time.perf_counter() - (started or 0.0)))
 
     lengths: dict[str, int] = {}
     try:

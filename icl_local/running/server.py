@@ -16,7 +16,7 @@ from typing import Any
 
 from icl_local import prompting
 from icl_local.detect import server_stops
-from icl_local.engine import Completion, DecodeProgress, EngineInfo, EngineOptions, Request, Stats
+from icl_local.engine import Completion, EngineInfo, EngineOptions, Request, Stats
 from icl_local.exceptions import ApiError, ConfigError, EngineError
 from icl_local.openai_client import ApiClient, ApiReply, ApiRequest, open_client
 from icl_local.prompting import Prompt, Query, Recipe
@@ -24,6 +24,7 @@ from icl_local.weights import registry
 from icl_local.wording import counted
 
 _TOO_LONG = re.compile(r"context[_ ](length|size|window)|maximum context|too long|exceed_context", re.IGNORECASE)
+_REQUEST_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class ServerGenerator:
         self,
         requests: Sequence[Request],
         *,
-        on_progress: Callable[[DecodeProgress], None] | None = None,
+        on_progress: Callable[[int], None] | None = None,
         **_overrides: Any,
     ) -> Iterator[Completion]:
         """Yield completions in any order. Raises EngineError if the server cannot continue, or if requests failed."""
@@ -173,19 +174,19 @@ class ServerGenerator:
                     self.stats = Stats(n_done=done, new_tokens=tokens, prompt_tokens=prompt_tokens)
                     yield completion
                 if on_progress is not None:
-                    on_progress(DecodeProgress(done, len(requests) - done, tokens, 0))
+                    on_progress(tokens)
         except ApiError as error:
             raise EngineError(str(error)) from error
         if failed:
             raise EngineError(f"{counted(len(failed), 'request')} failed ({failed[-1]}); the same command retries them")
 
 
-def open_server(spec: str, *, parallel: int | None = None, timeout: float = 600.0) -> Server:
+def open_server(spec: str, *, parallel: int | None = None) -> Server:
     """Open the server in ``openai:MODEL[@URL]`` and list its models; OPENAI_BASE_URL where no URL is given.
 
     Raises ConfigError for another form, ApiError if the server does not answer or lacks the model.
     """
-    client = open_client(spec, option="--backend", concurrency=parallel, timeout=timeout)
+    client = open_client(spec, option="--backend", concurrency=parallel, timeout=_REQUEST_SECONDS)
     listed = client.call(lambda api: list(api.models.list()), max_attempts=1)
     owners = {model.id: str(getattr(model, "owned_by", "")) for model in listed}
     if client.model not in owners and len(owners) > 1:

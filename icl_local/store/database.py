@@ -59,7 +59,6 @@ _SAFE = {
 }
 _HELD = ("lock on file", "different configuration", "file handle conflict", "being used by another process")
 DATABASE_ERRORS = (duckdb.Error,)  # raised by statements on these connections
-_ROW_FAULTS = (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException, ValueError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -183,7 +182,7 @@ class Store:
                 return 0
             try:
                 with writer(self.path, wait_seconds=wait_seconds) as con:
-                    ingest.Ingest(con, self._spool.folder, _ROW_FAULTS, self._columns).run()
+                    ingest.Ingest(con, self._spool.folder, self._columns).run()
                     self._pending, self._problem = 0, None
                     self._flushes += 1
                     if checkpoint:
@@ -381,7 +380,7 @@ def ingest_spool(con: Connection, path: Path, *, fold: bool = False) -> None:
     """Cut torn lines of the spool of ``path``, ingest what waits there, and fold its files if they are many."""
     folder = spool_folder(path)
     spool.cut_torn(folder)
-    work = ingest.Ingest(con, folder, _ROW_FAULTS)
+    work = ingest.Ingest(con, folder)
     work.run()
     if fold:
         work.fold()

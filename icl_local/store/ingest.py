@@ -21,6 +21,7 @@ from icl_local.store import spool
 
 Connection = duckdb.DuckDBPyConnection
 
+ROW_FAULTS = (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException, ValueError, TypeError)
 BATCH_ROWS = 5_000  # rows of one transaction: bounds memory while a database is rebuilt
 
 # tables whose rows a user can forget -> their key; rows that refer to a forgotten one go with it
@@ -58,14 +59,13 @@ class Column:
 class Ingest:
     """Ingest of one spool folder into one database.
 
-    ``row_faults`` are the exceptions that mean DuckDB refused a row's content; such a row goes to raw.rejected_rows
-    and the others are inserted. Every other exception ends the ingest and rolls its transaction back. ``known`` is
-    what ``columns`` returns, where it was read before.
+    A row whose content DuckDB refuses (ROW_FAULTS) goes to raw.rejected_rows and the others are inserted. Every other
+    exception ends the ingest and rolls its transaction back. ``known`` is what ``columns`` returns, where it was read
+    before.
     """
 
     con: Connection
     folder: Path
-    row_faults: tuple[type[Exception], ...]
     known: Mapping[str, Mapping[str, Column]] | None = None
 
     def run(self) -> int:
@@ -93,7 +93,7 @@ class Ingest:
     def _file(self, file: Path, start: int) -> int:
         known = self.known or columns(self.con)
         forgotten = Forgotten(self.con)
-        batch: list[spool.Record] = []
+        batch: list[spool.Stored] = []
         count, end = 0, start
         for line in spool.lines(file, start):
             batch.extend(record for record in line.records if forgotten.allows(record))
@@ -107,7 +107,7 @@ class Ingest:
         return count
 
     def _insert(
-        self, known: Mapping[str, Mapping[str, Column]], records: Sequence[spool.Record], file: str, end: int | None
+        self, known: Mapping[str, Mapping[str, Column]], records: Sequence[spool.Stored], file: str, end: int | None
     ) -> None:
         """Insert in one transaction; find refused rows by halving. ``end`` None leaves the offset unchanged."""
         grouped: dict[str, list[Mapping[str, Any]]] = {}
@@ -122,7 +122,7 @@ class Ingest:
                 if "tombstones" in grouped:
                     _bury(self.con, known)
                 self._read_to(file, end)
-        except self.row_faults as error:
+        except ROW_FAULTS as error:
             if len(records) > 1:
                 middle = len(records) // 2
                 self._insert(known, records[:middle], file, None)
@@ -178,7 +178,7 @@ class Forgotten:
         for table, key in con.execute("select table_name, key from raw.tombstones where active").fetchall():
             self.keys.setdefault(table, set()).add(key)
 
-    def allows(self, record: spool.Record) -> bool:
+    def allows(self, record: spool.Stored) -> bool:
         row = record.row
         if record.table == "tombstones":
             keys = self.keys.setdefault(str(row["table_name"]), set())

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 from icl_local.exceptions import DiskFull, StoreError
 from icl_local.files import NO_SPACE, PRIVATE, open_draft, open_to_append
@@ -42,13 +42,11 @@ _COMPLETE = "complete"  # an empty file in the folder
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any] | None]] = {1: _cells_have_keys}
 
 
-@dataclass(frozen=True)
-class Record:
-    """One row of ``raw.<table>`` as a process put it; ``version`` of the format that it was written in."""
+class Stored(NamedTuple):
+    """One row of ``raw.<table>`` as a process put it."""
 
     table: str
     row: Mapping[str, Any]
-    version: int = VERSION
 
 
 @dataclass(frozen=True)
@@ -57,14 +55,14 @@ class Line:
 
     raw: bytes
     end: int
-    found: tuple[Record, ...] | None
+    found: tuple[Stored, ...] | None
 
     @property
     def damaged(self) -> bool:
         return self.found is None
 
     @property
-    def records(self) -> tuple[Record, ...]:
+    def records(self) -> tuple[Stored, ...]:
         return self.found or ()
 
 
@@ -190,7 +188,7 @@ def lines(path: Path, offset: int = 0) -> Iterator[Line]:
             yield Line(raw, offset, _decode(raw, path))
 
 
-def read(folder: Path) -> Iterator[Record]:
+def read(folder: Path) -> Iterator[Stored]:
     """Yield every readable record of a spool in order, upgraded to the present version."""
     for path in files(folder):
         for line in lines(path):
@@ -221,9 +219,7 @@ def cut_torn(folder: Path) -> list[tuple[Path, int]]:
     return cut
 
 
-def fold(
-    folder: Path, *, keep: Callable[[Record], bool] | None = None, read: Mapping[str, int] | None = None
-) -> Path | None:
+def fold(folder: Path, *, keep: Callable[[Stored], bool], read: Mapping[str, int]) -> Path | None:
     """Join all finished files into one without the records that ``keep`` refuses; damaged lines stay as they are.
 
     ``read``: bytes of each file, by name, that the database holds; a file that was not read to its end is left alone.
@@ -232,8 +228,8 @@ def fold(
     the new file, None where there was nothing to join. Only one process may fold at a time.
     """
     with finished(folder) as claimed:
-        sources = [path for path in claimed if read is None or path.stat().st_size <= read.get(path.name, 0)]
-        if not sources or (len(sources) == 1 and keep is None):
+        sources = [path for path in claimed if path.stat().st_size <= read.get(path.name, 0)]
+        if not sources:
             return None
         target = folder / f"{sources[-1].name.split('-')[0]}-folded-{secrets.token_hex(4)}.jsonl"
         for left in folder.glob("*.part"):  # by a fold that was killed
@@ -242,11 +238,11 @@ def fold(
             with open_draft(target, mode=PRIVATE, sync=True) as out:
                 for source in sources:
                     for line in lines(source):
-                        kept = [record for record in line.records if keep is None or keep(record)]
+                        kept = [record for record in line.records if keep(record)]
                         if len(kept) == len(line.records):
                             out.write(line.raw)
                         elif kept:
-                            out.write(encode([(record.table, record.row) for record in kept]))
+                            out.write(encode(kept))
         except OSError as error:
             _refuse(error, folder)
         for source in sources:
@@ -254,7 +250,7 @@ def fold(
     return target
 
 
-def _decode(raw: bytes, path: Path) -> tuple[Record, ...] | None:
+def _decode(raw: bytes, path: Path) -> tuple[Stored, ...] | None:
     """Return the upgraded records of one line; None if it is damaged."""
     try:
         body = json.loads(raw)
@@ -267,7 +263,7 @@ def _decode(raw: bytes, path: Path) -> tuple[Record, ...] | None:
     upgraded: list[dict[str, Any]] = [{"t": table, "row": row} for table, row in records]
     for step in range(version, VERSION):
         upgraded = [new for old in upgraded if (new := UPGRADES[step](old)) is not None]
-    return tuple(Record(item["t"], item["row"], version) for item in upgraded)
+    return tuple(Stored(item["t"], item["row"]) for item in upgraded)
 
 
 def _finite(value: Any) -> Any:

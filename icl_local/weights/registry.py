@@ -109,15 +109,13 @@ class NamedModel:
 class ResolvedModel(NamedModel):
     """A model file ready to be run. ``variant`` is the part it plays.
 
-    ``source`` is file, embedded, hf:...@commit, or its name in another program. ``also_base``: an instruct file that
-    stands in for the base model (the embedded one).
+    ``source`` is file, embedded, hf:...@commit, or its name in another program.
     """
 
     path: Path
     info: GgufInfo
     sha256: str
     source: str
-    also_base: bool = False
 
     @property
     def file_name(self) -> str:
@@ -318,8 +316,7 @@ def _from_family(family: FamilySpec, variant: str, dpo: bool, on_progress: OnByt
     if spec.gguf is None:
         also = f"; or use one made by others: --model {spec.also[0]}" if spec.also else ""
         raise ConfigError(f"no file for {family.name} ({name}) yet; make it: {family.commands(name)}{also}")
-    model = _open(spec.gguf, variant, label=family.label, dpo=dpo, registry_name=family.name, on_progress=on_progress)
-    return replace(model, also_base=spec.stands_in)
+    return _open(spec.gguf, variant, label=family.label, dpo=dpo, registry_name=family.name, on_progress=on_progress)
 
 
 def _embedded(reference: str) -> Path | None:

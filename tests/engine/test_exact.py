@@ -92,9 +92,7 @@ class FragileWorker:
     """Generates nothing but digests; ends in the settings that ``ends`` picks, and is then gone until restarted."""
 
     def __init__(self, ends: Callable[[dict[str, Any]], bool], *, exact: bool = True) -> None:
-        self.info = EngineInfo(
-            "build", "features", n_vocab=9, n_ctx_train=4096, n_threads=1, kv_type="f16", repack=True
-        )
+        self.info = EngineInfo("build", "features", n_ctx_train=4096, n_threads=1, kv_type="f16", repack=True)
         self.stats = Stats(n_done=1, new_tokens=9, decode_seconds=1.0)
         self.restarts = 0
         self._ends, self._exact, self._gone = ends, exact, False

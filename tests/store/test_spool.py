@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from icl_local.store import spool
 # appends rows until it is killed or the disk is full; prints the number of each once it is acknowledged
 WRITER = """
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from icl_local.exceptions import DiskFull
 from icl_local.store.spool import Spool
@@ -57,6 +59,11 @@ def write(folder: Path, *numbers: int) -> Path:
     path = journal.path
     journal.close()
     return path
+
+
+def fold(folder: Path, keep: Callable[[spool.Stored], bool] = lambda record: True) -> Path | None:
+    """Fold the finished files, all of which a database holds."""
+    return spool.fold(folder, keep=keep, read={path.name: path.stat().st_size for path in spool.files(folder)})
 
 
 def test_records_come_back_as_they_went_in(tmp_path: Path) -> None:
@@ -149,7 +156,7 @@ def test_a_living_writers_file_is_neither_cut_nor_folded(tmp_path: Path) -> None
     with living.path.open("ab") as file:
         file.write(b"half a line of the next put")
     assert spool.cut_torn(tmp_path) == []
-    spool.fold(tmp_path)
+    fold(tmp_path)
     assert living.path in spool.files(tmp_path)
     assert len(spool.files(tmp_path)) == 2
     living.close()
@@ -187,7 +194,7 @@ def test_an_older_spool_is_upgraded_step_by_step(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(spool, "VERSION", 3)
     monkeypatch.setattr(spool, "UPGRADES", {1: renamed, 2: dropped})
-    assert [(record.row, record.version) for record in spool.read(tmp_path)] == [({"id": "2"}, 1)]
+    assert [record.row for record in spool.read(tmp_path)] == [{"id": "2"}]
 
 
 def test_every_old_version_has_an_upgrade() -> None:
@@ -250,7 +257,7 @@ def test_threads_share_one_file(tmp_path: Path) -> None:
 def test_folding_joins_files_in_order_and_drops_what_is_refused(tmp_path: Path) -> None:
     for start in (0, 10, 20):
         write(tmp_path, start, start + 1)
-    target = spool.fold(tmp_path, keep=lambda record: record.row["response_id"] != "10")
+    target = fold(tmp_path, keep=lambda record: record.row["response_id"] != "10")
     assert spool.files(tmp_path) == [target]
     assert keys(tmp_path) == ["0", "1", "11", "20", "21"]
 
@@ -259,7 +266,7 @@ def test_folding_keeps_damaged_lines_for_the_doctor(tmp_path: Path) -> None:
     path = write(tmp_path, 1)
     path.write_bytes(b"damaged\n" + path.read_bytes())
     write(tmp_path, 2)
-    target = spool.fold(tmp_path)
+    target = fold(tmp_path)
     assert target is not None
     assert [line.damaged for line in spool.lines(target)] == [True, False, False]
 
@@ -275,9 +282,9 @@ def test_folding_killed_halfway_loses_nothing(tmp_path: Path, monkeypatch: pytes
     with monkeypatch.context() as patched:
         patched.setattr(Path, step, killed)
         with pytest.raises(KeyboardInterrupt):
-            spool.fold(tmp_path)
+            fold(tmp_path)
     assert set(keys(tmp_path)) == {"1", "2"}
-    spool.fold(tmp_path)
+    fold(tmp_path)
     assert set(keys(tmp_path)) == {"1", "2"}
 
 

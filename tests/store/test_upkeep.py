@@ -130,7 +130,7 @@ def test_folding_leaves_a_file_that_was_not_read_to_its_end(db: Path) -> None:
     journal.append(put_of(2))
     journal.close()
     with database.writer(db, wait_seconds=1) as con:
-        ingest.Ingest(con, folder, ()).fold()
+        ingest.Ingest(con, folder).fold()
     with Store(db):
         pass
     assert query(db, "select count(*) from raw.responses").rows == [(2,)]

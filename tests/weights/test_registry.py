@@ -82,8 +82,8 @@ def test_one_embedded_file_serves_as_base_and_says_so(embedded_model: Path) -> N
     base = registry.resolve("smollm2-135m", method_kind="completion")
     chat = registry.resolve("smollm2-135m", method_kind="chat")
     assert base.path == chat.path == embedded_model
-    assert (base.variant, base.also_base) == ("base", True)
-    assert (chat.variant, chat.also_base) == ("instruct", False)
+    assert base.variant == "base"
+    assert chat.variant == "instruct"
     assert (base.source, base.label, base.registry_name) == ("embedded", "SmolLM2 135M", "smollm2-135m")
     assert base.model_id != chat.model_id
     assert base.sha256 == hashlib.sha256(embedded_model.read_bytes()).hexdigest()
@@ -150,7 +150,7 @@ def test_a_users_file_overrides_a_variant_and_keeps_the_rest(own_folders: Path, 
 
 def test_a_users_own_base_file_stands_in_for_nothing(base_file: Path) -> None:
     registry.add("smollm2-135m", files={"base": str(base_file)})
-    assert registry.resolve("smollm2-135m", method_kind="completion").also_base is False
+    assert registry.load_registry()["smollm2-135m"].variants["base"].stands_in is False
 
 
 def test_adding_keeps_other_entries_and_odd_names_survive(own_folders: Path, tmp_path: Path, base_file: Path) -> None:
