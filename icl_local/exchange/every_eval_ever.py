@@ -20,13 +20,11 @@ from icl_local.exceptions import ConfigError
 from icl_local.exchange.export import WHOLE, Exported
 from icl_local.files import PRIVATE, result_at, write_result
 from icl_local.identity import key_of
-from icl_local.store import Selection
+from icl_local.store import Row, Selection
 from icl_local.weights import registry
 
 SCHEMA_VERSION = "0.2.1"
 _FILE = ("dataset", "model", "variant", "dpo", "quantization", "weights")
-
-Row = dict[str, Any]
 
 
 def export_records(database: Path, folder: Path, *, chosen: Selection, organization: str) -> Exported:

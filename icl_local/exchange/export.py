@@ -14,15 +14,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from string import Template
-from typing import Any
 
 from icl_local import store
 from icl_local.exceptions import ConfigError
 from icl_local.files import PRIVATE, result_at, write_result
 from icl_local.results import tables
-from icl_local.store import Selection, schema
-
-Row = dict[str, Any]
+from icl_local.store import Row, Selection, schema
 
 FORMATS = ("just-eval", "alpaca-eval", "csv", "parquet")
 # tables that belong to one database: rows forgotten in it are not forgotten everywhere

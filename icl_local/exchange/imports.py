@@ -10,15 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from icl_local import __version__, detect, store
 from icl_local.exceptions import InputError
 from icl_local.identity import cell_key, imported_response_key, key_of
 from icl_local.prompting import Item, Query, QuerySet, json_items, query_from_item
+from icl_local.store import Row
 from icl_local.weights.registry import NamedModel
-
-Row = dict[str, Any]
 
 METHOD = "imported"
 MAKER = ("model", "method", "language", "dpo")  # keys of `icl export` that say who made a text

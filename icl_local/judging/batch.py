@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, Final
 from icl_local.exceptions import JudgeError
 from icl_local.judging import ledger
 from icl_local.judging.judges import ApiJudge, attempt_of
-from icl_local.judging.ledger import Attempt, Record, Scope, Task
+from icl_local.judging.ledger import Attempt, Scope, Task
 from icl_local.judging.runner import JudgeProgress, context_records, open_store
 from icl_local.judging.template import Template
 from icl_local.openai_client import ApiClient, ApiReply, Budget, is_transient
-from icl_local.store import Store, now
+from icl_local.store import Record, Store, now
 
 if TYPE_CHECKING:
     from openai.types import Batch

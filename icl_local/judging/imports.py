@@ -15,15 +15,14 @@ from typing import Any
 from icl_local import exchange, store
 from icl_local.exceptions import InputError
 from icl_local.identity import judgment_key, key_of
-from icl_local.judging.ledger import Attempt, Record, Task, in_words
+from icl_local.judging.ledger import Attempt, Task, in_words
 from icl_local.judging.parse import parse_verdict
 from icl_local.judging.template import Template, template_of_items
 from icl_local.prompting import Item
+from icl_local.store import Record, Row
 from icl_local.wording import counted
 
 _ITEMS_A_PUT = 200
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,12 @@ from icl_local.judging.parse import INCOMPLETE, NOT_APPLICABLE, OUT_OF_RANGE, PA
 from icl_local.judging.template import Template, Templates
 from icl_local.operating_system import locked
 from icl_local.running import Shard
-from icl_local.store import TRANSIENT, Selection
+from icl_local.store import TRANSIENT, Record, Selection
 
 HTTP_ERROR, QUOTA = TRANSIENT
 REJECTED = "rejected"
 RETRIED = (REFUSED, TRUNCATED, PARSE_ERROR, REJECTED, INCOMPLETE, OUT_OF_RANGE)  # ended, and scores are missing
 
-Record = tuple[str, dict[str, object]]
 RunSql = Callable[..., store.Rows]  # store.named of one database
 
 

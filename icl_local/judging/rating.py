@@ -25,7 +25,7 @@ from icl_local.judging.parse import OK, AspectScore, Verdict, no_verdict
 from icl_local.judging.samples import ERRORS, query_order, sample_id_of
 from icl_local.judging.template import NOT_APPLICABLE, Template, metric_of, open_templates
 from icl_local.results import PageServer, render_page
-from icl_local.store import Store
+from icl_local.store import Record, Store
 
 SKIPPED, WITHDRAWN = "skipped", "withdrawn"
 QUERIES_A_BLOCK = 20  # answers to one query lie apart within a block; a stop after it leaves whole queries
@@ -156,7 +156,7 @@ class Rating:
     def _put(self, item: Item, verdict: Verdict, columns: Mapping[str, object]) -> None:
         """Store one more attempt at the judgments of an item, all or none."""
         shared = {"created_at": store.now(), **columns}
-        records: list[ledger.Record] = []
+        records: list[Record] = []
         if not self._put_context:
             templates = {one.template.sha256: one.template.row() for one in self.items}
             records += [("judges", self.judge), *(("judge_templates", row) for row in templates.values())]

@@ -11,7 +11,7 @@ from icl_local.judging import ledger
 from icl_local.judging.judges import Judge
 from icl_local.judging.ledger import Attempt, JudgingPlan, Scope, Task
 from icl_local.judging.rules import RulesJudge
-from icl_local.store import TRANSIENT, Store
+from icl_local.store import TRANSIENT, Record, Store
 from icl_local.wording import counted
 
 FLUSH_ROWS, FLUSH_SECONDS = 5000, 15.0  # DuckDB may lag behind the spool: a flush takes tenths of a second
@@ -119,7 +119,7 @@ def open_store(path: Path) -> Store:
     return Store(path, flush_rows=FLUSH_ROWS, flush_seconds=FLUSH_SECONDS)
 
 
-def context_records(judge: Judge | RulesJudge, tasks: Sequence[Task]) -> list[ledger.Record]:
+def context_records(judge: Judge | RulesJudge, tasks: Sequence[Task]) -> list[Record]:
     """Return the rows that judgments refer to: the judge and the templates of the tasks."""
     templates = {task.template.sha256: task.template for task in tasks}
     return [("judges", judge.row()), *(("judge_templates", template.row()) for template in templates.values())]

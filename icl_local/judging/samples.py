@@ -11,13 +11,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from icl_local import store
 from icl_local.exceptions import ConfigError, UnknownName
 from icl_local.identity import key_of
 from icl_local.results import Table
-from icl_local.store import Selection, Store
+from icl_local.store import Row, Selection, Store
 from icl_local.wording import counted
 
 ERRORS = ("infinite_loop", "unintended_code")
@@ -30,8 +29,6 @@ _MEDIAN_SECONDS = (
 )
 _ITEM = ("response_id", "stratum", "n_stratum", "place")
 _CELL = ("model", "quantization", "method", "language", "dpo", "dataset", "stratum")
-
-Row = dict[str, Any]
 
 
 def draw(

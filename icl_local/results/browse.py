@@ -11,7 +11,7 @@ from icl_local import store
 from icl_local.exceptions import InputError
 from icl_local.results import report
 from icl_local.results.serve import Get, Page
-from icl_local.results.tables import Row
+from icl_local.store import Row
 
 LATEST = 5  # answers shown while a run goes on
 _SHOWN_CHARACTERS = 4_000

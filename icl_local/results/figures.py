@@ -20,7 +20,8 @@ from xml.sax.saxutils import quoteattr
 from icl_local import prompting
 from icl_local.exceptions import ConfigError, UnknownName, needs_extra
 from icl_local.results.paper_tables import SCORES, Views, open_views
-from icl_local.results.tables import Row, inert
+from icl_local.results.tables import inert
+from icl_local.store import Row
 from icl_local.wording import counted
 
 if TYPE_CHECKING:

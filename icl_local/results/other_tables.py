@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
 
-from icl_local.results.tables import Cell, Row, Table, changes, table_of, with_interval
+from icl_local.results.tables import Cell, Table, changes, table_of, with_interval
+from icl_local.store import Row
 from icl_local.wording import counted
 
 _OF_CELL = ("dataset", "language", "model", "dpo", "quantization", "settings_id", "judge", "template")

@@ -18,7 +18,8 @@ from typing import Any
 from icl_local import store
 from icl_local.exceptions import ConfigError, UnknownName
 from icl_local.results import other_tables
-from icl_local.results.tables import Row, Table, changes, table_of
+from icl_local.results.tables import Table, changes, table_of
+from icl_local.store import Row
 from icl_local.wording import counted
 
 TITLES = {

@@ -26,7 +26,7 @@ from icl_local.files import write_result
 from icl_local.results import figures, paper_tables, tables
 from icl_local.results.paper_tables import Views
 from icl_local.results.serve import Page
-from icl_local.results.tables import Row
+from icl_local.store import Row
 from icl_local.wording import counted
 
 T = TypeVar("T")

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from icl_local.results.paper_tables import open_views
-from icl_local.results.tables import Row, Table, table_of, with_interval
+from icl_local.results.tables import Table, table_of, with_interval
+from icl_local.store import Row
 
 _NAMES = ("model", "method", "dpo", "language", "dataset", "quantization", "under_model", "under_dpo",
           "under_quantization")  # fmt: skip

@@ -23,6 +23,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from icl_local.exceptions import needs_extra
+from icl_local.store import Row
 from icl_local.wording import counted
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     import pyarrow
 
 Cell = tuple[int, int]
-Row = dict[str, Any]
 
 _ROWS_SHOWN = 50  # by repr and in a notebook
 _HARMLESS = {"\n", "\t"}

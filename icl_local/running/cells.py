@@ -15,6 +15,7 @@ from icl_local.exceptions import ConfigError, InputError, ModelError, refuse
 from icl_local.identity import cell_key, response_key, settings_key
 from icl_local.prompting import Method, Pools, Prompt, Query, QuerySet, Recipe
 from icl_local.running.server import Server, ServerModel
+from icl_local.store import Record
 from icl_local.weights import ResolvedModel, checksum, registry
 
 Model = ResolvedModel | ServerModel
@@ -261,7 +262,7 @@ class CellPlan:
         number = self.draw_number[key]
         return {"draw_seed": self.decoding.draw_seed, "draw": number} if number else {}
 
-    def rows(self) -> list[tuple[str, dict[str, object]]]:
+    def rows(self) -> list[Record]:
         """Return the rows that the cell's responses refer to."""
         model = self.cell.model
         return [

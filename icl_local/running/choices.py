@@ -14,9 +14,9 @@ from icl_local import store
 from icl_local.engine import Completion, Request, Scored, ScoreRequest
 from icl_local.identity import scoring_key
 from icl_local.prompting import Prompt
+from icl_local.store import Record
 from icl_local.weights import ResolvedModel
 
-Row = tuple[str, dict[str, object]]
 CHOICE, CHOSEN = "choice", "chosen"  # kind of a scoring; finish_reason of a response
 
 
@@ -66,7 +66,7 @@ def _pick(key: str, scored: Sequence[tuple[str, Scored]]) -> Chosen:
 
 def choice_rows(
     chosen: Chosen, query_key: str, prompt: Prompt, model: ResolvedModel, cell: Mapping[str, object]
-) -> Iterator[Row]:
+) -> Iterator[Record]:
     """Yield the rows of raw.scorings and raw.tokens of a response; ``cell``: columns of its cell and run."""
     yield from token_rows(model, chosen.pieces)
     named = {"response_id": chosen.id, "query_key": query_key, "prompt_id": prompt.prompt_id, "penalty": 1.0}
@@ -92,7 +92,7 @@ def scored_row(scored: Scored) -> dict[str, object]:
     return {**lists, **values, "logprob": sum(scored.logprobs), "created_at": store.now()}
 
 
-def token_rows(model: ResolvedModel, pieces: Iterable[tuple[int, str]]) -> list[Row]:
+def token_rows(model: ResolvedModel, pieces: Iterable[tuple[int, str]]) -> list[Record]:
     """Return rows of raw.tokens."""
     names = ("vocab_sha256", "token_id", "piece")
     return [("tokens", dict(zip(names, (model.info.vocab_sha256, *piece), strict=True))) for piece in sorted(pieces)]

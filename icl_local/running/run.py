@@ -35,6 +35,7 @@ from icl_local.running.cluster import Cluster, ClusterGenerator
 from icl_local.running.probe import Setting, setting_for
 from icl_local.running.server import ServerGenerator, ServerModel
 from icl_local.running.verify import pick, verify_made
+from icl_local.store import Record
 from icl_local.weights import ResolvedModel, cache_folder
 from icl_local.wording import counted
 
@@ -385,9 +386,7 @@ def _engine_settings(worker: Worker | ServerGenerator | ClusterGenerator, settin
     return {name: value for name, value in {**used, **facts}.items() if name not in ("prefix_cache", "trace")}
 
 
-def _response_rows(
-    plan: CellPlan, completion: Completion, shared: dict[str, object]
-) -> tuple[list[tuple[str, dict[str, object]]], int, int]:
+def _response_rows(plan: CellPlan, completion: Completion, shared: dict[str, object]) -> tuple[list[Record], int, int]:
     """Return the rows of a response and its critical errors, and whether it loops and has unintended code (0 or 1)."""
     query, prompt = plan.by_key[completion.id]
     if isinstance(completion, Chosen):

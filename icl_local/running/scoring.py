@@ -21,11 +21,12 @@ from icl_local.engine import EngineOptions, ProbeStep, Scored, ScoreRequest, Wor
 from icl_local.exceptions import ConfigError, refuse
 from icl_local.identity import sha256_text
 from icl_local.prompting import Query, QuerySet, Recipe
-from icl_local.running.choices import Row, asked_row, scored_row, token_rows
+from icl_local.running.choices import asked_row, scored_row, token_rows
 from icl_local.running.query_sets import load_queries
 from icl_local.running.run import Engines, new_run, used_by
 from icl_local.running.shard import Shard
 from icl_local.running.verify import stored_prompt
+from icl_local.store import Record
 from icl_local.weights import OnBytes, ResolvedModel, registry, require_same_tokens
 
 OWN, SAME, REFERENCE = "own", "same", "reference"
@@ -66,7 +67,7 @@ class Job:
         self.model, self.method = model, method
         self.requests: dict[str, ScoreRequest] = {}
         self.rows: dict[str, dict[str, object]] = {}
-        self.prompts: dict[str, Row] = {}
+        self.prompts: dict[str, Record] = {}
         recipes: dict[str, Recipe] = {}
         for text in texts:
             request, language = text.request, text.query.language
@@ -141,7 +142,7 @@ def score_texts(
     if texts == REFERENCE:
         sets = load_queries(lang, queries, dataset=dataset, limit=limit, shard=part, overlay=prompt_dir)
         wanted, jobs = list(_references(sets)), []
-        rows: list[Row] = [("datasets", one.row()) for one in sets]
+        rows: list[Record] = [("datasets", one.row()) for one in sets]
         rows += [("queries", query.row()) for one in sets for query in one.queries]
         if not wanted:
             raise ConfigError("these queries have no references; give the field with --map reference=COLUMN")

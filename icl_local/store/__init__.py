@@ -25,6 +25,7 @@ from icl_local.store.ingest import TRANSIENT, Connection
 from icl_local.store.parquet import export_parquet, read_parquet
 from icl_local.store.patterns import matches
 from icl_local.store.selection import SPLITS, Names, Selection
+from icl_local.store.spool import Record, Row
 
 __all__ = [
     "LOCK_WAIT_SECONDS",
@@ -32,6 +33,8 @@ __all__ = [
     "TRANSIENT",
     "Connection",
     "Names",
+    "Record",
+    "Row",
     "Rows",
     "Selection",
     "Store",

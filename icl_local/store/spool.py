@@ -36,6 +36,9 @@ def _cells_have_keys(old: dict[str, Any]) -> dict[str, Any] | None:
     return old
 
 
+Row = dict[str, Any]
+Record = tuple[str, dict[str, object]]  # a table of schema raw and a row of it
+
 VERSION = 2
 _COMPLETE = "complete"  # an empty file in the folder
 # old version -> function that turns a record {"t", "row"} of it into one of the next version (or None: dropped)

@@ -134,7 +134,7 @@ def redetect(path: Path, *, on_progress: Callable[[int, int], None] | None = Non
         found = target.named("outdated_detections", [detect.detector_version()]).rows
         for start in range(0, len(found), _BATCH):
             batch = found[start : start + _BATCH]
-            rows: list[tuple[str, dict[str, object]]] = []
+            rows: list[spool.Record] = []
             texts: dict[str, str] = {}
             for key, text, raw_text, stops, tail, stopped_here, was_judged in batch:
                 answer = detect.find_answer(raw_text if stops else text, stops=stops or (), prompt_tail=tail)
@@ -151,10 +151,10 @@ def redetect(path: Path, *, on_progress: Callable[[int, int], None] | None = Non
     return Redetected(len(found), recut, judged, cut_short)
 
 
-def _with_texts(target: database.Store, texts: Mapping[str, str]) -> list[tuple[str, dict[str, object]]]:
+def _with_texts(target: database.Store, texts: Mapping[str, str]) -> list[spool.Record]:
     """Return the responses of ``texts`` (by response_id) with these texts; they outrank the stored rows."""
     found = target.rows("select * from raw.responses where list_contains(?::varchar[], response_id)", [list(texts)])
-    rows: list[tuple[str, dict[str, object]]] = []
+    rows: list[spool.Record] = []
     for row in found.records():
         text = texts[row["response_id"]]
         changed = {"text": text, "text_language": detect.identify_language(text), "answer_rule": detect.ANSWER_RULE}

@@ -22,6 +22,7 @@ from icl_local.judging import JudgeProgress, Scope, judge_missing, open_judge, o
 from icl_local.openai_client import Budget
 from icl_local.prompting import QuerySet, Recipe
 from icl_local.running import CHOICES, Cell, CellPlan, CellResult, Cluster, Event, Shard, open_cluster, run_cells
+from icl_local.store import Record
 from icl_local.study.spec import JudgeSpec, Study, StudyCell, Training
 from icl_local.weights import OnBytes, hub, registry
 
@@ -265,7 +266,7 @@ def _model(one: StudyCell, fetch: bool, on_download: OnBytes | None) -> registry
     return registry.resolve(one.model, method_kind=kind, dpo=one.dpo, on_progress=on_download)
 
 
-def _rows(study: Study, sets: Sets) -> list[tuple[str, dict[str, object]]]:
+def _rows(study: Study, sets: Sets) -> list[Record]:
     """Return rows of raw.study_cells, which `icl status` compares with the responses."""
     created_at = store.now()
     sizes = {language: study.n_queries or 0 if isinstance(found, IclError) else len(found.queries)
