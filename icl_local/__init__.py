@@ -95,12 +95,13 @@ def run(
     from icl_local import running
     from icl_local.engine import EngineOptions
     from icl_local.exceptions import ConfigError
+    from icl_local.store import listed
 
     decoding = running.Decoding(
         max_tokens, repetition_penalty, kv_type, date, stop_on_loop, plain_queries,
         temperature, top_p, min_p, draws, draw_seed, decode,
     )  # fmt: skip
-    models, overlay = _listed(model), Path(prompt_dir) if prompt_dir else None
+    models, overlay = listed(model), Path(prompt_dir) if prompt_dir else None
     if isinstance(queries, Mapping):
         queries = [f"{language}={file}" for language, file in queries.items()]
     if isinstance(pool, Mapping):
@@ -115,8 +116,8 @@ def run(
             if on_note is not None:
                 on_note(f"{server.client.base_url} is {server.kind}; repetition penalty: {server.penalty.rule}")
         sets = running.load_queries(
-            _listed(lang),
-            _listed(queries),
+            listed(lang),
+            listed(queries),
             dataset=dataset,
             sample=sample,
             limit=limit,
@@ -126,8 +127,8 @@ def run(
             overlay=overlay,
         )
         cells = running.plan_cells(
-            models, _listed(method), sets, dpo=dpo, server=server, overlay=overlay,
-            pools=running.load_pools(_listed(pool)), on_download=on_download,
+            models, listed(method), sets, dpo=dpo, server=server, overlay=overlay,
+            pools=running.load_pools(listed(pool)), on_download=on_download,
         )  # fmt: skip
         with running.open_cluster(cluster, worker_cpus=worker_cpus) as nodes:
             results = running.run_cells(
@@ -324,8 +325,7 @@ def query(
     from icl_local import store
     from icl_local.results import Table
 
-    found = store.query(Path(db), sql, parameters, timeout=timeout, unsafe=unsafe, limit=limit)
-    return Table("", tuple(found.columns), found.rows, types=tuple(found.types))
+    return Table.of(store.query(Path(db), sql, parameters, timeout=timeout, unsafe=unsafe, limit=limit))
 
 
 def report(
@@ -347,10 +347,6 @@ def report(
     return write_report(
         Path(db), Path(path), judge=judge, reading=reading, max_responses=responses, max_bytes=int(max_mb * 1e6)
     )
-
-
-def _listed(value: str | Path | Sequence[str | Path]) -> list[str]:
-    return [str(value)] if isinstance(value, str | Path) else [str(one) for one in value]
 
 
 @contextmanager

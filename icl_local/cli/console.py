@@ -55,14 +55,6 @@ def interactive() -> bool:
     return sys.stderr.isatty()
 
 
-def _shown(cell: object) -> str:
-    if cell is None:
-        return ""
-    if isinstance(cell, bool):
-        return "yes" if cell else "no"
-    return f"{cell:.2f}" if isinstance(cell, float) else str(cell)
-
-
 def _as_sql(cell: object) -> str:
     match cell:
         case None:
@@ -83,7 +75,7 @@ def table(
     rows: Iterable[Sequence[object]],
     *,
     title: str | None = None,
-    shown: Callable[[object], str] = _shown,
+    shown: Callable[[object], str] = tables.shown,
 ) -> Table:
     """Return a rich table: numbers to the right, every value as ``shown`` writes it, escaped."""
     found = tables.Table(title or "", tuple(columns), [tuple(row) for row in rows])
@@ -137,7 +129,7 @@ def _narrowed(
     for place in reversed(kept[1:]):
         if not rows or _fits(table([columns[x] for x in kept], [[row[x] for x in kept] for row in rows])):
             break
-        values = {_shown(row[place]) for row in rows}
+        values = {tables.shown(row[place]) for row in rows}
         if len(values) == 1:
             kept.remove(place)
             alike.insert(0, f"{columns[place]} {values.pop() or 'none'}")

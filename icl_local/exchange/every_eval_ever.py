@@ -8,7 +8,6 @@ written; the Parquet export holds every answer. Source: evaleval/every_eval_ever
 from __future__ import annotations
 
 import json
-import re
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -16,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_local import __version__, store
-from icl_local.exceptions import ConfigError
-from icl_local.exchange.export import WHOLE, Exported
+from icl_local.exchange.export import WHOLE, Exported, file_name, require_rows
 from icl_local.files import PRIVATE, result_at, write_result
 from icl_local.identity import key_of
 from icl_local.store import Row, Selection
@@ -35,8 +33,7 @@ def export_records(database: Path, folder: Path, *, chosen: Selection, organizat
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in store.selected(database, "eee_results", chosen).dicts():
         groups.setdefault(tuple(row[name] for name in _FILE), []).append(row)
-    if not groups:
-        raise ConfigError("nothing like that is in the database; `icl status` shows what is")
+    require_rows(len(groups))
     families = registry.load_registry()
     files = []
     for rows in groups.values():
@@ -90,7 +87,7 @@ def _model_id(row: Row, families: Mapping[str, registry.FamilySpec]) -> str:
 
 
 def _word(text: str) -> str:
-    return re.sub(r"[^\w.+-]+", "-", text).strip("-.") or "unnamed"
+    return file_name(text).strip("-.") or "unnamed"
 
 
 def _known(value: Any) -> Any:

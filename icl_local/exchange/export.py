@@ -113,11 +113,11 @@ def _write_items(items: Sequence[tuple[tuple[str, ...], Row]], out: Path) -> tup
     groups: dict[tuple[str, ...], list[Row]] = {}
     for key, item in items:
         groups.setdefault(key, []).append(item)
-    _require(len(groups))
+    require_rows(len(groups))
     if out.is_dir() or not out.suffix:
         with result_at(out):
             out.mkdir(mode=0o700, parents=True, exist_ok=True)
-        stems = {key: re.sub(r"[^\w.+-]+", "-", ".".join(key[1:])) for key in groups}
+        stems = {key: file_name(".".join(key[1:])) for key in groups}
         shared = {stem for stem, count in Counter(stems.values()).items() if count > 1}
         files = {
             out / f"{stem}{f'.{key[0][:8]}' if stem in shared else ''}.json": groups[key] for key, stem in stems.items()
@@ -144,14 +144,20 @@ def _write_rows(database: Path, out: Path, name: str, form: str, chosen: Selecti
         with result_at(out):
             out.parent.stat()  # whose error says more than DuckDB's
             count = store.export_parquet(database, store.sql_text(name), out, [stored])
-        _require(count)
+        require_rows(count)
         return Exported((out,), count, lost=_LOST[form])
     found = store.selected(database, name, chosen)
-    _require(len(found.rows))
-    write_result(out, tables.render(tables.Table("", tuple(found.columns), found.rows), "csv"), mode=PRIVATE)
+    require_rows(len(found.rows))
+    write_result(out, tables.render(tables.Table.of(found), "csv"), mode=PRIVATE)
     return Exported((out,), len(found.rows), lost=_LOST[form])
 
 
-def _require(count: int) -> None:
+def file_name(text: str) -> str:
+    """Return ``text`` without the characters that a file's name should not have."""
+    return re.sub(r"[^\w.+-]+", "-", text)
+
+
+def require_rows(count: int) -> None:
+    """Raise ConfigError if nothing is selected."""
     if not count:
         raise ConfigError("nothing selected is in the database; `icl status` shows what is")

@@ -80,7 +80,7 @@ def _both_sides(path: Path, source: Path) -> Iterator[store.Connection]:
         if files := sorted(source.glob("*.parquet")):
             attached = ["attach ':memory:' as merge_source (read_write)", "create schema merge_source.raw"]
             attached += [
-                f'create view merge_source.raw."{file.stem}" as from read_parquet({_quoted(file)})'
+                f'create view merge_source.raw."{file.stem}" as from read_parquet({store.quoted(file)})'
                 for file in files
                 if file.stem.isidentifier()  # else no table of this database, and a quote would end the name
             ]
@@ -98,13 +98,9 @@ def _both_sides(path: Path, source: Path) -> Iterator[store.Connection]:
                 raise InputError(f"{source} holds neither a spool (*.jsonl) nor exported tables (*.parquet)")
             with store.reader(database):  # brings it to its spool and to this version
                 pass
-            attached = [f"attach {_quoted(database)} as merge_source (read_only)"]
+            attached = [f"attach {store.quoted(database)} as merge_source (read_only)"]
             attached += ["set enable_external_access = false"]  # a table there may be a view that reads files
         con = stack.enter_context(store.reader(path, unsafe=True))
         for statement in attached:
             con.execute(statement)
         yield con
-
-
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"

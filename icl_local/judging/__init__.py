@@ -5,7 +5,8 @@ Every attempt is kept, and a score that the judge did not give is NULL.
 
 from icl_local.judging.batch import Collected
 from icl_local.judging.equating import equate
-from icl_local.judging.estimate import TOKENS_PER_ASPECT, TOKENS_PER_VERDICT, missing_tokens
+from icl_local.judging.estimate import guess as guess_tokens
+from icl_local.judging.estimate import missing_tokens
 from icl_local.judging.imports import import_judgments
 from icl_local.judging.judges import ApiJudge, Judge
 from icl_local.judging.judging import JudgeResult, judge, open_judge, refuse_unfit
@@ -19,8 +20,6 @@ from icl_local.judging.samples import list_samples
 from icl_local.judging.template import open_templates
 
 __all__ = [
-    "TOKENS_PER_ASPECT",
-    "TOKENS_PER_VERDICT",
     "ApiJudge",
     "Collected",
     "Judge",
@@ -29,6 +28,7 @@ __all__ = [
     "Scope",
     "draw_sample",
     "equate",
+    "guess_tokens",
     "import_judgments",
     "judge",
     "judge_missing",

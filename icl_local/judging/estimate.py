@@ -13,12 +13,13 @@ from icl_local import store
 from icl_local.judging import ledger, power
 from icl_local.judging.judges import ApiJudge, Judge
 from icl_local.judging.ledger import JudgingPlan, RunSql, Scope, Task
+from icl_local.judging.template import Template
 from icl_local.openai_client import Price
 from icl_local.results import Table
 
-CHARACTERS_PER_TOKEN = 4.0  # English with OpenAI's tokenizers; Spanish and French need about a tenth more tokens
-TOKENS_PER_ASPECT = 50  # just-eval's published GPT-4 verdicts: 230 tokens for five aspects, 75 for safety alone
-TOKENS_PER_VERDICT = 25
+_CHARACTERS_PER_TOKEN = 4.0  # English with OpenAI's tokenizers; Spanish and French need about a tenth more tokens
+_TOKENS_PER_ASPECT = 50  # just-eval's published GPT-4 verdicts: 230 tokens for five aspects, 75 for safety alone
+_TOKENS_PER_VERDICT = 25
 _ENOUGH = 20  # earlier judgments, before their ratios are trusted
 
 
@@ -67,6 +68,11 @@ def missing_tokens(path: Path, judge: Judge | None, scope: Scope) -> tuple[int, 
     return total.missing, total.prompt_tokens, total.completion_tokens
 
 
+def guess(template: Template) -> tuple[float, int]:
+    """Return characters of a prompt token and tokens of a verdict, for a judge with few judgments so far."""
+    return _CHARACTERS_PER_TOKEN, _TOKENS_PER_VERDICT + _TOKENS_PER_ASPECT * len(template.aspects)
+
+
 def _estimates(
     run_sql: RunSql, judge_id: str, plan: JudgingPlan, price: Price | None, *, batch: bool
 ) -> list[Estimate]:
@@ -86,8 +92,7 @@ def _estimates(
     found = []
     for group, tasks in sorted(groups.items()):
         template = tasks[0].template
-        guess = (CHARACTERS_PER_TOKEN, float(TOKENS_PER_VERDICT + TOKENS_PER_ASPECT * len(template.aspects)))
-        per_token, per_verdict = measured.get(template.sha256, guess)
+        per_token, per_verdict = measured.get(template.sha256, guess(template))
         prompt_tokens = round(sum(len(task.prompt) for task in tasks) / per_token)
         found.append(estimate(*group, len(tasks), prompt_tokens, round(per_verdict * len(tasks))))
     prompt_tokens, completion_tokens = sum(e.prompt_tokens for e in found), sum(e.completion_tokens for e in found)

@@ -23,7 +23,7 @@ from icl_local.judging.template import Templates, open_templates
 from icl_local.openai_client import Budget
 from icl_local.results import Table
 from icl_local.running import LocalChat, Shard, open_chat, open_cluster
-from icl_local.store import Names, Selection
+from icl_local.store import Names, Selection, listed
 from icl_local.weights import OnBytes
 
 
@@ -82,7 +82,6 @@ def judge(
     """
     refuse_unfit(judge, plan=plan, batch=batch, collect=collect, wait=wait, retry=retry)
     path, overlay, now = Path(db), Path(prompt_dir) if prompt_dir else None, not plan and not batch
-    sources = [template] if isinstance(template, str) else template
     with open_cluster(cluster if now else None, worker_cpus=worker_cpus) as nodes:
         worker = None if nodes is None else nodes.worker
         budget = None if max_cost is None else Budget(max_cost)
@@ -92,7 +91,7 @@ def judge(
             opened, templates = RulesJudge(), RuleTemplates()
         else:
             opened = open_judge(judge, budget=budget, needs_key=not plan, open_worker=worker, **settings)
-            templates = open_templates(variant, overlay=overlay, sources=sources)
+            templates = open_templates(variant, overlay=overlay, sources=listed(template))
         scope = Scope(
             templates,
             repeat,
@@ -100,7 +99,7 @@ def judge(
             limit,
             Shard.parse(shard) if shard else None,
             None if sample is None else drawn_responses(path, sample),
-            retry=[retry] if isinstance(retry, str) else tuple(retry or ()),
+            retry=listed(retry),
             draws=draws,
             chosen=judge == rules.NAME,
         )

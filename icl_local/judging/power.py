@@ -12,8 +12,8 @@ WIDTHS = (0.2, 0.1)  # wanted half-widths of a corrected mean
 GUESSED_SD = 1.0  # of differences between two methods on one query
 CORRELATION = 0.5  # of judge and people
 ANSWERS = 800  # of a cell
-_BOTH_QUANTILES = 1.959963984540054 + 0.8416212335729143  # 5 % two-sided, 80 % power
-_HALF = 1.959963984540054
+_HALF = 1.959963984540054  # quantile of 97.5 %
+_BOTH_QUANTILES = _HALF + 0.8416212335729143  # 5 % two-sided, 80 % power
 
 
 def smallest_difference(n: int, sd: float) -> float:

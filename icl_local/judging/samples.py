@@ -15,13 +15,13 @@ from pathlib import Path
 from icl_local import store
 from icl_local.exceptions import ConfigError, UnknownName
 from icl_local.identity import key_of
+from icl_local.judging.power import CORRELATION
 from icl_local.results import Table
 from icl_local.store import Row, Selection, Store
 from icl_local.wording import counted
 
 ERRORS = ("infinite_loop", "unintended_code")
 SECONDS_A_LABEL = 90.0  # at first; a rater's own median later
-CORRELATION = 0.5  # of judge and people, assumed in a plan
 _MANY_HOURS = 20  # above, a plan advises fewer cells
 _MEDIAN_SECONDS = (
     "select median(seconds) from raw.judgments where status in ('ok', 'not_applicable') "
@@ -71,8 +71,7 @@ def draw(
 
 def list_samples(path: Path) -> Table:
     """Return the samples of a database, the latest of each name."""
-    found = store.named(path, "samples")
-    return Table("", tuple(found.columns), found.rows)
+    return Table.of(store.named(path, "samples"))
 
 
 def sample_id_of(path: Path, name: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from icl_local import store
 from icl_local.exceptions import UnknownName
+from icl_local.wording import with_dpo
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Answer:
     @property
     def title(self) -> str:
         """Return model, GGUF type and method."""
-        return " · ".join([self.model + (" DPO" if self.dpo else ""), self.quantization, self.method])
+        return " · ".join([with_dpo(self.model, self.dpo), self.quantization, self.method])
 
     @property
     def subtitle(self) -> str:

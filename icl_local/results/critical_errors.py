@@ -36,7 +36,7 @@ def error_table(
     if earlier:
         notes += (f"{counted(earlier, 'response')} left out, read by an earlier detector only: icl errors --redetect",)
     title = "Critical errors" if listed else "Critical errors, percent"
-    return Table(title, tuple(found.columns), found.rows, notes, types=tuple(found.types))
+    return Table.of(found, title, notes=notes)
 
 
 def _notes(done: upkeep.Redetected) -> tuple[str, ...]:

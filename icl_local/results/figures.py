@@ -19,6 +19,7 @@ from xml.sax.saxutils import quoteattr
 
 from icl_local import prompting
 from icl_local.exceptions import ConfigError, UnknownName, needs_extra
+from icl_local.files import result_at
 from icl_local.results.paper_tables import SCORES, Views, open_views
 from icl_local.results.tables import inert
 from icl_local.store import Row
@@ -163,7 +164,7 @@ def save(
 ) -> list[Path]:
     """Write the named figures (keys of TITLES) that have data as PNG and SVG; return the paths.
 
-    Raises MissingExtra if matplotlib is not installed, ConfigError if ``folder`` cannot be written.
+    Raises MissingExtra if matplotlib is not installed, ConfigError if ``folder`` cannot be written, DiskFull.
     """
     drawn = {name: draw(views, name, theme=theme) for name in names}
     return [path for name, figure in drawn.items() if figure for path in _write(figure, name, folder, dpi=dpi)]
@@ -171,13 +172,10 @@ def save(
 
 def _write(figure: Figure, name: str, folder: Path, *, dpi: int) -> list[Path]:
     paths = [folder / f"figure_{name}.{suffix}" for suffix in ("png", "svg")]
-    for path in paths:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with _styled():
-                figure.savefig(path, dpi=dpi, metadata={"Date": None} if path.suffix == ".svg" else None)
-        except OSError as error:
-            raise ConfigError(f"cannot write {path}: {error.strerror}; choose another folder with -o") from error
+    with result_at(folder), _styled():
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            figure.savefig(path, dpi=dpi, metadata={"Date": None} if path.suffix == ".svg" else None)
     return paths
 
 

@@ -88,8 +88,7 @@ class Views:
 
     def table(self, title: str, file: str) -> Table:
         """Return a table of db/queries/<file>.sql."""
-        found = self.run(file)
-        return Table(title, tuple(found.columns), found.rows)
+        return Table.of(self.run(file), title)
 
     def run(self, file: str, *parameters: object) -> store.Rows:
         """Return the result of db/queries/<file>.sql."""

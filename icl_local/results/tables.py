@@ -23,7 +23,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from icl_local.exceptions import needs_extra
-from icl_local.store import Row
+from icl_local.store import Row, Rows
 from icl_local.wording import counted
 
 if TYPE_CHECKING:
@@ -86,10 +86,15 @@ class Table:
     groups: frozenset[int] = frozenset()
     types: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, found: Rows, title: str = "", **more: Any) -> Table:
+        """Return the result of a query as a table, with ``more`` fields."""
+        return cls(title, tuple(found.columns), found.rows, types=tuple(found.types), **more)
+
     def __len__(self) -> int:
         return len(self.rows)
 
-    def dicts(self) -> list[dict[str, Any]]:
+    def dicts(self) -> list[Row]:
         """Return the rows by column name."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 

@@ -17,6 +17,7 @@ from icl_local.prompting import Method, Pools, Prompt, Query, QuerySet, Recipe
 from icl_local.running.server import Server, ServerModel
 from icl_local.store import Record
 from icl_local.weights import ResolvedModel, checksum, registry
+from icl_local.wording import with_dpo
 
 Model = ResolvedModel | ServerModel
 CHOICES = "choices"  # Decoding.decode
@@ -137,8 +138,7 @@ class Cell:
     @property
     def label(self) -> str:
         """Return model, method and language for people."""
-        dpo = " DPO" if self.model.dpo else ""
-        return f"{self.model.label}{dpo} · {self.method.name} · {self.language}"
+        return f"{with_dpo(self.model.label, self.model.dpo)} · {self.method.name} · {self.language}"
 
 
 def plan_cells(

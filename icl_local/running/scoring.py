@@ -28,6 +28,7 @@ from icl_local.running.shard import Shard
 from icl_local.running.verify import stored_prompt
 from icl_local.store import Record
 from icl_local.weights import OnBytes, ResolvedModel, registry, require_same_tokens
+from icl_local.wording import with_dpo
 
 OWN, SAME, REFERENCE = "own", "same", "reference"
 COLUMNS = ("model", "prompt", "texts", "missing", "tokens")
@@ -64,7 +65,7 @@ class Job:
     """What ``model`` scores after the prompts of ``method``: requests and rows by scoring_id, rows of new prompts."""
 
     def __init__(self, model: ResolvedModel, method: str, texts: Iterable[Text], overlay: Path | None) -> None:
-        self.model, self.method = model, method
+        self.model, self.method, self.model_label = model, method, with_dpo(model.label, model.dpo)
         self.requests: dict[str, ScoreRequest] = {}
         self.rows: dict[str, dict[str, object]] = {}
         self.prompts: dict[str, Record] = {}
@@ -86,7 +87,7 @@ class Job:
     @property
     def label(self) -> str:
         """Return model and method for people."""
-        return f"{self.model.label}{' DPO' if self.model.dpo else ''} · {self.method}"
+        return f"{self.model_label} · {self.method}"
 
     def missing(self, have: set[str]) -> list[ScoreRequest]:
         """Return the requests that are not in ``have``."""
@@ -96,7 +97,7 @@ class Job:
         """Return COLUMNS."""
         missing = self.missing(have)
         tokens = sum(request.max_tokens for request in missing)
-        return self.label.split(" · ")[0], self.method, len(self.requests), len(missing), tokens
+        return self.model_label, self.method, len(self.requests), len(missing), tokens
 
 
 def score_texts(

@@ -13,6 +13,7 @@ from icl_local.store.database import (
     named,
     now,
     query,
+    quoted,
     reader,
     refuse_other_texts,
     require,
@@ -24,7 +25,7 @@ from icl_local.store.database import (
 from icl_local.store.ingest import TRANSIENT, Connection
 from icl_local.store.parquet import export_parquet, read_parquet
 from icl_local.store.patterns import matches
-from icl_local.store.selection import SPLITS, Names, Selection
+from icl_local.store.selection import SPLITS, Names, Selection, listed
 from icl_local.store.spool import Record, Row
 
 __all__ = [
@@ -42,10 +43,12 @@ __all__ = [
     "export_parquet",
     "fetch",
     "ids",
+    "listed",
     "matches",
     "named",
     "now",
     "query",
+    "quoted",
     "read_parquet",
     "reader",
     "refuse_other_texts",

@@ -86,6 +86,11 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
+def quoted(path: Path) -> str:
+    """Return a path as a text of SQL."""
+    return "'" + str(path).replace("'", "''") + "'"
+
+
 def spool_folder(path: Path) -> Path:
     """Return the spool folder of a database: ``<db>.spool`` beside it."""
     return path.with_name(path.name + ".spool")

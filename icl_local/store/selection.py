@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from icl_local.exceptions import ConfigError, UnknownName
@@ -30,18 +31,18 @@ class Selection:
     judge: Names = None
 
     def __post_init__(self) -> None:
-        if unknown := set(_listed(self.split) or ()) - set(SPLITS):
+        if unknown := set(listed(self.split)) - set(SPLITS):
             raise ConfigError(f"no split {min(unknown)!r}; there are {', '.join(SPLITS)}")
 
     def __bool__(self) -> bool:
-        return any(_listed(getattr(self, field.name)) for field in fields(self))
+        return any(listed(getattr(self, field.name)) for field in fields(self))
 
     def stored(self, run_named: RunNamed) -> dict[str, list[str] | None]:
         """Return the stored names by field, as the macro main.selected takes them; None (NULL) takes all.
 
         Raises UnknownName for a name that no cell of the database has.
         """
-        given = {field.name: _listed(getattr(self, field.name)) for field in fields(self)}
+        given = {field.name: listed(getattr(self, field.name)) or None for field in fields(self)}
         if not self:
             return given
         stored = run_named("stored_names").rows
@@ -73,5 +74,6 @@ def find(kind: str, given: Sequence[str], stored: Sequence[tuple[str, Sequence[s
     return list(found)
 
 
-def _listed(names: Names) -> list[str] | None:
-    return [names] if isinstance(names, str) else list(names or ()) or None
+def listed(names: str | Path | Sequence[str | Path] | None) -> list[str]:
+    """Return one name or several as a list of texts, empty for None."""
+    return [str(names)] if isinstance(names, str | Path) else [str(name) for name in names or ()]

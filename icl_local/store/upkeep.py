@@ -229,8 +229,7 @@ def rebuild(path: Path, *, accept: Callable[[Sequence[str]], bool] = lambda lost
 
 def _copy_rows(con: ingest.Connection, target: Path) -> int:
     """Copy the rows of the open database into the new database file ``target``; return how many."""
-    quoted = str(target).replace("'", "''")
-    con.execute(f"attach '{quoted}' as target (read_write)")
+    con.execute(f"attach {database.quoted(target)} as target (read_write)")
     known, count = ingest.columns(con), 0
     theirs = ingest.columns(con, database="target")
     for table in (table for table in _user_tables(con) if table in theirs):

@@ -19,11 +19,10 @@ from icl_local import prompting, store
 from icl_local.engine import DEFAULT_PARALLEL, available_memory, kv_bytes_per_token, tokenize, tokens_to_prefill
 from icl_local.exceptions import IclError
 from icl_local.judging import (
-    TOKENS_PER_ASPECT,
-    TOKENS_PER_VERDICT,
     ApiJudge,
     Judge,
     Scope,
+    guess_tokens,
     missing_tokens,
     open_judge,
     open_templates,
@@ -34,7 +33,7 @@ from icl_local.running import CHOICES, Cell, CellPlan, Shard
 from icl_local.study.spec import JudgeSpec, Study, StudyCell
 from icl_local.study.study import prepare, stored_responses, to_fetch, variant_of
 from icl_local.weights import ResolvedModel, registry
-from icl_local.wording import counted
+from icl_local.wording import counted, with_dpo
 
 # Guesses, used where neither files nor earlier rows say better; docs/measurements.md has their sources.
 CHARACTERS_PER_TOKEN = {"en": 4.0}
@@ -74,7 +73,7 @@ class CellEstimate:
     def row(self) -> tuple[object, ...]:
         """Return the fields of ``StudyPlan.columns``."""
         return (
-            f"{self.cell.model}{' DPO' if self.cell.dpo else ''}",
+            with_dpo(self.cell.model, self.cell.dpo),
             self.cell.method,
             self.cell.language,
             self.n_queries,
@@ -364,9 +363,10 @@ def _judge(
         n_safety = sum(query.split == "safety" for query in to_come) if queries else left // 5
         for split, n in (("multi", left - n_safety), ("safety", n_safety)):
             template = templates.get(split=split, language=cell.cell.language)
+            per_token, per_verdict = guess_tokens(template)
             judgments += n * spec.repeats
-            prompt_tokens += round(n * spec.repeats * (len(template.text) + query_length + answer) / 4)
-            completion_tokens += n * spec.repeats * (TOKENS_PER_VERDICT + TOKENS_PER_ASPECT * len(template.aspects))
+            prompt_tokens += round(n * spec.repeats * (len(template.text) + query_length + answer) / per_token)
+            completion_tokens += n * spec.repeats * per_verdict
     price = judge.client.price if isinstance(judge, ApiJudge) else None
     usd = price.usd(prompt_tokens, completion_tokens) if price else None
     if price:

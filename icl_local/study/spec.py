@@ -11,6 +11,7 @@ from icl_local import prompting, resources, toml_file
 from icl_local.exceptions import ConfigError, IclError, UnknownName
 from icl_local.prompting import JUST_EVAL, SAMPLES, Pools, QuerySet, just_eval
 from icl_local.running import Decoding, Shard, load_pools, load_queries
+from icl_local.wording import with_dpo
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class StudyCell:
     @property
     def label(self) -> str:
         """Return model, method and language for people."""
-        return f"{self.model}{' DPO' if self.dpo else ''} · {self.method} · {self.language}"
+        return f"{with_dpo(self.model, self.dpo)} · {self.method} · {self.language}"
 
 
 @dataclass(frozen=True)

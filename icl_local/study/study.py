@@ -25,6 +25,7 @@ from icl_local.running import CHOICES, Cell, CellPlan, CellResult, Cluster, Even
 from icl_local.store import Record
 from icl_local.study.spec import JudgeSpec, Study, StudyCell, Training
 from icl_local.weights import OnBytes, hub, registry
+from icl_local.wording import with_dpo
 
 T = TypeVar("T")
 Sets = Mapping[str, QuerySet | IclError]  # Study.query_sets
@@ -172,7 +173,7 @@ def grids(database: Path) -> list[tuple[str, list[str], list[tuple[object, ...]]
     """
     studies: dict[str, dict[tuple[str, str], dict[str, str]]] = {}
     for study, model, is_dpo, method, language, done, n_queries, judged in store.named(database, "study_grid").rows:
-        values = studies.setdefault(study, {}).setdefault((f"{model}{' DPO' if is_dpo else ''}", method), {})
+        values = studies.setdefault(study, {}).setdefault((with_dpo(model, is_dpo), method), {})
         values[language] = f"{done}/{n_queries}" + (f" judged {judged}" if judged else "")
     found = []
     for study, by_row in studies.items():

@@ -83,8 +83,8 @@ def translate_queries(
     runs = []
     with open_cluster(cluster, worker_cpus=worker_cpus) as nodes:
         settings |= {"budget": budget, "open_worker": None if nodes is None else nodes.worker}
-        for target in [to] if isinstance(to, str) else to:
-            for name in [engine] if isinstance(engine, str) else engine:
+        for target in store.listed(to):
+            for name in store.listed(engine):
                 opened = open_engine(name, source=source, target=target, overlay=overlay, **settings)
                 progress = translate_missing(
                     Path(db), opened, found.queries, language=target, overlay=overlay, on_progress=on_progress

@@ -305,6 +305,11 @@ def test_a_table_wider_than_the_terminal_has_columns_of_one_value_below_it(
     assert "all rows" not in capsys.readouterr().out
 
 
+def test_small_numbers_and_lists_are_shown_as_in_the_papers_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    console.print_rows(("p", "tasks"), [(0.0001, ["math", "coding"])])
+    assert "1.0e-04 math, coding" in " ".join(capsys.readouterr().out.split())
+
+
 def test_without_a_terminal_progress_is_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from icl_local.cli import icl
-from icl_local.exceptions import ConfigError, UnknownName
+from icl_local.exceptions import ConfigError, DiskFull, UnknownName
 from icl_local.results import figures, paper_tables
 
 if TYPE_CHECKING:
@@ -166,5 +166,11 @@ def test_unknown_names_and_empty_databases_are_reported(empty_database: Path) ->
 
 def test_a_folder_that_cannot_be_written_is_reported(empty_database: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"cannot write .*; choose another folder with -o"):
+    with pytest.raises(ConfigError, match=r"cannot write .*; choose another file with -o"):
         figures.draw_figure(empty_database, "4", published=True).save(tmp_path / "file", dpi=30)
+
+
+def test_a_full_disk_is_reported_as_one(empty_database: Path, tmp_path: Path) -> None:
+    (tmp_path / "figure_4.png").symlink_to("/dev/full")
+    with pytest.raises(DiskFull, match="no space left"):
+        figures.draw_figure(empty_database, "4", published=True).save(tmp_path, dpi=30)
