@@ -183,7 +183,7 @@ def study(
         if title == requested.name:
             console.print_rows(columns, rows, output_format=output_format, title=f"Study {title}")
     for judge, progress in outcome.judged.items():
-        console.say(f"{judge}: {progress.note or 'nothing to judge'}")
+        console.say(f"new judgments of {judge}: {progress.note}")
     for failure in outcome.failures:
         console.say(f"{failure.what}: {failure.reason}", style="red")
     console.say(f"{counted(outcome.n_new, 'new response')} in {db}; next: icl tables --db {db}")

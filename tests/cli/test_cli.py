@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,9 @@ from click.testing import CliRunner
 
 from icl_local.cli import COMMANDS, GROUPS, MOVED, console, icl, main, one_line, progress
 from icl_local.engine import ProbeStep
+from icl_local.judging import JudgeProgress
 from icl_local.running import Event
+from icl_local.study import Outcome
 
 BEFORE = json.loads((Path(__file__).parent / "commands_before_the_move.json").read_text())
 HEAVY = ("llama_cpp", "duckdb", "torch", "transformers", "matplotlib", "openai", "numpy", "rich", "ray")
@@ -308,6 +311,15 @@ def test_a_table_wider_than_the_terminal_has_columns_of_one_value_below_it(
 def test_small_numbers_and_lists_are_shown_as_in_the_papers_tables(capsys: pytest.CaptureFixture[str]) -> None:
     console.print_rows(("p", "tasks"), [(0.0001, ["math", "coding"])])
     assert "1.0e-04 math, coding" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_study_says_what_its_judges_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = {"openai:m": JudgeProgress("openai:m", 5, Counter(ok=4, refused=1))}
+    monkeypatch.setattr("icl_local.study.run_study", lambda *_, **__: Outcome((), judged, ()))
+    monkeypatch.setattr("icl_local.study.grids", lambda db: [])
+    result = CliRunner().invoke(icl, ["study", "demo"])
+    assert result.exit_code == 0, result.output
+    assert "new judgments of openai:m: 4 ok, 1 refused" in result.stderr
 
 
 def test_without_a_terminal_progress_is_a_line_now_and_then(
