@@ -12,7 +12,7 @@ from icl_local.cli import console, options, values
 from icl_local.wording import counted
 
 if TYPE_CHECKING:
-    from icl_local.translate import Item, Review
+    from icl_local.translate import Review, ReviewItem
 
 KEYS = "[1-9] accept that one, [e] or e2 edit in $EDITOR, [s] skip, [u] undo, [q] quit"
 
@@ -158,7 +158,7 @@ def _who(reviewer: str | None) -> str:
         raise click.UsageError("name the reviewer with --reviewer") from None
 
 
-def _show(item: Item, session: Review) -> None:
+def _show(item: ReviewItem, session: Review) -> None:
     console.say(f"\n{item.dataset} {item.query_id} ({item.status}), {session.left} left", style="bold")
     panels = [(f"source, {item.query_id}", item.source_text, "")]
     if item.final_text is not None:

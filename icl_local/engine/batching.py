@@ -21,7 +21,7 @@ from icl_local.detect import LoopWatch, stop_pattern
 from icl_local.engine.penalty import Seen, greedy, penalise
 from icl_local.engine.prefix_cache import PrefixCache
 from icl_local.engine.protocol import Completion, EngineOptions, Request, Stats
-from icl_local.engine.scores import N_VALUES, before_score, score_probabilities, value_of
+from icl_local.engine.score_probabilities import N_VALUES, before_score, score_probabilities, value_of
 from icl_local.engine.sequences import BatchToken, Grammar, Interrupted, Model, Sequences, n_shared, tokens_to_prefill
 
 PROGRESS_SECONDS = 0.2
@@ -39,7 +39,7 @@ class Slot:
     output: bytearray = field(default_factory=bytearray)
     tokens: list[int] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
-    scores: list[tuple[float, ...]] = field(default_factory=list)
+    probabilities: list[tuple[float, ...]] = field(default_factory=list)
     stop: re.Pattern[bytes] | None = None
     grammar: Grammar | None = None
     watch: LoopWatch | None = None
@@ -84,9 +84,9 @@ class Generation:
             stats = self.stats
             stats.wall_seconds = time.perf_counter() - started
             stats.other_seconds = stats.wall_seconds - stats.prefill_seconds - stats.decode_seconds
-            for sequence in self._active.values():
-                if sequence.grammar is not None:
-                    sequence.grammar.close()
+            for slot in self._active.values():
+                if slot.grammar is not None:
+                    slot.grammar.close()
 
     def _run(self) -> Iterator[Completion]:
         fitting: list[tuple[Request, list[int]]] = []
@@ -174,49 +174,49 @@ class Generation:
             self._pick(slot, offset + index)
         self._report()
 
-    def _pick(self, sequence: Slot, index: int) -> None:
-        """Add the token after a row of the batch to its sequence."""
+    def _pick(self, slot: Slot, index: int) -> None:
+        """Add the token after a row of the batch to its slot."""
         logits = self._model.logits(index)
         if self._options.trace:
-            sequence.digests.append(hashlib.blake2b(logits.tobytes(), digest_size=8).hexdigest())
-        token = self._token(sequence, logits)
-        sequence.seen.add(token)
-        sequence.pending = token
-        sequence.tokens.append(token)
-        sequence.output += self._model.piece(token)
+            slot.digests.append(hashlib.blake2b(logits.tobytes(), digest_size=8).hexdigest())
+        token = self._token(slot, logits)
+        slot.seen.add(token)
+        slot.pending = token
+        slot.tokens.append(token)
+        slot.output += self._model.piece(token)
         self.stats.new_tokens += 1
 
-    def _token(self, sequence: Slot, logits: NDArray[np.float32]) -> int:
+    def _token(self, slot: Slot, logits: NDArray[np.float32]) -> int:
         """Return the token that follows; ``logits`` [n_vocab] change in place."""
-        if sequence.grammar is not None:
-            token = sequence.grammar.pick(logits)
-            if before_score(sequence.output) and value_of(self._model.piece(token)) < N_VALUES:
-                ids = sequence.grammar.allowed(logits)
+        if slot.grammar is not None:
+            token = slot.grammar.pick(logits)
+            if before_score(slot.output) and value_of(self._model.piece(token)) < N_VALUES:
+                ids = slot.grammar.allowed(logits)
                 pieces = [self._model.piece(int(one)) for one in ids]
-                sequence.scores.append(score_probabilities(logits[ids], pieces))
-            sequence.grammar.accept(token)
+                slot.probabilities.append(score_probabilities(logits[ids], pieces))
+            slot.grammar.accept(token)
             return token
-        if sequence.request.sampling is not None:
-            penalise(logits, sequence.seen.ids, sequence.request.repetition_penalty)
-            return sequence.request.sampling.pick(logits, len(sequence.tokens))
-        return greedy(logits, sequence.seen.ids, sequence.request.repetition_penalty)
+        if slot.request.sampling is not None:
+            penalise(logits, slot.seen.ids, slot.request.repetition_penalty)
+            return slot.request.sampling.pick(logits, len(slot.tokens))
+        return greedy(logits, slot.seen.ids, slot.request.repetition_penalty)
 
-    def _reason(self, sequence: Slot) -> str | None:
+    def _reason(self, slot: Slot) -> str | None:
         """Return the reason for which the sequence ends with its newest token, or None while it goes on."""
-        if not sequence.request.ignore_eog and self._model.is_eog(sequence.pending):
+        if not slot.request.ignore_eog and self._model.is_eog(slot.pending):
             return "eog"
-        if sequence.stop is not None:
-            newest = len(sequence.output) - len(self._model.piece(sequence.pending))
-            longest = max(map(len, sequence.request.stops)) * 4  # bytes of a character at most
-            line = sequence.output.rfind(b"\n", 0, newest) + 1
-            if sequence.stop.search(sequence.output, min(line, max(0, newest - longest))):
+        if slot.stop is not None:
+            newest = len(slot.output) - len(self._model.piece(slot.pending))
+            longest = max(map(len, slot.request.stops)) * 4  # bytes of a character at most
+            line = slot.output.rfind(b"\n", 0, newest) + 1
+            if slot.stop.search(slot.output, min(line, max(0, newest - longest))):
                 return "stop"
-        if sequence.watch is not None:
-            text = sequence.output.decode("utf-8", "ignore")
-            grown, sequence.watched = text[sequence.watched :], len(text)
-            if sequence.watch.append(grown):
+        if slot.watch is not None:
+            text = slot.output.decode("utf-8", "ignore")
+            grown, slot.watched = text[slot.watched :], len(text)
+            if slot.watch.append(grown):
                 return "stopped_on_loop"
-        return "length" if len(sequence.tokens) >= sequence.limit else None
+        return "length" if len(slot.tokens) >= slot.limit else None
 
     def _collect(self) -> Iterator[Completion]:
         """Yield the completions that have ended; fill their sequences from the queue, or close the gaps."""
@@ -231,22 +231,22 @@ class Generation:
                 self._sequences.move(last, number)
                 self._active[number] = self._active.pop(last)
 
-    def _ended(self, sequence: Slot, reason: str) -> Completion:
-        if sequence.grammar is not None:
-            sequence.grammar.close()
-            sequence.grammar = None
-        saved = sequence.limit - len(sequence.tokens) if reason == "stopped_on_loop" else 0
+    def _ended(self, slot: Slot, reason: str) -> Completion:
+        if slot.grammar is not None:
+            slot.grammar.close()
+            slot.grammar = None
+        saved = slot.limit - len(slot.tokens) if reason == "stopped_on_loop" else 0
         return Completion(
-            id=sequence.request.id,
-            raw_text=sequence.output.decode("utf-8", "replace"),
+            id=slot.request.id,
+            raw_text=slot.output.decode("utf-8", "replace"),
             finish_reason=reason,
-            prompt_tokens=len(sequence.prompt),
-            new_tokens=len(sequence.tokens),
+            prompt_tokens=len(slot.prompt),
+            new_tokens=len(slot.tokens),
             tokens_saved=saved,
-            tokens=tuple(sequence.tokens),
-            end_token=self._model.token_text(sequence.pending) if reason == "eog" else None,
-            digests=tuple(sequence.digests),
-            scores=tuple(sequence.scores),
+            tokens=tuple(slot.tokens),
+            end_token=self._model.token_text(slot.pending) if reason == "eog" else None,
+            digests=tuple(slot.digests),
+            probabilities=tuple(slot.probabilities),
         )
 
     def _finished(self, completion: Completion) -> Completion:

@@ -38,8 +38,8 @@ class Completion:
     still in it. ``finish_reason``: stop | eog | length | prompt_too_long | stopped_on_loop. ``tokens_saved``: the rest
     of the token limit that stop-on-loop left. ``tokens``: the generated ids, with the end token; empty from a server.
     ``end_token``: the text of the token that ended it (eog only). With ``EngineOptions.trace`` ``digests`` holds for
-    each token the BLAKE2b digest (16 hex digits) of the raw logits it was picked from. ``scores``: for each score that
-    a grammar let it write, the probabilities (7,) of engine/scores.py.
+    each token the BLAKE2b digest (16 hex digits) of the raw logits it was picked from. ``probabilities``: for
+    each score that a grammar let it write, those (7,) of engine/score_probabilities.py.
     """
 
     id: str
@@ -51,7 +51,7 @@ class Completion:
     tokens: tuple[int, ...] = ()
     end_token: str | None = None
     digests: tuple[str, ...] = ()
-    scores: tuple[tuple[float, ...], ...] = ()
+    probabilities: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -56,29 +56,29 @@ class Scoring(Generation):
     def _first_row(self, request: Request, prompt: list[int]) -> int:
         return len(prompt) - len(self._targets[request.id].ids)
 
-    def _token(self, sequence: Slot, logits: NDArray[np.float32]) -> int:
-        target = self._targets[sequence.request.id]
-        token, top = target.ids[len(sequence.tokens)], int(logits.argmax())
+    def _token(self, slot: Slot, logits: NDArray[np.float32]) -> int:
+        target = self._targets[slot.request.id]
+        token, top = target.ids[len(slot.tokens)], int(logits.argmax())
         logprob, raw_rank = log_probability(logits, token), rank(logits, token)
-        penalise(logits, sequence.seen.ids, sequence.request.repetition_penalty)
+        penalise(logits, slot.seen.ids, slot.request.repetition_penalty)
         target.found.append((logprob, raw_rank, rank(logits, token), top))
         return token
 
-    def _reason(self, sequence: Slot) -> str:
+    def _reason(self, slot: Slot) -> str:
         return "scored"
 
-    def _ended(self, sequence: Slot, reason: str) -> Scored:
-        target = self._targets.pop(sequence.request.id)
+    def _ended(self, slot: Slot, reason: str) -> Scored:
+        target = self._targets.pop(slot.request.id)
         logprobs, ranks, ranks_decoded, top_ids = tuple(zip(*target.found, strict=True)) or ((), (), (), ())
-        completion = super()._ended(sequence, reason)
+        completion = super()._ended(slot, reason)
         return Scored(
-            **{**vars(completion), "prompt_tokens": len(sequence.prompt) - max(0, len(target.ids) - 1)},
+            **{**vars(completion), "prompt_tokens": len(slot.prompt) - max(0, len(target.ids) - 1)},
             logprobs=logprobs,
             ranks=ranks,
             ranks_decoded=ranks_decoded,
             top_ids=top_ids,
             pieces=tuple((one, self._piece(one)) for one in sorted({*target.ids, *top_ids})),
-            n_bytes=len(sequence.output),
+            n_bytes=len(slot.output),
             straddles=target.straddles,
         )
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from icl_local import __version__, detect, store
 from icl_local.exceptions import InputError
 from icl_local.identity import cell_key, imported_response_key, key_of
-from icl_local.prompting import Item, Query, QuerySet, json_items, query_from_item
+from icl_local.prompting import JsonItem, Query, QuerySet, json_items, query_from_item
 from icl_local.store import Row
 from icl_local.weights.registry import NamedModel
 
@@ -40,14 +40,14 @@ class Imported:
     assumed_english: int = 0
 
 
-def holds_judgments(items: Sequence[Item]) -> bool:
+def holds_judgments(items: Sequence[JsonItem]) -> bool:
     """Return whether these are just-eval's verdicts (``output_cand``, ``result``) and not outputs."""
     return bool(items) and "output_cand" in items[0].data
 
 
 def import_outputs(
     target: store.Store,
-    items: Sequence[Item],
+    items: Sequence[JsonItem],
     *,
     source: str,
     model: str | None = None,
@@ -132,7 +132,7 @@ def _refuse_second_texts(
 class _Output:
     """One text of another tool, with its own description. Raises InputError for an item without one."""
 
-    def __init__(self, item: Item, *, model: str | None, method: str | None, language: str | None) -> None:
+    def __init__(self, item: JsonItem, *, model: str | None, method: str | None, language: str | None) -> None:
         data = item.data
         text = data.get("output")
         if isinstance(text, list) and len(text) == 1:  # URIAL's own scripts write one output as a list
@@ -163,7 +163,7 @@ class _Output:
         if part == "just_red":
             data["category"] = "safety"
         dataset = f"imported:{part}" if isinstance(part, str) and part else "imported"
-        return query_from_item(Item(self.item.file, self.item.line, data), dataset=dataset, language=None)
+        return query_from_item(JsonItem(self.item.file, self.item.line, data), dataset=dataset, language=None)
 
     def response_id(self, source: str) -> str:
         """Return the key by file and options, so that an import with a wrong option can be forgotten and repeated.

@@ -18,7 +18,7 @@ from icl_local.identity import judgment_key, key_of
 from icl_local.judging.ledger import Attempt, Task, in_words
 from icl_local.judging.parse import parse_verdict
 from icl_local.judging.template import Template, template_of_items
-from icl_local.prompting import Item
+from icl_local.prompting import JsonItem
 from icl_local.store import Record, Row
 from icl_local.wording import counted
 
@@ -46,7 +46,7 @@ class Imported:
 
 
 def import_judgments(
-    target: store.Store, items: Sequence[Item], *, source: str, language: str | None = None
+    target: store.Store, items: Sequence[JsonItem], *, source: str, language: str | None = None
 ) -> Imported:
     """Store the verdicts of a just-eval file of one mode; ``source`` is its file name, ``language`` that of its texts.
 
@@ -81,7 +81,7 @@ def import_judgments(
     return Imported(len(judged), added, len(items) - len(judged), len(missing), assumed)
 
 
-def _check(item: Item) -> None:
+def _check(item: JsonItem) -> None:
     for name in ("input", "output_cand", "generator_cand", "prompt"):
         item.text(name)
     if not isinstance(item.data.get("eval_config"), dict):
@@ -90,7 +90,7 @@ def _check(item: Item) -> None:
         raise InputError(f"{item.place}: `result` is not a text")
 
 
-def _responses(target: store.Store, items: Sequence[Item]) -> list[str | None]:
+def _responses(target: store.Store, items: Sequence[JsonItem]) -> list[str | None]:
     """Return the response that each item judges; None where the database has none."""
     texts = list({item.data["output_cand"] for item in items})
     rows = target.named("responses_of_texts", [texts]).dicts()
@@ -107,7 +107,7 @@ def _responses(target: store.Store, items: Sequence[Item]) -> list[str | None]:
     return found
 
 
-def _of_model(item: Item, candidates: Sequence[Row]) -> dict[str, str]:
+def _of_model(item: JsonItem, candidates: Sequence[Row]) -> dict[str, str]:
     """Return query id -> response of the item's model, method, language and DPO, as far as it names them.
 
     Without a ``model`` it is the one whose name ``generator_cand`` begins with; the longest name wins.
@@ -124,7 +124,7 @@ def _of_model(item: Item, candidates: Sequence[Row]) -> dict[str, str]:
     }
 
 
-def _as_output(item: Item, *, safety: bool) -> Item:
+def _as_output(item: JsonItem, *, safety: bool) -> JsonItem:
     """Return the judged text in the form of just-eval's output files; ids of its safety file begin at 0 again."""
     data: dict[str, Any] = {
         "instruction": item.data["input"],
@@ -134,10 +134,10 @@ def _as_output(item: Item, *, safety: bool) -> Item:
         "datasplit": "just_red" if safety else "just_eval",
         **{name: item.data[name] for name in exchange.MAKER if name in item.data},
     }
-    return Item(item.file, item.line, data)
+    return JsonItem(item.file, item.line, data)
 
 
-def _judge_row(item: Item) -> dict[str, object]:
+def _judge_row(item: JsonItem) -> dict[str, object]:
     config = item.data["eval_config"]
     model = str(config.get("gpt") or "unknown")
     settings = {"max_words": config.get("max_words", -1)}
@@ -150,7 +150,7 @@ def _judge_row(item: Item) -> dict[str, object]:
     }
 
 
-def _attempt(item: Item, response_id: str, judge_id: str, template: Template) -> Attempt:
+def _attempt(item: JsonItem, response_id: str, judge_id: str, template: Template) -> Attempt:
     key = judgment_key(response_id=response_id, judge_id=judge_id, template_sha256=template.sha256, repeat=0)
     task = Task(key, 1, response_id, template, 0)
     verdict = parse_verdict(item.data["result"], template.aspects)

@@ -107,8 +107,8 @@ def attempt_of(task: Task, reply: ApiReply, **columns: object) -> Attempt:
         verdict = no_verdict(REFUSED if filtered else REJECTED, aspects, reply.error)
     else:
         verdict = no_verdict(QUOTA if reply.outcome == "quota" else HTTP_ERROR, aspects, reply.error)
-    if reply.scores and len(reply.scores) == len(aspects):
-        columns["probabilities"] = [list(one[:-1]) for one in reply.scores]
+    if reply.probabilities and len(reply.probabilities) == len(aspects):
+        columns["probabilities"] = [list(one[:-1]) for one in reply.probabilities]
     return Attempt(
         task,
         task.attempt + reply.attempt - 1,

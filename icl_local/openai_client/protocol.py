@@ -40,8 +40,8 @@ class ApiReply:
 
     ``outcome``: reply (``text`` or ``refusal`` of the model) | failed (transient) | rejected (this request will never
     succeed) | quota. ``error`` contains no secrets. Tokens and cost are None if the server does not report them;
-    ``parameters`` are those sent besides model, prompt and response format. ``scores``: of a local model, for each
-    score in its text the probabilities of 1 to 5, of N/A, and of what fixes none.
+    ``parameters`` are those sent besides model, prompt and response format. ``probabilities``: of a local model,
+    for each score in its text those of 1 to 5, of N/A, and of what fixes none.
     """
 
     id: str
@@ -61,7 +61,7 @@ class ApiReply:
     seconds: float | None = None
     structured: str | None = None
     parameters: Mapping[str, object] = field(default_factory=dict)
-    scores: tuple[tuple[float, ...], ...] = ()
+    probabilities: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True)

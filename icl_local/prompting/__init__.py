@@ -5,7 +5,7 @@ A prompt is built here from a query and the files in prompts/.
 
 from icl_local.prompting.chat_template import CHAT_DATE, chat_text
 from icl_local.prompting.examples import Pools
-from icl_local.prompting.json_items import Item
+from icl_local.prompting.json_items import JsonItem
 from icl_local.prompting.methods import (
     CHAT,
     COMPLETION,
@@ -27,7 +27,7 @@ __all__ = [
     "JUST_EVAL",
     "PARAMETERS",
     "SAMPLES",
-    "Item",
+    "JsonItem",
     "Method",
     "Pools",
     "Prompt",

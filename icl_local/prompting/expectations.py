@@ -11,13 +11,13 @@ from typing import Any
 
 from icl_local.detect import require_known
 from icl_local.exceptions import InputError
-from icl_local.prompting.json_items import Item
+from icl_local.prompting.json_items import JsonItem
 from icl_local.wording import counted
 
 REGEX = "regex"
 
 
-def expected(item: Item) -> dict[str, Any]:
+def expected(item: JsonItem) -> dict[str, Any]:
     """Return ``reference``, ``choices``, ``answer`` (a number from 0) and ``checks`` of an item, those that it has.
 
     Raises InputError, with file and line: other types, fewer than two choices or two alike, an answer that is none of
@@ -38,7 +38,7 @@ def expected(item: Item) -> dict[str, Any]:
     return found
 
 
-def _texts(item: Item, name: str) -> list[str]:
+def _texts(item: JsonItem, name: str) -> list[str]:
     value = item.data[name]
     texts = value if isinstance(value, list) else [value]
     if not texts or not all(isinstance(text, str | int | float) and str(text).strip() for text in texts):
@@ -46,7 +46,7 @@ def _texts(item: Item, name: str) -> list[str]:
     return [str(text) for text in texts]
 
 
-def _place(item: Item, choices: list[str]) -> int:
+def _place(item: JsonItem, choices: list[str]) -> int:
     """Return the index of the right choice, given as index from 0, letter or text."""
     answer = str(item.data["answer"]).strip()
     if answer in choices:
@@ -57,7 +57,7 @@ def _place(item: Item, choices: list[str]) -> int:
     return place
 
 
-def _checks(item: Item) -> list[dict[str, Any]]:
+def _checks(item: JsonItem) -> list[dict[str, Any]]:
     data = item.data
     checks = data.get("checks")
     if checks is None and isinstance(data.get("instruction_id_list"), list):

@@ -26,7 +26,7 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 @dataclass(frozen=True)
-class Item:
+class JsonItem:
     """One object of ``file`` and the line on which it begins, counted from 1."""
 
     file: str
@@ -61,14 +61,14 @@ def id_of_text(text: str) -> str:
     return key_of(kind="text", text=text)[:12]
 
 
-def read_file(path: Path) -> list[Item]:
+def read_file(path: Path) -> list[JsonItem]:
     """Return all objects of ``path``. Raises InputError, with file and line: unreadable, not UTF-8, broken, other."""
     delimiter = _DELIMITERS.get(path.suffix.lower())
     text = read_text(path)
     return parse(text, str(path)) if delimiter is None else _table(text, str(path), delimiter)
 
 
-def mapped(items: Sequence[Item], columns: Mapping[str, str]) -> list[Item]:
+def mapped(items: Sequence[JsonItem], columns: Mapping[str, str]) -> list[JsonItem]:
     """Return the items with fields taken from other columns: {"instruction": "question.text"}; a dot goes deeper.
 
     Raises InputError for a column that an item lacks, with those that it has.
@@ -79,7 +79,7 @@ def mapped(items: Sequence[Item], columns: Mapping[str, str]) -> list[Item]:
     ]
 
 
-def _column(item: Item, column: str) -> Any:
+def _column(item: JsonItem, column: str) -> Any:
     value: Any = item.data
     for part in [column] if column in item.data else column.split("."):
         if not isinstance(value, dict) or part not in value:
@@ -88,10 +88,10 @@ def _column(item: Item, column: str) -> Any:
     return value
 
 
-def _table(text: str, file: str, delimiter: str) -> list[Item]:
+def _table(text: str, file: str, delimiter: str) -> list[JsonItem]:
     csv.field_size_limit(LONGEST_FIELD)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    items: list[Item] = []
+    items: list[JsonItem] = []
     names: list[str] = []
     line = 1
     try:
@@ -100,7 +100,9 @@ def _table(text: str, file: str, delimiter: str) -> list[Item]:
             if row and len(row) != len(names):
                 raise InputError(f"{file}:{line}: has {len(row)} fields where the header has {len(names)}")
             if row and row is not names:
-                items.append(Item(file, line, {name: _field(value) for name, value in zip(names, row, strict=True)}))
+                items.append(
+                    JsonItem(file, line, {name: _field(value) for name, value in zip(names, row, strict=True)})
+                )
             line = reader.line_num + 1
     except csv.Error as error:
         raise InputError(f"{file}:{line}: broken table: {error}") from error
@@ -123,7 +125,7 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}: is not UTF-8 at byte {error.start}; save it as UTF-8") from error
 
 
-def parse(text: str, file: str) -> list[Item]:
+def parse(text: str, file: str) -> list[JsonItem]:
     """Return all objects of ``text``; ``file`` is its name in errors."""
     items = []
     line = counted = 0
@@ -133,7 +135,7 @@ def parse(text: str, file: str) -> list[Item]:
             counted = position
             if not isinstance(value, dict):
                 raise InputError(f"{file}:{line + 1}: holds {type(value).__name__} where an object {{...}} is expected")
-            items.append(Item(file, line + 1, value))
+            items.append(JsonItem(file, line + 1, value))
     except json.JSONDecodeError as error:
         raise InputError(f"{file}:{error.lineno}: broken JSON: {error.msg} (column {error.colno})") from error
     except (RecursionError, ValueError) as error:

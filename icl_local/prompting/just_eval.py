@@ -20,7 +20,7 @@ from icl_local.exceptions import ConfigError, HubError, InputError
 from icl_local.files import write_file
 from icl_local.identity import sha256_file
 from icl_local.prompting import json_items
-from icl_local.prompting.json_items import Item
+from icl_local.prompting.json_items import JsonItem
 from icl_local.weights import OnBytes, cache_folder, hub
 from icl_local.wording import counted
 
@@ -46,7 +46,7 @@ class Published:
     path: Path
     source: str
     sha256: str
-    items: tuple[Item, ...]
+    items: tuple[JsonItem, ...]
 
     def json_lines(self) -> str:
         """Return the items as a query file; the English one is the published file."""
@@ -139,7 +139,7 @@ def _published(language: str, files: Mapping[str, hub.HubFile], pins: Pins) -> P
     return Published(language, file.path, file.source, sha256_file(file.path), tuple(items))
 
 
-def align(items: Sequence[Item], english: Sequence[Item], *, language: str, source: str) -> list[Item]:
+def align(items: Sequence[JsonItem], english: Sequence[JsonItem], *, language: str, source: str) -> list[JsonItem]:
     """Return the English items, in their order, with the instructions of ``items``; ``source`` says where from.
 
     Raises InputError: no instruction, other ids or another number of lines, or lines that do not pair up.
@@ -154,7 +154,7 @@ def align(items: Sequence[Item], english: Sequence[Item], *, language: str, sour
         raise InputError(f"{source}: its ids are not Just-Eval's, and {fault}; give your own file with --queries")
     origin = {"language": language, "translation": {"from": ENGLISH, "source": source}}
     return [
-        Item(item.file, item.line, {**item.data, "instruction": text, **origin})
+        JsonItem(item.file, item.line, {**item.data, "instruction": text, **origin})
         for item, text in zip(english, texts, strict=True)
     ]
 

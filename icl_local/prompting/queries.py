@@ -22,7 +22,7 @@ from icl_local.exceptions import ConfigError, InputError, UnknownName
 from icl_local.identity import key_of, sha256_file, sha256_text
 from icl_local.prompting import json_items, just_eval
 from icl_local.prompting.expectations import expected
-from icl_local.prompting.json_items import Item
+from icl_local.prompting.json_items import JsonItem
 
 JUST_EVAL = just_eval.NAME
 SAMPLES = "samples"
@@ -201,7 +201,7 @@ def _draw(seed: int, *parts: str) -> str:
 
 
 def query_set(
-    items: Sequence[Item],
+    items: Sequence[JsonItem],
     *,
     source: str,
     sha256: str | None,
@@ -228,7 +228,7 @@ def query_set(
     items = _with_ids(json_items.mapped(items, columns or {}))
     own_language = language if untagged is None else None
     dataset = dataset or _known_set(items) or _without_language(name, items, own_language)
-    found: dict[tuple[str, str], tuple[Item, Query]] = {}
+    found: dict[tuple[str, str], tuple[JsonItem, Query]] = {}
     for item in items:
         query = query_from_item(item, dataset=dataset, language=own_language or untagged)
         first, _ = found.setdefault((query.language, query.query_id), (item, query))
@@ -242,7 +242,7 @@ def query_set(
     return QuerySet(dataset, source, sha256, selected, tuple(_unknown_values(items)))
 
 
-def _with_ids(items: Sequence[Item]) -> Sequence[Item]:
+def _with_ids(items: Sequence[JsonItem]) -> Sequence[JsonItem]:
     """Return the items; if none of them has an id, each gets that of its instruction.
 
     Raises InputError if it has no instruction.
@@ -252,9 +252,9 @@ def _with_ids(items: Sequence[Item]) -> Sequence[Item]:
     return [replace(item, data={**item.data, "id": json_items.id_of_text(item.text("instruction"))}) for item in items]
 
 
-def _unknown_values(items: Sequence[Item]) -> Iterator[str]:
+def _unknown_values(items: Sequence[JsonItem]) -> Iterator[str]:
     """Yield a note on each category and task that Just-Eval does not have, with the line where it is first used."""
-    first: dict[tuple[str, str], Item] = {}
+    first: dict[tuple[str, str], JsonItem] = {}
     for item in items:
         task = item.data.get("task") or []
         for label in [task] if isinstance(task, str) else task:
@@ -269,7 +269,7 @@ def _unknown_values(items: Sequence[Item]) -> Iterator[str]:
             yield f"{item.place}: {name} {value!r} is not known{guess}; {effect}; known: {', '.join(known)}"
 
 
-def query_from_item(item: Item, *, dataset: str, language: str | None) -> Query:
+def query_from_item(item: JsonItem, *, dataset: str, language: str | None) -> Query:
     """Return one item as a Query; ``language`` is the language of items that name none.
 
     Raises InputError with file and line.
@@ -301,7 +301,7 @@ def _optional(value: object) -> str | None:
     return value if isinstance(value, str) and value not in ("", "N/A") else None
 
 
-def _labels(item: Item, name: str) -> tuple[str, ...] | None:
+def _labels(item: JsonItem, name: str) -> tuple[str, ...] | None:
     value = item.data.get(name)
     if value is None:
         return None
@@ -312,20 +312,20 @@ def _labels(item: Item, name: str) -> tuple[str, ...] | None:
     return tuple(value)
 
 
-def _known_set(items: Sequence[Item]) -> str | None:
+def _known_set(items: Sequence[JsonItem]) -> str | None:
     if all(item.data.get("dataset") == _SAMPLES_SOURCE for item in items):
         return SAMPLES
     return JUST_EVAL if all(map(_is_just_eval, items)) else None
 
 
-def _without_language(name: str, items: Sequence[Item], language: str | None) -> str:
+def _without_language(name: str, items: Sequence[JsonItem], language: str | None) -> str:
     """Return ``queries`` for queries and for queries.es in Spanish, so that a set's languages pair up."""
     for code in {language, *(item.data.get("language") for item in items[:1])} - {None}:
         name = re.sub(rf"(?<=.)[._/-]{re.escape(str(code))}(?=/|$)", "", name)
     return name
 
 
-def _is_just_eval(item: Item) -> bool:
+def _is_just_eval(item: JsonItem) -> bool:
     number, source_id = str(item.data.get("id")), item.data.get("source_id")
     if not (number.isdecimal() and isinstance(source_id, str)):
         return False

@@ -90,5 +90,5 @@ def _reply(completion: Completion, chat: ApiRequest) -> ApiReply:
         structured=None if chat.schema is None else "grammar",
         prompt_tokens=completion.prompt_tokens,
         completion_tokens=completion.new_tokens,
-        scores=completion.scores,
+        probabilities=completion.probabilities,
     )

@@ -11,7 +11,7 @@ from typing import Any
 from icl_local import store
 from icl_local.exceptions import ConfigError, InputError
 from icl_local.identity import sha256_file
-from icl_local.prompting import FILE_SUFFIXES, Item, QuerySet, json_items, queries
+from icl_local.prompting import FILE_SUFFIXES, JsonItem, QuerySet, json_items, queries
 from icl_local.prompting.expectations import REGEX
 from icl_local.running.shard import Shard
 from icl_local.weights import hub
@@ -117,7 +117,7 @@ def load_set(source: str, **how: Any) -> QuerySet:
     return found
 
 
-def read_items(source: str) -> tuple[list[Item], dict[str, Any]]:
+def read_items(source: str) -> tuple[list[JsonItem], dict[str, Any]]:
     """Return the items of a file or of a data set of the hub (hf:...), and what query_set records of their origin."""
     address, paths = source.partition("@")[0], [Path(source)]
     recorded, name = paths[0].name, paths[0].stem
@@ -126,11 +126,11 @@ def read_items(source: str) -> tuple[list[Item], dict[str, Any]]:
         recorded, paths = split.source, [file.path for file in split.files]
         # of the data set, its config and split, or of the file that is named
         name = paths[0].stem if address.endswith(FILE_SUFFIXES) else address.partition("/")[2]
-    items: list[Item] = []
+    items: list[JsonItem] = []
     for path in paths:
         if path.suffix.lower() == ".parquet":
             rows = enumerate(store.read_parquet(path), start=1)
-            items += [Item(str(path), number, row) for number, row in rows]
+            items += [JsonItem(str(path), number, row) for number, row in rows]
         else:
             items += json_items.read_file(path)
     return items, {"source": recorded, "sha256": sha256_file(*paths), "file": source, "name": name}

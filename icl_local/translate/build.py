@@ -12,7 +12,7 @@ from icl_local import store
 from icl_local.exceptions import ConfigError
 from icl_local.files import write_result
 from icl_local.identity import sha256_text
-from icl_local.prompting import Item
+from icl_local.prompting import JsonItem
 from icl_local.running import read_items
 from icl_local.translate.review import no_candidates
 from icl_local.wording import counted
@@ -101,7 +101,7 @@ def _item(row: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
-def _within(source: str, items: Sequence[Item]) -> Iterator[Difference]:
+def _within(source: str, items: Sequence[JsonItem]) -> Iterator[Difference]:
     """Yield ids and texts that occur twice in one set."""
     ids: dict[str, int] = {}
     texts: dict[str, str] = {}
@@ -115,7 +115,7 @@ def _within(source: str, items: Sequence[Item]) -> Iterator[Difference]:
         texts.setdefault(text, query_id)
 
 
-def _between(query_id: str, one: Item, other: Item) -> Iterator[Difference]:
+def _between(query_id: str, one: JsonItem, other: JsonItem) -> Iterator[Difference]:
     if one.text("instruction").strip() == other.text("instruction").strip():
         yield Difference("identical_text", query_id, one.text("instruction").strip()[:80])
     for name in _SAME_IN_BOTH:

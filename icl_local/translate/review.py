@@ -24,7 +24,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Item:
+class ReviewItem:
     """A query to review in one language; ``candidates`` come best first.
 
     ``status``: open | skipped | accepted | edited. ``final_text`` is None for the first two.
@@ -41,7 +41,7 @@ class Item:
     candidates: tuple[Candidate, ...]
 
 
-def items(path: Path, *, language: str, dataset: str | None = None, decided: bool = False) -> list[Item]:
+def items(path: Path, *, language: str, dataset: str | None = None, decided: bool = False) -> list[ReviewItem]:
     """Return the queries to review, in the order of review_rank; ``decided`` adds those accepted or edited.
 
     Raises ConfigError if there is no candidate in that language.
@@ -49,7 +49,7 @@ def items(path: Path, *, language: str, dataset: str | None = None, decided: boo
     rows = store.named(path, "translation_queue", [language, dataset]).dicts()
     if not rows:
         raise no_candidates(path, language)
-    found = [Item(**{**row, "candidates": tuple(Candidate(**one) for one in row["candidates"])}) for row in rows]
+    found = [ReviewItem(**{**row, "candidates": tuple(Candidate(**one) for one in row["candidates"])}) for row in rows]
     return [item for item in found if decided or item.status in ("open", "skipped")]
 
 
@@ -69,7 +69,7 @@ class Review:
         self, path: Path, *, language: str, reviewer: str, dataset: str | None = None, decided: bool = False
     ) -> None:
         self._waiting = items(path, language=language, dataset=dataset, decided=decided)
-        self._done: list[tuple[Item, dict[str, object]]] = []
+        self._done: list[tuple[ReviewItem, dict[str, object]]] = []
         self._reviewer = reviewer
         self._store = store.Store(path, flush_rows=1)
 
@@ -80,7 +80,7 @@ class Review:
         self._store.close()
 
     @property
-    def current(self) -> Item | None:
+    def current(self) -> ReviewItem | None:
         """Return the query to decide on; None if none is left."""
         return self._waiting[0] if self._waiting else None
 
@@ -158,7 +158,7 @@ class Review:
 
 
 def review_row(
-    item: Item,
+    item: ReviewItem,
     action: str,
     *,
     reviewer: str,

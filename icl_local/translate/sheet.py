@@ -19,7 +19,7 @@ from icl_local.exceptions import ConfigError, InputError
 from icl_local.files import PRIVATE, write_result
 from icl_local.identity import sha256_text
 from icl_local.prompting import json_items
-from icl_local.translate.review import ACCEPT, EDIT, SKIP, Candidate, Item, items, review_row
+from icl_local.translate.review import ACCEPT, EDIT, SKIP, Candidate, ReviewItem, items, review_row
 
 COLUMNS = ("dataset", "id", "language", "status", "decision", "reviewer", "source", "text", "flags", "engine", "mark")
 OUTCOMES = ("accepted", "edited", "skipped", "known", "undecided")
@@ -76,7 +76,7 @@ def read_sheet(path: Path, file: Path, *, reviewer: str) -> Counter[str]:
     return counts
 
 
-def _line(item: Item) -> dict[str, str]:
+def _line(item: ReviewItem) -> dict[str, str]:
     best = item.candidates[0]
     began = best if item.final_text is None else _candidate(item, item.reviewed_translation_id)
     text = best.text if item.final_text is None else item.final_text
@@ -100,7 +100,7 @@ def _line(item: Item) -> dict[str, str]:
     return line
 
 
-def _candidate(item: Item, translation_id: str | None) -> Candidate:
+def _candidate(item: ReviewItem, translation_id: str | None) -> Candidate:
     """Return the candidate with that key, else the best one."""
     return next((c for c in item.candidates if c.translation_id == translation_id), item.candidates[0])
 
@@ -114,7 +114,7 @@ def _one_kind_of_line_break(text: str) -> str:
 
 
 def _decision(
-    item: Item, line: Mapping[str, str], place: str, reviewer: str, file: str
+    item: ReviewItem, line: Mapping[str, str], place: str, reviewer: str, file: str
 ) -> tuple[str, dict[str, object] | None]:
     """Return the decision of a line as the name of its count, and its row."""
     word = line.get("decision", "").strip().lower()

@@ -74,9 +74,11 @@ def test_probabilities_of_scores_are_equal_bit_for_bit_in_batches(byte_gguf: Pat
     with Worker(byte_gguf) as worker:
         alone = {done.id: done for done in worker.generate(asked, parallel=1, share_prefix=False)}
         together = {done.id: done for done in worker.generate(asked, parallel=16)}
-    assert {name: done.scores for name, done in together.items()} == {name: d.scores for name, d in alone.items()}
+    assert {name: done.probabilities for name, done in together.items()} == {
+        name: d.probabilities for name, d in alone.items()
+    }
     for done in alone.values():
-        ((*values, undecided),) = done.scores
+        ((*values, undecided),) = done.probabilities
         assert undecided == 0  # the vocabulary is bytes, and the space is the grammar's
         assert sum(values) == pytest.approx(1, abs=1e-12)
         assert [1, 2, 3, 4, 5, "N/A"][values.index(max(values))] == json.loads(done.raw_text)["score"]

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from icl_local import exchange, store
 from icl_local.cli import icl
 from icl_local.identity import key_of
-from icl_local.prompting.json_items import Item
+from icl_local.prompting.json_items import JsonItem
 from icl_local.prompting.queries import Query, QuerySet
 from icl_local.store.database import Store
 
@@ -23,8 +23,8 @@ def output(number: object, text: str = "Fine.", **fields: Any) -> dict[str, Any]
     return {"id": number, "instruction": f"Question {number}?", "output": text, "generator": "m", **fields}
 
 
-def items(*data: dict[str, Any]) -> list[Item]:
-    return [Item("outputs.json", line, one) for line, one in enumerate(data, start=1)]
+def items(*data: dict[str, Any]) -> list[JsonItem]:
+    return [JsonItem("outputs.json", line, one) for line, one in enumerate(data, start=1)]
 
 
 def bring_in(db: Path, *data: dict[str, Any], source: str = "outputs.json", **options: Any) -> exchange.Imported:

@@ -12,7 +12,7 @@ import pytest
 from icl_local import study
 from icl_local.cli import main
 from icl_local.exceptions import ConfigError, HubError, InputError
-from icl_local.prompting import Item, just_eval, queries
+from icl_local.prompting import JsonItem, just_eval, queries
 from icl_local.running import load_queries
 from tests.fake_hub import FIRST, SECOND, FakeHub, serving
 
@@ -38,8 +38,8 @@ def lines(items: Sequence[dict[str, Any]]) -> bytes:
     return "".join(json.dumps(item) + "\n" for item in items).encode()
 
 
-def items(found: Sequence[dict[str, Any]]) -> list[Item]:
-    return [Item("file", number, data) for number, data in enumerate(found, 1)]
+def items(found: Sequence[dict[str, Any]]) -> list[JsonItem]:
+    return [JsonItem("file", number, data) for number, data in enumerate(found, 1)]
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from icl_local.engine.scores import before_score, score_probabilities, value_of
+from icl_local.engine.score_probabilities import before_score, score_probabilities, value_of
 
 
 def test_probabilities_are_the_softmax_added_up_by_value() -> None:
