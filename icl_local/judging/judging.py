@@ -101,7 +101,7 @@ def judge(
             None if sample is None else drawn_responses(path, sample),
             retry=listed(retry),
             draws=draws,
-            chosen=judge == rules.NAME,
+            with_chosen=judge == rules.NAME,
         )
         if plan and not isinstance(opened, RulesJudge):
             return JudgeResult(opened.name, preview=preview(path, opened, scope, batch=batch))

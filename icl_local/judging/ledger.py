@@ -36,7 +36,7 @@ class Scope:
     """The requested judgments: ``repeats`` verdicts on each selected response, with the prompts in ``templates``.
 
     ``limit`` takes the first missing judgments, ``shard`` a part of the responses, by their keys; ``responses`` takes
-    only these ids, ``draws`` the first draws of each query. ``chosen`` adds responses that were chosen among given
+    only these ids, ``draws`` the first draws of each query. ``with_chosen`` adds responses that were chosen among given
     texts. ``retry``: a judgment whose last attempt has one of these statuses (RETRIED) is missing too. Raises
     UnknownName for another status.
     """
@@ -49,7 +49,7 @@ class Scope:
     responses: Container[str] | None = None
     retry: Collection[str] = ()
     draws: int | None = None
-    chosen: bool = False
+    with_chosen: bool = False
 
     def __post_init__(self) -> None:
         for status in self.retry:
@@ -143,7 +143,7 @@ def plan(run_sql: RunSql, judge_id: str, scope: Scope) -> JudgingPlan:
     tasks: list[Task] = []
     ended: Counter[str] = Counter()
     in_batches = 0
-    responses = run_sql("judge_responses", [scope.selection.stored(run_sql), scope.draws, scope.chosen]).rows
+    responses = run_sql("judge_responses", [scope.selection.stored(run_sql), scope.draws, scope.with_chosen]).rows
     if scope.shard is not None:
         responses = [row for row in responses if scope.shard.holds(row[0])]
     if scope.responses is not None:

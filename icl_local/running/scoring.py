@@ -142,26 +142,26 @@ def score_texts(
     ]
     if texts == REFERENCE:
         sets = load_queries(lang, queries, dataset=dataset, limit=limit, shard=part, overlay=prompt_dir)
-        wanted, jobs = list(_references(sets)), []
+        to_score, jobs = list(_references(sets)), []
         rows: list[Record] = [("datasets", one.row()) for one in sets]
         rows += [("queries", query.row()) for one in sets for query in one.queries]
-        if not wanted:
+        if not to_score:
             raise ConfigError("these queries have no references; give the field with --map reference=COLUMN")
     else:
         kind = prompting.method_spec(texts, overlay=prompt_dir).kind
-        writer = registry.resolve(texts_model or model, method_kind=kind, on_progress=on_download)
-        stored = store.named(path, "texts_to_score", [writer.sha256, texts, list(lang), dataset]).records()
+        author = registry.resolve(texts_model or model, method_kind=kind, on_progress=on_download)
+        stored = store.named(path, "texts_to_score", [author.sha256, texts, list(lang), dataset]).records()
         if not stored:
             make = f"icl run --model {texts_model or model} --method {texts} --lang {','.join(lang)} --queries FILE"
-            raise ConfigError(f"{path} has no answers of {writer.file_name} by {texts}; make them: {make}")
+            raise ConfigError(f"{path} has no answers of {author.file_name} by {texts}; make them: {make}")
         stored = list(part.take(stored[:limit]) if part else stored[:limit])
-        _give_tokens(writer, stored)
+        _give_tokens(author, stored)
         for base in bases:
-            if base.info.vocab_sha256 != writer.info.vocab_sha256:
-                require_same_tokens(writer.path, base.path, {token for row in stored for token in row["tokens"]})
-        wanted, rows = list(map(_answer, stored)), []
-        jobs = [Job(writer, OWN, wanted, prompt_dir)]
-    jobs += [Job(base, name, wanted, prompt_dir) for base in bases for name in method]
+            if base.info.vocab_sha256 != author.info.vocab_sha256:
+                require_same_tokens(author.path, base.path, {token for row in stored for token in row["tokens"]})
+        to_score, rows = list(map(_answer, stored)), []
+        jobs = [Job(author, OWN, to_score, prompt_dir)]
+    jobs += [Job(base, name, to_score, prompt_dir) for base in bases for name in method]
     have = store.ids(path, "scorings", "scoring_id")
     counts = [job.counts(have) for job in jobs]
     if plan:
@@ -229,10 +229,10 @@ def _references(sets: Iterable[QuerySet]) -> Iterator[Text]:
             yield Text(REFERENCE, [query.key, text], query, request, {"choice": place, "text": text})
 
 
-def _give_tokens(writer: ResolvedModel, stored: Sequence[dict[str, Any]]) -> None:
+def _give_tokens(author: ResolvedModel, stored: Sequence[dict[str, Any]]) -> None:
     """Cut the answers that were stored without tokens by the tokenizer of the file that wrote them."""
     without = [row["raw_text"] for row in stored if not row["tokens"]]
-    cut = iter(tokenize(writer.path, without, add_special=False) if without else ())
+    cut = iter(tokenize(author.path, without, add_special=False) if without else ())
     for row in stored:
         row["retokenised"] = not row["tokens"]
         row["tokens"] = row["tokens"] or next(cut)
