@@ -31,13 +31,16 @@ def packages() -> list[Package]:
     return found
 
 
-def missing_extras() -> dict[str, str]:
-    """Return extras with a missing package -> the command that installs them."""
+def missing() -> dict[str, str]:
+    """Return what is missing, packages of the base install and extras -> the command that installs it."""
     lacking = dict.fromkeys(p.extra for p in packages() if p.extra is not None and p.version is None)
     for match in filter(None, map(_INCLUDED.match, metadata.requires("icl-local") or [])):
         if match[2] not in _DEVELOPERS and lacking.keys() & set(match[1].split(",")):
             lacking[match[2]] = None
-    return {extra: f"pip install 'icl-local[{extra}]'" for extra in lacking if extra is not None}
+    needed = {
+        p.name: f"pip install '{p.name}{p.required}'" for p in packages() if p.extra is None and p.version is None
+    }
+    return needed | {f"the extra {extra}": f"pip install 'icl-local[{extra}]'" for extra in lacking}
 
 
 def _version(name: str) -> str | None:

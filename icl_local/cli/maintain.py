@@ -160,8 +160,8 @@ def _installation() -> None:
         [(one.name, one.required, one.version or "missing", one.extra or "all") for one in environment.packages()],
         title="Packages",
     )
-    for extra, remedy in environment.missing_extras().items():
-        console.say(f"{extra} is not complete; run: {remedy}")
+    for name, remedy in environment.missing().items():
+        console.say(f"{name} is not installed; run: {remedy}")
 
 
 def _llama_cpp() -> list[tuple[str, str]]:

@@ -296,13 +296,14 @@ def test_doctor_repairs_a_truncated_database_and_says_what_it_kept(icl: Run, tmp
     assert stored(db) == ["1", "2"]
 
 
-def test_every_missing_extra_comes_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_comes_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {one.extra for one in environment.packages()} >= {None, "demo", "dpo", "report"}
     assert all(one.version for one in environment.packages() if one.extra is None)
-    monkeypatch.setattr(environment, "_version", lambda name: None if name in {"torch", "matplotlib"} else "1")
-    missing = environment.missing_extras()
-    assert {"dpo", "report"} <= missing.keys()
-    assert missing["dpo"] == "pip install 'icl-local[dpo]'"
+    monkeypatch.setattr(environment, "_version", lambda name: None if name in {"torch", "matplotlib", "pytz"} else "1")
+    missing = environment.missing()
+    assert {"pytz", "the extra dpo", "the extra report"} <= missing.keys()
+    assert missing["the extra dpo"] == "pip install 'icl-local[dpo]'"
+    assert missing["pytz"].startswith("pip install 'pytz>=")
 
 
 @pytest.mark.parametrize("command", ["sql", "status", "errors", "db snapshot", "db forget", "db doctor"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import configparser
 import hashlib
 import importlib.machinery
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -167,6 +169,18 @@ def test_the_installed_wheel_works_outside_the_repository(built: dict[str, Path]
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith(str(tmp_path / "site"))
+
+
+def test_the_demos_packages_are_pinned_by_hash() -> None:
+    """The demo installs them without resolving, so one that is missing here is missing there."""
+    found = configparser.ConfigParser()
+    found.read(ROOT / "setup.cfg")
+    extras = found["options.extras_require"]
+    required = f"{found['options']['install_requires']} {extras['demo']} {extras['langid']}".split()
+    names = {re.split(r"[<>=\[]", one)[0].replace("_", "-").lower() for one in required} - {"icl-local"}
+    for file in ("demo.lock", "constraints.txt"):
+        pinned = re.findall(r"^([\w.-]+)==", (ROOT / "scripts" / file).read_text(), re.MULTILINE)
+        assert names <= {name.replace("_", "-").lower() for name in pinned}, file
 
 
 @pytest.mark.soak
