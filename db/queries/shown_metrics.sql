@@ -5,9 +5,9 @@ differing as (
     from main.outcome_tests
     where differs_in = 'method' and a = 'zero-shot' and p_holm < 0.05
 )
-select means.*, coalesce(differing.differs, false) as differs
+select means.*, means.settings_id[:6] as setup, coalesce(differing.differs, false) as differs
 from main.metric_means as means
 left join differing using (cell_id, judge, template, metric)
 order by
-    means.dataset, means.language, means.model, means.dpo, main.method_order(means.method), means.cell_id, means.judge,
-    means.template, means.template_sha256, means.judge_id, means.metric
+    means.dataset, means.language, means.model, means.dpo, main.method_order(means.method), means.settings_id,
+    means.cell_id, means.judge, means.template, means.template_sha256, means.judge_id, means.metric

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from icl_local.exceptions import ApiError
 from icl_local.judging import ledger
 from icl_local.judging.judges import Judge
 from icl_local.judging.ledger import Attempt, JudgingPlan, Scope, Task
@@ -98,7 +99,7 @@ def judge_missing(
     """Make every judgment in ``scope`` that ``path`` lacks; after a kill, the same call resumes.
 
     Raises JudgeError if another process judges with the same judge, ApiError or EngineError if the judge cannot
-    continue (earlier attempts are kept), StoreError.
+    continue or every request failed (attempts are kept), StoreError.
     """
     with ledger.only_one(path, judge.judge_id), open_store(path) as target:
         with target.reading():
@@ -111,6 +112,8 @@ def judge_missing(
                 target.put([one.record(judge.judge_id) for one in attempts])
                 progress = progress.plus(attempts)
                 on_progress(progress)
+            if progress.statuses.total() == progress.statuses[ledger.HTTP_ERROR] > 0:
+                raise ApiError(f"no judgment was made: {attempts[-1].verdict.error}; try again later")
         return progress
 
 

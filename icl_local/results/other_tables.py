@@ -46,7 +46,7 @@ def parameters(title: str, columns: Sequence[str], rows: Sequence[Row], note: st
 
 def metrics(title: str, rows: Sequence[Row]) -> Table:
     """Arrange a line per cell and judge, a column per metric; * where the rate differs from zero-shot's."""
-    keys = ("dataset", "language", "model", "method", "dpo", "quantization", "judge")
+    keys = ("dataset", "language", "model", "method", "dpo", "quantization", "setup", "judge")
     columns = [key for key in keys if key in ("model", "method") or len({row[key] for row in rows}) > 1]
     names = sorted({row["metric"] for row in rows})
     body: list[tuple[object, ...]] = []

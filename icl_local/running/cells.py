@@ -21,6 +21,7 @@ from icl_local.wording import with_dpo
 
 Model = ResolvedModel | ServerModel
 CHOICES = "choices"  # Decoding.decode
+MOST_TOKENS = 10_000_000  # of an answer: more than any context
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,9 @@ class Decoding:
     def __post_init__(self) -> None:
         greedy = self.temperature == 0
         refuse({
-            f"--max-tokens must be at least 1, not {self.max_tokens}": self.max_tokens < 1,
+            f"--max-tokens must be in 1 to {MOST_TOKENS:,}, not {self.max_tokens}":
+                not 1 <= self.max_tokens <= MOST_TOKENS,
+            f"--draw-seed {self.draw_seed} is too large; give one of up to 18 digits": abs(self.draw_seed) >= 10**18,
             f"--repetition-penalty must be above 0, not {self.repetition_penalty:g}": not self.repetition_penalty > 0,
             f"--kv-type must be f16 or f32, not {self.kv_type!r}": self.kv_type not in (None, "f16", "f32"),
             f"--temperature must be in [0, 5], not {self.temperature:g}": not 0 <= self.temperature <= 5,

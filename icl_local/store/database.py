@@ -57,6 +57,7 @@ _SAFE = {
     "python_enable_replacements": False,
     "lock_configuration": True,
 }
+_INTEGERS = {"INTEGER": 1 << 31, "BIGINT": 1 << 63}  # type -> the first number that it cannot hold
 _HELD = ("lock on file", "different configuration", "file handle conflict", "being used by another process")
 DATABASE_ERRORS = (duckdb.Error,)  # raised by statements on these connections
 
@@ -205,6 +206,10 @@ class Store:
             raise StoreError(f"raw.{table} has no column {', '.join(sorted(unknown))}")
         if lacking := [name for name, column in known.items() if column.required and row.get(name) is None]:
             raise StoreError(f"a row of raw.{table} lacks {', '.join(lacking)}")
+        for name, value in row.items():
+            limit = _INTEGERS.get(known[name].kind)
+            if limit is not None and isinstance(value, int) and not -limit <= value < limit:
+                raise StoreError(f"raw.{table}.{name} cannot hold {value}; give a smaller number")
 
 
 def query(

@@ -132,8 +132,8 @@ def test_terminal_verdicts_are_not_asked_for_again(tmp_path):
 )
 def test_an_error_that_holds_a_verdict_never_becomes_a_score(tmp_path, fault):
     path = database(tmp_path / "t.duckdb", response_rows(2))
-    with FaultyServer(mix={fault: 1}) as server:
-        assert judge_all(path, server, max_attempts=2).missing == 2
+    with FaultyServer(mix={fault: 1}) as server, pytest.raises(ApiError, match="no judgment was made: "):
+        judge_all(path, server, max_attempts=2)
     rows = store.query(path, "select status, raw_reply from judgments").rows
     assert {status for status, _ in rows} == {"http_error"}
     assert store.query(path, "select * from scores").rows == []
@@ -150,7 +150,8 @@ def test_a_transient_failure_is_tried_again_in_the_run_and_each_attempt_is_a_row
 def test_a_judgment_that_failed_in_one_run_is_tried_in_the_next(tmp_path):
     path = database(tmp_path / "t.duckdb", response_rows(1))
     with FaultyServer(script=["500"]) as server:
-        assert judge_all(path, server, max_attempts=1).missing == 1
+        with pytest.raises(ApiError, match=r"no judgment was made: .*500"):
+            judge_all(path, server, max_attempts=1)
         assert judge_all(path, server).missing == 0
     assert store.query(path, "select attempt, status from judgments order by 1").rows == [(1, "http_error"), (2, "ok")]
 

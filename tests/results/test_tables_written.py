@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from icl_local.cli import icl
 from icl_local.exceptions import UnknownName
-from icl_local.results import paper_tables
+from icl_local.results import other_tables, paper_tables
 from icl_local.results.tables import Table, render
 from tests import reference
 
@@ -241,3 +241,15 @@ def test_latex_compiles(tmp_path: Path, complicated: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]
     assert (tmp_path / "t.pdf").stat().st_size > 1000
+
+
+def test_metrics_of_two_settings_are_told_apart() -> None:
+    row = {
+        **{"dataset": "d", "language": "en", "model": "m", "method": "urial", "dpo": False, "quantization": "F32"},
+        **{"judge": "rules", "judge_id": "j", "template_sha256": "t", "metric": "choice", "n": 2, "differs": False},
+    }
+    rows = [{**row, "cell_id": one, "setup": one, "mean": mean} for one, mean in (("a", 1.0), ("b", 0.0))]
+    assert other_tables.metrics("Metrics", rows).dicts() == [
+        {"model": "m", "method": "urial", "setup": "a", "choice": 1.0, "n": 2},
+        {"model": "m", "method": "urial", "setup": "b", "choice": 0.0, "n": 2},
+    ]

@@ -74,6 +74,7 @@ def test_rows_of_an_open_run_can_be_read_through_it(db: Path) -> None:
         ("nonsense", {}, "raw.nonsense is not a table"),
         ("responses", {**response(1), "colour": "red"}, "no column colour"),
         ("responses", {**response(1), "text": None}, "lacks text"),
+        ("responses", {**response(1), "new_tokens": 1 << 31}, "raw.responses.new_tokens cannot hold 2147483648"),
     ],
 )
 def test_a_row_that_does_not_fit_is_refused_before_it_is_acknowledged(
