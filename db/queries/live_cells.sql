@@ -12,7 +12,8 @@ speed as (
 recent as (
     select
         cell_id,
-        (count(*) - 1) * 60.0 / nullif(date_diff('second', min(created_at), max(created_at)), 0) as answers_per_minute
+        (count(*) - 1) * 6e7 / nullif(date_diff('microsecond', min(created_at), max(created_at)), 0)
+            as answers_per_minute
     from (
         select cell_id, created_at
         from raw.responses
@@ -24,7 +25,7 @@ select
     progress.model || if(progress.dpo, ' DPO', '') as model, progress.quantization as type, progress.method,
     progress.language, progress.done, progress.wanted,
     progress.n_infinite_loop as loops, progress.n_unintended_code as code, progress.n_failed as failed,
-    round(coalesce(recent.answers_per_minute, 0), 1) as "answers/min",
+    round(recent.answers_per_minute, 1) as "answers/min",
     round(speed.tokens_per_second, 1) as "tokens/s",
     coalesce(progress.status, '') as process
 from main.progress as progress

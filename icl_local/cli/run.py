@@ -156,6 +156,7 @@ def verify(
 @click.option("--lang", type=values.LANGUAGES, default="en", help="Languages of the queries.")
 @click.option("--dpo", is_flag=True, help="Score by the DPO-trained variant too.")
 @click.option("--queries", multiple=True, help="With --texts reference: FILE or LANG=FILE, as in icl run.")
+@options.columns
 @options.dataset_name
 @click.option("--limit", type=values.COUNT, help="Number of texts, languages in turn.")
 @click.option("--plan", is_flag=True, help="Only show what is missing.")

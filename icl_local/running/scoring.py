@@ -110,6 +110,7 @@ def score_texts(
     dpo: bool = False,
     texts_model: str | None = None,
     queries: Sequence[str] = (),
+    columns: Mapping[str, str] | None = None,
     dataset: str | None = None,
     limit: int | None = None,
     shard: str | None = None,
@@ -141,7 +142,9 @@ def score_texts(
         for trained in ((False, True) if dpo else (False,))
     ]
     if texts == REFERENCE:
-        sets = load_queries(lang, queries, dataset=dataset, limit=limit, shard=part, overlay=prompt_dir)
+        sets = load_queries(
+            lang, queries, dataset=dataset, limit=limit, shard=part, columns=columns, overlay=prompt_dir
+        )
         to_score, jobs = list(_references(sets)), []
         rows: list[Record] = [("datasets", one.row()) for one in sets]
         rows += [("queries", query.row()) for one in sets for query in one.queries]

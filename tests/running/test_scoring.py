@@ -174,10 +174,11 @@ def test_answers_that_are_not_there_are_named_with_the_run_that_makes_them(db: P
 
 def test_references_are_scored_after_the_prompt(tmp_path: Path, exact_gguf: Path) -> None:
     file, db = tmp_path / "quiz.jsonl", tmp_path / "x.duckdb"
-    items = [{"id": i, "instruction": f"What is {i}?", "reference": [f"the {i}", "none"]} for i in range(3)]
+    items = [{"id": i, "question": f"What is {i}?", "reference": [f"the {i}", "none"]} for i in range(3)]
     file.write_text("".join(json.dumps(item) + "\n" for item in items))
     store.Store(db).close()
     asked = {"model": str(exact_gguf), "texts": "reference", "method": ["zero-shot"], "queries": [str(file)]}
+    asked["columns"] = {"instruction": "question"}
     for method, message in ((["same"], "references have no prompt of their own"), (["own"], "leave own out")):
         with pytest.raises(ConfigError, match=message):
             scoring.score_texts(db, **{**asked, "method": method})
@@ -194,10 +195,10 @@ def test_references_are_scored_after_the_prompt(tmp_path: Path, exact_gguf: Path
     ((per_byte, perplexity),) = store.query(db, "select bits_per_byte, perplexity from reference_probabilities").rows
     assert per_byte == pytest.approx(bits / 27)
     assert perplexity == pytest.approx(2 ** (bits / n_tokens))
-    file.write_text(json.dumps({"id": 0, "instruction": "What is 0?", "reference": ["the nought", "none"]}))
+    file.write_text(json.dumps({"id": 0, "question": "What is 0?", "reference": ["the nought", "none"]}))
     assert scoring.score_texts(db, **asked).n_new == 1
     assert store.query(db, "select n_references, n_bytes from reference_probabilities").rows == [(6, 32)]
-    file.write_text(json.dumps({"id": 1, "instruction": "What?"}))
+    file.write_text(json.dumps({"id": 1, "question": "What?"}))
     with pytest.raises(ConfigError, match="no references"):
         scoring.score_texts(db, **asked)
 
