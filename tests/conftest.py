@@ -54,6 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     sys.dont_write_bytecode = False
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ.pop("COLUMNS", None)  # tables would be as narrow as the terminal of the tests
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     if not worker:
         os.environ[shared.FOLDER] = tempfile.mkdtemp(prefix="icl-tests-")

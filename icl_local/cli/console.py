@@ -7,16 +7,17 @@ terminal, so that no escape sequence, link, markup or bidi override has an effec
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from rich.box import HORIZONTALS, SIMPLE_HEAD
 from rich.columns import Columns
-from rich.console import Console, OverflowMethod
-from rich.measure import Measurement
+from rich.console import Console, RenderableType
+from rich.measure import Measurement, measure_renderables
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -24,7 +25,7 @@ from rich.text import Text
 from icl_local.results import inert, tables
 
 _UNLIMITED = 1_000_000
-PIPE_WIDTH = 180  # characters of a table without a terminal
+PIPE_WIDTH = 180  # characters of a table without a terminal and without COLUMNS
 
 
 def escape(value: object) -> str:
@@ -38,8 +39,13 @@ def plain(value: object, style: str = "") -> Text:
 
 
 def stdout() -> Console:
-    """Return the console for results; wide without a terminal, so that a table in a file or a pipe is not folded."""
-    return Console(soft_wrap=False, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    """Return the console for results; wide where COLUMNS and terminals say no width, so that a file is not folded.
+
+    A pipe from a terminal often ends in a pager on it, so any standard stream that is a terminal gives the width.
+    """
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    known = os.environ.get("COLUMNS") or any(stream is not None and stream.isatty() for stream in streams)
+    return Console(soft_wrap=False, highlight=False, width=None if known else PIPE_WIDTH)
 
 
 @cache
@@ -70,94 +76,31 @@ def _as_sql(cell: object) -> str:
     return str(cell)
 
 
-def table(
-    columns: Sequence[str],
-    rows: Iterable[Sequence[object]],
-    *,
-    title: str | None = None,
-    shown: Callable[[object], str] = tables.shown,
-) -> Table:
-    """Return a rich table: numbers to the right, every value as ``shown`` writes it, escaped."""
-    found = tables.Table(title or "", tuple(columns), [tuple(row) for row in rows])
-    cells = ([plain(shown(cell)) for cell in row] for row in found.rows)
-    return _drawn(found, cells, "fold", box=SIMPLE_HEAD, show_edge=False)
-
-
-def _drawn(found: tables.Table, cells: Iterable[Iterable[Text]], overflow: OverflowMethod, **looks: Any) -> Table:
-    """Return a rich table of ``cells`` with the title, columns and groups of ``found``."""
-    title = plain(found.title, "bold") if found.title else None
-    result = Table(
-        title=title, title_justify="left", header_style="bold", padding=(0, 1, 0, 0), pad_edge=False, **looks
-    )
-    for name, right in zip(found.columns, tables.numeric_columns(found), strict=True):
-        result.add_column(plain(name), justify="right" if right else "left", overflow=overflow)
-    for y, row in enumerate(cells):
-        if y in found.groups:
-            result.add_section()
-        result.add_row(*row)
-    return result
-
-
 def print_rows(
-    columns: Sequence[str], rows: Sequence[Sequence[object]], *, output_format: str = "text", title: str | None = None
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, output_format: str = "text", title: str | None = None
 ) -> None:
     """Print rows as a rich table, csv, json, markdown or latex (the last four by icl_local.results.tables).
 
     Where the rich table is too wide, columns with one value in all rows are written in a line below it.
     """
-    if output_format == "text":
-        names, cells, alike = _narrowed(columns, rows)
-        stdout().print(table(names, cells, title=title))
-        if alike:
-            stdout().print(plain(f"all rows: {', '.join(alike)}", "dim"))
-        if title:
-            stdout().print()
-        return
     found = tables.Table(title or "", tuple(columns), [tuple(row) for row in rows])
-    stdout().out(tables.render(found, output_format), end="")
-
-
-def _narrowed(
-    columns: Sequence[str], rows: Sequence[Sequence[object]]
-) -> tuple[list[str], list[list[object]], list[str]]:
-    """Return columns and rows without columns of one value, as many as it takes to fit the terminal, and these values.
-
-    The last of these columns go first; the first column of the table stays.
-    """
-    kept = list(range(len(columns)))
-    alike: list[str] = []
-    for place in reversed(kept[1:]):
-        if not rows or _fits(table([columns[x] for x in kept], [[row[x] for x in kept] for row in rows])):
-            break
-        values = {tables.shown(row[place]) for row in rows}
-        if len(values) == 1:
-            kept.remove(place)
-            alike.insert(0, f"{columns[place]} {values.pop() or 'none'}")
-    return [columns[x] for x in kept], [[row[x] for x in kept] for row in rows], alike
-
-
-def _fits(whole: Table) -> bool:
-    """Return whether no cell of the table needs a second line."""
-    console = stdout()
-    return Measurement.get(console, console.options.update_width(_UNLIMITED), whole).maximum <= console.width
+    if output_format != "text":
+        stdout().out(tables.render(found, output_format), end="")
+        return
+    _print_fitting(_ways(found, _narrowed, _simple))
+    if title:
+        stdout().print()
 
 
 def print_answer(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print the rows of a query as a table, or if that is too wide, row by row with a line for each column."""
-    console = stdout()
-    whole = table(columns, rows, shown=_as_sql)
+    whole = _simple(tables.Table("", tuple(columns), [tuple(row) for row in rows]), shown=_as_sql)
     if _fits(whole):
-        console.print(whole)
-        return
-    if not rows:
-        console.print(plain(f"-- no rows of {', '.join(columns)}", "dim"))
-    for number, row in enumerate(rows, 1):
-        record = Table.grid(padding=(0, 2, 0, 0))
-        record.add_column(style="bold")
-        record.add_column(overflow="fold")
-        for name, cell in zip(columns, row, strict=True):
-            record.add_row(plain(name), plain(_as_sql(cell)))
-        console.print(plain(f"-- {number} of {len(rows)}", "dim"), record, sep="\n")
+        stdout().print(whole)
+    elif rows:
+        _print_records(whole)
+    else:
+        stdout().print(plain(f"-- no rows of {', '.join(columns)}", "dim"))
 
 
 def print_tables(found: Iterable[tables.Table], output_format: str) -> None:
@@ -170,23 +113,164 @@ def print_tables(found: Iterable[tables.Table], output_format: str) -> None:
 
 
 def print_table(found: tables.Table) -> None:
-    """Print a table of icl_local.results with its bold values, marks, lines between groups and notes."""
-    # a mark has a place of its own, so that the numbers are aligned
+    """Print a table of icl_local.results with its bold values, marks, lines between groups and notes.
+
+    Where it is too wide, its settings are written below it. Without rows only the title and the notes are printed.
+    """
+    _print_fitting(_ways(found, _without_settings, _marked))
+    stdout().print()
+
+
+def _ways(
+    found: tables.Table, narrowed: Callable[[tables.Table], tables.Table], drawn: Callable[..., Table]
+) -> Iterator[tuple[tables.Table, Table]]:
+    """Yield the table and its drawing, from the widest way to the narrowest."""
+    yield found, drawn(found)
+    found = narrowed(found)
+    yield found, drawn(found)
+    yield found, drawn(found, gap=0)
+
+
+def _print_fitting(ways: Iterable[tuple[tables.Table, Table]]) -> None:
+    """Print title, rows and notes in the first way whose rows need one line each.
+
+    If there is none, the last way is folded between words, or if that is too wide too, printed row by row.
+    """
+    tried = list(ways)
+    found, drawn = next((way for way in tried if _fits(way[1])), tried[-1])
+    console = stdout()
+    if found.title:
+        console.print(plain(found.title, "bold"))
+    if not _fold(drawn):
+        _print_records(drawn)
+    elif found.rows or not found.title:
+        console.print(drawn)
+    for note in found.notes:
+        console.print(plain(note, "dim"))
+
+
+def _simple(found: tables.Table, *, gap: int = 1, shown: Callable[[object], str] = tables.shown) -> Table:
+    """Return a rich table of every value as ``shown`` writes it, escaped."""
+    return _drawn(
+        found, ([plain(shown(cell)) for cell in row] for row in found.rows), gap, box=SIMPLE_HEAD, show_edge=False
+    )
+
+
+def _marked(found: tables.Table, *, gap: int = 1) -> Table:
+    """Return a rich table with bold values and marks; a mark has a place of its own, so that numbers are aligned."""
     places = {x for _, x in found.marks}
-    cells = [
+    cells = (
         [
             plain(tables.shown(cell), "bold" if (y, x) in found.bold else "")
             + plain(found.marks.get((y, x), " " if x in places else ""))
             for x, cell in enumerate(row)
         ]
         for y, row in enumerate(found.rows)
-    ]
+    )
     names = tuple(name.replace("_", " ") for name in found.columns)
+    return _drawn(
+        replace(found, columns=names), cells, gap, box=HORIZONTALS if gap else SIMPLE_HEAD, show_edge=bool(gap)
+    )
+
+
+def _drawn(found: tables.Table, cells: Iterable[Iterable[Text]], gap: int, **looks: Any) -> Table:
+    """Return a rich table of ``cells`` with the columns and groups of ``found``: numbers to the right.
+
+    Between columns are one space and ``gap`` more.
+    """
+    result = Table(header_style="bold", padding=(0, gap, 0, 0), pad_edge=False, **looks)
+    for name, right in zip(found.columns, tables.numeric_columns(found), strict=True):
+        header = Text(escape(name), overflow="ellipsis")
+        result.add_column(header, justify="right" if right else "left", overflow="fold")
+    for y, row in enumerate(cells):
+        if y in found.groups:
+            result.add_section()
+        result.add_row(*row)
+    return result
+
+
+def _narrowed(found: tables.Table) -> tables.Table:
+    """Return the table without columns of one value, as many as it takes to fit the terminal; a note has these values.
+
+    The last of these columns go first; the first column of the table stays.
+    """
+    kept = list(range(len(found.columns)))
+    narrow, alike = found, list[str]()
+    for place in reversed(kept[1:]):
+        if not found.rows or _fits(_simple(narrow)):
+            break
+        values = {tables.shown(row[place]) for row in found.rows}
+        if len(values) == 1:
+            kept.remove(place)
+            alike.insert(0, f"{found.columns[place]} {values.pop() or 'none'}")
+            narrow = replace(
+                found,
+                columns=tuple(found.columns[x] for x in kept),
+                rows=[tuple(row[x] for x in kept) for row in found.rows],
+                notes=(f"all rows: {', '.join(alike)}",),
+            )
+    return narrow
+
+
+def _without_settings(found: tables.Table) -> tables.Table:
+    """Return the table with short names in the column of settings, if it has one; notes have the settings."""
+    if "settings" not in found.columns:
+        return found
+    x = found.columns.index("settings")
+    names = {value: f"s{n}" for n, value in enumerate(dict.fromkeys(row[x] for row in found.rows), 1)}
+    return replace(
+        found,
+        rows=[(*row[:x], names[row[x]], *row[x + 1 :]) for row in found.rows],
+        notes=(*(f"Settings {name}: {value}." for value, name in names.items()), *found.notes),
+    )
+
+
+def _fits(drawn: Table) -> bool:
+    """Return whether no cell of the table needs a second line."""
+    return _measured(drawn).maximum <= stdout().width
+
+
+def _fold(drawn: Table) -> bool:
+    """Set the widths of columns so that no word of a cell is cut; return whether they fit.
+
+    What room is left goes to the words of the names of columns, then to whole cells, the first columns first.
+    """
+    whole = [_measured(column.header, *column.cells) for column in drawn.columns]
+    widths = [_measured(*column.cells).minimum for column in drawn.columns]
+    between = _measured(drawn).maximum - sum(one.maximum for one in whole)
+    spare = stdout().width - between - sum(widths)
+    for wanted in ([one.minimum for one in whole], [one.maximum for one in whole]):
+        for x, width in enumerate(wanted):
+            more = max(0, min(spare, width - widths[x]))
+            widths[x] += more
+            spare -= more
+    for column, width in zip(drawn.columns, widths, strict=True):
+        column.width = width
+    return spare >= 0
+
+
+def _measured(*drawn: RenderableType) -> Measurement:
     console = stdout()
-    console.print(_drawn(replace(found, columns=names), cells, "ellipsis", box=HORIZONTALS))
-    for note in found.notes:
-        console.print(plain(note, "dim"))
-    console.print()
+    return measure_renderables(console, console.options.update_width(_UNLIMITED), drawn)
+
+
+def _print_records(drawn: Table) -> None:
+    """Print the rows of a table one by one, with a line for each column."""
+    records = list(zip(*(column.cells for column in drawn.columns), strict=True))
+    for number, cells in enumerate(records, 1):
+        record = Table.grid(padding=(0, 2, 0, 0))
+        record.add_column(style="bold")
+        record.add_column(overflow="fold")
+        for column, cell in zip(drawn.columns, cells, strict=True):
+            record.add_row(column.header, cell)
+        stdout().print(plain(f"-- {number} of {len(records)}", "dim"), record, sep="\n")
+
+
+def print_lines(head: str, text: str) -> None:
+    """Print a head and below it one line of text, cut at the right edge."""
+    console = stdout()
+    console.print(plain(head, "bold"))
+    console.print(plain(f"    {text}"), no_wrap=True, overflow="ellipsis")
 
 
 def say(message: str, *, style: str = "") -> None:
@@ -199,8 +283,18 @@ def print_panels(panels: Sequence[tuple[str, str, str]], *, least_width: int = 4
     console = stdout()
     a_row = max(1, min(len(panels), console.width // least_width))
     width = console.width // a_row - (a_row > 1)
-    framed = [
-        Panel(plain(text), title=plain(title), title_align="left", subtitle=plain(subtitle), width=width)
-        for title, text, subtitle in panels
-    ]
-    console.print(Columns(framed, padding=(0, 1)))
+    console.print(Columns([_framed(*one, width=width) for one in panels], padding=(0, 1)))
+
+
+def _framed(title: str, text: str, subtitle: str, *, width: int) -> Panel:
+    """Return a panel; a title or subtitle that its border would cut is a line inside."""
+    room = width - len("╭─  ─╮")
+    above, below = (plain(one) for one in (title, subtitle))
+    inside = [*([above] if above.cell_len > room else []), plain(text), *([below] if below.cell_len > room else [])]
+    return Panel(
+        Text("\n").join(inside),
+        title=above if above.cell_len <= room else None,
+        title_align="left",
+        subtitle=below if below.cell_len <= room else None,
+        width=width,
+    )

@@ -12,14 +12,14 @@ import click
 
 import icl_local
 from icl_local.cli import console, options, values
-from icl_local.wording import counted
+from icl_local.wording import counted, with_dpo
 
 if TYPE_CHECKING:
     from icl_local.store import Selection
 
 SHOWN_CHARACTERS = 600  # of a prompt, from its end
+ANSWER_CHARACTERS = 2000  # shown of an answer, from its start
 ERRORS = ("infinite_loop", "infinite_loop_literal", "unintended_code")
-ERROR_COLUMNS = ("query_id", "model", "method", "language", "dpo", "error", "kind", "copies", "span")
 EXCERPT_CHARACTERS = 160
 TABLES = ("1", "2", "3", "4", "6", "8", "metrics", "methods", "variance", "sentences", "audit")
 PUBLISHED_TABLES = tuple(name for name in TABLES if name not in ("metrics", "methods", "variance"))
@@ -57,7 +57,7 @@ def status(chosen: Selection, output_format: str, db: Path) -> None:
 @click.command("show")
 @click.argument("query_id")
 @options.selection
-@click.option("--full", is_flag=True, help="Show whole prompts, not their last lines.")
+@click.option("--full", is_flag=True, help="Show whole prompts, not their last lines, and whole answers.")
 @options.rows
 def show(query_id: str, chosen: Selection, full: bool, output_format: str, db: Path) -> None:
     """Show one query with its prompts and the models' answers side by side.
@@ -74,7 +74,9 @@ def show(query_id: str, chosen: Selection, full: bool, output_format: str, db: P
         console.print_panels([(query.title, query.instruction, "")])
         prompts = {(one.method, one.prompt): one for one in query.answers if one.prompt is not None}
         panels = [(f"prompt · {method}", _end_of(prompt or "", full), "") for method, prompt in prompts]
-        console.print_panels([*panels, *((one.title, one.text, one.subtitle) for one in query.answers)])
+        console.print_panels(
+            [*panels, *((one.title, _start_of(one.text, full), one.subtitle) for one in query.answers)]
+        )
         if not query.answers:
             console.say("no answers yet; `icl run` makes them")
 
@@ -85,6 +87,15 @@ def _end_of(prompt: str, full: bool) -> str:
         prompt
         if full or hidden <= 0
         else f"[{counted(hidden, 'character')} before; --full shows them]\n{prompt[hidden:]}"
+    )
+
+
+def _start_of(answer: str, full: bool) -> str:
+    hidden = len(answer) - ANSWER_CHARACTERS
+    return (
+        answer
+        if full or hidden <= 0
+        else f"{answer[:ANSWER_CHARACTERS]}\n[{counted(hidden, 'more character')}; --full shows them]"
     )
 
 
@@ -109,9 +120,12 @@ def errors(output_format: str, db: Path, **given: Any) -> None:
         title = None if given["listed"] else found.title
         console.print_rows(found.columns, found.rows, output_format=output_format, title=title)
         return
-    rows = [(*(row[name] for name in ERROR_COLUMNS), _excerpt(row)) for row in found.dicts()]
-    console.print_rows((*ERROR_COLUMNS, "place in the text"), rows)
-    console.say(f"{len(rows):,} found; whole answers: icl show QUERY_ID")
+    for row in found.dicts():
+        copies = row["copies"] and f"{row['copies']:g} copies in {counted(row['span'], 'character')}"
+        model = with_dpo(row["model"], row["dpo"])
+        parts = (row["query_id"], model, row["method"], row["language"], row["error"], row["kind"], copies)
+        console.print_lines(" · ".join(part for part in parts if part), _excerpt(row))
+    console.say(f"{len(found):,} found; whole answers: icl show QUERY_ID")
 
 
 def _excerpt(row: dict[str, Any]) -> str:
@@ -269,7 +283,7 @@ def sql(
     """Run one select on the database; - reads it from standard input.
 
     The query cannot write, reach other files or load code, and a run may continue. Rows too wide for the
-    terminal (180 characters without one) are shown with a line for each column.
+    terminal (without one, for COLUMNS or 180 characters) are shown with a line for each column.
 
     Example: icl sql "select model, method, count(*) from responses group by all" --format csv
     """

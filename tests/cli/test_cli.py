@@ -297,13 +297,13 @@ def test_a_table_wider_than_the_terminal_has_columns_of_one_value_below_it(
 ) -> None:
     columns = ("model", "judge", "mean", "process", "n")
     rows = [("EuroLLM 9B", "openai:gpt-4o", 1.25, "done", n) for n in (7, 8)]
-    monkeypatch.setattr(console, "PIPE_WIDTH", 30)
+    monkeypatch.setenv("COLUMNS", "30")
     console.print_rows(columns, rows)
     out = capsys.readouterr().out
     assert " ".join(out.split()).endswith(
         "EuroLLM 9B openai:gpt-4o 7 EuroLLM 9B openai:gpt-4o 8 all rows: mean 1.25, process done"
     )
-    monkeypatch.setattr(console, "PIPE_WIDTH", 180)
+    monkeypatch.delenv("COLUMNS")
     console.print_rows(columns, rows)
     assert "all rows" not in capsys.readouterr().out
 

@@ -1,0 +1,99 @@
+"""Tables, frames and lists on a narrow terminal."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from icl_local.cli import console, icl, read
+from icl_local.results.tables import Table
+from tests import synthetic
+
+SCORED = Table(
+    "Table 1. Scores in English",
+    ("model", "method", "helpful", "engaging", "aspects_mean", "judged", "settings"),
+    [
+        ("SmolLM2 135M", "zero-shot", 1.25, 4.5, 2.25, "20/20", "max_tokens 20, penalty 1.1, KV f16"),
+        ("SmolLM2 135M", "urial", 2.25, 1.5, 3.25, "20/20", "max_tokens 24, penalty 1.1, KV f16"),
+    ],
+    marks={(1, 2): "*"},
+    notes=("No marks.",),
+)
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return synthetic.build(tmp_path_factory.mktemp("narrow") / "study.duckdb", queries=20)
+
+
+@pytest.mark.parametrize("width", [40, 50, 60, 80, 110])
+def test_a_narrow_terminal_cuts_no_number_and_no_name(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    console.print_table(SCORED)
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= width
+    found = out.split()
+    for word in ("SmolLM2", "135M", "zero-shot", "urial", "1.25", "4.50", "2.25*", "3.25", "20/20", "KV"):
+        assert word in found
+    assert ("-- 1 of 2" in out) == (width == 40)
+    assert ("Settings s2: max_tokens 24, penalty 1.1, KV f16." in " ".join(found)) == (width < 110)
+
+
+def test_a_whole_table_needs_no_cut_at_the_usual_width(studied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    out = CliRunner().invoke(icl, ["tables", "1", "2", "3", "--db", str(studied)]).output
+    assert "-- 1 of" not in out
+    numbers = re.findall(r"\d\S*…", out)
+    assert numbers == []
+
+
+def test_a_table_without_rows_has_its_title_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    console.print_table(Table("Token shift by language", ("model", "n"), [], notes=("No rows yet.",)))
+    assert capsys.readouterr().out == "Token shift by language\nNo rows yet.\n\n"
+
+
+def test_the_width_of_a_pipe_is_that_of_columns_or_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert console.stdout().width == console.PIPE_WIDTH
+    monkeypatch.setenv("COLUMNS", "70")
+    assert console.stdout().width == 70
+    monkeypatch.delenv("COLUMNS")
+    monkeypatch.setattr("rich.console.os.get_terminal_size", lambda _: (95, 40))
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert console.stdout().width == 95
+
+
+def test_a_listed_error_is_its_cell_and_one_line_of_its_text(studied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    out = CliRunner().invoke(icl, ["errors", "--list", "--error", "infinite_loop", "--db", str(studied)]).stdout
+    assert max(map(len, out.splitlines())) == 60
+    errors = " ".join(out.split())
+    assert "19 · Llama3.2 1B DPO · zero-shot · en · infinite_loop · 40 copies in 840 characters …" in errors
+    assert [line for line in out.splitlines() if line.startswith("    ") and line.endswith("…")] != []
+
+
+def test_a_long_answer_is_cut_unless_full(studied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read, "ANSWER_CHARACTERS", 20)
+    short = CliRunner().invoke(icl, ["show", "7", "--db", str(studied)]).stdout
+    full = CliRunner().invoke(icl, ["show", "7", "--full", "--db", str(studied)]).stdout
+    assert "more characters; --full shows them]" in short
+    assert "more characters" not in full
+    assert len(full) > len(short)
+
+
+@pytest.mark.parametrize("width", [44, 100])
+def test_what_a_border_would_cut_is_a_line_inside(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    subtitle = "length · 1024 tokens · infinite_loop · infinite_loop_literal"
+    console.print_panels([("SmolLM2 135M · Q4_1 · zero-shot", "An answer.", subtitle)])
+    first, *inside, last = capsys.readouterr().out.splitlines()
+    assert "SmolLM2 135M · Q4_1 · zero-shot" in first
+    assert (subtitle in last) == (width == 100)
+    assert (subtitle in " ".join(" ".join(inside).replace("│", "").split())) == (width == 44)
