@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import io
 import keyword
 import os
 import signal
@@ -147,6 +148,8 @@ def icl(ctx: click.Context, debug: bool) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the `icl` script; exit with 0, 1, 2, 130 or 143."""
     args = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: an ASCII terminal lacks some characters
     if "_ICL_COMPLETE" in os.environ:  # a shell asks at each press of the tab key
         _import_at_first_use("console")
     with _stopping_on_sigterm() as terminated:

@@ -273,9 +273,9 @@ def print_lines(head: str, text: str) -> None:
     console.print(plain(f"    {text}"), no_wrap=True, overflow="ellipsis")
 
 
-def say(message: str, *, style: str = "") -> None:
-    """Print one message on stderr, escaped."""
-    stderr().print(plain(message, style), soft_wrap=True)
+def say(message: str, *, style: str = "", fold: bool = False) -> None:
+    """Print one message on stderr, escaped; ``fold`` breaks its lines between words, else a terminal breaks them."""
+    stderr().print(plain(message, style), soft_wrap=not fold)
 
 
 def print_panels(panels: Sequence[tuple[str, str, str]], *, least_width: int = 44) -> None:

@@ -13,18 +13,18 @@ MODEL = "smollm2-135m"
 METHODS = ["zero-shot", "urial", "instruct"]
 LANGUAGES = ["en", "es", "fr"]
 QUERIES = 12  # of each language
-EXPLANATION = f"""\
-This demo runs SmolLM2-135M-Instruct, a model of 135 million parameters, over the project's own sample queries:
-{QUERIES} in each of English, Spanish and French, by three methods. One instruct model stands in for both the base and
-the instruct model, so the numbers show that everything works and nothing about the study's question. The same model
-then judges the English answers; its scores mean nothing either. For a real judge see `icl judge --help`.
-Just-Eval's 1,000 queries come from a file or the hub (`icl data pull just-eval`).
-"""
+EXPLANATION = (
+    "This demo runs SmolLM2-135M-Instruct, a model of 135 million parameters, over the project's own sample queries: "
+    f"{QUERIES} in each of English, Spanish and French, by three methods. One instruct model stands in for both the "
+    "base and the instruct model, so the numbers show that everything works and nothing about the study's question. "
+    "The same model then judges the English answers; its scores mean nothing either. For a real judge see "
+    "`icl judge --help`. Just-Eval's 1,000 queries come from a file or the hub (`icl data pull just-eval`).\n"
+)
 NEXT = """\
-Next:
-  icl show sample-01 --db {db}                              one query, its prompts and answers side by side
+Next: a query, a question to the database, a price, a model.
+  icl show sample-01 --db {db}
   icl sql --db {db} "select method, avg(new_tokens) from responses group by all"
-  icl judge --judge openai:MODEL --plan --db {db}           the price of a real judge
+  icl judge --judge openai:MODEL --plan --db {db}
   icl run --model FILE.gguf --method zero-shot,urial --queries samples
 """
 
@@ -41,7 +41,7 @@ def demo(max_tokens: int, db: Path) -> int:
     """
     from icl_local import store
 
-    console.say(EXPLANATION)
+    console.say(EXPLANATION, fold=True)
     made = icl_local.run(
         db,
         model=MODEL,

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.constrain import Constrain
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
 from rich.text import Text
@@ -22,25 +25,59 @@ if TYPE_CHECKING:
     from icl_local.translate import TranslateProgress
 
 LINE_SECONDS = 60.0
+_WIDE = 80  # a narrower terminal shows no elapsed time
+_TEXTS = ("label", "count", "rate", "note")
 _CHANGES = ("started", "done", "failed", "interrupted")
 
 
+class _End:
+    """A text that a narrow column cuts at its start."""
+
+    def __init__(self, text: Text) -> None:
+        self._text = text
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(1, self._text.cell_len)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        hidden = self._text.cell_len - options.max_width
+        yield Text("…") + self._text[hidden + 1 :] if hidden > 0 else self._text
+
+
 class _Field(ProgressColumn):
-    """One text of a bar; only those that may ``shrink`` are cut on a narrow terminal."""
+    """One text of a bar; only those that may ``shrink`` are cut on a narrow terminal.
+
+    The label is cut at its start: labels differ at their ends, in method and language.
+    """
 
     def __init__(self, name: str, *, shrink: bool = False) -> None:
         super().__init__(Column(no_wrap=not shrink, justify="left" if shrink else "right"))
         self._name = name
 
-    def render(self, task: Task) -> Text:
+    def render(self, task: Task) -> Text | _End:
         """Return the text."""
-        return Text(task.fields[self._name], no_wrap=True, overflow="ellipsis")
+        text = Text(task.fields[self._name], no_wrap=True, overflow="ellipsis")
+        return _End(text) if self._name == "label" else text
 
 
 class _Bars(Progress):
+    """Bars that are at most 24 characters long, and give way to the texts beside them."""
+
+    def __init__(self) -> None:
+        self._bar = BarColumn()
+        whole = Column(no_wrap=True)
+        elapsed = ("elapsed", TimeElapsedColumn(table_column=whole)) if stderr().width >= _WIDE else ()
+        times = (*elapsed, "left", TimeRemainingColumn(table_column=whole))
+        self._times_width = sum(len(one) if isinstance(one, str) else len("0:00:00") for one in times)
+        texts = (_Field("count"), _Field("rate"), *times, _Field("note", shrink=True))
+        super().__init__(_Field("label", shrink=True), self._bar, *texts, console=stderr())
+
     def get_renderables(self) -> Iterator[Constrain]:
         """Yield the bars, short of the right edge: the echo of Ctrl-C there would begin a line unknown to rich."""
         width = stderr().width - len("^C") - 1
+        between = len(self.columns) - 1
+        texts = [max((cell_len(one.fields[name]) for one in self.tasks), default=0) for name in _TEXTS]
+        self._bar.bar_width = max(4, min(24, width - between - self._times_width - sum(texts)))
         yield from (Constrain(one, width) for one in super().get_renderables())
 
 
@@ -52,23 +89,7 @@ class Display:
 
     def __init__(self, *, bars: bool | None = None, line_seconds: float = LINE_SECONDS) -> None:
         drawn = interactive() if bars is None else bars
-        whole = Column(no_wrap=True)
-        self.bars = (
-            None
-            if not drawn
-            else _Bars(
-                _Field("label", shrink=True),
-                BarColumn(bar_width=24 if stderr().width > 100 else 10),
-                _Field("count"),
-                _Field("rate"),
-                "elapsed",
-                TimeElapsedColumn(table_column=whole),
-                "left",
-                TimeRemainingColumn(table_column=whole),
-                _Field("note", shrink=True),
-                console=stderr(),
-            )
-        )
+        self.bars = _Bars() if drawn else None
         self._tasks: dict[str, TaskID] = {}
         self._began: dict[str, tuple[int, float]] = {}
         self._line_seconds = line_seconds

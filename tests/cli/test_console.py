@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from icl_local.cli import console, icl, read
+from icl_local.cli import console, icl, progress, read
 from icl_local.results.tables import Table
 from tests import synthetic
 
@@ -97,3 +101,35 @@ def test_what_a_border_would_cut_is_a_line_inside(
     assert "SmolLM2 135M · Q4_1 · zero-shot" in first
     assert (subtitle in last) == (width == 100)
     assert (subtitle in " ".join(" ".join(inside).replace("│", "").split())) == (width == 44)
+
+
+@pytest.mark.parametrize("width, cut", [(60, True), (80, True), (110, False)])
+def test_a_narrow_bar_keeps_the_end_of_its_label(width: int, cut: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("sys.stderr", screen := Terminal())
+    console.stderr.cache_clear()
+    with progress.Display() as display:
+        for language in ("en", "es"):
+            label = f"SmolLM2 135M · zero-shot · {language}"
+            display.show(label, done=0, total=12)
+            display.show(label, done=4, total=12, rate="123 tok/s", note="loops 1")
+    console.stderr.cache_clear()
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue()).strip().splitlines()[-2:]
+    for language, line in zip(("en", "es"), drawn, strict=True):
+        assert len(line) <= width - len("^C")
+        assert f"shot · {language} ━" in line
+        assert " 4/12 123 tok/s " in line
+        assert ("SmolLM2 135M · zero-shot" in line) != cut
+
+
+def test_text_that_an_ascii_terminal_lacks_is_escaped(studied: Path) -> None:
+    ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "icl_local.cli", "show", "7", "--db", str(studied)]
+    done = subprocess.run(command, capture_output=True, env=ascii_only)
+    assert done.returncode == 0, done.stderr
+    assert b"EuroLLM 9B \\xb7 Q4_K_M \\xb7 urial" in done.stdout
