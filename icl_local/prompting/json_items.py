@@ -1,7 +1,8 @@
 """Read the JSON objects of a file, each with the line on which it begins, so that errors can name it.
 
 Forms: a JSON list, JSON Lines, an object whose ``data`` is the list, CSV and TSV with a header; UTF-8, with or without
-BOM and CRLF. In a table an empty field is a missing one, and a field that begins with ``[`` is a JSON list.
+BOM and CRLF. In a table an empty field is a missing one, and a field that begins with ``[`` is a JSON list. The fields
+of CSV may be separated by semicolons or tabs too, as spreadsheets of some countries write it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ LONGEST_FIELD = 1 << 24  # characters of a field of a table
 _DECODER = json.JSONDecoder()
 _SPACE = " \t\n\r"
 _BETWEEN = _SPACE + ",:"  # between two values of valid JSON
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_DELIMITERS = ",;\t"
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,21 @@ class JsonItem:
         """Return ``file:line``, for messages."""
         return f"{self.file}:{self.line}"
 
+    @property
+    def names(self) -> str:
+        """Return the names of the fields, for messages."""
+        return ", ".join(map(str, self.data)) or "none"
+
     def text(self, name: str) -> str:
         """Return a required text field; raises InputError if it is missing, not a text, or cannot be stored."""
         value = self.data.get(name)
+        if name not in self.data:
+            raise InputError(
+                f"{self.place}: the field `{name}` is missing; it has {self.names}; if one of them is meant, give "
+                f"--map {name}=COLUMN"
+            )
         if not isinstance(value, str):
-            raise InputError(f"{self.place}: the field `{name}` is {'missing' if value is None else 'not a text'}")
+            raise InputError(f"{self.place}: the field `{name}` is {'empty' if value is None else 'not a text'}")
         if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
             raise InputError(f"{self.place}: `{name}` holds a NUL or half of a surrogate pair; remove it")
         return value
@@ -63,9 +74,18 @@ def id_of_text(text: str) -> str:
 
 def read_file(path: Path) -> list[JsonItem]:
     """Return all objects of ``path``. Raises InputError, with file and line: unreadable, not UTF-8, broken, other."""
-    delimiter = _DELIMITERS.get(path.suffix.lower())
     text = read_text(path)
-    return parse(text, str(path)) if delimiter is None else _table(text, str(path), delimiter)
+    match path.suffix.lower():
+        case ".csv":
+            return _table(text, str(path), delimiter_of(text))
+        case ".tsv":
+            return _table(text, str(path), "\t")
+    return parse(text, str(path))
+
+
+def delimiter_of(text: str) -> str:
+    """Return what separates the fields of a CSV text: of comma, semicolon and tab the most frequent in its header."""
+    return max(_DELIMITERS, key=text.split("\n", 1)[0].count)
 
 
 def mapped(items: Sequence[JsonItem], columns: Mapping[str, str]) -> list[JsonItem]:
@@ -83,7 +103,7 @@ def _column(item: JsonItem, column: str) -> Any:
     value: Any = item.data
     for part in [column] if column in item.data else column.split("."):
         if not isinstance(value, dict) or part not in value:
-            raise InputError(f"{item.place}: has no column {column!r}; it has {', '.join(map(str, item.data))}")
+            raise InputError(f"{item.place}: has no column {column!r}; it has {item.names}")
         value = value[part]
     return value
 

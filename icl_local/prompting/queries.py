@@ -234,6 +234,10 @@ def query_set(
         first, _ = found.setdefault((query.language, query.query_id), (item, query))
         if first is not item:
             where = f"on line {first.line}" if first.file == item.file else f"at {first.place}"
+            if query.query_id == json_items.id_of_text(query.instruction):
+                raise InputError(
+                    f"{item.place}: the same instruction was there {where} already; remove one, or give both an `id`"
+                )
             raise InputError(f"{item.place}: id {query.query_id!r} was there {where} already")
     selected = tuple(query for _, query in found.values() if language in (None, query.language))
     if not selected:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_local import store
-from icl_local.exceptions import ConfigError, InputError
+from icl_local.exceptions import ConfigError, InputError, UnknownName
 from icl_local.identity import sha256_file
 from icl_local.prompting import FILE_SUFFIXES, JsonItem, QuerySet, json_items, queries
 from icl_local.prompting.expectations import REGEX
@@ -51,9 +51,11 @@ def load_queries(
             found = queries.samples(language, overlay=overlay)
         elif source == queries.JUST_EVAL:
             found = queries.published(language)
-        else:
+        elif Path(source).suffix or Path(source).exists() or source.startswith("hf:"):
             untagged = None if language in by_language or language == "en" else ""
             found = load_set(source, language=language, untagged=untagged, dataset=dataset, columns=columns)
+        else:
+            raise UnknownName.among("query set or file", source, (queries.SAMPLES, queries.JUST_EVAL))
         chosen = found.queries
         if sample is not None:
             chosen = tuple(queries.sample(chosen, sample, seed))
@@ -131,6 +133,11 @@ def read_items(source: str) -> tuple[list[JsonItem], dict[str, Any]]:
         if path.suffix.lower() == ".parquet":
             rows = enumerate(store.read_parquet(path), start=1)
             items += [JsonItem(str(path), number, row) for number, row in rows]
-        else:
+            continue
+        try:
             items += json_items.read_file(path)
+        except InputError as error:
+            if path.suffix.lower() in FILE_SUFFIXES:
+                raise
+            raise InputError(f"{error}; query files end in {', '.join(FILE_SUFFIXES)}") from error
     return items, {"source": recorded, "sha256": sha256_file(*paths), "file": source, "name": name}

@@ -26,7 +26,6 @@ OUTCOMES = ("accepted", "edited", "skipped", "known", "undecided")
 DECISIONS = {"": None, "ok": ACCEPT, "accept": ACCEPT, "edit": EDIT, "skip": SKIP}
 _NEEDED = ("dataset", "id", "language", "text")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # first characters that a spreadsheet runs as a formula, or hides
-_DELIMITERS = ",;\t"
 
 
 def write_sheet(path: Path, out: Path, *, language: str, dataset: str | None = None, decided: bool = False) -> int:
@@ -159,8 +158,7 @@ def _uncell(value: str) -> str:
 
 def _read_csv(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
     text = json_items.read_text(file)
-    first = text.split("\n", 1)[0]
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=first.count))
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=json_items.delimiter_of(text))
     csv.field_size_limit(json_items.LONGEST_FIELD)
     _need(reader.fieldnames or (), f"{file}:1")
     try:

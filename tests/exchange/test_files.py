@@ -135,7 +135,7 @@ class TestImport:
             ({"output": None}, ":2: the field `output` is missing"),
             ({"output": 3}, ":2: the field `output` is not a text"),
             ({"output": ["a", "b"]}, ":2: the field `output` is not a text"),
-            ({"instruction": None}, ":2: the field `instruction` is missing"),
+            ({"instruction": None}, ":2: the field `instruction` is empty"),
             ({"generator": None}, ":2: names no `generator`; say whose outputs"),
             ({"id": []}, r":2: has the id \[\]"),
         ):

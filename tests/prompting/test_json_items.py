@@ -24,6 +24,16 @@ def test_a_field_of_a_table_may_be_long(tmp_path: Path) -> None:
     assert len(item.text("instruction")) == 200_000
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_table_has_the_delimiter_of_its_header(tmp_path: Path, delimiter: str) -> None:
+    lines = [["id", "instruction"], ["1", '"a; b, c\t"'], ["2", ""]]
+    path = write(tmp_path / "q.csv", "\ufeff" + "\r\n".join(map(delimiter.join, lines)))
+    assert [item.data for item in json_items.read_file(path)] == [
+        {"id": "1", "instruction": "a; b, c\t"},
+        {"id": "2", "instruction": None},
+    ]
+
+
 def test_files_that_are_not_text_or_absent_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not UTF-8 at byte 2"):
         json_items.read_file(write(tmp_path / "q.json", b'["\xff"]'))

@@ -74,7 +74,7 @@ def test_a_file_without_ids_gets_them_from_its_texts(tmp_path: Path) -> None:
     moved = queries.load_file(write(tmp_path / "b.jsonl", "\n".join([rows[2], *rows[:1]])), language="es").queries
     assert [q.query_id for q in moved] == [ids["Three?"], ids["One?"]]
     assert len(set(ids.values())) == 3
-    with pytest.raises(InputError, match=f":3: id '{ids['One?']}' was there on line 1"):
+    with pytest.raises(InputError, match=":3: the same instruction was there on line 1 already; remove one, or give"):
         queries.load_file(write(tmp_path / "c.jsonl", "\n".join([*rows[:2], rows[0]])), language="en")
 
 
@@ -380,7 +380,7 @@ def test_data_check_takes_the_hubs_addresses(icl: Run, tmp_path: Path, monkeypat
         ("id,instruction\n1,a,b\n", "q.csv:2: has 3 fields where the header has 2"),
         ('id,instruction\n1,"a\n', "q.csv:2: broken table"),
         ("id,instruction,tags\n1,a,[x\n", "q.csv:2: a field begins with"),
-        ("id,question\n1,a\n", "q.csv:2: the field `instruction` is missing"),
+        ("id,question\n1,a\n", "`instruction` is missing; it has id, question; .* --map instruction=COLUMN"),
         ('id,instruction,choices,answer\n1,a,"[""x"", ""y""]",C\n', "q.csv:2: the answer 'C' is none of the 2 choices"),
         ('id,instruction,choices\n1,a,"[""x"", ""x""]"\n', "q.csv:2: `choices` needs two or more texts, all different"),
         ('id,instruction,checks\n1,a,"[{""id"": ""regex"", ""pattern"": ""(""}]"\n', "q.csv:2: .*subpattern"),
@@ -390,6 +390,22 @@ def test_data_check_takes_the_hubs_addresses(icl: Run, tmp_path: Path, monkeypat
 def test_a_bad_table_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         queries.load_file(write(tmp_path / "q.csv", text), language="en")
+
+
+@pytest.mark.parametrize(("name", "content"), [("plain.txt", b"Why?"), ("x.xlsx", b"PK\x03\x04\xff")])
+def test_a_file_in_no_form_of_queries_is_refused_with_the_forms(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"{name}.*; query files end in \.jsonl, \.json, \.csv, \.tsv, \.parquet"):
+        running.load_set(str(tmp_path / name), untagged="en")
+    with pytest.raises(InputError, match=r"empty\.json:1: broken JSON: .*\(column 1\)$"):
+        running.load_set(str(write(tmp_path / "empty.json", "Why?")), untagged="en")
+
+
+def test_a_mistyped_name_of_a_set_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UnknownName, match=r"no query set or file 'sample' \(did you mean samples\?\)"):
+        running.load_queries(["en"], ["sample"])
+    with pytest.raises(InputError, match=r"sample\.json: cannot be read"):
+        running.load_queries(["en"], ["sample.json"])
 
 
 def test_a_pattern_that_rules_cannot_run_is_refused_with_its_query(tmp_path: Path) -> None:
