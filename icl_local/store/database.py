@@ -326,7 +326,10 @@ def table_rows(
 def require(path: Path) -> None:
     """Raise StoreError where neither a database nor its spool exists, so that a mistyped name makes no database."""
     if not path.exists() and not spool.files(spool_folder(path)):
-        raise StoreError(f"{path} does not exist; `icl run` makes a database, --db names another")
+        raise StoreError(
+            f"{path} does not exist; `icl run`, `icl import` and `icl translate run` make a database, --db names "
+            "another"
+        )
 
 
 @contextlib.contextmanager
@@ -425,11 +428,18 @@ def _create(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with (
             draft_file(path, overwrite=False) as draft,  # another process may have just made it
-            _connected(draft, read_only=False, config=_WRITER, wait_seconds=0) as con,
+            _connected(_creatable(draft), read_only=False, config=_WRITER, wait_seconds=0) as con,
         ):
             schema.upgrade(con, path)
     except OSError as error:
         raise StoreError(f"cannot create {path}: {error.strerror}; check its folder") from error
+
+
+def _creatable(draft: Path) -> Path:
+    """Return a name of no file; raises OSError if no file can have it."""
+    draft.touch()
+    draft.unlink()
+    return draft
 
 
 def _set_aside(path: Path, endings: Sequence[str]) -> None:
@@ -449,6 +459,8 @@ def _set_aside(path: Path, endings: Sequence[str]) -> None:
 @contextlib.contextmanager
 def _connected(path: Path, *, read_only: bool, config: Mapping[str, Any], wait_seconds: float) -> Iterator[Connection]:
     """Yield an open connection; raises DuckDB's errors as StoreErrors that name the file."""
+    if path.is_file() and not _has_mark(path):
+        raise StoreError(f"{path} is not a DuckDB database; name another file")
     deadline = time.monotonic() + wait_seconds
     with private_files():
         while True:
@@ -468,6 +480,15 @@ def _connected(path: Path, *, read_only: bool, config: Mapping[str, Any], wait_s
             con.close()
 
 
+def _has_mark(path: Path) -> bool:
+    """Return whether a file begins as DuckDB's do; DuckDB opens other kinds by extensions that are not installed."""
+    try:
+        with path.open("rb") as file:
+            return file.read(12)[8:] == b"DUCK"
+    except OSError:  # DuckDB says why
+        return True
+
+
 def _describe(error: duckdb.Error, path: Path) -> StoreError:
     """Return DuckDB's error as an expected error: what is wrong, and what to do next."""
     message = str(error)
@@ -479,7 +500,7 @@ def _describe(error: duckdb.Error, path: Path) -> StoreError:
         return DiskFull(f"no space left for {path}; free some")
     if "replaying WAL" in message:
         return _Behind(f"the log of {path} is damaged; run: icl db doctor --repair --db {path}")
-    if "not a valid DuckDB database" in message or "Is a directory" in message:
+    if "Is a directory" in message:
         return StoreError(f"{path} is not a DuckDB database; name another file")
     if "database file with version number" in message:
         return StoreError(f"{path} was written by a newer DuckDB; run: pip install -U duckdb")

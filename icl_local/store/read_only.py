@@ -27,7 +27,7 @@ def only_reads(con: Connection, sql: str, params: Sequence[object] = ()) -> None
         sql = _EXPLAIN.sub("", sql, count=1)
         statements = con.extract_statements(sql)
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-        raise StoreError("only one select, from, with, show, describe or explain is run here; see --unsafe")
+        raise StoreError("give one select, from, with, show, describe or explain: no other statement is run here")
     plan = con.execute(f"explain (format json) {sql}", list(params)).fetchall()[0][1]
     writing = [name for name in _operators(json.loads(plan)) if _WRITES.search(name)]
     if writing:

@@ -120,6 +120,10 @@ def fingerprint() -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
+class OfSomethingElse(StoreError):
+    """The database is another program's."""
+
+
 def outdated(con: ingest.Connection, path: Path) -> bool:
     """Return whether ``upgrade`` has work. Raises StoreError for a foreign or newer database."""
     return _number(con, path) < len(migrations()) or _stored_fingerprint(con) != fingerprint()
@@ -151,9 +155,10 @@ def upgrade(con: ingest.Connection, path: Path) -> None:
 
 def _number(con: ingest.Connection, path: Path) -> int:
     """Return the number of the last migration of a database, 0 for an empty one."""
-    if not con.execute("select 1 from duckdb_schemas() where schema_name = 'raw'").fetchone():
+    own = "select 1 from duckdb_tables() where schema_name = 'raw' and table_name = 'schema_migrations'"
+    if not con.execute(own).fetchone():
         if con.execute("select 1 from duckdb_tables() limit 1").fetchone():
-            raise StoreError(f"{path} is a DuckDB database of something else; name another file")
+            raise OfSomethingElse(f"{path} is a DuckDB database of something else; name another file")
         return 0
     ((number,),) = con.execute("select coalesce(max(number), 0) from raw.schema_migrations").fetchall()
     if number > len(migrations()):

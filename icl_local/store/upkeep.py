@@ -163,7 +163,10 @@ def _with_texts(target: database.Store, texts: Mapping[str, str]) -> list[spool.
 
 
 def check(path: Path) -> list[Finding]:
-    """Read every block, follow every reference, and compare the rows with the spool's."""
+    """Read every block, follow every reference, and compare the rows with the spool's.
+
+    Raises StoreError for another program's database.
+    """
     folder = database.spool_folder(path)
     damage = [f"{place} cannot be read; its rows are lost unless the database has them" for place in _damaged(folder)]
     name = glob.escape(path.name)
@@ -186,6 +189,8 @@ def check(path: Path) -> list[Finding]:
             spooled_only, stored_only = _compare(con, folder)
             damage += [f"{_rows(table, count)} in the spool only" for table, count in spooled_only.items()]
             remarks += [f"{_rows(table, count)} in the database only" for table, count in stored_only.items()]
+    except schema.OfSomethingElse:
+        raise
     except StoreError as error:
         damage.append(str(error))
     return [*(Finding(message, True) for message in damage), *(Finding(message, False) for message in remarks)]
@@ -195,7 +200,8 @@ def rebuild(path: Path, *, accept: Callable[[Sequence[str]], bool] = lambda lost
     """Rebuild the database from its spool, add rows that only the old file has if it can be read, and swap the two.
 
     ``accept`` gets a sentence on each loss before the swap, and prevents it by False. The old file stays beside the new
-    one under another name. Raises StoreLocked if a process holds it, StoreError where nothing can be restored.
+    one under another name. Raises StoreLocked if a process holds it, StoreError where nothing can be restored,
+    and for another program's database.
     """
     folder = database.spool_folder(path)
     if not path.exists() and not spool.files(folder):
@@ -207,7 +213,7 @@ def rebuild(path: Path, *, accept: Callable[[Sequence[str]], bool] = lambda lost
         if path.exists():
             try:  # held until the swap, so that no other process writes to the old file
                 old = held.enter_context(database.writer(path, wait_seconds=database.LOCK_WAIT_SECONDS))
-            except StoreLocked:
+            except (StoreLocked, schema.OfSomethingElse):
                 raise
             except StoreError as error:
                 lost.append(f"what only the old file held: {error}")

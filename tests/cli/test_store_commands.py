@@ -96,6 +96,12 @@ def test_sql_shows_the_first_rows_and_says_so(icl: Run, made: Path) -> None:
     assert "only the first 3 rows" in err
 
 
+@pytest.mark.parametrize("sql", ["drop table raw.responses", "", "select 1; select 2"])
+def test_sql_takes_one_select(icl: Run, made: Path, sql: str) -> None:
+    said = "error: give one select, from, with, show, describe or explain: no other statement is run here\n"
+    assert icl("sql", sql, "--db", made) == (1, "", said)
+
+
 @pytest.mark.parametrize("sql", ["delete from raw.responses", "select * from read_text('/etc/hostname')", "selec 1"])
 def test_sql_refuses_in_one_line(icl: Run, made: Path, sql: str) -> None:
     code, out, err = icl("sql", sql, "--db", made)
@@ -158,7 +164,7 @@ def test_a_database_that_is_not_there_is_told(icl: Run, tmp_path: Path) -> None:
     ):
         code, out, err = icl(*command, "--db", tmp_path / "x.duckdb")
         assert (code, out) == (1, "")
-        assert "does not exist; `icl run` makes a database" in err
+        assert "does not exist; `icl run`, `icl import` and `icl translate run` make a database" in err
         assert not list(tmp_path.iterdir())
 
 

@@ -120,8 +120,12 @@ def test_a_clock_set_back_changes_nothing(copy: Path, monkeypatch: pytest.Monkey
 # -------------------------------------------------------------------------------------- foreign files
 
 
-@pytest.mark.parametrize("content", [b"", b"hello" * 5000])
-def test_a_file_that_is_not_a_database_is_reported_and_unchanged(absent: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("x.duckdb", b""), ("x.duckdb", b"hello" * 5000), ("x.sqlite", b"SQLite format 3\0" * 500), ("x.json", b"[]")],
+)
+def test_a_file_that_is_not_a_database_is_reported_and_unchanged(tmp_path: Path, name: str, content: bytes) -> None:
+    absent = tmp_path / name
     absent.write_bytes(content)
     for attempt in (lambda: query(absent, "select 1"), lambda: Store(absent)):
         with pytest.raises(StoreError, match="not a DuckDB database; name another file") as raised:
@@ -135,18 +139,34 @@ def test_a_folder_is_not_a_database(tmp_path: Path) -> None:
         Store(tmp_path)
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="a folder in which nobody can make a file")
+def test_a_folder_that_takes_no_file_is_named() -> None:
+    with pytest.raises(
+        StoreError, match=r"^cannot create /proc/x\.duckdb: No such file or directory; check its folder$"
+    ):
+        Store(Path("/proc/x.duckdb"))
+
+
 def test_a_missing_database_is_not_made_by_reading(absent: Path) -> None:
-    with pytest.raises(StoreError, match="does not exist; `icl run` makes a database"):
+    with pytest.raises(
+        StoreError, match="does not exist; `icl run`, `icl import` and `icl translate run` make a database"
+    ):
         query(absent, "select 1")
     assert not absent.exists()
 
 
-def test_somebody_elses_database_is_left_alone(absent: Path) -> None:
+@pytest.mark.parametrize("schema", ["main", "raw"])
+def test_somebody_elses_database_is_left_alone(absent: Path, schema: str) -> None:
     with duckdb.connect(str(absent)) as con:
-        con.execute("create table mine as select 1 as x")
+        con.execute(f"create schema if not exists {schema}; create table {schema}.mine as select 1 as x")
     before = absent.read_bytes()
-    for attempt in (lambda: query(absent, "select 1"), lambda: Store(absent)):
-        with pytest.raises(StoreError, match="something else"):
+    for attempt in (
+        lambda: query(absent, "select 1"),
+        lambda: Store(absent),
+        lambda: upkeep.check(absent),
+        lambda: upkeep.rebuild(absent),
+    ):
+        with pytest.raises(StoreError, match="something else; name another file$"):
             attempt()
     assert absent.read_bytes() == before
 
