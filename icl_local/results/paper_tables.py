@@ -72,6 +72,7 @@ class Views:
     """Views of one database, read on one connection; each is computed once."""
 
     connection: store.Connection
+    database: Path
     _kept: dict[tuple[object, ...], store.Rows] = field(default_factory=dict, repr=False)
 
     def rows(self, view: str) -> list[Row]:
@@ -120,13 +121,13 @@ class Instead:
         return self.query.removesuffix("_values")
 
     def rows(self, views: Views) -> list[Row]:
-        """Return the rows of the query. Raises ConfigError where no scores were equated."""
+        """Return the rows of the query. Raises ConfigError where no scores were equated, and without labels."""
         found = views.named(self.query, *([self.judge] if self.judge else []))
-        if self.judge and not found:
-            raise ConfigError(
-                f"no scores here are equated to {self.judge}; run: icl equate --from JUDGE --to {self.judge}"
-            )
-        return found
+        if found:
+            return found
+        if not self.judge:
+            raise no_labels(views)
+        raise ConfigError(f"no scores here are equated to {self.judge}; run: icl equate --from JUDGE --to {self.judge}")
 
     def note(self, views: Views) -> str:
         """Return what the values are."""
@@ -137,6 +138,20 @@ class Instead:
         scale = f"{rows[0]['from_judge']} on the scale of {self.judge} ({rows[0]['map']}, {counted(systems, 'system')})"
         refused = sorted({row["refused"] for row in rows if row["refused"]})
         return f"{scale}." + (f" Refused: {'; '.join(refused)}." if refused else "")
+
+
+def no_labels(views: Views, sample: str | None = None) -> ConfigError:
+    """Return the error for answers without labels: how to draw a sample, or to label the answers of one."""
+    samples = [str(row["sample"]) for row in views.named("samples")]
+    if not samples:
+        return ConfigError(
+            f"labels need a sample; draw one: icl sample draw PILOT --per-cell 100 --seed 1 --db {views.database}"
+        )
+    (named,) = views.named("trust_names")
+    name, against = sample or samples[0], str(named["reference"])
+    human = against.startswith(HUMAN)
+    how = f"browse --rate {name} --rater YOUR-NAME" if human else f"judge --judge {against} --sample {name}"
+    return ConfigError(f"no answer of {name} has a label; make some: icl {how} --db {views.database}")
 
 
 @contextmanager
@@ -164,7 +179,7 @@ def open_views(
         if origin == "published" and not database.exists():
             database = Path(stack.enter_context(TemporaryDirectory())) / "published.duckdb"
             store.Store(database).close()
-        views = Views(stack.enter_context(store.reader(database)))
+        views = Views(stack.enter_context(store.reader(database)), database)
         settings = cells.get("settings")
         given = store.Selection(judge=judge, dataset=cells.get("dataset"), quantization=cells.get("quantization"))
         chosen = {kind: _only(kind, names) for kind, names in given.stored(views.run).items() if names}

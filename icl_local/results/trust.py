@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_local.exceptions import ConfigError, UnknownName
-from icl_local.results.paper_tables import HUMAN, SCORES, Views, open_views
+from icl_local.results.paper_tables import HUMAN, SCORES, Views, no_labels, open_views
 from icl_local.results.tables import Table, table_of
 
 _METRICS = list(SCORES.values())
@@ -80,7 +80,7 @@ def trust_tables(
     with open_views(database, judge=judge, reading=reading, reference=reference) as views:
         samples = [str(row["sample"]) for row in views.named("samples")]
         if not samples:
-            raise ConfigError("labels need a sample; draw one: icl sample draw PILOT --per-cell 100 --seed 1")
+            raise no_labels(views)
         if sample is not None and sample not in samples:
             raise UnknownName.among("sample", sample, samples)
         of_sample = {"sample": sample} if sample else {}
@@ -101,10 +101,7 @@ def trust_tables(
         if not any(_matches(row, chosen) for row in views.rows("corrected_means")):
             if rates.rows:
                 return [rates]
-            how = "icl browse --rate" if against.startswith(HUMAN) else f"icl judge --judge {against} --sample"
-            raise ConfigError(
-                f"no answer of {sample or samples[0]} has a label; make some: {how} {sample or samples[0]}"
-            )
+            raise no_labels(views, sample)
         parts = [*(_part(views, title, chosen, against, whole=whole) for title in list(_PARTS)[:-1]), rates]
         return [part for place, part in enumerate(parts) if part.rows or place < _ALWAYS]
 

@@ -137,6 +137,21 @@ def test_what_cannot_be_corrected_is_refused(labelled: Path) -> None:
         icl_local.table(labelled, 4, corrected=True)
 
 
+def test_answers_without_labels_come_with_the_command_that_labels_them(labelled: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "x.duckdb"
+    copy.write_bytes(labelled.read_bytes())
+    with duckdb.connect(str(copy)) as con:
+        con.execute("delete from raw.judgments where judge_id = 'ana'")
+    command = rf"no answer of PILOT has a label; make some: icl browse --rate PILOT --rater YOUR-NAME --db {copy}$"
+    with pytest.raises(ConfigError, match=command):
+        icl_local.trust(copy, judge=JUDGE)
+    for whole in (False, True):
+        with pytest.raises(ConfigError, match=command):
+            icl_local.table(copy, 1, corrected=True, whole=whole)
+    with pytest.raises(ConfigError, match="labels need a sample; draw one: icl sample draw"):
+        icl_local.table(synthetic.small(), 1, corrected=True)
+
+
 def test_a_judge_can_score_a_sample_alone(labelled: Path) -> None:
     result = icl_local.judge(
         labelled, judge="openai:other@http://localhost:1", plan=True, sample="PILOT", progress=None

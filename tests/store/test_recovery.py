@@ -166,7 +166,7 @@ def test_somebody_elses_database_is_left_alone(absent: Path, schema: str) -> Non
         lambda: upkeep.check(absent),
         lambda: upkeep.rebuild(absent),
     ):
-        with pytest.raises(StoreError, match="something else; name another file$"):
+        with pytest.raises(StoreError, match=r"something else; name another file$"):
             attempt()
     assert absent.read_bytes() == before
 
