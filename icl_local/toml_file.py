@@ -87,6 +87,8 @@ def _value(hint: Any, value: object, file: str, key: str, error: type[IclError])
             return tuple(build(items[0], one, f"{file}: [[{key}]]", error=error) for one in value)
         if all(type(one) is items[0] and one != "" for one in value):
             return tuple(value)
+    elif origin is tuple and _is_form(items[0]) and isinstance(value, dict):
+        raise error(f"{file}: [{key}] is one table of several: write [[{key}]]")
     elif origin is Mapping and isinstance(value, dict):
         return {name: _value(items[1], one, file, f"{key}.{name}", error) for name, one in value.items()}
     elif _is_form(hint) and isinstance(value, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,7 @@ def add(name: str, label: str | None, **files: str | None) -> None:
 
     given = {variant.replace("_", "-"): file for variant, file in files.items() if file is not None}
     path = registry.add(name, files=given, label=label)
-    console.say(f"{name} ({', '.join(given)}) is in {path}; next: icl run --model {name}")
+    console.say(f"{name} ({', '.join(given)}) is in {path}; next: icl run --model {shlex.quote(name)}")
 
 
 @models.command("pull")

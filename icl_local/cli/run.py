@@ -18,7 +18,7 @@ VERIFIED = ("model", "method", "language", "query_id", "position", "n_tokens", "
 
 
 @options.defaults_of(icl_local.run)
-@click.command("run")
+@click.command("run", context_settings={"allow_extra_args": True})  # they get a message of their own
 @click.option("--model", type=values.MODELS, help="GGUF file, hf:owner/repo/file, or a name of `icl models list`.")
 @click.option("--backend", help="Server instead of a file, openai:MODEL@URL: llama-server, Ollama, vLLM.")
 @click.option("--dpo", is_flag=True, help="Take the DPO-trained variant of a registry model.")
@@ -68,7 +68,8 @@ VERIFIED = ("model", "method", "language", "query_id", "position", "n_tokens", "
 @options.cluster
 @options.prompt_dir
 @options.db
-def run(db: Path, **given: Any) -> int:
+@click.pass_context
+def run(context: click.Context, /, db: Path, **given: Any) -> int:
     """Generate the missing responses: models x methods x languages.
 
     The same command continues a run that was killed.
@@ -79,11 +80,15 @@ def run(db: Path, **given: Any) -> int:
 
     Example: icl run --backend openai:llama3@http://localhost:8080/v1 --method urial --queries samples
     """
+    if context.args:
+        raise click.UsageError(f"unexpected argument {context.args[0]!r}; a model is given as --model FILE")
     if not given["model"] and given["backend"] is None:
         raise click.UsageError("give --model, or --backend for a server's model")
     made = icl_local.run(db, **given)
     too_long = f", {counted(made.n_too_long, 'prompt')} too long for the context" if made.n_too_long else ""
-    console.say(f"{counted(made.n_new, 'new response')} in {db}{too_long}; next: icl errors --db {db}")
+    command = "judge --judge rules" if given["decode"] == "choices" else "errors"
+    hint = f"; next: icl {command} --db {db}" if any(cell.status == "done" for cell in made.cells) else ""
+    console.say(f"{counted(made.n_new, 'new response')} in {db}{too_long}{hint}")
     return int(not made.done)
 
 

@@ -40,7 +40,8 @@ def build_set(path: Path, out: Path, *, language: str, dataset: str | None = Non
     """Write the final texts in ``language`` as JSON Lines, in the order of ids, with the other fields of the source.
 
     A field ``translation`` holds the origin of each text. ``unreviewed`` queries: refuse (raise ConfigError),
-    leave-out, or machine (take the best candidate, unless it is unusable).
+    leave-out, or machine (take the best candidate, unless it is unusable). Raises ConfigError where no
+    text is left.
     """
     rows = store.named(path, "translation_set", [language, dataset]).dicts()
     if not rows:
@@ -56,6 +57,13 @@ def build_set(path: Path, out: Path, *, language: str, dataset: str | None = Non
             f"(icl translate review --lang {language}), or give --unreviewed leave-out or machine"
         )
     usable = [r for r in rows if r["final_text"] is not None or (unreviewed == "machine" and r["severity"] < 10)]
+    if not usable:
+        flags = ", ".join(sorted({flag for row in rows for flag in row["flags"]}))
+        candidate = f" or a usable candidate (they are {flags})" if unreviewed == "machine" else ""
+        raise ConfigError(
+            f"no query in {language!r} has a final text{candidate}; write texts (icl translate review --lang "
+            f"{language}), or translate with another engine"
+        )
     usable.sort(key=lambda row: _natural(row["query_id"]))
     write_result(out, "".join(json.dumps(_item(row), ensure_ascii=False) + "\n" for row in usable))
     reviewed = sum(row["final_text"] is not None for row in usable)

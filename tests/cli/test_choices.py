@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+import icl_local
+from icl_local.running.run import CellResult, RunResult
 from tests.shared import Run
 
 pytestmark = pytest.mark.usefixtures("small_probe")
@@ -27,8 +29,18 @@ def quiz(tmp_path: Path) -> Path:
 def test_choices_are_picked_judged_and_tabulated(icl: Run, tmp_path: Path, exact_gguf: Path, quiz: Path) -> None:
     db = tmp_path / "x.duckdb"
     run: list[Any] = ["run", "--model", exact_gguf, "--method", "zero-shot", "--queries", quiz, "--db", db]
-    assert icl(*run, "--map", "instruction=question", "--decode", "choices", "--no-probe")[0] == 0
+    code, _, err = icl(*run, "--map", "instruction=question", "--decode", "choices", "--no-probe")
+    assert (code, err.splitlines()[-1]) == (0, f"3 new responses in {db}; next: icl judge --judge rules --db {db}")
     assert icl("judge", "--judge", "rules", "--db", db)[0] == 0
     assert "accuracy_bytes" in icl("tables", "metrics", "--db", db, "--format", "csv")[1]
     code, _, err = icl(*run, "--decode", "choices", "--temperature", 1)
     assert (code, "--decode choices generates no text" in err) == (1, True)
+
+
+def test_a_run_in_which_every_cell_failed_names_no_next_command(
+    icl: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = CellResult(None, "failed", 0, 3, None)  # type: ignore[arg-type]
+    monkeypatch.setattr(icl_local, "run", lambda db, **given: RunResult(db, (failed,)))
+    db = tmp_path / "x.duckdb"
+    assert icl("run", "--model", "m.gguf", "--db", db) == (1, "", f"0 new responses in {db}\n")

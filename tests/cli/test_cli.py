@@ -379,6 +379,7 @@ def test_every_number_has_a_range() -> None:
 @pytest.mark.parametrize(
     "arguments, message",
     [
+        (["run", "m.gguf"], "unexpected argument 'm.gguf'; a model is given as --model FILE"),
         (["run", "--model", "m.gguf", "--limit", "-3"], "-3 is not in the range"),
         (["run", "--model", "m.gguf", "--limit", "3", "--sample", "3"], "give one of them"),
         (["run", "--model", "m.gguf", "--threads", "0"], "0 is not in the range"),

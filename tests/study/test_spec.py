@@ -32,6 +32,7 @@ def test_the_papers_study_is_its_29_cells() -> None:
     "text, message",
     [
         ("cells = 3", "cells must be a list"),
+        ("[cells]\nmodels = ['a']", r"\[cells\] is one table of several: write \[\[cells\]\]"),
         ("[[cells]]\nmodels = ['a']\nmethods = ['urial']", "languages is missing"),
         ("[[cells]]\nmodels = ['a']\nmethods = ['urla']\nlanguages = ['en']", "no method 'urla'"),
         ("[[cells]]\nmodels = ['a']\nmethods = ['urial[kk=1]']\nlanguages = ['en']", "unknown key 'kk'"),

@@ -229,6 +229,18 @@ def test_the_final_set_keeps_ids_and_fields_and_says_where_it_is_from(db: Path, 
     assert build_set(db, out, language="es", unreviewed="leave-out").left_out == 2
 
 
+@pytest.mark.parametrize(
+    ("unreviewed", "why"), [("machine", r" or a usable candidate \(they are .*empty.*\)"), ("leave-out", "")]
+)
+def test_a_set_without_a_usable_text_is_not_written(tmp_path: Path, unreviewed: str, why: str) -> None:
+    db, out = tmp_path / "t.duckdb", tmp_path / "queries.es.jsonl"
+    sources = queries.samples("en").queries
+    translate_missing(db, Fake({s.instruction: "" for s in sources}), sources, language="es")
+    with pytest.raises(ConfigError, match=rf"no query in 'es' has a final text{why}; write texts .* another engine"):
+        build_set(db, out, language="es", unreviewed=unreviewed)
+    assert not out.exists()
+
+
 def test_a_set_in_another_language_pairs_with_its_source(tmp_path: Path) -> None:
     db, out, source = tmp_path / "t.duckdb", tmp_path / "samples.es.jsonl", tmp_path / "samples.en.jsonl"
     own = {query.query_id: query.instruction for query in queries.samples("es").queries}

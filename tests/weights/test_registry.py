@@ -239,6 +239,11 @@ def ran(*args: str) -> str:
     return done.stdout
 
 
+def test_a_name_with_a_space_is_quoted_in_the_next_command(own_folders: Path, base_file: Path) -> None:
+    done = CliRunner().invoke(cli.icl, ["models", "add", "mine 1.5", "--base", str(base_file)])
+    assert done.stderr.endswith("next: icl run --model 'mine 1.5'\n")
+
+
 def test_list_says_which_files_are_here(base_file: Path, embedded_model: Path) -> None:
     ran("models", "add", "llama-3.2-1b", "--base", str(base_file))
     lines = ran("models", "list", "--format", "csv").splitlines()
