@@ -75,13 +75,13 @@ def json_object(path: Path) -> dict[str, Any]:
 def result_at(path: Path) -> Iterator[None]:
     """Write to a file or folder that a user named with --out, never over a database. Raises DiskFull, ConfigError."""
     if _is_database(path):
-        raise ConfigError(f"{path} is a database; choose another file with -o")
+        raise ConfigError(f"{path} is a database; choose another place with -o")
     try:
         yield
     except OSError as error:
         if error.errno in NO_SPACE:
             raise DiskFull(f"no space left for {path}; free some, then run the same command again") from error
-        raise ConfigError(f"cannot write {path}: {error.strerror}; choose another file with -o") from error
+        raise ConfigError(f"cannot write {path}: {error.strerror}; choose another place with -o") from error
 
 
 def _is_database(path: Path) -> bool:

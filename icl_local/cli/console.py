@@ -7,11 +7,14 @@ terminal, so that no escape sequence, link, markup or bidi override has an effec
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
+from stat import S_ISREG
 from typing import Any
 
 from rich.box import HORIZONTALS, SIMPLE_HEAD
@@ -39,13 +42,30 @@ def plain(value: object, style: str = "") -> Text:
 
 
 def stdout() -> Console:
-    """Return the console for results; wide where COLUMNS and terminals say no width, so that a file is not folded.
+    """Return the console for results, as wide as COLUMNS or a terminal says; a file is wide, so that it is not folded.
 
     A pipe from a terminal often ends in a pager on it, so any standard stream that is a terminal gives the width.
     """
-    streams = (sys.stdin, sys.stdout, sys.stderr)
-    known = os.environ.get("COLUMNS") or any(stream is not None and stream.isatty() for stream in streams)
-    return Console(soft_wrap=False, highlight=False, width=None if known else PIPE_WIDTH)
+    return Console(soft_wrap=False, highlight=False, width=_width())
+
+
+def _width() -> int:
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given):
+        return int(given)
+    with suppress(OSError, ValueError):  # a stream without a descriptor, or a terminal without a size
+        if not S_ISREG(os.fstat(sys.stdout.fileno()).st_mode):
+            for stream in (sys.stdout, sys.stderr, sys.stdin):
+                if stream is not None and stream.isatty():
+                    return os.get_terminal_size(stream.fileno()).columns or PIPE_WIDTH
+    return PIPE_WIDTH
+
+
+def write(text: str) -> None:
+    """Write data to stdout, in UTF-8 where it is not a terminal."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+        sys.stdout.reconfigure(encoding="utf-8")
+    sys.stdout.write(text)
 
 
 @cache
@@ -85,7 +105,7 @@ def print_rows(
     """
     found = tables.Table(title or "", tuple(columns), [tuple(row) for row in rows])
     if output_format != "text":
-        stdout().out(tables.render(found, output_format), end="")
+        write(tables.render(found, output_format))
         return
     _print_fitting(_ways(found, _narrowed, _simple))
     if title:
@@ -109,7 +129,7 @@ def print_tables(found: Iterable[tables.Table], output_format: str) -> None:
         if output_format == "text":
             print_table(one)
         else:
-            stdout().out("\n" * (place > 0) + tables.render(one, output_format), end="")
+            write("\n" * (place > 0) + tables.render(one, output_format))
 
 
 def print_table(found: tables.Table) -> None:
@@ -136,8 +156,10 @@ def _print_fitting(ways: Iterable[tuple[tables.Table, Table]]) -> None:
 
     If there is none, the last way is folded between words, or if that is too wide too, printed row by row.
     """
-    tried = list(ways)
-    found, drawn = next((way for way in tried if _fits(way[1])), tried[-1])
+    for way in ways:
+        if _fits(way[1]):
+            break
+    found, drawn = way
     console = stdout()
     if found.title:
         console.print(plain(found.title, "bold"))
@@ -195,9 +217,9 @@ def _narrowed(found: tables.Table) -> tables.Table:
     The last of these columns go first; the first column of the table stays.
     """
     kept = list(range(len(found.columns)))
-    narrow, alike = found, list[str]()
+    narrow, alike, fits = found, list[str](), not found.rows or _fits(_simple(found))
     for place in reversed(kept[1:]):
-        if not found.rows or _fits(_simple(narrow)):
+        if fits:
             break
         values = {tables.shown(row[place]) for row in found.rows}
         if len(values) == 1:
@@ -209,6 +231,7 @@ def _narrowed(found: tables.Table) -> tables.Table:
                 rows=[tuple(row[x] for x in kept) for row in found.rows],
                 notes=(f"all rows: {', '.join(alike)}",),
             )
+            fits = _fits(_simple(narrow))
     return narrow
 
 

@@ -52,7 +52,7 @@ def require_known(check: Mapping[str, Any], *, language: str = "en") -> Callable
         near = difflib.get_close_matches(name, _RULES, n=1)
         raise InputError(f"unknown instruction {name!r}; {f'did you mean {near[0]}?' if near else 'see docs/lab.md'}")
     signature = inspect.signature(function)
-    parameters = {"language": first if first in LANGUAGES else language}
+    parameters: dict[str, Any] = {"language": first if first in LANGUAGES else language}
     parameters |= {key: value for key, value in check.items() if key != "id" and value is not None}
     if "language" not in signature.parameters:
         del parameters["language"]
@@ -62,8 +62,11 @@ def require_known(check: Mapping[str, Any], *, language: str = "en") -> Callable
         raise InputError(f"instruction {name}: {error}") from None
     for key, value in parameters.items():
         kind, described = _kind(key)
-        if not isinstance(value, kind):
+        texts = value if isinstance(value, list) else []
+        if not isinstance(value, kind) or isinstance(value, bool) or not all(isinstance(one, str) for one in texts):
             raise InputError(f"instruction {name}: {key} must be {described}, not {value!r}")
+        if isinstance(value, float) and value.is_integer():
+            parameters[key] = int(value)  # a table has whole numbers as 1.0
     return partial(function, **parameters)
 
 

@@ -113,7 +113,7 @@ def judge_missing(
                 progress = progress.plus(attempts)
                 on_progress(progress)
             if progress.statuses.total() == progress.statuses[ledger.HTTP_ERROR] > 0:
-                raise ApiError(f"no judgment was made: {attempts[-1].verdict.error}; try again later")
+                raise ApiError(f"no judgment was made: {attempts[-1].verdict.error}; the same command tries again")
         return progress
 
 

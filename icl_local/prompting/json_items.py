@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,8 +50,8 @@ class JsonItem:
         value = self.data.get(name)
         if name not in self.data:
             raise InputError(
-                f"{self.place}: the field `{name}` is missing; it has {self.names}; if one of them is meant, give "
-                f"--map {name}=COLUMN"
+                f"{self.place}: the field `{name}` is missing; it has {self.names}; rename one, or where the command "
+                f"has --map, give --map {name}=COLUMN"
             )
         if not isinstance(value, str):
             raise InputError(f"{self.place}: the field `{name}` is {'empty' if value is None else 'not a text'}")
@@ -84,8 +85,9 @@ def read_file(path: Path) -> list[JsonItem]:
 
 
 def delimiter_of(text: str) -> str:
-    """Return what separates the fields of a CSV text: of comma, semicolon and tab the most frequent in its header."""
-    return max(_DELIMITERS, key=text.split("\n", 1)[0].count)
+    """Return what separates the fields of a CSV text: the comma if its header has one outside quotes, else ; or tab."""
+    header = re.sub('"[^"]*"', "", next(iter(text.splitlines()), ""))
+    return next((one for one in _DELIMITERS if one in header), ",")
 
 
 def mapped(items: Sequence[JsonItem], columns: Mapping[str, str]) -> list[JsonItem]:

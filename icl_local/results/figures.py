@@ -172,9 +172,9 @@ def save(
 
 def _write(figure: Figure, name: str, folder: Path, *, dpi: int) -> list[Path]:
     paths = [folder / f"figure_{name}.{suffix}" for suffix in ("png", "svg")]
-    with result_at(folder), _styled():
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in paths:
+    for path in paths:
+        with result_at(path), _styled():
+            folder.mkdir(parents=True, exist_ok=True)
             figure.savefig(path, dpi=dpi, metadata={"Date": None} if path.suffix == ".svg" else None)
     return paths
 

@@ -54,7 +54,8 @@ class Decoding:
         refuse({
             f"--max-tokens must be in 1 to {MOST_TOKENS:,}, not {self.max_tokens}":
                 not 1 <= self.max_tokens <= MOST_TOKENS,
-            f"--draw-seed {self.draw_seed} is too large; give one of up to 18 digits": abs(self.draw_seed) >= 10**18,
+            f"--draw-seed {self.draw_seed} is too large; give one of up to 18 digits":
+                not -(1 << 63) <= self.draw_seed < 1 << 63,
             f"--repetition-penalty must be above 0, not {self.repetition_penalty:g}": not self.repetition_penalty > 0,
             f"--kv-type must be f16 or f32, not {self.kv_type!r}": self.kv_type not in (None, "f16", "f32"),
             f"--temperature must be in [0, 5], not {self.temperature:g}": not 0 <= self.temperature <= 5,

@@ -16,6 +16,8 @@ from icl_local.prompting.expectations import REGEX
 from icl_local.running.shard import Shard
 from icl_local.weights import hub
 
+_FILES = f"a file has a name that ends in {', '.join(FILE_SUFFIXES)}"
+
 
 def load_queries(
     languages: Sequence[str],
@@ -55,7 +57,7 @@ def load_queries(
             untagged = None if language in by_language or language == "en" else ""
             found = load_set(source, language=language, untagged=untagged, dataset=dataset, columns=columns)
         else:
-            raise UnknownName.among("query set or file", source, (queries.SAMPLES, queries.JUST_EVAL))
+            raise UnknownName.among("query set or file", source, (queries.SAMPLES, queries.JUST_EVAL), add=_FILES)
         chosen = found.queries
         if sample is not None:
             chosen = tuple(queries.sample(chosen, sample, seed))

@@ -158,7 +158,8 @@ def run_cells(
             on_event(Event("planned", plan.cell, len(plan.keys & have), len(plan.keys)))
         notes = {note: plan.cell for plan in planned for note in (*plan.cell.model.notes, *plan.cell.query_set.notes)}
         for note, cell in notes.items():
-            on_event(Event("note", cell, 0, len(cell.query_set.queries), message=note))
+            n_wanted = len(cell.query_set.queries) * len(decoding.draw_numbers)
+            on_event(Event("note", cell, 0, n_wanted, message=note))
         run_row = new_run(command, seed)
         options = replace(options, stop_on_loop=decoding.stop_on_loop)
         with closing(Engines(options, writer, probe=probe, nodes=nodes)) as engine:

@@ -209,7 +209,7 @@ class Store:
         for name, value in row.items():
             limit = _INTEGERS.get(known[name].kind)
             if limit is not None and isinstance(value, int) and not -limit <= value < limit:
-                raise StoreError(f"raw.{table}.{name} cannot hold {value}; give a smaller number")
+                raise StoreError(f"raw.{table}.{name} cannot hold {value}; the largest number there is {limit - 1:,}")
 
 
 def query(

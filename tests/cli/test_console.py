@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import re
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -61,15 +65,25 @@ def test_a_table_without_rows_has_its_title_on_one_line(capsys: pytest.CaptureFi
     assert capsys.readouterr().out == "Token shift by language\nNo rows yet.\n\n"
 
 
-def test_the_width_of_a_pipe_is_that_of_columns_or_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("COLUMNS", raising=False)
-    assert console.stdout().width == console.PIPE_WIDTH
-    monkeypatch.setenv("COLUMNS", "70")
-    assert console.stdout().width == 70
-    monkeypatch.delenv("COLUMNS")
-    monkeypatch.setattr("rich.console.os.get_terminal_size", lambda _: (95, 40))
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    assert console.stdout().width == 95
+def test_the_width_of_a_pipe_is_that_of_columns_or_of_a_terminal(tmp_path: Path) -> None:
+    master, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 95, 0, 0))
+
+    def width(stderr: int = subprocess.DEVNULL, file: Path | None = None, **environment: str) -> int:
+        command = [sys.executable, "-c", "from icl_local.cli import console; print(console.stdout().width)"]
+        how: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stderr": stderr, "env": {**os.environ, **environment}}
+        if file is None:
+            return int(subprocess.run(command, stdout=subprocess.PIPE, check=True, **how).stdout)
+        with file.open("w") as out:
+            subprocess.run(command, stdout=out, check=True, **how)
+        return int(file.read_text())
+
+    assert width() == width(COLUMNS="0") == width(COLUMNS="wide") == console.PIPE_WIDTH
+    assert width(terminal) == 95
+    assert width(terminal, COLUMNS="70") == 70
+    assert width(terminal, tmp_path / "file") == console.PIPE_WIDTH
+    os.close(master)
+    os.close(terminal)
 
 
 def test_a_listed_error_is_its_cell_and_one_line_of_its_text(studied: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,6 +129,8 @@ def test_agrees_with_m_ifeval_on_real_answers(shared_dir: Path, language: str) -
             {"id": "keywords:frequency", "keyword": "a", "frequency": "3", "relation": "at least"},
             "frequency must be a number, not '3'",
         ),
+        ({"id": "keywords:existence", "keywords": [5]}, "keywords must be a list of texts"),
+        ({"id": "length_constraints:number_paragraphs", "num_paragraphs": True}, "num_paragraphs must be a number"),
         ({"id": "startend:end_checker", "end_phrase": 3}, "end_phrase must be a text, not 3"),
     ],
 )

@@ -333,9 +333,9 @@ class TestExport:
     def test_a_database_is_never_replaced(self, db: Path, form: str) -> None:
         bring_in(db, output(0))
         before = db.read_bytes()
-        with pytest.raises(ConfigError, match="is a database; choose another file with -o"):
+        with pytest.raises(ConfigError, match="is a database; choose another place with -o"):
             export.export_responses(db, db, form=form, chosen=Selection())
-        with pytest.raises(ConfigError, match="is a database; choose another file with -o"):
+        with pytest.raises(ConfigError, match="is a database; choose another place with -o"):
             export.export_tables(db, db)
         assert db.read_bytes() == before
 
@@ -352,11 +352,11 @@ class TestExport:
             for folder in (tmp_path, Path(".")):
                 with pytest.raises(ConfigError, match=f"is a folder; name a file with -o for {form}"):
                     export.export_responses(db, folder, form=form, chosen=Selection())
-        with pytest.raises(ConfigError, match=r"cannot write .*file: File exists; choose another file with -o"):
+        with pytest.raises(ConfigError, match=r"cannot write .*file: File exists; choose another place with -o"):
             export.export_responses(db, tmp_path / "file", form="just-eval", chosen=Selection())
-        with pytest.raises(ConfigError, match=r"cannot write .*file: File exists; choose another file with -o"):
+        with pytest.raises(ConfigError, match=r"cannot write .*file: File exists; choose another place with -o"):
             export.export_tables(db, tmp_path / "file")
-        with pytest.raises(ConfigError, match=r"cannot write .*file: Not a directory; choose another file with -o"):
+        with pytest.raises(ConfigError, match=r"cannot write .*file: Not a directory; choose another place with -o"):
             every_eval_ever.export_records(db, tmp_path / "file", chosen=Selection(), organization="us")
         assert (tmp_path / "file").read_text() == "kept"
 

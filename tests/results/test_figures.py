@@ -166,7 +166,7 @@ def test_unknown_names_and_empty_databases_are_reported(empty_database: Path) ->
 
 def test_a_folder_that_cannot_be_written_is_reported(empty_database: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"cannot write .*; choose another file with -o"):
+    with pytest.raises(ConfigError, match=r"cannot write .*; choose another place with -o"):
         figures.draw_figure(empty_database, "4", published=True).save(tmp_path / "file", dpi=30)
 
 
