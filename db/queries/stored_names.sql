@@ -1,7 +1,7 @@
 -- One row per name of a model, method, language, query set, GGUF type, judge or sample: its kind, and its other names.
 with
 cell as (
-    select distinct model, method, language, dataset, quantization, file_name from main.responses
+    select distinct model, method, language, dataset, quantization, file_name, gguf_sha256 from main.responses
 ),
 registered as (
     select label as model, registry_name from raw.models
@@ -9,7 +9,9 @@ registered as (
 select
     'model' as kind,
     model as name,
-    list_distinct(flatten(list([registry_name, file_name, regexp_replace(file_name, '\.gguf$', '')]))) as other_names
+    list_distinct(
+        flatten(list([registry_name, file_name, regexp_replace(file_name, '\.gguf$', ''), gguf_sha256]))
+    ) as other_names
 from cell
 left join registered using (model)
 group by model

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from icl_local.exceptions import ConfigError, UnknownName
+from icl_local.identity import sha256_file
 
 SPLITS = ("multi", "safety")
 Names = str | Sequence[str] | None
@@ -19,7 +21,8 @@ class Selection:
     """Responses by model, method, language, split, query set and GGUF type, and their verdicts by judge.
 
     Each field takes a name, several names, or None for all. A model has the name that `icl status` shows, its name in
-    the registry, and its file's name. Raises ConfigError for an unknown split.
+    the registry, and its file's name; a file with the same bytes stands for it too. Raises ConfigError for an unknown
+    split.
     """
 
     model: Names = None
@@ -57,7 +60,7 @@ def find(kind: str, given: Sequence[str], stored: Sequence[tuple[str, Sequence[s
     """Return the stored names that ``given`` stand for; ``stored`` holds each name with its other names.
 
     A name is looked for as it is, then without regard to case, then among the other names, which several things may
-    share. Raises UnknownName.
+    share, of which one is the SHA-256 of a model's file. Raises UnknownName.
     """
     found: dict[str, None] = {}
     for name in given:
@@ -67,6 +70,9 @@ def find(kind: str, given: Sequence[str], stored: Sequence[tuple[str, Sequence[s
             or [own for own, _ in stored if own.casefold() == folded]
             or [own for own, also in stored if folded in {other.casefold() for other in also}]
         )
+        if not matching and kind == "model" and os.path.isfile(name):
+            digest = sha256_file(Path(name))
+            matching = [own for own, also in stored if digest in also]
         if not matching:
             others = {other: own for own, also in stored for other in (own, *also)}
             raise UnknownName.among(kind, name, others, place=" in this database", add="see icl status")

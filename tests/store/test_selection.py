@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from tests.judge_rows import response_rows
 from tests.shared import copy_empty_database
 
 COUNT = "judge_responses"
+BYTES = b"the model of these tests"
+FILE = hashlib.sha256(BYTES).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +31,15 @@ def two_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 if model == "Tiny 1B":
                     for table, row in rows:
                         row |= {"registry_name": "tiny-1b"} if table == "models" else {}
-                        row |= {"gguf_sha256": "f"} if table == "responses" else {}
+                        row |= {"gguf_sha256": FILE} if table == "responses" else {}
                 target.put(rows)
-        file = {"gguf_sha256": "f", "file_name": "tiny.Q4_0.gguf", "source": "file", "bytes": 1, "quantization": "Q4_0"}
+        file = {
+            "gguf_sha256": FILE,
+            "file_name": "tiny.Q4_0.gguf",
+            "source": "file",
+            "bytes": 1,
+            "quantization": "Q4_0",
+        }
         target.put([("gguf_files", file)])
     return path
 
@@ -51,6 +60,15 @@ def two_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_registry_printed_and_file_names_select_the_same(two_models: Path, chosen: Selection, n: int) -> None:
     assert len(store.selected(two_models, COUNT, chosen, [None, False]).rows) == n
+
+
+def test_a_file_under_another_name_selects_by_its_bytes(tmp_path: Path, two_models: Path) -> None:
+    other, same = tmp_path / "other.gguf", tmp_path / "renamed.gguf"
+    other.write_bytes(b"other")
+    same.write_bytes(BYTES)
+    assert len(store.selected(two_models, COUNT, Selection(model=str(same)), [None, False]).rows) == 4
+    with pytest.raises(UnknownName, match=r"no model '.*other\.gguf' in this database.*; there are Other 2B, Tiny 1B"):
+        store.selected(two_models, COUNT, Selection(model=str(other)), [None, False])
 
 
 @pytest.mark.parametrize(
