@@ -46,8 +46,8 @@ def import_(
         return
     if file.suffix in (".parquet", ".csv"):
         raise InputError(
-            f"{file}: outputs are read from JSON or JSON Lines (docs/exchange.md); rows of icl export from the folder "
-            "of --format parquet --what all"
+            f"{file}: outputs are read from JSON or JSON Lines (docs/exchange.md), and the rows of "
+            "icl export from the folder that --format parquet --what all writes"
         )
     items = json_items.read_file(file)
     known = load_file(queries, language=language, untagged="en") if queries else None
