@@ -15,6 +15,7 @@ from icl_local.exceptions import ConfigError, DiskFull
 from icl_local.operating_system import sync_folder
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # errno values of a full disk
+DATABASE_MARK = b"DUCK"
 PRIVATE = 0o600  # mode of a file that only its owner can read: a person's texts and data, not a report to share
 
 
@@ -74,7 +75,7 @@ def json_object(path: Path) -> dict[str, Any]:
 @contextlib.contextmanager
 def result_at(path: Path) -> Iterator[None]:
     """Write to a file or folder that a user named with --out, never over a database. Raises DiskFull, ConfigError."""
-    if _is_database(path):
+    if database_mark(path) == DATABASE_MARK:
         raise ConfigError(f"{path} is a database; choose another place with -o")
     try:
         yield
@@ -84,15 +85,15 @@ def result_at(path: Path) -> Iterator[None]:
         raise ConfigError(f"cannot write {path}: {error.strerror}; choose another place with -o") from error
 
 
-def _is_database(path: Path) -> bool:
-    """Return whether a file begins as DuckDB's files do: a checksum of 8 bytes, then its name."""
+def database_mark(path: Path) -> bytes:
+    """Return bytes 8 to 11 of a file, DATABASE_MARK in DuckDB's; none if it is short, a pipe or cannot be read."""
     if not path.is_file():  # a pipe would wait for its writer
-        return False
+        return b""
     try:
         with path.open("rb") as file:
-            return file.read(12)[8:] == b"DUCK"
+            return file.read(12)[8:]
     except OSError:
-        return False
+        return b""
 
 
 def write_result(path: Path, content: str | bytes, *, mode: int = 0o666) -> None:

@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 
 from icl_local.identity import key_of
-from icl_local.store.database import Store, now, spool_folder
+from icl_local.store import spool_folder
+from icl_local.store.database import Store, now
 from tests.shared import FOLDER, copy_empty_database
 
 WORDS = ["river", "stone", "cloud", "field", "light", "winter", "garden", "letter", "music", "harbour"]

@@ -18,6 +18,7 @@ from typing import Any
 from icl_local import store
 from icl_local.exceptions import ConfigError, UnknownName
 from icl_local.results import other_tables
+from icl_local.results.labels import HUMAN, no_labels
 from icl_local.results.tables import Table, changes, table_of
 from icl_local.store import Row
 from icl_local.wording import counted
@@ -43,7 +44,6 @@ VIEWS = {
     "audit": "published_audit",
 }  # the others: table_<name>
 READINGS = ("strict", "just_eval", "expected")
-HUMAN = "human"
 WITHOUT = "human without "  # a rater's name follows
 LOOPS = {
     "strict": "a unit with a letter or digit, 50 characters in all",
@@ -138,20 +138,6 @@ class Instead:
         scale = f"{rows[0]['from_judge']} on the scale of {self.judge} ({rows[0]['map']}, {counted(systems, 'system')})"
         refused = sorted({row["refused"] for row in rows if row["refused"]})
         return f"{scale}." + (f" Refused: {'; '.join(refused)}." if refused else "")
-
-
-def no_labels(views: Views, sample: str | None = None) -> ConfigError:
-    """Return the error for answers without labels: how to draw a sample, or to label the answers of one."""
-    samples = [str(row["sample"]) for row in views.named("samples")]
-    if not samples:
-        return ConfigError(
-            f"labels need a sample; draw one: icl sample draw PILOT --per-cell 100 --seed 1 --db {views.database}"
-        )
-    (named,) = views.named("trust_names")
-    name, against = sample or samples[0], str(named["reference"])
-    human = against.startswith(HUMAN)
-    how = f"browse --rate {name} --rater YOUR-NAME" if human else f"judge --judge {against} --sample {name}"
-    return ConfigError(f"no answer of {name} has a label; make some: icl {how} --db {views.database}")
 
 
 @contextmanager

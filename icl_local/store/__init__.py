@@ -18,7 +18,6 @@ from icl_local.store.database import (
     refuse_other_texts,
     require,
     selected,
-    spool_folder,
     sql_text,
     writer,
 )
@@ -26,7 +25,7 @@ from icl_local.store.ingest import TRANSIENT, Connection
 from icl_local.store.parquet import export_parquet, read_parquet
 from icl_local.store.patterns import matches
 from icl_local.store.selection import SPLITS, Names, Selection, listed
-from icl_local.store.spool import Record, Row
+from icl_local.store.spool import Record, Row, spool_folder
 
 __all__ = [
     "LOCK_WAIT_SECONDS",

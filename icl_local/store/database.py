@@ -12,9 +12,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import json
-import os
 import random
-import re
 import secrets
 import threading
 import time
@@ -28,13 +26,15 @@ from typing import Any
 import duckdb
 
 from icl_local import resources
-from icl_local.exceptions import DiskFull, InputError, StoreError, StoreLocked
-from icl_local.files import draft_file
+from icl_local.exceptions import InputError, StoreError, StoreLocked
+from icl_local.files import DATABASE_MARK, database_mark, draft_file
 from icl_local.operating_system import locked, private_files
 from icl_local.store import ingest, schema, spool
+from icl_local.store.faults import Behind, Damaged, describe
 from icl_local.store.ingest import Connection
 from icl_local.store.read_only import only_reads
 from icl_local.store.selection import Selection
+from icl_local.store.spool import spool_folder
 from icl_local.wording import counted
 
 STORAGE_VERSION = "v1.4.0"  # older DuckDB clients can read it
@@ -58,7 +58,6 @@ _SAFE = {
     "lock_configuration": True,
 }
 _INTEGERS = {"INTEGER": 1 << 31, "BIGINT": 1 << 63}  # type -> the first number that it cannot hold
-_HELD = ("lock on file", "different configuration", "file handle conflict", "being used by another process")
 DATABASE_ERRORS = (duckdb.Error,)  # raised by statements on these connections
 
 
@@ -90,11 +89,6 @@ def now() -> str:
 def quoted(path: Path) -> str:
     """Return a path as a text of SQL."""
     return "'" + str(path).replace("'", "''") + "'"
-
-
-def spool_folder(path: Path) -> Path:
-    """Return the spool folder of a database: ``<db>.spool`` beside it."""
-    return path.with_name(path.name + ".spool")
 
 
 class Store:
@@ -345,14 +339,14 @@ def reader(path: Path, *, unsafe: bool = False) -> Iterator[Connection]:
     while True:
         try:
             if not path.exists() and not tried:
-                raise _Behind(f"{path} is gone")
+                raise Behind(f"{path} is gone")
             with _connected(path, read_only=True, config=config, wait_seconds=LOCK_WAIT_SECONDS) as con:
                 if not tried and _behind(con, path):
-                    raise _Behind(f"{path} is behind its spool")
+                    raise Behind(f"{path} is behind its spool")
                 opened = True
                 yield con
                 return
-        except _Behind:
+        except Behind:
             if tried or opened:
                 raise
             tried = True
@@ -372,8 +366,8 @@ def writer(path: Path, *, wait_seconds: float) -> Iterator[Connection]:
     with contextlib.ExitStack() as stack:
         try:
             con = stack.enter_context(_connected(path, read_only=False, config=_WRITER, wait_seconds=wait_seconds))
-        except _Behind as problem:
-            again = isinstance(problem, _Damaged)
+        except Behind as problem:
+            again = isinstance(problem, Damaged)
             if again and not spool.is_complete(spool_folder(path)):
                 raise
             _set_aside(path, ("", ".wal*") if again else (".wal*",))
@@ -400,14 +394,6 @@ def ingest_spool(con: Connection, path: Path, *, fold: bool = False) -> None:
     elif len(spool.files(folder)) > FOLD_ABOVE:
         with contextlib.suppress(StoreError):  # a full disk must not keep a database from opening
             work.fold()
-
-
-class _Behind(StoreError):
-    """The database lacks rows of its spool or views of this version, or its log cannot be replayed."""
-
-
-class _Damaged(_Behind):
-    """A block of the database file has another checksum than its contents."""
 
 
 def _behind(con: Connection, path: Path) -> bool:
@@ -448,7 +434,7 @@ def _set_aside(path: Path, endings: Sequence[str]) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(folder / "log.lock"):
         again = _connected(path, read_only=False, config=_WRITER, wait_seconds=LOCK_WAIT_SECONDS)
-        with contextlib.suppress(_Behind), again:
+        with contextlib.suppress(Behind), again:
             return
         for ending in endings:
             for file in path.parent.glob(glob.escape(path.name) + ending):
@@ -459,7 +445,7 @@ def _set_aside(path: Path, endings: Sequence[str]) -> None:
 @contextlib.contextmanager
 def _connected(path: Path, *, read_only: bool, config: Mapping[str, Any], wait_seconds: float) -> Iterator[Connection]:
     """Yield an open connection; raises DuckDB's errors as StoreErrors that name the file."""
-    if path.is_file() and not _has_mark(path):
+    if database_mark(path) not in (b"", DATABASE_MARK):  # DuckDB opens other kinds by extensions that are not installed
         raise StoreError(f"{path} is not a DuckDB database; name another file")
     deadline = time.monotonic() + wait_seconds
     with private_files():
@@ -468,48 +454,16 @@ def _connected(path: Path, *, read_only: bool, config: Mapping[str, Any], wait_s
                 con = duckdb.connect(str(path), read_only=read_only, config=dict(config))
                 break
             except duckdb.Error as error:
-                described = _describe(error, path)
+                described = describe(error, path)
                 if not isinstance(described, StoreLocked) or time.monotonic() >= deadline:
                     raise described from error
                 time.sleep(random.uniform(0.005, 0.05))  # two waiting processes must not stay in step
         try:
             yield con
         except duckdb.Error as error:
-            raise _describe(error, path) from error
+            raise describe(error, path) from error
         finally:
             con.close()
-
-
-def _has_mark(path: Path) -> bool:
-    """Return whether a file begins as DuckDB's do; DuckDB opens other kinds by extensions that are not installed."""
-    try:
-        with path.open("rb") as file:
-            return file.read(12)[8:] == b"DUCK"
-    except OSError:  # DuckDB says why
-        return True
-
-
-def _describe(error: duckdb.Error, path: Path) -> StoreError:
-    """Return DuckDB's error as an expected error: what is wrong, and what to do next."""
-    message = str(error)
-    if any(sign in message for sign in _HELD):
-        holder = re.search(r"held in (\S+) \(PID (\d+)\)", message)
-        by = f"{os.path.basename(holder[1])}, process {holder[2]}" if holder else "this process"
-        return StoreLocked(f"{path} is held by {by}; close it there")
-    if any(sign in message for sign in ("No space left", "File too large", "Disk quota")):
-        return DiskFull(f"no space left for {path}; free some")
-    if "replaying WAL" in message:
-        return _Behind(f"the log of {path} is damaged; run: icl db doctor --repair --db {path}")
-    if "Is a directory" in message:
-        return StoreError(f"{path} is not a DuckDB database; name another file")
-    if "database file with version number" in message:
-        return StoreError(f"{path} was written by a newer DuckDB; run: pip install -U duckdb")
-    if any(sign in message for sign in ("Corrupt", "Could not read enough bytes", "database has been invalidated")):
-        kind = _Damaged if "computed checksum" in message else StoreError
-        if not spool.files(spool_folder(path)):
-            return kind(f"{path} is damaged and has no spool to restore it from; use a copy of the file")
-        return kind(f"{path} is damaged; its rows are in the spool, run: icl db doctor --repair --db {path}")
-    return StoreError(" ".join(message.split("\n\nLINE ", 1)[0].split()))
 
 
 def _for_spool(value: Any, kind: str) -> Any:

@@ -69,6 +69,11 @@ class Line:
         return self.found or ()
 
 
+def spool_folder(path: Path) -> Path:
+    """Return the spool folder of a database: ``<db>.spool`` beside it."""
+    return path.with_name(path.name + ".spool")
+
+
 class Spool:
     """Writer of this process's own file, created at the first append. Safe to use from several threads."""
 

@@ -68,7 +68,7 @@ def snapshot(path: Path, out: Path, *, overwrite: bool = False) -> int:
             pass
         with database.reader(path, unsafe=True) as con:
             count = _copy_rows(con, draft)
-        spool.mark_incomplete(database.spool_folder(out))
+        spool.mark_incomplete(spool.spool_folder(out))
         Path(f"{out}.wal").unlink(missing_ok=True)
     return count
 
@@ -167,7 +167,7 @@ def check(path: Path) -> list[Finding]:
 
     Raises StoreError for another program's database.
     """
-    folder = database.spool_folder(path)
+    folder = spool.spool_folder(path)
     damage = [f"{place} cannot be read; its rows are lost unless the database has them" for place in _damaged(folder)]
     name = glob.escape(path.name)
     logs, drafts = (sorted(path.parent.glob(pattern)) for pattern in (f"{name}*.damaged-*", f".{name}.*.part"))
@@ -203,7 +203,7 @@ def rebuild(path: Path, *, accept: Callable[[Sequence[str]], bool] = lambda lost
     one under another name. Raises StoreLocked if a process holds it, StoreError where nothing can be restored,
     and for another program's database.
     """
-    folder = database.spool_folder(path)
+    folder = spool.spool_folder(path)
     if not path.exists() and not spool.files(folder):
         raise StoreError(f"there is neither a database {path} nor a spool {folder}")
     lost = [f"{place} cannot be read" for place in _damaged(folder)]

@@ -249,7 +249,7 @@ def test_the_check_reports_a_file_that_it_cannot_open(absent: Path) -> None:
 
 
 def test_a_damaged_database_without_a_spool_is_left_as_it_is(copy: Path) -> None:
-    for file in spool.files(database.spool_folder(copy)):
+    for file in spool.files(store.spool_folder(copy)):
         file.unlink()
     copy.write_bytes(copy.read_bytes()[:5000])
     before = copy.read_bytes()

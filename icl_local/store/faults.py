@@ -1,0 +1,45 @@
+"""DuckDB's errors as expected errors, and the faults that opening can repair."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import duckdb
+
+from icl_local.exceptions import DiskFull, StoreError, StoreLocked
+from icl_local.store import spool
+
+_HELD = ("lock on file", "different configuration", "file handle conflict", "being used by another process")
+
+
+class Behind(StoreError):
+    """The database lacks rows of its spool or views of this version, or its log cannot be replayed."""
+
+
+class Damaged(Behind):
+    """A block of the database file has another checksum than its contents."""
+
+
+def describe(error: duckdb.Error, path: Path) -> StoreError:
+    """Return DuckDB's error on the file at ``path`` as an expected error: what is wrong, and what to do next."""
+    message = str(error)
+    if any(sign in message for sign in _HELD):
+        holder = re.search(r"held in (\S+) \(PID (\d+)\)", message)
+        by = f"{os.path.basename(holder[1])}, process {holder[2]}" if holder else "this process"
+        return StoreLocked(f"{path} is held by {by}; close it there")
+    if any(sign in message for sign in ("No space left", "File too large", "Disk quota")):
+        return DiskFull(f"no space left for {path}; free some")
+    if "replaying WAL" in message:
+        return Behind(f"the log of {path} is damaged; run: icl db doctor --repair --db {path}")
+    if "not a valid DuckDB database" in message or "Is a directory" in message:
+        return StoreError(f"{path} is not a DuckDB database; name another file")
+    if "database file with version number" in message:
+        return StoreError(f"{path} was written by a newer DuckDB; run: pip install -U duckdb")
+    if any(sign in message for sign in ("Corrupt", "Could not read enough bytes", "database has been invalidated")):
+        kind = Damaged if "computed checksum" in message else StoreError
+        if not spool.files(spool.spool_folder(path)):
+            return kind(f"{path} is damaged and has no spool to restore it from; use a copy of the file")
+        return kind(f"{path} is damaged; its rows are in the spool, run: icl db doctor --repair --db {path}")
+    return StoreError(" ".join(message.split("\n\nLINE ", 1)[0].split()))
