@@ -85,15 +85,15 @@ def result_at(path: Path) -> Iterator[None]:
         raise ConfigError(f"cannot write {path}: {error.strerror}; choose another place with -o") from error
 
 
-def database_mark(path: Path) -> bytes:
-    """Return bytes 8 to 11 of a file, DATABASE_MARK in DuckDB's; none if it is short, a pipe or cannot be read."""
+def database_mark(path: Path) -> bytes | None:
+    """Return bytes 8 to 11 of a file, DATABASE_MARK in DuckDB's; None if it is a pipe or cannot be read."""
     if not path.is_file():  # a pipe would wait for its writer
-        return b""
+        return None
     try:
         with path.open("rb") as file:
             return file.read(12)[8:]
     except OSError:
-        return b""
+        return None
 
 
 def write_result(path: Path, content: str | bytes, *, mode: int = 0o666) -> None:

@@ -445,7 +445,7 @@ def _set_aside(path: Path, endings: Sequence[str]) -> None:
 @contextlib.contextmanager
 def _connected(path: Path, *, read_only: bool, config: Mapping[str, Any], wait_seconds: float) -> Iterator[Connection]:
     """Yield an open connection; raises DuckDB's errors as StoreErrors that name the file."""
-    if database_mark(path) not in (b"", DATABASE_MARK):  # DuckDB opens other kinds by extensions that are not installed
+    if database_mark(path) not in (None, DATABASE_MARK):  # DuckDB would open other kinds by its extensions
         raise StoreError(f"{path} is not a DuckDB database; name another file")
     deadline = time.monotonic() + wait_seconds
     with private_files():
