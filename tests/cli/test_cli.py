@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import io
 import json
 import re
 import signal
@@ -25,6 +24,7 @@ from icl_local.engine import ProbeStep
 from icl_local.judging import JudgeProgress
 from icl_local.running import Event
 from icl_local.study import Outcome
+from tests.cli.terminal import Terminal
 
 BEFORE = json.loads((Path(__file__).parent / "commands_before_the_move.json").read_text())
 HEAVY = ("llama_cpp", "duckdb", "torch", "transformers", "matplotlib", "openai", "numpy", "rich", "ray")
@@ -213,10 +213,6 @@ def test_every_package_is_installed() -> None:
 def test_messages_appear_above_the_bars_that_are_being_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """rich moves the bars out of the way only for prints of the console that draws them."""
 
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setattr("sys.stderr", screen := Terminal())
     console.stderr.cache_clear()
@@ -235,10 +231,6 @@ def test_messages_appear_above_the_bars_that_are_being_drawn(monkeypatch: pytest
 
 
 def test_every_bar_has_the_same_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setattr("sys.stderr", screen := Terminal())
@@ -256,10 +248,6 @@ def test_every_bar_has_the_same_columns(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize("width", [80, 120])
 def test_bars_have_whole_times_and_room_for_the_echo_of_ctrl_c(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """An echo behind the last column would begin a line, and the next drawing would leave the top bar standing."""
-
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
 
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", str(width))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import io
 import os
 import re
 import struct
@@ -19,6 +18,7 @@ from click.testing import CliRunner
 from icl_local.cli import console, icl, progress, read
 from icl_local.results.tables import Table
 from tests import synthetic
+from tests.cli.terminal import Terminal
 
 SCORED = Table(
     "Table 1. Scores in English",
@@ -119,10 +119,6 @@ def test_what_a_border_would_cut_is_a_line_inside(
 
 @pytest.mark.parametrize("width, cut", [(60, True), (80, True), (110, False)])
 def test_a_narrow_bar_keeps_the_end_of_its_label(width: int, cut: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setattr("sys.stderr", screen := Terminal())
