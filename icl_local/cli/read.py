@@ -82,21 +82,14 @@ def show(query_id: str, chosen: Selection, full: bool, output_format: str, db: P
 
 
 def _end_of(prompt: str, full: bool) -> str:
-    hidden = len(prompt) - SHOWN_CHARACTERS
-    return (
-        prompt
-        if full or hidden <= 0
-        else f"[{counted(hidden, 'character')} before; --full shows them]\n{prompt[hidden:]}"
-    )
+    hidden = 0 if full else max(0, len(prompt) - SHOWN_CHARACTERS)
+    return (f"[{counted(hidden, 'character')} before; --full shows them]\n" if hidden else "") + prompt[hidden:]
 
 
 def _start_of(answer: str, full: bool) -> str:
-    hidden = len(answer) - ANSWER_CHARACTERS
-    return (
-        answer
-        if full or hidden <= 0
-        else f"{answer[:ANSWER_CHARACTERS]}\n[{counted(hidden, 'more character')}; --full shows them]"
-    )
+    hidden = 0 if full else max(0, len(answer) - ANSWER_CHARACTERS)
+    shown = answer[: len(answer) - hidden]
+    return shown + (f"\n[{counted(hidden, 'more character')}; --full shows them]" if hidden else "")
 
 
 @click.command("errors")
