@@ -1,7 +1,7 @@
 """Preference pairs for DPO: read them, and turn them into tokens as TRL 0.14 to 0.15 did.
 
-A pair is a prompt with a chosen and a rejected answer, as text or as chat messages. Published sets come from the
-hub, others from a JSON, JSON Lines or Parquet file with columns chosen, rejected and (optionally) prompt.
+A pair is a prompt with a chosen and a rejected answer, as text or as chat messages. It comes from a data set of the hub
+or a file, as queries do, with columns chosen, rejected and (optionally) prompt.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from icl_local.convert import tokenizer_of
 from icl_local.dpo.settings import Parameters
-from icl_local.exceptions import HubError, InputError, TrainingError, needs_extra
-from icl_local.prompting import json_items
-from icl_local.store import read_parquet
+from icl_local.exceptions import InputError, TrainingError
+from icl_local.prompting import FILE_SUFFIXES
+from icl_local.running import read_items
 
 # The published sets and the split that TRL's script trains on. Both have a few pairs with the same answer twice,
 # which have no gradient and were left in.
@@ -54,26 +54,26 @@ class Preferences:
 def load_preferences(
     source: str, *, split: str | None = None, limit: int | None = None, identical: str | None = None
 ) -> Preferences:
-    """Read the pairs of a hub data set, a .json, .jsonl or .parquet file; at most ``limit`` of them, from the start.
+    """Read the pairs of a hub data set or a file; at most ``limit`` of them, from the start.
 
     ``identical``: error, keep or drop for pairs whose two answers are the same (default: keep for the published sets,
-    error for others). Raises InputError with file and row, HubError, MissingExtra.
+    error for others). Raises InputError with file and line, HubError.
     """
-    path = Path(source)
-    if path.suffix.lower() in (".jsonl", ".json", ".parquet"):
-        rows = _file_rows(path)
-        name = path.name
-    else:
-        rows, name = _hub_rows(source, split or HUB_SPLITS.get(source, "train")), source
-    mode = identical or ("keep" if source in HUB_SPLITS else "error")
+    name, address = Path(source).name, source
+    if Path(source).suffix.lower() not in FILE_SUFFIXES:
+        name = source.removeprefix("hf:")
+        if name.count("/") != 1:
+            raise InputError(f"{source} is neither a data set of the hub, owner/name, nor a {', '.join(FILE_SUFFIXES)}")
+        address = f"hf:{name}/{split or HUB_SPLITS.get(name, 'train')}"
+    mode = identical or ("keep" if name in HUB_SPLITS else "error")
     pairs: list[Pair] = []
-    for place, row in rows:
+    for item in read_items(address)[0]:
         if limit is not None and len(pairs) >= limit:
             break
-        pair = _pair(row, place)
+        pair = _pair(item.data, item.place)
         if pair.chosen == pair.rejected:
             if mode == "error":
-                raise InputError(f"{place}: chosen and rejected are the same; fix it, or pass --identical drop")
+                raise InputError(f"{item.place}: chosen and rejected are the same; fix it, or pass --identical drop")
             if mode == "drop":
                 continue
         pairs.append(pair)
@@ -184,21 +184,3 @@ def _side(value: Any, place: str) -> Side:
     ):
         raise InputError(f"{place}: expected a text or a list of messages with role and content")
     return [{"role": m["role"], "content": m["content"]} for m in messages]
-
-
-def _file_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; name a .jsonl or .parquet file, or a data set of the hub")
-    if path.suffix.lower() == ".parquet":
-        return ((f"{path.name} row {number}", row) for number, row in enumerate(read_parquet(path), start=1))
-    return ((item.place, item.data) for item in json_items.read_file(path))
-
-
-def _hub_rows(name: str, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    with needs_extra("dpo"):
-        from datasets import load_dataset
-    try:
-        data = load_dataset(name, split=split)
-    except Exception as error:  # datasets raises exceptions of many types
-        raise HubError(f"data set {name} (split {split}) cannot be loaded: {error}") from error
-    return ((f"{name} row {number}", row) for number, row in enumerate(data, start=1))

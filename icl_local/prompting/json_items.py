@@ -11,7 +11,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from typing import Any
 from icl_local.exceptions import InputError
 from icl_local.identity import key_of
 
-LONGEST_FIELD = 1 << 24  # characters of a field of a table
+_LONGEST_FIELD = 1 << 24  # characters of a field of a table
 
 _DECODER = json.JSONDecoder()
 _SPACE = " \t\n\r"
-_BETWEEN = _SPACE + ",:"  # between two values of valid JSON
+_BETWEEN = _SPACE + ","  # between two elements of a valid list
+_DATA = re.compile(r'"data"[ \t\n\r]*:[ \t\n\r]*(?=\[)')  # no text in JSON holds it: its quotes are escaped
 _DELIMITERS = ",;\t"
 
 
@@ -73,18 +74,18 @@ def id_of_text(text: str) -> str:
     return key_of(kind="text", text=text)[:12]
 
 
-def read_file(path: Path) -> list[JsonItem]:
-    """Return all objects of ``path``. Raises InputError, with file and line: unreadable, not UTF-8, broken, other."""
-    text = read_text(path)
-    match path.suffix.lower():
-        case ".csv":
-            return _table(text, str(path), delimiter_of(text))
-        case ".tsv":
-            return _table(text, str(path), "\t")
+def read_file(path: Path, *, cell: Callable[[str], Any] | None = None) -> list[JsonItem]:
+    """Return all objects of ``path``; ``cell`` reads a field of a table in another way.
+
+    Raises InputError, with file and line: unreadable, not UTF-8, broken, other.
+    """
+    text, suffix = _read_text(path), path.suffix.lower()
+    if suffix in (".csv", ".tsv"):
+        return _table(text, str(path), "\t" if suffix == ".tsv" else _delimiter_of(text), cell or _cell)
     return parse(text, str(path))
 
 
-def delimiter_of(text: str) -> str:
+def _delimiter_of(text: str) -> str:
     """Return what separates the fields of a CSV text: the comma if its header has one outside quotes, else ; or tab."""
     header = re.sub('"[^"]*"', "", next(iter(text.splitlines()), ""))
     return next((one for one in _DELIMITERS if one in header), ",")
@@ -110,8 +111,8 @@ def _column(item: JsonItem, column: str) -> Any:
     return value
 
 
-def _table(text: str, file: str, delimiter: str) -> list[JsonItem]:
-    csv.field_size_limit(LONGEST_FIELD)
+def _table(text: str, file: str, delimiter: str, cell: Callable[[str], Any]) -> list[JsonItem]:
+    csv.field_size_limit(_LONGEST_FIELD)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     items: list[JsonItem] = []
     names: list[str] = []
@@ -122,9 +123,7 @@ def _table(text: str, file: str, delimiter: str) -> list[JsonItem]:
             if row and len(row) != len(names):
                 raise InputError(f"{file}:{line}: has {len(row)} fields where the header has {len(names)}")
             if row and row is not names:
-                items.append(
-                    JsonItem(file, line, {name: _field(value) for name, value in zip(names, row, strict=True)})
-                )
+                items.append(JsonItem(file, line, dict(zip(names, map(cell, row), strict=True))))
             line = reader.line_num + 1
     except csv.Error as error:
         raise InputError(f"{file}:{line}: broken table: {error}") from error
@@ -133,11 +132,11 @@ def _table(text: str, file: str, delimiter: str) -> list[JsonItem]:
     return items
 
 
-def _field(value: str) -> Any:
+def _cell(value: str) -> Any:
     return json.loads(value) if value.startswith("[") else value or None
 
 
-def read_text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     """Return the text of a UTF-8 file, without a byte order mark. Raises InputError."""
     try:
         return path.read_bytes().decode("utf-8-sig")
@@ -193,9 +192,10 @@ def _document(text: str) -> Iterator[tuple[int, object]]:
     if not text.strip(_SPACE):
         return
     whole = json.loads(text)  # all syntax errors are raised here: the walk below reads valid JSON only
-    position = _next(text, 0)
+    position = len(text) - len(text.lstrip(_SPACE))
     if isinstance(whole, dict) and isinstance(whole.get("data"), list):
-        position = _position_of_data(text, position)
+        places = (found.end() for found in _DATA.finditer(text))
+        position = next((at for at in places if _DECODER.raw_decode(text, at)[0] == whole["data"]), position)
     elif not isinstance(whole, list):
         raise json.JSONDecodeError("neither a list, nor JSON Lines, nor an object with a list `data`", text, position)
     position = _next(text, position + 1)
@@ -205,21 +205,8 @@ def _document(text: str) -> Iterator[tuple[int, object]]:
         position = _next(text, end)
 
 
-def _position_of_data(text: str, start: int) -> int:
-    """Return the position of the value of the object's last member ``data`` (the last one counts, as in json.loads)."""
-    found, position = -1, _next(text, start + 1)
-    while text[position] != "}":
-        name, end = _DECODER.raw_decode(text, position)
-        position = _next(text, end)
-        if name == "data":
-            found = position
-        _, end = _DECODER.raw_decode(text, position)
-        position = _next(text, end)
-    return found
-
-
 def _next(text: str, position: int) -> int:
-    """Return the position of the next value or bracket, past spaces, commas and colons."""
+    """Return the position of the next element or bracket, past spaces and commas."""
     while text[position] in _BETWEEN:
         position += 1
     return position

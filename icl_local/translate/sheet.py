@@ -11,7 +11,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from icl_local import store
@@ -54,7 +54,8 @@ def read_sheet(path: Path, file: Path, *, reviewer: str) -> Counter[str]:
     ``reviewer`` is for lines without a name.
     Raises InputError naming file and line: a missing column, an unknown query or decision, an empty text.
     """
-    lines = list(_read_csv(file) if _is_csv(file) else _read_jsonl(file))
+    _is_csv(file)
+    lines = list(_read(file))
     known = {
         language: {(i.dataset, i.query_id): i for i in items(path, language=language, decided=True)}
         for language in {line["language"] for _, line in lines}
@@ -156,24 +157,8 @@ def _uncell(value: str) -> str:
     return value[1:] if value.startswith("'") and value[1:].startswith(_FORMULA) else value
 
 
-def _read_csv(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    text = json_items.read_text(file)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=json_items.delimiter_of(text))
-    csv.field_size_limit(json_items.LONGEST_FIELD)
-    _need(reader.fieldnames or (), f"{file}:1")
-    try:
-        for row in reader:
-            yield f"{file}:{reader.line_num}", {str(k): _uncell(v) for k, v in row.items() if isinstance(v, str)}
-    except csv.Error as error:
-        raise InputError(f"{file}:{reader.line_num}: broken CSV: {error}") from error
-
-
-def _read_jsonl(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    for item in json_items.read_file(file):
-        _need(item.data, item.place)
+def _read(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    for item in json_items.read_file(file, cell=_uncell):
+        if missing := [name for name in _NEEDED if item.data.get(name) is None]:
+            raise InputError(f"{item.place}: has no {', '.join(missing)}; start from a file of icl translate export")
         yield item.place, {name: str(value) for name, value in item.data.items() if value is not None}
-
-
-def _need(names: Iterable[str], place: str) -> None:
-    if missing := [name for name in _NEEDED if name not in names]:
-        raise InputError(f"{place}: has no {', '.join(missing)}; start from a file of icl translate export")

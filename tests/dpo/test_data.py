@@ -12,6 +12,7 @@ from icl_local.dpo.data import Pair, load_preferences, load_tokenizer, paper_tok
 from icl_local.dpo.settings import parameters
 from icl_local.exceptions import InputError
 from tests.dpo.inputs import conversation
+from tests.fake_hub import FIRST, REPO, serving
 from tests.tiny_checkpoint import build_checkpoint
 
 
@@ -95,5 +96,17 @@ def test_identical_answers_can_be_dropped_or_kept(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert len(load_preferences(str(tmp_path / "p.jsonl"), identical="drop").pairs) == 1
     assert len(load_preferences(str(tmp_path / "p.jsonl"), identical="keep").pairs) == 2
-    with pytest.raises(InputError, match="does not exist"):
+    with pytest.raises(InputError, match="cannot be read"):
         load_preferences(str(tmp_path / "none.jsonl"))
+    with pytest.raises(InputError, match=r"pairs\.txt is neither a data set of the hub, owner/name, nor a \.jsonl"):
+        load_preferences("pairs.txt")
+
+
+def test_pairs_of_the_hub_are_those_of_the_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(tmp_path, monkeypatch) as hub:
+        for split in ("train", "test"):
+            row = {"prompt": "a", "chosen": split, "rejected": "c"}
+            hub.files[FIRST, f"data/{split}-00000-of-00001.jsonl"] = json.dumps(row).encode()
+        assert load_preferences(REPO).pairs == (Pair("a", "train", "c"),)
+        found = load_preferences(f"hf:{REPO}", split="test")
+    assert (found.name, found.pairs) == (REPO, (Pair("a", "test", "c"),))

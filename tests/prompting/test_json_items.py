@@ -51,11 +51,15 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     assert [one.line for one in found] == sorted(one.line for one in found)
 
 
-@given(st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=3)), min_size=1, max_size=5), st.booleans())
+@given(
+    st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=3)), min_size=1, max_size=5),
+    st.sampled_from("lines list data".split()),
+)
 @settings(max_examples=100, deadline=None)
-def test_items_know_their_lines(data: list[dict[str, str]], listed: bool) -> None:
+def test_items_know_their_lines(data: list[dict[str, str]], form: str) -> None:
     lines = [json.dumps(one) for one in data]
-    text = "[\n" + ",\n".join(lines) + "\n]" if listed else "\n".join(lines)
-    found = json_items.parse(text, "f")
+    listed = "[\n" + ",\n".join(lines) + "\n]"
+    within = '{"of": {"data": ["\\"data\\": []"]}, "data" : ' + listed + "}"
+    found = json_items.parse({"lines": "\n".join(lines), "list": listed, "data": within}[form], "f")
     assert [one.data for one in found] == data
-    assert [one.line for one in found] == [n + (2 if listed else 1) for n in range(len(data))]
+    assert [one.line for one in found] == [n + (1 if form == "lines" else 2) for n in range(len(data))]

@@ -8,6 +8,7 @@ import json
 import shutil
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -188,14 +189,18 @@ def test_a_file_with_semicolons_as_some_spreadsheets_save_it_is_read(db: Path, t
         ({"id": "77"}, "no candidates of query '77'"),
         ({"text": " "}, "the text is empty"),
         ({"text": None}, "has no text"),
+        ({"text": ...}, "has no text"),
     ],
 )
-def test_a_faulty_file_changes_nothing(db: Path, tmp_path: Path, change: dict[str, str], message: str) -> None:
+def test_a_faulty_file_changes_nothing(db: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
     out = tmp_path / "review.jsonl"
     sheet.write_sheet(db, out, language="es")
     lines = [{**line, "decision": "ok"} for line in read(out)]
     lines[2].update(change)
-    write(out, [{name: value for name, value in line.items() if value is not None} for line in lines])
+    none = [
+        {name: None if value is ... else value for name, value in line.items() if value is not None} for line in lines
+    ]
+    write(out, none)
     with pytest.raises(InputError, match=rf"review\.jsonl:3: .*{message}"):
         sheet.read_sheet(db, out, reviewer="ana")
     assert query(db, "select count(*) from raw.reviews").rows == [(0,)]
