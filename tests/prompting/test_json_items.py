@@ -53,7 +53,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 @given(
     st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=3)), min_size=1, max_size=5),
-    st.sampled_from("lines list data".split()),
+    st.sampled_from(["lines", "list", "data"]),
 )
 @settings(max_examples=100, deadline=None)
 def test_items_know_their_lines(data: list[dict[str, str]], form: str) -> None:
