@@ -23,10 +23,10 @@ FORMATS = ("just-eval", "alpaca-eval", "csv", "parquet", "every-eval-ever")
 @click.option("--model", help="Model of the outputs; each item's `model` or `generator` by default.")
 @click.option("--method", help="Method that made them; each item's own by default, else imported.")
 @click.option("--lang", "--language", "language", help="Language of the outputs; each item's own by default, else en.")
-@click.option("--queries", type=values.EXISTING_FILE, help="File of the queries that they answer, with tasks.")
+@click.option("--queries", type=values.QUERY_FILE, help="File of the queries that they answer, with tasks.")
 @options.db
 def import_(
-    file: Path, model: str | None, method: str | None, language: str | None, queries: Path | None, db: Path
+    file: Path, model: str | None, method: str | None, language: str | None, queries: str | None, db: Path
 ) -> None:
     """Read other tools' outputs and judgments: just-eval's and AlpacaEval's JSON, or `icl export`'s Parquet folder.
 
@@ -37,7 +37,8 @@ def import_(
     from icl_local import exchange
     from icl_local.exceptions import InputError
     from icl_local.exchange import merge
-    from icl_local.prompting import json_items, load_file
+    from icl_local.prompting import json_items
+    from icl_local.running import load_set
     from icl_local.store import Store
 
     if file.is_dir():
@@ -50,7 +51,7 @@ def import_(
             "icl export from the folder that --format parquet --what all writes"
         )
     items = json_items.read_file(file)
-    known = load_file(queries, language=language, untagged="en") if queries else None
+    known = load_set(queries, language=language, untagged="en") if queries else None
     with Store(db) as target:
         if exchange.holds_judgments(items):
             from icl_local.judging import import_judgments

@@ -383,7 +383,7 @@ def test_data_check_takes_the_hubs_addresses(icl: Run, tmp_path: Path, monkeypat
         ("id,question\n1,a\n", "`instruction` is missing; it has id, question; .* --map instruction=COLUMN"),
         ('id,instruction,choices,answer\n1,a,"[""x"", ""y""]",C\n', "q.csv:2: the answer 'C' is none of the 2 choices"),
         ('id,instruction,choices\n1,a,"[""x"", ""x""]"\n', "q.csv:2: `choices` needs two or more texts, all different"),
-        ('id,instruction,checks\n1,a,"[{""id"": ""regex"", ""pattern"": ""(""}]"\n', "q.csv:2: .*subpattern"),
+        ('id,instruction,checks\n1,a,"[{""id"": ""regex"", ""pattern"": 5}]"\n', "q.csv:2: .* a text `pattern`"),
         ('id,instruction,checks\n1,a,"[{""id"": ""no_comma""}]"\n', "q.csv:2: unknown instruction"),
     ],
 )
@@ -408,9 +408,11 @@ def test_a_mistyped_name_of_a_set_is_refused_with_the_nearest() -> None:
         running.load_queries(["en"], ["sample.json"])
 
 
-def test_a_pattern_that_rules_cannot_run_is_refused_with_its_query(tmp_path: Path) -> None:
+def test_patterns_are_those_of_re2_and_others_are_refused_with_their_query(tmp_path: Path) -> None:
     checks = [{"id": "punctuation:no_comma"}, {"id": "regex", "pattern": r"(a)\1"}]
     path = write(tmp_path / "q.jsonl", json.dumps(item(7, checks=checks)))
+    (tmp_path / "ok.jsonl").write_text(json.dumps(item(7, checks=[{"id": "regex", "pattern": r"^\p{L}+\z"}])))
+    assert running.load_set(str(tmp_path / "ok.jsonl"), untagged="en").queries[0].expected["checks"]
     with pytest.raises(InputError, match=r"q.jsonl: query '7': the pattern '\(a\).*' is not one of RE2"):
         running.load_set(str(path), untagged="en")
 
