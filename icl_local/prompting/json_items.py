@@ -1,8 +1,8 @@
 """Read the JSON objects of a file, each with the line on which it begins, so that errors can name it.
 
 Forms: a JSON list, JSON Lines, an object whose ``data`` is the list, CSV and TSV with a header; UTF-8, with or without
-BOM and CRLF. In a table an empty field is a missing one, and a field that begins with ``[`` is a JSON list. The fields
-of CSV may be separated by semicolons or tabs too, as spreadsheets of some countries write it.
+BOM and CRLF. In a table an empty field is a missing one, and lists are JSON. The fields of CSV may be separated by
+semicolons or tabs too, as spreadsheets of some countries write it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _SPACE = " \t\n\r"
 _BETWEEN = _SPACE + ","  # between two elements of a valid list
 _DATA = re.compile(r'"data"[ \t\n\r]*:[ \t\n\r]*(?=\[)')  # no text in JSON holds it: its quotes are escaped
 _DELIMITERS = ",;\t"
+_LIST = re.compile(r'\[\s*["{]')  # the beginning of a list of texts or objects
 
 
 @dataclass(frozen=True)
@@ -115,25 +116,33 @@ def _table(text: str, file: str, delimiter: str, cell: Callable[[str], Any]) -> 
     csv.field_size_limit(_LONGEST_FIELD)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     items: list[JsonItem] = []
-    names: list[str] = []
     line = 1
     try:
+        names = [name.strip() for name in next(filter(None, reader), [])]
+        if twice := [name for name in names if name and names.count(name) > 1]:
+            raise InputError(f"{file}:{reader.line_num}: the header has {twice[0]!r} twice; rename one of them")
+        line = reader.line_num + 1
         for row in reader:
-            names = names or row
             if row and len(row) != len(names):
                 raise InputError(f"{file}:{line}: has {len(row)} fields where the header has {len(names)}")
-            if row and row is not names:
+            if row:
                 items.append(JsonItem(file, line, dict(zip(names, map(cell, row), strict=True))))
             line = reader.line_num + 1
     except csv.Error as error:
         raise InputError(f"{file}:{line}: broken table: {error}") from error
     except json.JSONDecodeError as error:
-        raise InputError(f"{file}:{line}: a field begins with [ and is not a JSON list: {error.msg}") from error
+        raise InputError(f"{file}:{line}: a field begins as a JSON list and is none: {error.msg}") from error
     return items
 
 
 def _cell(value: str) -> Any:
-    return json.loads(value) if value.startswith("[") else value or None
+    """Return a list, None for an empty field, else the text. Raises JSONDecodeError for a broken list."""
+    try:
+        return json.loads(value) if value.startswith("[") else value or None
+    except json.JSONDecodeError:
+        if _LIST.match(value):
+            raise
+    return value
 
 
 def _read_text(path: Path) -> str:

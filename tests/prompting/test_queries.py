@@ -379,7 +379,8 @@ def test_data_check_takes_the_hubs_addresses(icl: Run, tmp_path: Path, monkeypat
     [
         ("id,instruction\n1,a,b\n", "q.csv:2: has 3 fields where the header has 2"),
         ('id,instruction\n1,"a\n', "q.csv:2: broken table"),
-        ("id,instruction,tags\n1,a,[x\n", "q.csv:2: a field begins with"),
+        ('id,instruction,tags\n1,a,"[""x"\n', "q.csv:2: a field begins as a JSON list and is none"),
+        ("id,instruction,instruction\n1,a,b\n", "q.csv:1: the header has 'instruction' twice"),
         ("id,question\n1,a\n", "`instruction` is missing; it has id, question; .* --map instruction=COLUMN"),
         ('id,instruction,choices,answer\n1,a,"[""x"", ""y""]",C\n', "q.csv:2: the answer 'C' is none of the 2 choices"),
         ('id,instruction,choices\n1,a,"[""x"", ""x""]"\n', "q.csv:2: `choices` needs two or more texts, all different"),
@@ -390,6 +391,14 @@ def test_data_check_takes_the_hubs_addresses(icl: Run, tmp_path: Path, monkeypat
 def test_a_bad_table_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         queries.load_file(write(tmp_path / "q.csv", text), language="en")
+
+
+def test_a_text_of_a_table_may_begin_with_a_bracket(tmp_path: Path) -> None:
+    text = 'id, instruction,tags,,\n1,[INST] Hi,"[""x"", ""y""]",,\n2,[1] Why?,[hello],,\n'
+    one, other = queries.load_file(write(tmp_path / "q.csv", text), language="en").queries
+    assert (one.instruction, one.tags, other.instruction, other.tags) == (
+        "[INST] Hi", ("x", "y"), "[1] Why?", ("[hello]",),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "content"), [("plain.txt", b"Why?"), ("x.xlsx", b"PK\x03\x04\xff")])
