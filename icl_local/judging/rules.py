@@ -28,7 +28,10 @@ _ARTICLES = {
     "es": {"el", "la", "los", "las", "un", "una", "unos", "unas"},
     "fr": {"le", "la", "les", "un", "une", "des", "l"},
 }
-_NUMBER = re.compile(r"[-+−]?\d[\d.,\u00a0\u202f]*(?:e[-+]?\d+)?", re.IGNORECASE)
+_WORD = re.compile(r"(?:(?<!\w)-(?=\d))?[^\W_]+(?:[.,_-][^\W_]+)*|[^\w\s'’]")  # or one sign
+_NUMBER = re.compile(
+    r"(?:(?<!\w)[-+−])?(?:\d{1,3}(?: \d{3})+(?!\d)|\d)[\d.,\u00a0\u202f]*(?:e[-+]?\d+)?", re.IGNORECASE
+)
 
 
 class RuleTemplates(Templates):
@@ -69,12 +72,11 @@ def _attempt(task: Task) -> Attempt:
 
 
 def _words(text: str, language: str) -> list[str]:
-    """Return the words that are compared: NFKC, without case, outer punctuation and articles."""
-    folded = re.sub(r"\bl['’]", "l ", unicodedata.normalize("NFKC", text).casefold())
-    found = re.findall(r"\w+(?:[.,'’-]\w+)*|[^\w\s]", folded)
-    while found and not found[0][0].isalnum():
+    """Return the words that are compared: NFKC, cut at apostrophes, without case, outer punctuation and articles."""
+    found = _WORD.findall(unicodedata.normalize("NFKC", text).casefold().replace("−", "-"))
+    while found and not found[0][-1].isalnum():
         found.pop(0)
-    while found and not found[-1][0].isalnum():
+    while found and not found[-1][-1].isalnum():
         found.pop()
     return [word for word in found if word not in _ARTICLES.get(language, ())]
 
@@ -103,7 +105,7 @@ def _numeric(task: Task) -> float | None:
 
 def _number(text: str, language: str) -> float | None:
     """Read digits with the decimal sign of the language, or with the other one where only that is possible."""
-    digits = re.sub("[\u00a0\u202f]", "", text.strip().rstrip(".,")).replace("−", "-")
+    digits = re.sub("[ \u00a0\u202f]", "", text.strip().rstrip(".,")).replace("−", "-")
     decimal, thousands = (",", ".") if language in ("es", "fr") else (".", ",")
     grouped = re.fullmatch(rf"[-+]?\d{{1,3}}(?:{re.escape(thousands)}\d{{3}})+(?:{re.escape(decimal)}\d+)?", digits)
     if grouped or decimal in digits:
@@ -121,11 +123,13 @@ def _choice(task: Task) -> float | None:
     if not choices or answer is None:
         return None
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(choices)]
-    named = {letters.index(letter) for letter in re.findall(rf"(?<![\w'’])([{letters}])(?![\w'’])", task.text)}
+    small = rf"[{letters.lower()}](?=\)|\W*\Z)"  # elsewhere it may be a word: a, y
+    named = re.findall(rf"(?<![\w'’])([{letters}]|{small})(?![\w'’])", task.text)
     texts = [_words(choice, task.language) for choice in choices]
     words = _words(task.text, task.language)
-    spelled = {place for place, choice in enumerate(texts) if choice and _within(words, choice)}
-    chosen = spelled if len(spelled) == 1 else named
+    found = [place for place, choice in enumerate(texts) if choice and _within(words, choice)]
+    spelled = {one for one in found if not any(one != other and _within(texts[other], texts[one]) for other in found)}
+    chosen = spelled if len(spelled) == 1 else {letters.index(letter.upper()) for letter in named}
     return float(chosen == {answer})
 
 
