@@ -77,11 +77,6 @@ def response_key(
     )
 
 
-def scoring_key(*, kind: str, weights: str, method: str, prompt_sha256: str, text: object) -> str:
-    """Return the scoring_id for a text (response_id, or query and text) that ``weights`` score after a prompt."""
-    return key_of(kind=f"scored {kind}", weights=weights, method=method, prompt=prompt_sha256, text=text)
-
-
 def cell_key(*, weights: str, recipe: str, dataset: str, language: str, settings_id: str) -> str:
     """Return the cell_id for what the responses of a cell have in common; there a query has one response a draw.
 

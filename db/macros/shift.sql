@@ -20,3 +20,7 @@ end;
 create or replace macro main.share_se(n_answers, s, m, ss, sm, mm) as case when n_answers > 1 then
     sqrt(greatest(0, ss - 2 * (s / m) * sm + power(s / m, 2) * mm) * n_answers / (n_answers - 1)) / m
 end;
+
+-- a token as a table shows it: spaces at its ends and line breaks are seen
+create or replace macro main.visible_token(token) as
+    replace(regexp_replace(replace(token, chr(10), '⏎'), '^ | $', '␣', 'g'), chr(9), '⇥');

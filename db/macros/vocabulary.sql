@@ -4,6 +4,10 @@
 create or replace macro main.method_order(method) as
     coalesce(list_position(['zero-shot', 'urial', 'instruct'], method), 4);
 
+-- order of the prompts that score an answer: its own first, then methods as the tables order them
+create or replace macro main.scoring_order(method) as
+    coalesce(list_position(['own', 'same'], method), 2 + main.method_order(method));
+
 -- a method without its parameters: urial of urial[k=1]; true if it has some
 create or replace macro main.base_method(method) as split_part(method, '[', 1);
 create or replace macro main.has_parameters(method) as contains(method, '[');

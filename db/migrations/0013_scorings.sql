@@ -1,6 +1,6 @@
 -- How probable given texts are (icl score): one row a text, the weights that score it, and the prompt before it.
 create table raw.scorings (
-    scoring_id varchar primary key,    -- key of kind, weights, method, prompt, text (identity.scoring_key)
+    scoring_id varchar primary key,    -- key of kind, weights, method, prompt, text (running/choices.py)
     kind varchar not null,             -- answer | choice | reference
     response_id varchar,               -- the answer, or the response that picked among choices; NULL for a reference
     query_key varchar not null,

@@ -20,4 +20,4 @@ bars as (
 )
 select label, unshifted, marginal, shifted, published, cell_id, under_gguf_sha256, under_method
 from bars
-order by place, language, under_dpo, main.method_order(under_method), label
+order by place, language, under_dpo, main.scoring_order(under_method), label

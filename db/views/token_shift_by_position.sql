@@ -50,7 +50,8 @@ select
     100.0 * greatest(0, shifted / n_tokens - main.t_quantile(n_answers - 1) * se) as shifted_low,
     100.0 * least(1, shifted / n_tokens + main.t_quantile(n_answers - 1) * se) as shifted_high,
     first_position, settings_id, cell_id, under_gguf_sha256
-from sums;
+from sums
+order by language, under_dpo, main.scoring_order(under_method), under_method, cell_id, under_gguf_sha256, first_position;
 
 comment on view main.token_shift_by_position is
 'One row per cell of answers, weights and prompt that scored them, and group of positions in the answer: the percentage of shifted tokens with its 95 % interval, as in token_shift; the end token is left out. first_position sorts the groups.';

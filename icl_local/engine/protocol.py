@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from icl_local.engine.sampling import Sampling
@@ -76,18 +76,18 @@ class Scored(Completion):
 
     ``logprobs``: natural logarithms of the probabilities without the penalty. ``ranks``: the token's place by raw
     logit, from 1, equal logits by id as in the greedy pick; ``ranks_decoded``: after the repetition penalty;
-    ``top_ids``: the model's own first choice. ``pieces``: id and text of each token among both, torn characters as
-    U+FFFD, control tokens as the vocabulary spells them. ``n_bytes``: UTF-8 bytes of the tokens. ``straddles``: the
-    last ids of the prompt changed when the target was appended, so scoring begins before the border.
-    ``finish_reason``: scored | prompt_too_long (nothing is scored: prompt and target exceed the context, or nothing
-    comes before the target).
+    ``top_ids``: the model's own first choice. ``pieces``: id and text of each token among both that no earlier result
+    of the call has, torn characters as U+FFFD, control tokens as the vocabulary spells them. ``n_bytes``: UTF-8 bytes
+    of the tokens. ``straddles``: the last ids of the prompt changed when the target was appended, so scoring begins
+    before the border. ``finish_reason``: scored | prompt_too_long (nothing is scored: prompt and target exceed the
+    context, or nothing comes before the target).
     """
 
     logprobs: tuple[float, ...] = ()
     ranks: tuple[int, ...] = ()
     ranks_decoded: tuple[int, ...] = ()
     top_ids: tuple[int, ...] = ()
-    pieces: tuple[tuple[int, str], ...] = ()
+    pieces: tuple[tuple[int, str], ...] = field(default=(), compare=False)
     n_bytes: int = 0
     straddles: bool = False
 

@@ -38,6 +38,7 @@ class Scoring(Generation):
         rows = max(2, LOGIT_BYTES // (4 * model.n_vocab))
         super().__init__(model, requests, replace(options, n_ubatch=min(options.n_ubatch, rows)), **rest)
         self._targets: dict[str, _Target] = {}
+        self._named: set[int] = set()  # ids whose text a result has
 
     def _tokens(self, request: Request) -> list[int]:
         assert isinstance(request, ScoreRequest)
@@ -71,13 +72,15 @@ class Scoring(Generation):
         target = self._targets.pop(slot.request.id)
         logprobs, ranks, ranks_decoded, top_ids = tuple(zip(*target.found, strict=True)) or ((), (), (), ())
         completion = super()._ended(slot, reason)
+        unnamed = {*target.ids, *top_ids} - self._named
+        self._named |= unnamed
         return Scored(
             **{**vars(completion), "prompt_tokens": len(slot.prompt) - max(0, len(target.ids) - 1)},
             logprobs=logprobs,
             ranks=ranks,
             ranks_decoded=ranks_decoded,
             top_ids=top_ids,
-            pieces=tuple((one, self._piece(one)) for one in sorted({*target.ids, *top_ids})),
+            pieces=tuple((one, self._piece(one)) for one in sorted(unnamed)),
             n_bytes=len(slot.output),
             straddles=target.straddles,
         )

@@ -21,6 +21,7 @@ from icl_local import prompting
 from icl_local.exceptions import ConfigError, UnknownName, needs_extra
 from icl_local.files import result_at
 from icl_local.results.paper_tables import SCORES, Views, open_views
+from icl_local.results.shift import position_groups
 from icl_local.results.tables import inert
 from icl_local.store import Row
 from icl_local.wording import counted
@@ -191,7 +192,7 @@ def draw(views: Views, name: str, *, theme: str = "light") -> Figure | None:
         return None
     if name == "shift":
         with _styled(theme):
-            return _draw_shift(found, views.rows("token_shift_by_position"), THEMES[theme])
+            return _draw_shift(found, views.named("shown_shift_positions"), THEMES[theme])
     dots = list(_DOTS[name](rows))
     with _styled(theme):
         return _draw(dots, theme=theme, scale=None if name in ("4", "decoding") else _SCORES)
@@ -466,16 +467,15 @@ def _draw_shift(rows: Sequence[Row], by_position: Sequence[Row], colours: Mappin
     bars.set_yticks(range(len(rows)), [_label(row["label"]) for row in rows])
     bars.invert_yaxis()
     bars.set_title("unshifted (rank 1), marginal (2, 3), shifted; percent of tokens", loc="left", fontsize=7.5)
-    places = {row["positions"]: row["first_position"] for row in by_position}
-    names = sorted(places, key=lambda name: places[name])
+    names, keys = position_groups(by_position), ("cell_id", "under_gguf_sha256", "under_method")
+    found = {tuple(one[key] for key in keys): one for one in by_position}
     for at, row in enumerate(row for row in rows if not row["published"]):
-        keys = ("cell_id", "under_gguf_sha256", "under_method")
-        found = {one["positions"]: one["shifted"] for one in by_position if all(one[k] == row[k] for k in keys)}
-        shown = [name for name in names if name in found]
+        shown = found.get(tuple(row[key] for key in keys), {})
+        heights = [shown.get(name) for name in names]  # None leaves a gap
         marker = ("o", "s", "D", *_OTHER_MARKERS)[at % 7]
         colour = colours[("urial", "zero-shot", "instruct", "other 1", "other 2", "other 3", "other 4")[at % 7]]
-        heights, along = [found[name] for name in shown], [names.index(name) for name in shown]
-        lines.plot(along, heights, marker=marker, color=colour, markersize=3.5, linewidth=1, label=_label(row["label"]))
+        style = ("-", "--", ":")[at // 7 % 3]
+        lines.plot(heights, style, marker=marker, color=colour, markersize=3.5, linewidth=1, label=_label(row["label"]))
     lines.set_xticks(range(len(names)), names, rotation=60)
     lines.set_title("shifted, by position in the answer; percent", loc="left", fontsize=7.5)
     if names:

@@ -10,10 +10,9 @@ from icl_local.results.paper_tables import open_views
 from icl_local.results.tables import Table, table_of, with_interval
 from icl_local.store import Row
 
-_NAMES = ("model", "method", "dpo", "language", "dataset", "quantization", "under_model", "under_dpo",
-          "under_quantization")  # fmt: skip
-_KEYS = ("cell_id", "under_gguf_sha256", "under_method")
-_ORDER = {"own": 0, "same": 1}  # then methods by name
+_OF_CELL = ("model", "method", "dpo", "language", "dataset", "quantization", "under_model", "under_dpo",
+            "under_quantization")  # fmt: skip
+_SHARES = ("unshifted", "marginal", "shifted")
 _NOTES = (
     "unshifted: the scoring model's first choice; marginal: its second or third; shifted: beyond, with a 95 % interval "
     "over answers.",
@@ -31,52 +30,40 @@ def shift_tables(
     """
     with open_views(database) as views:
         found = {
-            "shares": [row for row in views.rows("token_shift") if row["reading"] == reading],
-            "positions": views.rows("token_shift_by_position"),
-            "pairs": views.rows("token_shift_pairs"),
-            "tokens": views.named("most_shifted", tokens),
+            "shares": views.named("shown_shift", reading),
+            "positions": views.rows("token_shift_by_position") if whole else views.named("shown_shift_positions"),
+            "pairs": views.named("shown_shift_pairs"),
+            "tokens": views.named("shown_shifted_tokens", tokens, not whole),
         }
         published = views.rows("published_token_shift")
-    found = {
-        title: sorted((row for row in rows if not lang or row["language"] in lang), key=_place)
-        for title, rows in found.items()
-    } | {"published": published}
+    found = {name: [row for row in rows if not lang or row["language"] in lang] for name, rows in found.items()}
     if whole:
-        return [table_of(title, tuple(rows[0]), rows) for title, rows in found.items() if rows]
-    if not found["shares"]:
+        found["published"] = published
+        return [table_of(name, tuple(rows[0]), rows) for name, rows in found.items() if rows]
+    shares, positions, pairs, most_shifted = found.values()
+    if not shares:
         return [Table("Token shift", ("shifted",), [], notes=("No rows yet: icl score.",))]
-    positions, names = _by_position(found["positions"])
-    for row in found["shares"]:
+    for row in shares:
         row["shifted"] = with_interval(row["shifted"], row["shifted_low"], row["shifted_high"], ".1f")
-    for row in found["pairs"]:
+    for row in pairs:
         row["difference"] = with_interval(row["difference"], row["ci_low"], row["ci_high"], "+.1f")
     layout = (
-        (f"Token shift in percent of tokens ({reading})", found["shares"],
-         ("under_method", "n_answers", "n_tokens", "unshifted", "marginal", "shifted", "decoded_same",
-          "bits_per_byte")),
-        ("Shifted tokens in percent, by position in the answer", positions, ("under_method", *names)),
-        ("Differences of the shifted share (b less a), over the same queries", found["pairs"],
+        (f"Token shift in percent of tokens ({reading})", shares,
+         ("under_method", "n_answers", "n_tokens", *_SHARES, "decoded_same", "bits_per_byte")),
+        ("Shifted tokens in percent, by position in the answer", positions,
+         ("under_method", *position_groups(positions))),
+        ("Differences of the shifted share (b less a), over the same queries", pairs,
          ("under_method", "differs_in", "a", "b", "n", "shifted_a", "shifted_b", "difference")),
-        ("Most shifted tokens, and what the scoring model would write", found["tokens"],
+        ("Most shifted tokens, and what the scoring model would write", most_shifted,
          ("under_method", "token", "n_shifted", "n", "percent", "usual_top_token")),
     )  # fmt: skip
-    named = [name for name in _NAMES if len({row[name] for row in found["shares"]}) > 1]
+    named = [name for name in _OF_CELL if len({row[name] for row in shares}) > 1]
     ours = [table_of(title, (*named, *columns), rows) for title, rows, columns in layout if rows]
-    shares = ("model", "base_model", "unshifted", "marginal", "shifted")
-    lin = table_of("Published shares in percent (Lin et al., 2023)", shares, published)
+    lin = table_of("Published shares in percent (Lin et al., 2023)", ("model", "base_model", *_SHARES), published)
     return [replace(ours[0], notes=_NOTES), *ours[1:], lin]
 
 
-def _place(row: Row) -> tuple[object, ...]:
-    method = row["under_method"]
-    return row["language"], row["under_dpo"], _ORDER.get(method, 2), method, row.get("first_position"), row.get("b")
-
-
-def _by_position(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    """Return a row for each cell and prompt with the shifted share by position, and the names of these columns."""
-    names = list(dict.fromkeys(row["positions"] for row in sorted(rows, key=lambda row: row["first_position"])))
-    lines: dict[tuple[object, ...], Row] = {}
-    for row in rows:
-        line = lines.setdefault(tuple(row[name] for name in _KEYS), dict.fromkeys(names) | row)
-        line[row["positions"]] = row["shifted"]
-    return list(lines.values()), names
+def position_groups(rows: Sequence[Row]) -> list[str]:
+    """Return the groups of positions that occur in rows of db/queries/shown_shift_positions.sql, columns of them."""
+    names = (name for name in (rows[0] if rows else ()) if name[0].isdigit())
+    return [name for name in names if any(row[name] is not None for row in rows)]

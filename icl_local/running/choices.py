@@ -7,12 +7,12 @@ a killed run scores the choices of a query again or not at all.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from icl_local import store
 from icl_local.engine import Completion, Request, Scored, ScoreRequest
-from icl_local.identity import scoring_key
+from icl_local.identity import key_of
 from icl_local.prompting import Prompt
 from icl_local.store import Record
 from icl_local.weights import ResolvedModel
@@ -24,7 +24,7 @@ CHOICE, CHOSEN = "choice", "chosen"  # kind of a scoring; finish_reason of a res
 class Chosen(Completion):
     """The response picked among ``scored``: each choice's text and score; ``new_tokens`` are those of all choices.
 
-    ``pieces``: id and text of tokens that no earlier response of the call had.
+    ``pieces``: id and text of tokens that no earlier response of the call has.
     """
 
     scored: tuple[tuple[str, Scored], ...] = ()
@@ -45,23 +45,23 @@ def choose(
         for place, text in enumerate(choices[one.id])
     }
     found: dict[str, dict[str, Scored]] = {one.id: {} for one in requests}
-    known: set[tuple[int, str]] = set()
+    pieces: list[tuple[int, str]] = []
     for scored in worker.generate(list(targets.values()), **how):
         key = scored.id.split()[0]
         found[key][str(targets[scored.id].target)] = scored
+        pieces += scored.pieces
         if len(found[key]) == len(choices[key]):
-            chosen = _pick(key, [(text, found[key][text]) for text in choices[key]])
-            new = {piece for _, one in chosen.scored for piece in one.pieces} - known
-            known |= new
-            yield replace(chosen, pieces=tuple(new))
+            yield _pick(key, [(text, found[key][text]) for text in choices[key]], pieces)
+            pieces = []
 
 
-def _pick(key: str, scored: Sequence[tuple[str, Scored]]) -> Chosen:
+def _pick(key: str, scored: Sequence[tuple[str, Scored]], pieces: Sequence[tuple[int, str]]) -> Chosen:
     n_prompt = min(one.prompt_tokens for _, one in scored)
     if any(one.finish_reason != "scored" for _, one in scored):
-        return Chosen(key, "", "prompt_too_long", n_prompt, 0)
+        return Chosen(key, "", "prompt_too_long", n_prompt, 0, pieces=tuple(pieces))
     text, _ = max(scored, key=lambda one: (sum(one[1].logprobs), one[0]))
-    return Chosen(key, text, CHOSEN, n_prompt, sum(one.new_tokens for _, one in scored), scored=tuple(scored))
+    new_tokens = sum(one.new_tokens for _, one in scored)
+    return Chosen(key, text, CHOSEN, n_prompt, new_tokens, scored=tuple(scored), pieces=tuple(pieces))
 
 
 def choice_rows(
@@ -80,7 +80,7 @@ def asked_row(
     kind: str, of: object, model: ResolvedModel, method: str, prompt_sha256: str
 ) -> tuple[str, dict[str, object]]:
     """Return the scoring_id and the columns of raw.scorings that a text has before it is scored; ``of`` names it."""
-    key = scoring_key(kind=kind, weights=model.sha256, method=method, prompt_sha256=prompt_sha256, text=of)
+    key = key_of(kind=f"scored {kind}", weights=model.sha256, method=method, prompt=prompt_sha256, text=of)
     row = {"scoring_id": key, "kind": kind, "model_id": model.model_id, "gguf_sha256": model.sha256, "method": method}
     return key, {**row, "prompt_sha256": prompt_sha256, "retokenised": False}
 

@@ -62,11 +62,16 @@ class Text:
 
 
 class Job:
-    """What ``model`` scores after the prompts of ``method``: requests and rows by scoring_id, rows of new prompts."""
+    """What ``model`` scores after the prompts of ``method``: ``rows`` by scoring_id, and the rows of new prompts.
 
-    def __init__(self, model: ResolvedModel, method: str, texts: Iterable[Text], overlay: Path | None) -> None:
+    ``missing``: requests whose key is not in ``have``.
+    """
+
+    def __init__(
+        self, model: ResolvedModel, method: str, texts: Iterable[Text], overlay: Path | None, have: set[str]
+    ) -> None:
         self.model, self.method, self.model_label = model, method, with_dpo(model.label, model.dpo)
-        self.requests: dict[str, ScoreRequest] = {}
+        self.missing: list[ScoreRequest] = []
         self.rows: dict[str, dict[str, object]] = {}
         self.prompts: dict[str, Record] = {}
         recipes: dict[str, Recipe] = {}
@@ -81,23 +86,19 @@ class Job:
                 self.prompts[prompt.prompt_id] = "prompts", prompt.row()
                 columns["prompt_id"] = prompt.prompt_id
             key, row = asked_row(text.kind, text.of, model, method, sha256_text(request.prompt))
-            self.requests[key] = replace(request, id=key)
-            self.rows[key] = {**row, "penalty": request.repetition_penalty, **columns}
+            if key not in self.rows and key not in have:  # a query may have a reference twice
+                self.missing.append(replace(request, id=key))
+            self.rows.setdefault(key, {**row, "penalty": request.repetition_penalty, **columns})
 
     @property
     def label(self) -> str:
         """Return model and method for people."""
         return f"{self.model_label} · {self.method}"
 
-    def missing(self, have: set[str]) -> list[ScoreRequest]:
-        """Return the requests that are not in ``have``."""
-        return [request for key, request in self.requests.items() if key not in have]
-
-    def counts(self, have: set[str]) -> tuple[object, ...]:
+    def counts(self) -> tuple[object, ...]:
         """Return COLUMNS."""
-        missing = self.missing(have)
-        tokens = sum(request.max_tokens for request in missing)
-        return self.model_label, self.method, len(self.requests), len(missing), tokens
+        tokens = sum(request.max_tokens for request in self.missing)
+        return self.model_label, self.method, len(self.rows), len(self.missing), tokens
 
 
 def score_texts(
@@ -136,7 +137,7 @@ def score_texts(
         "references have no prompt of their own; name a method, such as --method zero-shot":
             texts == REFERENCE and SAME in method,
     })  # fmt: skip
-    part = Shard.parse(shard) if shard else None
+    part, have = Shard.parse(shard) if shard else None, store.ids(path, "scorings", "scoring_id")
     bases = [
         registry.resolve(model, method_kind=prompting.COMPLETION, dpo=trained, on_progress=on_download)
         for trained in ((False, True) if dpo else (False,))
@@ -163,15 +164,14 @@ def score_texts(
             if base.info.vocab_sha256 != author.info.vocab_sha256:
                 require_same_tokens(author.path, base.path, {token for row in stored for token in row["tokens"]})
         to_score, rows = list(map(_answer, stored)), []
-        jobs = [Job(author, OWN, to_score, prompt_dir)]
-    jobs += [Job(base, name, to_score, prompt_dir) for base in bases for name in method]
-    have = store.ids(path, "scorings", "scoring_id")
-    counts = [job.counts(have) for job in jobs]
+        jobs = [Job(author, OWN, to_score, prompt_dir, have)]
+    jobs += [Job(base, name, to_score, prompt_dir, have) for base in bases for name in method]
+    counts = [job.counts() for job in jobs]
     if plan:
         return ScoreResult(counts)
     options = EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads)
     run, reasons = new_run("score", None), Counter[str]()
-    todo = sorted((job for job in jobs if job.missing(have)), key=attrgetter("model.sha256"))
+    todo = sorted((job for job in jobs if job.missing), key=attrgetter("model.sha256"))
     with store.Store(path) as target, closing(Engines(options, target)) as engine:
         if todo:
             target.put(rows)
@@ -179,14 +179,14 @@ def score_texts(
             worker = engine.worker(job.model)
             assert isinstance(worker, Worker)
             alike = [one for one in todo if one.model.sha256 == job.model.sha256]  # one probe for a file's jobs
-            longest = max(len(request.prompt) for one in alike for request in one.missing(have))
+            longest = max(len(request.prompt) for one in alike for request in one.missing)
             setting = engine.setting(job.model, worker, prompt_characters=longest, on_note=on_note, on_step=on_step)
             run |= used_by(worker.info)
             files = ("models", job.model.model_row()), ("gguf_files", job.model.file_row())
             target.put([("runs", run), *files, *job.prompts.values()])
             shared = {"run_id": run["run_id"], "exact": setting.exact}
-            with closing(worker.score(job.missing(have), **setting.overrides)) as made:
-                reasons += _store(target, job, made, len(job.requests) - len(job.missing(have)), shared, on_progress)
+            with closing(worker.score(job.missing, **setting.overrides)) as made:
+                reasons += _store(target, job, made, shared, on_progress)
     return ScoreResult(counts, reasons["scored"], reasons["prompt_too_long"])
 
 
@@ -194,23 +194,20 @@ def _store(
     target: store.Store,
     job: Job,
     made: Iterable[Scored],
-    n_before: int,
     shared: Mapping[str, object],
     on_progress: OnScored,
 ) -> Counter[str]:
     """Store each result of a job as it comes; return the number by finish_reason."""
-    on_progress(job.label, n_before, len(job.requests), 0.0)
+    n_before = len(job.rows) - len(job.missing)
+    on_progress(job.label, n_before, len(job.rows), 0.0)
     reasons: Counter[str] = Counter()
-    known: set[tuple[int, str]] = set()
     began, n_tokens = time.perf_counter(), 0
     for done, scored in enumerate(made, n_before + 1):
-        new = set(scored.pieces) - known
-        known |= new
         row = {**job.rows[scored.id], **scored_row(scored), **shared}
-        target.put([*token_rows(job.model, new), ("scorings", row)])
+        target.put([*token_rows(job.model, scored.pieces), ("scorings", row)])
         n_tokens += scored.new_tokens
         reasons[scored.finish_reason] += 1
-        on_progress(job.label, done, len(job.requests), n_tokens / (time.perf_counter() - began))
+        on_progress(job.label, done, len(job.rows), n_tokens / (time.perf_counter() - began))
     return reasons
 
 

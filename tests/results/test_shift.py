@@ -14,6 +14,7 @@ import pytest
 from scipy import stats
 
 from icl_local import store
+from icl_local.results import shift_tables
 
 PIECES = ["Thank", " you", ".", "\n", " the", " a", "<|im_end|>", " So"]
 UNDER = [("own", False), ("same", False), ("zero-shot", False), ("urial", False), ("zero-shot", True), ("urial", True)]
@@ -223,3 +224,19 @@ def test_pairs_are_over_the_same_queries(path: Path, tokens: pd.DataFrame) -> No
         assert [row["difference"], row["ci_low"], row["ci_high"]] == pytest.approx(limits, abs=1e-6)
         seen.add((*a, *b))
     assert seen == expected
+
+
+def test_the_tables_show_prompts_in_order_and_tokens_that_can_be_seen(path: Path) -> None:
+    shares, positions, _, most_shifted, _ = shift_tables(path, lang=["es"], tokens=2)
+    base = [(method, False) for method in ("own", "same", "zero-shot", "urial")]
+    order = [*base, ("zero-shot", True), ("urial", True)]
+    for table in (shares, positions):
+        assert [(row["under_method"], row["under_dpo"]) for row in table.dicts()] == order
+    assert positions.columns[-8:] == ("1", "2", "3-5", "6-10", "11-20", "21-50", "51-100", "101-200")
+    by_position = {(row["under_method"], row["under_dpo"]): row for row in positions.dicts()}
+    for row in view(path, "token_shift_by_position").query("language == 'es'").to_dict("records"):
+        assert by_position[row["under_method"], row["under_dpo"]][row["positions"]] == row["shifted"]
+    tokens = {row[name] for row in most_shifted.dicts() for name in ("token", "usual_top_token")}
+    assert tokens <= {"Thank", "␣you", ".", "⏎", "␣the", "␣a", "<|im_end|>", "␣So"}
+    whole = shift_tables(path, lang=["es"], tokens=2, whole=True)
+    assert {row["token"] for row in whole[3].dicts()} <= set(PIECES)

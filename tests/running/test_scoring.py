@@ -174,7 +174,7 @@ def test_answers_that_are_not_there_are_named_with_the_run_that_makes_them(db: P
 
 def test_references_are_scored_after_the_prompt(tmp_path: Path, exact_gguf: Path) -> None:
     file, db = tmp_path / "quiz.jsonl", tmp_path / "x.duckdb"
-    items = [{"id": i, "question": f"What is {i}?", "reference": [f"the {i}", "none"]} for i in range(3)]
+    items = [{"id": i, "question": f"What is {i}?", "reference": [f"the {i}", "none", "none"]} for i in range(3)]
     file.write_text("".join(json.dumps(item) + "\n" for item in items))
     store.Store(db).close()
     asked = {"model": str(exact_gguf), "texts": "reference", "method": ["zero-shot"], "queries": [str(file)]}
@@ -225,6 +225,16 @@ def test_the_commands_plan_score_and_show_the_shift(db: Path, exact_gguf: Path, 
     assert [line.split(",")[1:4] for line in planned[1:]] == [["own", "2", "2"], ["same", "2", "2"]]
     assert f"4 texts scored; see: icl shift --db {db}" in run_command(*command).replace("\n", "")
     assert "0 texts scored" in run_command(*command)
+    lines = run_command("shift").splitlines()
+    assert [line for line in lines if line[:1] not in ("", " ")] == [
+        "Token shift in percent of tokens (all)",
+        "unshifted: the scoring model's first choice; marginal: its second or third; shifted: beyond, with a 95 % "
+        "interval over answers.",
+        "own: the answer's own file and prompt; same: its own prompt, the base file.",
+        "Shifted tokens in percent, by position in the answer",
+        "Most shifted tokens, and what the scoring model would write",
+        "Published shares in percent (Lin et al., 2023)",
+    ]
     shown = run_command("shift", "--format", "json")
     assert '"under_method": "own"' in shown
     assert '"under_method": "same"' in shown
