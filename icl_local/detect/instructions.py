@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import json
+import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -25,6 +26,11 @@ _CHOICES = {
     "en": ("My answer is yes.", "My answer is no.", "My answer is maybe."),
     "es": ("Sí.", "No.", "Quizás."),
     "fr": ("Oui.", "Non.", "Peut-être."),
+}
+_RELATIONS: dict[str, Callable[[int, int], bool]] = {  # "como máximo" includes the number, the others do not
+    **dict.fromkeys(["less than", "moins de"], operator.lt),
+    "como máximo": operator.le,
+    **dict.fromkeys(["at least", "al menos", "au moins"], operator.ge),
 }
 _POSTSCRIPTS = {"P.P.S": r"p\.\s?p\.\s?s", "P.S.": r"p\.\s?s\."}
 
@@ -61,22 +67,35 @@ def require_known(check: Mapping[str, Any], *, language: str = "en") -> Callable
     except TypeError as error:
         raise InputError(f"instruction {name}: {error}") from None
     for key, value in parameters.items():
-        kind, described = _kind(key)
-        texts = value if isinstance(value, list) else []
-        if not isinstance(value, kind) or isinstance(value, bool) or not all(isinstance(one, str) for one in texts):
+        fits, described = _form(key)
+        if not fits(value):
             raise InputError(f"instruction {name}: {key} must be {described}, not {value!r}")
-        if isinstance(value, float) and value.is_integer():
+        if key.endswith("relation"):
+            parameters[key] = _RELATIONS[value]
+        elif isinstance(value, float):
             parameters[key] = int(value)  # a table has whole numbers as 1.0
     return partial(function, **parameters)
 
 
-def _kind(parameter: str) -> tuple[Any, str]:
-    """Return the type of a parameter's values and its description."""
+def _form(parameter: str) -> tuple[Callable[[Any], bool], str]:
+    """Return what the values of a parameter fit, and its description."""
+    if parameter.endswith("relation"):
+        return list(_RELATIONS).__contains__, f"one of {', '.join(_RELATIONS)}"
     if parameter.startswith(("num_", "nth_")) or parameter.endswith("frequency"):
-        return int | float, "a number"
+        return _is_whole, "a whole number from 0"
     if parameter in ("keywords", "forbidden_words"):
-        return list, "a list of texts"
-    return (dict, "an object") if parameter == "word_to_accentuate" else (str, "a text")
+        return lambda value: isinstance(value, list) and value != [] and all(map(_is_text, value)), "a list of texts"
+    if parameter == "word_to_accentuate":
+        return lambda value: isinstance(value, dict), "an object"
+    return _is_text, "a text"
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 and float(value).is_integer()
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
 
 
 def _variants(text: str) -> Iterator[str]:
@@ -84,13 +103,6 @@ def _variants(text: str) -> Iterator[str]:
     for variant in (text, *("\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1]))):
         yield variant
         yield variant.replace("*", "")
-
-
-def _holds(count: int, relation: str, bound: int) -> bool:
-    """Compare a count; the relations are those of the three languages, "como máximo" includes the number."""
-    if relation in ("less than", "moins de"):
-        return count < bound
-    return count <= bound if relation == "como máximo" else count >= bound
 
 
 def _words(text: str) -> list[str]:
@@ -131,7 +143,7 @@ def _divided(text: str, divider: str) -> list[str]:
 
 def _nth_first_word(text: str, num_paragraphs: int, nth_paragraph: int, first_word: str) -> bool:
     paragraphs = [part for part in text.split("\n\n") if part.strip()]
-    if len(paragraphs) != num_paragraphs or nth_paragraph > len(paragraphs):
+    if len(paragraphs) != num_paragraphs or not 1 <= nth_paragraph <= num_paragraphs:
         return False
     start = text.split("\n\n")[nth_paragraph - 1].strip().lstrip("'\"")
     return bool(re.match(rf"{re.escape(first_word)}(?![^.,?!'\"\s])", start, re.IGNORECASE))
@@ -174,26 +186,26 @@ def _is_lowercase(text: str, language: str) -> bool:
 # id without its language -> rule of a text; its other parameters are those of the instruction, and the language
 _RULES: dict[str, Callable[..., bool]] = {
     "keywords:existence": lambda text, keywords: all(word.lower() in text.lower() for word in keywords),
-    "keywords:frequency": lambda text, keyword, frequency, relation: _holds(
-        text.lower().count(keyword.lower()), relation, frequency
+    "keywords:frequency": lambda text, keyword, frequency, relation: relation(
+        text.lower().count(keyword.lower()), frequency
     ),
     "keywords:forbidden_words": lambda text, forbidden_words: (
         not any(re.search(rf"\b{re.escape(word)}\b", text, re.IGNORECASE) for word in forbidden_words)
     ),
-    "keywords:letter_frequency": lambda text, letter, let_frequency, let_relation: _holds(
-        text.lower().count(letter.lower()), let_relation, let_frequency
+    "keywords:letter_frequency": lambda text, letter, let_frequency, let_relation: let_relation(
+        text.lower().count(letter.lower()), let_frequency
     ),
     "language:response_language": lambda text, language, **_: _is_in(text, language),
-    "length_constraints:number_words": lambda text, num_words, relation: _holds(len(_words(text)), relation, num_words),
-    "length_constraints:number_sentences": lambda text, num_sentences, relation, language: _holds(
-        _sentences(text, language), relation, num_sentences
+    "length_constraints:number_words": lambda text, num_words, relation: relation(len(_words(text)), num_words),
+    "length_constraints:number_sentences": lambda text, num_sentences, relation, language: relation(
+        _sentences(text, language), num_sentences
     ),
     "length_constraints:number_paragraphs": lambda text, num_paragraphs: (
         len(_divided(text, r"\s?\*\*\*\s?")) == num_paragraphs
     ),
     "length_constraints:nth_paragraph_first_word": _nth_first_word,
-    "detectable_content:number_placeholders": lambda text, num_placeholders, relation="": (
-        len(re.findall(r"\[.*?\]", text)) >= num_placeholders
+    "detectable_content:number_placeholders": lambda text, num_placeholders, relation=operator.ge: relation(
+        len(re.findall(r"\[.*?\]", text)), num_placeholders
     ),
     "detectable_content:postscript": lambda text, postscript_marker: bool(
         re.search(_POSTSCRIPTS.get(postscript_marker) or re.escape(postscript_marker.lower()), text.lower())
@@ -208,11 +220,11 @@ _RULES: dict[str, Callable[..., bool]] = {
     "detectable_format:constrained_response": lambda text, language: any(
         choice in text for choice in _CHOICES.get(language, _CHOICES["en"])
     ),
-    "detectable_format:number_highlighted_sections": lambda text, num_highlights, relation="": (
-        _highlights(text) >= num_highlights
+    "detectable_format:number_highlighted_sections": lambda text, num_highlights, relation=operator.ge: relation(
+        _highlights(text), num_highlights
     ),
-    "detectable_format:multiple_sections": lambda text, section_spliter, num_sections, relation="": (
-        len(re.findall(rf"\s?{re.escape(section_spliter)}\s?\d+\s?", text)) >= num_sections
+    "detectable_format:multiple_sections": lambda text, section_spliter, num_sections, relation=operator.ge: relation(
+        len(re.findall(rf"\s?{re.escape(section_spliter)}\s?\d+\s?", text)), num_sections
     ),
     "detectable_format:json_format": _is_json,
     "detectable_format:title": _has_title,
@@ -222,8 +234,8 @@ _RULES: dict[str, Callable[..., bool]] = {
     ),
     "startend:end_checker": _ends,
     "startend:quotation": lambda text: re.fullmatch(r'".*"|«.*»', text.strip(), re.DOTALL) is not None,
-    "change_case:capital_word_frequency": lambda text, capital_frequency, capital_relation: _holds(
-        sum(word.isupper() for word in re.findall(r"[\w'’-]+", text)), capital_relation, capital_frequency
+    "change_case:capital_word_frequency": lambda text, capital_frequency, capital_relation: capital_relation(
+        sum(word.isupper() for word in re.findall(r"[\w'’-]+", text)), capital_frequency
     ),
     **dict.fromkeys([f"change_case:{name}_capital" for name in ("english", "spanish", "french")], _is_capital),
     **dict.fromkeys([f"change_case:{name}_lowercase" for name in ("english", "spanish", "french")], _is_lowercase),
@@ -236,8 +248,8 @@ _RULES: dict[str, Callable[..., bool]] = {
     "special_character:dieresis": lambda text, let_frequency: (
         sum("ü" in word.lower() for word in _words(text)) == let_frequency
     ),
-    "special_character:tildes": lambda text, num_words, relation: _holds(
-        sum(bool(re.search("[áéíóú]", word.lower())) for word in _words(text)), relation, num_words
+    "special_character:tildes": lambda text, num_words, relation: relation(
+        sum(bool(re.search("[áéíóú]", word.lower())) for word in _words(text)), num_words
     ),
     "special_character:ethel_or_cedilla": lambda text, forbidden_char: forbidden_char.lower() not in text.lower(),
     "special_character:no_accents": lambda text: not re.search("[àâäéèêëîïôöùûüÿç]", text.lower()),

@@ -127,16 +127,44 @@ def test_agrees_with_m_ifeval_on_real_answers(shared_dir: Path, language: str) -
         ({"id": "keywords:existence", "keywords": "abc"}, "keywords must be a list of texts, not 'abc'"),
         (
             {"id": "keywords:frequency", "keyword": "a", "frequency": "3", "relation": "at least"},
-            "frequency must be a number, not '3'",
+            "frequency must be a whole number from 0, not '3'",
         ),
         ({"id": "keywords:existence", "keywords": [5]}, "keywords must be a list of texts"),
-        ({"id": "length_constraints:number_paragraphs", "num_paragraphs": True}, "num_paragraphs must be a number"),
+        (
+            {"id": "length_constraints:number_paragraphs", "num_paragraphs": True},
+            "num_paragraphs must be a whole number",
+        ),
         ({"id": "startend:end_checker", "end_phrase": 3}, "end_phrase must be a text, not 3"),
+        ({"id": "startend:end_checker", "end_phrase": ""}, "end_phrase must be a text, not ''"),
+        ({"id": "keywords:forbidden_words", "forbidden_words": []}, "forbidden_words must be a list of texts, not"),
+        (
+            {"id": "length_constraints:number_words", "num_words": 9, "relation": "at most"},
+            "relation must be one of less than, moins de, como máximo, .* not 'at most'",
+        ),
+        (
+            {"id": "length_constraints:number_paragraphs", "num_paragraphs": 1.5},
+            "num_paragraphs must be a whole number",
+        ),
+        (
+            {"id": "length_constraints:number_paragraphs", "num_paragraphs": -1},
+            "num_paragraphs must be a whole number",
+        ),
     ],
 )
 def test_parameters_of_another_type_are_refused(check: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         require_known(check)
+
+
+def test_a_relation_holds_where_it_may_be_left_out() -> None:
+    check = {"id": "detectable_content:number_placeholders", "num_placeholders": 2.0, "relation": "less than"}
+    assert followed(check, "[name]", language="en")
+    assert not followed(check, "[name] [place]", language="en")
+
+
+def test_no_text_has_a_paragraph_before_its_first() -> None:
+    check = {"id": "length_constraints:nth_paragraph_first_word", "num_paragraphs": 1, "nth_paragraph": 0}
+    assert not followed({**check, "first_word": "a"}, "a b", language="en")
 
 
 def test_a_language_without_choices_of_its_own_has_those_of_english() -> None:
