@@ -9,5 +9,5 @@ select means.*, means.settings_id[:6] as setup, coalesce(differing.differs, fals
 from main.metric_means as means
 left join differing using (cell_id, judge, template, metric)
 order by
-    means.dataset, means.language, means.model, means.dpo, main.method_order(means.method), means.settings_id,
-    means.cell_id, means.judge, means.template, means.template_sha256, means.judge_id, means.metric
+    means.dataset, means.language, means.model, means.dpo, main.method_order(means.method), means.method,
+    means.settings_id, means.cell_id, means.judge, means.template, means.template_sha256, means.judge_id, means.metric

@@ -21,8 +21,8 @@ select
 from means
 join main.cells as cells on cells.cell_id = means.cell_id
 order by
-    cells.dataset, cells.language, cells.model, cells.dpo, main.method_order(cells.method), cells.cell_id, means.judge,
-    means.metric;
+    cells.dataset, cells.language, cells.model, cells.dpo, main.method_order(cells.method), cells.method,
+    cells.cell_id, means.judge, means.metric;
 
 comment on view main.metric_means is
 'One row per cell (see cells), judge, template and metric on the scale of 0 to 1 that is not one of the study''s: mean over the n queries that have it, with Wilson''s 95 % interval (its effective size where the metric is a share). is_outcome: every score is 0 or 1, so the mean is a rate.';

@@ -115,7 +115,8 @@ def method_spec(name: str, *, overlay: Path | None = None) -> Method:
     if method.kind == CHAT:
         raise ConfigError(f"{name}: {base} is a chat method, which has no parameters; write {base}")
     form = {key: hint for key, hint in get_type_hints(Method).items() if key in PARAMETERS}
-    return replace(method, **toml_file.check(form, {key: _typed(text) for key, text in given.items()}, name))
+    typed = {key: text if form.get(key) == str | None else _typed(text) for key, text in given.items()}
+    return replace(method, **toml_file.check(form, typed, name))
 
 
 def combinations(name: str) -> list[str]:
@@ -144,7 +145,7 @@ def _parsed(name: str) -> tuple[str, dict[str, str]]:
 
 
 def _typed(text: str) -> object:
-    return int(text) if text.isdecimal() else {"yes": True, "no": False}.get(text, text)
+    return int(text) if text.isdecimal() else {"yes": True, "true": True, "no": False, "false": False}.get(text, text)
 
 
 def _values(name: str, text: str) -> list[str]:

@@ -150,6 +150,18 @@ def test_rates_of_two_methods_are_compared_query_by_query(tmp_path: Path) -> Non
     assert len(icl.table(path, "metrics").rows) == 4
 
 
+def test_methods_of_a_table_of_metrics_are_in_the_order_of_their_names(tmp_path: Path) -> None:
+    methods = ["zero-shot", "urial", *(f"urial[k={k}]" for k in range(6))]
+    rows = [row for method in reversed(methods) for row in response_rows(1, method=method)]
+    expected = {"expected": {"reference": ["x"]}, "created_at": "2026-01-01"}
+    keys = {row["query_key"] for table, row in rows if table == "queries"}
+    rows += [("expectations", {"expectation_id": key, "query_key": key, **expected}) for key in keys]
+    path = database(tmp_path / "t.duckdb", rows)
+    icl.judge(path, judge=rules.NAME, progress=None)
+    table = icl.table(path, "metrics")
+    assert [row[table.columns.index("method")] for row in table.rows] == methods
+
+
 def test_rules_leave_the_paper_s_tables_alone(tmp_path: Path) -> None:
     path = database(tmp_path / "t.duckdb", response_rows(2))
     before = icl.table(path, 1).rows

@@ -164,6 +164,9 @@ class TestPools:
         assert own.examples == ("1", "2", "3", "5")
         assert own.text.startswith(prompt("urial").text.removesuffix("# Query:\n```Hi?```\n\n# Answer:\n```\n"))
 
+    def test_a_pool_may_be_called_by_a_number(self, pools: Pools) -> None:
+        assert prompt("urial[pool=5,own=true,k=1]", pools={"5": pools["mine"]}).method == "urial[k=1,pool=5,own=yes]"
+
     def test_seeds_nest_and_keep_the_pools_order(self, pools: Pools) -> None:
         chosen = {
             (seed, k): prompt(f"urial[pool=mine,k={k},seed={seed}]", pools=pools).examples
@@ -223,6 +226,7 @@ class TestPools:
         ("urial[k=1,retrieve=bm25,seed=1]", "leave seed and order out"),
         ("urial[k=0,instruction=none]", "write zero-shot"),
         ("urial[own=yes,k=1]", "give a pool"),
+        ("urial[own=maybe,k=1]", "own must be true or false, not 'maybe'"),
         ("zero-shot[k=1]", "k is 1, but zero-shot has 0 examples"),
         ("zero-shot[instruction=en]", "zero-shot has no instruction text"),
         ("instruct[k=1]", "instruct is a chat method, which has no parameters; write instruct"),
