@@ -13,14 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from icl_local import store
-from icl_local.exceptions import JudgeError, StoreError, UnknownName
+from icl_local.exceptions import JudgeError, UnknownName
 from icl_local.identity import judgment_key
 from icl_local.judging.parse import INCOMPLETE, NOT_APPLICABLE, OUT_OF_RANGE, PARSE_ERROR, REFUSED, TRUNCATED, Verdict
 from icl_local.judging.template import Template, Templates
-from icl_local.operating_system import locked
 from icl_local.running import Shard
 from icl_local.store import TRANSIENT, Record, Selection
 
@@ -176,16 +175,12 @@ def only_one(path: Path, judge_id: str) -> Iterator[None]:
 
     Raises JudgeError if one runs, StoreError without a database or where its spool cannot be written.
     """
+
+    def refuse() -> NoReturn:
+        raise JudgeError(f"another process judges {path} with this judge; wait for it")
+
     store.require(path)
-    folder = store.spool_folder(path)
-    with contextlib.ExitStack() as held:
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            held.enter_context(locked(folder / f"judge-{judge_id}.lock", wait=False))
-        except TimeoutError:
-            raise JudgeError(f"another process judges {path} with this judge; wait for it") from None
-        except OSError as error:
-            raise StoreError(f"cannot write to {folder}: {error.strerror}") from error
+    with store.only_one(path, f"judge-{judge_id}", refuse):
         yield
 
 

@@ -164,7 +164,7 @@ def run_cells(
         options = replace(options, stop_on_loop=decoding.stop_on_loop)
         with closing(Engines(options, writer, probe=probe, nodes=nodes)) as engine:
             for plan in planned:
-                results.append(_run_cell(writer, plan, have, engine, run_row, verify, on_event))
+                results.append(_run_cell(writer, plan, engine, run_row, verify, on_event))
     return results
 
 
@@ -222,17 +222,39 @@ class Engines:
 def _run_cell(
     writer: store.Store,
     plan: CellPlan,
-    have: set[str],
+    engine: Engines,
+    run_row: dict[str, object],
+    verify: int,
+    on_event: Callable[[Event], None],
+) -> CellResult:
+    """Make what is missing of a cell; where another process makes responses of it, wait for that one first."""
+    cell, n_wanted = plan.cell, len(plan.keys)
+
+    def missing() -> list[Request]:
+        return plan.requests(store.ids(writer.path, "responses", "response_id"))
+
+    def waiting() -> None:
+        message = "another process is making responses of this cell; waiting for it"
+        on_event(Event("note", cell, n_wanted - len(missing()), n_wanted, message=message))
+
+    if missing():
+        with store.only_one(writer.path, f"cell-{plan.cell_row['cell_id']}", waiting):
+            if requests := missing():
+                return _make_missing(writer, plan, requests, engine, run_row, verify, on_event)
+    on_event(Event("done", cell, n_wanted, n_wanted))
+    return CellResult(cell, "done", 0, n_wanted, None)
+
+
+def _make_missing(
+    writer: store.Store,
+    plan: CellPlan,
+    requests: list[Request],
     engine: Engines,
     run_row: dict[str, object],
     verify: int,
     on_event: Callable[[Event], None],
 ) -> CellResult:
     cell, n_wanted = plan.cell, len(plan.keys)
-    requests = plan.requests(have)
-    if not requests:
-        on_event(Event("done", cell, n_wanted, n_wanted))
-        return CellResult(cell, "done", 0, n_wanted, None)
     status, error, stats = "interrupted", None, Stats()
     worker: Worker | ServerGenerator | ClusterGenerator | None = None
     before = done = n_wanted - len(requests)
@@ -258,20 +280,24 @@ def _run_cell(
     try:
         worker = engine.worker(cell.model, str(plan.settings["kv_type"]))
         run_row |= used_by(worker.info)
-        setting = engine.setting(
-            cell.model,
-            worker,
-            prompt_characters=plan.prompt_characters,
-            on_note=lambda text: report("note", message=text),
-            on_step=lambda step: report("probe", probe=step),
-        )
+        context, room = worker.info.n_ctx_train, requests[0].max_tokens if cell.method.in_brackets else 0
+        long = _long_prompts(worker, requests, room)
+        for note in _length_notes(long, len(requests), context, room):
+            report("note", message=note)
+        setting = Setting({}, None)
+        if sum(n >= context for n in long) < len(requests):
+            setting = engine.setting(
+                cell.model,
+                worker,
+                prompt_characters=plan.prompt_characters,
+                on_note=lambda text: report("note", message=text),
+                on_step=lambda step: report("probe", probe=step),
+            )
         shared["exact"] = setting.exact
         cell_row["engine_settings"] = _engine_settings(worker, setting)
         begun = {**cell_row, **shared, "status": "started", "n_done": 0}
         writer.put([("runs", run_row), *plan.rows(), ("run_cells", begun)])
         report("started", message=_describe(worker.info))
-        for note in _length_notes(worker, requests, answers=cell.method.in_brackets):
-            report("note", message=note)
         made = _made_before(writer, plan, requests, setting.exact)
         requests = [request for request in requests if request.id not in made]
         started = time.perf_counter()  # after loading and probing, which are not the first cell's alone
@@ -282,7 +308,6 @@ def _run_cell(
                 writer.put(rows)
                 if completion.tokens and completion.id not in made:
                     lengths[completion.id] = completion.new_tokens
-                have.add(completion.id)
                 done, loops, code = done + 1, loops + looped, code + coded
                 too_long += completion.finish_reason == "prompt_too_long"
                 report("response")
@@ -304,10 +329,10 @@ def _run_cell(
         try:
             picked = pick(lengths, verify, seed=str(run_row["run_id"]))
             if picked:
-                report("verifying", message=f"verifying {counted(len(picked), 'response')}")
+                report("verifying", message=f"verify 0/{len(picked)}")
             for equal in verify_made(writer, cell.model, worker, picked):
                 verified.append(equal)
-                report("verifying", message=f"verified {len(verified)} of {len(picked)}")
+                report("verifying", message=f"verify {len(verified)}/{len(picked)}")
         except (ModelError, StoreLocked) as failure:
             report("note", message=f"not verified: {failure}")
             engine.close()
@@ -352,27 +377,31 @@ def _made_before(
     return {row["id"]: Completion(**{**row, "tokens": tuple(row["tokens"])}) for row in found}
 
 
-def _length_notes(worker: Any, requests: Sequence[Request], *, answers: bool) -> Iterator[str]:
-    """Yield a sentence on the prompts that are longer than the context of a file.
-
-    With ``answers`` also one on those that leave less room than an answer may take.
-    """
+def _long_prompts(worker: Any, requests: Sequence[Request], room: int) -> list[int]:
+    """Return the tokens of the prompts that may leave less than ``room`` tokens of a file's context."""
     if isinstance(worker, ServerGenerator):
-        return
-    context, room = worker.info.n_ctx_train, requests[0].max_tokens if answers else 0
+        return []
     # a token is a byte or more, so a prompt with fewer bytes than the context fits; BOS is one more
-    long = [one.prompt for one in requests if len(one.prompt.encode()) + 1 >= context - room]
-    counts = worker.count_tokens(long) if long else []
-    of = f"of {counted(len(requests), 'prompt')}"
-    if too_long := [n for n in counts if n >= context]:
+    least = worker.info.n_ctx_train - room
+    long = [one.prompt for one in requests if len(one.prompt.encode()) + 1 >= least]
+    return list(worker.count_tokens(long)) if long else []
+
+
+def _length_notes(long: Sequence[int], n_prompts: int, context: int, room: int) -> Iterator[str]:
+    """Yield a sentence on the prompts, of ``long`` tokens, that do not fit the context.
+
+    If an answer may take ``room`` tokens, also one on the prompts that leave less.
+    """
+    of = f"of {counted(n_prompts, 'prompt')}"
+    if too_long := [n for n in long if n >= context]:
         yield (
-            f"{len(too_long):,} {of} do not fit the context of {context:,} tokens (longest: {max(too_long):,}); they "
-            "get no response and finish_reason prompt_too_long"
+            f"{counted(len(too_long), f'{of} does', f'{of} do')} not fit the context of {context:,} tokens (longest: "
+            f"{max(too_long):,}); no response is made there, finish_reason is prompt_too_long"
         )
-    if tight := [n for n in counts if context - room < n < context]:
+    if tight := [n for n in long if context - room < n < context]:
         yield (
-            f"{len(tight):,} {of} leave less than {room:,} tokens of the context of {context:,} (longest: "
-            f"{max(tight):,}); answers may be cut; give fewer examples or a smaller --max-tokens"
+            f"{counted(len(tight), f'{of} leaves', f'{of} leave')} less than {room:,} tokens of the context of "
+            f"{context:,} (longest: {max(tight):,}); answers may be cut; give fewer examples or a smaller --max-tokens"
         )
 
 

@@ -327,6 +327,26 @@ def require(path: Path) -> None:
 
 
 @contextlib.contextmanager
+def only_one(path: Path, name: str, on_held: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock ``name`` of a database; where another process has it, call ``on_held``, then wait.
+
+    The lock of a process that ends, killed or not, is free. Raises StoreError where the spool cannot be written.
+    """
+    lock = spool_folder(path) / f"{name}.lock"
+    with contextlib.ExitStack() as held:
+        try:
+            lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                held.enter_context(locked(lock, wait=False))
+            except TimeoutError:
+                on_held()
+                held.enter_context(locked(lock))
+        except OSError as error:
+            raise StoreError(f"cannot write to {lock.parent}: {error.strerror}; check its permissions") from error
+        yield
+
+
+@contextlib.contextmanager
 def reader(path: Path, *, unsafe: bool = False) -> Iterator[Connection]:
     """Yield a read-only connection, waiting for a lock; the spool of dead processes is ingested first if possible.
 

@@ -179,17 +179,29 @@ def test_what_is_not_a_response_is_counted_apart(tmp_path: Path, tiny_gguf: Path
         "reasoning, procedure, writing, coding, role-play, math"
     )
     assert "own.jsonl:1: category 'unsafe' is not known" in notes[1]
-    assert "1 of 2 prompts do not fit the context of" in notes[2]
+    assert "1 of 2 prompts does not fit the context of" in notes[2]
     assert len(notes) == 3
 
 
 def test_prompts_that_leave_less_room_than_an_answer_may_take_are_counted_before_the_run() -> None:
     worker = SimpleNamespace(info=SimpleNamespace(n_ctx_train=100), count_tokens=lambda texts: list(map(len, texts)))
-    requests = [Request(str(n), "x" * n, max_tokens=20) for n in (50, 80, 90, 120)]
-    too_long, tight = run._length_notes(worker, requests, answers=True)
-    assert too_long.startswith("1 of 4 prompts do not fit the context of 100 tokens (longest: 120)")
-    assert tight.startswith("1 of 4 prompts leave less than 20 tokens of the context of 100 (longest: 90)")
-    assert list(run._length_notes(worker, requests, answers=False)) == [too_long]
+    requests = [Request(str(n), "x" * n) for n in (50, 80, 90, 120)]
+    long = run._long_prompts(worker, requests, 20)
+    too_long, tight = run._length_notes(long, 4, 100, 20)
+    assert too_long.startswith("1 of 4 prompts does not fit the context of 100 tokens (longest: 120)")
+    assert tight.startswith("1 of 4 prompts leaves less than 20 tokens of the context of 100 (longest: 90)")
+    assert list(run._length_notes(run._long_prompts(worker, requests, 0), 4, 100, 0)) == [too_long]
+
+
+def test_nothing_is_probed_for_prompts_that_do_not_fit(
+    tmp_path: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = tmp_path / "long.jsonl"
+    asked.write_text(json.dumps({"id": 1, "instruction": "far too long " * 2000}))
+    monkeypatch.setattr(run, "setting_for", Mock(side_effect=AssertionError("probed")))
+    planned = cells.plan_cells([str(tiny_gguf)], ["zero-shot"], load_queries(["en"], [str(asked)]))
+    (made,) = run.run_cells(tmp_path / "x.duckdb", planned, decoding=cells.Decoding(max_tokens=4))
+    assert (made.status, made.n_too_long) == ("done", 1)
 
 
 def icl(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -160,8 +160,7 @@ def test_what_this_machine_has_verified_is_not_decoded_again(
 
 def test_a_run_verifies_the_longest_and_others(tmp_path: Path, exact_gguf: Path, query_file: Path) -> None:
     db = tmp_path / "x.duckdb"
-    counts = [f"verified {n} of 3" for n in (1, 2, 3)]
-    assert make(db, exact_gguf, query_file, verify=3) == ["verifying 3 responses", *counts]
+    assert make(db, exact_gguf, query_file, verify=3) == [f"verify {n}/3" for n in range(4)]
     assert store.query(db, EXACTNESS).rows == [(3, 3, True)]
     longest = "select max(new_tokens) from responses"
     assert store.query(db, "select max(n_tokens) from verifications").rows == store.query(db, longest).rows

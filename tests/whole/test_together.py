@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from icl_local import store
 from icl_local.store.database import query
+from tests import acknowledging
 
 ICL = [sys.executable, "-m", "icl_local.cli"]
 
@@ -43,3 +45,23 @@ def test_two_runs_and_a_reader_at_once_all_finish_without_duplicates(arguments: 
     asked = "select count(*), count(distinct (query_id)), count(distinct response_id) from responses"
     assert query(db, asked).rows == [(8, 8, 8)]
     assert query(db, "select count(*) from progress where done = wanted").rows[0][0] >= 1
+
+
+def test_a_second_run_waits_for_the_first_and_makes_what_it_leaves(arguments: list[str], tmp_path: Path) -> None:
+    db = tmp_path / "x.duckdb"
+    long = [*arguments, "--max-tokens", "300"]
+    with acknowledging.start(*long[len(ICL) :]) as first:
+        acknowledging.wait_for(first, "responses", 1)
+        first.send_signal(signal.SIGSTOP)
+        second = start(long)
+        assert second.stderr is not None
+        while "another process is making responses of this cell" not in (line := second.stderr.readline()):
+            assert line, "the second run did not wait"
+        first.send_signal(signal.SIGINT)
+        first.send_signal(signal.SIGCONT)
+        first.communicate()
+    _, stderr = second.communicate()
+    assert (first.returncode, second.returncode) == (130, 0), stderr
+    asked = "select r.status, r.n_done, count(*) from raw.run_cells r join raw.responses using (run_id) group by all"
+    (_, _, n_first), (_, n_done, n_second) = query(db, f"{asked} order by r.status desc").rows
+    assert 0 < n_done == n_second == 8 - n_first
