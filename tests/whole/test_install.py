@@ -183,6 +183,12 @@ def test_the_demos_packages_are_pinned_by_hash() -> None:
         assert names <= {name.replace("_", "-").lower() for name in pinned}, file
 
 
+def test_the_licences_are_those_of_the_demos_packages() -> None:
+    locked = re.findall(r"^([\w.-]+)==([\w.]+)", (ROOT / "scripts" / "demo.lock").read_text(), re.MULTILINE)
+    listed = re.findall(r"([\w.-]+) (\d[\w.]*)(?:, |$)", (ROOT / "docs" / "licences.md").read_text(), re.MULTILINE)
+    assert set(listed) == {(name.replace("_", "-").lower(), version) for name, version in locked}
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
 @pytest.mark.parametrize("tool", ["pip", "pipx", "uv", "uvx"])
