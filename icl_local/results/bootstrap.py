@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from icl_local import identity, store
 from icl_local.results import paper_tables
-from icl_local.results.tables import Table, table_of
+from icl_local.results.tables import APART, Table, table_of
 
 _GRAIN = ("cell_id", "baseline_cell_id", "judge_id", "template_sha256", "reading", "metric")
 _KEYS = ("model", "method", "language", "dpo", "judge", "metric")
@@ -54,11 +54,15 @@ def intervals(database: Path, *, samples: int, seed: int, pairs: bool = False) -
 
     One row for each mean; with ``pairs``, one for each paired difference.
     """
-    columns = ("differs_in", "a", "b", *_KEYS, "difference", *_ERROR) if pairs else (*_KEYS, "mean", *_ERROR)
-    view = "bootstrap_differences" if pairs else "bootstrap_intervals"
+    if pairs:
+        view, apart = "bootstrap_differences", ["reading"]
+        columns = ("differs_in", "a", "b", *_KEYS, "difference", *_ERROR)
+    else:
+        view, apart = "bootstrap_intervals", [*APART, "reading"]
+        columns = (*_KEYS, "mean", *_ERROR)
     with paper_tables.open_views(database) as views:
         rows = [row for row in views.rows(view) if (row["samples"], row["seed"]) == (samples, seed)]
-    return table_of("", columns, rows)
+    return table_of("", columns, rows, if_varying=apart)
 
 
 def resampled_means(

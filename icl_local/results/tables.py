@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 Cell = tuple[int, int]
 
+APART = ("dataset", "quantization", "settings_id")  # of cells with the same model, method, language and DPO
 _ROWS_SHOWN = 50  # by repr and in a notebook
 _HARMLESS = {"\n", "\t"}
 _HOSTILE = {"Cc", "Cf", "Cs", "Zl", "Zp"}

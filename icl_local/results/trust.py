@@ -11,7 +11,7 @@ from typing import Any
 from icl_local.exceptions import ConfigError, UnknownName
 from icl_local.results.labels import HUMAN, no_labels
 from icl_local.results.paper_tables import SCORES, Views, open_views
-from icl_local.results.tables import Table, table_of
+from icl_local.results.tables import APART, Table, table_of
 
 _METRICS = list(SCORES.values())
 _CELL = ("model", "method", "language", "dpo")
@@ -119,8 +119,8 @@ def _part(views: Views, title: str, chosen: dict[str, str], reference: str, *, w
         shown = tuple(name for name in shown if any(row[name] is not None for row in found))
     notes = (_NOTES[view],) if view in _NOTES else ()
     raters = ", ".join(filter(None, (chosen.get("judge"), reference)))
-    of_sample = ("sample",) if not whole and "sample" in views.columns(view) else ()
-    return table_of(f"{title} ({raters})", shown, found, if_varying=of_sample, notes=notes)
+    apart = [] if whole else [name for name in ("sample", *APART) if name in views.columns(view)]
+    return table_of(f"{title} ({raters})", shown, found, if_varying=apart, notes=notes)
 
 
 def _place(row: dict[str, Any]) -> tuple[object, ...]:

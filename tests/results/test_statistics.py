@@ -229,7 +229,7 @@ def test_a_bootstrap_row_does_not_depend_on_other_cells(copy: Path) -> None:
 def test_the_bootstrap_command_prints_its_intervals(copy: Path) -> None:
     result = CliRunner().invoke(icl, ["bootstrap", "--samples", "100", "--format", "csv", "--db", str(copy)])
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("model,method,language,dpo,judge,metric,mean,se,ci_low,ci_high,n\n")
+    assert result.stdout.startswith("quantization,model,method,language,dpo,judge,metric,mean,se,ci_low,ci_high,n\n")
     assert "EuroLLM 9B,urial,fr,false,openai:synthetic-judge,avg," in result.stdout
     header, difference, *_ = (
         CliRunner()
@@ -238,3 +238,18 @@ def test_the_bootstrap_command_prints_its_intervals(copy: Path) -> None:
     )
     assert header == "differs_in,a,b,model,method,language,dpo,judge,metric,difference,se,ci_low,ci_high,n"
     assert difference.count(",") == header.count(",")
+
+
+def test_bootstrap_rows_of_two_settings_and_readings_are_told_apart(copy: Path) -> None:
+    with duckdb.connect(str(copy)) as con:
+        con.execute("""
+            update raw.responses set settings_id = 'other'
+            where gguf_sha256 in (select gguf_sha256 from raw.gguf_files where quantization = 'Q8_0');
+            update raw.gguf_files set quantization = 'Q4_K_M';
+        """)
+    for reading in ("strict", "just_eval"):
+        bootstrap.run(copy, samples=100, reading=reading)
+    found = bootstrap.intervals(copy, samples=100, seed=0)
+    assert found.columns[:3] == ("settings_id", "reading", "model")
+    names = [row[: found.columns.index("mean")] for row in found.rows]
+    assert len(set(names)) == len(names)
