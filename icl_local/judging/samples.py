@@ -140,7 +140,7 @@ def _plan(path: Path, frame: Sequence[Row], per_cell: int, seconds: float, *, by
         widths = store.named(path, "half_widths", [labels, list(sizes.values()), CORRELATION]).rows
         what = (
             "of a corrected mean at 95 %, for scores with standard deviation 1 and a judge that correlates "
-            f"{CORRELATION} with people"
+            f"{CORRELATION} with people; none under 10 labels, which give no corrected mean"
         )
     rows = [(*key[1:], size, n, width) for (key, size), n, (width,) in zip(sizes.items(), labels, widths, strict=True)]
     hours = sum(labels) * seconds / 3600

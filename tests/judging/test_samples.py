@@ -84,6 +84,7 @@ def test_a_plan_stores_nothing_and_says_what_labels_would_give(db: Path) -> None
     half = stats.t.ppf(0.975, 18) * np.sqrt((1 - 0.25 * (1 - 20 / 40)) / 20)
     assert rows["en", "multi"]["half_width"] == pytest.approx(half)
     assert (rows["en", "safety"]["answers"], rows["en", "safety"]["drawn"]) == (6, 6)
+    assert rows["en", "safety"]["half_width"] is None  # with 3 labels it would be wider than the scale
     assert any("46 labels, 1.1 hours at 90 seconds" in note for note in plan.notes)
     assert any("1 row has fewer than 20 answers" in note for note in plan.notes)
 

@@ -55,6 +55,8 @@ def test_trust_shows_agreement_bias_corrected_means_and_differences(labelled: Pa
     assert all(row["corrected"] < row["judge_mean"] for row in means.dicts())
     assert {row["n"] for row in means.dicts()} <= set(range(20, 31))
     assert {"method", "dpo"} <= {row["differs_in"] for row in differences.dicts()}
+    of_one_type = {row["quantization"] for row in means.dicts() if row["model"] == "EuroLLM 1.7B"}
+    assert (means.columns[0], bias.columns[0], of_one_type) == ("quantization", "quantization", {"Q4_K_M"})
     assert "note" not in differences.columns
 
 
