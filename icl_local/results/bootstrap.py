@@ -54,12 +54,9 @@ def intervals(database: Path, *, samples: int, seed: int, pairs: bool = False) -
 
     One row for each mean; with ``pairs``, one for each paired difference.
     """
-    if pairs:
-        view, apart = "bootstrap_differences", ["reading"]
-        columns = ("differs_in", "a", "b", *_KEYS, "difference", *_ERROR)
-    else:
-        view, apart = "bootstrap_intervals", [*APART, "reading"]
-        columns = (*_KEYS, "mean", *_ERROR)
+    columns = ("differs_in", "a", "b", *_KEYS, "difference", *_ERROR) if pairs else (*_KEYS, "mean", *_ERROR)
+    apart = ("reading",) if pairs else (*APART, "reading")
+    view = "bootstrap_differences" if pairs else "bootstrap_intervals"
     with paper_tables.open_views(database) as views:
         rows = [row for row in views.rows(view) if (row["samples"], row["seed"]) == (samples, seed)]
     return table_of("", columns, rows, if_varying=apart)
