@@ -1,6 +1,8 @@
-"""Words of messages: numbers with their nouns, names of models after DPO."""
+"""Words of messages: numbers with their nouns, names of models after DPO, words of commands."""
 
 from __future__ import annotations
+
+import shlex
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
@@ -13,3 +15,8 @@ def counted(number: int, one: str, many: str | None = None) -> str:
 def with_dpo(model: str, dpo: bool) -> str:
     """Return the name of a model for people, which says whether it is the DPO variant."""
     return f"{model} DPO" if dpo else model
+
+
+def shell(word: object) -> str:
+    """Return a word of a command for people to paste: quoted where a shell would read another word."""
+    return shlex.quote(str(word))

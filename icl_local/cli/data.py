@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from icl_local.cli import console, options, values
-from icl_local.wording import counted
+from icl_local.wording import counted, shell
 
 
 @click.group("data")
@@ -70,7 +70,7 @@ def pull(name: str, languages: list[str], out: Path | None, clone: Path | None, 
         write_new(file, found.json_lines())
         click.echo(console.escape(file))
         console.say(f"{counted(len(found.items), 'query')} from {found.source}")
-    console.say(f"next: icl run --lang {','.join(languages)} --queries {name} --model ...")
+    console.say(f"next: icl run --lang {','.join(languages)} --queries {shell(name)} --model ...")
 
 
 @data.command("build")
@@ -96,7 +96,9 @@ def build(language: str, out: Path, dataset: str | None, unreviewed: str, db: Pa
     built = build_set(db, out, language=language, dataset=dataset, unreviewed=unreviewed)
     click.echo(console.escape(out))
     console.say(f"{counted(built.reviewed, 'reviewed text')}, {built.machine} of a machine, {built.left_out} left out")
-    console.say(f"next: icl data check ENGLISH.jsonl {out}; icl run --lang {language} --queries {out} --model ...")
+    console.say(
+        f"next: icl data check ENGLISH.jsonl {shell(out)}; icl run --lang {language} --queries {shell(out)} --model ..."
+    )
 
 
 @data.command("check")

@@ -8,6 +8,7 @@ import click
 
 import icl_local
 from icl_local.cli import console, options, values
+from icl_local.wording import shell
 
 MODEL = "smollm2-135m"
 METHODS = ["zero-shot", "urial", "instruct"]
@@ -63,5 +64,5 @@ def demo(max_tokens: int, db: Path) -> int:
     for title, found in summaries.items():
         console.print_rows(found.columns, found.rows, title=title)
     console.print_table(icl_local.table(db, 1, judge=judged.judge))
-    console.say(NEXT.format(db=db))
+    console.say(NEXT.format(db=shell(db)))
     return int(not made.done)

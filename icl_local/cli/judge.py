@@ -13,6 +13,7 @@ import click
 import icl_local
 from icl_local.cli import console, options, values
 from icl_local.exceptions import ConfigError
+from icl_local.wording import shell
 
 if TYPE_CHECKING:
     from icl_local.store import Selection
@@ -87,7 +88,7 @@ def judge(output_format: str, db: Path, **given: Any) -> None:
     if names := result.without_scores:
         listed = ", ".join(f"'{name}'" for name in names)
         columns = "response_id, status, error, raw_reply"
-        console.say(f'see: icl sql "select {columns} from judgments where status in ({listed})" --db {db}')
+        console.say(f'see: icl sql "select {columns} from judgments where status in ({listed})" --db {shell(db)}')
         now = " without --collect" if given["collect"] else ""
         console.say(f"again: the same command{now} with --retry {','.join(names)}")
 
@@ -143,7 +144,7 @@ def draw(
     for note in made.notes:
         console.say(note)
     if not given["plan"]:
-        console.say(f"next: icl browse --rate {name} --rater YOUR-NAME --db {db}")
+        console.say(f"next: icl browse --rate {shell(name)} --rater YOUR-NAME --db {shell(db)}")
 
 
 @sample.command("list")
@@ -251,4 +252,5 @@ def equate(output_format: str, db: Path, **given: Any) -> None:
     found = equate(db, **given)
     console.print_rows(found.columns, found.rows, output_format=output_format, title=found.title)
     kept = sum(row["refused"] is None for row in found.dicts())
-    console.say(f"{kept} of {len(found)} maps hold; next: icl tables 1 --equated-to {given['to_judge']} --db {db}")
+    hint = f"next: icl tables 1 --equated-to {shell(given['to_judge'])} --db {shell(db)}"
+    console.say(f"{kept} of {len(found)} maps hold; {hint}")

@@ -13,7 +13,7 @@ import click
 from icl_local import __version__
 from icl_local.cli import console, options, values
 from icl_local.exceptions import EngineError
-from icl_local.wording import counted
+from icl_local.wording import counted, shell
 
 if TYPE_CHECKING:
     from icl_local.store import Selection
@@ -142,7 +142,7 @@ def doctor(context: click.Context, repair: bool, db: Path) -> None:
     for finding in findings:
         console.say(finding.message, style="red" if finding.damage else "")
     damaged = any(finding.damage for finding in findings)
-    remedy = "the rest cannot be repaired" if repair else f"try: icl db doctor --repair --db {db}"
+    remedy = "the rest cannot be repaired" if repair else f"try: icl db doctor --repair --db {shell(db)}"
     if damaged:
         console.say(f"{db} needs attention; {remedy}")
         context.exit(1)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from icl_local.cli import console, options, values
+from icl_local.wording import shell
 
 if TYPE_CHECKING:
     from icl_local.convert import Conversion
@@ -94,7 +94,7 @@ def add(name: str, label: str | None, **files: str | None) -> None:
 
     given = {variant.replace("_", "-"): file for variant, file in files.items() if file is not None}
     path = registry.add(name, files=given, label=label)
-    console.say(f"{name} ({', '.join(given)}) is in {path}; next: icl run --model {shlex.quote(name)}")
+    console.say(f"{name} ({', '.join(given)}) is in {path}; next: icl run --model {shell(name)}")
 
 
 @models.command("pull")
@@ -151,14 +151,15 @@ def next_command(made: Conversion, db: Path, *, dpo: bool) -> str:
     from icl_local.weights import registry
 
     if not dpo and made.row["training_run_id"] is None:
-        return f"icl run --model {made.path}"
+        return f"icl run --model {shell(made.path)}"
     (lineage,) = store.named(db, "lineage_of", [made.row["gguf_sha256"]]).dicts()
     base = lineage["base_source"]
     known = registry.entry_of(base) if base else None
     name, variant = known or (made.path.stem, "base")
     also = "" if known else f" --{variant} BASE.gguf"
     note = "" if known else f" (BASE.gguf: the file of {base or 'its base'})"
-    return f"icl models add {name}{also} --{variant}-dpo {made.path}{note}; icl run --model {name} --dpo"
+    added = f"icl models add {shell(name)}{also} --{variant}-dpo {shell(made.path)}{note}"
+    return f"{added}; icl run --model {shell(name)} --dpo"
 
 
 @click.command("quantize")

@@ -9,7 +9,7 @@ import click
 
 import icl_local
 from icl_local.cli import console, options, values
-from icl_local.wording import counted
+from icl_local.wording import counted, shell
 
 if TYPE_CHECKING:
     from icl_local.store import Selection
@@ -87,7 +87,7 @@ def run(context: click.Context, /, db: Path, **given: Any) -> int:
     made = icl_local.run(db, **given)
     too_long = f", {counted(made.n_too_long, 'prompt')} too long for the context" if made.n_too_long else ""
     command = "judge --judge rules" if given["decode"] == "choices" else "errors"
-    hint = f"; next: icl {command} --db {db}" if any(cell.status == "done" for cell in made.cells) else ""
+    hint = f"; next: icl {command} --db {shell(db)}" if any(cell.status == "done" for cell in made.cells) else ""
     console.say(f"{counted(made.n_new, 'new response')} in {db}{too_long}{hint}")
     return int(not made.done)
 
@@ -194,4 +194,4 @@ def score(output_format: str, db: Path, **given: Any) -> None:
         return
     too_long = f", {counted(result.n_too_long, 'text')} beyond the context" if result.n_too_long else ""
     see = 'icl sql "from reference_probabilities"' if given["texts"] == scoring.REFERENCE else "icl shift"
-    console.say(f"{counted(result.n_new, 'text')} scored{too_long}; see: {see} --db {db}")
+    console.say(f"{counted(result.n_new, 'text')} scored{too_long}; see: {see} --db {shell(db)}")

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from icl_local.cli import console, options, values
-from icl_local.wording import counted
+from icl_local.wording import counted, shell
 
 _PARAMETERS: tuple[tuple[str, Any, str], ...] = (
     ("learning-rate", values.POSITIVE, "Peak learning rate."),
@@ -94,7 +94,8 @@ def dpo(only_plan: bool, save_every: int, stop_after: int | None, db: Path, **in
         console.say(f"stopped after step {run.step} of {run.total_steps}; the same command resumes")
         return INTERRUPTED if interrupted() else 0
     click.echo(run.folder)
-    console.say(f"training run {run.training_run_id} is done; next: icl convert {run.folder} --out {run.folder}.gguf")
+    hint = f"next: icl convert {shell(run.folder)} --out {shell(f'{run.folder}.gguf')}"
+    console.say(f"training run {run.training_run_id} is done; {hint}")
     return 0
 
 
@@ -186,5 +187,6 @@ def study(
         console.say(f"new judgments of {judge}: {progress.note}")
     for failure in outcome.failures:
         console.say(f"{failure.what}: {failure.reason}", style="red")
-    console.say(f"{counted(outcome.n_new, 'new response')} in {db}; next: icl tables --db {db}")
+    hint = f"; next: icl tables --db {shell(db)}" if any(cell.status == "done" for cell in outcome.cells) else ""
+    console.say(f"{counted(outcome.n_new, 'new response')} in {db}{hint}")
     return int(bool(outcome.failures))

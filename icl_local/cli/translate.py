@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from icl_local.cli import console, options, values
-from icl_local.wording import counted
+from icl_local.wording import counted, shell
 
 if TYPE_CHECKING:
     from icl_local.translate import Review, ReviewItem
@@ -64,7 +64,7 @@ def run(db: Path, **given: Any) -> int:
     failed = any(run.failed for run in runs)
     if failed:
         console.say("the same command retries the candidates that failed")
-    console.say(f"next: icl translate review --lang {given['to'][0]} --db {db}")
+    console.say(f"next: icl translate review --lang {given['to'][0]} --db {shell(db)}")
     return int(failed)
 
 
@@ -95,7 +95,7 @@ def review(language: str, reviewer: str | None, dataset: str | None, again: bool
                 break
             if message := session.press(key, edit=lambda text: click.edit(text, extension=".txt")):
                 console.say(message)
-    console.say(f"{session.done} decided, {session.left} left; next: icl data build --lang {language} --db {db}")
+    console.say(f"{session.done} decided, {session.left} left; next: icl data build --lang {language} --db {shell(db)}")
 
 
 @translate.command("export")
@@ -115,7 +115,7 @@ def export(language: str, out: Path, dataset: str | None, again: bool, db: Path)
 
     lines = write_sheet(db, out, language=language, dataset=dataset, decided=again)
     click.echo(console.escape(out))
-    console.say(f"{counted(lines, 'query')}; edit the file, then: icl translate import {out} --db {db}")
+    console.say(f"{counted(lines, 'query')}; edit the file, then: icl translate import {shell(out)} --db {shell(db)}")
 
 
 @translate.command("import")

@@ -24,6 +24,7 @@ from icl_local.engine.protocol import UNUSABLE_FILE, EngineInfo, EngineOptions
 from icl_local.engine.sequences import BatchToken, Interrupted
 from icl_local.exceptions import ConfigError, EngineError
 from icl_local.operating_system import usable_cpus
+from icl_local.wording import counted
 
 GGML_TYPES = {"f32": 0, "f16": 1}
 _FLASH_ATTN_DISABLED, _FLASH_ATTN_ENABLED = 0, 1
@@ -95,6 +96,7 @@ class LlamaModel:
         self._pieces: dict[int, bytes] = {}
         self._eog: dict[int, bool] = {}
         self.gpu_layers = self._gpu_layers(options.gpu_layers)
+        self.n_threads = self._threads(options.threads)
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = self.gpu_layers
         params.use_extra_bufts = repacks(options)
@@ -107,7 +109,6 @@ class LlamaModel:
         self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
         self.n_ctx_train: int = llama_cpp.llama_model_n_ctx_train(self._model)
         self._add_eos: bool = llama_cpp.llama_vocab_get_add_eos(self._vocab)
-        self.n_threads = options.threads or physical_cores()
 
     @property
     def kv_type(self) -> str:
@@ -123,6 +124,14 @@ class LlamaModel:
                 )
             return 0
         return -1 if requested is None else requested
+
+    @staticmethod
+    def _threads(requested: int | None) -> int:
+        most = usable_cpus()
+        if requested and requested > most:  # threads that wait for a processor stop all the others
+            here = counted(most, "processor")
+            raise ConfigError(f"--threads {requested}: this machine has {here}; give fewer, or leave it out")
+        return requested or physical_cores()
 
     def info(self) -> EngineInfo:
         """Return the facts about the loaded file, the build and the chosen options."""

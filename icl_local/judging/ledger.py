@@ -186,6 +186,6 @@ def only_one(path: Path, judge_id: str) -> Iterator[None]:
 
 def in_words(statuses: Mapping[str, int], scores: int | None = None) -> str:
     """Return counts by status, and the number of scores, as text, such as ``5 ok, 1 refused; 25 scores``."""
-    words = {status: "with N/A" if status == NOT_APPLICABLE else status for status in sorted(statuses)}
+    words = {status: "partly N/A" if status == NOT_APPLICABLE else status for status in sorted(statuses)}
     counts = ", ".join(f"{statuses[status]:,} {word}" for status, word in words.items())
     return counts + ("" if scores is None else f"; {scores:,} scores") if counts else "nothing"

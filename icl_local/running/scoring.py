@@ -28,7 +28,7 @@ from icl_local.running.shard import Shard
 from icl_local.running.verify import stored_prompt
 from icl_local.store import Record
 from icl_local.weights import OnBytes, ResolvedModel, registry, require_same_tokens
-from icl_local.wording import with_dpo
+from icl_local.wording import shell, with_dpo
 
 OWN, SAME, REFERENCE = "own", "same", "reference"
 COLUMNS = ("model", "prompt", "texts", "missing", "tokens")
@@ -156,7 +156,8 @@ def score_texts(
         author = registry.resolve(texts_model or model, method_kind=kind, on_progress=on_download)
         stored = store.named(path, "texts_to_score", [author.sha256, texts, list(lang), dataset]).records()
         if not stored:
-            make = f"icl run --model {texts_model or model} --method {texts} --lang {','.join(lang)} --queries FILE"
+            names = f"--model {shell(texts_model or model)} --method {shell(texts)} --lang {','.join(lang)}"
+            make = f"icl run {names} --queries FILE"
             raise ConfigError(f"{path} has no answers of {author.file_name} by {texts}; make them: {make}")
         stored = list(part.take(stored[:limit]) if part else stored[:limit])
         _give_tokens(author, stored)

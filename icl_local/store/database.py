@@ -35,7 +35,7 @@ from icl_local.store.ingest import Connection
 from icl_local.store.read_only import only_reads
 from icl_local.store.selection import Selection
 from icl_local.store.spool import spool_folder
-from icl_local.wording import counted
+from icl_local.wording import counted, shell
 
 STORAGE_VERSION = "v1.4.0"  # older DuckDB clients can read it
 LOCK_WAIT_SECONDS = 60.0
@@ -155,7 +155,7 @@ class Store:
             if waiting and self._problem:
                 raise type(self._problem)(
                     f"{self._problem}; {counted(waiting, 'row is', 'rows are')} safe in {self._spool.folder}, and "
-                    f"`icl status --db {self.path}` brings them in"
+                    f"`icl status --db {shell(self.path)}` brings them in"
                 )
 
     def rows(self, sql: str, params: Sequence[object] = ()) -> Rows:

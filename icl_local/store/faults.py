@@ -10,6 +10,7 @@ import duckdb
 
 from icl_local.exceptions import DiskFull, StoreError, StoreLocked
 from icl_local.store import spool
+from icl_local.wording import shell
 
 _HELD = ("lock on file", "different configuration", "file handle conflict", "being used by another process")
 
@@ -32,7 +33,7 @@ def describe(error: duckdb.Error, path: Path) -> StoreError:
     if any(sign in message for sign in ("No space left", "File too large", "Disk quota")):
         return DiskFull(f"no space left for {path}; free some")
     if "replaying WAL" in message:
-        return Behind(f"the log of {path} is damaged; run: icl db doctor --repair --db {path}")
+        return Behind(f"the log of {path} is damaged; run: icl db doctor --repair --db {shell(path)}")
     if "not a valid DuckDB database" in message or "Is a directory" in message:
         return StoreError(f"{path} is not a DuckDB database; name another file")
     if "database file with version number" in message:
@@ -41,5 +42,5 @@ def describe(error: duckdb.Error, path: Path) -> StoreError:
         kind = Damaged if "computed checksum" in message else StoreError
         if not spool.files(spool.spool_folder(path)):
             return kind(f"{path} is damaged and has no spool to restore it from; use a copy of the file")
-        return kind(f"{path} is damaged; its rows are in the spool, run: icl db doctor --repair --db {path}")
+        return kind(f"{path} is damaged; its rows are in the spool, run: icl db doctor --repair --db {shell(path)}")
     return StoreError(" ".join(message.split("\n\nLINE ", 1)[0].split()))

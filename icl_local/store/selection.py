@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from icl_local.exceptions import ConfigError, UnknownName
+from icl_local.exceptions import ConfigError, InputError, UnknownName
 from icl_local.identity import sha256_file
 
 SPLITS = ("multi", "safety")
@@ -60,7 +60,7 @@ def find(kind: str, given: Sequence[str], stored: Sequence[tuple[str, Sequence[s
     """Return the stored names that ``given`` stand for; ``stored`` holds each name with its other names.
 
     A name is looked for as it is, then without regard to case, then among the other names, which several things may
-    share, of which one is the SHA-256 of a model's file. Raises UnknownName.
+    share, of which one is the SHA-256 of a model's file. Raises UnknownName, InputError.
     """
     found: dict[str, None] = {}
     for name in given:
@@ -71,7 +71,10 @@ def find(kind: str, given: Sequence[str], stored: Sequence[tuple[str, Sequence[s
             or [own for own, also in stored if folded in {other.casefold() for other in also}]
         )
         if not matching and kind == "model" and os.path.isfile(name):
-            digest = sha256_file(Path(name))
+            try:
+                digest = sha256_file(Path(name))
+            except OSError as error:
+                raise InputError(f"{name}: cannot be read: {error.strerror}; give the model's name instead") from error
             matching = [own for own, also in stored if digest in also]
         if not matching:
             others = {other: own for own, also in stored for other in (own, *also)}

@@ -153,6 +153,11 @@ def load_study(name: str, *, queries: Mapping[str, str] | None = None, **changes
         raise ConfigError(
             f"--queries {min(unused)}=...: the study {name} has no cells in {min(unused)!r}; leave it out"
         )
+    for language, source in given.items():
+        if not (_is_named(source.file) or Path(source.file).is_file()):
+            raise ConfigError(
+                f"--queries {language}={source.file}: no such file; there are also {SAMPLES} and {JUST_EVAL}"
+            )
     fields |= {key: value for key, value in changes.items() if value is not None}
     return Study(name=name, **{**fields, "queries": fields["queries"] | given})
 
@@ -184,8 +189,12 @@ def _read(data: dict[str, Any], file: str, folder: Path) -> dict[str, Any]:
 
 def _at(folder: Path, source: str) -> str:
     """Return a source of queries, a file's path from ``folder`` on."""
-    named = source in (SAMPLES, JUST_EVAL) or source.startswith("hf:")
-    return source if named else str(folder / Path(source).expanduser())
+    return source if _is_named(source) else str(folder / Path(source).expanduser())
+
+
+def _is_named(source: str) -> bool:
+    """Return whether a source of queries is not a file on this disk."""
+    return source in (SAMPLES, JUST_EVAL) or source.startswith("hf:")
 
 
 def _expanded(cell: StudyCell, pools: Pools) -> list[StudyCell]:

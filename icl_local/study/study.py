@@ -169,12 +169,13 @@ def run_study(
 def grids(database: Path) -> list[tuple[str, list[str], list[tuple[object, ...]]]]:
     """Return the name, columns and rows of every study in the database: models and methods down, languages across.
 
-    A value says done/requested, and the number judged if there are judgments.
+    A value says done/requested, and the number judged if there are judgments; "?" where the queries were not here.
     """
     studies: dict[str, dict[tuple[str, str], dict[str, str]]] = {}
     for study, model, is_dpo, method, language, done, n_queries, judged in store.named(database, "study_grid").rows:
         values = studies.setdefault(study, {}).setdefault((with_dpo(model, is_dpo), method), {})
-        values[language] = f"{done}/{n_queries}" + (f" judged {judged}" if judged else "")
+        of = f"{min(done, n_queries)}/{n_queries}" if n_queries else f"{done}/?"
+        values[language] = of + (f" judged {judged}" if judged else "")
     found = []
     for study, by_row in studies.items():
         languages = list(dict.fromkeys(language for values in by_row.values() for language in values))
@@ -277,7 +278,7 @@ def _rows(study: Study, sets: Sets) -> list[Record]:
          "n_wanted": sizes[one.language]}
         for one in study.cells
     ]  # fmt: skip
-    study_id = key_of(kind="study", name=study.name, cells=cells)
+    study_id = key_of(kind="study", name=study.name, cells=cells, at=created_at)  # the last call of a name counts
     return [
         ("study_cells", {"study_id": study_id, "study": study.name, "cell_number": i, **cell, "created_at": created_at})
         for i, cell in enumerate(cells)

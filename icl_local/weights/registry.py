@@ -202,7 +202,7 @@ def by_sha256(sha256: str, name: str, n_bytes: int | None = None, *, files: Sequ
     for path in _candidates(files, name):
         if path is None or not path.is_file() or n_bytes not in (None, path.stat().st_size):
             continue
-        if sha256_of(path) == sha256:
+        if _digest(path) == sha256:
             return _open(str(path))
     raise ModelError(f"no file here holds the weights of {name} (SHA-256 {sha256}); give it with --weights FILE")
 
@@ -353,10 +353,7 @@ def _open(
         path = embedded
     info = read_info(path)
     own_label = held.label if held else path.stem
-    try:
-        digest = digest or sha256_of(path, name=held.label if held else None, on_progress=on_progress)
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+    digest = digest or _digest(path, name=held.label if held else None, on_progress=on_progress)
     if held is not None:
         held.check(digest)
     return ResolvedModel(
@@ -371,6 +368,14 @@ def _open(
         registry_name=registry_name,
         notes=(held.note,) if held and held.note else (),
     )
+
+
+def _digest(path: Path, **how: Any) -> str:
+    """Return the file's SHA-256; ``how`` as in sha256_of. Raises ModelError."""
+    try:
+        return sha256_of(path, **how)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _is_reference(text: str) -> bool:

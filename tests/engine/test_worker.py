@@ -148,6 +148,11 @@ def test_gpu_layers_without_a_gpu_build_is_an_expected_error(tiny_gguf: Path) ->
         Worker(tiny_gguf, EngineOptions(gpu_layers=4))
 
 
+def test_more_threads_than_processors_are_an_expected_error(tiny_gguf: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--threads 9999: this machine has \d+ processors?; give fewer"):
+        Worker(tiny_gguf, EngineOptions(threads=9999))
+
+
 def study_prompts(n_tokens: int) -> list[Request]:
     """URIAL in three languages, one zero-shot, one longer than a batch of 512 by its query alone."""
     requests_to_make = [("en", "urial", 0), ("es", "urial", 2), ("fr", "urial", 4), ("en", "zero-shot", 1)]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from icl_local import store
-from icl_local.exceptions import UnknownName
-from icl_local.store import Selection
+from icl_local.exceptions import InputError, UnknownName
+from icl_local.store import Selection, selection
 from icl_local.store.database import Store
 from tests.judge_rows import response_rows
 from tests.shared import copy_empty_database
@@ -68,6 +69,16 @@ def test_a_file_under_another_name_selects_by_its_bytes(tmp_path: Path, two_mode
     same.write_bytes(BYTES)
     assert len(store.selected(two_models, COUNT, Selection(model=str(same)), [None, False]).rows) == 4
     with pytest.raises(UnknownName, match=r"no model '.*other\.gguf' in this database.*; there are Other 2B, Tiny 1B"):
+        store.selected(two_models, COUNT, Selection(model=str(other)), [None, False])
+
+
+def test_a_models_file_that_cannot_be_read_is_told(
+    tmp_path: Path, two_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other.gguf"
+    other.touch()
+    monkeypatch.setattr(selection, "sha256_file", Mock(side_effect=PermissionError(13, "Permission denied")))
+    with pytest.raises(InputError, match=r"other\.gguf: cannot be read: Permission denied; give the model's name"):
         store.selected(two_models, COUNT, Selection(model=str(other)), [None, False])
 
 

@@ -93,6 +93,11 @@ def test_queries_for_a_language_without_cells_are_refused() -> None:
         load_study("demo", queries={"pt": "samples"})
 
 
+def test_a_file_of_queries_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--queries en=.*nowhere.jsonl: no such file; "):
+        load_study("demo", queries={"en": str(tmp_path / "nowhere.jsonl")})
+
+
 def test_an_unknown_study_lists_those_there_are() -> None:
     with pytest.raises(UnknownName, match="demo, paper"):
         load_study("papre")

@@ -194,6 +194,23 @@ def test_the_command_runs_a_file_and_status_shows_its_grid(
     assert "1/1" in capsys.readouterr().out
 
 
+def test_the_grid_is_of_the_last_call(tiny_gguf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    db, file = str(tmp_path / "a.duckdb"), tmp_path / "s.toml"
+    text = f'[queries]\nen = "q.jsonl"\n[[cells]]\nmodels = ["{tiny_gguf}"]\nmethods = ["urial"]\nlanguages = ["en"]'
+    file.write_text(f"{text}\n[decoding]\nmax_tokens = 4")
+    queries = tmp_path / "q.jsonl"
+    queries.write_text('{"instruction": "one"}\n{"instruction": "two"}')
+    command = ("study", str(file), "--no-probe", "--db", db)
+    for more, grid in (((), "2/2"), (("--limit", "1"), "1/1"), ((), "2/2")):
+        assert exit_code(*command, *more) == 0
+        assert grid in capsys.readouterr().out
+    queries.unlink()
+    assert exit_code(*command) == 1
+    printed = capsys.readouterr()
+    assert "2/?" in printed.out
+    assert "next:" not in printed.err
+
+
 def test_a_study_trains_converts_runs_and_judges_its_dpo_variant(
     tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

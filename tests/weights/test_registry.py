@@ -8,6 +8,8 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -242,6 +244,8 @@ def ran(*args: str) -> str:
 def test_a_name_with_a_space_is_quoted_in_the_next_command(own_folders: Path, base_file: Path) -> None:
     done = CliRunner().invoke(cli.icl, ["models", "add", "mine 1.5", "--base", str(base_file)])
     assert done.stderr.endswith("next: icl run --model 'mine 1.5'\n")
+    made: Any = SimpleNamespace(path=Path("my file.gguf"), row={"training_run_id": None})
+    assert models.next_command(made, own_folders, dpo=False) == "icl run --model 'my file.gguf'"
 
 
 def test_list_says_which_files_are_here(base_file: Path, embedded_model: Path) -> None:
