@@ -23,6 +23,7 @@ select
                 'dpo': responses.dpo,
                 'method': responses.method,
                 'settings_id': responses.settings_id,
+                'sampling': main.sampling_in_words(settings) || ', draw ' || responses.draw,
                 'finish_reason': responses.finish_reason,
                 'new_tokens': responses.new_tokens,
                 'errors': coalesce(found.errors, []),
@@ -31,7 +32,7 @@ select
             }
             order by
                 responses.method, responses.model, responses.dpo, responses.quantization, responses.settings_id,
-                responses.response_id
+                responses.draw, responses.response_id
         ) filter (where responses.response_id is not null),
         []
     ) as answers
@@ -43,6 +44,7 @@ left join main.responses as responses
             $1, responses.model, responses.method, responses.language, responses.split, responses.dataset,
             responses.quantization
         )
+left join raw.settings as settings on settings.settings_id = responses.settings_id
 left join found on found.response_id = responses.response_id
 left join raw.prompts as prompts on prompts.prompt_id = responses.prompt_id
 where

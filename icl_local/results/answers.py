@@ -12,13 +12,17 @@ from icl_local.wording import with_dpo
 
 @dataclass(frozen=True)
 class Answer:
-    """One stored response. ``prompt`` is the whole prompt; None if another tool made the response."""
+    """One stored response. ``sampling``: its settings and draw, None for a greedy one.
+
+    ``prompt`` is the whole prompt; None if another tool made the response.
+    """
 
     model: str
     quantization: str
     dpo: bool
     method: str
     settings_id: str
+    sampling: str | None
     finish_reason: str
     new_tokens: int | None
     errors: list[str]
@@ -27,8 +31,9 @@ class Answer:
 
     @property
     def title(self) -> str:
-        """Return model, GGUF type and method."""
-        return " · ".join([with_dpo(self.model, self.dpo), self.quantization, self.method])
+        """Return model, GGUF type, method, and the draw of a sampled one."""
+        parts = (with_dpo(self.model, self.dpo), self.quantization, self.method, self.sampling)
+        return " · ".join(part for part in parts if part)
 
     @property
     def subtitle(self) -> str:

@@ -10,7 +10,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 import icl_local
 from icl_local import store
-from icl_local.results import figures, paper_tables
+from icl_local.results import answers, figures, paper_tables
 from tests.shared import copy_empty_database
 
 LOOPS = {"0": (True, True, True), "1": (False, True, False), "2": (False,) * 3, "3": (False,) * 3}
@@ -88,6 +88,15 @@ def test_the_figure_of_decoding_has_a_band_for_each_temperature(decoded: Path) -
     assert figure is not None
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["greedy", "temperature 0.7"]
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["infinite loops", "another language"]
+
+
+def test_answers_say_their_draw(decoded: Path) -> None:
+    (query,) = answers.find(decoded, "1", store.Selection())
+    assert [one.sampling for one in query.answers] == [
+        None,
+        *(f"temperature 0.7, top-p 0.9, draw {n}" for n in (1, 2, 3)),
+    ]
+    assert query.answers[2].title.endswith("urial · temperature 0.7, top-p 0.9, draw 2")
 
 
 def test_a_judge_can_be_given_the_first_draws_alone(decoded: Path, tmp_path: Path) -> None:
