@@ -133,12 +133,12 @@ def verify(
     total = f"{result.n_equal:,} of {len(result.rows):,} equal, drawn from {result.n_responses:,}"
     if result.differing_below is not None:
         console.say(f"{total}: fewer than {100 * result.differing_below:.2f} % differ, with 99 % confidence")
-        return 0
-    console.say(total)
-    for build, features, n, equal in result.by_machine():
-        console.say(f"made by llama.cpp {build} on {features}: {equal:,} of {n:,} equal")
+    else:
+        console.say(total)
+        for build, features, n, equal in result.by_machine():
+            console.say(f"made by llama.cpp {build} on {features}: {equal:,} of {n:,} equal")
     rows = [tuple(row[name] for name in VERIFIED) for row in result.differences()]
-    if rows:
+    if rows or output_format != "text":
         console.print_rows(VERIFIED, rows, output_format=output_format)
     return int(bool(rows))
 

@@ -9,15 +9,15 @@ from icl_local.judging.estimate import guess as guess_tokens
 from icl_local.judging.estimate import missing_tokens
 from icl_local.judging.imports import import_judgments
 from icl_local.judging.judges import ApiJudge, Judge
-from icl_local.judging.judging import JudgeResult, judge, open_judge, refuse_unfit
+from icl_local.judging.judging import JudgeResult, judge, open_judge, refuse_unfit, templates_of
 from icl_local.judging.just_eval_verdicts import pull as pull_verdicts
 from icl_local.judging.ledger import Scope
 from icl_local.judging.power import notes as what_sizes_show
 from icl_local.judging.rating import open_rating, rating_page
+from icl_local.judging.rules import RulesJudge
 from icl_local.judging.runner import JudgeProgress, judge_missing
 from icl_local.judging.samples import draw as draw_sample
 from icl_local.judging.samples import list_samples
-from icl_local.judging.template import open_templates
 
 __all__ = [
     "ApiJudge",
@@ -25,6 +25,7 @@ __all__ = [
     "Judge",
     "JudgeProgress",
     "JudgeResult",
+    "RulesJudge",
     "Scope",
     "draw_sample",
     "equate",
@@ -36,9 +37,9 @@ __all__ = [
     "missing_tokens",
     "open_judge",
     "open_rating",
-    "open_templates",
     "pull_verdicts",
     "rating_page",
     "refuse_unfit",
+    "templates_of",
     "what_sizes_show",
 ]

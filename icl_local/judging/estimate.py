@@ -13,6 +13,7 @@ from icl_local import store
 from icl_local.judging import ledger, power
 from icl_local.judging.judges import ApiJudge, Judge
 from icl_local.judging.ledger import JudgingPlan, RunSql, Scope, Task
+from icl_local.judging.rules import RulesJudge
 from icl_local.judging.template import Template
 from icl_local.openai_client import Price
 from icl_local.results import Table
@@ -56,7 +57,7 @@ def preview(path: Path, judge: Judge, scope: Scope, *, batch: bool = False) -> T
     return Table(judge.name, Estimate._fields, [*estimates], tuple(notes))
 
 
-def missing_tokens(path: Path, judge: Judge | None, scope: Scope) -> tuple[int, int, int]:
+def missing_tokens(path: Path, judge: Judge | RulesJudge | None, scope: Scope) -> tuple[int, int, int]:
     """Return the missing judgments in ``scope``, and their prompt and completion tokens.
 
     ``judge`` None has judged nothing. It only reads the database.

@@ -85,15 +85,9 @@ def judge(
     with open_cluster(cluster if now else None, worker_cpus=worker_cpus) as nodes:
         worker = None if nodes is None else nodes.worker
         budget = None if max_cost is None else Budget(max_cost)
-        opened: ApiJudge | LocalJudge | RulesJudge
-        templates: Templates
-        if judge == rules.NAME:
-            opened, templates = RulesJudge(), RuleTemplates()
-        else:
-            opened = open_judge(judge, budget=budget, needs_key=not plan, open_worker=worker, **settings)
-            templates = open_templates(variant, overlay=overlay, sources=listed(template))
+        opened = open_judge(judge, budget=budget, needs_key=not plan, open_worker=worker, **settings)
         scope = Scope(
-            templates,
+            templates_of(judge, variant, overlay=overlay, sources=listed(template)),
             repeat,
             chosen,
             limit,
@@ -129,6 +123,11 @@ def refuse_unfit(judge: str, *, plan: bool, batch: bool, collect: bool, wait: bo
     })  # fmt: skip
 
 
+def templates_of(judge: str, variant: str, *, overlay: Path | None = None, sources: Sequence[str] = ()) -> Templates:
+    """Return the templates of the judge of this name; ``variant``, ``overlay`` and ``sources`` as in open_templates."""
+    return RuleTemplates() if judge == rules.NAME else open_templates(variant, overlay=overlay, sources=sources)
+
+
 def open_judge(
     name: str,
     *,
@@ -142,13 +141,15 @@ def open_judge(
     open_worker: OpenWorker | None = None,
     on_download: OnBytes | None = None,
     **engine: Any,
-) -> ApiJudge | LocalJudge:
-    """Open the judge ``name``: openai:MODEL[@URL], or local:FILE with a GGUF file or a model's name.
+) -> ApiJudge | LocalJudge | RulesJudge:
+    """Open the judge ``name``: rules, openai:MODEL[@URL], or local:FILE with a GGUF file or a model's name.
 
     ``engine`` (EngineOptions), ``open_worker`` and ``on_download`` are for a local judge, the others for an API.
     ``budget`` is a limit in USD that is never exceeded; ``needs_key`` False is for a judge that gets no requests.
     Raises ConfigError for another name and for a limit without a price, ApiError without a key, ModelError.
     """
+    if name == rules.NAME:
+        return RulesJudge()
     client = open_chat(
         name,
         option="--judge",

@@ -21,11 +21,12 @@ from icl_local.exceptions import IclError
 from icl_local.judging import (
     ApiJudge,
     Judge,
+    RulesJudge,
     Scope,
     guess_tokens,
     missing_tokens,
     open_judge,
-    open_templates,
+    templates_of,
     what_sizes_show,
 )
 from icl_local.prompting import Pools, Query, QuerySet
@@ -341,8 +342,8 @@ def _judge(
     numbers: range,
 ) -> JudgeEstimate:
     """Estimate one judge for the responses of a study: stored ones that it has not judged, and those to come."""
-    templates = open_templates(spec.variant)
-    judge: Judge | None = None
+    templates = templates_of(spec.judge, spec.variant)
+    judge: Judge | RulesJudge | None = None
     note = ""
     try:
         judge = _open_judge(spec.judge)
@@ -351,7 +352,7 @@ def _judge(
     judgments = prompt_tokens = completion_tokens = 0
     if store.exists(path):
         own = {response_id for of_cell in stored.values() for response_id in of_cell.values()}
-        scope = Scope(templates, spec.repeats, responses=own)
+        scope = Scope(templates, spec.repeats, responses=own, with_chosen=isinstance(judge, RulesJudge))
         judgments, prompt_tokens, completion_tokens = missing_tokens(path, judge, scope)
     for cell in cells:
         queries, _ = sets[cell.cell.language]
@@ -367,6 +368,8 @@ def _judge(
             judgments += n * spec.repeats
             prompt_tokens += round(n * spec.repeats * (len(template.text) + query_length + answer) / per_token)
             completion_tokens += n * spec.repeats * per_verdict
+    if isinstance(judge, RulesJudge):
+        return JudgeEstimate(spec.judge, judgments, 0, 0, None, "no model and no money")
     price = judge.client.price if isinstance(judge, ApiJudge) else None
     usd = price.usd(prompt_tokens, completion_tokens) if price else None
     if price:
@@ -378,7 +381,7 @@ def _judge(
     return JudgeEstimate(spec.judge, judgments, prompt_tokens, completion_tokens, usd, note, tuple(sizes))
 
 
-def _open_judge(name: str) -> Judge | None:
+def _open_judge(name: str) -> Judge | RulesJudge | None:
     """Return the judge; None for a local one whose file is to be downloaded, which has judged nothing yet."""
     if to_fetch(name.removeprefix("local:"), "instruct"):
         return None

@@ -18,7 +18,7 @@ from icl_local.convert import convert
 from icl_local.engine import EngineOptions
 from icl_local.exceptions import ConfigError, IclError, StoreError
 from icl_local.identity import key_of
-from icl_local.judging import JudgeProgress, Scope, judge_missing, open_judge, open_templates
+from icl_local.judging import JudgeProgress, RulesJudge, Scope, judge_missing, open_judge, templates_of
 from icl_local.openai_client import Budget
 from icl_local.prompting import QuerySet, Recipe
 from icl_local.running import CHOICES, Cell, CellPlan, CellResult, Cluster, Event, Shard, open_cluster, run_cells
@@ -344,4 +344,5 @@ def _judge(
 ) -> JudgeProgress:
     settings = {name: getattr(options, name) for name in ("parallel", "gpu_layers", "threads")} if options else {}
     judge = open_judge(spec.judge, budget=budget, open_worker=None if nodes is None else nodes.worker, **settings)
-    return judge_missing(path, judge, Scope(open_templates(spec.variant), spec.repeats, responses=responses))
+    templates, by_rules = templates_of(spec.judge, spec.variant), isinstance(judge, RulesJudge)
+    return judge_missing(path, judge, Scope(templates, spec.repeats, responses=responses, with_chosen=by_rules))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -52,6 +53,8 @@ def test_an_untouched_run_is_equal_and_states_the_bound(tmp_path: Path, exact_gg
     assert done.exit_code == 0, done.output
     assert "9 of 9 equal, drawn from 12: fewer than 40.05 % differ, with 99 % confidence" in done.output
     assert store.query(db, EXACTNESS).rows == [(9, 9, True)]
+    again = CliRunner().invoke(icl, ["verify", str(db), "--sample", "9", "--format", "json"])
+    assert json.loads(again.stdout) == []
     assert store.query(db, "select count(*) from broken_references").rows == [(0,)]
 
 
