@@ -174,7 +174,7 @@ def _in_words(seconds: float) -> str:
     """Return a rough time in words, one second at least."""
     if seconds > 7200:
         return f"{seconds / 3600:.1f} hours"
-    return f"{seconds / 60:.0f} minutes" if seconds > 120 else f"{math.ceil(seconds)} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds > 120 else counted(math.ceil(seconds), "second")
 
 
 def lora_parameters(checkpoint: Checkpoint, rank: int) -> int:

@@ -75,7 +75,8 @@ def test_texts_without_prompt_share_their_beginning(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"prompt": "a", "chosen": "b"}', r":1: no column 'rejected'; there are: chosen, prompt"),
+        ('{"prompt": "a", "chosen": "b"}', r":1: 'rejected' is missing or empty; there are chosen, prompt"),
+        ('{"chosen": "b", "rejected": null}', r":1: 'rejected' is missing or empty"),
         ("", "holds no preference pairs"),
         ('{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"chosen": "b", "rejected": "b"}', ":2: chosen and rej"),
         ("not json", ":1: broken JSON"),
