@@ -154,7 +154,9 @@ def _texts(pair: Pair, tokenizer: Any) -> tuple[str, str, str]:
 def _pair(row: Mapping[str, Any], place: str) -> Pair:
     for key in ("chosen", "rejected"):
         if row.get(key) is None:
-            raise InputError(f"{place}: {key!r} is missing or empty; there are {', '.join(sorted(row)) or 'no columns'}")
+            raise InputError(
+                f"{place}: {key!r} is missing or empty; there are {', '.join(sorted(row)) or 'no columns'}"
+            )
     chosen, rejected, prompt = _side(row["chosen"], place), _side(row["rejected"], place), row.get("prompt")
     if isinstance(chosen, str) != isinstance(rejected, str):
         raise InputError(f"{place}: chosen and rejected must both be texts or both be messages")
