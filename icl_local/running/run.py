@@ -164,7 +164,7 @@ def run_cells(
         options = replace(options, stop_on_loop=decoding.stop_on_loop)
         with closing(Engines(options, writer, probe=probe, nodes=nodes)) as engine:
             for plan in planned:
-                results.append(_run_cell(writer, plan, engine, run_row, verify, on_event))
+                results.append(_run_cell(writer, plan, have, engine, run_row, verify, on_event))
     return results
 
 
@@ -222,24 +222,25 @@ class Engines:
 def _run_cell(
     writer: store.Store,
     plan: CellPlan,
+    have: set[str],
     engine: Engines,
     run_row: dict[str, object],
     verify: int,
     on_event: Callable[[Event], None],
 ) -> CellResult:
-    """Make what is missing of a cell; where another process makes responses of it, wait for that one first."""
-    cell, n_wanted = plan.cell, len(plan.keys)
+    """Make what is missing of a cell; where another process makes the same responses, wait for that one first.
 
-    def missing() -> list[Request]:
-        return plan.requests(store.ids(writer.path, "responses", "response_id"))
+    Shards of a cell are not the same responses, so they are made side by side.
+    """
+    cell, n_wanted, n_done = plan.cell, len(plan.keys), len(plan.keys & have)
 
     def waiting() -> None:
-        message = "another process is making responses of this cell; waiting for it"
-        on_event(Event("note", cell, n_wanted - len(missing()), n_wanted, message=message))
+        message = "another process is making these responses; waiting for it"
+        on_event(Event("note", cell, n_done, n_wanted, message=message))
 
-    if missing():
-        with store.only_one(writer.path, f"cell-{plan.cell_row['cell_id']}", waiting):
-            if requests := missing():
+    if n_done < n_wanted:
+        with store.only_one(writer.path, f"cell-{key_of(kind='lock', responses=sorted(plan.keys))}", waiting):
+            if requests := plan.requests(store.ids(writer.path, "responses", "response_id")):
                 return _make_missing(writer, plan, requests, engine, run_row, verify, on_event)
     on_event(Event("done", cell, n_wanted, n_wanted))
     return CellResult(cell, "done", 0, n_wanted, None)

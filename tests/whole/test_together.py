@@ -55,7 +55,7 @@ def test_a_second_run_waits_for_the_first_and_makes_what_it_leaves(arguments: li
         first.send_signal(signal.SIGSTOP)
         second = start(long)
         assert second.stderr is not None
-        while "another process is making responses of this cell" not in (line := second.stderr.readline()):
+        while "another process is making these responses" not in (line := second.stderr.readline()):
             assert line, "the second run did not wait"
         first.send_signal(signal.SIGINT)
         first.send_signal(signal.SIGCONT)
@@ -65,3 +65,15 @@ def test_a_second_run_waits_for_the_first_and_makes_what_it_leaves(arguments: li
     asked = "select r.status, r.n_done, count(*) from raw.run_cells r join raw.responses using (run_id) group by all"
     (_, _, n_first), (_, n_done, n_second) = query(db, f"{asked} order by r.status desc").rows
     assert 0 < n_done == n_second == 8 - n_first
+
+
+def test_two_shards_of_a_cell_are_made_at_once(arguments: list[str], tmp_path: Path) -> None:
+    long = [*arguments, "--max-tokens", "300"]
+    with acknowledging.start(*long[len(ICL) :], "--shard", "1/2") as first:
+        acknowledging.wait_for(first, "responses", 1)
+        first.send_signal(signal.SIGSTOP)
+        second = subprocess.run([*long, "--shard", "2/2"], capture_output=True, text=True, timeout=300)
+        first.send_signal(signal.SIGCONT)
+        first.communicate()
+    assert (first.returncode, second.returncode) == (0, 0), second.stderr
+    assert query(tmp_path / "x.duckdb", "select count(*), count(distinct response_id) from responses").rows == [(8, 8)]
