@@ -299,7 +299,7 @@ def errors(
 ) -> Table:
     """Return the critical errors of every cell in percent, or with ``listed`` the responses that have one.
 
-    ``error`` selects one kind of a list. ``redetect`` first brings every response to the present detector.
+    ``error`` selects one kind of a list. ``redetect`` first updates every response with the current detector.
     """
     from icl_local.results import error_table
     from icl_local.store import Selection

@@ -81,7 +81,7 @@ def result_at(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in NO_SPACE:
-            raise DiskFull(f"no space left for {path}; free some, then run the same command again") from error
+            raise DiskFull(f"no space left for {path}; free some space, then run the same command again") from error
         raise ConfigError(f"cannot write {path}: {error.strerror}; choose another place with -o") from error
 
 

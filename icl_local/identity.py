@@ -1,4 +1,4 @@
-"""Deterministic keys of rows, from what a row is by intent, not from when or where it was made.
+"""Deterministic keys of rows, from what determines a row, not from when or where it was made.
 
 A key is the first 32 hex digits of a SHA-256 over canonical JSON (sorted keys, no spaces, UTF-8). Lone
 surrogates are hashed as their escape, so every Python string has a key.

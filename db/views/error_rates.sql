@@ -26,4 +26,4 @@ from counts
 join main.cells as cells on cells.cell_id = counts.cell_id;
 
 comment on view main.error_rates is
-'One row per cell (see cells) and error, also at zero: percent of n responses, with its 95 % Wilson interval ci_low to ci_high in percent. Of sampled responses it is the mean of the shares of n_queries queries, whose draws are one observation. What counts is said at response_errors. infinite_loop_literal is the literal reading, any sequence repeated more than 5 times. in_paper_tables, cell_id: see cells.';
+'One row per cell (see cells) and error, also at zero: percent of n responses, with its 95 % Wilson interval ci_low to ci_high in percent. Of sampled responses it is the mean of the shares of n_queries queries, whose draws are one observation. See response_errors for what counts. infinite_loop_literal is the literal reading, any sequence repeated more than 5 times. in_paper_tables, cell_id: see cells.';

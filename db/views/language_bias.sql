@@ -54,4 +54,4 @@ join main.cells as cells on cells.cell_id = a.cell_id
 join main.cells as others on others.cell_id = b.cell_id;
 
 comment on view main.language_bias is
-'One row per sample, pair of cells in two languages (see cell_pairs), judge, template, reading, metric and reference, over the n queries labelled in both: how much kinder the judge is in language b than in language a, as the mean of (score - label) in b minus the same in a; Student''s t, p_holm by Holm over the metrics. reference: see corrected_means.';
+'One row per sample, pair of cells in two languages (see cell_pairs), judge, template, reading, metric and reference, over the n queries labelled in both: how much more lenient the judge is in language b than in language a, as the mean of (score - label) in b minus the same in a; Student''s t, p_holm by Holm over the metrics. reference: see corrected_means.';

@@ -86,4 +86,4 @@ left join answers on answers.gguf_sha256 = file.gguf_sha256
 left join judged on judged.gguf_sha256 = file.gguf_sha256;
 
 comment on view main.lineage is
-'One row per GGUF file, from its base to its answers: the conversion and its gate verdict, the checkpoint, the DPO run with base and data (NULL for a file not made here), and the number of responses and judgments made with it.';
+'One row per GGUF file, from its base to its answers: the conversion and the gate''s result, the checkpoint, the DPO run with base and data (NULL for a file not made here), and the number of responses and judgments made with it.';

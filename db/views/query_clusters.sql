@@ -5,4 +5,4 @@ window same as (partition by dataset, language, instruction)
 qualify count(*) over same > 1;
 
 comment on view main.query_clusters is
-'One row per query whose text another query of its data set and language repeats (Just-Eval has 22 such texts): cluster is the same for both; cluster_number is a number of it, for joins. Their answers are one observation in every standard error.';
+'One row per query whose text another query of its query set and language repeats (Just-Eval has 22 such texts): cluster is the same for both; cluster_number is a number of it, for joins. Their answers are one observation in every standard error.';

@@ -9,4 +9,4 @@ select
 from main.verdicts;
 
 comment on view main.scores is
-'One row per response, judge, template, repeat and aspect: the metrics of view verdicts, one below the other. score is NULL if the judge gave none.';
+'One row per response, judge, template, repeat and aspect: the metrics of view verdicts as rows. score is NULL if the judge gave none.';

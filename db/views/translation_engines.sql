@@ -43,4 +43,4 @@ left join agreed
     and agreed.engine = counted.engine;
 
 comment on view main.translation_engines is
-'One row per data set, language and engine: candidates, flagged ones, and their similarity to the final texts (means over single texts).';
+'One row per query set, language and engine: candidates, flagged ones, and their similarity to the final texts (means over single texts).';

@@ -1,4 +1,4 @@
-"""Speed of this machine beside what a user would pick instead.
+"""Speed of this engine compared with its alternatives.
 
 The same weights, prompts and token limits for every contender.
 """

@@ -32,7 +32,7 @@ GROUPS: dict[str, Commands] = {
     },
     "Run": {
         "run": ("run", "Generate the missing responses: models x methods x languages."),
-        "judge": ("judge", "Score stored responses with an LLM judge."),
+        "judge": ("judge", "Score stored responses with an LLM judge or by rules."),
         "score": ("run", "Score how probable stored answers or references are."),
         "shift": ("read", "Show how far answers are from what the base model would write."),
         "verify": ("run", "Decode stored responses again, one at a time, and compare."),
@@ -69,7 +69,7 @@ GROUPS: dict[str, Commands] = {
     },
     "Maintain": {
         "db": ("maintain", "Copy, merge, clean and check the database."),
-        "machine": ("maintain", "Find exact settings of this machine and measure its speed."),
+        "machine": ("maintain", "Find exact settings for this machine and measure its speed."),
     },
 }
 COMMANDS: Commands = {name: spec for commands in GROUPS.values() for name, spec in commands.items()}
@@ -118,7 +118,7 @@ def _moved(name: str, group: str) -> click.Command:
     run = command.callback
 
     def callback(*args: Any, **options: Any) -> Any:
-        click.echo(f"note: this command is now `icl {group} {name}`; the old name goes with the next version", err=True)
+        click.echo(f"note: this command is now `icl {group} {name}`; the next version removes the old name", err=True)
         return run(*args, **options)
 
     command.callback, command.hidden = callback, True

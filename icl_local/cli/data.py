@@ -81,13 +81,13 @@ def pull(name: str, languages: list[str], out: Path | None, clone: Path | None, 
     "--unreviewed",
     type=click.Choice(["refuse", "leave-out", "machine"]),
     default="refuse",
-    help="Treatment of queries without a decision.",
+    help="Handling of queries without a decision.",
 )
 @options.db
 def build(language: str, out: Path, dataset: str | None, unreviewed: str, db: Path) -> None:
     """Write the final query set of a language after a review.
 
-    It has the ids of the source set, and says where each text comes from.
+    The file has the ids of the source set and records the origin of each text.
 
     Example: icl data build --lang es -o queries.es.jsonl
     """

@@ -31,7 +31,7 @@ Next: a query, a question to the database, a price, a model.
 
 
 @click.command("demo")
-@click.option("--max-tokens", type=values.COUNT, default=64, help="Largest number of new tokens of an answer.")
+@click.option("--max-tokens", type=values.COUNT, default=64, help="Maximum number of new tokens per answer.")
 @options.db
 def demo(max_tokens: int, db: Path) -> int:
     """Run every step on a small embedded model, in minutes.

@@ -50,15 +50,15 @@ ERRORS = ("infinite_loop", "unintended_code")
 @click.option("--limit", type=values.COUNT, help="Only the first N missing judgments.")
 @options.concurrency
 @click.option("--timeout", type=click.FloatRange(min=1), help="Seconds to wait for a reply.")
-@click.option("--max-tokens", type=values.COUNT, help="Tokens of an API judge's verdict.")
-@click.option("--reasoning-effort", help="For an API judge that reasons, such as none or low.")
+@click.option("--max-tokens", type=values.COUNT, help="Maximum number of tokens of an API judge's verdict.")
+@click.option("--reasoning-effort", help="Reasoning effort of an API judge, such as none or low.")
 @options.shard
 @options.engine
 @options.cluster
 @options.prompt_dir
 @options.rows
 def judge(output_format: str, db: Path, **given: Any) -> None:
-    """Score stored responses with an LLM judge.
+    """Score stored responses with an LLM judge or by rules.
 
     Existing judgments are kept. The same command retries those that failed; --retry requests a further attempt where
     the judge gave no scores. An API judge reads OPENAI_API_KEY and OPENAI_BASE_URL; a local judge needs neither network
@@ -105,7 +105,7 @@ def sample() -> None:
 @click.argument("name")
 @click.option("--per-cell", type=values.COUNT, required=True, help="Answers of each cell and stratum.")
 @click.option("--seed", type=values.NATURAL, required=True, help="Same seed, same queries.")
-@click.option("--by", type=click.Choice(["task"]), help="Draw from each task by itself.")
+@click.option("--by", type=click.Choice(["task"]), help="Draw from each task separately.")
 @click.option("--errors", type=click.Choice(ERRORS), help="Draw from flagged answers and from the others.")
 @click.option("--judged-by", type=values.STORED_JUDGE, help="Only answers that this judge scored.")
 @click.option("--plan", is_flag=True, help="Store nothing; show how wide intervals would be, and the hours of work.")
@@ -124,7 +124,7 @@ def draw(
     """Draw the same random queries in every cell, for people to label.
 
     `icl browse --rate NAME` shows their answers to a rater. A larger --per-cell under the same name keeps what is
-    labelled. Several --split or --by strata get this number each. With --errors the raters say whether an answer
+    labelled. Each split, or stratum of --by, gets this number of answers. With --errors raters say if an answer
     has the error, and `icl trust` corrects the error rate.
 
     Example: icl sample draw PILOT --per-cell 100 --seed 1 --lang en --split multi
@@ -165,7 +165,7 @@ def list_samples(output_format: str, db: Path) -> None:
 @click.option("--rater", help="Your name, stored with each label: letters, digits, _ and -.")
 @options.judge
 @options.reading
-@click.option("--responses", type=values.NATURAL, default=40_000, help="Largest number shown.")
+@click.option("--responses", type=values.NATURAL, default=40_000, help="Maximum number of responses shown.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on this machine; by default a free one.")
 @click.option("--open/--no-open", "show", default=True, help="Open the page in the browser.")
 @options.prompt_dir
@@ -176,7 +176,7 @@ def browse(
     """Show answers, tables, figures and the current run in the browser; with --rate, ask for scores.
 
     The page is for this machine alone and ends with Ctrl-C. A label is on disk when the page says
-    "Saved"; the same command continues where the rater stopped. The page of a rater names no model,
+    "Saved"; the same command continues where the rater stopped. A rater's page shows no model,
     method or score. Press ? there for its keys.
 
     Example: icl browse

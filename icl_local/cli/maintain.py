@@ -102,7 +102,7 @@ def forget(
         raise click.UsageError("select responses with --model, --method, --lang, ... or --where")
     found = upkeep.matching(db, chosen, condition=condition, equal=equal)
     if not found:
-        console.say("no response is like that; nothing was removed")
+        console.say("no response matches; nothing was removed")
     elif yes or _confirmed(f"Remove {counted(len(found), 'response')} with their judgments, for good?"):
         console.say(f"{counted(upkeep.forget(db, found), 'response')} removed")
     else:
@@ -147,7 +147,7 @@ def doctor(context: click.Context, repair: bool, db: Path) -> None:
         console.say(f"{db} needs attention; {remedy}")
         context.exit(1)
     ((n,),) = store.query(db, "select count(*) from raw.responses").rows
-    console.say(f"{db} is whole: {n:,} responses" if n else f"{db} is empty: it holds no responses")
+    console.say(f"{db} is intact: {n:,} responses" if n else f"{db} is empty: it holds no responses")
 
 
 def _installation() -> None:
@@ -180,7 +180,7 @@ def _repair(db: Path) -> None:
     done = upkeep.rebuild(db, accept=_accept)
     console.print_rows(("table", "rows"), list(done.rows.items()), title="Rebuilt from the spool")
     if done.adopted:
-        console.say(f"taken over from the old file alone: {counted(done.adopted, 'row')}")
+        console.say(f"recovered from the old file only: {counted(done.adopted, 'row')}")
     if done.kept_aside:
         console.say(f"the old file is kept as {done.kept_aside}; delete it when you no longer need it")
     sys.stdout.flush()
@@ -194,7 +194,7 @@ def _accept(lost: Sequence[str]) -> bool:
 
 @click.group("machine")
 def machine() -> None:
-    """Find exact settings of this machine and measure its speed.
+    """Find exact settings for this machine and measure its speed.
 
     Example: icl machine probe --model model.gguf
     """
@@ -220,7 +220,7 @@ def probe(output_format: str, db: Path, **given: Any) -> int:
 
     Prompts are decoded one at a time without sharing their prefix, then in batches of several sizes, in another
     order, and stopped and resumed; logits are compared bit by bit. The batch size that was fastest is compared too.
-    `icl run` uses the result that is stored, for every database of this machine.
+    `icl run` uses the stored result, for every database on this machine.
 
     Example: icl machine probe --model model.gguf
     """

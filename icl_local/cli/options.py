@@ -79,12 +79,12 @@ output_format = click.option(
     help="Format of the rows on stdout.",
 )
 rows = _together(output_format, db)  # rows of the database, printed
-judge = click.option("--judge", type=values.STORED_JUDGE, help="Judge whose scores are used; else the one with most.")
+judge = click.option("--judge", type=values.STORED_JUDGE, help="Judge to use; by default the one with most scores.")
 reading = click.option(
     "--reading",
     type=click.Choice(["strict", "just_eval", "expected"]),
     default="strict",
-    help="N/A left out, or counted as 5 as just-eval does; expected: a local judge's probabilities.",
+    help="strict: leave N/A out; just_eval: count it as 5; expected: use a local judge's probabilities.",
 )
 dataset_name = click.option("--dataset", type=values.DATASET, help="Name of the query set, instead of the file's own.")
 max_cost = click.option("--max-cost", type=values.NOT_NEGATIVE, help="Most this command may cost, in USD.")

@@ -145,13 +145,13 @@ class Display:
         self.show(name, done=done, total=total, rate=f"{speed / 1e6:.1f} MB/s", count=f"{done / 1e6:,.1f}{of} MB")
 
     def on_step(self, step: ProbeStep) -> None:
-        """Draw how far a probe is."""
+        """Draw the progress of a probe."""
         if (step.candidate, step.done) == (1, 0):
             self._tasks.pop("probe", None)
         self.show("probe", done=step.done, total=step.total, note=f"candidate {step.candidate} of {step.n_candidates}")
 
     def on_scored(self, label: str, done: int, total: int, tokens_per_second: float) -> None:
-        """Draw how far the texts of a model and a prompt are."""
+        """Draw the progress of scoring with a model and a prompt."""
         self.show(label, done=done, total=total, rate=token_rate(tokens_per_second) if tokens_per_second else None)
 
     def on_trained(self, step: dpo.Step) -> None:

@@ -95,7 +95,7 @@ def _start_of(answer: str, full: bool) -> str:
 @click.command("errors")
 @click.option("--list", "listed", is_flag=True, help="Show the responses that have an error, not the table.")
 @click.option("--error", type=click.Choice(ERRORS), help="Kind of error that --list shows.")
-@click.option("--redetect", is_flag=True, help="Run the present detector on every response first.")
+@click.option("--redetect", is_flag=True, help="Run the current detector on every response first.")
 @options.only
 @options.rows
 def errors(output_format: str, db: Path, **given: Any) -> None:
@@ -175,7 +175,7 @@ def tables(names: tuple[str, ...], output_format: str, db: Path, **given: Any) -
 def figures(names: tuple[str, ...], folder: Path, published: bool, theme: str, judge: str | None, db: Path) -> None:
     """Draw the paper's figures from your rows, as PNG and SVG.
 
-    2: languages. 3: DPO. 4: critical errors. size: scores by model size. shift: of tokens. decoding: loops, unintended
+    2: languages. 3: DPO. 4: critical errors. size: scores by size. shift: token shift. decoding: loops, unintended
     code and other languages by temperature, where a cell has several.
 
     Example: icl figures 2 4 -o figures

@@ -38,9 +38,9 @@ VERIFIED = ("model", "method", "language", "query_id", "position", "n_tokens", "
 @click.option("--limit", type=values.COUNT, help="Number of queries, taken from the start.")
 @click.option("--seed", type=int, help="Seed of --sample.")
 @options.shard
-@click.option("--probe/--no-probe", help="Look for settings in which batching changes nothing.")
+@click.option("--probe/--no-probe", help="Find engine settings with which batching changes nothing.")
 @click.option("--verify", type=values.NATURAL, help="Responses of each cell to decode again; 0: none.")
-@click.option("--max-tokens", type=values.COUNT, help="Largest number of new tokens of an answer.")
+@click.option("--max-tokens", type=values.COUNT, help="Maximum number of new tokens per answer.")
 @click.option("--repetition-penalty", type=values.POSITIVE, help="Repetition penalty, as Transformers applies it.")
 @click.option("--kv-type", type=click.Choice(["f16", "f32"]), help="KV cache; f32 for F32 files, else f16.")
 @click.option("--date", help="Date (YYYY-MM-DD) for chat templates that print today's.")
@@ -57,8 +57,8 @@ VERIFIED = ("model", "method", "language", "query_id", "position", "n_tokens", "
     type=click.FloatRange(0, 1, max_open=True),
     help="Keep tokens with at least this share of the best one's probability.",
 )
-@click.option("--draws", type=values.COUNT, help="Sampled responses of each query.")
-@click.option("--draw-seed", type=int, help="Seed of the draws; another one adds draws.")
+@click.option("--draws", type=values.COUNT, help="Responses sampled for each query.")
+@click.option("--draw-seed", type=int, help="Seed of the draws; another seed adds draws.")
 @click.option(
     "--decode",
     type=click.Choice(["text", "choices"]),
@@ -110,7 +110,7 @@ def verify(
 ) -> int:
     """Decode a random sample of stored responses again and compare token by token.
 
-    Each is decoded one at a time on this machine, without a shared prefix. If all of 459 are equal, fewer than
+    Each is decoded one at a time on this machine, without a shared prefix. If all 459 are equal, fewer than
     1 % of the responses differ, with 99 % confidence. Model files are found by SHA-256 among --weights, those of
     this folder, and those of `icl models list`. Exit status 1 if something differs. The same command resumes after
     a kill.

@@ -33,7 +33,7 @@ _PARAMETERS: tuple[tuple[str, Any, str], ...] = (
     ("lora-rank", values.COUNT, "Train a LoRA adapter of this rank instead of all weights."),
     ("lora-alpha", values.COUNT, "LoRA's alpha; the adapter is scaled by alpha / rank."),
     ("lora-dropout", click.FloatRange(0, 1, max_open=True), "LoRA's dropout."),
-    ("lora-targets", str, "Names of the layers that LoRA changes, with commas."),
+    ("lora-targets", str, "Names of the layers that LoRA adapts, separated by commas."),
 )
 _SWITCHES = (
     ("gradient-checkpointing", "Recompute activations instead of keeping them."),
@@ -58,7 +58,7 @@ def _parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--config", type=values.EXISTING_FILE, help="Parameters as TOML.")
 @click.option("--split", help="Split of a hub data set.")
 @click.option("--limit", type=values.COUNT, help="Number of pairs, from the start.")
-@click.option("--identical", type=click.Choice(["error", "keep", "drop"]), help="Pairs with two equal answers.")
+@click.option("--identical", type=click.Choice(["error", "keep", "drop"]), help="Handling of pairs of equal answers.")
 @click.option("--plan", "only_plan", is_flag=True, help="Only estimate memory, disk and time.")
 @click.option("--save-every", type=values.COUNT, default=100, help="Steps between checkpoints.")
 @click.option("--stop-after", type=values.COUNT, help="Save and stop after step N; the same command resumes.")
@@ -128,7 +128,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 @click.option("--sample", type=values.COUNT, help="Number of queries in each language, drawn over split and task.")
 @click.option("--limit", type=values.COUNT, help="Number of queries in each language, taken from the start.")
 @click.option("--judge/--no-judge", default=True, help="Run the study's judges at the end.")
-@click.option("--probe/--no-probe", default=True, help="Look for settings in which batching changes nothing.")
+@click.option("--probe/--no-probe", default=True, help="Find engine settings with which batching changes nothing.")
 @click.option("--work", type=values.FOLDER, default=Path("studies"), help="Folder of models that the study trains.")
 @options.max_cost
 @options.shard

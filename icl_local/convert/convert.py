@@ -190,7 +190,7 @@ def _wide_type(folder: Path, checkpoint: Checkpoint, type_name: str, *, logits: 
     wide_type = "f32" if logits or type_name == "f32" or checkpoint.parameters * (made + 4) < free / 2 else own
     needed = int(checkpoint.parameters * (made * (type_name != wide_type) + _BYTES_PER_WEIGHT[wide_type]))
     if needed > free:
-        raise DiskFull(f"{folder} has {free / 1e9:.1f} GB free, the conversion needs {needed / 1e9:.1f} GB; free some")
+        raise DiskFull(f"{folder} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed; free some space")
     return wide_type
 
 

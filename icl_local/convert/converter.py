@@ -1,4 +1,4 @@
-"""llama.cpp's own converter of Hugging Face checkpoints, of the very sources that the installed engine was built from.
+"""llama.cpp's own converter of Hugging Face checkpoints, of the same sources as the installed engine.
 
 The sources are in llama-cpp-python's source distribution, which pip fetches once: it is the publisher that the engine
 already comes from, its converter and llama.cpp's loader fit each other, it works with any index that pip is set up
@@ -103,7 +103,7 @@ def write_gguf(
     if reply["error"] is None:
         return
     if reply["no_space"]:
-        raise DiskFull(f"no space left in {out.parent}; nothing was left behind, free some and repeat")
+        raise DiskFull(f"no space left in {out.parent}; no partial file was left; free some space and repeat")
     raise ConversionError(f"{name} cannot be converted: {' '.join(reply['error'].split())[:300]}")
 
 

@@ -67,7 +67,7 @@ def locate(
 def unpack_gguf(path: Path, folder: Path) -> None:
     """Write the model in the GGUF file as a float32 Hugging Face checkpoint into ``folder``, whole or not at all.
 
-    Transformers reads the file; the pre-tokenizer of byte-level BPE is put right, as Transformers gives each model
+    Transformers reads the file; the pre-tokenizer of byte-level BPE is corrected, as Transformers gives each model
     class one. Then the gate compares file and checkpoint. Raises ConversionError for what cannot be unpacked or does
     not pass, ModelError for a damaged file.
     """

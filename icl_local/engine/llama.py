@@ -120,7 +120,7 @@ class LlamaModel:
         if not llama_cpp.llama_supports_gpu_offload():
             if requested:
                 raise ConfigError(
-                    "this build of llama.cpp has no GPU support; rebuild it (README) or drop --gpu-layers"
+                    "this build of llama.cpp has no GPU support; rebuild it (docs/install.md) or drop --gpu-layers"
                 )
             return 0
         return -1 if requested is None else requested

@@ -162,11 +162,11 @@ def _refusal(x: Array, y: Array, counts: Mapping[str, int], r_within: float | No
     for side, scores in (("from", x), ("to", y)):
         share = np.unique(scores, return_counts=True)[1].max() / len(scores)
         if share > MAX_SHARE:
-            return f"the judge it is {side} gives {share:.0%} of its scores one value: at the end of its scale"
+            return f"the judge given as --{side} has one value in {share:.0%} of its scores: at the end of its scale"
         if scores.std() < MIN_SD:
-            return f"the judge it is {side} hardly varies: standard deviation {scores.std():.2f}, below {MIN_SD}"
+            return f"the judge given as --{side} hardly varies: standard deviation {scores.std():.2f}, below {MIN_SD}"
     if r_within is None or r_within < MIN_WITHIN:
         return f"the judges correlate {r_within or 0:.2f} within systems, below {MIN_WITHIN}"
     if tau is not None and tau > MAX_TAU:
-        return f"a system left out is missed by {tau:.2f}, above {MAX_TAU}"
+        return f"the error for a system left out is {tau:.2f}, above {MAX_TAU}"
     return None

@@ -1,4 +1,4 @@
-"""just-eval's published verdicts of GPT-4 and GPT-3.5 snapshots: answers that judges which are gone have scored.
+"""just-eval's published verdicts of GPT-4 and GPT-3.5 snapshots: scores of judges that are no longer available.
 
 Repository Re-Align/just-eval (MIT License, (c) 2023 AI2), folder leaderboard/eval_results, at one commit.
 """

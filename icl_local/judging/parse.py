@@ -2,8 +2,8 @@
 
 Well-formed JSON is read as it is, with numbers in quotes too: the published template shows them so. Fences, surrounding
 words, inner quotes, line breaks, trailing commas and a score such as "4/5" are tolerated and named, and the verdict is
-marked ``repaired``. An aspect that is missing, out of range or unreadable has no score. Two verdicts that differ, or an
-incomplete one, give no score at all.
+marked ``repaired``. An aspect that is missing, out of range or unreadable has no score. Two verdicts that differ, or a
+truncated one, give no score at all.
 """
 
 from __future__ import annotations

@@ -354,7 +354,7 @@ def open_client(
     client.price = find_price(client.model, client.base_url, prices_file=Path(prices) if prices else None)
     if budget is not None and client.price is None:
         raise ConfigError(
-            f"no price is stated for {client.model} at {client.base_url}, so a cost limit cannot be held; write it "
+            f"no price is stated for {client.model} at {client.base_url}, so a cost limit cannot be enforced; write it "
             "into a file in the form of models/prices.toml and give that as --prices"
         )
     return client

@@ -94,7 +94,7 @@ class Schedule:
             self._push(now, job)
             if not self._active:
                 self.stop = (
-                    f"one more request could pass the cost limit of ${self.budget.limit_usd:.2f} "
+                    f"one more request could exceed the cost limit of ${self.budget.limit_usd:.2f} "
                     f"(${self.budget.spent_usd:.4f} is spent); raise it to go on"
                 )
             return None

@@ -131,7 +131,7 @@ def _table(text: str, file: str, delimiter: str, cell: Callable[[str], Any]) -> 
     except csv.Error as error:
         raise InputError(f"{file}:{line}: broken table: {error}") from error
     except json.JSONDecodeError as error:
-        raise InputError(f"{file}:{line}: a field begins as a JSON list and is none: {error.msg}") from error
+        raise InputError(f"{file}:{line}: a field begins like a JSON list but is not one: {error.msg}") from error
     return items
 
 

@@ -236,9 +236,9 @@ def query_set(
             where = f"on line {first.line}" if first.file == item.file else f"at {first.place}"
             if query.query_id == json_items.id_of_text(query.instruction):
                 raise InputError(
-                    f"{item.place}: the same instruction was there {where} already; remove one, or give both an `id`"
+                    f"{item.place}: the same instruction is already {where}; remove one, or give both an `id`"
                 )
-            raise InputError(f"{item.place}: id {query.query_id!r} was there {where} already")
+            raise InputError(f"{item.place}: id {query.query_id!r} is already {where}")
     selected = tuple(query for _, query in found.values() if language in (None, query.language))
     if not selected:
         others = ", ".join(sorted({of for of, _ in found}))
@@ -338,7 +338,7 @@ def _is_just_eval(item: JsonItem) -> bool:
 
 
 def list_sets() -> list[tuple[object, ...]]:
-    """Return a row (see LISTED) for each query set on this machine, and for those to be had elsewhere."""
+    """Return a row (see LISTED) for each query set on this machine, and for those available elsewhere."""
     shipped = resources.names("prompts", "samples", suffix=".jsonl")
     rows = [_listed(samples(language), "ships with icl-local: icl run --queries samples") for language in shipped]
     for language in just_eval.FILES:

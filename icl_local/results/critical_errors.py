@@ -25,7 +25,7 @@ def error_table(
     """Return the error rates of every cell in percent, or with ``listed`` one row for each error of a response.
 
     ``error`` selects one kind of the list; None takes those that count by the default reading
-    of a loop. ``redetect`` first brings every response to the present detector. Notes say how many that were, and how
+    of a loop. ``redetect`` first updates every response with the current detector. Notes say how many, and how
     many are left out because only an earlier detector has read them.
     """
     notes = _notes(upkeep.redetect(database)) if redetect else ()
@@ -40,7 +40,7 @@ def error_table(
 
 
 def _notes(done: upkeep.Redetected) -> tuple[str, ...]:
-    notes = [f"{counted(done.done, 'response')} brought to the present detector"]
+    notes = [f"{counted(done.done, 'response')} updated with the current detector"]
     if done.recut:
         notes.append(f"{counted(done.recut, 'text was', 'texts were')} cut again from the raw text")
     if done.judged:

@@ -379,7 +379,7 @@ def _versus_notes(
     if marked:
         yield "†: the 95 % interval of the difference, with the printed value as a measured one, excludes 0."
     if any(row["same_judge"] is False for row in found):
-        yield "Another judge than the paper's is another instrument: a difference may be the judge's."
+        yield "A judge other than the paper's is another instrument: a difference may come from the judge."
     if name in ERROR_TABLES:
         (reading,) = views.named("loops_reading")
         yield f"Loops: {reading['loops']} ({LOOPS[reading['loops']]}); csv and json have the literal reading beside it."

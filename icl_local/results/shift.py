@@ -52,7 +52,7 @@ def shift_tables(
          ("under_method", "n_answers", "n_tokens", *_SHARES, "decoded_same", "bits_per_byte")),
         ("Shifted tokens in percent, by position in the answer", positions,
          ("under_method", *position_groups(positions))),
-        ("Differences of the shifted share (b less a), over the same queries", pairs,
+        ("Differences of the shifted share (b minus a), over the same queries", pairs,
          ("under_method", "differs_in", "a", "b", "n", "shifted_a", "shifted_b", "difference")),
         ("Most shifted tokens, and what the scoring model would write", most_shifted,
          ("under_method", "token", "n_shifted", "n", "percent", "usual_top_token")),

@@ -39,7 +39,7 @@ _PARTS = {
         "language_bias",
         ("model", "method", "dpo", "language_a", "language_b", "metric", "bias", "ci_low", "ci_high", "p_holm", "n"),
     ),
-    "Raters among themselves": (
+    "Agreement among raters": (
         "rater_alpha", ("language", "metric", "n_items", "n_raters", "alpha", "ci_low", "ci_high"),
     ),
     "Could the judge replace a rater": (

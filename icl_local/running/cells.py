@@ -52,7 +52,7 @@ class Decoding:
     def __post_init__(self) -> None:
         greedy = self.temperature == 0
         refuse({
-            f"--max-tokens must be in 1 to {MOST_TOKENS:,}, not {self.max_tokens}":
+            f"--max-tokens must be from 1 to {MOST_TOKENS:,}, not {self.max_tokens}":
                 not 1 <= self.max_tokens <= MOST_TOKENS,
             f"--draw-seed {self.draw_seed} is too large; give one of up to 18 digits":
                 not -(1 << 63) <= self.draw_seed < 1 << 63,
@@ -61,7 +61,7 @@ class Decoding:
             f"--temperature must be in [0, 5], not {self.temperature:g}": not 0 <= self.temperature <= 5,
             f"--top-p must be in (0, 1], not {self.top_p:g}": not 0 < self.top_p <= 1,
             f"--min-p must be in [0, 1), not {self.min_p:g}": not 0 <= self.min_p < 1,
-            f"--draws must be in 1, 2, ..., not {self.draws}": self.draws < 1,
+            f"--draws must be at least 1, not {self.draws}": self.draws < 1,
             f"--draws {self.draws}: greedy draws are all equal; give --temperature, such as 0.7":
                 greedy and self.draws > 1,
             "--top-p and --min-p are for sampling; give --temperature, such as 0.7":
@@ -92,7 +92,7 @@ class Decoding:
         settings: dict[str, object]
         if isinstance(model, ServerModel):
             refuse({
-                "--temperature is for this machine; a server's draws cannot be made again": self.temperature > 0,
+                "--temperature is for this machine; a server's draws cannot be reproduced": self.temperature > 0,
                 "--decode choices is for this machine; a server does not score a given text": self.decode == CHOICES,
                 "--stop-on-loop, --kv-type, --date and --plain-queries are for this machine; a server has its own":
                     bool(self.stop_on_loop or self.kv_type or self.chat_date or self.plain_queries),

@@ -53,7 +53,7 @@ class _Actor:
 
     @property
     def kind(self) -> tuple[str, ...]:
-        """Return what a probe's verdict holds for: build, CPU features, threads, layers on the GPU."""
+        """Return what a probe's result holds for: build, CPU features, threads, layers on the GPU."""
         return () if self.info is None else tuple(exact.environment(self.info).values())
 
 
@@ -330,7 +330,7 @@ class _Shares:
         for request in again:
             self._losses[request.id] = self._losses.get(request.id, 0) + weight
             if self._losses[request.id] > MOST_LOSSES:
-                raise EngineError(f"given up on {counted(len(again), 'prompt')}: {why}; what is finished is kept")
+                raise EngineError(f"gave up on {counted(len(again), 'prompt')}: {why}; what is finished is kept")
         self.todo = again + self.todo
 
 

@@ -278,7 +278,7 @@ def refuse_other_texts(store: Store, dataset: str, language: str, texts: Mapping
     found = store.named("other_texts", [list(texts), list(texts.values()), dataset, language]).rows
     if found:
         raise InputError(
-            f"query {found[0][0]!r} of data set {dataset} in {language!r} is stored with another text; an edited set "
+            f"query {found[0][0]!r} of query set {dataset} in {language!r} is stored with another text; an edited set "
             "needs a name of its own: give --dataset NAME"
         )
 
@@ -442,7 +442,7 @@ def _create(path: Path) -> None:
 
 
 def _creatable(draft: Path) -> Path:
-    """Return a name of no file; raises OSError if no file can have it."""
+    """Return an unused file name; raises OSError if no file can have it."""
     draft.touch()
     draft.unlink()
     return draft

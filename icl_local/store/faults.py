@@ -31,7 +31,7 @@ def describe(error: duckdb.Error, path: Path) -> StoreError:
         by = f"{os.path.basename(holder[1])}, process {holder[2]}" if holder else "this process"
         return StoreLocked(f"{path} is held by {by}; close it there")
     if any(sign in message for sign in ("No space left", "File too large", "Disk quota")):
-        return DiskFull(f"no space left for {path}; free some")
+        return DiskFull(f"no space left for {path}; free some space")
     if "replaying WAL" in message:
         return Behind(f"the log of {path} is damaged; run: icl db doctor --repair --db {shell(path)}")
     if "not a valid DuckDB database" in message or "Is a directory" in message:

@@ -258,7 +258,7 @@ class _Speed:
             flops = _flops()
             self._prefill, self._new = flops * PREFILL_PER_FLOP, flops * NEW_PER_FLOP
             self.source = (
-                f"a guess from a matrix product timed just now ({flops / 1e9:.0f} GFLOP/s), good to a factor of 3"
+                f"a guess from a matrix product timed just now ({flops / 1e9:.0f} GFLOP/s), accurate to a factor of 3"
             )
 
     def seconds(self, cell: Cell | None, weights: int, prefill_tokens: int, new_tokens: int) -> float:

@@ -385,7 +385,7 @@ def _check_space(target: _Target, folder: Path, needed: int) -> None:
     if needed + _SPARE_BYTES > free:
         raise DiskFull(
             f"{target} needs {needed / 1e9:.1f} GB more in {folder}, {free / 1e9:.1f} GB are free; "
-            "free some, or set HF_HOME to another disk"
+            "free some space, or set HF_HOME to another disk"
         )
 
 
@@ -401,7 +401,7 @@ def _hub_errors(target: _Target) -> Iterator[None]:
         yield
     except (errors.HTTPError, errors.RevisionResolutionError, errors.HFValidationError, OSError) as error:  # type: ignore[attr-defined]
         if getattr(error, "errno", None) == errno.ENOSPC:
-            raise DiskFull(f"{target}: no space left in {constants.HF_HUB_CACHE}; free some and run again") from error
+            raise DiskFull(f"{target}: no space left in {constants.HF_HUB_CACHE}; free space and run again") from error
         raise HubError(f"{target}: {_reason(error, target)}") from error
 
 

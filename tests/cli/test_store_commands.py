@@ -172,7 +172,10 @@ def test_a_spool_that_cannot_be_written_is_an_error_of_one_line(icl: Run, made: 
     shutil.copy(made, tmp_path / "x.duckdb")
     (tmp_path / "x.duckdb.spool").write_text("not a folder")
     code, _, err = icl("judge", "--judge", "rules", "--db", tmp_path / "x.duckdb")
-    assert (code, err) == (1, f"error: cannot write to {tmp_path / 'x.duckdb.spool'}: File exists\n")
+    assert (code, err) == (
+        1,
+        f"error: cannot write to {tmp_path / 'x.duckdb.spool'}: File exists; check its permissions\n",
+    )
 
 
 def test_errors_shows_both_readings_and_code(icl: Run, made: Path) -> None:
@@ -253,7 +256,7 @@ def test_forget_removes_what_meets_every_condition(icl: Run, db: Path) -> None:
     assert "1 response removed" in err
     assert query(db, "select query_id from responses order by 1").rows == [("1",), ("3",), ("4",)]
     assert "no language 'fr'" in icl("db", "forget", "--lang", "fr", "--yes", "--db", db)[2]
-    assert "no response is like that" in icl("db", "forget", "--query", "none", "--yes", "--db", db)[2]
+    assert "no response matches" in icl("db", "forget", "--query", "none", "--yes", "--db", db)[2]
     assert "1 row may be made again" in icl("db", "forget", "--allow-again", "--db", db)[2]
 
 
@@ -264,7 +267,7 @@ def test_forget_needs_a_condition(icl: Run, db: Path) -> None:
 @pytest.mark.parametrize("broken", ["colour = 1", "1 = 1) or (1 = 1", "true); delete from raw.responses; --"])
 def test_a_broken_condition_does_not_widen_the_others(icl: Run, db: Path, broken: str) -> None:
     code, _, err = icl("db", "forget", "--where", broken, "--model", "nobody", "--yes", "--db", db)
-    assert "no response is like that" in err if code == 0 else err.startswith("error: ")
+    assert "no response matches" in err if code == 0 else err.startswith("error: ")
     assert count(db, "responses") == 4
 
 
@@ -276,7 +279,7 @@ def test_doctor_finds_a_whole_database_whole(icl: Run, tmp_path: Path, made: Pat
     icl("errors", "--redetect", "--db", tmp_path / "x.duckdb")  # one answer was never scanned for code
     code, out, err = icl("db", "doctor", "--db", tmp_path / "x.duckdb")
     assert code == 0
-    assert "is whole" in err
+    assert "is intact" in err
     assert "cpu_features" in out
     assert "llama-cpp-python" in out
 

@@ -74,7 +74,7 @@ def test_a_file_without_ids_gets_them_from_its_texts(tmp_path: Path) -> None:
     moved = queries.load_file(write(tmp_path / "b.jsonl", "\n".join([rows[2], *rows[:1]])), language="es").queries
     assert [q.query_id for q in moved] == [ids["Three?"], ids["One?"]]
     assert len(set(ids.values())) == 3
-    with pytest.raises(InputError, match=":3: the same instruction was there on line 1 already; remove one, or give"):
+    with pytest.raises(InputError, match=":3: the same instruction is already on line 1; remove one, or give"):
         queries.load_file(write(tmp_path / "c.jsonl", "\n".join([*rows[:2], rows[0]])), language="en")
 
 
@@ -107,9 +107,9 @@ BROKEN = {
     "odd id": ('{"id": 1.5, "instruction": "x"}\n', ":1: has the id 1.5"),
     "id twice": (
         '{"id": 1, "instruction": "x"}\n\n{"id": "1", "instruction": "y"}\n',
-        ":3: id '1' was there on line 1",
+        ":3: id '1' is already on line 1",
     ),
-    "id twice on a line": ('[{"id": 1, "instruction": "x"}, {"id": 1, "instruction": "y"}]', ":1: id '1' was there"),
+    "id twice on a line": ('[{"id": 1, "instruction": "x"}, {"id": 1, "instruction": "y"}]', ":1: id '1' is already"),
     "NUL": ('{"id": 1, "instruction": "x\\u0000"}\n', ":1: `instruction` holds a NUL"),
     "half a pair": ('{"id": 1, "instruction": "x\\ud83d"}\n', ":1: `instruction` holds a NUL or half"),
     "task of numbers": ('{"id": 1, "instruction": "x", "task": [1]}\n', ":1: `task` must be a list of texts"),
@@ -338,7 +338,7 @@ def test_a_split_of_several_files_is_one_set(tmp_path: Path, monkeypatch: pytest
         again = running.load_set(str(found.row()["source"]), untagged="en")
         fake.files[FIRST, f"data/{files[1].name}"] = files[0].read_bytes()
         shutil.rmtree(tmp_path / "hf")
-        with pytest.raises(InputError, match=r"00001-of-00002\.parquet:1: id '0' was there at .*00000-of-.*:1 already"):
+        with pytest.raises(InputError, match=r"00001-of-00002\.parquet:1: id '0' is already at .*00000-of-.*:1"):
             running.load_set(f"hf:{REPO}/test", untagged="en")
     assert [(q.query_id, q.instruction) for q in found.queries] == [("0", "Question 0?"), ("1", "Question 1?")]
     assert again.queries == tuple(replace(q, dataset="some-GGUF/data/test") for q in found.queries)
@@ -379,7 +379,7 @@ def test_data_check_takes_the_hubs_addresses(icl: Run, tmp_path: Path, monkeypat
     [
         ("id,instruction\n1,a,b\n", "q.csv:2: has 3 fields where the header has 2"),
         ('id,instruction\n1,"a\n', "q.csv:2: broken table"),
-        ('id,instruction,tags\n1,a,"[""x"\n', "q.csv:2: a field begins as a JSON list and is none"),
+        ('id,instruction,tags\n1,a,"[""x"\n', "q.csv:2: a field begins like a JSON list but is not one"),
         ("id,instruction,instruction\n1,a,b\n", "q.csv:1: the header has 'instruction' twice"),
         ("id,question\n1,a\n", "`instruction` is missing; it has id, question; .* --map instruction=COLUMN"),
         ('id,instruction,choices,answer\n1,a,"[""x"", ""y""]",C\n', "q.csv:2: the answer 'C' is none of the 2 choices"),

@@ -101,7 +101,7 @@ def test_labels_in_two_languages_by_several_raters_are_shown_after_the_rest() ->
     titles = [table.title.split(" (")[0] for table in icl_local.trust(file, judge="judge")]
     assert titles[4:] == [
         "Judge's bias between languages",
-        "Raters among themselves",
+        "Agreement among raters",
         "Could the judge replace a rater",
     ]
 

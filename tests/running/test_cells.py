@@ -50,8 +50,8 @@ def test_unknown_names_are_errors(tiny_gguf: Path, query_file: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"max_tokens": 0}, "--max-tokens must be in 1 to 10,000,000, not 0"),
-        ({"max_tokens": 1 << 31}, "--max-tokens must be in 1 to 10,000,000"),
+        ({"max_tokens": 0}, "--max-tokens must be from 1 to 10,000,000, not 0"),
+        ({"max_tokens": 1 << 31}, "--max-tokens must be from 1 to 10,000,000"),
         ({"temperature": 1.0, "draw_seed": 10**20}, "--draw-seed 100000000000000000000 is too large"),
         ({"repetition_penalty": 0.0}, "--repetition-penalty must be above 0, not 0"),
         ({"repetition_penalty": float("nan")}, "--repetition-penalty must be above 0"),

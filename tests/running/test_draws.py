@@ -64,7 +64,7 @@ def test_greedy_rows_have_no_draw(tmp_path: Path, model: Path, query_file: Path)
         ({"temperature": 5.1}, r"--temperature must be in \[0, 5\], not 5.1"),
         ({"temperature": 1.0, "top_p": 0.0}, r"--top-p must be in \(0, 1\], not 0"),
         ({"temperature": 1.0, "min_p": 1.0}, r"--min-p must be in \[0, 1\), not 1"),
-        ({"temperature": 1.0, "draws": 0}, "--draws must be in 1, 2, ..., not 0"),
+        ({"temperature": 1.0, "draws": 0}, "--draws must be at least 1, not 0"),
         ({"draws": 2}, "--draws 2: greedy draws are all equal; give --temperature"),
         ({"min_p": 0.1}, "--top-p and --min-p are for sampling; give --temperature"),
         ({"top_p": 0.9}, "--top-p and --min-p are for sampling; give --temperature"),

@@ -70,7 +70,7 @@ def test_a_query_stored_with_another_text_is_refused(tmp_path: Path) -> None:
         target.put(rows_of(1, text="Why?"))
         refuse_other_texts(target, "d", "en", {"q": "Why?", "r": "How?"})
         refuse_other_texts(target, "d", "fr", {"q": "Pourquoi ?"})
-        with pytest.raises(InputError, match=r"'q' of data set d .* give --dataset NAME"):
+        with pytest.raises(InputError, match=r"'q' of query set d .* give --dataset NAME"):
             refuse_other_texts(target, "d", "en", {"q": "Why not?"})
 
 
