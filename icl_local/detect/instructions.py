@@ -254,6 +254,6 @@ _RULES: dict[str, Callable[..., bool]] = {
     "special_character:ethel_or_cedilla": lambda text, forbidden_char: forbidden_char.lower() not in text.lower(),
     "special_character:no_accents": lambda text: not re.search("[àâäéèêëîïôöùûüÿç]", text.lower()),
     "special_character:accents": lambda text, word_to_accentuate: (
-        not set(_words(text.lower())) & word_to_accentuate.keys()
+        not set(_words(text.lower())) & set(map(str.lower, word_to_accentuate))
     ),
 }

@@ -65,7 +65,7 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     ({"id": "es:special_character:enie", "let_frequency": 1}, "el niño", "el nino"),
     ({"id": "es:special_character:tildes", "num_words": 1, "relation": "al menos"}, "más", "mas"),
     ({"id": "fr:special_character:no_accents"}, "ete", "été"),
-    ({"id": "fr:special_character:accents", "word_to_accentuate": {"ete": "été"}}, "l'été", "l'ete"),
+    ({"id": "fr:special_character:accents", "word_to_accentuate": {"Ete": "été"}}, "l'été", "l'ete"),
     ({"id": "fr:special_character:ethel_or_cedilla", "forbidden_char": "œ"}, "coeur", "CŒUR"),
     ({"id": "fr:detectable_content:informal_address"}, "Tu sais", "Vous savez"),
     ({"id": "fr:detectable_content:no_digits"}, "deux", "2"),
