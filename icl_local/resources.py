@@ -12,10 +12,11 @@ from pathlib import Path
 def read_text(folder: str, name: str, *, overlay: Path | None = None) -> str:
     """Return the text of the data file ``name`` (may hold ``/``) in ``folder`` (prompts, models or db), UTF-8.
 
-    ``overlay`` is a user's folder that is searched first. Raises FileNotFoundError if neither has it.
+    ``overlay`` is a user's folder that is searched first; its byte order marks are left out. Raises FileNotFoundError
+    if neither has it.
     """
     if overlay is not None and (overlay / name).is_file():
-        return (overlay / name).read_text(encoding="utf-8")
+        return (overlay / name).read_text(encoding="utf-8-sig")
     return resources.files(f"icl_local.{folder}").joinpath(name).read_text(encoding="utf-8")
 
 

@@ -30,7 +30,7 @@ _NAMES = {
 def load(path: Path, *, error: type[IclError] = ConfigError) -> dict[str, Any]:
     """Read the file at ``path``; raises ``error`` if it cannot be read or is not TOML."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as failure:
         raise error(f"{path}: cannot be read ({failure}); correct it or name another file") from failure
     return parse(text, str(path), error=error)

@@ -91,6 +91,11 @@ def test_fields_given_by_the_caller_are_not_keys_of_the_file() -> None:
         toml_file.build(Cart, {"name": "y", "owners": ["a"]}, "f", name="x")
 
 
+def test_a_byte_order_mark_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "cart.toml").write_text('name = "x"', encoding="utf-8-sig")
+    assert toml_file.load(tmp_path / "cart.toml") == {"name": "x"}
+
+
 def test_a_file_that_cannot_be_read_raises_the_error_of_the_caller(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.toml: cannot be read"):
         toml_file.load(tmp_path / "none.toml", error=InputError)

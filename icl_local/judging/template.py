@@ -129,7 +129,7 @@ class Templates:
     def _own_text(self, split: str, language: str) -> str | None:
         """Return the user's text for this language only, if any."""
         file = None if self.overlay is None else self.overlay / f"judge.{split}.{language}.txt"
-        return file.read_text(encoding="utf-8") if file is not None and file.is_file() else None
+        return file.read_text(encoding="utf-8-sig") if file is not None and file.is_file() else None
 
 
 def open_templates(variant: str, *, overlay: Path | None = None, sources: Sequence[str] = ()) -> Templates:
@@ -192,7 +192,7 @@ def just_eval_templates(path: Path) -> tuple[Template, ...]:
             raise InputError(f"{path}: no MULTI_SCORE_TEMPLATE or SAFETY_SCORE_TEMPLATE in its Python files")
         return tuple(Template(f"just-eval.{split}", text) for split, text in sorted(found.items()))
     try:
-        items = json.loads(path.read_text(encoding="utf-8"))
+        items = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: is neither a clone of just-eval nor one of its judgment files ({error})") from error
     return (template_of_items(items, str(path)),)
@@ -238,7 +238,7 @@ def _object(properties: dict[str, object]) -> dict[str, object]:
 def _assigned(file: Path) -> dict[str, str]:
     """Return the texts assigned to just-eval's two names in a Python file."""
     try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
+        tree = ast.parse(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, SyntaxError, RecursionError):
         return {}
     return {

@@ -137,13 +137,13 @@ def portuguese(tmp_path: Path) -> Path:
             stops = ["# Pergunta", "#Pergunta"]
         """,
         "urial.pt.txt": "# Instrução\n\n# Pergunta:\n```Olá?```\n\n# Resposta:\n```\nOlá!\n```\n\n\n",
-        "methods/few.toml": """
+        "methods/few.toml": """\ufeff
             description = "plain question and answer"
             kind = "completion"
             prefix = "few.txt"
             block = "plain.txt"
         """,
-        "few.txt": "Q: 1+1?\r\nA: 2\r\n",
+        "few.txt": "\ufeffQ: 1+1?\r\nA: 2\r\n",
         "plain.txt": "Q: {query}\n{answer_heading}",
         "methods/polite.toml": """
             description = "the chat template with a system message"
