@@ -109,7 +109,21 @@ class LazyGroup(click.Group):
 def _command(name: str) -> click.Command:
     module = importlib.import_module(f"icl_local.cli.{COMMANDS[name][0]}")
     command: click.Command = getattr(module, f"{name}_" if keyword.iskeyword(name) else name)
+    _name_variables(command, "ICL", name)
     return command
+
+
+def _name_variables(command: click.Command, *path: str) -> None:
+    """Name the environment variable of each option after its spelling: ``icl run --lang`` is ICL_RUN_LANG.
+
+    click reads a variable named after the Python parameter too.
+    """
+    for option in command.params:
+        if isinstance(option, click.Option) and option.envvar is None:
+            long = [spelling for spelling in option.opts if spelling.startswith("--")]
+            option.envvar = ["_".join((*path, name.strip("-"))).replace("-", "_").upper() for name in long]
+    for name, inner in command.commands.items() if isinstance(command, click.Group) else ():
+        _name_variables(inner, *path, name)
 
 
 def _moved(name: str, group: str) -> click.Command:

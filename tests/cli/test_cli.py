@@ -351,6 +351,36 @@ def _options(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tup
     yield from ((path, option) for option in command.params if isinstance(option, click.Option))
 
 
+def test_every_option_has_the_environment_variable_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the README says; the names after the parameters of Python, those of before, are read too."""
+    owners: dict[str, set[tuple[tuple[str, ...], str]]] = {}
+    spelled = 0
+    for path, option in _options(icl):
+        context = click.Context(icl, info_name="icl", auto_envvar_prefix="ICL")
+        for name in path:
+            context = click.Context(icl, info_name=name, parent=context)
+        assert option.name is not None
+        names = [name.strip("-") for name in option.opts if name.startswith("--")]
+        shared = {"db": "ICL_DB", "prompt_dir": "ICL_PROMPT_DIR"}.get(option.name)
+        documented = [shared] if shared else ["_".join(("icl", *path, name)) for name in names]
+        for variable in (*documented, "_".join(("icl", *path, option.name))):
+            with monkeypatch.context() as environment:
+                environment.setenv(variable.upper().replace("-", "_"), "text")
+                assert option.resolve_envvar_value(context) == "text", (path, variable)
+            owners.setdefault(variable.upper().replace("-", "_"), set()).add((path, option.name))
+        spelled += option.name not in [name.replace("-", "_") for name in names]
+    assert spelled > 50
+    assert [one for name, one in owners.items() if len(one) > 1 and name not in ("ICL_DB", "ICL_PROMPT_DIR")] == []
+
+
+def test_a_variable_names_the_file_of_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+    monkeypatch.setattr("icl_local.results.write_report", lambda db, path, **_: taken.append(path))
+    monkeypatch.setenv("ICL_REPORT_OUTPUT", str(tmp_path / "page.html"))
+    CliRunner().invoke(icl, ["report"])
+    assert taken == [tmp_path / "page.html"]
+
+
 def test_every_number_has_a_range() -> None:
     """A seed is any whole number; every other number refuses what the command cannot use."""
     for path, option in _options(icl):
