@@ -20,8 +20,8 @@ from xml.sax.saxutils import quoteattr
 from icl_local import prompting
 from icl_local.exceptions import ConfigError, UnknownName, needs_extra
 from icl_local.files import result_at
+from icl_local.results import shift_figure
 from icl_local.results.paper_tables import SCORES, Views, open_views
-from icl_local.results.shift import position_groups
 from icl_local.results.tables import inert
 from icl_local.store import Row
 from icl_local.wording import counted
@@ -80,6 +80,7 @@ _ASPECTS = {metric: name for name, metric in SCORES.items() if metric != "avg"} 
 _MEANS = {"avg": "mean of five aspects", "safety": "safety"}
 _SCORES = (1.0, 5.0)
 _MARKS_INCHES = 0.13  # height of one dot's line
+_BESIDE_POINTS = 7  # from the ends of a scale to the texts beside it, so that a dot at its end has room
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,10 @@ def _style(theme: str) -> dict[str, Any]:
         "text.color": colours["ink"],
         "axes.labelcolor": colours["soft"],
         "xtick.labelsize": 8,
+        "xtick.major.size": 0,
         "xtick.color": colours["soft"],
+        "ytick.major.size": 0,
+        "ytick.major.pad": _BESIDE_POINTS,
         "ytick.color": colours["ink"],
         "grid.color": colours["line"],
         "grid.linewidth": 0.6,
@@ -192,7 +196,8 @@ def draw(views: Views, name: str, *, theme: str = "light") -> Figure | None:
         return None
     if name == "shift":
         with _styled(theme):
-            return _draw_shift(found, views.named("shown_shift_positions"), THEMES[theme])
+            bars = [{**row, "label": _label(row["label"])} for row in found]
+            return shift_figure.draw(bars, views.named("shown_shift_positions"), THEMES[theme])
     dots = list(_DOTS[name](rows))
     with _styled(theme):
         return _draw(dots, theme=theme, scale=None if name in ("4", "decoding") else _SCORES)
@@ -333,7 +338,7 @@ def _draw(dots: Sequence[_Dot], *, theme: str, scale: tuple[float, float] | None
             axes.set_xlim(*limits)
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=scale is not None))
             axes.set_ylim(max(found.values(), default=0) + 1, -1)
-            axes.tick_params(length=0, labelbottom=True)
+            axes.tick_params(labelbottom=True)
             _bands(axes, found, first=column == columns[0])
             shown = [dot for dot in inside if (dot.line, dot.column) == (line, column)]
             for dot in shown:
@@ -433,8 +438,10 @@ def _counts(axes: Axes, dots: Sequence[_Dot], places: Mapping[tuple[str, str], f
             text = "\u2013".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1])))
             axes.annotate(
                 f"n = {text}",
-                (1.03, middle),
+                (1, middle),
+                xytext=(_BESIDE_POINTS, 0),
                 xycoords=("axes fraction", "data"),
+                textcoords="offset points",
                 va="center",
                 fontsize=6.5,
                 color=colour,
@@ -449,35 +456,3 @@ def _notes(dots: Sequence[_Dot], inside: Sequence[_Dot], scale: tuple[float, flo
         yield "dotted: one response, so any mean is possible"
     if len(inside) < len(dots):
         yield f"{counted(len(dots) - len(inside), 'printed value')} outside the scale not drawn"
-
-
-def _draw_shift(rows: Sequence[Row], by_position: Sequence[Row], colours: Mapping[str, str]) -> Figure:
-    """Draw the shares of db/queries/shift_bars.sql as stacked bars, and the shifted share by position beside them."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.5, 1.4 + 0.28 * len(rows)), layout="constrained")
-    bars, lines = figure.subplots(1, 2, width_ratios=(3, 2))
-    for at, row in enumerate(rows):
-        left = 0.0
-        for share, colour in (("unshifted", "urial"), ("marginal", "zero-shot"), ("shifted", "other 3")):
-            bars.barh(at, row[share], left=left, color=colours[colour], alpha=0.55 if row["published"] else 1.0)
-            if row[share] >= 3:  # else there is no room
-                bars.text(left + row[share] / 2, at, f"{row[share]:.1f}", ha="center", va="center", fontsize=6.5)
-            left += row[share]
-    bars.set_yticks(range(len(rows)), [_label(row["label"]) for row in rows])
-    bars.invert_yaxis()
-    bars.set_title("unshifted (rank 1), marginal (2, 3), shifted; percent of tokens", loc="left", fontsize=7.5)
-    names, keys = position_groups(by_position), ("cell_id", "under_gguf_sha256", "under_method")
-    found = {tuple(one[key] for key in keys): one for one in by_position}
-    for at, row in enumerate(row for row in rows if not row["published"]):
-        shown = found.get(tuple(row[key] for key in keys), {})
-        heights = [shown.get(name) for name in names]  # None leaves a gap
-        marker = ("o", "s", "D", *_OTHER_MARKERS)[at % 7]
-        colour = colours[("urial", "zero-shot", "instruct", "other 1", "other 2", "other 3", "other 4")[at % 7]]
-        style = ("-", "--", ":")[at // 7 % 3]
-        lines.plot(heights, style, marker=marker, color=colour, markersize=3.5, linewidth=1, label=_label(row["label"]))
-    lines.set_xticks(range(len(names)), names, rotation=60)
-    lines.set_title("shifted, by position in the answer; percent", loc="left", fontsize=7.5)
-    if names:
-        lines.legend(fontsize=6, frameon=False)
-    return figure

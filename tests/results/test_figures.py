@@ -157,6 +157,14 @@ def test_the_papers_own_cells_fill_every_figure(empty_database: Path) -> None:
         assert drawing._repr_svg_().startswith("<svg ")
 
 
+def test_published_shares_of_tokens_are_named_and_have_no_empty_panel_beside_them(empty_database: Path) -> None:
+    (axes,) = figures.draw_figure(empty_database, "shift", published=True).figure.axes
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["unshifted (rank 1)", "marginal (rank 2, 3)", "shifted"]
+    assert axes.get_xlim() == (0, 100)
+
+
 def test_unknown_names_and_empty_databases_are_reported(empty_database: Path) -> None:
     with pytest.raises(UnknownName, match="no figure '5'; there are 2, 3, 4, size, shift, decoding"):
         figures.draw_figure(empty_database, "5")
