@@ -1,9 +1,11 @@
--- Cells as a run fills them: done of wanted, errors, and the speed of the last process that ended.
+-- Cells as a run fills them: done of wanted, errors, and the speed of the last process that ended; answers a minute of
+-- its last 20 where a process is at work.
 with
 speed as (
     select
         process.cell_id,
-        arg_max(process.new_tokens / process.wall_seconds, run.started_at) as tokens_per_second
+        arg_max(process.new_tokens / process.wall_seconds, run.started_at) as tokens_per_second,
+        arg_max(60 * process.n_done / process.wall_seconds, run.started_at) as answers_per_minute
     from raw.run_cells as process
     join raw.runs as run on run.run_id = process.run_id
     where process.wall_seconds > 0
@@ -25,7 +27,7 @@ select
     progress.model || if(progress.dpo, ' DPO', '') as model, progress.quantization as type, progress.method,
     progress.language, progress.done, progress.wanted,
     progress.n_infinite_loop as loops, progress.n_unintended_code as code, progress.n_failed as failed,
-    round(recent.answers_per_minute, 1) as "answers/min",
+    round(if(progress.status = 'started', recent.answers_per_minute, speed.answers_per_minute), 1) as "answers/min",
     round(speed.tokens_per_second, 1) as "tokens/s",
     coalesce(progress.status, '') as process
 from main.progress as progress

@@ -1,5 +1,5 @@
 select
-    answer.settings_id as settings, settings.backend, settings.repetition_penalty as penalty,
+    left(answer.settings_id, 16) as settings, settings.backend, settings.repetition_penalty as penalty,
     settings.penalty_rule as "penalty as in", settings.max_tokens as "max tokens", settings.kv_type as "KV cache",
     settings.chat_date as "chat date", settings.stop_on_loop as "stop on loop",
     settings.plain_queries as "plain queries", main.sampling_in_words(settings) as sampling, count(*) as responses

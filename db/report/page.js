@@ -59,8 +59,9 @@ function drawGroups() {
     head.append(header);
   });
   table.tHead.replaceChildren(head);
-  const rows = groups.rows.filter(wanted).map((row) => {
-    const line = make("tr");
+  table.classList.remove("sorted");
+  const rows = groups.rows.filter(wanted).map((row, at, all) => {
+    const line = make("tr", null, at && row[1] !== all[at - 1][1] ? "opens" : "");
     row.slice(1).forEach((value, at) => {
       const box = make("td", typeof value === "number" && at > NUMBERS_FROM ? shown(value) : value, kind(at));
       box.dataset.value = value ?? "";

@@ -272,7 +272,7 @@ def _arranged(views: Views, name: str, *, origin: str, instead: Instead | None) 
     if name == "sentences":
         return other_tables.sentences(TITLES[name], rows, origin)
     left_out = 0
-    if name in _DPO_TABLES and any(row["dpo"] for row in rows):
+    if name in _DPO_TABLES:
         aligned = {(row["language"], row["model"]) for row in rows if row["dpo"]}
         kept = [row for row in rows if (row["language"], row["model"]) in aligned]
         rows, left_out = kept, len(rows) - len(kept)
@@ -477,7 +477,7 @@ def _cell_notes(views: Views, name: str, cells: Sequence[Row], varied: Sequence[
         yield " ".join(alike)
     if others := sum(cell["n_others"] for cell in cells):
         found = counted(others, "other cell qualifies", "other cells qualify")
-        yield f"{found}; --dataset, --quantization or --settings shows them."
+        yield f"{found}; --dataset, --quantization or --settings shows others."
     against = "dpo" if name in _DPO_TABLES else "method"
     shown = {tuple(cell[key] for key in _KEYS) for cell in cells}
     unproven = {row["file_name"] for row in views.named("unproven_files") if tuple(row[key] for key in _KEYS) in shown}

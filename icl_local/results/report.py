@@ -186,9 +186,9 @@ def _provenance(views: Views) -> Iterator[tables.Table]:
         ("report_settings", "Decoding"),
         ("report_judges", "Judgments"),
     ):
-        table = views.table(title, file)
-        if table.rows:
-            yield table
+        if rows := views.named(file):
+            filled = [name for name in rows[0] if any(row[name] is not None for row in rows)]
+            yield tables.table_of(title, filled, rows)
 
 
 # Responses
@@ -220,12 +220,18 @@ def index_of(rows: Sequence[Row], chunks: Sequence[Sequence[int]]) -> dict[str, 
         "finish": finish,
         "errors": [_LOOP * (row["copies"] is not None) + _CODE * row["has_code"] for row in rows],
         "length": [len(row["text"]) for row in rows],
-        "preview": [" ".join(row["text"][: 2 * _PREVIEW_CHARACTERS].split())[:_PREVIEW_CHARACTERS] for row in rows],
+        "preview": [_preview(row["text"]) for row in rows],
         "scores": scores,
         "chunk": chunk,
         "at": at,
         "chunks": list(chunks),
     }
+
+
+def _preview(text: str) -> str:
+    words = " ".join(text[: 2 * _PREVIEW_CHARACTERS].split())
+    whole = len(text) <= 2 * _PREVIEW_CHARACTERS and len(words) <= _PREVIEW_CHARACTERS
+    return words if whole else f"{words[:_PREVIEW_CHARACTERS]}…"
 
 
 def _numbered(values: Iterable[T]) -> tuple[list[T], list[int]]:

@@ -76,6 +76,17 @@ def server(db: Path) -> Iterator[PageServer]:
         thread.join()
 
 
+def test_a_finished_cell_has_the_rate_of_its_process(db: Path) -> None:
+    """Its answers may all be stored at one moment."""
+    with Store(db) as target:
+        ended = {"status": "done", "n_done": 10, "new_tokens": 90, "wall_seconds": 30.0, "ended_at": store.now()}
+        started = store.named(db, "live_cells").dicts()[0]
+        target.put([("run_cells", {**store.query(db, "from raw.run_cells").records()[0], **ended})])
+    (cell,) = (row for row in store.named(db, "live_cells").dicts() if row["process"] == "done")
+    assert started["process"] == "started"
+    assert (cell["answers/min"], cell["tokens/s"]) == (20.0, 3.0)
+
+
 def one_more(db: Path, text: str) -> None:
     rows = [row for table, row in response_rows(5) if table in ("queries", "responses")]
     with Store(db) as target:

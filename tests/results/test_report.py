@@ -124,6 +124,17 @@ def test_every_response_is_in_the_page_with_its_text_scores_and_errors(study: Pa
     assert abs(sum(value is not None for value in index["scores"]["avg"]) - scored) <= scored * 0.1
 
 
+def test_previews_say_where_they_end_and_provenance_has_no_empty_columns(page: Path) -> None:
+    index = index_of(page)
+    cut = [preview.endswith("…") for preview in index["preview"]]
+    assert all(is_cut or length <= 110 for is_cut, length in zip(cut, index["length"], strict=True))
+    assert any(cut)
+    assert not all(cut)
+    text = page.read_text(encoding="utf-8")
+    assert ">template sha256<" in text
+    assert ">base URL<" not in text
+
+
 @pytest.mark.usefixtures("small_chunks_no_figures")
 def test_the_file_can_be_read_by_whom_the_umask_allows_and_replaces_an_older_one(study: Path, tmp_path: Path) -> None:
     path = tmp_path / "r.html"
