@@ -77,11 +77,11 @@ def test_dpo_tables_leave_out_models_without_a_variant_and_say_so(complicated: P
     assert any("18 rows" in note for note in table.notes)
 
 
-def test_dpo_tables_have_no_rows_without_any_variant(tmp_path: Path) -> None:
+def test_a_dpo_table_has_no_rows_without_any_variant(tmp_path: Path) -> None:
     db = database(tmp_path / "x.duckdb", response_rows(3), response_rows(3, method="zero-shot"))
-    for table in paper_tables.build_tables(db, ("3", "8")):
-        assert table.rows == []
-        assert "2 rows of models without a DPO variant left out; csv and json have them." in table.notes
+    (table,) = paper_tables.build_tables(db, ("3",))
+    assert table.rows == []
+    assert "2 rows of models without a DPO variant left out; csv and json have them." in table.notes
 
 
 @pytest.mark.parametrize("output_format", ["text", "csv", "json", "markdown", "latex"])
