@@ -8,15 +8,20 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
+from icl_local.exceptions import InputError
+
 
 def read_text(folder: str, name: str, *, overlay: Path | None = None) -> str:
     """Return the text of the data file ``name`` (may hold ``/``) in ``folder`` (prompts, models or db), UTF-8.
 
     ``overlay`` is a user's folder that is searched first; its byte order marks are left out. Raises FileNotFoundError
-    if neither has it.
+    if neither has it, InputError for a user's file in another encoding.
     """
     if overlay is not None and (overlay / name).is_file():
-        return (overlay / name).read_text(encoding="utf-8-sig")
+        try:
+            return (overlay / name).read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{overlay / name}: is not UTF-8 at byte {error.start}; save it as UTF-8") from error
     return resources.files(f"icl_local.{folder}").joinpath(name).read_text(encoding="utf-8")
 
 

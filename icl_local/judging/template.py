@@ -128,8 +128,9 @@ class Templates:
 
     def _own_text(self, split: str, language: str) -> str | None:
         """Return the user's text for this language only, if any."""
-        file = None if self.overlay is None else self.overlay / f"judge.{split}.{language}.txt"
-        return file.read_text(encoding="utf-8-sig") if file is not None and file.is_file() else None
+        name = f"judge.{split}.{language}.txt"
+        own = self.overlay is not None and (self.overlay / name).is_file()
+        return resources.read_text("prompts", name, overlay=self.overlay) if own else None
 
 
 def open_templates(variant: str, *, overlay: Path | None = None, sources: Sequence[str] = ()) -> Templates:

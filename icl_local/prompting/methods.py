@@ -177,8 +177,4 @@ def _toml(folder: str, name: str, overlay: Path | None) -> tuple[str, dict[str, 
             add=f"to add one, put {folder}/{name}.toml into a folder and give it as --prompt-dir (docs/prompts.md)",
         )
     file = f"{folder}/{name}.toml"
-    try:
-        text = resources.read_text("prompts", file, overlay=overlay)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: is not UTF-8: {error}") from error
-    return file, toml_file.parse(text, file, error=InputError)
+    return file, toml_file.parse(resources.read_text("prompts", file, overlay=overlay), file, error=InputError)

@@ -280,10 +280,10 @@ class Recipe:
         file = name.replace("{language}", language)
         try:
             return resources.read_text("prompts", file, overlay=self._overlay)
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise InputError(
-                f"method {self.method.base} has no text for {language!r}: put {file} (UTF-8) into a folder and give it "
-                "as --prompt-dir"
+                f"method {self.method.base} has no text for {language!r}: put {file} into a folder and give it as "
+                "--prompt-dir"
             ) from error
 
     def _chat(self, instruction: str, info: GgufInfo | None, date: str | None) -> Prompt:

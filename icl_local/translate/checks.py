@@ -145,11 +145,7 @@ def _refuses(text: str, languages: set[str], overlay: Path | None) -> bool:
 
 @functools.lru_cache(maxsize=4)
 def _refusals(overlay: Path | None) -> Mapping[str, re.Pattern[str]]:
-    try:
-        text = resources.read_text("prompts", REFUSALS, overlay=overlay)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{REFUSALS}: is not UTF-8 at byte {error.start}; save it as UTF-8") from error
-    table = toml_file.parse(text, REFUSALS, error=InputError)
+    table = toml_file.parse(resources.read_text("prompts", REFUSALS, overlay=overlay), REFUSALS, error=InputError)
     patterns = toml_file.check(dict.fromkeys(table, tuple[str, ...]), table, REFUSALS, error=InputError)
     try:
         return {code: re.compile("|".join(listed), re.IGNORECASE) for code, listed in patterns.items()}

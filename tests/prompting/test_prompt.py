@@ -11,8 +11,10 @@ import pytest
 
 from icl_local import prompting
 from icl_local.exceptions import InputError, ModelError, UnknownName
+from icl_local.judging.template import Templates
 from icl_local.prompting.prompt import CHAT, COMPLETION, Prompt, Recipe
 from icl_local.prompting.queries import Query, samples
+from icl_local.translate.llm import TranslationPrompt
 from icl_local.weights.gguf_file import GgufInfo, read_info
 from tests.tiny_model import LLAMA_CHAT_TEMPLATE
 
@@ -173,6 +175,18 @@ class TestFilesOfOnesOwn:
     def test_a_method_needs_files_only(self, portuguese: Path) -> None:
         prompt = build("2+2?", method="few", overlay=portuguese)
         assert prompt.text == "Q: 1+1?\nA: 2\n\nQ: 2+2?\n# Answer:"
+
+    def test_texts_in_another_encoding_are_refused(self, portuguese: Path) -> None:
+        files = {
+            "languages/pt.toml": lambda: build(language="pt", overlay=portuguese),
+            "few.txt": lambda: build(method="few", overlay=portuguese),
+            "judge.multi.pt.txt": lambda: Templates(overlay=portuguese).get(split="multi", language="pt"),
+            "translate.pt.txt": lambda: TranslationPrompt(source="en", target="pt", overlay=portuguese),
+        }
+        for name, read in reversed(files.items()):  # the language last: others need it
+            (portuguese / name).write_bytes("não".encode("latin-1"))
+            with pytest.raises(InputError, match=rf"{name}: is not UTF-8 at byte 1; save it as UTF-8"):
+                read()
 
     def test_a_chat_method_may_have_a_system_message(self, portuguese: Path, chat_model: GgufInfo) -> None:
         prompt = build("Hi", method="polite", info=chat_model, overlay=portuguese)
