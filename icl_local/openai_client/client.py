@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CONCURRENCY_START, CONCURRENCY_CEILING = 8, 64  # of the automatic concurrency
-_ADDRESS = re.compile(r"openai:(?P<model>[^\s@].*?)(?:@(?P<url>https?://\S+))?")
+# an address without http:// is no part of a model's name: its requests would go to OpenAI
+_ADDRESS = re.compile(r"openai:(?P<model>[^\s@](?:[^@]|@(?![^@\s]*[/:]))*?)(?:@(?P<url>https?://\S+))?")
 _TRANSIENT = {408, 409, 425, 429}
 _OVERLOADED = {429, 503, 529}
 _QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
@@ -167,7 +168,9 @@ class ApiClient:
                     wait = result.wait_seconds if result.wait_seconds is not None else schedule.delay(attempt)
                     last = attempt >= tries or result.reply.outcome != "failed" or wait > schedule.max_wait
                     if last or result.stop:
-                        raise ApiError(result.stop or f"{self.base_url}: {result.reply.error}") from None
+                        reason = str(result.reply.error)
+                        where = "" if self.base_url in reason else f"{self.base_url}: "
+                        raise ApiError(result.stop or f"{where}{reason}; check the server and its URL") from None
                     time.sleep(wait)
         raise AssertionError("unreachable")
 
@@ -345,9 +348,9 @@ def open_client(
     """
     match = _ADDRESS.fullmatch(text)
     if match is None:
-        without_url = text.partition("@")[0]  # a URL may hold a password
+        shown = re.sub("@.*", "@...", text)  # a URL may hold a password
         raise ConfigError(
-            f"{option} cannot be {without_url!r}; write openai:MODEL, "
+            f"{option} cannot be {shown!r}; write openai:MODEL, "
             f"openai:MODEL@URL such as openai:llama3@http://localhost:8080/v1{others}"
         )
     client = ApiClient(match["model"], base_url=match["url"], budget=budget, **options)

@@ -25,6 +25,7 @@ from icl_local.wording import counted
 
 _TOO_LONG = re.compile(r"context[_ ](length|size|window)|maximum context|too long|exceed_context", re.IGNORECASE)
 _REQUEST_SECONDS = 600.0
+_LIST_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ def open_server(spec: str, *, parallel: int | None = None) -> Server:
     Raises ConfigError for another form, ApiError if the server does not answer or lacks the model.
     """
     client = open_client(spec, option="--backend", concurrency=parallel, timeout=_REQUEST_SECONDS)
-    listed = client.call(lambda api: list(api.models.list()), max_attempts=1)
+    listed = client.call(lambda api: list(api.models.list(timeout=_LIST_SECONDS)), max_attempts=1)
     owners = {model.id: str(getattr(model, "owned_by", "")) for model in listed}
     if client.model not in owners and len(owners) > 1:
         raise ApiError(f"{client.base_url} has no {client.model!r}, only {', '.join(sorted(owners)[:8])}")

@@ -206,6 +206,9 @@ def test_the_command_says_what_the_server_is(tmp_path: Path, capsys: pytest.Capt
 def test_wrong_addresses_and_absent_models_are_reported() -> None:
     with pytest.raises(ConfigError, match="openai:MODEL@URL"):
         open_server("ollama:m")
+    for address in ("localhost:8080/v1", "user:password@host/v1", "host/v1"):
+        with pytest.raises(ConfigError, match=r"--backend cannot be 'openai:m@\.\.\.'; write openai:MODEL"):
+            open_server(f"openai:m@{address}")
     with serving("vllm", models=("a", "b")) as (url, _), pytest.raises(ApiError, match="only a, b"):
         open_server(f"openai:m@{url}")
     with serving("vllm") as (url, _):
@@ -213,5 +216,7 @@ def test_wrong_addresses_and_absent_models_are_reported() -> None:
         cells = plan_cells(["m"], ["zero-shot"], load_queries(["en"], ["samples"]), server=server)
         with pytest.raises(ConfigError, match="--stop-on-loop"):
             Decoding(stop_on_loop=True).row(cells[0].method, cells[0].model)
-    with pytest.raises(ApiError, match="no answer"):
+    with pytest.raises(ApiError, match=r"^no answer from http://127.0.0.1:9/v1 \(.*\); check the server and its URL"):
         open_server("openai:m@http://127.0.0.1:9/v1")
+    with pytest.raises(ApiError, match=r"^no answer from http://127.0.0.1:9/v1"):
+        open_server("openai:m@2025@http://127.0.0.1:9/v1")
