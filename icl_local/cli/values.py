@@ -56,7 +56,7 @@ class Name(click.ParamType):  # type: ignore[type-arg]
 
 
 class Names(Name):
-    """Names separated by commas: ``en,es,fr``; commas in brackets belong to a name."""
+    """Names separated by commas: ``en,es,fr``; commas in brackets, and in the name of a file, belong to a name."""
 
     name = "a,b,c"
     envvar_list_splitter = ","
@@ -64,7 +64,8 @@ class Names(Name):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, list | tuple):
             return list(value)
-        names = [part.strip() for part in _COMMA.split(str(value)) if part.strip()]
+        parts = [value] if os.path.isfile(value) else _COMMA.split(str(value))
+        names = [part.strip() for part in parts if part.strip()]
         if not names:
             self.fail("give at least one name", param, ctx)
         return list(dict.fromkeys(names))

@@ -10,6 +10,7 @@ from icl_local.weights import registry
 from icl_local.weights.found import found_models
 from icl_local.weights.gguf_file import GgufInfo, read_info
 from icl_local.weights.registry import FamilySpec
+from icl_local.wording import shell
 
 
 def registry_rows() -> list[tuple[str | None, ...]]:
@@ -71,7 +72,7 @@ def family_rows(family: FamilySpec, *, metadata: bool = False) -> list[tuple[str
         elif spec.gguf is None:
             found.append(("make it", family.commands(variant)))
         elif spec.gguf.startswith("hf:"):
-            found.append(("fetch it", f"icl models pull {family.name}"))
+            found.append(("fetch it", f"icl models pull {shell(family.name)}"))
         if spec.stands_in:
             found.append(("stands in", "an instruct file, used as base too"))
         found += [("made by others, not checked here", reference) for reference in spec.also]

@@ -23,6 +23,7 @@ from icl_local.resources import read_text
 from icl_local.weights import found, hub
 from icl_local.weights.checksum import OnBytes, sha256_of
 from icl_local.weights.gguf_file import GgufInfo, read_info
+from icl_local.wording import shell
 
 VARIANTS = ("base", "instruct", "base-dpo", "instruct-dpo")
 DPO_DATASET = "trl-lib/ultrafeedback_binarized"
@@ -61,12 +62,12 @@ class FamilySpec:
     def commands(self, variant: str) -> str:
         """Return the commands that make a variant's file, and the one that registers it; one line."""
         spec = self.variants[variant]
-        file = f"{self.name}-{variant}.gguf"
-        add = f"icl models add {self.name} --{variant} {file}"
+        folder = shell(f"{self.name}-{variant}")
+        file = shell(f"{self.name}-{variant}.gguf")
+        add = f"icl models add {shell(self.name)} --{variant} {file}"
         if spec.checkpoint is not None:
             return f"icl convert {spec.checkpoint} --out {file} && {add}"
         if spec.trained_from is not None:
-            folder = f"{self.name}-{variant}"
             dpo = f"icl dpo --base {spec.trained_from} --dataset {DPO_DATASET} --out {folder}"
             return f"{dpo} && icl convert {folder} --out {file} && {add}"
         return add
@@ -270,7 +271,7 @@ def hub_sources(name: str) -> list[str]:
     sources = [name] if family is None else [spec.gguf for spec in family.variants.values() if spec.gguf]
     remote = [source for source in sources if source.startswith("hf:")]
     if not remote:
-        raise ConfigError(f"{name} names no file of the hub; see: icl models show {name}")
+        raise ConfigError(f"{name} names no file of the hub; see: icl models show {shell(name)}")
     return remote
 
 
@@ -311,7 +312,7 @@ def _from_family(family: FamilySpec, variant: str, dpo: bool, on_progress: OnByt
     if spec is None:
         raise ConfigError(
             f"{family.name} has no {name} variant, only {', '.join(family.variants)}; add one with: "
-            f"icl models add {family.name} --{name} FILE.gguf"
+            f"icl models add {shell(family.name)} --{name} FILE.gguf"
         )
     if spec.gguf is None:
         also = f"; or use one made by others: --model {spec.also[0]}" if spec.also else ""

@@ -19,7 +19,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from icl_local.cli import COMMANDS, GROUPS, MOVED, console, icl, main, one_line, progress
+from icl_local.cli import COMMANDS, GROUPS, MOVED, console, icl, main, one_line, progress, values
 from icl_local.engine import ProbeStep
 from icl_local.judging import JudgeProgress
 from icl_local.running import Event
@@ -331,6 +331,13 @@ def test_batch_sizes_are_whole_numbers(command: list[str], sizes: str) -> None:
     result = CliRunner().invoke(icl, [*command, "--at-once", sizes])
     assert result.exit_code == 2
     assert "--at-once" in result.output
+
+
+def test_a_comma_in_the_name_of_a_file_divides_no_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a,b.gguf").touch()
+    assert values.MODELS.convert("a,b.gguf", None, None) == ["a,b.gguf"]
+    assert values.MODELS.convert("a,c.gguf", None, None) == ["a", "c.gguf"]
 
 
 def test_nearest_names_are_suggested(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -246,6 +246,7 @@ def test_a_name_with_a_space_is_quoted_in_the_next_command(own_folders: Path, ba
     assert done.stderr.endswith("next: icl run --model 'mine 1.5'\n")
     made: Any = SimpleNamespace(path=Path("my file.gguf"), row={"training_run_id": None})
     assert models.next_command(made, own_folders, dpo=False) == "icl run --model 'my file.gguf'"
+    assert "icl models add 'mine 1.5' --instruct FILE.gguf" in str(refusal("mine 1.5", "chat"))
 
 
 def test_list_says_which_files_are_here(base_file: Path, embedded_model: Path) -> None:
