@@ -1,8 +1,10 @@
-"""Words of messages: numbers with their nouns, names of models after DPO, words of commands."""
+"""Texts for people: numbers with their nouns, names of models after DPO, words of commands, cells of spreadsheets."""
 
 from __future__ import annotations
 
 import shlex
+
+_FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
@@ -15,6 +17,11 @@ def counted(number: int, one: str, many: str | None = None) -> str:
 def with_dpo(model: str, dpo: bool) -> str:
     """Return the name of a model for people, which says whether it is the DPO variant."""
     return f"{model} DPO" if dpo else model
+
+
+def is_formula(text: str) -> bool:
+    """Return whether a spreadsheet would run a text as a formula."""
+    return text.startswith(_FORMULA_STARTS) or text.lstrip().startswith(_FORMULA_STARTS)
 
 
 def shell(word: object) -> str:

@@ -143,8 +143,7 @@ def _write_rows(database: Path, out: Path, name: str, form: str, chosen: Selecti
         stored = chosen.stored(partial(store.named, database))
         with result_at(out):
             out.parent.stat()  # whose error says more than DuckDB's
-            count = store.export_parquet(database, store.sql_text(name), out, [stored])
-        require_rows(count)
+            count = store.export_parquet(database, store.sql_text(name), out, [stored], on_count=require_rows)
         return Exported((out,), count, lost=_LOST[form])
     found = store.selected(database, name, chosen)
     require_rows(len(found.rows))

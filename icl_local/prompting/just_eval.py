@@ -19,6 +19,7 @@ from icl_local.detect import identify_language
 from icl_local.exceptions import ConfigError, HubError, InputError
 from icl_local.files import write_file
 from icl_local.identity import sha256_file
+from icl_local.operating_system import locked
 from icl_local.prompting import json_items
 from icl_local.prompting.json_items import JsonItem
 from icl_local.weights import OnBytes, cache_folder, hub
@@ -61,11 +62,11 @@ def fetch(language: str, *, on_progress: OnBytes | None = None) -> Published:
     path, files = _pins_file(), {}
     for code in (language, ENGLISH):
         (files[code],) = hub.fetch_dataset(_address(code, _pins()), (".jsonl",), on_progress=on_progress).files
-        pins = _pins()  # another process may have written one
-        if code not in pins:
+        if code not in _pins():
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_file(path, json.dumps({**pins, code: _pin(files[code])}, indent=1) + "\n")
+                with locked(path.with_name(f"{path.name}.lock")):  # the first of two processes pins
+                    write_file(path, json.dumps({code: _pin(files[code]), **_pins()}, indent=1) + "\n")
             except OSError as error:
                 raise HubError(f"{path}: cannot be written ({error.strerror}); set XDG_CACHE_HOME") from error
     return _published(language, files, _pins())

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from icl_local.exceptions import needs_extra
 from icl_local.store import Row, Rows
-from icl_local.wording import counted
+from icl_local.wording import counted, is_formula
 
 if TYPE_CHECKING:
     import pandas
@@ -37,7 +37,6 @@ APART = ("dataset", "quantization", "settings_id")  # of cells with the same mod
 _ROWS_SHOWN = 50  # by repr and in a notebook
 _HARMLESS = {"\n", "\t"}
 _HOSTILE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-_FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
 _LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -221,7 +220,7 @@ def _csv_field(value: object) -> object:
     if not isinstance(value, str | list | tuple | dict):
         return sql_text(value)
     text = inert(value if isinstance(value, str) else json.dumps(_json_cell(value), default=_json_value))
-    return "'" + text if text.startswith(_FORMULA_STARTS) or text.lstrip().startswith(_FORMULA_STARTS) else text
+    return "'" + text if is_formula(text) else text
 
 
 def _json(table: Table) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from icl_local import prompting
 from icl_local.engine import Completion, EngineOptions, OpenWorker, Request, Worker
+from icl_local.exceptions import ModelError
 from icl_local.openai_client import ApiClient, ApiReply, ApiRequest, open_client
 from icl_local.running.grammar import grammar_of
 from icl_local.weights import OnBytes, ResolvedModel, registry
@@ -44,12 +45,15 @@ class LocalChat:
     def request(self, chat: ApiRequest) -> Request:
         """Return a request as the engine takes it; a grammar holds the reply to the schema, if there is one.
 
-        Control tokens in the last message, which quotes queries and answers, are read as text.
+        Control tokens in the last message, which quotes queries and answers, are read as text. Raises ModelError for a
+        chat template that changes the message.
         """
         text = prompting.chat_text(self.model.info, chat.messages)
         message = chat.messages[-1]["content"].strip()
         at = text.rfind(message)
-        plain = (at, at + len(message)) if at >= 0 else None
+        if at < 0:
+            raise ModelError(f"the chat template of {self.name} changes the message; choose another model")
+        plain = at, at + len(message)
         if chat.schema is None:
             return Request(chat.id, text, chat.max_tokens, repetition_penalty=1.0, plain=plain)
         grammar = grammar_of(chat.schema)

@@ -278,6 +278,7 @@ def _make_missing(
         report("progress", tokens / max(1e-9, time.perf_counter() - (started or 0.0)))
 
     lengths: dict[str, int] = {}
+    named: list[Record] = [("runs", run_row), *plan.rows()]  # what the rows of the cell refer to
     try:
         worker = engine.worker(cell.model, str(plan.settings["kv_type"]))
         run_row |= used_by(worker.info)
@@ -297,7 +298,8 @@ def _make_missing(
         shared["exact"] = setting.exact
         cell_row["engine_settings"] = _engine_settings(worker, setting)
         begun = {**cell_row, **shared, "status": "started", "n_done": 0}
-        writer.put([("runs", run_row), *plan.rows(), ("run_cells", begun)])
+        writer.put([*named, ("run_cells", begun)])
+        named = []
         report("started", message=_describe(worker.info))
         made = _made_before(writer, plan, requests, setting.exact)
         requests = [request for request in requests if request.id not in made]
@@ -324,7 +326,7 @@ def _make_missing(
         cell_row["wall_seconds"] = None if started is None else time.perf_counter() - started
         # After a full disk even this row may not fit; it must not hide why the run stopped.
         with suppress(IclError):
-            writer.put([("run_cells", {**cell_row, **shared, "ended_at": store.now()})])
+            writer.put([*named, ("run_cells", {**cell_row, **shared, "ended_at": store.now()})])
     verified: list[bool] = []
     if status == "done" and isinstance(cell.model, ResolvedModel):
         try:

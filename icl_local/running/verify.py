@@ -258,7 +258,7 @@ def stored_prompt(row: Mapping[str, Any]) -> tuple[str, tuple[int, int] | None]:
     """Return the prompt of a stored response, and the characters in which control tokens are text (see Request)."""
     if row["tail"] is None:  # of a chat template, which may have removed the white space around the query
         prompt, query = row["head"], row["instruction"].strip()
-        start = prompt.find(query)
+        start = prompt.rfind(query)
         plain = start, start + len(query)
     else:
         prompt = row["head"] + row["instruction"] + row["tail"]

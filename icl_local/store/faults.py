@@ -12,6 +12,7 @@ from icl_local.exceptions import DiskFull, StoreError, StoreLocked
 from icl_local.store import spool
 from icl_local.wording import shell
 
+_OF_THE_QUERY = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.ConversionException)
 _HELD = ("lock on file", "different configuration", "file handle conflict", "being used by another process")
 
 
@@ -26,6 +27,8 @@ class Damaged(Behind):
 def describe(error: duckdb.Error, path: Path) -> StoreError:
     """Return DuckDB's error on the file at ``path`` as an expected error: what is wrong, and what to do next."""
     message = str(error)
+    if isinstance(error, _OF_THE_QUERY):  # the message may quote what the signs below look for
+        return _plain(message)
     if any(sign in message for sign in _HELD):
         holder = re.search(r"held in (\S+) \(PID (\d+)\)", message)
         by = f"{os.path.basename(holder[1])}, process {holder[2]}" if holder else "this process"
@@ -43,4 +46,8 @@ def describe(error: duckdb.Error, path: Path) -> StoreError:
         if not spool.files(spool.spool_folder(path)):
             return kind(f"{path} is damaged and has no spool to restore it from; use a copy of the file")
         return kind(f"{path} is damaged; its rows are in the spool, run: icl db doctor --repair --db {shell(path)}")
+    return _plain(message)
+
+
+def _plain(message: str) -> StoreError:
     return StoreError(" ".join(message.split("\n\nLINE ", 1)[0].split()))

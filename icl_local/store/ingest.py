@@ -38,6 +38,7 @@ RANK = {
     "queries": "{row}.task is not null",
     "responses": "100 * ({row}.finish_reason <> 'error')::integer + coalesce({row}.answer_rule, 1)",
     "run_cells": "{row}.status <> 'started'",
+    "runs": "{row}.llama_build is not null",
     "samples": "{row}.created_at",
     "tombstones": "{row}.created_at",
     "training_runs": "{row}.status <> 'started'",

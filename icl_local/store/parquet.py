@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import duckdb
@@ -23,10 +23,21 @@ def read_parquet(path: Path) -> list[Row]:
         raise InputError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
 
 
-def export_parquet(path: Path, sql: str, out: Path, params: Sequence[object] = ()) -> int:
-    """Write the rows of a ``select`` to a Parquet file, whole or not at all; return how many."""
+def export_parquet(
+    path: Path,
+    sql: str,
+    out: Path,
+    params: Sequence[object] = (),
+    *,
+    on_count: Callable[[int], None] = lambda count: None,
+) -> int:
+    """Write the rows of a ``select`` to a Parquet file, whole or not at all; return how many.
+
+    ``on_count`` gets their number before ``out`` is replaced, and keeps it by an exception.
+    """
     with draft_file(out) as draft, reader(path, unsafe=True) as con:
         only_reads(con, sql, params)
         copy = f"copy ({sql.rstrip().rstrip(';')}\n) to {quoted(draft)} (format parquet)"
-        written = con.execute(copy, list(params)).fetchone()
-    return int(written[0]) if written else 0
+        ((count,),) = con.execute(copy, list(params)).fetchall()
+        on_count(count)
+    return int(count)

@@ -20,12 +20,12 @@ from icl_local.files import PRIVATE, write_result
 from icl_local.identity import sha256_text
 from icl_local.prompting import json_items
 from icl_local.translate.review import ACCEPT, EDIT, SKIP, Candidate, ReviewItem, items, review_row
+from icl_local.wording import is_formula
 
 COLUMNS = ("dataset", "id", "language", "status", "decision", "reviewer", "source", "text", "flags", "engine", "mark")
 OUTCOMES = ("accepted", "edited", "skipped", "known", "undecided")
 DECISIONS = {"": None, "ok": ACCEPT, "accept": ACCEPT, "edit": EDIT, "skip": SKIP}
 _NEEDED = ("dataset", "id", "language", "text")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # first characters that a spreadsheet runs as a formula, or hides
 
 
 def write_sheet(path: Path, out: Path, *, language: str, dataset: str | None = None, decided: bool = False) -> int:
@@ -40,7 +40,7 @@ def write_sheet(path: Path, out: Path, *, language: str, dataset: str | None = N
         text = io.StringIO()
         writer = csv.DictWriter(text, names, lineterminator="\r\n")
         writer.writeheader()
-        writer.writerows({k: f"'{v}" if v.startswith(_FORMULA) else v for k, v in line.items()} for line in lines)
+        writer.writerows({name: _cell(value) for name, value in line.items()} for line in lines)
         # without the byte order mark Excel does not read UTF-8
         write_result(out, "\ufeff" + text.getvalue(), mode=PRIVATE)
     else:
@@ -153,8 +153,13 @@ def _is_csv(file: Path) -> bool:
     return file.suffix == ".csv"
 
 
+def _cell(value: str) -> str:
+    """Return a text with an apostrophe, which a spreadsheet hides, where it would run or change the text."""
+    return f"'{value}" if is_formula(value) or value.startswith("'") else value
+
+
 def _uncell(value: str) -> str:
-    return value[1:] if value.startswith("'") and value[1:].startswith(_FORMULA) else value
+    return value[1:] if value == _cell(value[1:]) else value
 
 
 def _read(file: Path) -> Iterator[tuple[str, dict[str, str]]]:

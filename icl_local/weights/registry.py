@@ -6,6 +6,7 @@ model. The built-in entries are models/registry.toml; a user's file overrides th
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -19,6 +20,7 @@ from icl_local import toml_file
 from icl_local.exceptions import ConfigError, MissingExtra, ModelError, UnknownName
 from icl_local.files import PRIVATE, write_file
 from icl_local.identity import key_of
+from icl_local.operating_system import locked
 from icl_local.resources import read_text
 from icl_local.weights import found, hub
 from icl_local.weights.checksum import OnBytes, sha256_of
@@ -296,13 +298,11 @@ def add(name: str, *, files: Mapping[str, str], label: str | None = None) -> Pat
                 raise ModelError(f"{given}: holds no chat template, so it cannot be the {variant} file of {name}")
             given = given if held else str(info.path.resolve())
         written[variant] = {"gguf": given}
-    load_registry()  # an unreadable registry is not overwritten
-    tables = _user_tables(path)
-    entry = {**tables.get(name, {}), **written}
-    if label is not None:
-        entry["label"] = label
-    tables[name] = entry
-    _write(path, _toml(tables))
+    with _changing(path):
+        load_registry()  # an unreadable registry is not overwritten
+        tables = _user_tables(path)
+        tables[name] = {**tables.get(name, {}), **written, **({} if label is None else {"label": label})}
+        write_file(path, _toml(tables), mode=PRIVATE, sync=True)
     return path
 
 
@@ -438,10 +438,13 @@ def _value(value: object) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _write(path: Path, text: str) -> None:
+@contextlib.contextmanager
+def _changing(path: Path) -> Iterator[None]:
+    """Keep other processes from changing the registry meanwhile. Raises ConfigError if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, text, mode=PRIVATE, sync=True)
+        with locked(path.with_name(f"{path.name}.lock")):
+            yield
     except (OSError, UnicodeEncodeError) as error:  # the second: a file name that is not UTF-8
         reason = error.strerror if isinstance(error, OSError) else "a name in it is not UTF-8"
         raise ConfigError(f"{path}: cannot be written ({reason}); set ICL_MODELS_FILE") from error

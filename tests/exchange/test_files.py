@@ -365,6 +365,15 @@ class TestExport:
             with pytest.raises(ConfigError, match="no model 'none' in this database"):
                 export.export_responses(db, tmp_path / "o", form=form, chosen=Selection(model="none"))
 
+    def test_a_file_stays_where_nothing_is_selected(self, db: Path, tmp_path: Path) -> None:
+        bring_in(db, output(0))
+        for form in ("csv", "parquet"):
+            out = tmp_path / f"o.{form}"
+            out.write_text("kept")
+            with pytest.raises(ConfigError, match="nothing selected"):
+                export.export_judgments(db, out, form=form, chosen=Selection())
+            assert out.read_text() == "kept"
+
     def test_files_are_their_owners_alone_and_whole(self, db: Path, tmp_path: Path) -> None:
         bring_in(db, output(0))
         for form in export.FORMATS:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from icl_local import store
+from icl_local import prompting, store
 from icl_local.engine.protocol import EngineOptions
 from icl_local.engine.worker import Worker
+from icl_local.exceptions import ModelError
 from icl_local.judging.judges import ApiJudge, LocalJudge
 from icl_local.judging.ledger import Scope, Task
 from icl_local.judging.runner import judge_missing
@@ -132,6 +133,13 @@ def test_an_answer_cannot_end_the_judge_s_turn():
     assert request.plain
     start, end = request.plain
     assert request.prompt[start:end] == messages[0]["content"].strip()
+
+
+def test_a_template_that_changes_the_message_is_refused(byte_gguf, monkeypatch):
+    chat = LocalChat(registry.resolve(str(byte_gguf), method_kind="chat"))
+    monkeypatch.setattr(prompting, "chat_text", lambda info, messages: messages[-1]["content"].upper())
+    with pytest.raises(ModelError, match=r"the chat template of local:.* changes the message; choose another model"):
+        chat.request(ApiRequest("1", ({"role": "user", "content": "Score this."},), 8))
 
 
 def test_judge_identity_depends_on_weights_and_settings_not_on_the_machine(byte_gguf):

@@ -20,6 +20,7 @@ from click.testing import CliRunner
 
 from icl_local import cli, store
 from icl_local.engine.protocol import EngineOptions, Request
+from icl_local.exceptions import EngineError
 from icl_local.running import cells, load_queries, run
 from icl_local.running.run import CellResult
 from icl_local.store import spool
@@ -294,6 +295,23 @@ def test_a_cell_that_fails_does_not_stop_the_others(
     assert {result.status for result in results} == {"failed", "done"}
     assert not run.RunResult(tmp_path, tuple(results)).done
     assert "SIGSEGV" in str(next(result.error for result in results if result.status == "failed"))
+
+
+def test_a_cell_that_fails_before_its_first_response_is_shown_with_the_reason(
+    tmp_path: Path, tiny_gguf: Path, query_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db, sets = tmp_path / "x.duckdb", load_queries(["en"], [str(query_file)], limit=3)
+    planned = cells.plan_cells([str(tiny_gguf)], ["zero-shot"], sets)
+    decoding = cells.Decoding(max_tokens=4)
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "Worker", Mock(side_effect=EngineError("out of memory")))
+        run.run_cells(db, planned, decoding=decoding, probe=False)
+    shown = "select status, error, done, wanted from progress"
+    assert store.query(db, shown).rows == [("failed", "out of memory", 0, 3)]
+    assert store.query(db, "from broken_references").rows == []
+    run.run_cells(db, planned, decoding=decoding, probe=False, verify=0)
+    assert store.query(db, shown).rows == [("done", None, 3, 3)]
+    assert store.query(db, "select count(*) from raw.runs where llama_build is not null").rows == [(1,)]
 
 
 def test_an_expected_error_is_one_line_and_exit_status_1(tmp_path: Path, query_file: Path) -> None:

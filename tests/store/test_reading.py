@@ -112,6 +112,13 @@ def test_a_wrong_query_is_one_line(made: Path) -> None:
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("name", ["Corruption", '"lock on file"', '"No space left"', '"replaying WAL"'])
+def test_a_wrong_query_that_quotes_a_fault_of_files_is_still_a_wrong_query(made: Path, name: str) -> None:
+    with pytest.raises(StoreError, match="does not exist") as caught:
+        query(made, f"from {name}")
+    assert type(caught.value) is StoreError
+
+
 def test_parameters_types_and_limit(made: Path) -> None:
     rows = query(made, "select response_id, exact from main.responses where response_id > ? order by 1", ["1"], limit=1)
     assert rows == store.Rows(["response_id", "exact"], ["VARCHAR", "BOOLEAN"], [("2", None)])

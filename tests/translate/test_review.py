@@ -19,6 +19,7 @@ from icl_local.store.database import query
 from icl_local.translate import review, sheet
 from icl_local.translate.build import build_set, compare_sets
 from icl_local.translate.translate import translate_missing
+from icl_local.wording import is_formula
 from tests.shared import Run
 from tests.translate.test_translate import Fake
 
@@ -161,6 +162,13 @@ def test_a_spreadsheet_runs_nothing_and_gives_every_text_back(db: Path, tmp_path
     cells = [cell for row in csv.reader(io.StringIO(out.read_text("utf-8-sig"))) for cell in row]
     assert [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))] == []
     assert sheet.read_sheet(db, out, reviewer="ana")["undecided"] == 4
+
+
+@pytest.mark.parametrize("text", ["=1", "  ＝1", "\n+1", "'quoted", "''=1", "plain", "l'été", "", "'"])
+def test_a_cell_of_a_spreadsheet_gives_its_text_back(text: str) -> None:
+    cell = sheet._cell(text)
+    assert not is_formula(cell)
+    assert sheet._uncell(cell) == text
 
 
 def test_an_old_file_takes_no_later_decision_back(db: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -167,6 +168,12 @@ def test_adding_keeps_other_entries_and_odd_names_survive(own_folders: Path, tmp
     assert registry.resolve("other", method_kind="completion", dpo=True).dpo is True
     assert set(tomllib.loads(own_folders.read_text())) == {"mine 1.5", "other"}
     assert [p.name for p in own_folders.parent.iterdir()] == ["models.toml"]
+
+
+def test_entries_added_at_once_are_all_kept(own_folders: Path, base_file: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: registry.add(f"m{n}", files={"base": str(base_file)}), range(24)))
+    assert set(tomllib.loads(own_folders.read_text())) == {f"m{n}" for n in range(24)}
 
 
 def test_what_cannot_be_added_is_refused_and_nothing_is_written(
