@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from icl_local.identity import key_of, sha256_file, sha256_text
 from icl_local.prompting import json_items, just_eval
 from icl_local.prompting.expectations import expected
 from icl_local.prompting.json_items import JsonItem
+from icl_local.wording import counted
 
 JUST_EVAL = just_eval.NAME
 SAMPLES = "samples"
@@ -100,7 +102,7 @@ class Query:
 class QuerySet:
     """The queries of one file; ``source`` is its last path part, ``sha256`` that of its bytes.
 
-    ``notes``: values of the file that are not known, and what they count as.
+    ``notes``: queries left out for the way their language is written; values that are not known, what they count as.
     """
 
     dataset: str
@@ -243,7 +245,9 @@ def query_set(
     if not selected:
         others = ", ".join(sorted({of for of, _ in found}))
         raise InputError(f"{file}: holds no queries in {language!r} (only {others}); give a file in that language")
-    return QuerySet(dataset, source, sha256, selected, tuple(_unknown_values(items)))
+    alike = Counter(of for of, _ in found if language != of and re.split("[-_]", of.casefold())[0] == language)
+    left_out = (f"{file}: {counted(n, 'query')} in {of!r}, not {language!r}, left out" for of, n in alike.items())
+    return QuerySet(dataset, source, sha256, selected, (*left_out, *_unknown_values(items)))
 
 
 def _with_ids(items: Sequence[JsonItem]) -> Sequence[JsonItem]:

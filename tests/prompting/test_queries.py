@@ -410,6 +410,16 @@ def test_a_file_in_no_form_of_queries_is_refused_with_the_forms(tmp_path: Path, 
         running.load_set(str(write(tmp_path / "empty.json", "Why?")), untagged="en")
 
 
+def test_queries_left_out_for_the_way_their_language_is_written_are_told(tmp_path: Path) -> None:
+    text = "id,language,instruction\n1,es,a\n2,ES,b\n3,es-MX,c\n4,ES,d\n5,fr,e\n"
+    (found,) = running.load_queries(["es"], [f"es={write(tmp_path / 'q.csv', text)}"])
+    assert [query.query_id for query in found.queries] == ["1"]
+    assert [note.partition("q.csv: ")[2] for note in found.notes] == [
+        "2 queries in 'ES', not 'es', left out",
+        "1 query in 'es-MX', not 'es', left out",
+    ]
+
+
 def test_a_mistyped_name_of_a_set_is_refused_with_the_nearest() -> None:
     with pytest.raises(UnknownName, match=r"no query set or file 'sample' \(did you mean samples\?\)"):
         running.load_queries(["en"], ["sample"])
