@@ -289,9 +289,12 @@ class Recipe:
     def _chat(self, instruction: str, info: GgufInfo | None, date: str | None) -> Prompt:
         """Return the prompt of a chat; if the template changes the query, its head is all of it."""
         method, language = self.method, self.language
-        if info is None or info.chat_template is None:
-            which = "this model" if info is None else info.path.name
-            raise ModelError(f"{which} holds no chat template, which {method.name} needs; use an instruct model's file")
+        if info is None:
+            raise ModelError(f"{method.name} needs the chat template of a model's file; give --model")
+        if info.chat_template is None:
+            raise ModelError(
+                f"{info.path.name} holds no chat template, which {method.name} needs; use an instruct model's file"
+            )
         system = None if method.system is None else self._text(method.system, language)
         opening = [] if system is None else [{"role": "system", "content": system.strip("\n")}]
 

@@ -289,5 +289,7 @@ class TestChatPrompts:
         assert text not in prompt.text or template.count("content") == 2
 
     def test_a_file_without_template_is_refused(self, chat_model: GgufInfo) -> None:
+        with pytest.raises(ModelError, match="instruct needs the chat template of a model's file; give --model"):
+            build(method="instruct")
         with pytest.raises(ModelError, match=r"tiny\.gguf holds no chat template, which instruct needs"):
             build(method="instruct", info=changed(chat_model, chat_template=None))
