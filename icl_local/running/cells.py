@@ -277,6 +277,5 @@ class CellPlan:
             ("cells", self.cell_row),
             ("methods", self.cell.recipe.row(str(self.cell_row["recipe"]))),
             *(("queries", query.row()) for query, _ in self.by_key.values()),
-            *(("expectations", query.expectation_row()) for query, _ in self.by_key.values() if query.expected),
             *({prompt.prompt_id: ("prompts", prompt.row()) for _, prompt in self.by_key.values()}.values()),
         ]
