@@ -265,7 +265,7 @@ def shift(output_format: str, db: Path, **given: Any) -> None:
 @options.defaults_of(icl_local.query)
 @click.command("sql")
 @click.argument("query", required=False, type=values.QUERY)
-@click.option("--schema", is_flag=True, help="List the views, their columns and what one row is.")
+@click.option("--schema", is_flag=True, help="List the views, those whose names hold QUERY if you give one.")
 @click.option("--limit", type=values.COUNT, help=f"Largest number of rows; {TEXT_ROWS} for text.")
 @click.option("--timeout", type=values.POSITIVE, help="Seconds that a query may take.")
 @click.option("--unsafe", is_flag=True, help="Allow other files, other databases and extensions.")
@@ -282,8 +282,9 @@ def sql(
     """
     from icl_local import store
 
+    params: list[object] = []
     if schema:
-        query = store.sql_text("described_views")
+        query, params = store.sql_text("described_views"), [query or ""]
     elif query is None:
         raise click.UsageError("give a query, - to read one from standard input, or --schema")
     elif query == "-":
@@ -297,7 +298,7 @@ def sql(
         os._exit(1)  # the connection is read-only
 
     more = None if most is None else most + 1
-    found = store.query(db, query, timeout=timeout, unsafe=unsafe, limit=more, on_stuck=end)
+    found = store.query(db, query, params, timeout=timeout, unsafe=unsafe, limit=more, on_stuck=end)
     rows = found.rows[:most]
     if output_format == "text":
         console.print_answer(found.columns, rows)

@@ -85,6 +85,8 @@ def test_sql_gives_each_column_a_line_where_a_row_is_too_wide(icl: Run, made: Pa
 
 def test_sql_lists_the_views_with_columns_and_comments(icl: Run, made: Path) -> None:
     views = json.loads(icl("sql", "--schema", "--db", made, "--format", "json")[1])
+    some = json.loads(icl("sql", "--schema", "score", "--db", made, "--format", "json")[1])
+    assert [view for view in views if "score" in view["view"]] == some != views
     by_name = {view["view"]: view for view in views}
     assert by_name["error_rates"]["columns"].startswith("model, quantization, method")
     assert by_name["responses"]["comment"].startswith("One row per response")

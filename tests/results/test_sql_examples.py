@@ -54,6 +54,30 @@ def test_a_question_has_an_answer_in_icl_sql_and_python(study: Path, query: str)
     assert len(rows) - 1 == len(wanted) > 0
 
 
+def rounded(row: tuple[object, ...]) -> str:
+    return str([f"{value:.6f}" if isinstance(value, float) else value for value in row])
+
+
+def test_questions_of_scores_keep_judges_apart(study: Path, tmp_path: Path) -> None:
+    """A second judge that gives one point less changes no row of the first."""
+    path = Path(shutil.copy(study, tmp_path / "two.duckdb"))
+    with duckdb.connect(str(path)) as con:
+        con.execute("""
+            insert into raw.judges by name
+            select 'ana' as judge_id, 'human:ana' as name, 'human' as backend, 'ana' as model;
+            insert into raw.judgments by name
+            select * replace (
+                judgment_id || ' ana' as judgment_id, 'ana' as judge_id,
+                list_transform(scores, lambda score: greatest(1, score - 1)) as scores
+            )
+            from raw.judgments where status = 'ok';
+        """)
+    for name, query in QUESTIONS:
+        unlimited = re.sub(r"\nlimit \d+", "", query)
+        before, judged = ({rounded(row) for row in in_python(db, unlimited)} for db in (study, path))
+        assert before <= judged, name
+
+
 @pytest.fixture(scope="module")
 def client() -> str:
     found = shutil.which("duckdb", path=str(Path(sys.executable).parent)) or shutil.which("duckdb")
