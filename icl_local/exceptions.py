@@ -2,6 +2,7 @@
 
 IclError
 ├── ConfigError        an invalid option, registry entry or study file
+│   ├── WrongUsage     options that do not fit together
 │   └── UnknownName    an undefined model, method, language or study
 ├── InputError         an unreadable file of queries, outputs, judgments or prompts
 ├── ModelError         a GGUF file that is invalid, damaged, or unsuitable for the task
@@ -36,11 +37,21 @@ class ConfigError(IclError):
     """An option, a registry entry or a study file is invalid."""
 
 
-def refuse(wrong: Mapping[str, bool], about: str = "") -> None:
-    """Raise ConfigError with the first message of ``wrong`` that holds; ``about`` stands before it."""
+class WrongUsage(ConfigError):
+    """Options do not fit together; the command line exits with status 2."""
+
+
+def refuse(wrong: Mapping[str, bool], about: str = "", *, error: type[ConfigError] = ConfigError) -> None:
+    """Raise ``error`` with the first message of ``wrong`` that holds; ``about`` stands before it."""
     for message, holds in wrong.items():
         if holds:
-            raise ConfigError(about + message)
+            raise error(about + message)
+
+
+def refuse_idle(reason: str, given: Mapping[str, bool]) -> None:
+    """Raise WrongUsage that names the options given that would do nothing, for ``reason``."""
+    idle = ", ".join(option for option, is_given in given.items() if is_given)
+    refuse({f"{reason}; leave {idle} out": bool(idle)}, error=WrongUsage)
 
 
 class UnknownName(ConfigError):

@@ -21,7 +21,7 @@ from typing import Any
 import click
 
 from icl_local import __version__
-from icl_local.exceptions import IclError
+from icl_local.exceptions import IclError, WrongUsage
 
 INTERRUPTED = 130  # exit status after Ctrl-C
 Commands = dict[str, tuple[str, str]]  # command -> module of icl_local.cli that holds it, and its line of help
@@ -188,7 +188,7 @@ def _run(args: list[str]) -> int:
         if os.environ.get("ICL_DEBUG") or "--debug" in args:
             raise
         click.echo(f"error: {one_line(str(error))}", err=True)
-        return 1
+        return 2 if isinstance(error, WrongUsage) else 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

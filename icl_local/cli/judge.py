@@ -12,7 +12,6 @@ import click
 
 import icl_local
 from icl_local.cli import console, options, values
-from icl_local.exceptions import ConfigError
 from icl_local.wording import shell
 
 if TYPE_CHECKING:
@@ -70,12 +69,6 @@ def judge(output_format: str, db: Path, **given: Any) -> None:
 
     Example: icl judge --judge openai:gpt-6-luna --lang en --plan
     """
-    from icl_local import judging
-
-    try:
-        judging.refuse_unfit(**{name: given[name] for name in ("judge", "plan", "batch", "collect", "wait", "retry")})
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from error
     result = icl_local.judge(db, **given)
     if (preview := result.preview) is not None:
         console.print_rows(preview.columns, preview.rows, output_format=output_format, title=result.judge)

@@ -12,7 +12,7 @@ import click
 
 from icl_local import __version__
 from icl_local.cli import console, options, values
-from icl_local.exceptions import EngineError
+from icl_local.exceptions import EngineError, refuse_idle
 from icl_local.wording import counted, shell
 
 if TYPE_CHECKING:
@@ -280,9 +280,11 @@ def build(output_format: str) -> None:
     "--batched-bench", type=values.EXISTING_FILE, help="A llama-batched-bench program: the limit of batched decoding."
 )
 @click.option("--runs", type=values.COUNT, default=1, help="Repeat all, and show ranges.")
-@options.engine
+@click.option("--parallel", type=values.Auto(min=1), hidden=True, help="Refused: --at-once says it.")
+@options.gpu_layers
+@options.threads
 @options.rows
-def bench(output_format: str, db: Path, **given: Any) -> None:
+def bench(output_format: str, db: Path, parallel: int | None, **given: Any) -> None:
     """Time the same work by this engine and by others, in one run.
 
     The work is greedy answers to URIAL prompts. Rates are generated tokens over all seconds, the shared prefix
@@ -293,5 +295,6 @@ def bench(output_format: str, db: Path, **given: Any) -> None:
     """
     from icl_local import bench
 
+    refuse_idle("--at-once says how many sequences are decoded at once", {"--parallel": parallel is not None})
     name, table = bench.run(db, **given, on_event=console.say)
     console.print_rows(table.columns, table.rows, output_format=output_format, title=name)

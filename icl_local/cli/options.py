@@ -90,10 +90,11 @@ dataset_name = click.option("--dataset", type=values.DATASET, help="Name of the 
 max_cost = click.option("--max-cost", type=values.NOT_NEGATIVE, help="Most this command may cost, in USD.")
 prices = click.option("--prices", type=values.EXISTING_FILE, help="Price table, read before the built-in one.")
 threads = click.option("--threads", type=values.COUNT, help="CPU threads; the physical cores by default.")
+gpu_layers = click.option("--gpu-layers", type=values.Auto(min=0), default="auto", help="Model layers on the GPU.")
 # they change the speed and not the text
 engine = _together(
     click.option("--parallel", type=values.Auto(min=1), default="auto", help="Sequences decoded at once."),
-    click.option("--gpu-layers", type=values.Auto(min=0), default="auto", help="Model layers on the GPU."),
+    gpu_layers,
     threads,
 )
 prompt_dir = click.option(

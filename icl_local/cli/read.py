@@ -40,8 +40,10 @@ def status(chosen: Selection, output_format: str, db: Path) -> None:
     Example: icl status --db icl.duckdb
     """
     from icl_local import study
+    from icl_local.exceptions import refuse_idle
     from icl_local.store import named, reader, selected
 
+    refuse_idle("the table is of whole cells", {"--split": bool(chosen.split)})
     text = output_format == "text"
     with reader(db):  # all queries share its open file
         cells, speed, grids = selected(db, "status", chosen), named(db, "speed"), study.grids(db)

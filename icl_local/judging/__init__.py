@@ -9,7 +9,7 @@ from icl_local.judging.estimate import guess as guess_tokens
 from icl_local.judging.estimate import missing_tokens
 from icl_local.judging.imports import import_judgments
 from icl_local.judging.judges import ApiJudge, Judge
-from icl_local.judging.judging import JudgeResult, judge, open_judge, refuse_unfit, templates_of
+from icl_local.judging.judging import JudgeResult, judge, open_judge, templates_of
 from icl_local.judging.just_eval_verdicts import pull as pull_verdicts
 from icl_local.judging.ledger import Scope
 from icl_local.judging.power import notes as what_sizes_show
@@ -39,7 +39,6 @@ __all__ = [
     "open_rating",
     "pull_verdicts",
     "rating_page",
-    "refuse_unfit",
     "templates_of",
     "what_sizes_show",
 ]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from icl_local.engine import EngineOptions, OpenWorker
-from icl_local.exceptions import refuse
+from icl_local.exceptions import WrongUsage, refuse, refuse_idle
 from icl_local.judging import batch as batches
 from icl_local.judging import rules
 from icl_local.judging.batch import Collected
@@ -19,12 +19,22 @@ from icl_local.judging.ledger import RETRIED, Scope
 from icl_local.judging.rules import RulesJudge, RuleTemplates
 from icl_local.judging.runner import JudgeProgress, judge_missing
 from icl_local.judging.samples import drawn_responses
-from icl_local.judging.template import Templates, open_templates
+from icl_local.judging.template import VARIANTS, Templates, open_templates
 from icl_local.openai_client import Budget
 from icl_local.results import Table
 from icl_local.running import LocalChat, Shard, open_chat, open_cluster
 from icl_local.store import Names, Selection, listed
 from icl_local.weights import OnBytes
+
+TIMEOUT = 300.0  # seconds for one request
+_LOCAL = ("parallel", "gpu_layers", "threads", "cluster", "worker_cpus")
+_API = ("max_cost", "prices", "timeout", "max_tokens", "reasoning_effort", "concurrency")
+_IDLE = {  # kind of judge -> options that do nothing for it, and why
+    "openai": (_LOCAL, "a server decodes for an API judge"),
+    "local": (_API, "a local judge sends no requests"),
+    rules.NAME: ((*_LOCAL, *_API, "variant", "template"), "rules need no model"),
+}
+_DEFAULTS = {"timeout": TIMEOUT, "max_tokens": MAX_TOKENS, "variant": VARIANTS[0], "template": []}  # the others: None
 
 
 @dataclass(frozen=True)
@@ -77,10 +87,10 @@ def judge(
     """Score the stored responses of ``db`` that ``judge`` has not scored yet.
 
     ``icl_local.judge`` describes the options and has their defaults; ``settings`` are those of ``open_judge``. Raises
-    ConfigError for options that do not fit together, JudgeError where another process judges with the same judge,
-    InputError, ModelError, ApiError, ClusterError and StoreError. Judgments made before an error are kept.
+    WrongUsage for options that do not fit together, JudgeError where another process judges with the same judge,
+    ConfigError, InputError, ModelError, ApiError, ClusterError, StoreError. Judgments made before an error are kept.
     """
-    refuse_unfit(judge, plan=plan, batch=batch, collect=collect, wait=wait, retry=retry)
+    _refuse_unfit(judge, {**locals(), **settings, "template": listed(template)})
     path, overlay, now = Path(db), Path(prompt_dir) if prompt_dir else None, not plan and not batch
     with open_cluster(cluster if now else None, worker_cpus=worker_cpus) as nodes:
         worker = None if nodes is None else nodes.worker
@@ -113,14 +123,17 @@ def judge(
     return JudgeResult(opened.name, progress, collected)
 
 
-def refuse_unfit(judge: str, *, plan: bool, batch: bool, collect: bool, wait: bool, retry: Names) -> None:
-    """Raise ConfigError for options of ``judge`` that do not fit together."""
+def _refuse_unfit(judge: str, given: Mapping[str, Any]) -> None:
+    """Raise WrongUsage for options of ``judge`` that do not fit together, or do nothing for a judge of this kind."""
+    plan, batch, collect, wait, retry = (given[name] for name in ("plan", "batch", "collect", "wait", "retry"))
     refuse({
         "--collect and --wait belong to --batch; add it": (collect or wait) and not batch,
         "--collect sends nothing; give --retry without it": bool(collect and retry),
         "rules cost nothing and end at once; leave --plan and --batch out": judge == rules.NAME and (plan or batch),
         "--batch is for openai: judges; leave it out": batch and not plan and not judge.startswith("openai:"),
-    })  # fmt: skip
+    }, error=WrongUsage)  # fmt: skip
+    names, reason = _IDLE.get(judge.partition(":")[0], ((), ""))
+    refuse_idle(reason, {f"--{name.replace('_', '-')}": given[name] != _DEFAULTS.get(name) for name in names})
 
 
 def templates_of(judge: str, variant: str, *, overlay: Path | None = None, sources: Sequence[str] = ()) -> Templates:
@@ -132,7 +145,7 @@ def open_judge(
     name: str,
     *,
     concurrency: int | None = None,
-    timeout: float = 300.0,
+    timeout: float = TIMEOUT,
     max_tokens: int = MAX_TOKENS,
     reasoning_effort: str | None = None,
     prices: str | Path | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from icl_local import store
-from icl_local.exceptions import ConfigError
+from icl_local.exceptions import ConfigError, refuse_idle
 from icl_local.results.tables import Table
 from icl_local.store import upkeep
 from icl_local.wording import counted
@@ -28,6 +28,7 @@ def error_table(
     of a loop. ``redetect`` first updates every response with the current detector. Notes say how many, and how
     many are left out because only an earlier detector has read them.
     """
+    refuse_idle("only a list, --list, is of one error", {"--error": error is not None and not listed})
     notes = _notes(upkeep.redetect(database)) if redetect else ()
     if chosen.split and not listed:
         raise ConfigError("the table is of whole cells; by split: icl sql 'from error_breakdown', or --list")

@@ -417,3 +417,44 @@ def test_contradictions_and_impossible_numbers_are_refused(arguments: list[str],
     result = CliRunner().invoke(icl, arguments)
     assert result.exit_code != 0
     assert message in result.output + str(result.exception)
+
+
+SERVER = "openai:m@http://127.0.0.1:9/v1"
+ONLY_API = [
+    "--max-cost=1",
+    "--timeout=9",
+    "--max-tokens=9",
+    "--reasoning-effort=low",
+    "--concurrency=2",
+    f"--prices={__file__}",
+]
+ONLY_LOCAL = ["--parallel=2", "--gpu-layers=0", "--threads=1", "--cluster=local", "--worker-cpus=1"]
+
+
+@pytest.mark.parametrize(
+    "command, options",
+    [
+        ("status", ["--split=multi"]),
+        ("errors", ["--error=infinite_loop"]),
+        (
+            "machine probe --model smollm2-135m --quick",
+            ["--prompts=2", "--tokens=2", "--prefix-words=2", "--at-once=2", "--first", "--also-unified"],
+        ),
+        ("machine bench", ["--parallel=2"]),
+        ("judge --judge local:smollm2-135m", ONLY_API),
+        (f"judge --judge {SERVER}", ONLY_LOCAL),
+        ("judge --judge rules", [*ONLY_LOCAL, *ONLY_API, "--variant=rubric-first", "--template=just-eval=x"]),
+        ("export --format csv -o x", ["--organization=lab"]),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_wrong_usage(
+    command: str, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for given in [[option] for option in options] + [options]:
+        with pytest.raises(SystemExit) as ended:
+            main([*command.split(), *given])
+        assert ended.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        left_out = re.fullmatch(r"error: .+; leave (.+) out", line)
+        assert left_out is not None, line
+        assert sorted(left_out[1].split(", ")) == sorted(option.split("=")[0] for option in given)
