@@ -39,7 +39,8 @@ def draft_file(path: Path, *, overwrite: bool = True, unique: bool = True) -> It
         except OSError:  # a file system without hard links
             draft.rename(path)
     finally:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # no such file, or a folder that takes none
+            draft.unlink()
 
 
 @contextlib.contextmanager

@@ -40,13 +40,13 @@ def prompt_logits(path: Path, token_ids: Sequence[int], *, kv_type: str = "f32")
     return logits
 
 
-def quantize(source: Path, target: Path, type_name: str, *, allow_requantize: bool = False, threads: int = 0) -> None:
+def quantize(source: Path, target: Path, type_name: str, *, allow_requantize: bool = False) -> None:
     """Write ``source`` in another type to ``target``, whole or not at all.
 
     Raises ConfigError for an unknown type, EngineError if llama.cpp refuses: a quantised source needs
     ``allow_requantize``.
     """
-    options = {"type_name": type_name, "allow_requantize": allow_requantize, "threads": threads}
+    options = {"type_name": type_name, "allow_requantize": allow_requantize}
     with draft_file(target, unique=False) as draft:
         _run("quantize", source, target=str(draft.absolute()), **options)
 

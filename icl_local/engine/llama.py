@@ -390,7 +390,7 @@ def file_types() -> dict[str, int]:
     return found
 
 
-def quantize(path: str, target: str, type_name: str, allow_requantize: bool, threads: int) -> None:
+def quantize(path: str, target: str, type_name: str, allow_requantize: bool) -> None:
     """Write the file in another type to ``target``; a failure can leave a part of it.
 
     Raises ConfigError for an unknown type, EngineError if llama.cpp refuses: a quantised file needs
@@ -403,13 +403,12 @@ def quantize(path: str, target: str, type_name: str, allow_requantize: bool, thr
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = types[type_name.lower()]
     params.allow_requantize = allow_requantize
-    params.nthread = threads
     _errors.clear()
     if llama_cpp.llama_model_quantize(os.fsencode(path), os.fsencode(target), ctypes.byref(params)) != 0:
-        raise EngineError(
-            f"llama.cpp could not quantise {Path(path).name} to {type_name}: {_reason()};"
-            " a file that is quantised already needs --allow-requantize"
-        )
+        reason, hint = _reason(), "a file that is quantised already needs --allow-requantize"
+        if "iostream error" in reason:
+            hint = "free some space on the disk"
+        raise EngineError(f"llama.cpp could not quantise {Path(path).name} to {type_name}: {reason}; {hint}")
 
 
 # what engine/file_tasks.py calls by name; arguments and results have a JSON form

@@ -39,6 +39,8 @@ def describe(error: duckdb.Error, path: Path) -> StoreError:
         return Behind(f"the log of {path} is damaged; run: icl db doctor --repair --db {shell(path)}")
     if "not a valid DuckDB database" in message or "Is a directory" in message:
         return StoreError(f"{path} is not a DuckDB database; name another file")
+    if found := re.search(r'Cannot open file ".*": (.+)', message):
+        return StoreError(f"{path} cannot be opened: {found[1]}; check its permissions, or name another with --db")
     if "database file with version number" in message:
         return StoreError(f"{path} was written by a newer DuckDB; run: pip install -U duckdb")
     if any(sign in message for sign in ("Corrupt", "Could not read enough bytes", "database has been invalidated")):

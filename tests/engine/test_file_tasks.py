@@ -16,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icl_local import engine
-from icl_local.engine import EngineOptions, Request, Worker, file_tasks
+from icl_local.engine import EngineOptions, Request, Worker, file_tasks, llama
 from icl_local.engine.llama import LlamaModel
 from icl_local.exceptions import ConfigError, EngineError, IclError
 from icl_local.weights import read_info
 from tests.damaged_gguf import Edit, mutants, rename, tensor_entry, value_at
+from tests.limits import file_size_limit
 
 
 def test_the_engine_is_imported_without_llama_cpp() -> None:
@@ -34,6 +35,11 @@ def test_quantising_leaves_no_partial_file_behind(byte_gguf: Path, tmp_path: Pat
         engine.quantize(byte_gguf, tmp_path / "x.gguf", "q99")
     engine.quantize(byte_gguf, tmp_path / "tiny.f16.gguf", "f16")
     assert [p.name for p in tmp_path.iterdir()] == ["tiny.f16.gguf"]
+
+
+def test_a_full_disk_is_told_apart_from_a_quantised_source(byte_gguf: Path, tmp_path: Path) -> None:
+    with file_size_limit(1_000), pytest.raises(EngineError, match="iostream error; free some space on the disk"):
+        llama.quantize(str(byte_gguf), str(tmp_path / "x.gguf"), "q8_0", False)
 
 
 def test_prompt_logits_do_not_depend_on_the_chunk(byte_gguf: Path) -> None:

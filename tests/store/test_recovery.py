@@ -187,12 +187,16 @@ def test_a_folder_that_cannot_be_written_is_reported(made: Path) -> None:
 READ_AS_NOBODY = """
 import importlib.readers, os, sys
 from pathlib import Path
-from icl_local.store import schema
-from icl_local.store import query
+from icl_local.exceptions import StoreError
+from icl_local.store import Store, query, schema
 schema.fingerprint(), schema.migrations()
 if os.getuid() == 0:
     os.setuid(65534)
 print(query(Path(sys.argv[1]), "select count(*) from main.responses").rows)
+try:
+    Store(Path(sys.argv[1]))
+except StoreError as error:
+    print(error)
 """
 
 
@@ -205,7 +209,9 @@ def test_a_database_nobody_may_write_can_be_read(made: Path) -> None:
         Path(folder).chmod(0o555)
         out, err = child(READ_AS_NOBODY, path).communicate()
         Path(folder).chmod(0o700)
-    assert out == "[(3,)]\n", err
+    read, written = out.splitlines()
+    assert read == "[(3,)]", err
+    assert written == f"{path} cannot be opened: Permission denied; check its permissions, or name another with --db"
 
 
 # -------------------------------------------------------------------------------------------- copies, exports
