@@ -134,6 +134,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 @options.shard
 @options.engine
 @options.cluster
+@options.prompt_dir
 @options.rows
 def study(
     name: str,
@@ -141,6 +142,7 @@ def study(
     sources: tuple[str, ...],
     sample: int | None,
     limit: int | None,
+    prompt_dir: Path | None,
     output_format: str,
     db: Path,
     **given: Any,
@@ -165,7 +167,7 @@ def study(
     queries = dict(source.split("=", 1) for source in sources)
     if len(queries) < len(sources):
         raise click.UsageError("--queries names a language twice; give one file for each")
-    requested = study.load_study(name, queries=queries, sample=sample, limit=limit)
+    requested = study.load_study(name, queries=queries, sample=sample, limit=limit, prompt_dir=prompt_dir)
     given["shard"] = Shard.parse(given["shard"]) if given["shard"] else None
     engine = EngineOptions(**{name: given.pop(name) for name in ("parallel", "gpu_layers", "threads")})
     if only_plan:

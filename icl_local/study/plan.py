@@ -29,10 +29,10 @@ from icl_local.judging import (
     templates_of,
     what_sizes_show,
 )
-from icl_local.prompting import Pools, Query, QuerySet
+from icl_local.prompting import Query, QuerySet
 from icl_local.running import CHOICES, Cell, CellPlan, Shard
 from icl_local.study.spec import JudgeSpec, Study, StudyCell
-from icl_local.study.study import prepare, stored_responses, to_fetch, variant_of
+from icl_local.study.study import prepare, stored_responses, to_fetch
 from icl_local.weights import ResolvedModel, registry
 from icl_local.wording import counted, with_dpo
 
@@ -187,7 +187,7 @@ def plan_study(
         queries, n_queries = sets[one.language]
         total = n_queries * draws
         label = registry.printed_name(one.model)
-        guessed, own = _guessed_tokens(one, queries, n_queries, study.pools)
+        guessed, own = _guessed_tokens(study, one, queries, n_queries)
         prompt, prefilled = tokens.get(one) or (guessed * draws, own)
         n_done = len(stored[one])
         left = 1 - min(1.0, n_done / total)
@@ -214,10 +214,10 @@ def plan_study(
             )
         )
     n_missing = sum(estimate.n_queries - min(estimate.n_done, estimate.n_queries) for estimate in estimates)
-    files = {(one.cell.model, variant_of(one.cell)): one.file_bytes for one in estimates if one.missing}
+    files = {(one.cell.model, study.variant(one.cell)): one.file_bytes for one in estimates if one.missing}
     return StudyPlan(
         cells=tuple(estimates),
-        judges=tuple(_judge(path, spec, estimates, sets, stored, study.decoding.draw_numbers) for spec in study.judges),
+        judges=tuple(_judge(path, study, spec, estimates, sets, stored) for spec in study.judges),
         speed=speed.source,
         disk_bytes=n_missing * BYTES_A_RESPONSE + sum(files.values()),
         available_memory=available_memory(),
@@ -301,14 +301,15 @@ def _exact_tokens(study: Study, cells: Mapping[StudyCell, Cell]) -> dict[StudyCe
     return tokens
 
 
-def _guessed_tokens(one: StudyCell, queries: Sequence[Query], total: int, pools: Pools) -> tuple[int, int]:
+def _guessed_tokens(study: Study, one: StudyCell, queries: Sequence[Query], total: int) -> tuple[int, int]:
     a_token = CHARACTERS_PER_TOKEN.get(one.language, OTHER_CHARACTERS_PER_TOKEN)
     characters = sum(len(query.instruction) for query in queries) or QUERY_CHARACTERS * total
-    if prompting.method_spec(one.method).kind == prompting.CHAT:
+    if study.kind(one) == prompting.CHAT:
         tokens = round(characters / a_token) + CHAT_FRAME_TOKENS * total
         return tokens, tokens
     sample = Query("plan", "0", one.language, "", "multi")
-    prompt = prompting.Recipe(one.method, one.language, pools=pools).prompt(sample)
+    recipe = prompting.Recipe(one.method, one.language, overlay=study.prompt_dir, pools=study.pools)
+    prompt = recipe.prompt(sample)
     block = len(prompt.head) - (prompt.head.rfind("\n#") + 1) if "\n#" in prompt.head else len(prompt.head)
     own = round((characters + total * (block + len(prompt.tail or ""))) / a_token)
     prefix = round((len(prompt.head) - block) / a_token)
@@ -335,14 +336,14 @@ def _size(
 
 def _judge(
     path: Path,
+    study: Study,
     spec: JudgeSpec,
     cells: Sequence[CellEstimate],
     sets: Mapping[str, tuple[Sequence[Query], int]],
     stored: Mapping[StudyCell, Mapping[tuple[str, int], str]],
-    numbers: range,
 ) -> JudgeEstimate:
     """Estimate one judge for the responses of a study: stored ones that it has not judged, and those to come."""
-    templates = templates_of(spec.judge, spec.variant)
+    templates = templates_of(spec.judge, spec.variant, overlay=study.prompt_dir)
     judge: Judge | RulesJudge | None = None
     note = ""
     try:
@@ -356,7 +357,7 @@ def _judge(
         judgments, prompt_tokens, completion_tokens = missing_tokens(path, judge, scope)
     for cell in cells:
         queries, _ = sets[cell.cell.language]
-        pairs = [(query, number) for query in queries for number in numbers]
+        pairs = [(query, number) for query in queries for number in study.decoding.draw_numbers]
         to_come = [query for query, number in pairs if (query.query_id, number) not in stored[cell.cell]]
         left = len(to_come) if queries else max(0, cell.n_queries - cell.n_done)
         query_length = sum(len(query.instruction) for query in to_come) / left if to_come else QUERY_CHARACTERS
@@ -393,8 +394,8 @@ def _to_make(study: Study, reasons: Mapping[StudyCell, tuple[str, ...]]) -> tupl
     steps = {(training.model, f"{training.variant}-dpo") for training in study.trainings}
     found: list[str] = []
     for one, why in reasons.items():
-        by_step = (one.model, variant_of(one)) in steps
-        made = f"{one.model} ({variant_of(one)}) is made by the study's own DPO step"
+        by_step = (one.model, study.variant(one)) in steps
+        made = f"{one.model} ({study.variant(one)}) is made by the study's own DPO step"
         found += [made if by_step and "no file for" in reason else reason for reason in why]
     return tuple(dict.fromkeys(found))
 

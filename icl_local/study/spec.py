@@ -63,7 +63,8 @@ class Source:
 class Study:
     """The content of a study file. ``n_queries`` is expected of a language whose queries are not here yet.
 
-    ``pools``: the examples of its [pools], for methods with pool=NAME.
+    ``pools``: the examples of its [pools], for methods with pool=NAME. ``prompt_dir``: prompt files that take
+    precedence over the built-in ones.
     """
 
     name: str
@@ -79,6 +80,16 @@ class Study:
     trainings: tuple[Training, ...] = ()
     judges: tuple[JudgeSpec, ...] = ()
     pools: Pools = field(default_factory=dict)
+    prompt_dir: Path | None = None
+
+    def kind(self, cell: StudyCell) -> str:
+        """Return the kind of a cell's method: completion or chat."""
+        return prompting.method_spec(cell.method, overlay=self.prompt_dir).kind
+
+    def variant(self, cell: StudyCell) -> str:
+        """Return the variant of a family that the cell runs: base, instruct, base-dpo or instruct-dpo."""
+        base = "instruct" if self.kind(cell) == prompting.CHAT else "base"
+        return f"{base}-dpo" if cell.dpo else base
 
     def query_set(self, language: str, *, shard: Shard | None = None, fetch: bool = False) -> QuerySet:
         """Return the queries of a language; ``fetch`` downloads Just-Eval if needed. Raises IclError."""
@@ -94,6 +105,7 @@ class Study:
             seed=self.seed,
             shard=shard,
             columns=None if source is None else source.map,
+            overlay=self.prompt_dir,
         )
         return found
 
@@ -147,7 +159,7 @@ def load_study(name: str, *, queries: Mapping[str, str] | None = None, **changes
         name = Path(name).stem
     else:
         raise UnknownName.among("study", name, names(), add="or give a .toml file")
-    fields = _read(data, file, folder)
+    fields = _read(data, file, folder, changes.get("prompt_dir"))
     given = {language: Source(_at(Path.cwd(), source)) for language, source in (queries or {}).items()}
     if unused := given.keys() - {cell.language for cell in fields["cells"]}:
         raise ConfigError(
@@ -162,10 +174,13 @@ def load_study(name: str, *, queries: Mapping[str, str] | None = None, **changes
     return Study(name=name, **{**fields, "queries": fields["queries"] | given})
 
 
-def _read(data: dict[str, Any], file: str, folder: Path) -> dict[str, Any]:
-    """Return the fields of a study that its file gives, with every combination of [[cells]] once."""
+def _read(data: dict[str, Any], file: str, folder: Path, prompt_dir: Path | None) -> dict[str, Any]:
+    """Return the fields of a study that its file gives, with every combination of [[cells]] once.
+
+    ``prompt_dir`` stands in for the file's own.
+    """
     form = {key: hint for key, hint in get_type_hints(Study).items() if key not in ("name", "trainings")}
-    read = {"cells": tuple[_Cells, ...], "dpo": tuple[Training, ...], "pools": Mapping[str, str]}
+    read = {"cells": tuple[_Cells, ...], "dpo": tuple[Training, ...], "pools": Mapping[str, str], "prompt_dir": str}
     if isinstance(plain := data.get("queries"), dict):
         sources = {language: one if isinstance(one, dict) else {"file": one} for language, one in plain.items()}
         data = {**data, "queries": sources}
@@ -176,15 +191,20 @@ def _read(data: dict[str, Any], file: str, folder: Path) -> dict[str, Any]:
     named = dict.fromkeys(cell for group in fields.get("cells", ()) for cell in group.combinations())
     if not named:
         raise ConfigError(f"{file}: has no [[cells]] with models, methods and languages")
-    known = prompting.methods()
+    if prompt_dir is None and (own := fields.get("prompt_dir")):
+        prompt_dir = folder / Path(own).expanduser()
+        if not prompt_dir.is_dir():
+            raise ConfigError(f"{file}: prompt_dir {own!r} is not a folder")
+    known = prompting.methods(prompt_dir)
     if unknown := {cell.method.partition("[")[0] for cell in named} - known.keys():
         raise ConfigError(f"{file}: no method {min(unknown)!r}; there are {', '.join(known)}")
     try:
         pools = load_pools([f"{name}={_at(folder, pool)}" for name, pool in pool_files])
-        cells = dict.fromkeys(one for cell in named for one in _expanded(cell, pools))
+        cells = dict.fromkeys(one for cell in named for one in _expanded(cell, pools, prompt_dir))
     except IclError as error:
         raise ConfigError(f"{file}: {error}") from error
-    return {"trainings": fields.pop("dpo", ()), **fields, "queries": queries, "cells": tuple(cells), "pools": pools}
+    fields |= {"queries": queries, "cells": tuple(cells), "pools": pools, "prompt_dir": prompt_dir}
+    return {"trainings": fields.pop("dpo", ()), **fields}
 
 
 def _at(folder: Path, source: str) -> str:
@@ -197,9 +217,9 @@ def _is_named(source: str) -> bool:
     return source in (SAMPLES, JUST_EVAL) or source.startswith("hf:")
 
 
-def _expanded(cell: StudyCell, pools: Pools) -> list[StudyCell]:
+def _expanded(cell: StudyCell, pools: Pools, prompt_dir: Path | None) -> list[StudyCell]:
     """Return a cell for each method that a name with parameters stands for."""
     if "[" not in cell.method:
         return [cell]
-    recipes = prompting.expand([cell.method], cell.language, pools=pools)
+    recipes = prompting.expand([cell.method], cell.language, overlay=prompt_dir, pools=pools)
     return [replace(cell, method=recipe.method.name) for recipe in recipes]

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from icl_local import dpo, prompting, store
+from icl_local import dpo, store
 from icl_local.convert import convert
 from icl_local.engine import EngineOptions
 from icl_local.exceptions import ConfigError, IclError, StoreError
@@ -71,9 +71,9 @@ def prepare(
     for one in cells:
         found, reasons = sets[one.language], []
         try:
-            model = _model(one, fetch, on_download)
+            model = _model(study, one, fetch, on_download)
             if not isinstance(found, IclError):
-                recipe = Recipe(one.method, one.language, pools=study.pools)
+                recipe = Recipe(one.method, one.language, overlay=study.prompt_dir, pools=study.pools)
                 ready.append((one, Cell(model, recipe, found)))
         except IclError as error:
             reasons.append(str(error))
@@ -160,7 +160,7 @@ def run_study(
         stored = stored_responses(path, study, runnable, sets)
         own = {response_id for of_cell in stored.values() for response_id in of_cell.values()}
         for spec in study.judges if judge else ():
-            progress = attempt(f"judge {spec.judge}", partial(_judge, path, spec, own, options, budget, nodes))
+            progress = attempt(f"judge {spec.judge}", partial(_judge, path, study, spec, own, options, budget, nodes))
             if progress is not None:
                 judged[spec.judge] = progress
     return Outcome(tuple(results), judged, tuple(failures))
@@ -237,12 +237,6 @@ def _by_name(
     return max(cells.values(), key=len, default={})
 
 
-def variant_of(one: StudyCell) -> str:
-    """Return the variant of a family that the cell runs: base, instruct, base-dpo or instruct-dpo."""
-    base = "instruct" if prompting.method_spec(one.method).kind == prompting.CHAT else "base"
-    return f"{base}-dpo" if one.dpo else base
-
-
 def to_fetch(model: str, variant: str) -> str | None:
     """Return the file of the hub that has to be downloaded for a model, None if none has to."""
     if model.startswith("hf:"):
@@ -261,11 +255,10 @@ def _is_here(model: str, variant: str) -> bool:
     return spec is not None and registry.state(spec) == "here"
 
 
-def _model(one: StudyCell, fetch: bool, on_download: OnBytes | None) -> registry.ResolvedModel:
-    if not fetch and (file := to_fetch(one.model, variant_of(one))):
-        raise ConfigError(f"{one.model} ({variant_of(one)}) is to be fetched: {file}")
-    kind = prompting.method_spec(one.method).kind
-    return registry.resolve(one.model, method_kind=kind, dpo=one.dpo, on_progress=on_download)
+def _model(study: Study, one: StudyCell, fetch: bool, on_download: OnBytes | None) -> registry.ResolvedModel:
+    if not fetch and (file := to_fetch(one.model, study.variant(one))):
+        raise ConfigError(f"{one.model} ({study.variant(one)}) is to be fetched: {file}")
+    return registry.resolve(one.model, method_kind=study.kind(one), dpo=one.dpo, on_progress=on_download)
 
 
 def _rows(study: Study, sets: Sets) -> list[Record]:
@@ -336,6 +329,7 @@ def _train(
 
 def _judge(
     path: Path,
+    study: Study,
     spec: JudgeSpec,
     responses: Container[str],
     options: EngineOptions | None,
@@ -344,5 +338,6 @@ def _judge(
 ) -> JudgeProgress:
     settings = {name: getattr(options, name) for name in ("parallel", "gpu_layers", "threads")} if options else {}
     judge = open_judge(spec.judge, budget=budget, open_worker=None if nodes is None else nodes.worker, **settings)
-    templates, by_rules = templates_of(spec.judge, spec.variant), isinstance(judge, RulesJudge)
+    templates = templates_of(spec.judge, spec.variant, overlay=study.prompt_dir)
+    by_rules = isinstance(judge, RulesJudge)
     return judge_missing(path, judge, Scope(templates, spec.repeats, responses=responses, with_chosen=by_rules))

@@ -50,6 +50,28 @@ def test_a_missing_model_or_judge_does_not_stop_the_others(tiny_study: Path, who
     assert ("nowhere", "instruct", "0/6", "0/6") in rows
 
 
+def test_a_study_of_a_method_of_ones_own(tiny_gguf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine" / "methods").mkdir(parents=True)
+    method = 'description = "one word"\nkind = "completion"\nprefix = "terse.{language}.txt"\n'
+    (tmp_path / "mine" / "methods" / "terse.toml").write_text(method)
+    (tmp_path / "mine" / "terse.en.txt").write_text("Answer in one word.\n")
+    file, db = tmp_path / "own.toml", tmp_path / "x.duckdb"
+    cells = f'[[cells]]\nmodels = ["{tiny_gguf}"]\nmethods = ["terse"]\nlanguages = ["en"]\n'
+    decoding = "[decoding]\nmax_tokens = 4\n"
+    file.write_text(f'limit = 2\nprompt_dir = "mine"\n[queries]\nen = "samples"\n{decoding}{cells}')
+    run_it = ["--no-probe", "--threads", "1", "--db", str(db)]
+    assert exit_code("study", str(file), "--plan", "--db", str(db)) == 0
+    assert exit_code("study", str(file), *run_it) == 0
+    asked = "select any_value(head), count(*) from raw.responses join raw.prompts using (prompt_id)"
+    ((head, n),) = store.query(db, asked).rows
+    assert (head.startswith("Answer in one word."), n) == (True, 2)
+    file.write_text(file.read_text().replace('prompt_dir = "mine"\n', ""))
+    capsys.readouterr()
+    assert exit_code("study", str(file), *run_it) == 1
+    assert "no method 'terse'" in capsys.readouterr().err
+    assert exit_code("study", str(file), *run_it, "--prompt-dir", str(tmp_path / "mine")) == 0
+
+
 def test_two_shards_merged_are_the_whole_study(
     tiny_study: Path, whole: tuple[Path, study.Outcome], tmp_path: Path
 ) -> None:
