@@ -75,7 +75,7 @@ def json_object(path: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def result_at(path: Path) -> Iterator[None]:
-    """Write to a file or folder that a user named with --out, never over a database. Raises DiskFull, ConfigError."""
+    """Write to a file or folder that a user named with -o, never over a database. Raises DiskFull, ConfigError."""
     if database_mark(path) == DATABASE_MARK:
         raise ConfigError(f"{path} is a database; choose another place with -o")
     try:
@@ -98,7 +98,7 @@ def database_mark(path: Path) -> bytes | None:
 
 
 def write_result(path: Path, content: str | bytes, *, mode: int = 0o666) -> None:
-    """Replace a file that a user named with --out. Raises DiskFull, ConfigError."""
+    """Replace a file that a user named with -o. Raises DiskFull, ConfigError."""
     with result_at(path):
         write_file(path, content, mode=mode)
 
@@ -112,7 +112,7 @@ def write_new(path: Path, content: str) -> None:
     if existing is None:
         write_result(path, content)
     elif existing != content.encode():
-        raise ConfigError(f"{path} exists and is another file; move it away, or name another with --out")
+        raise ConfigError(f"{path} exists and is another file; move it away, or name another with -o")
 
 
 def open_to_append(path: Path, *, new: bool = False) -> int:

@@ -34,7 +34,7 @@ def list_sets(output_format: str) -> None:
 @data.command("pull")
 @click.argument("name", type=click.Choice(["just-eval", "just-eval-verdicts"]))
 @click.option("--lang", "languages", type=values.LANGUAGES, default="en", help="en, es, fr, eu.")
-@click.option("--out", type=values.FILE, help="File to write, for one language.  [default: just-eval.LANG.jsonl]")
+@options.out("File to write, for one language.  [default: just-eval.LANG.jsonl]", required=False)
 @click.option(
     "--from",
     "clone",
@@ -62,7 +62,7 @@ def pull(name: str, languages: list[str], out: Path | None, clone: Path | None, 
     from icl_local.prompting import just_eval
 
     if out is not None and len(languages) > 1:
-        raise click.UsageError("--out names the file of one language; give one --lang, or leave --out out")
+        raise click.UsageError("-o names the file of one language; give one --lang, or leave -o out")
     for language in languages:
         with Display() as display:
             found = just_eval.fetch(language, on_progress=display.on_download)
@@ -75,7 +75,7 @@ def pull(name: str, languages: list[str], out: Path | None, clone: Path | None, 
 
 @data.command("build")
 @click.option("--lang", "language", required=True, type=values.LANGUAGE, help="Language of the set.")
-@click.option("--out", "-o", type=values.FILE, required=True, help="File to write, .jsonl.")
+@options.out("File to write, .jsonl.")
 @click.option("--dataset", type=values.DATASET, help="Query set, if the database holds several.")
 @click.option(
     "--unreviewed",

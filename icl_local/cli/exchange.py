@@ -89,7 +89,7 @@ def _assumed_english(n: int) -> str:
 @click.option("--organization", default="unknown", help="Organization that ran it, for every-eval-ever.")
 @options.selection
 @click.option("--judge", multiple=True, type=values.STORED_JUDGE, help="Only verdicts of this judge.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="File; a folder for several cells.")
+@options.out("File; a folder for several cells.", type=click.Path(path_type=Path))
 @options.db
 def export(
     form: str, what: str, organization: str, out: Path, db: Path, chosen: Selection, judge: tuple[str, ...]

@@ -35,7 +35,7 @@ def db() -> None:
 
 
 @db.command("snapshot")
-@click.option("-o", "--output", type=values.FILE, required=True, help="File to write.")
+@options.out("File to write.", "output")
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @options.db
 def snapshot(output: Path, force: bool, db: Path) -> None:

@@ -116,7 +116,7 @@ def pull(name: str) -> None:
 
 @click.command("convert")
 @click.argument("source")
-@click.option("--out", required=True, type=values.FILE, help="GGUF file to write.")
+@options.out("GGUF file to write.")
 @click.option("--type", "type_name", default="f16", help="GGUF type: f32, f16, q8_0 ...")
 @click.option("--name", help="Name of the model in the file; the checkpoint's by default.")
 @click.option("--dpo", is_flag=True, help="Mark a model that was DPO-trained elsewhere.")
@@ -164,7 +164,7 @@ def next_command(made: Conversion, db: Path, *, dpo: bool) -> str:
 
 @click.command("quantize")
 @click.argument("source", type=values.MODEL)
-@click.option("--out", required=True, type=values.FILE, help="GGUF file to write.")
+@options.out("GGUF file to write.")
 @click.option("--type", "type_name", required=True, help="GGUF type: q8_0, q4_k_m ...")
 @click.option("--allow-requantize", is_flag=True, help="Accept a quantised file as source, at some loss.")
 @options.db

@@ -70,6 +70,14 @@ def _flat(ctx: click.Context, param: click.Parameter, value: Sequence[list[str]]
     return tuple(itertools.chain.from_iterable(value))
 
 
+def out(what: str, name: str = "out", **more: Any) -> Callable[[F], F]:
+    """Return the option of the place of a result: -o, --out or --output, passed as ``name``; ``what`` is its help.
+
+    It is a file and required, if ``more``, other parameters of click.option, say nothing else.
+    """
+    return click.option("-o", "--out", "--output", name, help=what, **{"type": values.FILE, "required": True, **more})
+
+
 db = click.option("--db", type=values.FILE, default=Path("icl.duckdb"), envvar="ICL_DB", help="Database file (ICL_DB).")
 output_format = click.option(
     "--format",

@@ -169,7 +169,7 @@ def tables(names: tuple[str, ...], output_format: str, db: Path, **given: Any) -
 
 @click.command("figures")
 @click.argument("names", nargs=-1, type=click.Choice(FIGURES), metavar="[2|3|4|size|shift|decoding]...")
-@click.option("-o", "--output", "folder", type=values.FOLDER, default="figures", help="Folder for the files.")
+@options.out("Folder for the files.", "folder", type=values.FOLDER, required=False, default="figures")
 @click.option("--published", is_flag=True, help="Draw the paper's own cells.")
 @click.option("--theme", type=click.Choice(["light", "dark"]), default="light", help="Background.")
 @options.judge
@@ -220,7 +220,7 @@ def bootstrap(samples: int, seed: int, pairs: bool, output_format: str, db: Path
 
 @options.defaults_of(icl_local.report)
 @click.command("report")
-@click.option("-o", "--output", "path", type=values.FILE, help="File to write.")
+@options.out("File to write.", "path", required=False)
 @options.judge
 @options.reading
 @click.option("--responses", type=values.NATURAL, help="Largest number of responses in the page.")

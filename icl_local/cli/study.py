@@ -53,7 +53,7 @@ def _parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("dpo")
 @click.option("--base", required=True, help="Checkpoint folder, owner/name of the hub, or a .gguf file to unpack.")
 @click.option("--dataset", required=True, help="Data set of the hub, or a file of pairs.")
-@click.option("--out", required=True, type=values.FOLDER, help="Folder of the result.")
+@options.out("Folder of the result.", type=values.FOLDER)
 @click.option("--preset", type=click.Choice(["paper", "trl-default"]), help="Initial parameters.  [default: paper]")
 @click.option("--config", type=values.EXISTING_FILE, help="Parameters as TOML.")
 @click.option("--split", help="Split of a hub data set.")

@@ -100,7 +100,7 @@ def review(language: str, reviewer: str | None, dataset: str | None, again: bool
 
 @translate.command("export")
 @_language_option
-@click.option("--out", "-o", type=values.FILE, required=True, help="File to write, .csv or .jsonl.")
+@options.out("File to write, .csv or .jsonl.")
 @click.option("--dataset", type=values.DATASET, help="Only this query set.")
 @click.option("--again", is_flag=True, help="Include texts with a decision.")
 @options.db

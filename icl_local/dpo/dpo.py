@@ -193,11 +193,13 @@ def _claim(out: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     if (out / RECORD).is_file():
         found = read_json(out / RECORD)
         if found.get("training_run_id") != record["training_run_id"]:
-            raise TrainingError(f"{out} holds another run (its base, data or parameters differ); choose another --out")
+            raise TrainingError(
+                f"{out} holds another run (its base, data or parameters differ); choose another place with -o"
+            )
         return found
     # model_source unpacks a GGUF base into out/base before the run begins
     if out.exists() and (not out.is_dir() or any(path.name != "base" for path in out.iterdir())):
-        raise TrainingError(f"{out} exists and is not a training run of icl; choose another --out")
+        raise TrainingError(f"{out} exists and is not a training run of icl; choose another place with -o")
     made = {**record, "started_at": now()}
     with _errors(out):
         out.mkdir(parents=True, exist_ok=True)

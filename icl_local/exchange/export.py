@@ -128,7 +128,7 @@ def _write_items(items: Sequence[tuple[tuple[str, ...], Row]], out: Path) -> tup
         some = "; ".join(" ".join(key[1:]) for key in list(groups)[:3])
         raise ConfigError(
             f"{len(groups)} cells for one file ({some}{'; ...' if len(groups) > 3 else ''}): choose with --model, "
-            "--method, --lang, --dataset and --quantization, or give a folder as --out"
+            "--method, --lang, --dataset and --quantization, or give a folder as -o"
         )
     for path, group in files.items():
         write_result(path, json.dumps(group, ensure_ascii=False, indent=2) + "\n", mode=PRIVATE)

@@ -388,6 +388,13 @@ def test_a_variable_names_the_file_of_a_report(tmp_path: Path, monkeypatch: pyte
     assert taken == [tmp_path / "page.html"]
 
 
+def test_the_place_of_every_result_has_the_same_spellings() -> None:
+    spellings = ["-o", "--out", "--output"]
+    found = [(path, option.opts) for path, option in _options(icl) if {*spellings} & {*option.opts}]
+    assert len(found) == 10
+    assert [one for one in found if one[1] != spellings] == []
+
+
 def test_every_number_has_a_range() -> None:
     """A seed is any whole number; every other number refuses what the command cannot use."""
     for path, option in _options(icl):
