@@ -54,6 +54,17 @@ def refuse_idle(reason: str, given: Mapping[str, bool]) -> None:
     refuse({f"{reason}; leave {idle} out": bool(idle)}, error=WrongUsage)
 
 
+def did_you_mean(name: str, known: Mapping[str, str] | Iterable[str]) -> str:
+    """Return " (did you mean ...?)" with the nearest name of ``known``, in any case, "" if none is near.
+
+    A mapping has other names of the same thing as keys.
+    """
+    others = dict(known) if isinstance(known, Mapping) else {one: one for one in known}
+    nearest = difflib.get_close_matches(name.casefold(), [one.casefold() for one in others], n=1)
+    guess = next((own for one, own in others.items() if [one.casefold()] == nearest), None)
+    return f" (did you mean {guess}?)" if guess else ""
+
+
 class UnknownName(ConfigError):
     """A name is not defined, or not stored: of a model, a method, a language, a field, a judge and so on."""
 
@@ -67,12 +78,10 @@ class UnknownName(ConfigError):
         one more.
         """
         others = dict(known) if isinstance(known, Mapping) else {one: one for one in known}
-        nearest = difflib.get_close_matches(name.casefold(), [one.casefold() for one in others], n=1)
-        guess = next((own for one, own in others.items() if [one.casefold()] == nearest), None)
         names = list(dict.fromkeys(others.values()))
         listed = ", ".join(names[:_NAMES_LISTED]) + (", ..." if len(names) > _NAMES_LISTED else "")
         return cls(
-            f"no {kind} {name!r}{place}{f' (did you mean {guess}?)' if guess else ''}; "
+            f"no {kind} {name!r}{place}{did_you_mean(name, others)}; "
             f"there {'is' if len(names) == 1 else 'are'} {listed or 'none'}{f'; {add}' if add else ''}"
         )
 

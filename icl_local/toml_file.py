@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import difflib
 import tomllib
 import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from icl_local.exceptions import ConfigError, IclError
+from icl_local.exceptions import ConfigError, IclError, did_you_mean
 
 T = TypeVar("T")
 Form = type[Any] | Mapping[str, Any]
@@ -73,9 +72,7 @@ def check(
         raise error(f"{file}: must be a table, not {table!r}")
     for key in table:
         if key not in hints:
-            close = difflib.get_close_matches(key, hints, n=1)
-            guess = f" (did you mean {close[0]}?)" if close else ""
-            raise error(f"{file}: unknown key {key!r}{guess}; there are {', '.join(hints)}")
+            raise error(f"{file}: unknown key {key!r}{did_you_mean(key, list(hints))}; there are {', '.join(hints)}")
     return {key: _value(hints[key], value, file, key, error) for key, value in table.items()}
 
 

@@ -79,7 +79,7 @@ def run(
         path = random_model(shape, type_name, on_event=on_event)
         name = path.name
     else:
-        file = registry.resolve(model, method_kind="completion")
+        file = registry.resolve(model, method_kind=registry.COMPLETION)
         path, name = file.path, file.file_name
     found = queries.samples("en") if source == SAMPLES else queries.load_file(Path(source), language="en")
     some, quantization = found.queries[:limit], read_info(path).quantization
@@ -102,7 +102,7 @@ def random_model(shape: str, type_name: str, *, on_event: Callable[[str], None] 
     if not path.exists():
         on_event(f"building {path.name}, once")
         if not full.exists():
-            tokenizer = registry.resolve("smollm2-135m", method_kind="completion").path
+            tokenizer = registry.resolve("smollm2-135m", method_kind=registry.COMPLETION).path
             with draft_file(full, unique=False) as draft:
                 _script("random_model", {"path": str(draft), "tokenizer": str(tokenizer), "shape": SHAPES[shape]})
         engine.quantize(full, path, type_name)

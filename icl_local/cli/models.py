@@ -69,7 +69,7 @@ def show(name: str, metadata: bool, db: Path, output_format: str) -> None:
         console.print_rows(("variant", "property", "value"), rows, output_format=output_format, title=family.label)
         return
     with Display() as display:
-        model = registry.resolve(name, method_kind="completion", on_progress=display.on_download)
+        model = registry.resolve(name, method_kind=registry.COMPLETION, on_progress=display.on_download)
     lineage = store.named(db, "lineage_of", [model.sha256]).dicts() if db.is_file() else []
     made = [(key.replace("_", " "), str(value)) for row in lineage for key, value in row.items() if value is not None]
     file = describe.file_rows(model.info, metadata=metadata)
@@ -180,7 +180,7 @@ def quantize(source: str, out: Path, db: Path, **given: Any) -> None:
     from icl_local.weights import registry
 
     with Display() as display:
-        model = registry.resolve(source, method_kind="completion", on_progress=display.on_download)
+        model = registry.resolve(source, method_kind=registry.COMPLETION, on_progress=display.on_download)
     with store.Store(db) as rows:
         made = convert.quantize(model.path, out, store=rows, on_progress=console.say, **given)
     for check in made.gate_result.checks if made.gate_result else ():

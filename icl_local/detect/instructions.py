@@ -6,7 +6,6 @@ Names, parameters and meaning are those of IFEval (arXiv 2311.07911) and of M-IF
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import operator
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from icl_local.exceptions import InputError, needs_extra
+from icl_local.exceptions import InputError, did_you_mean, needs_extra
 
 LANGUAGES = ("en", "es", "fr")
 _SENTENCE_END = re.compile(r"[.!?]+[\"'”’»)\]*_]*(?=\s|$)")
@@ -55,8 +54,7 @@ def require_known(check: Mapping[str, Any], *, language: str = "en") -> Callable
     first, _, rest = name.partition(":")
     function = _RULES.get(rest if first in LANGUAGES else name)
     if function is None:
-        near = difflib.get_close_matches(name, _RULES, n=1)
-        raise InputError(f"unknown instruction {name!r}; {f'did you mean {near[0]}?' if near else 'see docs/lab.md'}")
+        raise InputError(f"unknown instruction {name!r}{did_you_mean(name, list(_RULES))}; see docs/lab.md")
     signature = inspect.signature(function)
     parameters: dict[str, Any] = {"language": first if first in LANGUAGES else language}
     parameters |= {key: value for key, value in check.items() if key != "id" and value is not None}

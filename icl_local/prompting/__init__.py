@@ -7,8 +7,6 @@ from icl_local.prompting.chat_template import CHAT_DATE, chat_text
 from icl_local.prompting.examples import Pools
 from icl_local.prompting.json_items import JsonItem
 from icl_local.prompting.methods import (
-    CHAT,
-    COMPLETION,
     PARAMETERS,
     Method,
     language_spec,
@@ -18,6 +16,7 @@ from icl_local.prompting.methods import (
 )
 from icl_local.prompting.prompt import Prompt, Recipe, expand
 from icl_local.prompting.queries import FILE_SUFFIXES, JUST_EVAL, SAMPLES, Query, QuerySet, load_file, query_from_item
+from icl_local.weights import CHAT, COMPLETION
 
 __all__ = [
     "CHAT",

@@ -15,8 +15,7 @@ from typing import Any, get_type_hints
 
 from icl_local import resources, toml_file
 from icl_local.exceptions import ConfigError, InputError, UnknownName
-
-COMPLETION, CHAT = "completion", "chat"
+from icl_local.weights import CHAT, COMPLETION
 
 # the texts that a method of a kind may name
 TEXTS_OF_KIND = {COMPLETION: ("prefix", "block"), CHAT: ("system",)}

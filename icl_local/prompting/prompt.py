@@ -32,8 +32,6 @@ from icl_local.prompting.examples import (
 )
 from icl_local.prompting.methods import (
     BM25,
-    CHAT,
-    COMPLETION,
     MOST,
     NO_INSTRUCTION,
     PARAMETERS,
@@ -45,7 +43,7 @@ from icl_local.prompting.methods import (
     written,
 )
 from icl_local.prompting.queries import Query
-from icl_local.weights import GgufInfo
+from icl_local.weights import CHAT, COMPLETION, GgufInfo
 from icl_local.wording import counted
 
 # replaces the query while a chat template is rendered; from Unicode's private use area, so no query holds it

@@ -7,7 +7,6 @@ Ids are kept as text, so that the same query in several languages pairs up; a fi
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_local import resources
-from icl_local.exceptions import ConfigError, InputError, UnknownName
+from icl_local.exceptions import ConfigError, InputError, UnknownName, did_you_mean
 from icl_local.identity import key_of, sha256_file, sha256_text
 from icl_local.prompting import json_items, just_eval
 from icl_local.prompting.expectations import expected
@@ -272,8 +271,7 @@ def _unknown_values(items: Sequence[JsonItem]) -> Iterator[str]:
     for (name, value), item in first.items():
         known, effect = _KNOWN_VALUES[name]
         if value not in known:
-            near = difflib.get_close_matches(value, known, n=1)
-            guess = f" (did you mean {near[0]}?)" if near else ""
+            guess = did_you_mean(value, list(known))
             yield f"{item.place}: {name} {value!r} is not known{guess}; {effect}; known: {', '.join(known)}"
 
 

@@ -86,7 +86,7 @@ class Server:
         return ServerModel(
             server=self,
             label=family.label if family else name,
-            variant="instruct" if method_kind == prompting.CHAT else "base",
+            variant=registry.variant_of(method_kind),
             dpo=dpo,
             registry_name=family.name if family else None,
             parameters=family.parameters if family else None,

@@ -11,6 +11,7 @@ from icl_local import prompting, resources, toml_file
 from icl_local.exceptions import ConfigError, IclError, UnknownName
 from icl_local.prompting import JUST_EVAL, SAMPLES, Pools, QuerySet, just_eval
 from icl_local.running import Decoding, Shard, load_pools, load_queries
+from icl_local.weights import registry
 from icl_local.wording import with_dpo
 
 
@@ -88,8 +89,7 @@ class Study:
 
     def variant(self, cell: StudyCell) -> str:
         """Return the variant of a family that the cell runs: base, instruct, base-dpo or instruct-dpo."""
-        base = "instruct" if self.kind(cell) == prompting.CHAT else "base"
-        return f"{base}-dpo" if cell.dpo else base
+        return registry.variant_of(self.kind(cell), dpo=cell.dpo)
 
     def query_set(self, language: str, *, shard: Shard | None = None, fetch: bool = False) -> QuerySet:
         """Return the queries of a language; ``fetch`` downloads Just-Eval if needed. Raises IclError."""

@@ -5,9 +5,11 @@ No llama.cpp and no weights are loaded here.
 
 from icl_local.weights.checksum import OnBytes, cache_folder, make_cache_folder, sha256_of
 from icl_local.weights.gguf_file import GgufInfo, read_info, require_same_tokens
-from icl_local.weights.registry import ResolvedModel
+from icl_local.weights.registry import CHAT, COMPLETION, ResolvedModel
 
 __all__ = [
+    "CHAT",
+    "COMPLETION",
     "GgufInfo",
     "OnBytes",
     "ResolvedModel",

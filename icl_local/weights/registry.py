@@ -27,6 +27,7 @@ from icl_local.weights.checksum import OnBytes, sha256_of
 from icl_local.weights.gguf_file import GgufInfo, read_info
 from icl_local.wording import shell
 
+COMPLETION, CHAT = "completion", "chat"  # kinds of methods
 VARIANTS = ("base", "instruct", "base-dpo", "instruct-dpo")
 DPO_DATASET = "trl-lib/ultrafeedback_binarized"
 SMALL_PARAMETERS = 2_000_000_000  # the paper's border between its small and medium models
@@ -143,6 +144,12 @@ class ResolvedModel(NamedModel):
         }
 
 
+def variant_of(method_kind: str, *, dpo: bool = False) -> str:
+    """Return the variant of a family that a method of this kind runs: base, instruct, base-dpo or instruct-dpo."""
+    variant = "instruct" if method_kind == CHAT else "base"
+    return f"{variant}-dpo" if dpo else variant
+
+
 def user_models_file() -> Path:
     """Return the user's registry: ICL_MODELS_FILE, else models.toml in the user's configuration folder."""
     if given := os.environ.get("ICL_MODELS_FILE"):
@@ -172,14 +179,14 @@ def resolve(
     dpo: bool = False,
     on_progress: OnBytes | None = None,
 ) -> ResolvedModel:
-    """Return the model of ``name`` for a method of kind ``completion`` (its base) or ``chat`` (its instruct variant).
+    """Return the model of ``name`` for a method of kind COMPLETION (its base) or CHAT (its instruct variant).
 
     ``name`` is hf:owner/repo/file.gguf[@revision], a name of another program (found.py), a registry name, or a path.
     Raises UnknownName, ConfigError (no such variant, or no file yet: the message says how to make one), ModelError,
     HubError.
     """
     families = {} if _is_reference(name) else load_registry()
-    variant = "instruct" if method_kind == "chat" else "base"
+    variant = variant_of(method_kind)
     if name in families:
         model = _from_family(families[name], variant, dpo, on_progress)
     elif _is_reference(name) or name.endswith(".gguf") or os.sep in name or Path(name).is_file():
@@ -188,7 +195,7 @@ def resolve(
         held = {spelling: one.name for one in found.found_models() for spelling in (one.label, one.name)}
         add = "or give a .gguf file or hf:owner/repo/file.gguf; icl models list shows all"
         raise UnknownName.among("model", name, {one: one for one in families} | held, add=add)
-    if method_kind == "chat" and model.info.chat_template is None:
+    if method_kind == CHAT and model.info.chat_template is None:
         raise ModelError(
             f"{model.path}: holds no chat template, so it cannot answer as an instruct model; give an instruct file, "
             "or use zero-shot or urial"
