@@ -42,12 +42,16 @@ def _texts(item: JsonItem, name: str) -> list[str]:
     texts = value if isinstance(value, list) else [value]
     if not texts or not all(isinstance(text, str | int | float) and str(text).strip() for text in texts):
         raise InputError(f"{item.place}: `{name}` must be a text or a list of texts, none of them empty")
-    return [str(text) for text in texts]
+    return [_plain(text) for text in texts]
+
+
+def _plain(value: object) -> str:
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)  # a table has 4.0 for 4
 
 
 def _place(item: JsonItem, choices: list[str]) -> int:
     """Return the index of the right choice, given as index from 0, letter or text."""
-    answer = str(item.data["answer"]).strip()
+    answer = _plain(item.data["answer"]).strip()
     if answer in choices:
         return choices.index(answer)
     place = int(answer) if answer.isdecimal() else "ABCDEFGHIJKLMNOPQRSTUVWXYZ".find(answer.upper() or "?")

@@ -283,6 +283,13 @@ def as_table(delimiter: str) -> str:
     return text.getvalue()
 
 
+def test_whole_numbers_of_a_table_are_whole(tmp_path: Path) -> None:
+    row = "'Q?' as instruction, 4.0::double as reference, ['3', '4'] as choices, 1.0::double as answer"
+    duckdb.sql(f"copy (select {row}) to '{tmp_path / 'q.parquet'}'")
+    (query,) = running.load_set(str(tmp_path / "q.parquet"), untagged="en").queries
+    assert query.expected == {"reference": ["4"], "choices": ["3", "4"], "answer": 1}
+
+
 def test_one_set_in_five_forms_has_the_same_queries(tmp_path: Path) -> None:
     files = [
         write(tmp_path / "q.jsonl", "\n".join(map(json.dumps, ROWS))),
