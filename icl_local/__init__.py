@@ -1,6 +1,6 @@
 """icl-local: in-context learning against instruction tuning, measured on a laptop (arXiv 2503.01611).
 
-The front door for scripts and notebooks; `icl` calls the same functions, so their defaults are its defaults::
+The front door for scripts and notebooks, with the defaults of the commands of `icl`::
 
     import icl_local as icl
 

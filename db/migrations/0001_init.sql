@@ -77,7 +77,7 @@ create table raw.runs (
     llama_build varchar,
     cpu_features varchar,
     n_threads integer,
-    host varchar                       -- cores and memory, no host name
+    host varchar                       -- free memory, no host name
 );
 
 create table raw.run_cells (           -- one row per cell and process: timings, for throughput

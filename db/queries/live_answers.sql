@@ -5,7 +5,7 @@ latest as (
 )
 select
     answer.model || if(answer.dpo, ' DPO', '') as model, answer.quantization, answer.method, answer.language,
-    answer.query_id, answer.finish_reason, answer.new_tokens, strftime(answer.created_at, '%H:%M:%S') as at,
+    answer.query_id, answer.finish_reason, answer.new_tokens, strftime(answer.created_at, '%Y-%m-%dT%H:%M:%SZ') as at,
     left(answer.instruction, $2) as instruction, left(answer.text, $2) as text, answer.response_id
 from main.responses as answer
 semi join latest on latest.response_id = answer.response_id

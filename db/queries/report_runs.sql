@@ -5,7 +5,7 @@ answers as (
     group by run_id
 )
 select
-    strftime(runs.started_at, '%Y-%m-%d %H:%M:%S') as started, runs.command, runs.version as "icl-local",
+    strftime(runs.started_at, '%Y-%m-%d %H:%M:%S') as "started (UTC)", runs.command, runs.version as "icl-local",
     runs.llama_build as "llama.cpp", runs.cpu_features as cpu, runs.n_threads as threads, runs.host, runs.seed,
     answers.responses
 from raw.runs as runs

@@ -29,7 +29,7 @@ labelled as (
 select
     latest.name as sample, latest.seed, latest.per_cell, latest.strata as by, items.cells, items.frame, items.drawn,
     coalesce(labelled.raters, []) as raters, coalesce(labelled.labels, 0) as labels,
-    strftime(latest.created_at, '%Y-%m-%d %H:%M') as drawn_at, latest.sample_id
+    strftime(latest.created_at, '%Y-%m-%d %H:%M') as drawn_utc, latest.sample_id
 from latest
 left join items on items.sample_id = latest.sample_id
 left join labelled on labelled.sample_id = latest.sample_id

@@ -6,7 +6,7 @@ function latestAnswer(one) {
   text.tabIndex = 0; // it scrolls, by keys too
   box.append(
     make("h3", `${one.model}, ${one.method}`),
-    make("p", [one.at, one.quantization, one.language, `query ${one.query_id}`, one.finish_reason,
+    make("p", [new Date(one.at).toLocaleTimeString("en-GB"), one.quantization, one.language, `query ${one.query_id}`, one.finish_reason,
       one.new_tokens && `${one.new_tokens} tokens`].filter(Boolean).join(" · "), "labels"),
     make("p", one.instruction, "asked"), text,
   );

@@ -224,7 +224,7 @@ def _last_checkpoint(folder: Path) -> Path | None:
 
 def _steps(checkpoint: Path) -> tuple[int, int]:
     """Return the number of steps of a checkpoint, and of the whole run."""
-    state = json.loads((checkpoint / _STATE_FILE).read_text())
+    state = json.loads((checkpoint / _STATE_FILE).read_text(encoding="utf-8"))
     return int(state["global_step"]), int(state["max_steps"])
 
 

@@ -1,4 +1,4 @@
-"""Exact, batched, prefix-sharing greedy decoding with llama.cpp in a worker process.
+"""Exact, batched, prefix-sharing decoding and scoring with llama.cpp in a worker process.
 
 The only room that imports llama_cpp, and that only inside the worker process.
 """

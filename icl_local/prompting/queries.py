@@ -1,8 +1,9 @@
 """Query sets: Just-Eval-Instruct or any file in its form, and the project's own samples.
 
-A file is a JSON list, JSON Lines, or an object whose ``data`` is the list. Each item has ``instruction``, and may have
-``id``, ``language``, and Just-Eval's ``source_id``, ``dataset``, ``category``, ``task``, ``topic`` and ``difficulty``.
-Ids are kept as text, so that the same query in several languages pairs up; a file without ids gets them from its texts.
+A file is JSON, JSON Lines, CSV, TSV or Parquet (json_items.py has the forms). Each item has ``instruction``, and may
+have ``id``, ``language``, and Just-Eval's ``source_id``, ``dataset``, ``category``, ``task``, ``topic`` and
+``difficulty``. Ids are kept as text, so that the same query in several languages pairs up; a file without ids gets them
+from its texts.
 """
 
 from __future__ import annotations
