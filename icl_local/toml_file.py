@@ -31,7 +31,8 @@ def load(path: Path, *, error: type[IclError] = ConfigError) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as failure:
-        raise error(f"{path}: cannot be read ({failure}); correct it or name another file") from failure
+        reason = failure.strerror if isinstance(failure, OSError) else failure
+        raise error(f"{path}: cannot be read ({reason}); correct it or name another file") from failure
     return parse(text, str(path), error=error)
 
 

@@ -170,7 +170,13 @@ def load_study(name: str, *, queries: Mapping[str, str] | None = None, **changes
             raise ConfigError(
                 f"--queries {language}={source.file}: no such file; there are also {SAMPLES} and {JUST_EVAL}"
             )
-    fields |= {key: value for key, value in changes.items() if value is not None}
+    changes = {key: value for key, value in changes.items() if value is not None}
+    parts = {"sample", "limit"}
+    if parts & changes.keys():  # instead of either in the file
+        fields = {key: value for key, value in fields.items() if key not in parts}
+    fields |= changes
+    if parts <= fields.keys():
+        raise ConfigError(f"{file}: sample draws queries and limit takes the first ones; give one of them")
     return Study(name=name, **{**fields, "queries": fields["queries"] | given})
 
 
@@ -195,9 +201,6 @@ def _read(data: dict[str, Any], file: str, folder: Path, prompt_dir: Path | None
         prompt_dir = folder / Path(own).expanduser()
         if not prompt_dir.is_dir():
             raise ConfigError(f"{file}: prompt_dir {own!r} is not a folder")
-    known = prompting.methods(prompt_dir)
-    if unknown := {cell.method.partition("[")[0] for cell in named} - known.keys():
-        raise ConfigError(f"{file}: no method {min(unknown)!r}; there are {', '.join(known)}")
     try:
         pools = load_pools([f"{name}={_at(folder, pool)}" for name, pool in pool_files])
         cells = dict.fromkeys(one for cell in named for one in _expanded(cell, pools, prompt_dir))
@@ -218,8 +221,6 @@ def _is_named(source: str) -> bool:
 
 
 def _expanded(cell: StudyCell, pools: Pools, prompt_dir: Path | None) -> list[StudyCell]:
-    """Return a cell for each method that a name with parameters stands for."""
-    if "[" not in cell.method:
-        return [cell]
+    """Return a cell for each method that a name stands for. Raises UnknownName, InputError, ConfigError."""
     recipes = prompting.expand([cell.method], cell.language, overlay=prompt_dir, pools=pools)
     return [replace(cell, method=recipe.method.name) for recipe in recipes]

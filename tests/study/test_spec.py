@@ -40,6 +40,11 @@ def test_the_papers_study_is_its_29_cells() -> None:
             "[pools]\nmine = 'none.jsonl'\n[[cells]]\nmodels = ['a']\nmethods = ['urial']\nlanguages = ['en']",
             "none.jsonl: cannot be read",
         ),
+        ("[[cells]]\nmodels = ['a']\nmethods = ['urial']\nlanguages = ['xx']", "no language 'xx'"),
+        (
+            "limit = 1\nsample = 2\n[[cells]]\nmodels = ['a']\nmethods = ['urial']\nlanguages = ['en']",
+            "sample draws queries and limit takes the first ones",
+        ),
         ("color = 'red'", "unknown key 'color'"),
         ("[[cells]]\nmodel = ['a']", "unknown key 'model'"),
         ("[decoding]\ntop_k = 1", r"\[decoding\]: unknown key 'top_k'"),
@@ -86,6 +91,17 @@ def test_a_language_without_queries_is_reported_as_that(tmp_path: Path) -> None:
     assert str(sets["eu"]).startswith("no queries in 'eu'; give them with --queries eu=FILE")
     with pytest.raises(ConfigError, match="--queries en= names no file; write en=FILE"):
         load_queries(["en"], ["en="])
+
+
+def test_an_option_takes_the_place_of_either_part_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text("sample = 9\n[[cells]]\nmodels = ['a']\nmethods = ['urial']\nlanguages = ['en']")
+    study = load_study(str(path), limit=2)
+    assert (study.sample, study.limit) == (None, 2)
+    with pytest.raises(ConfigError, match=r"s\.toml: sample draws queries and limit takes the first ones"):
+        load_study(str(path), limit=2, sample=3)
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: cannot be read \(No such file or directory\); correct it"):
+        load_study("nowhere.toml")
 
 
 def test_queries_for_a_language_without_cells_are_refused() -> None:
