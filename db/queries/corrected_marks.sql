@@ -1,18 +1,23 @@
--- cells of Tables 1, 2, 3 whose corrected means (judge $1, reading $2) differ from what they are read against (from zero-shot,
--- or from themselves without DPO): Student's t, Holm-corrected over the table; both cells are the ones shown
+-- cells of Tables 1, 2, 3 whose corrected means differ from what they are read against (from zero-shot, or from themselves
+-- without DPO): Student's t, Holm-corrected over the table; cells, judge, template and reading are the ones shown
 with
+shown as materialized (
+    select cell_id, metric, judge_id, template_sha256, reading from main.paper_scores where origin = 'ours'
+),
 compared as (
     select
         differs_in, language, model, case when differs_in = 'method' then b else method end as method,
-        differs_in = 'dpo' as dpo, metric, p_holm, n, sample, template
+        differs_in = 'dpo' as dpo, metric, p_holm, n, sample
     from main.corrected_differences
     where
-        judge = $1 and reading = $2 and in_paper_tables
+        in_paper_tables
         and (differs_in = 'dpo' or (differs_in = 'method' and a = 'zero-shot' and not dpo))
+        and (cell_id_a, metric, judge_id, template_sha256, reading) in (from shown)
+        and (cell_id_b, metric, judge_id, template_sha256_b, reading) in (from shown)
 )
 select differs_in, language, model, method, dpo, metric
 from compared
--- of several judge templates and samples the one with most labels
+-- of several samples the one with most labels
 qualify
-    row_number() over (partition by differs_in, language, model, method, dpo, metric order by n desc, sample, template) = 1
+    row_number() over (partition by differs_in, language, model, method, dpo, metric order by n desc, sample) = 1
     and p_holm < 0.05

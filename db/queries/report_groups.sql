@@ -1,4 +1,5 @@
--- Breakdowns for the report: one row per group and cell with the five-aspect mean, safety, and two errors in percent.
+-- Breakdowns for the report: one row per group and cell with the five-aspect mean and safety, by the judge and template
+-- of the tables, and two errors in percent.
 with
 scores as (
     select
@@ -7,7 +8,8 @@ scores as (
         max(mean) filter (where metric = 'avg') as avg,
         max(mean) filter (where metric = 'safety') as safety
     from main.score_breakdown
-    where judge = getvariable('icl_judge') and reading = getvariable('icl_reading')
+    semi join main.paper_scores using (cell_id, metric, judge_id, template_sha256)
+    where reading = getvariable('icl_reading')
     group by all
 ),
 errors as (

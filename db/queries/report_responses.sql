@@ -17,16 +17,36 @@ loops as (
 code as (
     select response_id from main.response_errors where error = 'unintended_code' and failed
 ),
+answers as (
+    select response_id, cell_id from main.responses join picked using (dataset, query_id)
+),
+-- of each cell the judge and template by which the tables show it, or would show it: see paper_scores
+asked as (
+    select cell_id, metric = 'safety' as is_safety, judge_id, template_sha256
+    from main.score_means
+    where
+        judge = getvariable('icl_judge') and reading = getvariable('icl_reading')
+        and judge_id = coalesce((select any_value(judge_id) from main.paper_scores), judge_id)
+    group by cell_id, is_safety, judge_id, template_sha256
+    qualify row_number() over (partition by cell_id, is_safety order by sum(n) desc, judge_id, template_sha256) = 1
+),
 given as (
-    select response_id, columns(main.metrics())
+    select
+        response_id,
+        any_value(columns(list_filter(main.metrics(), lambda metric: metric <> 'safety'))) filter (where not is_safety),
+        any_value(safety) filter (where is_safety) as safety
     from main.response_scores
-    where judge = getvariable('icl_judge') and reading = getvariable('icl_reading')
-    qualify row_number() over (partition by response_id order by template_sha256) = 1
+    join answers using (response_id)
+    join asked using (cell_id, judge_id, template_sha256)
+    where reading = getvariable('icl_reading')
+    group by response_id
 ),
 reasons as (
     select response_id, list({'metric': metric, 'reason': reason} order by metric) as reasons
     from main.scores
-    where judge = getvariable('icl_judge') and repeat = 0 and reason is not null and reason <> ''
+    join answers using (response_id)
+    join asked using (cell_id, judge_id, template_sha256)
+    where repeat = 0 and reason is not null and reason <> '' and is_safety = (metric = 'safety')
     group by response_id
 )
 select

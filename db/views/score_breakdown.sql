@@ -30,7 +30,8 @@ select
     main.score_low(means.mean, means.se, means.n, main.t_quantile(means.df)) as ci_low,
     main.score_high(means.mean, means.se, means.n, main.t_quantile(means.df)) as ci_high,
     means.n,
-    instruments.template, shown.quantization, shown.settings_id, means.se, instruments.template_sha256
+    instruments.template, shown.quantization, shown.settings_id, means.se, instruments.template_sha256,
+    shown.cell_id, instruments.judge_id
 from means
 join raw.cells as cell on cell.rowid = means.cell
 join main.paper_cells as shown on shown.cell_id = cell.cell_id

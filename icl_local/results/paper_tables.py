@@ -299,7 +299,7 @@ def _arranged(views: Views, name: str, *, origin: str, instead: Instead | None) 
     for row, cell in zip(shown, cells, strict=False):
         row.update({column: cell[column] for column in varied})
     columns += varied
-    sign, found = ("*", _significant(views, rows, name, instead)) if origin == "ours" else ("†", _slips(views, name))
+    sign, found = ("*", _significant(views, name, instead)) if origin == "ours" else ("†", _slips(views, name))
     marks = {
         (y, columns.index(column)): sign
         for y, row in enumerate(rows)
@@ -415,16 +415,15 @@ def _cell(row: Row) -> tuple[Any, ...]:
     return row.get("language", "en"), row["model"], row["method"], row.get("dpo", False)
 
 
-def _significant(views: Views, rows: Sequence[Row], name: str, instead: Instead | None) -> set[tuple[Any, ...]]:
+def _significant(views: Views, name: str, instead: Instead | None) -> set[tuple[Any, ...]]:
     """Return the cells and metrics that differ significantly from zero-shot, or from the cell without DPO."""
     against = "dpo" if name in _DPO_TABLES else "method"
     if name in ERROR_TABLES:
         found = views.named("error_marks")
+    elif instead and instead.kind == "equated":
+        return set()
     else:
-        judge, reading = next(((row["judge"], row["reading"]) for row in rows if row["judge"]), (None, None))
-        if instead and instead.kind == "equated":
-            return set()
-        found = views.named("corrected_marks" if instead else "score_marks", judge, reading)
+        found = views.named("corrected_marks" if instead else "score_marks")
     return {tuple(row[key] for key in (*_KEYS, "metric")) for row in found if row["differs_in"] == against}
 
 

@@ -11,6 +11,7 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats
 
+from icl_local import store
 from tests import reference
 from tests.results import regression_estimator
 from tests.results.labelled_frames import NA, Array, Frame, database, rows
@@ -202,6 +203,32 @@ def test_a_difference_is_that_of_the_corrected_means_where_the_same_queries_are_
     (a,), (b,) = con.execute(sql).fetchall()
     row: Any = rows(con, "corrected_differences")["m"]
     assert row["difference"] == pytest.approx(b - a, abs=1e-9)
+
+
+def test_a_mark_of_corrected_means_is_by_the_judge_template_that_the_tables_show() -> None:
+    """By the few scores of the first template the labels alone decide; by the second, which scored all, the judge."""
+    y = np.array([np.full(400, 3.0), np.resize([2.0, 3.0, 3.0, 4.0, 4.0], 400)])
+    made = database(
+        {
+            "M/a": Frame(y[0], first(y[0], 15)[None], method="zero-shot"),
+            "M/b": Frame(y[1], first(y[1], 15)[None], method="urial"),
+        }
+    )
+    other = "select * replace ('other' as template_sha256, 'other' as name) from raw.judge_templates"
+    made.execute(f"insert into raw.judge_templates {other}")
+    copied = "* replace ('other ' || judgment_id as judgment_id, 'other' as template_sha256)"
+    made.execute(f"insert into raw.judgments select {copied} from raw.judgments where judge_id = 'j'")
+    made.execute(
+        "delete from raw.judgments where judge_id = 'j' and template_sha256 <> 'other' "
+        "and split_part(response_id, ' ', 2)::integer >= 40"
+    )
+    made.execute("set variable icl_judge = 'judge'")
+    tests = made.execute("select template, p_holm < 0.05 from corrected_differences where reading = 'strict'")
+    assert dict(tests.fetchall()) == {"multi": False, "other": True}
+    assert made.execute("select distinct template from paper_scores where origin = 'ours'").fetchall() == [("other",)]
+    marks = made.execute(store.sql_text("corrected_marks")).fetchall()
+    made.close()
+    assert marks == [("method", "en", "M", "urial", False, "helpfulness")]
 
 
 def test_too_few_common_queries_are_no_difference() -> None:

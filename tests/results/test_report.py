@@ -135,6 +135,38 @@ def test_previews_say_where_they_end_and_provenance_has_no_empty_columns(page: P
     assert ">base URL<" not in text
 
 
+def test_scores_and_reasons_are_by_the_judge_template_that_the_tables_show(tmp_path: Path) -> None:
+    path = Path(shutil.copy(synthetic.small(), tmp_path / "study.duckdb"))
+    with duckdb.connect(str(path)) as con:  # a template that comes first by name and scores higher
+        con.execute(
+            "update raw.judgments set template_sha256 = '0', scores = [5, 5, 5, 5, 5], "
+            "reasons = ['other', 'other', 'other', 'other', 'other'] where template_sha256 = 'other'"
+        )
+        con.execute("update raw.judge_templates set template_sha256 = '0' where template_sha256 = 'other'")
+    page, rows, _ = report.read(path, judge=None, reading="strict", max_responses=10**6)
+    with duckdb.connect(str(path), read_only=True) as con:
+        found = con.execute(
+            "select response_id, score.avg from response_scores as score join responses using (response_id) "
+            "where judge = 'openai:synthetic-judge' and reading = 'strict' and template = 'multi'"
+        ).fetchall()
+        means = con.execute(
+            "select value, model, method, language, if(dpo, 'DPO', ''), round(mean, 4) from score_breakdown "
+            "where dimension = 'task' and judge = 'openai:synthetic-judge' and reading = 'strict' and metric = 'avg' "
+            "and template = 'multi'"
+        ).fetchall()
+    wanted = dict(found)
+    assert len(wanted) > 1000
+    for row in rows:
+        scores = row["scores"] or {"avg": None, "safety": None}
+        assert scores["avg"] == wanted.get(row["response_id"])
+        assert "other" not in {given["reason"] for given in row["reasons"] or []}
+    assert sum(bool(row["scores"] and row["scores"]["safety"]) for row in rows) > 200
+    groups = page["breakdowns"]
+    at = [groups["columns"].index(name) for name in ("value", "model", "method", "language", "dpo", "five aspects")]
+    shown = {tuple(row[i] for i in at) for row in groups["rows"] if row[0] == "task" and row[at[-1]] is not None}
+    assert shown == set(means)
+
+
 @pytest.mark.usefixtures("small_chunks_no_figures")
 def test_the_file_can_be_read_by_whom_the_umask_allows_and_replaces_an_older_one(study: Path, tmp_path: Path) -> None:
     path = tmp_path / "r.html"

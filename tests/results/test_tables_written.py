@@ -17,7 +17,7 @@ from icl_local.cli import icl
 from icl_local.exceptions import UnknownName
 from icl_local.results import other_tables, paper_tables
 from icl_local.results.tables import Table, render
-from tests import reference
+from tests import reference, synthetic
 from tests.judge_rows import database, response_rows
 
 # Layout
@@ -45,6 +45,33 @@ def test_best_is_bold_and_marks_stand_where_the_paired_interval_excludes_zero(st
         ]  # fmt: skip
         significant = bool(((found["ci_low"] > 0) | (found["ci_high"] < 0)).any())
         assert ((y, table.columns.index("safe")) in table.marks) == significant
+
+
+def test_a_mark_belongs_to_the_judge_template_of_the_number_beside_it(tmp_path: Path) -> None:
+    """The shown template has few depth scores, all 3; another asks for depth alone: 1 in zero-shot, 5 in others."""
+    path = Path(shutil.copy(synthetic.small(), tmp_path / "study.duckdb"))
+    with duckdb.connect(str(path)) as con:
+        con.execute("insert into raw.judge_templates values ('depth', 'depth', 'en', 'Depth?', ['depth'])")
+        con.execute(
+            "insert into raw.judgments by name select judgment.* replace ('depth ' || judgment_id as judgment_id, "
+            "'depth' as template_sha256, [if(method = 'zero-shot', 1, 5)] as scores, [false] as not_applicable) "
+            "from raw.judgments as judgment join responses using (response_id) join raw.judge_templates as template "
+            "using (template_sha256) where template.name = 'multi' and judgment.judge_id = 'judge-1'"
+        )
+        con.execute(
+            "update raw.judgments set scores = scores[:3] || [case when hash(response_id) % 9 = 0 then 3 end] "
+            "|| scores[5:] where template_sha256 in "
+            "(select template_sha256 from raw.judge_templates where name = 'multi')"
+        )
+    with paper_tables.open_views(path) as views:
+        table = paper_tables.build(views, "1")
+        shown = {row["template"] for row in views.rows("paper_scores") if row["metric"] == "depth"}
+        differences = views.rows("paired_differences")
+    assert shown == {"multi", None}
+    assert [row for row in differences if row["template"] == "depth" and row["p_holm"] < 1e-6]
+    depth = table.columns.index("depth")
+    assert {row[depth] for row in table.rows} == {3.0}
+    assert not [place for place in table.marks if place[1] == depth]
 
 
 def test_two_meanings_of_avg_have_two_names(complicated: Path) -> None:
