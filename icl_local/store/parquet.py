@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,18 +10,23 @@ import duckdb
 
 from icl_local.exceptions import InputError
 from icl_local.files import draft_file
-from icl_local.store.database import fetch, quoted, reader
+from icl_local.store.database import quoted, reader
 from icl_local.store.read_only import only_reads
 from icl_local.store.spool import Row
 
 
 def read_parquet(path: Path) -> list[Row]:
-    """Return the rows of a Parquet file as dicts, in its order. Raises InputError if it cannot be read."""
+    """Return the rows of a Parquet file as JSON objects, in its order: a date as text, NaN as None.
+
+    Raises InputError if it cannot be read.
+    """
+    sql = "select to_json(icl_row) from read_parquet($1) as icl_row"
     try:
         with duckdb.connect() as con:
-            return fetch(con.execute("from read_parquet($1)", [str(path)])).dicts()
+            rows = con.execute(sql, [str(path)]).fetchall()
     except duckdb.Error as error:
         raise InputError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+    return [json.loads(row, parse_constant=lambda name: None) for (row,) in rows]
 
 
 def export_parquet(

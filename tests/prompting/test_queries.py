@@ -290,6 +290,14 @@ def test_whole_numbers_of_a_table_are_whole(tmp_path: Path) -> None:
     assert query.expected == {"reference": ["4"], "choices": ["3", "4"], "answer": 1}
 
 
+def test_values_of_parquet_are_those_of_json(tmp_path: Path) -> None:
+    columns = "1.50::decimal(4, 2) as reference, 'nan'::double as answer, date '2020-01-02' as day"
+    duckdb.sql(f"copy (select uuid() as id, 'Q?' as instruction, {columns}) to '{tmp_path / 'q.parquet'}'")
+    (query,) = running.load_set(str(tmp_path / "q.parquet"), untagged="es").queries
+    assert query.expected == {"reference": ["1.5"]}
+    assert json.loads(json.dumps(query.fields)) == {**query.fields, "day": "2020-01-02", "answer": None}
+
+
 def test_one_set_in_five_forms_has_the_same_queries(tmp_path: Path) -> None:
     files = [
         write(tmp_path / "q.jsonl", "\n".join(map(json.dumps, ROWS))),
