@@ -59,7 +59,8 @@ results as (
     from main.score_means as means
     inner join raw.judges as judges on judges.judge_id = means.judge_id
     left join raw.judge_templates as templates on templates.template_sha256 = means.template_sha256
-    where means.reading = 'strict'
+    -- people label samples: no score of all answers
+    where means.reading = 'strict' and judges.backend <> 'human'
 
     union all
 

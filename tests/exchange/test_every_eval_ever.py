@@ -14,8 +14,9 @@ from icl_local.cli import main
 from icl_local.exceptions import ConfigError
 from icl_local.exchange import every_eval_ever
 from icl_local.store import Selection
+from icl_local.store.database import Store
 from tests import synthetic
-from tests.exchange.rows import LOOP, bring_in, output
+from tests.exchange.rows import LOOP, bring_in, output, own_cell, verdict
 
 # The parts of the schema that concern records like ours: required keys, closed objects, types and ranges.
 TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
@@ -151,6 +152,19 @@ def test_scores_are_those_of_the_views(database: Path, tmp_path: Path) -> None:
     ((total,),) = store.query(database, "select sum(mean) from score_means where reading = 'strict'").rows
     assert sum(r["score_details"]["score"] for r in means) == pytest.approx(total)
     assert all(r["metric_config"]["lower_is_better"] is (r["metric_config"]["max_score"] == 100) for r in results)
+
+
+def test_labels_of_people_are_no_results(db: Path, tmp_path: Path) -> None:
+    with Store(db) as target:
+        target.put([*own_cell("r", "Fine."), *verdict("r", {"clarity": 5.0})])
+        of_rater = {"judge_id": "h", "judgment_id": "h"}
+        (_, judgment) = verdict("r", {"clarity": 1.0})[-1]
+        rater = {"judge_id": "h", "name": "human:ana", "backend": "human", "model": "ana"}
+        target.put([("judges", rater), ("judgments", judgment | of_rater)])
+    every_eval_ever.export_records(db, tmp_path / "records", chosen=Selection(), organization="Lab")
+    (record,) = records(tmp_path / "records")
+    scored = [one for one in record["evaluation_results"] if one["metric_config"]["max_score"] == 5]
+    assert [one["score_details"]["score"] for one in scored] == [5.0]
 
 
 def test_the_same_results_have_the_same_file_names(database: Path, tmp_path: Path) -> None:
