@@ -49,6 +49,7 @@ def run(
     sample: int | None = None,
     limit: int | None = None,
     seed: int = 0,
+    plan: bool = False,
     shard: str | None = None,
     probe: bool = True,
     verify: int = 3,
@@ -80,7 +81,8 @@ def run(
     a mapping language -> file. ``method``: names, which may have parameters: "urial[k=0..2]". ``pool``: NAME=FILE, or a
     mapping name -> file, of examples for methods with pool=NAME. ``columns``: fields that a query file has under other
     names, {"instruction": "question"}.
-    ``sample`` draws queries over split and task with ``seed``; ``limit`` takes the first. ``shard``: "i/n", part i of
+    ``sample`` draws queries over split and task with ``seed``; ``limit`` takes the first. ``plan``: only count what is
+    missing of each cell, as the result's ``preview``; no model is fetched or loaded. ``shard``: "i/n", part i of
     n. ``parallel``, ``gpu_layers`` and ``threads`` of None are chosen from the file and this machine. ``verify``
     responses of each cell, the longest among them, are decoded again one at a time and compared. ``plain_queries``
     reads control tokens such as <|im_end|> in a query as text; by default they are tokens, as in Transformers.
@@ -126,10 +128,15 @@ def run(
             columns=columns,
             overlay=overlay,
         )
-        cells = running.plan_cells(
-            models, listed(method), sets, dpo=dpo, server=server, overlay=overlay,
-            pools=running.load_pools(listed(pool)), on_download=on_download,
-        )  # fmt: skip
+        how: dict[str, Any] = {
+            "dpo": dpo, "server": server, "overlay": overlay, "pools": running.load_pools(listed(pool)),
+        }  # fmt: skip
+        if plan:
+            from icl_local.results import Table
+
+            rows, notes = running.preview_cells(Path(db), models, listed(method), sets, decoding=decoding, **how)
+            return running.RunResult(Path(db), (), Table("Plan", running.COLUMNS, rows, tuple(notes)))
+        cells = running.plan_cells(models, listed(method), sets, on_download=on_download, **how)
         with running.open_cluster(cluster, worker_cpus=worker_cpus) as nodes:
             results = running.run_cells(
                 Path(db),

@@ -9,6 +9,7 @@ import click
 
 import icl_local
 from icl_local.cli import console, options, values
+from icl_local.exceptions import refuse_idle
 from icl_local.wording import counted, shell
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ VERIFIED = ("model", "method", "language", "query_id", "position", "n_tokens", "
 @click.option("--sample", type=values.COUNT, help="Number of queries, drawn over split and task.")
 @click.option("--limit", type=values.COUNT, help="Number of queries, taken from the start.")
 @click.option("--seed", type=int, help="Seed of --sample.")
+@click.option("--plan", is_flag=True, help="Only show what is missing; fetch and load no model.")
 @options.shard
 @click.option("--probe/--no-probe", help="Find engine settings with which batching changes nothing.")
 @click.option("--verify", type=values.NATURAL, help="Responses of each cell to decode again; 0: none.")
@@ -67,9 +69,9 @@ VERIFIED = ("model", "method", "language", "query_id", "position", "n_tokens", "
 @options.engine
 @options.cluster
 @options.prompt_dir
-@options.db
+@options.rows
 @click.pass_context
-def run(context: click.Context, /, db: Path, **given: Any) -> int:
+def run(context: click.Context, /, db: Path, output_format: str, **given: Any) -> int:
     """Generate the missing responses: models x methods x languages.
 
     The same command continues a run that was killed.
@@ -84,7 +86,13 @@ def run(context: click.Context, /, db: Path, **given: Any) -> int:
         raise click.UsageError(f"unexpected argument {context.args[0]!r}; a model is given as --model FILE")
     if not given["model"] and given["backend"] is None:
         raise click.UsageError("give --model, or --backend for a server's model")
+    refuse_idle("only --plan prints rows", {"--format": output_format != "text" and not given["plan"]})
     made = icl_local.run(db, **given)
+    if (preview := made.preview) is not None:
+        console.print_rows(preview.columns, preview.rows, output_format=output_format, title=preview.title)
+        for note in preview.notes:
+            console.say(note)
+        return 0
     too_long = f", {counted(made.n_too_long, 'prompt')} too long for the context" if made.n_too_long else ""
     command = "judge --judge rules" if given["decode"] == "choices" else "errors"
     hint = f"; next: icl {command} --db {shell(db)}" if any(cell.status == "done" for cell in made.cells) else ""

@@ -3,7 +3,7 @@
 Cells are planned, a model file is probed, and each response is stored as it ends.
 """
 
-from icl_local.running.cells import CHOICES, Cell, CellPlan, Decoding, plan_cells
+from icl_local.running.cells import CHOICES, COLUMNS, Cell, CellPlan, Decoding, plan_cells, preview_cells
 from icl_local.running.cluster import Cluster, open_cluster
 from icl_local.running.local_chat import LocalChat, open_chat
 from icl_local.running.query_sets import load_pools, load_queries, load_set, read_items
@@ -16,6 +16,7 @@ from icl_local.running.verify import VerifyResult, verify_responses
 
 __all__ = [
     "CHOICES",
+    "COLUMNS",
     "Cell",
     "CellPlan",
     "CellResult",
@@ -36,6 +37,7 @@ __all__ = [
     "open_cluster",
     "open_server",
     "plan_cells",
+    "preview_cells",
     "read_items",
     "run_cells",
     "score_texts",

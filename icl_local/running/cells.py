@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
+from functools import cache, partial
 from operator import itemgetter
 from pathlib import Path
 
-from icl_local import prompting
+from icl_local import prompting, store
 from icl_local.engine import Request, Sampling, default_kv_type
 from icl_local.exceptions import ConfigError, InputError, ModelError, refuse
 from icl_local.identity import cell_key, response_key, settings_key
@@ -21,6 +22,7 @@ from icl_local.wording import with_dpo
 
 Model = ResolvedModel | ServerModel
 CHOICES = "choices"  # Decoding.decode
+COLUMNS = ("model", "method", "language", "queries", "done", "missing")  # of a cell before a run
 MOST_TOKENS = 10_000_000  # of an answer: more than any context
 
 
@@ -162,18 +164,69 @@ def plan_cells(
     names, languages or pools is an error before anything is loaded. With ``server`` the models are names of models
     that it serves.
     """
+    expanded = _expanded(methods, query_sets, overlay, pools)
+    named: Callable[..., Model] = partial(registry.resolve, on_progress=on_download) if server is None else server.named
+    kinds = dict.fromkeys(recipe.method.kind for recipe, _ in expanded)
+    cells: list[Cell] = []
+    for name in models:
+        by_kind = {kind: named(name, method_kind=kind, dpo=dpo) for kind in kinds}
+        cells += [Cell(by_kind[recipe.method.kind], recipe, query_set) for recipe, query_set in expanded]
+    return sorted(cells, key=lambda cell: str(cell.model.path))
+
+
+def _expanded(
+    methods: Sequence[str], query_sets: Sequence[QuerySet], overlay: Path | None, pools: Pools | None
+) -> list[tuple[Recipe, QuerySet]]:
+    """Return each recipe with its queries, in the order of the methods, then of the languages."""
     expanded: list[tuple[int, Recipe, QuerySet]] = []
     for query_set in query_sets:
         found = prompting.expand(methods, query_set.queries[0].language, overlay=overlay, pools=pools)
         expanded += [(number, recipe, query_set) for number, recipe in enumerate(found)]
-    expanded.sort(key=itemgetter(0))  # in the order of the methods, then of the languages
-    named: Callable[..., Model] = partial(registry.resolve, on_progress=on_download) if server is None else server.named
-    kinds = dict.fromkeys(recipe.method.kind for _, recipe, _ in expanded)
-    cells: list[Cell] = []
-    for name in models:
-        by_kind = {kind: named(name, method_kind=kind, dpo=dpo) for kind in kinds}
-        cells += [Cell(by_kind[recipe.method.kind], recipe, query_set) for _, recipe, query_set in expanded]
-    return sorted(cells, key=lambda cell: str(cell.model.path))
+    return [(recipe, query_set) for _, recipe, query_set in sorted(expanded, key=itemgetter(0))]
+
+
+def preview_cells(
+    path: Path,
+    models: Sequence[str],
+    methods: Sequence[str],
+    query_sets: Sequence[QuerySet],
+    *,
+    decoding: Decoding,
+    dpo: bool = False,
+    server: Server | None = None,
+    overlay: Path | None = None,
+    pools: Pools | None = None,
+) -> tuple[list[tuple[object, ...]], list[str]]:
+    """Return COLUMNS of every cell, and notes; no model is fetched or loaded, and nothing is written.
+
+    A query counts as often as it has draws. ``done`` and ``missing`` are None where the model's file is to be fetched
+    and where the cell cannot run; a note says so. Raises what ``plan_cells`` does, StoreError, and InputError for a
+    query that is stored with another text.
+    """
+    have = store.ids(path, "responses", "response_id")
+    for one in query_sets if store.exists(path) else ():
+        texts = {query.query_id: query.instruction for query in one.queries}
+        store.refuse_other_texts(partial(store.named, path), one.dataset, one.queries[0].language, texts)
+    named: Callable[..., Model] = registry.resolve if server is None else server.named
+    named = cache(named)  # a file has several cells
+    rows: list[tuple[object, ...]] = []
+    notes: dict[str, None] = {}
+    for name, (recipe, query_set) in itertools.product(models, _expanded(methods, query_sets, overlay, pools)):
+        kind = recipe.method.kind
+        label, keys = registry.printed_name(name), None
+        if server is None and (source := registry.to_fetch(name, registry.variant_of(kind, dpo=dpo))):
+            notes[f"{label}: {source} is to be fetched"] = None
+        else:
+            cell = Cell(named(name, method_kind=kind, dpo=dpo), recipe, query_set)
+            label = cell.model.label
+            try:
+                keys = CellPlan(cell, decoding).keys
+            except (ConfigError, InputError, ModelError) as failure:
+                notes[f"{cell.label} cannot run: {failure}"] = None
+        wanted = len(query_set.queries) * len(decoding.draw_numbers) if keys is None else len(keys)
+        counts = (None, None) if keys is None else (len(keys & have), len(keys - have))
+        rows.append((with_dpo(label, dpo), recipe.method.name, recipe.language, wanted, *counts))
+    return rows, list(notes)
 
 
 def _choices(query: Query) -> list[str]:

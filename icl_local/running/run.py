@@ -92,10 +92,11 @@ class CellResult:
 
 @dataclass(frozen=True)
 class RunResult:
-    """The results of all cells of a run."""
+    """The results of all cells of a run; ``preview``: a table of what is missing of each (``plan``)."""
 
     db: Path
     cells: tuple[CellResult, ...]
+    preview: Any = None
 
     @property
     def n_new(self) -> int:
@@ -150,7 +151,7 @@ def run_cells(
             for plan in planned:
                 query_set = plan.cell.query_set
                 texts = {query.query_id: query.instruction for query in query_set.queries}
-                store.refuse_other_texts(writer, query_set.dataset, plan.cell.language, texts)
+                store.refuse_other_texts(writer.named, query_set.dataset, plan.cell.language, texts)
                 alike = [one for one in planned if one.cell.gguf_sha256 == plan.cell.gguf_sha256]
                 plan.prompt_characters = max(one.prompt_characters for one in alike)  # one probe for a file's cells
             have = store.ids(path, "responses", "response_id")

@@ -33,7 +33,7 @@ from icl_local.store import ingest, schema, spool
 from icl_local.store.faults import Behind, Damaged, describe
 from icl_local.store.ingest import Connection
 from icl_local.store.read_only import only_reads
-from icl_local.store.selection import Selection
+from icl_local.store.selection import RunNamed, Selection
 from icl_local.store.spool import spool_folder
 from icl_local.wording import counted, shell
 
@@ -270,12 +270,12 @@ def sql_text(name: str) -> str:
     return resources.read_text("db", f"queries/{name}.sql")
 
 
-def refuse_other_texts(store: Store, dataset: str, language: str, texts: Mapping[str, str]) -> None:
+def refuse_other_texts(run_named: RunNamed, dataset: str, language: str, texts: Mapping[str, str]) -> None:
     """Raise InputError where a query of ``texts`` (by id) has stored responses to another text.
 
     Within a cell a query is one text; an edited query set is another set.
     """
-    found = store.named("other_texts", [list(texts), list(texts.values()), dataset, language]).rows
+    found = run_named("other_texts", [list(texts), list(texts.values()), dataset, language]).rows
     if found:
         raise InputError(
             f"query {found[0][0]!r} of query set {dataset} in {language!r} is stored with another text; an edited set "

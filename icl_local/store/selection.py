@@ -13,7 +13,7 @@ from icl_local.identity import sha256_file
 
 SPLITS = ("multi", "safety")
 Names = str | Sequence[str] | None
-RunNamed = Callable[[str], Any]  # store.named of one database: the Rows of a query of db/queries
+RunNamed = Callable[..., Any]  # store.named of one database: the Rows of a query of db/queries
 
 
 @dataclass(frozen=True)

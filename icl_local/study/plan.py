@@ -32,7 +32,7 @@ from icl_local.judging import (
 from icl_local.prompting import Query, QuerySet
 from icl_local.running import CHOICES, Cell, CellPlan, Shard
 from icl_local.study.spec import JudgeSpec, Study, StudyCell
-from icl_local.study.study import prepare, stored_responses, to_fetch
+from icl_local.study.study import prepare, stored_responses
 from icl_local.weights import ResolvedModel, registry
 from icl_local.wording import counted, with_dpo
 
@@ -384,7 +384,7 @@ def _judge(
 
 def _open_judge(name: str) -> Judge | RulesJudge | None:
     """Return the judge; None for a local one whose file is to be downloaded, which has judged nothing yet."""
-    if to_fetch(name.removeprefix("local:"), "instruct"):
+    if registry.to_fetch(name.removeprefix("local:"), "instruct"):
         return None
     return open_judge(name, needs_key=False)
 

@@ -24,7 +24,7 @@ from icl_local.prompting import QuerySet, Recipe
 from icl_local.running import CHOICES, Cell, CellPlan, CellResult, Cluster, Event, Shard, open_cluster, run_cells
 from icl_local.store import Record
 from icl_local.study.spec import JudgeSpec, Study, StudyCell, Training
-from icl_local.weights import OnBytes, hub, registry
+from icl_local.weights import OnBytes, registry
 from icl_local.wording import with_dpo
 
 T = TypeVar("T")
@@ -237,14 +237,6 @@ def _by_name(
     return max(cells.values(), key=len, default={})
 
 
-def to_fetch(model: str, variant: str) -> str | None:
-    """Return the file of the hub that has to be downloaded for a model, None if none has to."""
-    if model.startswith("hf:"):
-        return model if hub.cached(model) is None else None
-    spec = _variant(model, variant)
-    return spec.gguf if spec is not None and registry.state(spec) == "to fetch" else None
-
-
 def _variant(model: str, variant: str) -> registry.VariantSpec | None:
     family = registry.load_registry().get(model)
     return family.variants.get(variant) if family else None
@@ -256,7 +248,7 @@ def _is_here(model: str, variant: str) -> bool:
 
 
 def _model(study: Study, one: StudyCell, fetch: bool, on_download: OnBytes | None) -> registry.ResolvedModel:
-    if not fetch and (file := to_fetch(one.model, study.variant(one))):
+    if not fetch and (file := registry.to_fetch(one.model, study.variant(one))):
         raise ConfigError(f"{one.model} ({study.variant(one)}) is to be fetched: {file}")
     return registry.resolve(one.model, method_kind=study.kind(one), dpo=one.dpo, on_progress=on_download)
 

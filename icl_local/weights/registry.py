@@ -253,6 +253,15 @@ def state(spec: VariantSpec) -> str:
     return "not installed" if spec.gguf.startswith(EMBEDDED) else "missing"
 
 
+def to_fetch(model: str, variant: str) -> str | None:
+    """Return the file of the hub that has to be downloaded for a model, None if none has to."""
+    if model.startswith("hf:"):
+        return model if hub.cached(model) is None else None
+    family = load_registry().get(model)
+    spec = family.variants.get(variant) if family else None
+    return spec.gguf if spec is not None and state(spec) == "to fetch" else None
+
+
 def entry_of(source: str) -> tuple[str, str] | None:
     """Return the name and the variant of the entry that is ``source``, None if there is none.
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+import icl_local
 from icl_local.exceptions import ConfigError, InputError, ModelError, UnknownName
 from icl_local.running import CellPlan, Decoding, Shard, load_queries, plan_cells
+from tests.shared import Run
 
 
 def test_queries_without_a_language_are_english_only(tmp_path: Path, query_file: Path) -> None:
@@ -37,6 +39,43 @@ def test_queries_without_a_language_are_english_only(tmp_path: Path, query_file:
 def test_no_source_of_queries_is_ignored(sources: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_queries(["en"], sources)
+
+
+def test_a_plan_counts_what_is_missing_and_neither_loads_nor_fetches(
+    icl: Run, tiny_gguf: Path, query_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db, far = tmp_path / "x.duckdb", "hf:someone/models/far.gguf"
+    command = ["run", "--method", "zero-shot,instruct", "--queries", query_file, "--db", db, "--max-tokens", 2]
+    here = ["--model", tiny_gguf, "--no-probe", "--verify", 0]
+    total = len(query_file.read_text().splitlines())
+    assert icl(*command, *here, "--plan")[0] == 0
+    assert not db.exists()
+    assert icl(*command, *here, "--limit", 2)[0] == 0
+    monkeypatch.setattr("icl_local.running.run.Worker", None)
+    monkeypatch.setattr("icl_local.weights.hub.fetch", None)
+    status, out, err = icl(*command, "--model", f"{far},{tiny_gguf}", "--plan", "--format", "csv")
+    label = tiny_gguf.stem
+    assert (status, out.splitlines()) == (0, [
+        "model,method,language,queries,done,missing",
+        f"far,zero-shot,en,{total},,", f"far,instruct,en,{total},,",
+        f"{label},zero-shot,en,{total},2,{total - 2}", f"{label},instruct,en,{total},2,{total - 2}",
+    ])  # fmt: skip
+    assert err == f"far: {far} is to be fetched\n"
+    assert icl(*command, *here, "--format", "csv")[::2] == (2, "error: only --plan prints rows; leave --format out\n")
+
+
+def test_a_plan_says_which_cell_cannot_run_and_refuses_a_changed_query(
+    tiny_gguf: Path, query_file: Path, tmp_path: Path
+) -> None:
+    db, how = tmp_path / "x.duckdb", {"model": tiny_gguf, "queries": query_file, "plan": True, "progress": None}
+    found = icl_local.run(db, **how, decode="choices").preview
+    assert found.dicts()[0]["missing"] is None
+    assert "cannot run: query" in found.notes[0]
+    icl_local.run(db, **{**how, "plan": False}, max_tokens=2, limit=1, probe=False, verify=0)
+    assert icl_local.run(db, **how, max_tokens=2).preview.dicts()[0]["done"] == 1
+    query_file.write_text(query_file.read_text().replace('"instruction": "', '"instruction": "Now ', 1))
+    with pytest.raises(InputError, match="is stored with another text"):
+        icl_local.run(db, **how)
 
 
 def test_unknown_names_are_errors(tiny_gguf: Path, query_file: Path, tmp_path: Path) -> None:

@@ -68,10 +68,10 @@ def test_an_earlier_text_of_a_query_stands_in_a_cell_of_its_own(tmp_path: Path) 
 def test_a_query_stored_with_another_text_is_refused(tmp_path: Path) -> None:
     with Store(tmp_path / "x.duckdb") as target:
         target.put(rows_of(1, text="Why?"))
-        refuse_other_texts(target, "d", "en", {"q": "Why?", "r": "How?"})
-        refuse_other_texts(target, "d", "fr", {"q": "Pourquoi ?"})
+        refuse_other_texts(target.named, "d", "en", {"q": "Why?", "r": "How?"})
+        refuse_other_texts(target.named, "d", "fr", {"q": "Pourquoi ?"})
         with pytest.raises(InputError, match=r"'q' of query set d .* give --dataset NAME"):
-            refuse_other_texts(target, "d", "en", {"q": "Why not?"})
+            refuse_other_texts(target.named, "d", "en", {"q": "Why not?"})
 
 
 def test_doctor_reports_a_query_with_two_responses_in_a_cell(tmp_path: Path) -> None:
