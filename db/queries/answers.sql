@@ -23,7 +23,8 @@ select
                 'dpo': responses.dpo,
                 'method': responses.method,
                 'settings_id': responses.settings_id,
-                'sampling': main.sampling_in_words(settings) || ', draw ' || responses.draw,
+                'sampling':
+                    main.sampling_in_words(settings) || ', draw ' || responses.draw || ' of seed ' || responses.draw_seed,
                 'finish_reason': responses.finish_reason,
                 'new_tokens': responses.new_tokens,
                 'errors': coalesce(found.errors, []),
@@ -32,7 +33,7 @@ select
             }
             order by
                 responses.method, responses.model, responses.dpo, responses.quantization, responses.settings_id,
-                responses.draw, responses.response_id
+                responses.draw_seed, responses.draw, responses.response_id
         ) filter (where responses.response_id is not null),
         []
     ) as answers

@@ -94,9 +94,9 @@ def test_answers_say_their_draw(decoded: Path) -> None:
     (query,) = answers.find(decoded, "1", store.Selection())
     assert [one.sampling for one in query.answers] == [
         None,
-        *(f"temperature 0.7, top-p 0.9, draw {n}" for n in (1, 2, 3)),
+        *(f"temperature 0.7, top-p 0.9, draw {n} of seed 1" for n in (1, 2, 3)),
     ]
-    assert query.answers[2].title.endswith("urial · temperature 0.7, top-p 0.9, draw 2")
+    assert query.answers[2].title.endswith("urial · temperature 0.7, top-p 0.9, draw 2 of seed 1")
 
 
 def test_a_judge_can_be_given_the_first_draws_alone(decoded: Path, tmp_path: Path) -> None:
