@@ -123,8 +123,9 @@ def _choice(task: Task) -> float | None:
     if not choices or answer is None:
         return None
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(choices)]
-    small = rf"[{letters.lower()}](?=\)|\W*\Z)"  # elsewhere it may be a word: a, y
-    named = re.findall(rf"(?<![\w'’])([{letters}]|{small})(?![\w'’])", task.text)
+    # a small letter in a sentence may be a word: a, y
+    text = task.text.upper() if re.fullmatch(r"\W*\w\W*", task.text) else task.text
+    named = re.findall(rf"(?<![\w'’])([{letters}]|[{letters.lower()}](?=\)))(?![\w'’])", text)
     texts = [_words(choice, task.language) for choice in choices]
     words = _words(task.text, task.language)
     found = [place for place, choice in enumerate(texts) if choice and _within(words, choice)]
