@@ -116,7 +116,8 @@ def errors(output_format: str, db: Path, **given: Any) -> None:
         console.print_rows(found.columns, found.rows, output_format=output_format, title=title)
         return
     for row in found.dicts():
-        copies = row["copies"] and f"{row['copies']:.3g} copies in {counted(row['span'], 'character')}"
+        times = f"{row['copies'] or 0:,.1f}".removesuffix(".0")
+        copies = row["copies"] and f"{times} copies in {counted(row['span'], 'character')}"
         model = with_dpo(row["model"], row["dpo"])
         parts = (row["query_id"], model, row["method"], row["language"], row["error"], row["kind"], copies)
         console.print_lines(" · ".join(part for part in parts if part), _excerpt(row))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import termios
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from click.testing import CliRunner
 
@@ -86,12 +88,17 @@ def test_the_width_of_a_pipe_is_that_of_columns_or_of_a_terminal(tmp_path: Path)
     os.close(terminal)
 
 
-def test_a_listed_error_is_its_cell_and_one_line_of_its_text(studied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listed_error_is_its_cell_and_one_line_of_its_text(
+    studied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "60")
-    out = CliRunner().invoke(icl, ["errors", "--list", "--error", "infinite_loop", "--db", str(studied)]).stdout
+    path = Path(shutil.copy(studied, tmp_path / "x.duckdb"))
+    with duckdb.connect(str(path)) as con:
+        con.execute("update raw.critical_errors set copies = 20000")
+    out = CliRunner().invoke(icl, ["errors", "--list", "--error", "infinite_loop", "--db", str(path)]).stdout
     assert max(map(len, out.splitlines())) == 60
     errors = " ".join(out.split())
-    assert "19 · Llama3.2 1B DPO · zero-shot · en · infinite_loop · 40 copies in 840 characters …" in errors
+    assert "19 · Llama3.2 1B DPO · zero-shot · en · infinite_loop · 20,000 copies in 840 characters …" in errors
     assert [line for line in out.splitlines() if line.startswith("    ") and line.endswith("…")] != []
 
 
