@@ -30,7 +30,7 @@ from icl_local.exceptions import InputError, StoreError, StoreLocked
 from icl_local.files import DATABASE_MARK, database_mark, draft_file
 from icl_local.operating_system import locked, private_files
 from icl_local.store import ingest, schema, spool
-from icl_local.store.faults import Behind, Damaged, describe
+from icl_local.store.faults import MISSING, Behind, Damaged, describe
 from icl_local.store.ingest import Connection
 from icl_local.store.read_only import only_reads
 from icl_local.store.selection import RunNamed, Selection
@@ -356,6 +356,7 @@ def reader(path: Path, *, unsafe: bool = False) -> Iterator[Connection]:
     require(path)
     config = {"python_enable_replacements": False} if unsafe else _SAFE
     tried = opened = False
+    problem: StoreError | None = None  # why it is read as it is
     while True:
         try:
             if not path.exists() and not tried:
@@ -370,8 +371,15 @@ def reader(path: Path, *, unsafe: bool = False) -> Iterator[Connection]:
             if tried or opened:
                 raise
             tried = True
-            with contextlib.suppress(StoreError), writer(path, wait_seconds=1) as con:  # else read it as it is
-                ingest_spool(con, path)
+            try:
+                with writer(path, wait_seconds=1) as con:
+                    ingest_spool(con, path)
+            except StoreError as error:
+                problem = error
+        except StoreError as error:
+            if problem is not None and isinstance(error.__cause__, MISSING):
+                raise StoreError(f"{error}; its views may be of another version, since {problem}") from error
+            raise
 
 
 @contextlib.contextmanager

@@ -12,7 +12,8 @@ from icl_local.exceptions import DiskFull, StoreError, StoreLocked
 from icl_local.store import spool
 from icl_local.wording import shell
 
-_OF_THE_QUERY = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.ConversionException)
+MISSING = (duckdb.BinderException, duckdb.CatalogException)  # a column, a view, a macro
+_OF_THE_QUERY = (*MISSING, duckdb.ParserException, duckdb.ConversionException)
 _HELD = ("lock on file", "different configuration", "file handle conflict", "being used by another process")
 
 

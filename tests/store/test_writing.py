@@ -234,6 +234,18 @@ def test_a_run_goes_on_while_a_reader_holds_the_file(copy: Path) -> None:
     assert stored(copy) == ["1", "2", "3", "4", "5"]
 
 
+def test_views_of_another_version_that_cannot_be_renewed_are_named(copy: Path) -> None:
+    with duckdb.connect(str(copy)) as con:
+        con.execute("update raw.store_meta set value = 'other' where name = 'fingerprint'; drop view main.scores")
+    with Holder(copy):
+        assert query(copy, "select 1").rows == [(1,)]
+        with pytest.raises(
+            StoreError, match=r"scores does not exist.*; its views may be of another version, since .* is held"
+        ):
+            query(copy, "from scores")
+    assert query(copy, "from scores").columns
+
+
 @pytest.mark.usefixtures("impatient")
 def test_a_lock_that_outlasts_the_run_leaves_everything_in_the_spool(copy: Path) -> None:
     target = Store(copy)
