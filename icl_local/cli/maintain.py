@@ -65,7 +65,13 @@ def merge(other: Path, db: Path) -> None:
 
     with Store(db) as target:
         done = merge.merge(target, other)
-    console.print_rows(("table", "new rows"), list(done.added.items()))
+    if done.added:
+        console.print_rows(("table", "new rows"), list(done.added.items()))
+    else:
+        console.say(f"nothing new in {other}")
+    if done.forgotten:
+        stay = counted(done.forgotten, "response stays forgotten", "responses stay forgotten")
+        console.say(f"{stay} here; icl db forget --allow-again lets them in")
     if done.differing:
         differing = counted(len(done.differing), "response differs", "responses differ")
         console.say(f"{differing} from those of {other}; these are kept:", style="yellow")

@@ -23,14 +23,19 @@ from icl_local.store import ingest, spool
 Columns = dict[str, ingest.Column]
 
 _ROWS_A_READ = 1_000
+_FORGOTTEN = (
+    "select count(*) from merge_source.raw.responses "
+    "where response_id in (select key from left_out where column_name = 'response_id' and not differs)"
+)
 
 
 @dataclass(frozen=True)
 class Merged:
-    """New rows by table, and the response_id of every response whose texts differ."""
+    """New rows by table, response_id of every response whose texts differ, and number of those forgotten here."""
 
     added: dict[str, int]
     differing: tuple[str, ...]
+    forgotten: int
 
 
 def merge(target: store.Store, source: Path) -> Merged:
@@ -41,6 +46,7 @@ def merge(target: store.Store, source: Path) -> Merged:
         ours, theirs = ingest.columns(con), ingest.columns(con, database="merge_source")
         con.execute(store.sql_text("merge_left_out"))
         differing = con.execute("select key from left_out where differs order by key").fetchall()
+        ((forgotten,),) = con.execute(_FORGOTTEN).fetchall()
         for table in sorted((ours.keys() & theirs.keys()) - OF_ONE_DATABASE):
             result = con.execute(_rows_to_put(table, ours[table], theirs[table]))
             while found := store.fetch(result, limit=_ROWS_A_READ).records():
@@ -48,7 +54,7 @@ def merge(target: store.Store, source: Path) -> Merged:
                     added[table] = added.get(table, 0) + new
                 target.put([(table, row) for row in found])
     target.flush(wait_seconds=store.LOCK_WAIT_SECONDS)
-    return Merged(added, tuple(response_id for (response_id,) in differing))
+    return Merged(added, tuple(response_id for (response_id,) in differing), forgotten)
 
 
 def _rows_to_put(table: str, ours: Columns, theirs: Columns) -> str:

@@ -57,7 +57,7 @@ class TestMerge:
         assert store.query(mine, "select response_id, score from scores").rows == [("theirs", 3.0)]
         assert upkeep.check(mine) == []
         with Store(mine) as target:
-            assert merge.merge(target, other) == merge.Merged({}, ("differs",))
+            assert merge.merge(target, other) == merge.Merged({}, ("differs",), 0)
         before = rows(mine, "*")
         mine.unlink()  # the spool has them too
         assert rows(mine, "*") == before
@@ -87,7 +87,7 @@ class TestMerge:
         assert rows(both[0], "*") == before
         (folder / "queries.parquet").unlink()
         with Store(both[0]) as target:
-            assert merge.merge(target, folder) == merge.Merged({}, ())
+            assert merge.merge(target, folder) == merge.Merged({}, (), 0)
 
     @pytest.mark.parametrize("ours_ended", [True, False])
     def test_a_verdict_counts_wherever_the_same_attempt_ended(self, both: tuple[Path, Path], ours_ended: bool) -> None:
@@ -139,8 +139,8 @@ class TestMerge:
             merge.merge(target, other)
         upkeep.forget(mine, ["theirs"])
         upkeep.forget(other, ["same"])
-        with Store(mine) as target:
-            assert merge.merge(target, other).added == {}
+        told = command("db merge", other, db=mine)
+        assert f"nothing new in {other}\n1 response stays forgotten here; icl db forget --allow-again" in told.stderr
         assert {response_id for (response_id,) in rows(mine, "response_id")} == {"differs", "mine", "same"}
 
     def test_a_source_that_cannot_be_merged_is_reported(self, db: Path, tmp_path: Path) -> None:
