@@ -26,7 +26,6 @@ from icl_local.weights import make_cache_folder, read_info, registry
 
 ENGINE = "icl-local"
 LOOP = "create_completion"  # llama-cpp-python's loop over prompts, which rates are compared with
-CONTENDERS = (LOOP, "server", "transformers fp32", "transformers bf16")
 SHAPES = {  # Llama 3.2 1B, from its published configuration
     "1b": {"layers": 16, "embd": 2048, "heads": 32, "kv_heads": 8, "ff": 8192, "vocab": 128256}
 }
@@ -61,19 +60,21 @@ class Result:
 def run(
     db: Path,
     *,
-    model: str = "smollm2-135m",
-    shape: str | None = None,
-    type_name: str = "q4_0",
-    source: str = SAMPLES,
-    limit: int = 64,
-    runs: int = 1,
+    model: str,
+    shape: str | None,
+    type_name: str,
+    source: str,
+    limit: int,
+    runs: int,
     on_event: Callable[[str], None] = lambda text: None,
     **work: Any,
 ) -> tuple[str, store.Rows]:
     """Time a GGUF file or registry name, or with ``shape`` a random model of that shape, ``runs`` times; store results.
 
     Return the file's name, and the rows of db/queries/benchmark_table.sql. ``source``: a file of queries or
-    ``samples``. ``work``: further arguments of ``compare``. Raises UnknownName, ModelError, InputError, StoreError.
+    ``samples``. ``work``: further arguments of ``compare``. The command line has the defaults.
+
+    Raises UnknownName, ModelError, InputError, StoreError.
     """
     if shape is not None:
         path = random_model(shape, type_name, on_event=on_event)
@@ -113,9 +114,9 @@ def compare(
     model: Path,
     queries: Sequence[Query],
     *,
-    max_tokens: int = 64,
-    parallels: Sequence[int] = (1, 4, 8, 16, 32),
-    contenders: Sequence[str] = CONTENDERS,
+    max_tokens: int,
+    parallels: Sequence[int],
+    contenders: Sequence[str],
     servers: Sequence[str] = (),
     batched_bench: Path | None = None,
     on_event: Callable[[str], None] = lambda text: None,

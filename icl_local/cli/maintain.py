@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from icl_local import __version__
 from icl_local.cli import console, options, values
@@ -18,6 +19,7 @@ from icl_local.wording import counted, shell
 if TYPE_CHECKING:
     from icl_local.store import Selection
 
+THOROUGH = ("n_prompts", "n_tokens", "prefix_words", "sizes", "first", "also_unified")  # icl machine probe
 BUILD_COLUMNS = ("llama.cpp", "instructions used", "not used", "gpu")
 REBUILD = """\
 A ready build leaves out what not every processor has. To compile llama.cpp for this one (some minutes):
@@ -221,7 +223,8 @@ def machine() -> None:
 @click.option("--also-unified", is_flag=True, help="Try one unified KV buffer too, which is seldom exact.")
 @options.engine
 @options.rows
-def probe(output_format: str, db: Path, **given: Any) -> int:
+@click.pass_context
+def probe(context: click.Context, /, output_format: str, db: Path, **given: Any) -> int:
     """Find settings in which batching changes nothing for a file.
 
     Prompts are decoded one at a time without sharing their prefix, then in batches of several sizes, in another
@@ -233,6 +236,10 @@ def probe(output_format: str, db: Path, **given: Any) -> int:
     from icl_local.cli.progress import Display
     from icl_local.running import probe
 
+    if given["quick"]:
+        typed = {name for name in given if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+        thorough = {one.opts[0]: one.name in typed for one in context.command.params if one.name in THOROUGH}
+        refuse_idle("--quick is the probe of icl run", thorough)
     with Display() as display:
         results = probe.probe_model(db, on_event=console.say, on_step=display.on_step, **given)
     console.print_rows(probe.COLUMNS, [probe.row(result) for result in results], output_format=output_format)

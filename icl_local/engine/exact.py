@@ -24,7 +24,6 @@ from icl_local.exceptions import EngineError
 from icl_local.identity import key_of
 from icl_local.wording import counted
 
-SIZES = (2, 8, 16)
 RATE_SIZES = (1, 2, 4, 8, 16, 32)
 QUICK_RATE_SIZES = (8, 16, 32)
 _RATE_WORDS = 600  # about as long as a URIAL prefix: attention over it is a large part of a step
@@ -170,7 +169,7 @@ def probe(
     quantization: str,
     prompts: Sequence[str],
     n_tokens: int,
-    sizes: Sequence[int] = SIZES,
+    sizes: Sequence[int],
     rate_sizes: Sequence[int] = RATE_SIZES,
     rate_words: int = _RATE_WORDS,
     settings: Sequence[Mapping[str, Any]] | None = None,

@@ -16,14 +16,12 @@ from typing import Any
 
 from icl_local import store
 from icl_local.engine import DEFAULT_PARALLEL, EngineOptions, ProbeResult, Worker, exact
-from icl_local.exceptions import refuse_idle
 from icl_local.files import open_to_append
 from icl_local.prompting import method_spec
 from icl_local.weights import ResolvedModel, cache_folder, registry
 from icl_local.wording import counted
 
 UNIFIED = {"kv_unified": True, "flash_attn": False, "min_rows": 2, "repack": True}
-N_PROMPTS, N_TOKENS, PREFIX_WORDS = 64, 64, 600  # of a thorough probe
 _LENGTHS = ("prompt_characters", "requested_characters")
 _LONG_ENOUGH = 0.75  # of a run's longest prompt: a probe with shorter ones is made again
 
@@ -165,35 +163,26 @@ def probe_model(
     path: Path,
     model: str,
     *,
-    method: str = "zero-shot",
+    method: str,
     dpo: bool = False,
     parallel: int | None = None,
     gpu_layers: int | None = None,
     threads: int | None = None,
     quick: bool = False,
-    n_prompts: int = N_PROMPTS,
-    n_tokens: int = N_TOKENS,
-    prefix_words: int = PREFIX_WORDS,
-    sizes: Sequence[int] = exact.SIZES,
+    n_prompts: int,
+    n_tokens: int,
+    prefix_words: int,
+    sizes: Sequence[int],
     first: bool = False,
     also_unified: bool = False,
     on_event: Callable[[str], None] = lambda text: None,
     on_step: exact.OnStep = lambda step: None,
 ) -> list[ProbeResult]:
-    """Probe a file thoroughly, or quickly, and store the results.
+    """Probe a file thoroughly, or quickly, and store the results. Raises ModelError, UnknownName, StoreError.
 
-    ``method`` and ``dpo`` choose the variant of a registry model, as in a run. Raises WrongUsage for an option of the
-    thorough probe with ``quick``, ModelError, UnknownName, StoreError.
+    ``method`` and ``dpo`` choose the variant of a registry model, as in a run. The command line has the defaults of
+    ``n_prompts`` to ``also_unified``, which are for a thorough probe.
     """
-    thorough = {
-        "--prompts": n_prompts != N_PROMPTS,
-        "--tokens": n_tokens != N_TOKENS,
-        "--prefix-words": prefix_words != PREFIX_WORDS,
-        "--at-once": tuple(sizes) != exact.SIZES,
-        "--first": first,
-        "--also-unified": also_unified,
-    }
-    refuse_idle("--quick is the probe of icl run", thorough if quick else {})
     options = EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads)
     file = registry.resolve(model, method_kind=method_spec(method).kind, dpo=dpo)
     with store.Store(path) as writer, Worker(file.path, options) as worker:

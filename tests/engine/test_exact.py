@@ -114,7 +114,7 @@ class FragileWorker:
 
 def test_a_candidate_that_ends_the_process_is_not_usable_and_the_next_gets_a_new_one() -> None:
     worker, said = FragileWorker(lambda settings: bool(settings.get("repack"))), list[str]()
-    results = exact.probe(worker, quantization="Q8_0", prompts=PROMPTS, n_tokens=1, on_event=said.append)  # type: ignore[arg-type]
+    results = exact.probe(worker, quantization="Q8_0", prompts=PROMPTS, n_tokens=1, sizes=(2, 8), on_event=said.append)  # type: ignore[arg-type]
     assert [(result.settings["repack"], result.exact) for result in results] == [
         (True, False),
         (False, True),
@@ -132,7 +132,9 @@ def test_a_candidate_that_ends_the_process_is_not_usable_and_the_next_gets_a_new
 def test_a_probe_reports_its_parts_up_to_the_end_of_each_candidate(exact_here: bool) -> None:
     worker, steps = FragileWorker(lambda settings: False, exact=exact_here), list[exact.ProbeStep]()
     tried = exact.candidates("Q8_0")[:2]
-    exact.probe(worker, quantization="Q8_0", prompts=PROMPTS, n_tokens=1, settings=tried, on_step=steps.append)  # type: ignore[arg-type]
+    exact.probe(
+        worker, quantization="Q8_0", prompts=PROMPTS, n_tokens=1, sizes=(2, 8), settings=tried, on_step=steps.append
+    )  # type: ignore[arg-type]
     for number in (1, 2):
         parts = [step.done for step in steps if step.candidate == number]
         assert parts[: len(PROMPTS) + 1] == list(range(len(PROMPTS) + 1))
@@ -182,7 +184,8 @@ def test_rows_from_which_kernels_agree(embedded_model: Path, tmp_path: Path, typ
 
 def test_a_result_is_stored_and_found_again(tmp_path: Path, tiny_gguf: Path) -> None:
     db = tmp_path / "x.duckdb"
-    results = probe.probe_model(db, str(tiny_gguf), n_prompts=4, n_tokens=6, prefix_words=20, also_unified=True)
+    how = {"method": "zero-shot", "n_prompts": 4, "n_tokens": 6, "prefix_words": 20, "sizes": (2, 8, 16)}
+    results = probe.probe_model(db, str(tiny_gguf), **how, also_unified=True)
     stored = store.query(db, "select exact, n_prompts, n_tokens, file_name from probes order by exact desc").rows
     assert stored[0] == (True, 4, 6, "tiny.gguf")
     assert len(stored) == len(results) == 3  # two rows are enough here, so eight are not tried
