@@ -96,7 +96,7 @@ def run(
     """
     from icl_local import running
     from icl_local.engine import EngineOptions
-    from icl_local.exceptions import ConfigError
+    from icl_local.exceptions import ConfigError, refuse_idle
     from icl_local.store import listed
 
     decoding = running.Decoding(
@@ -110,6 +110,9 @@ def run(
         pool = [f"{name}={file}" for name, file in pool.items()]
     if not models and backend is None:
         raise ConfigError("give a model, or a backend for a server's model")
+    if backend is not None:
+        idle = {"--gpu-layers": gpu_layers, "--threads": threads, "--cluster": cluster}
+        refuse_idle("a server decodes by itself", {name: value is not None for name, value in idle.items()})
     with _progress(progress, "on_event", "on_note", "on_download") as callbacks:
         on_event, on_note, on_download = (callbacks.get(name) for name in ("on_event", "on_note", "on_download"))
         server = None if backend is None else running.open_server(backend, parallel=parallel)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def judge(
     """
     _refuse_unfit(judge, {**locals(), **settings, "template": listed(template)})
     path, overlay, now = Path(db), Path(prompt_dir) if prompt_dir else None, not plan and not batch
-    with open_cluster(cluster if now else None, worker_cpus=worker_cpus) as nodes:
+    with open_cluster(cluster, worker_cpus=worker_cpus) if now else nullcontext() as nodes:
         worker = None if nodes is None else nodes.worker
         budget = None if max_cost is None else Budget(max_cost)
         opened = open_judge(judge, budget=budget, needs_key=not plan, open_worker=worker, **settings)

@@ -28,7 +28,7 @@ from icl_local.engine import (
     default_kv_type,
     exact,
 )
-from icl_local.exceptions import ClusterError, EngineError, ModelError, needs_extra
+from icl_local.exceptions import ClusterError, EngineError, ModelError, needs_extra, refuse_idle
 from icl_local.running.cluster_node import Load, NodeWorker
 from icl_local.running.probe import Setting
 from icl_local.weights import ResolvedModel
@@ -268,8 +268,12 @@ class Cluster:
 
 @contextlib.contextmanager
 def open_cluster(address: str | None, *, worker_cpus: int | None = None) -> Iterator[Cluster | None]:
-    """Connect to the cluster at ``address`` for the time of the context; None without an address."""
+    """Connect to the cluster at ``address`` for the time of the context; None without an address.
+
+    Raises ClusterError, WrongUsage for ``worker_cpus`` without an address.
+    """
     if address is None:
+        refuse_idle("workers are those of a --cluster", {"--worker-cpus": worker_cpus is not None})
         yield None
         return
     with Cluster(address, worker_cpus=worker_cpus) as cluster:

@@ -191,8 +191,6 @@ class Engines:
     def worker(self, model: Model, kv_type: str | None = None) -> Worker | ServerGenerator | ClusterGenerator:
         """Return what holds the model's file, or a client of the server that has the model."""
         if isinstance(model, ServerModel):
-            if self._nodes is not None:
-                raise ConfigError("--cluster and --backend exclude each other: a server gets its requests from here")
             return ServerGenerator(model, parallel=self._options.parallel)
         options = replace(self._options, kv_type=kv_type)
         if self._nodes is not None:

@@ -256,13 +256,15 @@ def _model(study: Study, one: StudyCell, fetch: bool, on_download: OnBytes | Non
 def _rows(study: Study, sets: Sets) -> list[Record]:
     """Return rows of raw.study_cells, which `icl status` compares with the responses."""
     created_at = store.now()
-    sizes = {language: study.n_queries or 0 if isinstance(found, IclError) else len(found.queries)
-             for language, found in sets.items()}  # fmt: skip
-    cells: list[dict[str, object]] = [
-        {**asdict(one), "model": registry.printed_name(one.model), "dataset": study.dataset,
-         "n_wanted": sizes[one.language]}
-        for one in study.cells
-    ]  # fmt: skip
+    cells: list[dict[str, object]] = []
+    for one in study.cells:
+        found = sets[one.language]
+        if isinstance(found, IclError):
+            dataset, n_wanted = study.dataset, study.n_queries or 0
+        else:
+            dataset, n_wanted = found.dataset, len(found.queries)
+        model = registry.printed_name(one.model)
+        cells.append({**asdict(one), "model": model, "dataset": dataset, "n_wanted": n_wanted})
     study_id = key_of(kind="study", name=study.name, cells=cells, at=created_at)  # the last call of a name counts
     return [
         ("study_cells", {"study_id": study_id, "study": study.name, "cell_number": i, **cell, "created_at": created_at})

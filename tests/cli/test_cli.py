@@ -450,6 +450,8 @@ ONLY_LOCAL = ["--parallel=2", "--gpu-layers=0", "--threads=1", "--cluster=local"
         ("machine bench", ["--parallel=2"]),
         ("judge --judge local:smollm2-135m", ONLY_API),
         (f"judge --judge {SERVER}", ONLY_LOCAL),
+        (f"run --backend {SERVER} --queries samples", ["--gpu-layers=0", "--threads=1", "--cluster=local"]),
+        ("run --model smollm2-135m --queries samples", ["--worker-cpus=1"]),
         ("judge --judge rules", [*ONLY_LOCAL, *ONLY_API, "--variant=rubric-first", "--template=just-eval=x"]),
         ("export --format csv -o x", ["--organization=lab"]),
     ],

@@ -219,7 +219,7 @@ def test_the_command_runs_a_file_and_status_shows_its_grid(
 def test_the_grid_is_of_the_last_call(tiny_gguf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     db, file = str(tmp_path / "a.duckdb"), tmp_path / "s.toml"
     text = f'[queries]\nen = "q.jsonl"\n[[cells]]\nmodels = ["{tiny_gguf}"]\nmethods = ["urial"]\nlanguages = ["en"]'
-    file.write_text(f"{text}\n[decoding]\nmax_tokens = 4\n[[judges]]\njudge = 'rules'")
+    file.write_text(f"dataset = 'mine'\n{text}\n[decoding]\nmax_tokens = 4\n[[judges]]\njudge = 'rules'")
     queries = tmp_path / "q.jsonl"
     queries.write_text('{"instruction": "one"}\n{"instruction": "two"}')
     command = ("study", str(file), "--no-probe", "--db", db)
@@ -228,6 +228,8 @@ def test_the_grid_is_of_the_last_call(tiny_gguf: Path, tmp_path: Path, capsys: p
     for more, grid in (((), "2/2 judged 2"), (("--limit", "1"), "1/1"), ((), "2/2")):
         assert exit_code(*command, *more) == 0
         assert grid in capsys.readouterr().out
+    assert exit_code(*command, "--limit", "3", "--queries", "en=samples") == 0  # which have a name of their own
+    assert "3/3" in capsys.readouterr().out
     queries.unlink()
     assert exit_code(*command) == 1
     printed = capsys.readouterr()
