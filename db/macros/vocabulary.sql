@@ -34,6 +34,14 @@ create or replace macro main.sampling_in_words(settings) as
         case when settings.min_p > 0 then 'min-p ' || settings.min_p end
     ) end;
 
+-- decoding settings (a row of raw.settings), but for KV type and date, whose defaults depend on file and method
+create or replace macro main.settings_in_words(settings) as concat_ws(
+    ', ', 'max_tokens ' || settings.max_tokens, 'penalty ' || settings.repetition_penalty,
+    case when starts_with(settings.penalty_rule, 'server:') then settings.penalty_rule end, settings.decoding,
+    case when settings.stop_on_loop then 'stop on loop' end, case when settings.plain_queries then 'plain queries' end,
+    main.sampling_in_words(settings)
+);
+
 -- true if responses with these settings are sampled, so that a query may have several
 create or replace macro main.sampled(settings) as
     settings in (select settings_id from raw.settings where temperature > 0);

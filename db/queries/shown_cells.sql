@@ -8,15 +8,9 @@ candidates as (
 select
     cells.language, cells.model, cells.method, cells.dpo, cells.dataset, cells.quantization, cells.settings_id,
     cells.n_others,
-    coalesce(nullif(concat_ws(
-        ', ',
-        'max_tokens ' || settings.max_tokens,
-        'penalty ' || settings.repetition_penalty,
-        'KV ' || settings.kv_type,
-        case when settings.stop_on_loop then 'stop on loop' end,
-        case when settings.plain_queries then 'plain queries' end,
-        main.sampling_in_words(settings)
-    ), ''), cells.settings_id) as settings
+    coalesce(
+        nullif(concat_ws(', ', main.settings_in_words(settings), 'KV ' || settings.kv_type), ''), cells.settings_id
+    ) as settings
 from candidates as cells
 left join raw.settings as settings on settings.settings_id = cells.settings_id
 qualify

@@ -4,12 +4,9 @@ candidates as (
     select
         cells.model, cells.method, cells.language, cells.dpo, cells.quantization, cells.dataset, cells.n_responses,
         cells.in_paper_tables, cells.cell_id, named.recipe,
-        concat_ws(
-            ', ', 'max_tokens ' || settings.max_tokens, 'penalty ' || settings.repetition_penalty,
-            settings.penalty_rule, case when settings.stop_on_loop then 'stop on loop' end,
-            case when settings.plain_queries then 'plain queries' end,
-            main.sampling_in_words(settings)
-        ) as decoding,
+        main.settings_in_words(settings) as decoding,
+        'KV ' || settings.kv_type as kv,
+        'date ' || settings.chat_date as date,
         -- a is what b is compared with: no DPO before DPO, English and zero-shot first, more bits before fewer
         row_number() over (
             order by
@@ -39,8 +36,14 @@ pairs as (
             case when a.method = b.method and a.language = b.language and a.recipe <> b.recipe then
                 'prompt texts differ'
             end,
-            case when a.decoding <> b.decoding then
-                concat('settings differ (', a.decoding, '; ', b.decoding, ')')
+            case
+                when a.decoding <> b.decoding or a.date <> b.date
+                    -- the default KV type of F32 weights is another
+                    or a.kv <> b.kv and (a.quantization = 'F32') = (b.quantization = 'F32')
+                then concat(
+                    'settings differ (', concat_ws(', ', a.decoding, a.kv, a.date), '; ',
+                    concat_ws(', ', b.decoding, b.kv, b.date), ')'
+                )
             end
         ) as unlike
     from candidates as a
@@ -93,4 +96,4 @@ select
 from pairs;
 
 comment on view main.cell_pairs is
-'One row per pair of cells of one query set that differ in one thing: differs_in is model, method, language, dpo or quantization. Of several pairs that differ in the same thing the one that is alike in all else is taken, first among the cells that the tables show (in_paper_tables: both are). unlike says what else differs where no pair is alike: GGUF type, prompt text or decoding settings; such a comparison carries no mark of significance. A method with parameters is compared with the method without them and with itself; with_parameters marks such pairs. a is what b is compared with; the column that differs is NULL among model, method, language, dpo. cell_id is that of cells.';
+'One row per pair of cells of one query set that differ in one thing: differs_in is model, method, language, dpo or quantization. Of several pairs that differ in the same thing the one that is alike in all else is taken, first among the cells that the tables show (in_paper_tables: both are). unlike says what else differs where no pair is alike: GGUF type, prompt text or decoding settings (the KV type where both files have the same default, the date where both templates have one); such a comparison carries no mark of significance. A method with parameters is compared with the method without them and with itself; with_parameters marks such pairs. a is what b is compared with; the column that differs is NULL among model, method, language, dpo. cell_id is that of cells.';

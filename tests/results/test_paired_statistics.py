@@ -131,6 +131,7 @@ def answered(
     language: str = "en",
     sha256: str = "g",
     dataset: str = "just-eval",
+    settings_id: str = "s",
 ) -> Rows:
     """One response with its errors and, by judge text, a verdict of five equal scores."""
     query_key = f"{dataset} {language} {query_id}"
@@ -147,7 +148,7 @@ def answered(
                 language=language,
                 prompt_id=f"{method} {language}",
                 gguf_sha256=sha256,
-                settings_id="s",
+                settings_id=settings_id,
                 created_at=TIME,
             ),
         ),
@@ -227,6 +228,29 @@ def test_a_comparison_across_gguf_types_carries_no_corrected_p(tmp_path: Path) -
             target.put(answered(f"v{i}", f"q{i}", "urial", scores={"t1": 3.0 + i % 2}))
     found = query(db, "select n, p_holm is not null, unlike from paired_differences where differs_in = 'method'").rows
     assert set(found) == {(5, True, None)}
+
+
+@pytest.mark.parametrize(
+    ("types", "settings", "unlike"),
+    [
+        (("Q4_0", "Q4_0"), ({"kv_type": "f16"}, {"kv_type": "f32"}), ("KV f16", "KV f32")),
+        (("F32", "F32"), ({"kv_type": "f16"}, {"kv_type": "f32"}), ("KV f16", "KV f32")),
+        (("Q4_0", "F32"), ({"kv_type": "f16"}, {"kv_type": "f32"}), None),  # each the default of its type
+        (("Q4_0", "Q4_0"), ({"chat_date": "2024-07-26"}, {"chat_date": "2025-02-03"}),
+         ("date 2024-07-26", "date 2025-02-03")),
+        (("Q4_0", "Q4_0"), ({}, {"chat_date": "2025-02-03"}), None),  # a template without a date
+        (("Q4_0", "Q4_0"), ({"kv_type": "f16"}, {"penalty_rule": "server:own"}), ("KV f16", "server:own")),
+    ],
+)  # fmt: skip
+def test_cells_with_another_kv_type_or_date_are_unlike(
+    tmp_path: Path, types: tuple[str, str], settings: tuple[dict[str, str], ...], unlike: tuple[str, str] | None
+) -> None:
+    named = [("settings", {"settings_id": f"s{i}", "backend": "-", "max_tokens": 64, **settings[i]}) for i in (0, 1)]
+    zero = answered("z", "q", "zero-shot", sha256="a", settings_id="s0")
+    other = answered("u", "q", "zero-shot" if types[0] != types[1] else "urial", sha256="b", settings_id="s1")
+    db = filled(tmp_path / "x.duckdb", named, zero, other, files=dict(zip("ab", types, strict=True)))
+    wanted = unlike and f"settings differ (max_tokens 64, {unlike[0]}; max_tokens 64, {unlike[1]})"
+    assert query(db, "select unlike from cell_pairs").rows == [(wanted,)]
 
 
 def twenty_texts(path: Path, *, copies: int) -> Path:

@@ -72,8 +72,10 @@ WEIGHTS = (
     Weights("v.jsonl", "Llama3.2 1B", "import", variant="imported"),
 )
 SETTINGS = (
-    {"settings_id": "long", "max_tokens": 256, "stop_on_loop": False},
-    {"settings_id": "short", "max_tokens": 64, "stop_on_loop": True},
+    {"settings_id": "long", "max_tokens": 256, "stop_on_loop": False, "kv_type": "f16", "chat_date": "2024-07-26"},
+    {"settings_id": "short", "max_tokens": 64, "stop_on_loop": True, "kv_type": None, "chat_date": None},
+    {"settings_id": "wide", "max_tokens": 256, "stop_on_loop": False, "kv_type": "f32", "chat_date": None},
+    {"settings_id": "later", "max_tokens": 256, "stop_on_loop": False, "kv_type": "f16", "chat_date": "2025-02-03"},
 )
 JUDGES = (
     {"judge_id": "j1", "name": "openai:gpt-4-1106-preview"},
@@ -459,7 +461,7 @@ def _cells(draw: st.DrawFn) -> Cell:
         edit=draw(st.integers(0, 1)) if method != "instruct" and weights.kind != "import" else 0,
         dataset=draw(st.sampled_from(DATASETS)),
         language=draw(st.sampled_from(LANGUAGES)),
-        settings=draw(st.integers(0, 1)) if weights.kind != "import" else 0,
+        settings=draw(st.integers(0, len(SETTINGS) - 1)) if weights.kind != "import" else 0,
         stored_before=before,
         run=draw(st.integers(0, 1)),
         day=draw(st.integers(0, 2)),

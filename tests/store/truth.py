@@ -518,20 +518,21 @@ class Truth:
 
 
 def _unlike(a: Row, b: Row, names: list[str]) -> str | None:
-    def decoding(cell: Row) -> str:
-        chosen = cell["settings"]
-        if chosen is None:
-            return ""
-        stop = ", stop on loop" if chosen["stop_on_loop"] else ""
-        return f"max_tokens {chosen['max_tokens']}, penalty 1.1{stop}"
+    def in_words(settings: Row) -> str:
+        named = {"max_tokens": "max_tokens {}, penalty 1.1", "stop_on_loop": "stop on loop"}
+        named |= {"kv_type": "KV {}", "chat_date": "date {}"}
+        return ", ".join(words.format(settings[name]) for name, words in named.items() if settings.get(name))
 
+    mine, theirs = a["settings"] or {}, b["settings"] or {}
+    both = [name for name in ("kv_type", "chat_date") if mine.get(name) and theirs.get(name)]
+    settings = any(mine.get(name) != theirs.get(name) for name in ("max_tokens", "stop_on_loop", *both))
     parts = []
     if a["quantization"] != b["quantization"] and len(names) > 1:
         parts.append(f"GGUF types differ ({a['quantization']}, {b['quantization']})")
     if a["method"] == b["method"] and a["language"] == b["language"] and a["recipe"] != b["recipe"]:
         parts.append("prompt texts differ")
-    if decoding(a) != decoding(b):
-        parts.append(f"settings differ ({decoding(a)}; {decoding(b)})")
+    if settings:
+        parts.append(f"settings differ ({in_words(mine)}; {in_words(theirs)})")
     return "; ".join(parts) or None
 
 
