@@ -3,11 +3,12 @@
 Cells are planned, a model file is probed, and each response is stored as it ends.
 """
 
+from icl_local.running.cell_run import CellResult, Event
 from icl_local.running.cells import CHOICES, COLUMNS, Cell, CellPlan, Decoding, plan_cells, preview_cells
 from icl_local.running.cluster import Cluster, open_cluster
 from icl_local.running.local_chat import LocalChat, open_chat
 from icl_local.running.query_sets import load_pools, load_queries, load_set, read_items
-from icl_local.running.run import CellResult, Event, RunResult, run_cells
+from icl_local.running.run import RunResult, run_cells
 from icl_local.running.scoring import ScoreResult, score_texts
 from icl_local.running.server import open_server
 from icl_local.running.shard import Shard

@@ -21,9 +21,11 @@ from icl_local.engine import EngineOptions, ProbeStep, Scored, ScoreRequest, Wor
 from icl_local.exceptions import ConfigError, refuse
 from icl_local.identity import sha256_text
 from icl_local.prompting import Query, QuerySet, Recipe
+from icl_local.running.cell_run import used_by
 from icl_local.running.choices import asked_row, scored_row, token_rows
+from icl_local.running.engines import Engines
 from icl_local.running.query_sets import load_queries
-from icl_local.running.run import Engines, new_run, used_by
+from icl_local.running.run import new_run
 from icl_local.running.shard import Shard
 from icl_local.running.verify import stored_prompt
 from icl_local.store import Record

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import icl_local
-from icl_local.running.run import CellResult, RunResult
+from icl_local.running import CellResult, RunResult
 from tests.shared import Run
 
 pytestmark = pytest.mark.usefixtures("small_probe")

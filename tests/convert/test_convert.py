@@ -159,7 +159,7 @@ def test_tables_name_the_files_that_were_not_gated(tmp_path: Path) -> None:
     queries = load_queries(["en"], ["samples"], limit=1)
     planned = cells.plan_cells([str(proven.path), str(other.path)], ["zero-shot"], queries)
     run.run_cells(db, planned, decoding=cells.Decoding(max_tokens=2), probe=False)
-    (table,) = build_tables(db, ["8"])
+    (table,) = build_tables(db, ["4"])
     assert [note for note in table.notes if note.startswith("Converted without the gate")] == [
         "Converted without the gate, so not proven to be their checkpoints: other.gguf."
     ]

@@ -16,7 +16,7 @@ from icl_local import engine, store
 from icl_local.engine import Completion, EngineOptions, Request
 from icl_local.engine.scoring import Scoring
 from icl_local.exceptions import ConfigError
-from icl_local.running import Decoding, choices, run
+from icl_local.running import Decoding, cell_run, choices
 from icl_local.store import upkeep
 from tests.fake_model import FakeModel
 
@@ -87,7 +87,7 @@ def test_a_bias_for_short_texts_changes_accuracy_and_not_accuracy_by_bytes(
     def choose(worker: Any, requests: Sequence[Request], texts: dict[str, list[str]], **how: Any) -> Any:
         return choices.choose(FakeWorker(), requests, texts)
 
-    monkeypatch.setattr(run, "choose", choose)
+    monkeypatch.setattr(cell_run, "choose", choose)
     for name, answer in (("short", 0), ("long", 1)):
         path = quiz(choices=["z", "not at all"], answer=answer)
         path.write_text(path.read_text().replace('"answer": "', f'"answer": {answer}, "was": "'))

@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 from icl_local import store
-from icl_local.running import cells, load_queries, probe, run
-from icl_local.running.run import Event
+from icl_local.running import Event, cells, load_queries, probe, run
 from icl_local.weights import cache_folder
 
 

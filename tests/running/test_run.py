@@ -21,8 +21,7 @@ from click.testing import CliRunner
 from icl_local import cli, store
 from icl_local.engine.protocol import EngineOptions, Request
 from icl_local.exceptions import EngineError
-from icl_local.running import cells, load_queries, run
-from icl_local.running.run import CellResult
+from icl_local.running import CellResult, cell_run, cells, engines, load_queries, run
 from icl_local.store import spool
 from tests import acknowledging
 
@@ -146,7 +145,7 @@ def test_a_cells_seconds_are_its_own_not_those_of_loading_and_probing(
     tmp_path: Path, tiny_gguf: Path, query_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds_of_probing = 1e6
-    now, probed = [0.0], run.setting_for
+    now, probed = [0.0], engines.setting_for
 
     def advance() -> float:
         now[0] += 1
@@ -156,8 +155,8 @@ def test_a_cells_seconds_are_its_own_not_those_of_loading_and_probing(
         now[0] += seconds_of_probing
         return probed(*arguments, **more)
 
-    monkeypatch.setattr(run, "time", Mock(wraps=time, perf_counter=advance))
-    monkeypatch.setattr(run, "setting_for", slow)
+    monkeypatch.setattr(cell_run, "time", Mock(wraps=time, perf_counter=advance))
+    monkeypatch.setattr(engines, "setting_for", slow)
     planned = cells.plan_cells([str(tiny_gguf)], ["zero-shot"], load_queries(["en"], [str(query_file)]))
     run.run_cells(tmp_path / "x.duckdb", planned, decoding=cells.Decoding(max_tokens=4))
     (seconds,) = store.query(tmp_path / "x.duckdb", "select wall_seconds from raw.run_cells").rows[0]
@@ -195,11 +194,11 @@ def test_what_is_not_a_response_is_counted_apart(tmp_path: Path, tiny_gguf: Path
 def test_prompts_that_leave_less_room_than_an_answer_may_take_are_counted_before_the_run() -> None:
     worker = SimpleNamespace(info=SimpleNamespace(n_ctx_train=100), count_tokens=lambda texts: list(map(len, texts)))
     requests = [Request(str(n), "x" * n) for n in (50, 80, 90, 120)]
-    long = run._long_prompts(worker, requests, 20)
-    too_long, tight = run._length_notes(long, 4, 100, 20)
+    long = cell_run._long_prompts(worker, requests, 20)
+    too_long, tight = cell_run._length_notes(long, 4, 100, 20)
     assert too_long.startswith("1 of 4 prompts does not fit the context of 100 tokens (longest: 120)")
     assert tight.startswith("1 of 4 prompts leaves less than 20 tokens of the context of 100 (longest: 90)")
-    assert list(run._length_notes(run._long_prompts(worker, requests, 0), 4, 100, 0)) == [too_long]
+    assert list(cell_run._length_notes(cell_run._long_prompts(worker, requests, 0), 4, 100, 0)) == [too_long]
 
 
 def test_nothing_is_probed_for_prompts_that_do_not_fit(
@@ -207,7 +206,7 @@ def test_nothing_is_probed_for_prompts_that_do_not_fit(
 ) -> None:
     asked = tmp_path / "long.jsonl"
     asked.write_text(json.dumps({"id": 1, "instruction": "far too long " * 2000}))
-    monkeypatch.setattr(run, "setting_for", Mock(side_effect=AssertionError("probed")))
+    monkeypatch.setattr(engines, "setting_for", Mock(side_effect=AssertionError("probed")))
     planned = cells.plan_cells([str(tiny_gguf)], ["zero-shot"], load_queries(["en"], [str(asked)]))
     (made,) = run.run_cells(tmp_path / "x.duckdb", planned, decoding=cells.Decoding(max_tokens=4))
     assert (made.status, made.n_too_long) == ("done", 1)
@@ -290,15 +289,15 @@ def test_a_cell_that_fails_does_not_stop_the_others(
     sets = load_queries(["en"], [str(query_file)], limit=3)
     planned = cells.plan_cells([str(tiny_gguf), str(other)], ["zero-shot"], sets)
     broken = planned[0].model.path
-    real = run.Worker
+    real = engines.Worker
 
-    def worker(path: Path, options: EngineOptions) -> run.Worker:
+    def worker(path: Path, options: EngineOptions) -> engines.Worker:
         started = real(path, options)
         if path == broken:
             os.kill(started.pid, signal.SIGSEGV)
         return started
 
-    monkeypatch.setattr(run, "Worker", worker)
+    monkeypatch.setattr(engines, "Worker", worker)
     results = run.run_cells(tmp_path / "x.duckdb", planned, decoding=cells.Decoding(max_tokens=4), probe=False)
     assert {result.status for result in results} == {"failed", "done"}
     assert not run.RunResult(tmp_path, tuple(results)).done
@@ -312,7 +311,7 @@ def test_a_cell_that_fails_before_its_first_response_is_shown_with_the_reason(
     planned = cells.plan_cells([str(tiny_gguf)], ["zero-shot"], sets)
     decoding = cells.Decoding(max_tokens=4)
     with monkeypatch.context() as patched:
-        patched.setattr(run, "Worker", Mock(side_effect=EngineError("out of memory")))
+        patched.setattr(engines, "Worker", Mock(side_effect=EngineError("out of memory")))
         run.run_cells(db, planned, decoding=decoding, probe=False)
     shown = "select status, error, done, wanted from progress"
     assert store.query(db, shown).rows == [("failed", "out of memory", 0, 3)]

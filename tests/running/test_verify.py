@@ -16,7 +16,7 @@ from icl_local import engine, store
 from icl_local.cli import icl
 from icl_local.engine import Completion, Worker, exact
 from icl_local.exceptions import ConfigError, ModelError
-from icl_local.running import cells, load_queries, probe, run, verify
+from icl_local.running import cells, engines, load_queries, probe, run, verify
 from icl_local.weights import registry
 
 EXACTNESS = "select n_verified, n_equal, exact from exactness"
@@ -196,7 +196,7 @@ def run_as_exact(
 ) -> tuple[run.CellResult, list[str]]:
     """Run six queries with one unified KV buffer that a probe is said to have found exact; return result and notes."""
     claimed = probe.Setting({**probe.UNIFIED, "parallel": 6}, True)
-    monkeypatch.setattr(run, "setting_for", lambda *_, **__: claimed)
+    monkeypatch.setattr(engines, "setting_for", lambda *_, **__: claimed)
     notes: list[str] = []
     (result,) = run.run_cells(
         db,
@@ -220,7 +220,7 @@ def test_batches_that_differ_are_caught_by_the_default_of_three(
     tmp_path: Path, tiny_gguf: Path, query_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db = tmp_path / "x.duckdb"
-    monkeypatch.setattr(run, "Worker", OtherInBatches)
+    monkeypatch.setattr(engines, "Worker", OtherInBatches)
     result, notes = run_as_exact(db, tiny_gguf, query_file, monkeypatch)
     assert result.n_differing == 3
     assert_known_as_not_exact(db, result, notes)

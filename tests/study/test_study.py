@@ -14,7 +14,7 @@ import pytest
 from icl_local import store, study
 from icl_local.cli import main
 from icl_local.exchange import merge
-from icl_local.running.run import Event
+from icl_local.running import Event
 from icl_local.running.shard import Shard
 from icl_local.study.spec import load_study
 from tests.fake_hub import FIRST, REPO, serving

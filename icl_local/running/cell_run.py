@@ -1,0 +1,354 @@
+"""Make the missing responses of one cell: events on the way, rows as they come, a few decoded again at the end."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from icl_local import store
+from icl_local.detect import ANSWER_RULE, critical_error_rows, identify_language
+from icl_local.engine import Completion, EngineInfo, ProbeStep, Request, Stats
+from icl_local.exceptions import IclError, ModelError, StoreLocked
+from icl_local.identity import key_of
+from icl_local.running.cells import CHOICES, Cell, CellPlan
+from icl_local.running.choices import Chosen, choice_rows, choose
+from icl_local.running.engines import AnyWorker, Engines
+from icl_local.running.probe import Setting
+from icl_local.running.server import ServerGenerator
+from icl_local.running.verify import pick, verify_made
+from icl_local.store import Record
+from icl_local.weights import ResolvedModel
+from icl_local.wording import counted
+
+# columns of responses
+_OF_CELL = ("cell_id", "model_id", "gguf_sha256", "method", "language", "settings_id")
+_OF_COMPLETION = ("raw_text", "finish_reason", "prompt_tokens", "new_tokens", "tokens_saved", "end_token")
+
+
+@dataclass(frozen=True)
+class Event:
+    """Progress of a cell.
+
+    ``kind``: planned, note, probe, started, progress, response, verifying, done, failed or interrupted. ``n_wanted``:
+    queries of the cell, times their draws.
+    Rates are tokens per second of this process; ``n_loops`` and ``n_code`` count critical errors of this process, and
+    ``n_too_long`` the prompts that did not fit the context: they have no response. ``probe``: that of the cell's file.
+    """
+
+    kind: str
+    cell: Cell
+    n_done: int
+    n_wanted: int
+    tokens_per_second: float = 0.0
+    n_loops: int = 0
+    n_code: int = 0
+    message: str = ""
+    n_too_long: int = 0
+    probe: ProbeStep | None = None
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """The result of a cell in this process; ``status`` is done or failed.
+
+    ``n_new`` counts responses; ``n_too_long`` prompts that did not fit the context and have none. Of ``n_verified``
+    responses that were decoded again ``n_differing`` differed.
+    """
+
+    cell: Cell
+    status: str
+    n_new: int
+    n_wanted: int
+    stats: Stats | None
+    error: str | None = None
+    n_verified: int = 0
+    n_differing: int = 0
+    n_too_long: int = 0
+
+    def __repr__(self) -> str:
+        error = f": {self.error}" if self.error else ""
+        too_long = f", {self.n_too_long} too long for the context" if self.n_too_long else ""
+        return f"<{self.cell.label}: {self.status}, {self.n_new} new of {self.n_wanted}{too_long}{error}>"
+
+
+def make_cell(
+    writer: store.Store,
+    plan: CellPlan,
+    have: set[str],
+    engine: Engines,
+    run_row: dict[str, object],
+    verify: int,
+    on_event: Callable[[Event], None],
+) -> CellResult:
+    """Make what is missing of a cell; where another process makes the same responses, wait for that one first.
+
+    Shards of a cell are not the same responses, so they are made side by side.
+    """
+    cell, n_wanted, n_done = plan.cell, len(plan.keys), len(plan.keys & have)
+
+    def waiting() -> None:
+        message = "another process is making these responses; waiting for it"
+        on_event(Event("note", cell, n_done, n_wanted, message=message))
+
+    if n_done < n_wanted:
+        with store.only_one(writer.path, f"cell-{key_of(kind='lock', responses=sorted(plan.keys))}", waiting):
+            if requests := plan.requests(store.ids(writer.path, "responses", "response_id")):
+                return CellRun(writer, plan, requests, engine, run_row, on_event).make(verify)
+    on_event(Event("done", cell, n_wanted, n_wanted))
+    return CellResult(cell, "done", 0, n_wanted, None)
+
+
+class CellRun:
+    """The missing responses of a cell being made: the counts that its events show, and its row of raw.run_cells."""
+
+    def __init__(
+        self,
+        writer: store.Store,
+        plan: CellPlan,
+        requests: list[Request],
+        engine: Engines,
+        run_row: dict[str, object],
+        on_event: Callable[[Event], None],
+    ) -> None:
+        self._writer, self._plan, self._requests, self._engine = writer, plan, requests, engine
+        self._run_row, self._on_event = run_row, on_event
+        self._cell, self._n_wanted = plan.cell, len(plan.keys)
+        self._before = self._done = self._n_wanted - len(requests)
+        self._loops = self._code = self._too_long = 0
+        self._worker: AnyWorker | None = None
+        self._started: float | None = None
+        self._lengths: dict[str, int] = {}  # new tokens of what was decoded, by response_id
+        self._named: list[Record] = [("runs", run_row), *plan.rows()]  # what the rows of the cell refer to
+        self._shared: dict[str, object] = {
+            "run_id": run_row["run_id"],
+            **{name: plan.cell_row[name] for name in _OF_CELL},
+            "exact": None,
+        }
+        self._row: dict[str, object] = {
+            "run_cell_id": key_of(kind="run_cell", run=run_row["run_id"], cell=plan.cell_row["cell_id"]),
+            "n_wanted": self._n_wanted,
+        }
+
+    def make(self, verify: int) -> CellResult:
+        """Generate and store the responses; decode ``verify`` of them again, one at a time, and compare."""
+        status, error, stats = "interrupted", None, Stats()
+        try:
+            self._generate(self._prepare())
+            stats, status = self._worker.stats if self._worker and self._requests else Stats(), "done"
+        except ModelError as failure:
+            status, error = "failed", str(failure)
+            self._engine.close()
+        finally:
+            if self._worker is not None and status == "interrupted":
+                stats = self._worker.stats
+            self._put_end(status, error, stats)
+        verified = self._verify(verify) if status == "done" else []
+        self._report(status, message=error or "")
+        new, n_differing = self._done - self._before - self._too_long, len(verified) - sum(verified)
+        return CellResult(
+            self._cell, status, new, self._n_wanted, stats, error, len(verified), n_differing, self._too_long
+        )
+
+    def _prepare(self) -> Setting:
+        """Load the file, find its setting, and store that the cell has begun."""
+        cell, plan = self._cell, self._plan
+        worker = self._worker = self._engine.worker(cell.model, str(plan.settings["kv_type"]))
+        self._run_row |= used_by(worker.info)
+        context = worker.info.n_ctx_train
+        room = self._requests[0].max_tokens if cell.method.in_brackets else 0
+        long = _long_prompts(worker, self._requests, room)
+        for note in _length_notes(long, len(self._requests), context, room):
+            self._report("note", message=note)
+        setting = Setting({}, None)
+        if sum(n >= context for n in long) < len(self._requests):
+            setting = self._engine.setting(
+                cell.model,
+                worker,
+                prompt_characters=plan.prompt_characters,
+                on_note=lambda text: self._report("note", message=text),
+                on_step=lambda step: self._report("probe", probe=step),
+            )
+        self._shared["exact"] = setting.exact
+        self._row["engine_settings"] = _engine_settings(worker, setting)
+        begun = {**self._row, **self._shared, "status": "started", "n_done": 0}
+        self._writer.put([*self._named, ("run_cells", begun)])
+        self._named = []
+        self._report("started", message=_describe(worker.info))
+        return setting
+
+    def _generate(self, setting: Setting) -> None:
+        """Store each response as it is decoded, those first that another method has decoded from the same prompt."""
+        made = _made_before(self._writer, self._plan, self._requests, setting.exact)
+        self._requests = [request for request in self._requests if request.id not in made]
+        self._started = time.perf_counter()  # after loading and probing, which are not the first cell's alone
+        how: dict[str, Any] = {"on_progress": self._on_progress, **setting.overrides}
+        with closing(_completions(self._worker, self._plan, self._requests, **how)) as generated:
+            for completion in itertools.chain(made.values(), generated):
+                rows, looped, coded = _response_rows(self._plan, completion, self._shared)
+                self._writer.put(rows)
+                if completion.tokens and completion.id not in made:
+                    self._lengths[completion.id] = completion.new_tokens
+                self._done, self._loops, self._code = self._done + 1, self._loops + looped, self._code + coded
+                self._too_long += completion.finish_reason == "prompt_too_long"
+                self._report("response")
+
+    def _put_end(self, status: str, error: str | None, stats: Stats) -> None:
+        row = {**self._row, **self._shared, "status": status, "error": error, "n_done": self._done - self._before}
+        row |= {**_stats_row(stats), "ended_at": store.now()}
+        row["wall_seconds"] = None if self._started is None else time.perf_counter() - self._started
+        if self._worker is not None:
+            row["gpu_layers"] = self._worker.info.gpu_layers
+        # After a full disk even this row may not fit; it must not hide why the run stopped.
+        with suppress(IclError):
+            self._writer.put([*self._named, ("run_cells", row)])
+
+    def _verify(self, n: int) -> list[bool]:
+        """Return whether each of ``n`` of the new responses, decoded again, is equal; a server's are not verified."""
+        verified: list[bool] = []
+        if not isinstance(self._cell.model, ResolvedModel):
+            return verified
+        try:
+            picked = pick(self._lengths, n, seed=str(self._run_row["run_id"]))
+            if picked:
+                self._report("verifying", message=f"verify 0/{len(picked)}")
+            for equal in verify_made(self._writer, self._cell.model, self._worker, picked):
+                verified.append(equal)
+                self._report("verifying", message=f"verify {len(verified)}/{len(picked)}")
+        except (ModelError, StoreLocked) as failure:
+            self._report("note", message=f"not verified: {failure}")
+            self._engine.close()
+        if differing := len(verified) - sum(verified):
+            found = f"{differing} of {counted(len(verified), 'response')} of {self._cell.label} differ when decoded one"
+            see = 'see: icl sql "from verifications where not equal"'
+            self._report(
+                "note", message=f"{found} at a time: exact is false for this file, machine and settings; {see}"
+            )
+        return verified
+
+    def _report(self, kind: str, rate: float = 0.0, message: str = "", probe: ProbeStep | None = None) -> None:
+        counts = self._loops, self._code, message, self._too_long, probe
+        self._on_event(Event(kind, self._cell, self._done, self._n_wanted, rate, *counts))
+
+    def _on_progress(self, tokens: int) -> None:
+        self._report("progress", tokens / max(1e-9, time.perf_counter() - (self._started or 0.0)))
+
+
+def _completions(worker: Any, plan: CellPlan, requests: Sequence[Request], **how: Any) -> Generator[Completion]:
+    """Yield what is generated for ``requests``, or chosen among their choices; ``how``: options of Worker.generate."""
+    if requests and plan.decoding.decode == CHOICES:
+        yield from choose(worker, requests, plan.choices(requests), **how)
+    elif requests:
+        yield from worker.generate(requests, **how)
+
+
+def _made_before(
+    writer: store.Store, plan: CellPlan, requests: Sequence[Request], exact: object
+) -> dict[str, Completion]:
+    """Return, by id of a request, what was decoded from the same prompt for the same query under another method.
+
+    Only a method with parameters can have the prompts of another one. Nothing is found in a locked database.
+    """
+    if not plan.cell.method.in_brackets or plan.decoding.decode == CHOICES:
+        return {}
+    asked = []
+    for request in requests:
+        query, prompt = plan.by_key[request.id]
+        asked.append({"id": request.id, "sha256": prompt.sha256, "query_key": query.key, "stops": list(prompt.stops)})
+    try:
+        parameters = [plan.cell_row["weights"], plan.settings["settings_id"], exact, asked]
+        found = writer.named("equal_responses", parameters).dicts()
+    except StoreLocked:
+        return {}
+    return {row["id"]: Completion(**{**row, "tokens": tuple(row["tokens"])}) for row in found}
+
+
+def _long_prompts(worker: Any, requests: Sequence[Request], room: int) -> list[int]:
+    """Return the tokens of the prompts that may leave less than ``room`` tokens of a file's context."""
+    if isinstance(worker, ServerGenerator):
+        return []
+    # a token is a byte or more, so a prompt with fewer bytes than the context fits; BOS is one more
+    least = worker.info.n_ctx_train - room
+    long = [one.prompt for one in requests if len(one.prompt.encode()) + 1 >= least]
+    return list(worker.count_tokens(long)) if long else []
+
+
+def _length_notes(long: Sequence[int], n_prompts: int, context: int, room: int) -> Iterator[str]:
+    """Yield a sentence on the prompts, of ``long`` tokens, that do not fit the context.
+
+    If an answer may take ``room`` tokens, also one on the prompts that leave less.
+    """
+    of = f"of {counted(n_prompts, 'prompt')}"
+    if too_long := [n for n in long if n >= context]:
+        yield (
+            f"{counted(len(too_long), f'{of} does', f'{of} do')} not fit the context of {context:,} tokens (longest: "
+            f"{max(too_long):,}); no response is made there, finish_reason is prompt_too_long"
+        )
+    if tight := [n for n in long if context - room < n < context]:
+        yield (
+            f"{counted(len(tight), f'{of} leaves', f'{of} leave')} less than {room:,} tokens of the context of "
+            f"{context:,} (longest: {max(tight):,}); answers may be cut; give fewer examples or a smaller --max-tokens"
+        )
+
+
+def _engine_settings(worker: AnyWorker, setting: Setting) -> dict[str, object]:
+    """Return the engine settings that a cell is decoded with; no folder of the user."""
+    used = {**asdict(worker.options), **setting.overrides}
+    facts = {
+        "threads": worker.info.n_threads,
+        "gpu_layers": worker.info.gpu_layers,
+        "repack": used["repack"] is not False,
+    }
+    return {name: value for name, value in {**used, **facts}.items() if name not in ("prefix_cache", "trace")}
+
+
+def _response_rows(plan: CellPlan, completion: Completion, shared: dict[str, object]) -> tuple[list[Record], int, int]:
+    """Return the rows of a response and its critical errors, and whether it loops and has unintended code (0 or 1)."""
+    query, prompt = plan.by_key[completion.id]
+    if isinstance(completion, Chosen):
+        assert isinstance(plan.cell.model, ResolvedModel)
+        text = completion.raw_text
+        errors, scored = [], list(choice_rows(completion, query.key, prompt, plan.cell.model, shared))
+    else:
+        answer = prompt.answer(completion.raw_text)
+        text, errors, scored = answer.text, critical_error_rows(completion.id, answer), []
+    row = {
+        **shared,
+        "response_id": completion.id,
+        "query_key": query.key,
+        "prompt_id": prompt.prompt_id,
+        "prompt_sha256": prompt.sha256,
+        "text": text,
+        **{name: getattr(completion, name) for name in _OF_COMPLETION},
+        "tokens": completion.tokens or None,
+        "text_language": identify_language(text),
+        "answer_rule": ANSWER_RULE,
+        **plan.drawn(completion.id),
+        "created_at": store.now(),
+    }
+    found = {str(e["error"]) for e in errors if e["found"]}
+    unintended = "unintended_code" in found and query.task is not None and "coding" not in query.task
+    rows = [("responses", row), *(("critical_errors", e) for e in errors), *scored]
+    return rows, int("infinite_loop" in found), int(unintended)
+
+
+def _stats_row(stats: Stats) -> dict[str, object]:
+    """Return the columns of raw.run_cells that a generate call measured."""
+    sums = ("prompt_tokens", "prefilled_tokens", "new_tokens", "prefill_seconds", "decode_seconds")
+    row: dict[str, object] = {name: getattr(stats, name) for name in sums}
+    return row | {"n_parallel": stats.n_parallel or None, "peak_rss_bytes": stats.peak_rss_bytes or None}
+
+
+def used_by(info: EngineInfo) -> dict[str, object]:
+    """Return the columns of raw.runs that say what decodes."""
+    return {"llama_build": info.llama_build, "cpu_features": info.cpu_features, "n_threads": info.n_threads}
+
+
+def _describe(info: EngineInfo) -> str:
+    if info.llama_build.startswith("server:"):
+        return info.llama_build
+    device = "CPU" if info.gpu_layers == 0 else "GPU"
+    return f"{counted(info.n_threads, 'thread')} on {device}, KV {info.kv_type}"
