@@ -15,7 +15,7 @@ judged as (
 )
 select
     response.response_id, response.text, response.raw_text, prompt.stops, prompt.tail,
-    response.finish_reason = 'stop' and settings.backend = 'llama.cpp' as stopped_here,
+    coalesce(response.finish_reason = 'stop' and settings.backend = 'llama.cpp', false) as stopped_here,
     response.response_id in (select response_id from judged) as judged
 from raw.responses as response
 left join raw.prompts as prompt on prompt.prompt_id = response.prompt_id

@@ -173,6 +173,14 @@ def test_detections_are_brought_to_the_present_detector(copy: Path) -> None:
     assert upkeep.redetect(copy).done == 0
 
 
+def test_redetect_reads_an_answer_whose_settings_are_missing(copy: Path) -> None:
+    prompt = {"prompt_id": "p", "method": "urial", "language": "en", "head": "h", "tail": "", "stops": ["# Query"]}
+    with Store(copy) as target:
+        target.put([("prompts", prompt), ("responses", response("x", prompt_id="p", settings_id="s"))])
+    assert upkeep.redetect(copy).done == 4
+    assert any("settings_id" in finding.message for finding in upkeep.check(copy))
+
+
 def test_redetect_cuts_old_answers_by_todays_rule_but_not_those_a_judge_has_read(copy: Path) -> None:
     tail = "```\n\n# Answer:\n```\n"
     prompt = {"prompt_id": "p", "method": "urial", "language": "en", "head": "# Query:\n```", "tail": tail,
