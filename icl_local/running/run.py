@@ -95,9 +95,10 @@ def run_cells(
         for note, cell in notes.items():
             n_wanted = len(cell.query_set.queries) * len(decoding.draw_numbers)
             on_event(Event("note", cell, 0, n_wanted, message=note))
-        # also of queries whose responses are all there, since a reference may have been corrected
-        asked = {query.key: query for plan in planned for query in plan.cell.query_set.queries if query.expected}
-        writer.put([("expectations", query.expectation_row()) for query in asked.values()])
+        # also of queries whose responses are all there: a reference may be corrected, tags may be new
+        asked = {query.key: query for plan in planned for query in plan.cell.query_set.queries}
+        writer.put([("queries", query.row()) for query in asked.values() if query.tags])
+        writer.put([("expectations", query.expectation_row()) for query in asked.values() if query.expected])
         run_row = new_run(command, seed)
         options = replace(options, stop_on_loop=decoding.stop_on_loop)
         with closing(Engines(options, writer, probe=probe, nodes=nodes)) as engine:

@@ -35,7 +35,7 @@ RANK = {
     "expectations": "{row}.created_at",
     "critical_errors": "try_cast(string_split({row}.detector_version, '.') as integer[])",
     "judgments": f"{{row}}.status not in {TRANSIENT}",
-    "queries": "{row}.task is not null",
+    "queries": "({row}.task is not null)::integer + ({row}.tags is not null)::integer",
     "responses": "100 * ({row}.finish_reason <> 'error')::integer + coalesce({row}.answer_rule, 1)",
     "run_cells": "{row}.status <> 'started'",
     "runs": "{row}.llama_build is not null",

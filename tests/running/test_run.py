@@ -64,12 +64,13 @@ def test_a_run_makes_one_response_a_query_and_a_second_run_nothing(
     assert store.query(db, "select count(*) from progress where done = wanted and status = 'done'").rows == [(3,)]
 
 
-def test_a_second_run_brings_a_corrected_reference(tmp_path: Path, tiny_gguf: Path) -> None:
+def test_a_second_run_brings_tags_and_a_corrected_reference(tmp_path: Path, tiny_gguf: Path) -> None:
     db, file = tmp_path / "x.duckdb", tmp_path / "q.csv"
-    for reference, n_new in (("a", 1), ("b", 0), ("a", 0)):
-        file.write_text(f"id,instruction,reference\n1,Hi,{reference}\n")
+    for reference, tag, n_new in (("a", "", 1), ("b", "new", 0), ("a", "", 0)):
+        file.write_text(f"id,instruction,reference,tags\n1,Hi,{reference},{tag}\n")
         assert [result.n_new for result in make(db, tiny_gguf, file)] == [n_new]
         assert store.query(db, "select reference from expectations").rows == [([reference],)]
+    assert store.query(db, "select tags from raw.queries").rows == [(["new"],)]
 
 
 def test_prompts_that_differ_in_the_methods_name_alone_are_decoded_once(
