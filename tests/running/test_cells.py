@@ -51,7 +51,7 @@ def test_a_plan_counts_what_is_missing_and_neither_loads_nor_fetches(
     assert icl(*command, *here, "--plan")[0] == 0
     assert not db.exists()
     assert icl(*command, *here, "--limit", 2)[0] == 0
-    monkeypatch.setattr("icl_local.running.run.Worker", None)
+    monkeypatch.setattr("icl_local.running.engines.Worker", None)
     monkeypatch.setattr("icl_local.weights.hub.fetch", None)
     status, out, err = icl(*command, "--model", f"{far},{tiny_gguf}", "--plan", "--format", "csv")
     label = tiny_gguf.stem
