@@ -21,7 +21,6 @@ from icl_local.files import PRIVATE, result_at, write_result
 from icl_local.results import tables
 from icl_local.store import Row, Selection, schema
 
-FORMATS = ("just-eval", "alpaca-eval", "csv", "parquet")
 # tables that belong to one database: rows forgotten in it are not forgotten everywhere
 OF_ONE_DATABASE = schema.INTERNAL | {"tombstones"}
 WHOLE = "`--format parquet --what all` keeps everything"

@@ -361,7 +361,7 @@ class TestExport:
         assert (tmp_path / "file").read_text() == "kept"
 
     def test_nothing_selected_is_reported(self, db: Path, tmp_path: Path) -> None:
-        for form in export.FORMATS:
+        for form in set(FORMATS) - {"every-eval-ever"}:
             with pytest.raises(ConfigError, match="no model 'none' in this database"):
                 export.export_responses(db, tmp_path / "o", form=form, chosen=Selection(model="none"))
 
@@ -376,7 +376,7 @@ class TestExport:
 
     def test_files_are_their_owners_alone_and_whole(self, db: Path, tmp_path: Path) -> None:
         bring_in(db, output(0))
-        for form in export.FORMATS:
+        for form in set(FORMATS) - {"every-eval-ever"}:
             out = tmp_path / f"{form}.out"
             export.export_responses(db, out, form=form, chosen=Selection())
             assert stat.S_IMODE(out.stat().st_mode) == 0o600
