@@ -32,45 +32,43 @@ class Sampling:
     of: tuple[int | str, ...]
 
     def pick(self, logits: NDArray[np.float32], position: int) -> int:
-        """Return the id drawn from penalised ``logits`` [n_vocab] for the token at ``position`` of the answer."""
-        return sample(logits, self.temperature, self.top_p, self.min_p, draw(*self.of, position))
+        """Return the id drawn from penalised ``logits`` [n_vocab] for the token at ``position`` of the answer.
 
+        It is the first kept id whose cumulative probability exceeds the uniform number.
+        """
+        u = draw(*self.of, position)
+        ids, cumulative, total = self.kept(logits, u)
+        place = int(np.searchsorted(cumulative, u * total, side="right"))
+        return int(ids[min(place, len(ids) - 1)])
 
-def sample(logits: NDArray[np.float32], temperature: float, top_p: float, min_p: float, u: float) -> int:
-    """Return the first kept id whose cumulative probability exceeds ``u`` in [0, 1)."""
-    ids, cumulative, total = kept(logits, temperature, top_p, min_p, u)
-    place = int(np.searchsorted(cumulative, u * total, side="right"))
-    return int(ids[min(place, len(ids) - 1)])
+    def kept(
+        self, logits: NDArray[np.float32], u: float = math.inf
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], float]:
+        """Return the kept ids by falling probability, ties by id, their cumulative weights, and the weight of all kept.
 
-
-def kept(
-    logits: NDArray[np.float32], temperature: float, top_p: float, min_p: float, u: float = math.inf
-) -> tuple[NDArray[np.int64], NDArray[np.float64], float]:
-    """Return the kept ids by falling probability, ties by id, their cumulative weights, and the weight of all kept.
-
-    Where all tokens are kept, ids may end once their weight exceeds the share ``u``. A full sort takes several times as
-    long as the exponentials, so only the tokens are sorted that can be needed.
-    """
-    weights = logits.astype(np.float64)
-    weights -= weights.max()
-    weights /= temperature
-    np.exp(weights, out=weights)
-    total = float(weights.sum())
-    keeps_all = top_p == 1 and min_p == 0
-    enough = total * (u if keeps_all else top_p)
-    floor = max(min_p, _NARROWER)
-    while True:
-        ids = np.flatnonzero(weights >= floor)
-        found = weights[ids]
-        if floor <= min_p or found.sum() > enough:
-            break
-        floor = max(min_p, floor * _NARROWER) if floor > 1e-300 else 0.0
-    ids = _falling(logits, ids)
-    cumulative = np.cumsum(weights[ids])
-    if top_p < 1:
-        n = int(np.searchsorted(cumulative, top_p * total)) + 1
-        ids, cumulative = ids[:n], cumulative[:n]
-    return ids, cumulative, total if keeps_all else float(cumulative[-1])
+        Where all tokens are kept, ids may end once their weight exceeds the share ``u``. A full sort takes several
+        times as long as the exponentials, so only the tokens are sorted that can be needed.
+        """
+        weights = logits.astype(np.float64)
+        weights -= weights.max()
+        weights /= self.temperature
+        np.exp(weights, out=weights)
+        total = float(weights.sum())
+        keeps_all = self.top_p == 1 and self.min_p == 0
+        enough = total * (u if keeps_all else self.top_p)
+        floor = max(self.min_p, _NARROWER)
+        while True:
+            ids = np.flatnonzero(weights >= floor)
+            found = weights[ids]
+            if floor <= self.min_p or found.sum() > enough:
+                break
+            floor = max(self.min_p, floor * _NARROWER) if floor > 1e-300 else 0.0
+        ids = _falling(logits, ids)
+        cumulative = np.cumsum(weights[ids])
+        if self.top_p < 1:
+            n = int(np.searchsorted(cumulative, self.top_p * total)) + 1
+            ids, cumulative = ids[:n], cumulative[:n]
+        return ids, cumulative, total if keeps_all else float(cumulative[-1])
 
 
 def _falling(logits: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArray[np.int64]:

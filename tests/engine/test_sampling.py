@@ -11,8 +11,6 @@ import pytest
 
 from icl_local.engine import Request, Sampling, Worker
 from icl_local.engine.protocol import EngineOptions
-from icl_local.engine.sampling import kept, sample
-from icl_local.identity import draw
 
 SETTINGS = [(0.7, 0.95, 0.0), (0.3, 1.0, 0.05), (1.0, 0.9, 0.1), (1.6, 0.5, 0.0), (5.0, 0.99, 0.001), (1.0, 1.0, 0.0)]
 
@@ -28,7 +26,7 @@ def test_kept_ids_are_those_of_transformers(temperature: float, top_p: float, mi
     for warper in (TemperatureLogitsWarper(temperature), TopPLogitsWarper(top_p), MinPLogitsWarper(min_p)):
         scores = warper(None, scores)
     for row, warped in zip(rows, scores.numpy(), strict=True):
-        ids, cumulative, total = kept(row, temperature, top_p, min_p)
+        ids, cumulative, total = Sampling(temperature, top_p, min_p, ()).kept(row)
         assert set(ids) == set(np.flatnonzero(np.isfinite(warped)))
         assert list(warped[ids]) == sorted(warped[ids], reverse=True)
         probabilities = np.exp(warped - warped.max())
@@ -37,15 +35,15 @@ def test_kept_ids_are_those_of_transformers(temperature: float, top_p: float, mi
 
 def test_equal_tokens_are_ordered_by_id() -> None:
     logits = np.array([0, 2, 1, 2, 1], dtype=np.float32)
-    assert list(kept(logits, 1.0, 1.0, 0.0)[0]) == [1, 3, 2, 4, 0]
+    assert list(Sampling(1.0, 1.0, 0.0, ()).kept(logits)[0]) == [1, 3, 2, 4, 0]
 
 
 def test_a_hundred_thousand_draws_have_the_probabilities() -> None:
     stats = pytest.importorskip("scipy.stats")
     logits = (np.random.default_rng(5).standard_normal(40) * 2).astype(np.float32)
-    ids, cumulative, total = kept(logits, 0.9, 0.97, 0.01)
+    ids, cumulative, total = Sampling(0.9, 0.97, 0.01, ()).kept(logits)
     expected = np.diff(cumulative, prepend=0) / total * 100_000
-    drawn = [sample(logits, 0.9, 0.97, 0.01, draw(11, "set", "query", i, 0)) for i in range(100_000)]
+    drawn = [Sampling(0.9, 0.97, 0.01, (11, "set", "query", i)).pick(logits, 0) for i in range(100_000)]
     observed = np.bincount(drawn, minlength=40)[ids]
     assert observed.sum() == 100_000
     assert stats.chisquare(observed, expected).pvalue > 0.001
