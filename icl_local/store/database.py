@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import json
+import logging
 import random
 import secrets
 import threading
@@ -39,10 +40,12 @@ from icl_local.wording import counted, shell
 
 STORAGE_VERSION = "v1.4.0"  # older DuckDB clients can read it
 LOCK_WAIT_SECONDS = 60.0
+_QUIET_SECONDS = 2.0  # of waiting for a lock
 _STUCK_SECONDS = 2.0  # after the interrupt of a query
 LOCK_RETRY_SECONDS = 0.5  # pause after a failed flush
 FOLD_ABOVE = 32  # spool files
 CHECKPOINT_EVERY = 10  # flushes: a checkpoint delays readers, a long log slows opening
+_log = logging.getLogger(__name__)
 
 _WRITER = {
     "storage_compatibility_version": STORAGE_VERSION,
@@ -440,20 +443,13 @@ def _create(path: Path) -> None:
     """Create a new database beside ``path`` and rename it, so that a kill leaves no incomplete file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            draft_file(path, overwrite=False) as draft,  # another process may have just made it
-            _connected(_creatable(draft), read_only=False, config=_WRITER, wait_seconds=0) as con,
-        ):
-            schema.upgrade(con, path)
+        with draft_file(path, overwrite=False) as draft:  # another process may have just made it
+            draft.touch()  # raises OSError if no file can have the name
+            draft.unlink()
+            with _connected(draft, read_only=False, config=_WRITER, wait_seconds=0) as con:
+                schema.upgrade(con, path)
     except OSError as error:
         raise StoreError(f"cannot create {path}: {error.strerror}; check its folder") from error
-
-
-def _creatable(draft: Path) -> Path:
-    """Return an unused file name; raises OSError if no file can have it."""
-    draft.touch()
-    draft.unlink()
-    return draft
 
 
 def _set_aside(path: Path, endings: Sequence[str]) -> None:
@@ -475,7 +471,7 @@ def _connected(path: Path, *, read_only: bool, config: Mapping[str, Any], wait_s
     """Yield an open connection; raises DuckDB's errors as StoreErrors that name the file."""
     if database_mark(path) not in (None, DATABASE_MARK):  # DuckDB would open other kinds by its extensions
         raise StoreError(f"{path} is not a DuckDB database; name another file")
-    deadline = time.monotonic() + wait_seconds
+    started, told = time.monotonic(), False
     with private_files():
         while True:
             try:
@@ -483,8 +479,12 @@ def _connected(path: Path, *, read_only: bool, config: Mapping[str, Any], wait_s
                 break
             except duckdb.Error as error:
                 described = describe(error, path)
-                if not isinstance(described, StoreLocked) or time.monotonic() >= deadline:
+                waited = time.monotonic() - started
+                if not isinstance(described, StoreLocked) or waited >= wait_seconds:
                     raise described from error
+                if waited >= _QUIET_SECONDS and not told:
+                    _log.warning("%s; waiting for it up to %g s", described, wait_seconds)
+                    told = True
                 time.sleep(random.uniform(0.005, 0.05))  # two waiting processes must not stay in step
         try:
             yield con

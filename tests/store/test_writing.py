@@ -278,6 +278,17 @@ def test_a_locked_database_is_reported_with_the_process_that_holds_it(copy: Path
             Store(copy)
 
 
+@pytest.mark.usefixtures("impatient")
+def test_waiting_for_a_lock_is_told_once(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(database, "_QUIET_SECONDS", 0)
+    with Holder(copy, "write"), pytest.raises(StoreLocked):
+        query(copy, "select 1")
+    (told,) = caplog.messages
+    assert re.search(r"is held by python.*, process \d+; close it there; waiting for it up to 0.1 s$", told)
+
+
 def test_a_reader_waits_for_a_lock(copy: Path) -> None:
     with Holder(copy, "write") as holder:
         answers: list[Any] = []
