@@ -70,6 +70,15 @@ create or replace macro main.rate_part(errors, n, m, m_all, side) as
 create or replace macro main.rate_bound(rate, m, parts, side) as
     rate + side * sqrt(power(rate - main.wilson_bound(rate * m, m, side * 1.959963984540054), 2) + parts);
 
+-- the samples that count, the latest of each name; the items of a frame that are drawn
+create or replace macro main.latest_samples() as table
+    from raw.samples
+    qualify row_number() over (partition by name order by created_at desc, sample_id) = 1;
+create or replace macro main.drawn_items() as table
+    select item.sample_id, item.response_id
+    from raw.sample_items as item
+    join raw.samples as sample on sample.sample_id = item.sample_id and item.place <= sample.per_cell;
+
 -- true if a template (its name) is what raters of a sample are asked; strata: of raw.samples
 create or replace macro main.asked_of_raters(strata, template) as
     case when strata in ('infinite_loop', 'unintended_code') then template = concat('errors.', strata)

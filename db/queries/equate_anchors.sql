@@ -2,10 +2,9 @@
 with
 drawn as (
     select item.response_id
-    from (
-        select sample_id, per_cell from raw.samples where name = $3 order by created_at desc, sample_id limit 1
-    ) as sample
-    join raw.sample_items as item on item.sample_id = sample.sample_id and item.place <= sample.per_cell
+    from main.latest_samples() as sample
+    join main.drawn_items() as item on item.sample_id = sample.sample_id
+    where sample.name = $3
 ),
 scored as (
     unpivot (

@@ -1,9 +1,7 @@
 -- Samples, the latest of each name, with what people have labelled of them.
 with
 latest as (
-    select sample_id, name, seed, per_cell, strata, created_at
-    from raw.samples
-    qualify row_number() over (partition by name order by created_at desc, sample_id) = 1
+    from main.latest_samples()
 ),
 items as (
     select

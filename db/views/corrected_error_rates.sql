@@ -1,9 +1,7 @@
 create or replace view main.corrected_error_rates as
 with
 samples as (
-    select name as sample, sample_id, strata as error
-    from raw.samples
-    qualify row_number() over (partition by name order by created_at desc, sample_id) = 1
+    select name as sample, sample_id, strata as error from main.latest_samples()
 ),
 labels as (
     select label.*

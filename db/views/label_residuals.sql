@@ -12,15 +12,12 @@ frame as (
     select
         sample.name as sample, sample.sample_id, cell.rowid as cell, query.query_id, item.stratum,
         coalesce(query.split, '') = 'safety' as is_safety, item.place <= sample.per_cell as drawn, item.response_id
-    from (
-        select * from raw.samples
-        where main.asked_of_raters(strata, 'multi')
-        qualify row_number() over (partition by name order by created_at desc, sample_id) = 1
-    ) as sample
+    from main.latest_samples() as sample
     join raw.sample_items as item on item.sample_id = sample.sample_id
     join raw.responses as response on response.response_id = item.response_id
     join raw.cells as cell on cell.cell_id = response.cell_id
     join raw.queries as query on query.query_key = response.query_key
+    where main.asked_of_raters(sample.strata, 'multi')
 ),
 -- a cell alone, and what a pair is compared on: the queries that both cells answered
 sides as (

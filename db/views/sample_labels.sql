@@ -1,16 +1,10 @@
 create or replace view main.sample_labels as
-with
-latest as (
-    select sample_id, name, per_cell
-    from raw.samples
-    qualify row_number() over (partition by name order by created_at desc, sample_id) = 1
-)
 select
-    latest.name as sample, answers.language, score.metric, judges.model as rater, score.score as label,
-    coalesce(clusters.cluster, answers.query_key) as query, answers.cell_id, score.response_id, latest.sample_id,
+    sample.name as sample, answers.language, score.metric, judges.model as rater, score.score as label,
+    coalesce(clusters.cluster, answers.query_key) as query, answers.cell_id, score.response_id, sample.sample_id,
     score.judge_id, score.template_sha256
-from latest
-join raw.sample_items as item on item.sample_id = latest.sample_id and item.place <= latest.per_cell
+from main.latest_samples() as sample
+join main.drawn_items() as item on item.sample_id = sample.sample_id
 join main.scores as score on score.response_id = item.response_id and score.repeat = 0
 join raw.judges as judges on judges.judge_id = score.judge_id and judges.backend = 'human'
 join raw.responses as answers on answers.response_id = item.response_id

@@ -1,16 +1,11 @@
 create or replace view main.sample_progress as
 with
-latest as (
-    select sample_id, name, per_cell, strata
-    from raw.samples
-    qualify row_number() over (partition by name order by created_at desc, sample_id) = 1
-),
 drawn as (
     select
-        latest.name as sample, answer.model, answer.quantization, answer.method, answer.language, answer.dpo,
-        answer.dataset, answer.split, answer.settings_id, answer.cell_id, answer.response_id, latest.sample_id, latest.strata
-    from latest
-    join raw.sample_items as item on item.sample_id = latest.sample_id and item.place <= latest.per_cell
+        sample.name as sample, answer.model, answer.quantization, answer.method, answer.language, answer.dpo,
+        answer.dataset, answer.split, answer.settings_id, answer.cell_id, answer.response_id, sample.sample_id, sample.strata
+    from main.latest_samples() as sample
+    join main.drawn_items() as item on item.sample_id = sample.sample_id
     join main.responses as answer on answer.response_id = item.response_id
 ),
 labels as (
