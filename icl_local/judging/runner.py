@@ -80,7 +80,8 @@ class JudgeProgress:
         tokens = f", {self.prompt_tokens:,} + {self.completion_tokens:,} tokens" if used else ""
         batches = f"; {self.in_batches} with the Batch API" if self.in_batches else ""
         missing = counted(self.requested + self.beyond, "judgment was", "judgments were")
-        limited = f" (the first {self.requested:,} were taken)" if self.beyond else ""
+        taken = counted(self.requested, "was taken", "were taken")
+        limited = f" (the first {taken})" if self.beyond else ""
         before = f" ({ledger.in_words(self.before)})" if self.before else ""
         return (
             f"{missing} missing{limited}, {counted(self.before.total(), 'was', 'were')} there{before}: "

@@ -91,10 +91,9 @@ def run_cells(
             have = store.ids(path, "responses", "response_id")
         for plan in planned:
             on_event(Event("planned", plan.cell, len(plan.keys & have), len(plan.keys)))
-        notes = {note: plan.cell for plan in planned for note in (*plan.cell.model.notes, *plan.cell.query_set.notes)}
-        for note, cell in notes.items():
-            n_wanted = len(cell.query_set.queries) * len(decoding.draw_numbers)
-            on_event(Event("note", cell, 0, n_wanted, message=note))
+        notes = {note: plan for plan in planned for note in (*plan.cell.model.notes, *plan.cell.query_set.notes)}
+        for note, plan in notes.items():
+            on_event(Event("note", plan.cell, 0, len(plan.keys), message=note))
         # also of queries whose responses are all there: a reference may be corrected, tags may be new
         asked = {query.key: query for plan in planned for query in plan.cell.query_set.queries}
         writer.put([("queries", query.row()) for query in asked.values() if query.tags])
