@@ -26,7 +26,7 @@ _ITEMS_A_PUT = 200
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportedVerdicts:
     """Counts: judgments read, new ones by status, items without a verdict, and responses imported with them.
 
     ``assumed_english`` counts those responses whose items name no language.
@@ -47,7 +47,7 @@ class Imported:
 
 def import_judgments(
     target: store.Store, items: Sequence[JsonItem], *, source: str, language: str | None = None
-) -> Imported:
+) -> ImportedVerdicts:
     """Store the verdicts of a just-eval file of one mode; ``source`` is its file name, ``language`` that of its texts.
 
     Raises InputError naming file and line for an item that is not a judgment, and if no template fits all prompts.
@@ -78,7 +78,7 @@ def import_judgments(
             records += [("judges", judge), attempt.record(str(judge["judge_id"]))]
     for start in range(0, len(records), _ITEMS_A_PUT):
         target.put(records[start : start + _ITEMS_A_PUT])
-    return Imported(len(judged), added, len(items) - len(judged), len(missing), assumed)
+    return ImportedVerdicts(len(judged), added, len(items) - len(judged), len(missing), assumed)
 
 
 def _check(item: JsonItem) -> None:

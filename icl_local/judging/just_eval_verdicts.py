@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from icl_local.exceptions import HubError, InputError
-from icl_local.judging.imports import Imported, import_judgments
+from icl_local.judging.imports import ImportedVerdicts, import_judgments
 from icl_local.prompting import json_items
 from icl_local.store import Store
 from icl_local.weights import cache_folder, make_cache_folder
@@ -28,7 +28,7 @@ _FILES = (
 _PART = re.compile(r"\.\d+-\d+(?=\.json$)")
 
 
-def pull(path: Path, clone: Path | None = None) -> Iterator[tuple[str, Imported]]:
+def pull(path: Path, clone: Path | None = None) -> Iterator[tuple[str, ImportedVerdicts]]:
     """Import the verdicts into a database: yield each file's name with its counts.
 
     ``clone``: a clone of the repository; None fetches the commit with git. Raises InputError, HubError.

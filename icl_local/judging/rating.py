@@ -20,10 +20,10 @@ from icl_local.exceptions import ConfigError, InputError, JudgeError
 from icl_local.identity import judgment_key, key_of
 from icl_local.judging import ledger
 from icl_local.judging.ledger import Attempt, Task
-from icl_local.judging.parse import NOT_APPLICABLE as SOME_NOT_APPLICABLE
+from icl_local.judging.parse import NOT_APPLICABLE
 from icl_local.judging.parse import OK, AspectScore, Verdict, no_verdict
 from icl_local.judging.samples import ERRORS, query_order, sample_id_of
-from icl_local.judging.template import NOT_APPLICABLE, Template, metric_of, open_templates
+from icl_local.judging.template import NA, Template, metric_of, open_templates
 from icl_local.results import PageServer, render_page
 from icl_local.store import Record, Store
 
@@ -55,7 +55,7 @@ class Item:
     def marks(self) -> list[int | str]:
         """Return what a rater can give: the scores, and N/A unless they say yes or no."""
         yes_or_no = 0 in self.template.scale
-        return [*self.template.scale] if yes_or_no else [*self.template.scale, NOT_APPLICABLE]
+        return [*self.template.scale] if yes_or_no else [*self.template.scale, NA]
 
     @property
     def state(self) -> str:
@@ -105,7 +105,7 @@ class Rating:
             "aspects": aspects_of(item.template),
             "marks": item.marks,
             "scale": list(item.template.scale.values()),
-            "scores": {one.metric: NOT_APPLICABLE if one.not_applicable else one.score for one in standing},
+            "scores": {one.metric: NA if one.not_applicable else one.score for one in standing},
             "comments": {one.metric: one.reason for one in standing if one.reason},
         }
 
@@ -122,9 +122,9 @@ class Rating:
             isinstance(text, str) and len(text) <= _LONGEST_COMMENT for text in comments.values()
         ):
             raise InputError(f"a comment is a text of at most {_LONGEST_COMMENT:,} characters")
-        given = {metric: None if score == NOT_APPLICABLE else float(score) for metric, score in scores.items()}
+        given = {metric: None if score == NA else float(score) for metric, score in scores.items()}
         aspects = (AspectScore(one, given[one], given[one] is None, comments.get(one) or None) for one in metrics)
-        status = SOME_NOT_APPLICABLE if None in given.values() else OK
+        status = NOT_APPLICABLE if None in given.values() else OK
         return self._give(item, Verdict(status, tuple(aspects)), _seconds(posted))
 
     def skip(self, posted: Any) -> dict[str, Any]:

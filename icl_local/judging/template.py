@@ -24,7 +24,7 @@ from icl_local.identity import sha256_text
 VARIANTS = ("published", "rubric-first")
 LANGUAGE_ASPECT = "language_consistency"
 METRICS = {LANGUAGE_ASPECT: "language"}  # aspect in a verdict -> metric, where they differ
-NOT_APPLICABLE = "N/A"
+NA = "N/A"
 SCORES = (1, 2, 3, 4, 5)
 
 _PLACEHOLDER = re.compile(r"\$\{(instruction|candidate)\}")
@@ -221,7 +221,7 @@ def verdict_schema(aspects: Sequence[str], *, reason_chars: int | None = None) -
     The paper's prompt does not offer "N/A" (docs/deviations.md); judges write it, and a schema without it would force
     a score. ``reason_chars``: the longest reason in characters, where a model can be held to one.
     """
-    score = {"anyOf": [{"type": "integer", "enum": list(SCORES)}, {"type": "string", "enum": [NOT_APPLICABLE]}]}
+    score = {"anyOf": [{"type": "integer", "enum": list(SCORES)}, {"type": "string", "enum": [NA]}]}
     limit = {} if reason_chars is None else {"maxLength": reason_chars}
     aspect = _object({"reason": {"type": "string", **limit}, "score": score})
     return _object(dict.fromkeys(aspects, aspect))

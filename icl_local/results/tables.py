@@ -177,7 +177,7 @@ def shown(value: object) -> str:
         return f"{value:.1e}" if 0 < abs(value) < 0.005 else f"{value:.2f}"
     if isinstance(value, list | tuple):
         return ", ".join(shown(item) for item in value)
-    return inert(sql_text(value))
+    return inert(as_text(value))
 
 
 def is_number(value: object) -> bool:
@@ -185,7 +185,7 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
 
 
-def sql_text(value: object) -> str:
+def as_text(value: object) -> str:
     """Return a value of a query as DuckDB reads it from text; an interval has no months, since Python's has none."""
     match value:
         case timedelta():
@@ -218,7 +218,7 @@ def _csv_field(value: object) -> object:
     if isinstance(value, bool):
         return "true" if value else "false"
     if not isinstance(value, str | list | tuple | dict):
-        return sql_text(value)
+        return as_text(value)
     text = inert(value if isinstance(value, str) else json.dumps(_json_cell(value), default=_json_value))
     return "'" + text if is_formula(text) else text
 
@@ -244,7 +244,7 @@ def _json_cell(value: object) -> object:
 
 
 def _json_value(value: object) -> object:
-    return float(value) if isinstance(value, Decimal) else sql_text(value)
+    return float(value) if isinstance(value, Decimal) else as_text(value)
 
 
 def _markdown(table: Table) -> str:
