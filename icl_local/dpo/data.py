@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_local.convert import tokenizer_of
-from icl_local.dpo.settings import Parameters
+from icl_local.dpo.parameters import Parameters
 from icl_local.exceptions import InputError, TrainingError
 from icl_local.prompting import FILE_SUFFIXES
 from icl_local.running import read_items

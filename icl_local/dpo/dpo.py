@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from icl_local.convert import TOKENIZER_FILES, Checkpoint, ModelSource, locate, read_json
 from icl_local.dpo.data import Preferences, check_preset, load_preferences, load_tokenizer, paper_tokens
-from icl_local.dpo.settings import Parameters, Step, TrainingPlan, parameters
+from icl_local.dpo.parameters import Parameters, Step, TrainingPlan, parameters
 from icl_local.exceptions import DiskFull, TrainingError, needs_extra
 from icl_local.files import NO_SPACE, write_file
 from icl_local.identity import key_of

@@ -21,7 +21,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from icl_local.convert import Checkpoint
 from icl_local.dpo.data import Pair, paper_tokens, token_dataset
-from icl_local.dpo.settings import Parameters, Step
+from icl_local.dpo.parameters import Parameters, Step
 from icl_local.exceptions import TrainingError
 from icl_local.store import Store
 

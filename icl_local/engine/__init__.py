@@ -3,10 +3,10 @@
 The only room that imports llama_cpp, and that only inside the worker process.
 """
 
+from icl_local.engine.cpu import unused_instructions
 from icl_local.engine.exact import ProbeResult, ProbeStep
 from icl_local.engine.file_tasks import file_types, prompt_logits, quantize, system_info, tokenize
-from icl_local.engine.instructions import unused_instructions
-from icl_local.engine.plan import DEFAULT_PARALLEL, available_memory, default_kv_type, kv_bytes_per_token
+from icl_local.engine.memory import DEFAULT_PARALLEL, available_memory, default_kv_type, kv_bytes_per_token
 from icl_local.engine.protocol import (
     Completion,
     EngineInfo,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_local.child_process import Message, serve
-from icl_local.engine.plan import choose_parallel
+from icl_local.engine.memory import choose_parallel
 from icl_local.engine.protocol import EngineOptions, Request, ScoreRequest, request_from_json
 from icl_local.exceptions import EngineError, IclError
 from icl_local.operating_system import peak_memory_bytes

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from icl_local.child_process import ChildEnded, ChildProcess, Message, environment_without_secrets
-from icl_local.engine.plan import default_kv_type
+from icl_local.engine.memory import default_kv_type
 from icl_local.engine.protocol import (
     UNUSABLE_FILE,
     Completion,

@@ -20,8 +20,7 @@ from icl_local.exceptions import ConfigError, InputError, JudgeError
 from icl_local.identity import judgment_key, key_of
 from icl_local.judging import ledger
 from icl_local.judging.ledger import Attempt, Task
-from icl_local.judging.parse import NOT_APPLICABLE
-from icl_local.judging.parse import OK, AspectScore, Verdict, no_verdict
+from icl_local.judging.parse import NOT_APPLICABLE, OK, AspectScore, Verdict, no_verdict
 from icl_local.judging.samples import ERRORS, query_order, sample_id_of
 from icl_local.judging.template import NA, Template, metric_of, open_templates
 from icl_local.results import PageServer, render_page

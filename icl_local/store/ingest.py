@@ -94,7 +94,7 @@ class Ingest:
     def _file(self, file: Path, start: int) -> int:
         known = self.known or columns(self.con)
         forgotten = Forgotten(self.con)
-        batch: list[spool.Line] = []
+        batch: list[spool.SpoolRow] = []
         count, end = 0, start
         for line in spool.lines(file, start):
             batch.extend(record for record in line.records if forgotten.allows(record))
@@ -108,7 +108,7 @@ class Ingest:
         return count
 
     def _insert(
-        self, known: Mapping[str, Mapping[str, Column]], records: Sequence[spool.Line], file: str, end: int | None
+        self, known: Mapping[str, Mapping[str, Column]], records: Sequence[spool.SpoolRow], file: str, end: int | None
     ) -> None:
         """Insert in one transaction; find refused rows by halving. ``end`` None leaves the offset unchanged."""
         grouped: dict[str, list[Mapping[str, Any]]] = {}
@@ -179,7 +179,7 @@ class Forgotten:
         for table, key in con.execute("select table_name, key from raw.tombstones where active").fetchall():
             self.keys.setdefault(table, set()).add(key)
 
-    def allows(self, record: spool.Line) -> bool:
+    def allows(self, record: spool.SpoolRow) -> bool:
         row = record.row
         if record.table == "tombstones":
             keys = self.keys.setdefault(str(row["table_name"]), set())

@@ -45,7 +45,7 @@ _COMPLETE = "complete"  # an empty file in the folder
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any] | None]] = {1: _cells_have_keys}
 
 
-class Line(NamedTuple):
+class SpoolRow(NamedTuple):
     """One row of ``raw.<table>`` as a process put it."""
 
     table: str
@@ -58,14 +58,14 @@ class Line:
 
     raw: bytes
     end: int
-    found: tuple[Line, ...] | None
+    found: tuple[SpoolRow, ...] | None
 
     @property
     def damaged(self) -> bool:
         return self.found is None
 
     @property
-    def records(self) -> tuple[Line, ...]:
+    def records(self) -> tuple[SpoolRow, ...]:
         return self.found or ()
 
 
@@ -196,7 +196,7 @@ def lines(path: Path, offset: int = 0) -> Iterator[Line]:
             yield Line(raw, offset, _decode(raw, path))
 
 
-def read(folder: Path) -> Iterator[Line]:
+def read(folder: Path) -> Iterator[SpoolRow]:
     """Yield every readable record of a spool in order, upgraded to the present version."""
     for path in files(folder):
         for line in lines(path):
@@ -227,7 +227,7 @@ def cut_torn(folder: Path) -> list[tuple[Path, int]]:
     return cut
 
 
-def fold(folder: Path, *, keep: Callable[[Line], bool], read: Mapping[str, int]) -> Path | None:
+def fold(folder: Path, *, keep: Callable[[SpoolRow], bool], read: Mapping[str, int]) -> Path | None:
     """Join all finished files into one without the records that ``keep`` refuses; damaged lines stay as they are.
 
     ``read``: bytes of each file, by name, that the database holds; a file that was not read to its end is left alone.
@@ -258,7 +258,7 @@ def fold(folder: Path, *, keep: Callable[[Line], bool], read: Mapping[str, int])
     return target
 
 
-def _decode(raw: bytes, path: Path) -> tuple[Line, ...] | None:
+def _decode(raw: bytes, path: Path) -> tuple[SpoolRow, ...] | None:
     """Return the upgraded records of one line; None if it is damaged."""
     try:
         body = json.loads(raw)
@@ -271,7 +271,7 @@ def _decode(raw: bytes, path: Path) -> tuple[Line, ...] | None:
     upgraded: list[dict[str, Any]] = [{"t": table, "row": row} for table, row in records]
     for step in range(version, VERSION):
         upgraded = [new for old in upgraded if (new := UPGRADES[step](old)) is not None]
-    return tuple(Line(item["t"], item["row"]) for item in upgraded)
+    return tuple(SpoolRow(item["t"], item["row"]) for item in upgraded)
 
 
 def _finite(value: Any) -> Any:

@@ -303,7 +303,7 @@ def _adopt(old: ingest.Connection, new: ingest.Connection, folder: Path) -> tupl
                 only_here = [
                     (table, row)
                     for row in rows
-                    if _key(row, names) not in stored and forgotten.allows(spool.Line(table, row))
+                    if _key(row, names) not in stored and forgotten.allows(spool.SpoolRow(table, row))
                 ]
                 journal.append(only_here)
                 adopted += len(only_here)

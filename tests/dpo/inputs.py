@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from icl_local.dpo.settings import parameters
+from icl_local.dpo.parameters import parameters
 
 
 def conversation(question: str, answer: str) -> list[dict[str, str]]:

@@ -9,7 +9,7 @@ import pytest
 
 from icl_local.convert.model_source import ModelSource
 from icl_local.dpo.data import Pair, load_preferences, load_tokenizer, paper_tokens
-from icl_local.dpo.settings import parameters
+from icl_local.dpo.parameters import parameters
 from icl_local.exceptions import InputError
 from tests.dpo.inputs import conversation
 from tests.fake_hub import FIRST, REPO, serving

@@ -17,7 +17,7 @@ from icl_local.convert.checkpoint import Checkpoint, merge_adapter
 from icl_local.convert.convert import convert
 from icl_local.convert.model_source import ModelSource, locate
 from icl_local.dpo.data import load_preferences
-from icl_local.dpo.settings import parameters
+from icl_local.dpo.parameters import parameters
 from icl_local.exceptions import ConversionError, DiskFull, TrainingError
 from icl_local.identity import sha256_file
 from icl_local.running import cells, load_queries, run

@@ -14,7 +14,7 @@ from icl_local.cli.study import dpo as command
 from icl_local.convert.checkpoint import Checkpoint
 from icl_local.convert.model_source import ModelSource
 from icl_local.dpo.data import load_preferences
-from icl_local.dpo.settings import parameters
+from icl_local.dpo.parameters import parameters
 from icl_local.exceptions import ConfigError
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -94,7 +94,7 @@ def test_plan_counts_steps_memory_and_disk_without_writing(base: ModelSource, pa
 def test_every_parameter_is_an_option() -> None:
     import dataclasses
 
-    from icl_local.dpo.settings import Parameters
+    from icl_local.dpo.parameters import Parameters
 
     options = {parameter.name for parameter in command.params}
     assert {field.name for field in dataclasses.fields(Parameters)} <= options

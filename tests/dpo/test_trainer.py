@@ -12,7 +12,7 @@ from icl_local import dpo
 from icl_local.convert.checkpoint import Checkpoint
 from icl_local.convert.model_source import ModelSource
 from icl_local.dpo.data import load_preferences, load_tokenizer, paper_tokens
-from icl_local.dpo.settings import parameters
+from icl_local.dpo.parameters import parameters
 from icl_local.exceptions import TrainingError
 from tests.dpo.inputs import tiny_run
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from icl_local.engine.plan import available_memory, choose_parallel, default_kv_type, kv_bytes_per_token
+from icl_local.engine.memory import available_memory, choose_parallel, default_kv_type, kv_bytes_per_token
 from icl_local.weights import read_info
 
 

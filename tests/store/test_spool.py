@@ -61,7 +61,7 @@ def write(folder: Path, *numbers: int) -> Path:
     return path
 
 
-def fold(folder: Path, keep: Callable[[spool.Line], bool] = lambda record: True) -> Path | None:
+def fold(folder: Path, keep: Callable[[spool.SpoolRow], bool] = lambda record: True) -> Path | None:
     """Fold the finished files, all of which a database holds."""
     return spool.fold(folder, keep=keep, read={path.name: path.stat().st_size for path in spool.files(folder)})
 
