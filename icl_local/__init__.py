@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from icl_local.judging import JudgeProgress, JudgeResult
     from icl_local.results import Drawing, Report, Table
     from icl_local.running import Event, RunResult
+    from icl_local.vocabulary import Error, Loops, Reading
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "errors", "figure", "judge", "query", "report", "run", "table", "trust"]
 
 Names = str | Sequence[str]
 Paths = str | Path | Sequence[str | Path]
-Reading = Literal["strict", "just_eval", "expected"]
 
 
 def run(
@@ -228,7 +228,7 @@ def table(
     reference: str = "human",
     judge: str | None = None,
     reading: Reading = "strict",
-    loops: Literal["strict", "literal"] = "strict",
+    loops: Loops = "strict",
     dataset: str | None = None,
     quantization: str | None = None,
     settings: str | None = None,
@@ -298,7 +298,7 @@ def errors(
     db: str | Path = "icl.duckdb",
     *,
     listed: bool = False,
-    error: Literal["infinite_loop", "infinite_loop_literal", "unintended_code"] | None = None,
+    error: Error | None = None,
     model: Names = (),
     method: Names = (),
     lang: Names = (),

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from icl_local.cli import console, options, values
+from icl_local.vocabulary import EXPORTS
 from icl_local.wording import counted
 
 if TYPE_CHECKING:
     from icl_local.store import Selection
 
 _OTHERWISE = "if they are not, remove them with icl db forget and import them with --lang"
-FORMATS = ("just-eval", "alpaca-eval", "csv", "parquet", "every-eval-ever")
 
 
 @click.command("import")
@@ -79,7 +79,7 @@ def _assumed_english(n: int) -> str:
 
 
 @click.command("export")
-@click.option("--format", "form", type=click.Choice(FORMATS), required=True, help="Format of the files.")
+@click.option("--format", "form", type=click.Choice(EXPORTS), required=True, help="Format of the files.")
 @click.option(
     "--what",
     type=click.Choice(["responses", "judgments", "all"]),

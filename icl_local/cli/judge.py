@@ -12,12 +12,11 @@ import click
 
 import icl_local
 from icl_local.cli import console, options, values
+from icl_local.vocabulary import SAMPLED_ERRORS
 from icl_local.wording import shell
 
 if TYPE_CHECKING:
     from icl_local.store import Selection
-
-ERRORS = ("infinite_loop", "unintended_code")
 
 
 @options.defaults_of(icl_local.judge)
@@ -99,7 +98,7 @@ def sample() -> None:
 @click.option("--per-cell", type=values.COUNT, required=True, help="Answers of each cell and stratum.")
 @click.option("--seed", type=values.NATURAL, required=True, help="Same seed, same queries.")
 @click.option("--by", type=click.Choice(["task"]), help="Draw from each task separately.")
-@click.option("--errors", type=click.Choice(ERRORS), help="Draw from flagged answers and from the others.")
+@click.option("--errors", type=click.Choice(SAMPLED_ERRORS), help="Draw from flagged answers and from the others.")
 @click.option("--judged-by", type=values.STORED_JUDGE, help="Only answers that this judge scored.")
 @click.option("--plan", is_flag=True, help="Store nothing; show how wide intervals would be, and the hours of work.")
 @options.selection
@@ -153,12 +152,13 @@ def list_samples(output_format: str, db: Path) -> None:
     console.print_rows(found.columns, found.rows, output_format=output_format)
 
 
+@options.defaults_of(icl_local.report)
 @click.command("browse")
 @click.option("--rate", "sample", type=values.SAMPLE, help="Rate this sample, blind.")
 @click.option("--rater", help="Your name, stored with each label: letters, digits, _ and -.")
 @options.judge
 @options.reading
-@click.option("--responses", type=values.NATURAL, default=40_000, help="Maximum number of responses shown.")
+@click.option("--responses", type=values.NATURAL, help="Maximum number of responses shown.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on this machine; by default a free one.")
 @click.option("--open/--no-open", "show", default=True, help="Open the page in the browser.")
 @options.prompt_dir

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from icl_local.cli import values
+from icl_local.vocabulary import READINGS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -90,7 +91,7 @@ rows = _together(output_format, db)  # rows of the database, printed
 judge = click.option("--judge", type=values.STORED_JUDGE, help="Judge to use; by default the one with most scores.")
 reading = click.option(
     "--reading",
-    type=click.Choice(["strict", "just_eval", "expected"]),
+    type=click.Choice(READINGS),
     default="strict",
     help="strict: leave N/A out; just_eval: count it as 5; expected: use a local judge's probabilities.",
 )

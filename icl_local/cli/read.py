@@ -12,6 +12,7 @@ import click
 
 import icl_local
 from icl_local.cli import console, options, values
+from icl_local.vocabulary import ERRORS, FIGURES, LOOPS, TABLES
 from icl_local.wording import counted, with_dpo
 
 if TYPE_CHECKING:
@@ -19,11 +20,8 @@ if TYPE_CHECKING:
 
 SHOWN_CHARACTERS = 600  # of a prompt, from its end
 ANSWER_CHARACTERS = 2000  # shown of an answer, from its start
-ERRORS = ("infinite_loop", "infinite_loop_literal", "unintended_code")
 EXCERPT_CHARACTERS = 160
-TABLES = ("1", "2", "3", "4", "6", "8", "metrics", "methods", "variance", "sentences", "audit")
 PUBLISHED_TABLES = tuple(name for name in TABLES if name not in ("metrics", "methods", "variance"))
-FIGURES = ("2", "3", "4", "size", "shift", "decoding")
 SHORT_NAMES = {"language": "lang", "ci_low": "low", "ci_high": "high"}  # column names on a terminal
 TEXT_ROWS = 200
 
@@ -140,7 +138,7 @@ def _excerpt(row: dict[str, Any]) -> str:
 @click.option("--reference", help="With --corrected: human, or the judge that stands for the labels.")
 @options.judge
 @options.reading
-@click.option("--loops", type=click.Choice(["strict", "literal"]), help="Reading of a loop; the paper's is literal.")
+@click.option("--loops", type=click.Choice(LOOPS), help="Reading of a loop; the paper's is literal.")
 @click.option("--dataset", type=values.DATASET, help="Show the cells of this query set where several qualify.")
 @click.option("--quantization", type=values.QUANTIZATION, help="Show the cells of this GGUF type.")
 @click.option("--settings", help="Show the cells of these settings (first characters of settings_id).")
@@ -162,14 +160,16 @@ def tables(names: tuple[str, ...], output_format: str, db: Path, **given: Any) -
     if given["versus"] and given["published"]:
         raise click.UsageError("--versus-paper shows your figures, --published the paper's: choose one")
     chosen = names or (
-        PUBLISHED_TABLES if given["published"] else TABLES[: 3 if given["corrected"] or given["equated_to"] else 6]
+        PUBLISHED_TABLES
+        if given["published"]
+        else tuple(TABLES)[: 3 if given["corrected"] or given["equated_to"] else 6]
     )
     chosen = tuple(one for name in chosen for one in (("methods", "variance") if name == "methods" else (name,)))
     console.print_tables(build_tables(db, chosen, whole=output_format in ("csv", "json"), **given), output_format)
 
 
 @click.command("figures")
-@click.argument("names", nargs=-1, type=click.Choice(FIGURES), metavar="[2|3|4|size|shift|decoding]...")
+@click.argument("names", nargs=-1, type=click.Choice(FIGURES), metavar=f"[{'|'.join(FIGURES)}]...")
 @options.out("Folder for the files.", "folder", type=values.FOLDER, required=False, default="figures")
 @click.option("--published", is_flag=True, help="Draw the paper's own cells.")
 @click.option("--theme", type=click.Choice(["light", "dark"]), default="light", help="Background.")
@@ -192,7 +192,7 @@ def figures(names: tuple[str, ...], folder: Path, published: bool, theme: str, j
     drawn = {path.stem.removeprefix("figure_") for path in written}
     for name in names or FIGURES:
         if name not in drawn:
-            console.say(f"{figures.TITLES[name]}: no rows for it in {db} yet")
+            console.say(f"{FIGURES[name]}: no rows for it in {db} yet")
 
 
 @click.command("bootstrap")

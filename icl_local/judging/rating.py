@@ -21,10 +21,11 @@ from icl_local.identity import judgment_key, key_of
 from icl_local.judging import ledger
 from icl_local.judging.ledger import Attempt, Task
 from icl_local.judging.parse import NOT_APPLICABLE, OK, AspectScore, Verdict, no_verdict
-from icl_local.judging.samples import ERRORS, query_order, sample_id_of
+from icl_local.judging.samples import query_order, sample_id_of
 from icl_local.judging.template import NA, Template, metric_of, open_templates
 from icl_local.results import PageServer, render_page
 from icl_local.store import Record, Store
+from icl_local.vocabulary import SAMPLED_ERRORS
 
 SKIPPED, WITHDRAWN = "skipped", "withdrawn"
 QUERIES_A_BLOCK = 20  # answers to one query lie apart within a block; a stop after it leaves whole queries
@@ -261,7 +262,7 @@ def _ordered(rows: list[dict[str, Any]], *, rater: str, overlay: Path | None, ju
     items = []
     for number, group in enumerate(sorted(same.values(), key=place)):
         first = group[0]
-        split = f"errors.{first['strata']}" if first["strata"] in ERRORS else first["split"]
+        split = f"errors.{first['strata']}" if first["strata"] in SAMPLED_ERRORS else first["split"]
         template = templates.get(split=split, language=first["language"])
         key_for = partial(judgment_key, judge_id=judge_id, template_sha256=template.sha256, repeat=0)
         keys = {key_for(response_id=row["response_id"]): row["response_id"] for row in group}

@@ -18,9 +18,9 @@ from icl_local.identity import key_of
 from icl_local.judging.power import CORRELATION
 from icl_local.results import Table
 from icl_local.store import Row, Selection, Store
+from icl_local.vocabulary import SAMPLED_ERRORS
 from icl_local.wording import counted
 
-ERRORS = ("infinite_loop", "unintended_code")
 SECONDS_A_LABEL = 90.0  # at first; a rater's own median later
 _MANY_HOURS = 20  # above, a plan advises fewer cells
 _MEDIAN_SECONDS = (
@@ -38,8 +38,9 @@ def draw(
 
     Returns a row for each cell and stratum: answers, those drawn, and how wide an interval they give.
 
-    ``by`` "task": the first task of a query makes strata within its split. ``by`` an error (ERRORS): the answers in
-    which the detector found it are a stratum, the others another; answers that it does not count for are left out.
+    ``by`` "task": the first task of a query makes strata within its split. ``by`` an error, of SAMPLED_ERRORS: the
+    answers in which the detector found it are a stratum, the others another; those that it does not count for are left
+    out.
 
     Under the same name a larger or smaller number replaces the number before; labels stay. Raises ConfigError where the
     name stands for another frame, seed or strata, and where no response is selected.
@@ -48,7 +49,7 @@ def draw(
         raise ConfigError("a sample needs a name, such as PILOT")
     with store.reader(path):  # the queries share its open file
         frame = store.selected(path, "sample_frame", chosen).dicts()
-        if by in ERRORS:
+        if by in SAMPLED_ERRORS:
             found = dict(store.named(path, "detected_errors", [by]).rows)
             frame = [{**row, "flagged": found[row["response_id"]]} for row in frame if row["response_id"] in found]
         if not frame:
@@ -106,7 +107,7 @@ def _place(frame: Sequence[Row], *, seed: int, by: str | None) -> None:
 
 
 def _stratum(row: Row, by: str | None) -> str:
-    if by in ERRORS:
+    if by in SAMPLED_ERRORS:
         return "flagged" if row["flagged"] else "others"
     task = "unknown" if row["task"] is None else next(iter(row["task"]), "none")
     return f"{row['split']}: {task}" if by == "task" else str(row["split"])
@@ -131,7 +132,7 @@ def _plan(path: Path, frame: Sequence[Row], per_cell: int, seconds: float, *, by
     """Return a row for each cell and stratum with the half-width that ``per_cell`` labels give."""
     sizes = Counter((row["cell_id"], *(row[name] for name in _CELL)) for row in frame)
     labels = [min(per_cell, size) for size in sizes.values()]
-    if by in ERRORS:
+    if by in SAMPLED_ERRORS:
         cells = Counter(row["cell_id"] for row in frame)
         answers_of_cells = [cells[cell_id] for cell_id, *_ in sizes]
         widths = store.named(path, "error_half_widths", [labels, list(sizes.values()), answers_of_cells]).rows

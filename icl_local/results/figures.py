@@ -24,20 +24,13 @@ from icl_local.results import shift_figure
 from icl_local.results.paper_tables import SCORES, Views, open_views
 from icl_local.results.tables import inert
 from icl_local.store import Row
+from icl_local.vocabulary import FIGURES
 from icl_local.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TITLES = {
-    "2": "Figure 2. Scores by language",
-    "3": "Figure 3. Scores without and with DPO",
-    "4": "Figure 4. Critical errors",
-    "size": "Scores by model size",
-    "shift": "Token shift",
-    "decoding": "Critical errors and language by temperature",
-}
 VIEWS = {"size": "size_scores", "decoding": "decoding_errors"}  # the others: figure_<name>
 
 # what is drawn -> its colour in each theme; Okabe and Ito's colours, the darkest replaced on a dark ground
@@ -153,21 +146,21 @@ class Drawing:
 def draw_figure(
     database: Path, name: str, *, published: bool = False, judge: str | None = None, theme: str = "light"
 ) -> Drawing:
-    """Draw the named figure, a key of TITLES, in a theme, a key of THEMES.
+    """Draw the named figure, a key of FIGURES, in a theme, a key of THEMES.
 
     Raises MissingExtra, UnknownName, StoreError, and ConfigError if the database has no rows for it.
     """
     with open_views(database, origin="published" if published else "ours", judge=judge) as views:
         figure = draw(views, name, theme=theme)
     if figure is None:
-        raise ConfigError(f"{TITLES[name]}: no rows for it in {database} yet")
-    return Drawing(name, TITLES[name], figure)
+        raise ConfigError(f"{FIGURES[name]}: no rows for it in {database} yet")
+    return Drawing(name, FIGURES[name], figure)
 
 
 def save(
-    views: Views, folder: Path, *, names: Iterable[str] = tuple(TITLES), theme: str = "light", dpi: int = 200
+    views: Views, folder: Path, *, names: Iterable[str] = tuple(FIGURES), theme: str = "light", dpi: int = 200
 ) -> list[Path]:
-    """Write the named figures (keys of TITLES) that have data as PNG and SVG; return the paths.
+    """Write the named figures (keys of FIGURES) that have data as PNG and SVG; return the paths.
 
     Raises MissingExtra if matplotlib is not installed, ConfigError if ``folder`` cannot be written, DiskFull.
     """
@@ -186,8 +179,8 @@ def _write(figure: Figure, name: str, folder: Path, *, dpi: int) -> list[Path]:
 
 def draw(views: Views, name: str, *, theme: str = "light") -> Figure | None:
     """Return the named figure, None if its view has no rows. Raises MissingExtra, UnknownName."""
-    if name not in TITLES:
-        raise UnknownName.among("figure", name, list(TITLES))
+    if name not in FIGURES:
+        raise UnknownName.among("figure", name, list(FIGURES))
     if theme not in THEMES:
         raise UnknownName.among("theme", theme, list(THEMES))
     found = views.named("shift_bars") if name == "shift" else views.rows(VIEWS.get(name, f"figure_{name}"))

@@ -21,21 +21,9 @@ from icl_local.results import other_tables
 from icl_local.results.labels import HUMAN, no_labels
 from icl_local.results.tables import Table, changes, table_of
 from icl_local.store import Row
+from icl_local.vocabulary import LOOPS, READINGS, TABLES
 from icl_local.wording import counted
 
-TITLES = {
-    "1": "Table 1. Scores in English",
-    "2": "Table 2. Scores by language",
-    "3": "Table 3. Scores without and with DPO",
-    "4": "Table 4. Critical errors in English, percent",
-    "6": "Table 6. Critical errors in other languages, percent",
-    "8": "Table 8. Critical errors without and with DPO, percent",
-    "metrics": "Metrics of rules and other judges, 0 to 1",
-    "methods": "Parameters of methods",
-    "variance": "Variance between examples, orders, draws and verdicts",
-    "sentences": "Sentences of sections 5.1 to 5.3 and 6, recomputed",
-    "audit": "Slips in the published figures",
-}
 VIEWS = {
     "metrics": "metric_means",
     "methods": "method_effects",
@@ -43,9 +31,8 @@ VIEWS = {
     "sentences": "text_intervals",
     "audit": "published_audit",
 }  # the others: table_<name>
-READINGS = ("strict", "just_eval", "expected")
 WITHOUT = "human without "  # a rater's name follows
-LOOPS = {
+_LOOP = {
     "strict": "a unit with a letter or digit, 50 characters in all",
     "literal": "any sequence more than 5 times, as the paper says",
 }
@@ -202,7 +189,7 @@ def build_tables(
     reference: str = HUMAN,
     **chosen: str | None,
 ) -> list[Table]:
-    """Return the named tables (keys of TITLES), read on one connection; see ``build`` and ``open_views``.
+    """Return the named tables (keys of TABLES), read on one connection; see ``build`` and ``open_views``.
 
     ``corrected``: score tables from corrected means; ``equated_to``: on the scale of another judge (icl equate).
     Raises UnknownName, StoreError, and ConfigError for options that do not fit together or to a table.
@@ -217,8 +204,8 @@ def build_tables(
         )
     if versus and published:
         raise ConfigError("your figures beside the paper's, or the paper's alone: choose one")
-    if unknown := [name for name in names if name not in TITLES]:
-        raise UnknownName.among("table", unknown[0], TITLES)
+    if unknown := [name for name in names if name not in TABLES]:
+        raise UnknownName.among("table", unknown[0], TABLES)
     origin = "published" if published else "ours"
     with open_views(database, origin=origin, reading=reading, loops=loops, reference=reference, **chosen) as views:
         tables = [build(views, name, origin=origin, versus=versus, instead=instead, whole=whole) for name in names]
@@ -237,7 +224,7 @@ def build(
     instead: Instead | None = None,
     whole: bool = False,
 ) -> Table:
-    """Return table ``name``, a key of TITLES, with the paper's layout.
+    """Return table ``name``, a key of TABLES, with the paper's layout.
 
     ``origin`` is that of the views. ``versus`` adds the printed cells (sentences and audit always show them).
     ``instead`` has other means as values and leaves cells without them empty. ``whole`` returns every column of the
@@ -247,11 +234,11 @@ def build(
     if whole and instead:
         cells = {_cell(row) for row in views.rows(f"table_{name}")}
         rows = [row for row in instead.rows(views) if _cell(row) in cells]
-        return table_of(TITLES[name], list(rows[0]) if rows else views.columns(f"{instead.kind}_means"), rows)
+        return table_of(TABLES[name], list(rows[0]) if rows else views.columns(f"{instead.kind}_means"), rows)
     if whole:
         view = "versus_paper" if versus else VIEWS.get(name, f"table_{name}")
         rows = [row for row in views.rows(view) if not versus or row["paper_table"] == f"table_{name}"]
-        return table_of(TITLES[name], views.columns(view), rows)
+        return table_of(TABLES[name], views.columns(view), rows)
     if versus:
         return _arranged_versus(views, name)
     return _arranged(views, name, origin=origin, instead=instead)
@@ -260,17 +247,17 @@ def build(
 def _arranged(views: Views, name: str, *, origin: str, instead: Instead | None) -> Table:
     """Arrange rows: a line between models, the best in bold, marks, provenance as notes."""
     if name == "audit":
-        return views.table(TITLES[name], "shown_audit")
+        return views.table(TABLES[name], "shown_audit")
     if name == "metrics":
-        return other_tables.metrics(TITLES[name], views.named("shown_metrics"))
+        return other_tables.metrics(TABLES[name], views.named("shown_metrics"))
     if name in other_tables.NOTES:
         shown_rows = views.run(f"shown_{VIEWS[name]}")
-        return other_tables.parameters(TITLES[name], shown_rows.columns, shown_rows.dicts(), other_tables.NOTES[name])
+        return other_tables.parameters(TABLES[name], shown_rows.columns, shown_rows.dicts(), other_tables.NOTES[name])
     rows = views.rows(VIEWS.get(name, f"table_{name}"))
     if instead:
         rows = _replaced(views, rows, instead)
     if name == "sentences":
-        return other_tables.sentences(TITLES[name], rows, origin)
+        return other_tables.sentences(TABLES[name], rows, origin)
     left_out = 0
     if name in _DPO_TABLES:
         aligned = {(row["language"], row["model"]) for row in rows if row["dpo"]}
@@ -321,7 +308,7 @@ def _arranged(views: Views, name: str, *, origin: str, instead: Instead | None) 
     if instead:
         notes.append(instead.note(views))
     return table_of(
-        TITLES[name] + (f", {instead.kind}" if instead else ""),
+        TABLES[name] + (f", {instead.kind}" if instead else ""),
         columns,
         shown,
         notes=tuple(notes),
@@ -355,7 +342,7 @@ def _arranged_versus(views: Views, name: str) -> Table:
             values = [found[metric][source] if metric in found else None for metric in metrics.values()]
             rows.append((*head, "ours" if source == "ours" else "paper", *values))
     return Table(
-        f"{TITLES[name]}: ours and the paper's",
+        f"{TABLES[name]}: ours and the paper's",
         (*keys, "source", *metrics),
         rows,
         notes=tuple(_versus_notes(views, name, cells, without=without, marked=bool(marks))),
@@ -382,7 +369,7 @@ def _versus_notes(
         yield "A judge other than the paper's is another instrument: a difference may come from the judge."
     if name in ERROR_TABLES:
         (reading,) = views.named("loops_reading")
-        yield f"Loops: {reading['loops']} ({LOOPS[reading['loops']]}); csv and json have the literal reading beside it."
+        yield f"Loops: {reading['loops']} ({_LOOP[reading['loops']]}); csv and json have the literal reading beside it."
 
 
 def _best(
@@ -457,7 +444,7 @@ def _notes(views: Views, rows: Sequence[Row], name: str, *, origin: str, marked:
         yield f"Judge: {', '.join(judges)}; reading: {', '.join(readings)}." if judges else "Not judged: icl judge."
     if name in ERROR_TABLES:
         (found,) = views.named("loops_reading")
-        yield f"Loops: {found['loops']} ({LOOPS[found['loops']]})."
+        yield f"Loops: {found['loops']} ({_LOOP[found['loops']]})."
 
 
 def _shown_cells(views: Views, rows: Sequence[Row], *, scores: bool) -> list[Row]:

@@ -27,12 +27,10 @@ from icl_local.results import figures, paper_tables, tables
 from icl_local.results.paper_tables import Views
 from icl_local.results.serve import Page
 from icl_local.store import Row
+from icl_local.vocabulary import FIGURES
 from icl_local.wording import counted
 
 T = TypeVar("T")
-
-MAX_RESPONSES = 40_000
-MAX_BYTES = 50_000_000
 
 _CHUNK_CHARACTERS = 400_000  # of texts unpacked together
 _PREVIEW_CHARACTERS = 110
@@ -62,8 +60,8 @@ def write(
     *,
     judge: str | None = None,
     reading: str = "strict",
-    max_responses: int = MAX_RESPONSES,
-    max_bytes: int = MAX_BYTES,
+    max_responses: int,
+    max_bytes: int,
 ) -> Report:
     """Write the page; it says what does not fit and is left out. It is made to be shared: the umask says with whom.
 
@@ -170,7 +168,7 @@ def _facts(facts: Row, *, judge: str | None, reading: str) -> Iterator[dict[str,
 def _figures(views: Views) -> tuple[list[dict[str, Any]], str]:
     drawn = []
     try:
-        for name, title in figures.TITLES.items():
+        for name, title in FIGURES.items():
             figure = figures.draw(views, name)
             if figure is not None:
                 drawn.append({"title": title, "svg": Markup(figures.inline_svg(figure, label=title))})

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from icl_local import exchange, files, store
-from icl_local.cli.exchange import FORMATS
 from icl_local.exceptions import ConfigError, InputError
 from icl_local.exchange import every_eval_ever, export, imports
 from icl_local.prompting import queries
 from icl_local.store import Selection
 from icl_local.store.database import Store
+from icl_local.vocabulary import EXPORTS
 from tests.exchange.rows import CODE, LOOP, bring_in, command, items, known, output, own_cell, rows, verdict
 
 
@@ -219,7 +219,7 @@ class TestRoundTrip:
         command("import", tmp_path / "all", db=other)
         assert rows(other, "*") == rows(full, "*")
 
-    @pytest.mark.parametrize("form", sorted(set(FORMATS) - {"just-eval", "alpaca-eval"}))
+    @pytest.mark.parametrize("form", sorted({*EXPORTS} - {"just-eval", "alpaca-eval"}))
     def test_a_format_that_does_not_come_back_says_so(self, form: str, full: Path, tmp_path: Path) -> None:
         out = tmp_path / f"out.{form}"
         said = command("export", "--format", form, "-o", out, db=full).stderr
@@ -361,7 +361,7 @@ class TestExport:
         assert (tmp_path / "file").read_text() == "kept"
 
     def test_nothing_selected_is_reported(self, db: Path, tmp_path: Path) -> None:
-        for form in set(FORMATS) - {"every-eval-ever"}:
+        for form in {*EXPORTS} - {"every-eval-ever"}:
             with pytest.raises(ConfigError, match="no model 'none' in this database"):
                 export.export_responses(db, tmp_path / "o", form=form, chosen=Selection(model="none"))
 
@@ -376,7 +376,7 @@ class TestExport:
 
     def test_files_are_their_owners_alone_and_whole(self, db: Path, tmp_path: Path) -> None:
         bring_in(db, output(0))
-        for form in set(FORMATS) - {"every-eval-ever"}:
+        for form in {*EXPORTS} - {"every-eval-ever"}:
             out = tmp_path / f"{form}.out"
             export.export_responses(db, out, form=form, chosen=Selection())
             assert stat.S_IMODE(out.stat().st_mode) == 0o600

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from icl_local.cli import icl
 from icl_local.exceptions import ConfigError, DiskFull, UnknownName
 from icl_local.results import figures, paper_tables
+from icl_local.vocabulary import FIGURES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -149,7 +150,7 @@ def test_the_theme_is_the_ground_of_the_figure(empty_database: Path, tmp_path: P
 
 
 def test_the_papers_own_cells_fill_every_figure(empty_database: Path) -> None:
-    for name, title in figures.TITLES.items():
+    for name, title in FIGURES.items():
         if name == "decoding":  # the paper decodes greedily
             continue
         drawing = figures.draw_figure(empty_database, name, published=True)

@@ -19,6 +19,7 @@ import duckdb
 import pytest
 from click.testing import CliRunner
 
+import icl_local
 from icl_local.cli import icl
 from icl_local.results import report
 from icl_local.store.database import Store
@@ -57,7 +58,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(study: Path) -> Path:
-    return report.write(study, study.with_name("report.html")).path
+    return icl_local.report(study, study.with_name("report.html")).path
 
 
 _read_once = functools.cache(report.read)
@@ -173,7 +174,7 @@ def test_the_file_can_be_read_by_whom_the_umask_allows_and_replaces_an_older_one
     path.write_text("old")
     before = os.umask(0o027)
     try:
-        made = report.write(study, path, max_responses=0)
+        made = icl_local.report(study, path, responses=0)
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
@@ -183,14 +184,14 @@ def test_the_file_can_be_read_by_whom_the_umask_allows_and_replaces_an_older_one
 
 @pytest.mark.usefixtures("small_chunks_no_figures")
 def test_reasons_go_before_texts_and_what_is_left_out_is_reported(study: Path, tmp_path: Path) -> None:
-    whole = report.write(study, tmp_path / "whole.html")
-    bare = report.write(study, tmp_path / "bare.html", max_bytes=1)
+    whole = icl_local.report(study, tmp_path / "whole.html")
+    bare = icl_local.report(study, tmp_path / "bare.html", max_mb=1e-6)
     assert bare.texts == 0
     text = (tmp_path / "bare.html").read_text(encoding="utf-8")
     assert f"The texts of {bare.responses:,} responses are left out" in text
     assert len(index_of(tmp_path / "bare.html")["errors"]) == whole.responses
     for limit in (whole.bytes - 2_000, (whole.bytes + bare.bytes) // 2):
-        made = report.write(study, tmp_path / "limited.html", max_bytes=limit)
+        made = icl_local.report(study, tmp_path / "limited.html", max_mb=limit / 1e6)
         assert made.bytes <= limit
         assert made.responses == whole.responses
         text = (tmp_path / "limited.html").read_text(encoding="utf-8")
@@ -217,7 +218,7 @@ def test_without_matplotlib_the_page_says_what_to_install(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
-    report.write(study, tmp_path / "r.html", max_responses=0)
+    icl_local.report(study, tmp_path / "r.html", responses=0)
     assert "icl-local[report]" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
@@ -244,7 +245,7 @@ def test_a_folder_that_is_not_there_is_reported(study: Path, tmp_path: Path) -> 
 @pytest.mark.soak
 def test_forty_thousand_responses_fit_in_fifty_megabytes(tmp_path: Path) -> None:
     path = synthetic.build(tmp_path / "large.duckdb", queries=1334, words=240)
-    made = report.write(path, tmp_path / "large.html")
+    made = icl_local.report(path, tmp_path / "large.html")
     assert ask(path, "select avg(length(text)) from responses") > 1200
     assert made.responses >= 39_990
     assert made.bytes < 50_000_000
@@ -435,6 +436,6 @@ def test_a_database_without_answers_or_judge_opens_too(browser: Chrome, tmp_path
     else:
         Store(path).close()
     browser.get_log("browser")  # type: ignore[no-untyped-call]
-    opened = Page(browser, report.write(path, tmp_path / "e.html").path)
+    opened = Page(browser, icl_local.report(path, tmp_path / "e.html").path)
     assert opened.count() == (2400 if judged else 0)
     assert [entry["message"] for entry in browser.get_log("browser")] == []  # type: ignore[no-untyped-call]
