@@ -28,7 +28,10 @@ _ARTICLES = {
     "es": {"el", "la", "los", "las", "un", "una", "unos", "unas"},
     "fr": {"le", "la", "les", "un", "une", "des", "l"},
 }
-_WORD = re.compile(r"(?:(?<!\w)-(?=\d))?[^\W_]+(?:[.,_-][^\W_]+)*|[^\w\s'’]")  # or one sign
+_UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # Japanese and Chinese: each character is a word
+_WORD = re.compile(  # or one sign
+    rf"[{_UNSPACED}]|(?:(?<!\w)-(?=\d))?[^\W_{_UNSPACED}]+(?:[.,_-][^\W_{_UNSPACED}]+)*|[^\w\s'’]"
+)
 _NUMBER = re.compile(
     r"(?:(?<!\w)[-+−])?(?:\d{1,3}(?: \d{3})+(?!\d)|\d)[\d.,\u00a0\u202f]*(?:e[-+]?\d+)?", re.IGNORECASE
 )
@@ -78,7 +81,7 @@ def _words(text: str, language: str) -> list[str]:
         found.pop(0)
     while found and not found[-1][-1].isalnum():
         found.pop()
-    return [word for word in found if word not in _ARTICLES.get(language, ())]
+    return [word for word in found if word not in _ARTICLES.get(language, ())] or found
 
 
 def _within(words: list[str], part: list[str]) -> bool:

@@ -26,6 +26,7 @@ _SPACE = " \t\n\r"
 _BETWEEN = _SPACE + ","  # between two elements of a valid list
 _DATA = re.compile(r'"data"[ \t\n\r]*:[ \t\n\r]*(?=\[)')  # no text in JSON holds it: its quotes are escaped
 _DELIMITERS = ",;\t"
+_SEPARATOR = re.compile(r"sep=(.)(?=\r?\n)")  # a first line for Excel
 _LIST = re.compile(r'\[\s*["{]')  # the beginning of a list of texts or objects
 
 
@@ -82,7 +83,9 @@ def read_file(path: Path, *, cell: Callable[[str], Any] | None = None) -> list[J
     """
     text, suffix = _read_text(path), path.suffix.lower()
     if suffix in (".csv", ".tsv"):
-        return _table(text, str(path), "\t" if suffix == ".tsv" else _delimiter_of(text), cell or _cell)
+        stated = _SEPARATOR.match(text)
+        delimiter = stated[1] if stated else "\t" if suffix == ".tsv" else _delimiter_of(text)
+        return _table(text[stated.end() if stated else 0 :], str(path), delimiter, cell or _cell)
     return parse(text, str(path))
 
 

@@ -24,6 +24,12 @@ def test_a_field_of_a_table_may_be_long(tmp_path: Path) -> None:
     assert len(item.text("instruction")) == 200_000
 
 
+def test_a_table_may_state_its_delimiter_in_a_first_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "q.csv", "\ufeffsep=|\r\nid|instruction\r\n1|a, b; c\r\n")
+    (item,) = json_items.read_file(path)
+    assert (item.place, item.data) == (f"{path}:3", {"id": "1", "instruction": "a, b; c"})
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_a_table_has_the_delimiter_of_its_header(tmp_path: Path, delimiter: str) -> None:
     lines = [["id", "instruction"], ["1", '"a; b, c\t"'], ["2", ""]]
