@@ -83,6 +83,25 @@ create or replace macro main.selected(chosen, model_, method_, language_, split_
     and (chosen['dataset'] is null or list_contains(chosen['dataset'], dataset_))
     and (chosen['quantization'] is null or list_contains(chosen['quantization'], quantization_));
 
+-- of a row of cell_pairs, or of a test of one: the family over which its p is corrected, by the table of scores or errors
+-- that shows methods in English, methods in other languages, and DPO
+create or replace macro main.test_family(pair, english, others, with_dpo) as case
+    when pair.with_parameters then 'parameters'
+    when pair.differs_in = 'method' and not pair.dpo and pair.language = 'en' then english
+    when pair.differs_in = 'method' and not pair.dpo then others
+    when pair.differs_in = 'dpo' then with_dpo
+    else pair.differs_in
+end;
+
+-- true if a table marks the difference: of cells that it shows, from zero-shot or without DPO; and the cell with the mark
+create or replace macro main.is_marked(pair) as
+    pair.in_paper_tables
+    and (pair.differs_in = 'dpo' or (pair.differs_in = 'method' and pair.a = 'zero-shot' and not pair.dpo));
+create or replace macro main.marked_cell(pair) as {
+    'differs_in': pair.differs_in, 'language': pair.language, 'model': pair.model,
+    'method': case when pair.differs_in = 'method' then pair.b else pair.method end, 'dpo': pair.differs_in = 'dpo'
+};
+
 -- a number of a judge and a judge template, from their row numbers: views join and group by it
 create or replace macro main.instrument(judge_row, template_row) as judge_row * 1000000 + template_row;
 

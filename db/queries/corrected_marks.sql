@@ -5,13 +5,10 @@ shown as materialized (
     select cell_id, metric, judge_id, template_sha256, reading from main.paper_scores where origin = 'ours'
 ),
 compared as (
-    select
-        differs_in, language, model, case when differs_in = 'method' then b else method end as method,
-        differs_in = 'dpo' as dpo, metric, p_holm, n, sample
-    from main.corrected_differences
+    select unnest(main.marked_cell(test)), metric, p_holm, n, sample
+    from main.corrected_differences as test
     where
-        in_paper_tables
-        and (differs_in = 'dpo' or (differs_in = 'method' and a = 'zero-shot' and not dpo))
+        main.is_marked(test)
         and (cell_id_a, metric, judge_id, template_sha256, reading) in (from shown)
         and (cell_id_b, metric, judge_id, template_sha256_b, reading) in (from shown)
 )

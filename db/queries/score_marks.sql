@@ -4,12 +4,9 @@ with
 shown as materialized (
     select cell_id, metric, judge_id, template_sha256, reading from main.paper_scores where origin = 'ours'
 )
-select
-    differs_in, language, model, case when differs_in = 'method' then b else method end as method,
-    differs_in = 'dpo' as dpo, metric
-from main.paired_differences
+select unnest(main.marked_cell(test)), metric
+from main.paired_differences as test
 where
-    in_paper_tables and p_holm < 0.05
-    and (differs_in = 'dpo' or (differs_in = 'method' and a = 'zero-shot' and not dpo))
+    main.is_marked(test) and p_holm < 0.05
     and (cell_id_a, metric, judge_id, template_sha256, reading) in (from shown)
     and (cell_id_b, metric, judge_id, template_sha256_b, reading) in (from shown)

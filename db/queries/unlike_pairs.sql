@@ -1,9 +1,5 @@
 -- comparisons of shown cells that carry no mark, and why
-select
-    differs_in, language, model, case when differs_in = 'method' then b else method end as method,
-    differs_in = 'dpo' as dpo, a, b, unlike
-from main.cell_pairs
-where
-    unlike is not null and in_paper_tables
-    and (differs_in = 'dpo' or (differs_in = 'method' and a = 'zero-shot' and not dpo))
+select unnest(main.marked_cell(pair)), a, b, unlike
+from main.cell_pairs as pair
+where main.is_marked(pair) and unlike is not null
 order by all

@@ -55,13 +55,7 @@ estimates as (
 ),
 tested as (
     select
-        case
-            when pairs.with_parameters then 'parameters'
-            when pairs.differs_in = 'method' and not pairs.dpo and pairs.language = 'en' then 'table_1'
-            when pairs.differs_in = 'method' and not pairs.dpo then 'table_2'
-            when pairs.differs_in = 'dpo' then 'table_3'
-            else pairs.differs_in
-        end as family,
+        main.test_family(pairs, 'table_1', 'table_2', 'table_3') as family,
         pairs.*,
         estimates.* exclude (differs_in),
         case when estimated then main.difference_p(estimate, error, n, df) end as p

@@ -29,13 +29,7 @@ tests as (
 ),
 named as (
     select
-        case
-            when pairs.with_parameters then 'parameters'
-            when differs_in = 'method' and not pairs.dpo and pairs.language = 'en' then 'table_4'
-            when differs_in = 'method' and not pairs.dpo then 'table_6'
-            when differs_in = 'dpo' then 'table_8'
-            else differs_in
-        end as family,
+        main.test_family(pairs, 'table_4', 'table_6', 'table_8') as family,
         differs_in, pairs.a, pairs.b, pairs.model, pairs.method, pairs.language, pairs.dpo,
         main.shown_error(tests.error) as error, tests.n, tests.n_a, tests.n_b, tests.only_a, tests.only_b, tests.p,
         pairs.quantization_a, pairs.quantization_b, pairs.unlike, pairs.in_paper_tables, pairs.dataset,

@@ -23,7 +23,7 @@ counts as (
 ),
 tests as (
     select
-        concat_ws(' / ', case when pairs.with_parameters then 'parameters' else differs_in end, counts.judge, counts.template) as family,
+        concat_ws(' / ', main.test_family(pairs, 'method', 'method', 'dpo'), counts.judge, counts.template) as family,
         counts.*, pairs.* exclude (differs_in, cell_id_a, cell_id_b),
         main.mcnemar_p(only_a, only_b) as p
     from counts

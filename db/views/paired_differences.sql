@@ -61,13 +61,7 @@ differences as (
 ),
 tested as (
     select
-        case
-            when pairs.with_parameters then 'parameters'
-            when differs_in = 'method' and not pairs.dpo and pairs.language = 'en' then 'table_1'
-            when differs_in = 'method' and not pairs.dpo then 'table_2'
-            when differs_in = 'dpo' then 'table_3'
-            else differs_in
-        end as family,
+        main.test_family(pairs, 'table_1', 'table_2', 'table_3') as family,
         pairs.*, instruments.*, differences.*, instruments_b.template_sha256 as template_sha256_b,
         main.difference_p(differences.mean, differences.se, differences.n, differences.df) as p
     from differences
