@@ -22,6 +22,7 @@ from icl_local.running.cell_run import CellResult, Event, make_cell
 from icl_local.running.cells import Cell, CellPlan, Decoding
 from icl_local.running.cluster import Cluster
 from icl_local.running.engines import Engines
+from icl_local.wording import counted
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,17 @@ def run_cells(
                 alike = [one for one in planned if one.cell.gguf_sha256 == plan.cell.gguf_sha256]
                 plan.prompt_characters = max(one.prompt_characters for one in alike)  # one probe for a file's cells
             have = store.ids(path, "responses", "response_id")
+            forgotten = {str(key) for (key,) in writer.named("forgotten_responses").rows}
         for plan in planned:
             on_event(Event("planned", plan.cell, len(plan.keys & have), len(plan.keys)))
         notes = {note: plan for plan in planned for note in (*plan.cell.model.notes, *plan.cell.query_set.notes)}
         for note, plan in notes.items():
             on_event(Event("note", plan.cell, 0, len(plan.keys), message=note))
+        for plan in planned:
+            if n := len(plan.keys & forgotten):
+                stay = counted(n, "response stays forgotten", "responses stay forgotten")
+                message = f"{stay}; icl db forget --allow-again lifts this"
+                on_event(Event("note", plan.cell, 0, len(plan.keys), message=message))
         # also of queries whose responses are all there: a reference may be corrected, tags may be new
         asked = {query.key: query for plan in planned for query in plan.cell.query_set.queries}
         writer.put([("queries", query.row()) for query in asked.values() if query.tags])

@@ -22,7 +22,7 @@ from icl_local import cli, store
 from icl_local.engine.protocol import EngineOptions, Request
 from icl_local.exceptions import EngineError
 from icl_local.running import CellResult, cell_run, cells, engines, load_queries, run
-from icl_local.store import spool
+from icl_local.store import spool, upkeep
 from tests import acknowledging
 
 ICL = [sys.executable, "-m", "icl_local.cli"]
@@ -320,6 +320,20 @@ def test_a_cell_that_fails_before_its_first_response_is_shown_with_the_reason(
     run.run_cells(db, planned, decoding=decoding, probe=False, verify=0)
     assert store.query(db, shown).rows == [("done", None, 3, 3)]
     assert store.query(db, "select count(*) from raw.runs where llama_build is not null").rows == [(1,)]
+
+
+def test_a_run_names_the_responses_that_stay_forgotten(tmp_path: Path, tiny_gguf: Path, query_file: Path) -> None:
+    db, sets = tmp_path / "x.duckdb", load_queries(["en"], [str(query_file)], limit=3)
+    planned = cells.plan_cells([str(tiny_gguf)], ["zero-shot"], sets)
+    how: dict[str, Any] = {"decoding": cells.Decoding(max_tokens=4), "probe": False, "verify": 0}
+    run.run_cells(db, planned, **how)
+    upkeep.forget(db, [str(store.query(db, "select min(response_id) from responses").rows[0][0])])
+    notes: list[str] = []
+    (result,) = run.run_cells(db, planned, **how, on_event=lambda event: notes.append(event.message))
+    assert (result.n_new, [note for note in notes if note]) == (
+        0,
+        ["1 response stays forgotten; icl db forget --allow-again lifts this"],
+    )
 
 
 def test_an_expected_error_is_one_line_and_exit_status_1(tmp_path: Path, query_file: Path) -> None:
