@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from icl_local.detect import LoopWatch, stop_pattern
 from icl_local.engine.penalty import Seen, greedy, penalise
 from icl_local.engine.prefix_cache import PrefixCache
-from icl_local.engine.protocol import Completion, EngineOptions, Request, Stats
+from icl_local.engine.protocol import UNUSABLE_FILE, Completion, EngineOptions, Request, Stats
 from icl_local.engine.score_probabilities import N_VALUES, before_score, score_probabilities, value_of
 from icl_local.engine.sequences import BatchToken, Grammar, Interrupted, Model, Sequences, n_shared, tokens_to_prefill
+from icl_local.exceptions import EngineError
 
 PROGRESS_SECONDS = 0.2
 
@@ -177,6 +178,8 @@ class Generation:
     def _pick(self, slot: Slot, index: int) -> None:
         """Add the token after a row of the batch to its slot."""
         logits = self._model.logits(index)
+        if np.isnan(logits[0]):  # then all are: the last hidden state is not a number
+            raise EngineError(f"the model computes no numbers (NaN); {UNUSABLE_FILE}")
         if self._options.trace:
             slot.digests.append(hashlib.blake2b(logits.tobytes(), digest_size=8).hexdigest())
         token = self._token(slot, logits)

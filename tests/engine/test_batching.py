@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from icl_local.engine import batching
 from icl_local.engine.batching import Generation
 from icl_local.engine.prefix_cache import PrefixCache
 from icl_local.engine.protocol import Completion, EngineOptions, Request
 from icl_local.engine.sequences import Interrupted
+from icl_local.exceptions import EngineError
 from tests.fake_model import EOG, FakeModel
 
 PREFIX = "# Instruction\n" * 20
@@ -43,6 +46,15 @@ def test_batching_gives_what_one_at_a_time_gives(lengths: list[int], limits: lis
     for request in requests:
         alone.update(complete([request], parallel=1, share=False))
     assert complete(requests, parallel=parallel) == alone
+
+
+def test_weights_that_give_no_numbers_are_an_error_and_no_empty_answer() -> None:
+    class Damaged(FakeModel):
+        def logits(self, index: int) -> NDArray[np.float32]:
+            return np.full_like(super().logits(index), np.nan)
+
+    with pytest.raises(EngineError, match=r"the model computes no numbers \(NaN\); the file is damaged"):
+        complete(queries(2), model=Damaged())
 
 
 @pytest.mark.parametrize("parallel", [1, 2, 3, 8])
