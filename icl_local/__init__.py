@@ -281,17 +281,23 @@ def figure(
     *,
     published: bool = False,
     judge: str | None = None,
+    reading: Reading = "strict",
+    loops: Loops = "strict",
+    dataset: str | None = None,
+    quantization: str | None = None,
+    settings: str | None = None,
     theme: Literal["light", "dark"] = "light",
 ) -> Drawing:
     """Draw one of the paper's figures: 2 (languages), 3 (DPO), 4 (critical errors), "size" (scores by model size),
     "shift" (token shift), "decoding" (errors by temperature).
 
-    A notebook shows it; ``save`` writes PNG and SVG. Raises MissingExtra, UnknownName, StoreError, and ConfigError
-    where the database has no rows for it.
+    A notebook shows it; ``save`` writes PNG and SVG. ``judge`` to ``settings`` are those of ``table``. Raises
+    MissingExtra, UnknownName, StoreError, and ConfigError where the database has no rows for it.
     """
+    options = dict(locals())
     from icl_local.results import draw_figure
 
-    return draw_figure(Path(db), str(name), published=published, judge=judge, theme=theme)
+    return draw_figure(Path(options.pop("db")), str(options.pop("name")), **options)
 
 
 def errors(
@@ -344,19 +350,23 @@ def report(
     *,
     judge: str | None = None,
     reading: Reading = "strict",
+    loops: Loops = "strict",
+    dataset: str | None = None,
+    quantization: str | None = None,
+    settings: str | None = None,
     responses: int = 40_000,
     max_mb: float = 50.0,
 ) -> Report:
     """Write tables, figures and responses as one HTML page that opens without a network.
 
-    At most ``responses`` responses are in it; texts beyond ``max_mb`` megabytes are left out. Raises ConfigError where
-    ``path`` cannot be written, UnknownName, StoreError.
+    ``judge`` to ``settings`` are those of ``table``. At most ``responses`` responses are in it; texts beyond ``max_mb``
+    megabytes are left out. Raises ConfigError where ``path`` cannot be written, UnknownName, StoreError.
     """
+    options = dict(locals())
     from icl_local.results import write_report
 
-    return write_report(
-        Path(db), Path(path), judge=judge, reading=reading, max_responses=responses, max_bytes=int(max_mb * 1e6)
-    )
+    db, path, most = options.pop("db"), options.pop("path"), int(options.pop("max_mb") * 1e6)
+    return write_report(Path(db), Path(path), max_responses=options.pop("responses"), max_bytes=most, **options)
 
 
 @contextmanager

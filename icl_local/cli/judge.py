@@ -156,8 +156,7 @@ def list_samples(output_format: str, db: Path) -> None:
 @click.command("browse")
 @click.option("--rate", "sample", type=values.SAMPLE, help="Rate this sample, blind.")
 @click.option("--rater", help="Your name, stored with each label: letters, digits, _ and -.")
-@options.judge
-@options.reading
+@options.shown
 @click.option("--responses", type=values.NATURAL, help="Maximum number of responses shown.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on this machine; by default a free one.")
 @click.option("--open/--no-open", "show", default=True, help="Open the page in the browser.")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from icl_local.cli import values
-from icl_local.vocabulary import READINGS
+from icl_local.vocabulary import LOOPS, READINGS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -94,6 +94,17 @@ reading = click.option(
     type=click.Choice(READINGS),
     default="strict",
     help="strict: leave N/A out; just_eval: count it as 5; expected: use a local judge's probabilities.",
+)
+# what tables, figures and the report show
+shown = _together(
+    judge,
+    reading,
+    click.option(
+        "--loops", type=click.Choice(LOOPS), default="strict", help="Reading of a loop; the paper's is literal."
+    ),
+    click.option("--dataset", type=values.DATASET, help="Show the cells of this query set where several qualify."),
+    click.option("--quantization", type=values.QUANTIZATION, help="Show the cells of this GGUF type."),
+    click.option("--settings", help="Show the cells of these settings (first characters of settings_id)."),
 )
 dataset_name = click.option("--dataset", type=values.DATASET, help="Name of the query set, instead of the file's own.")
 max_cost = click.option("--max-cost", type=values.NOT_NEGATIVE, help="Most this command may cost, in USD.")

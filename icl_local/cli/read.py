@@ -12,7 +12,7 @@ import click
 
 import icl_local
 from icl_local.cli import console, options, values
-from icl_local.vocabulary import ERRORS, FIGURES, LOOPS, TABLES
+from icl_local.vocabulary import ERRORS, FIGURES, TABLES
 from icl_local.wording import counted, with_dpo
 
 if TYPE_CHECKING:
@@ -136,12 +136,7 @@ def _excerpt(row: dict[str, Any]) -> str:
 @click.option("--corrected", is_flag=True, help="Scores corrected by human labels, see icl trust (tables 1, 2, 3).")
 @click.option("--equated-to", type=values.STORED_JUDGE, help="Scores on this judge's scale: icl equate.")
 @click.option("--reference", help="With --corrected: human, or the judge that stands for the labels.")
-@options.judge
-@options.reading
-@click.option("--loops", type=click.Choice(LOOPS), help="Reading of a loop; the paper's is literal.")
-@click.option("--dataset", type=values.DATASET, help="Show the cells of this query set where several qualify.")
-@click.option("--quantization", type=values.QUANTIZATION, help="Show the cells of this GGUF type.")
-@click.option("--settings", help="Show the cells of these settings (first characters of settings_id).")
+@options.shown
 @options.rows
 def tables(names: tuple[str, ...], output_format: str, db: Path, **given: Any) -> None:
     """Show the paper's tables, by default all: 1, 2, 3 are scores, 4, 6, 8 critical errors in percent.
@@ -173,9 +168,9 @@ def tables(names: tuple[str, ...], output_format: str, db: Path, **given: Any) -
 @options.out("Folder for the files.", "folder", type=values.FOLDER, required=False, default="figures")
 @click.option("--published", is_flag=True, help="Draw the paper's own cells.")
 @click.option("--theme", type=click.Choice(["light", "dark"]), default="light", help="Background.")
-@options.judge
+@options.shown
 @options.db
-def figures(names: tuple[str, ...], folder: Path, published: bool, theme: str, judge: str | None, db: Path) -> None:
+def figures(names: tuple[str, ...], folder: Path, published: bool, theme: str, db: Path, **chosen: Any) -> None:
     """Draw the paper's figures from your rows, as PNG and SVG.
 
     2: languages. 3: DPO. 4: critical errors. size: scores by size. shift: token shift. decoding: loops, unintended
@@ -185,7 +180,7 @@ def figures(names: tuple[str, ...], folder: Path, published: bool, theme: str, j
     """
     from icl_local.results import figures, paper_tables
 
-    with paper_tables.open_views(db, origin="published" if published else "ours", judge=judge) as views:
+    with paper_tables.open_views(db, origin="published" if published else "ours", **chosen) as views:
         written = figures.save(views, folder, names=names or FIGURES, theme=theme)
     for path in written:
         click.echo(path)
@@ -222,8 +217,7 @@ def bootstrap(samples: int, seed: int, pairs: bool, output_format: str, db: Path
 @options.defaults_of(icl_local.report)
 @click.command("report")
 @options.out("File to write.", "path", required=False)
-@options.judge
-@options.reading
+@options.shown
 @click.option("--responses", type=values.NATURAL, help="Largest number of responses in the page.")
 @click.option("--max-mb", type=click.FloatRange(min=1), help="Largest size in MB; texts that do not fit are left out.")
 @click.option("--open", "show", is_flag=True, help="Open the page in the browser.")

@@ -32,9 +32,9 @@ class _Load:
 class Browser:
     """The routes of the page of one database, read-only; a load of the page reads the database again if it changed."""
 
-    def __init__(self, database: Path, *, judge: str | None, reading: str, max_responses: int) -> None:
+    def __init__(self, database: Path, **options: Any) -> None:
         self._database = database
-        self._options: dict[str, Any] = {"judge": judge, "reading": reading, "max_responses": max_responses}
+        self._options = options  # of report.read
         self._lock = threading.Lock()
         self._loads: dict[int, _Load] = {}
 

@@ -143,14 +143,12 @@ class Drawing:
         return inline_svg(self.figure, label=self.title)
 
 
-def draw_figure(
-    database: Path, name: str, *, published: bool = False, judge: str | None = None, theme: str = "light"
-) -> Drawing:
-    """Draw the named figure, a key of FIGURES, in a theme, a key of THEMES.
+def draw_figure(database: Path, name: str, *, published: bool = False, theme: str = "light", **chosen: Any) -> Drawing:
+    """Draw the named figure, a key of FIGURES, in a theme, a key of THEMES; ``chosen``: as in open_views.
 
     Raises MissingExtra, UnknownName, StoreError, and ConfigError if the database has no rows for it.
     """
-    with open_views(database, origin="published" if published else "ours", judge=judge) as views:
+    with open_views(database, origin="published" if published else "ours", **chosen) as views:
         figure = draw(views, name, theme=theme)
     if figure is None:
         raise ConfigError(f"{FIGURES[name]}: no rows for it in {database} yet")

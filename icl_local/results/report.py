@@ -58,17 +58,18 @@ def write(
     database: Path,
     output: Path,
     *,
-    judge: str | None = None,
-    reading: str = "strict",
     max_responses: int,
     max_bytes: int,
+    **chosen: Any,
 ) -> Report:
     """Write the page; it says what does not fit and is left out. It is made to be shared: the umask says with whom.
 
     At most ``max_responses`` responses are in it, whole queries at a time. Above ``max_bytes`` the judge's reasons
-    go first, then texts; scores and errors of every response stay. Raises StoreError, UnknownName, ConfigError.
+    go first, then texts; scores and errors of every response stay. ``chosen``: as in open_views.
+
+    Raises StoreError, UnknownName, ConfigError.
     """
-    page, rows, stored = read(database, judge=judge, reading=reading, max_responses=max_responses)
+    page, rows, stored = read(database, max_responses=max_responses, **chosen)
     parts = parts_of(rows)
     fixed = len(_render(page, index=packed(index_of(rows, parts)), texts=[""] * len(parts), left_out="").encode())
     room = max_bytes - fixed - _SLACK_BYTES
@@ -89,10 +90,10 @@ def write(
 
 
 def read(
-    database: Path, *, judge: str | None, reading: str, max_responses: int
+    database: Path, *, max_responses: int, judge: str | None, reading: str, **chosen: Any
 ) -> tuple[dict[str, Any], list[Row], int]:
     """Return what the page shows around the responses, the responses, and the number of those stored."""
-    with paper_tables.open_views(database, judge=judge, reading=reading) as views:
+    with paper_tables.open_views(database, judge=judge, reading=reading, **chosen) as views:
         if judge is None:
             judges = {row["judge"] for row in views.rows("paper_scores") if row["origin"] == "ours"}
             judge = min(judges, default=None)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
+import icl_local
 from icl_local.cli import icl
 from icl_local.exceptions import ConfigError, DiskFull, UnknownName
 from icl_local.results import figures, paper_tables
@@ -36,6 +37,24 @@ def test_the_figures_command_says_what_it_wrote_and_what_has_no_rows(empty_datab
     result = CliRunner().invoke(icl, [*command, "--published"])
     assert result.exit_code == 0, result.output
     assert result.stdout.split() == [str(tmp_path / "figure_size.png"), str(tmp_path / "figure_size.svg")]
+
+
+def test_figures_and_report_show_what_the_tables_show(complicated: Path, tmp_path: Path) -> None:
+    drawn = []
+    for more in ([], ["--reading", "just_eval"], ["--dataset", "no such set"], ["--settings", "no such settings"]):
+        result = CliRunner().invoke(icl, ["figures", "2", "-o", str(tmp_path), "--db", str(complicated), *more])
+        drawn.append(str(result.exception) if result.exception else (tmp_path / "figure_2.svg").read_text("utf-8"))
+    assert drawn[0] != drawn[1]
+    assert drawn[2].startswith("no dataset 'no such set'")
+    assert drawn[3].startswith("no settings 'no such settings'")
+    page = tmp_path / "r.html"
+    report = ["report", "-o", str(page), "--responses", "0", "--loops", "literal", "--db", str(complicated)]
+    assert CliRunner().invoke(icl, report).exit_code == 0
+    assert "Loops: literal" in page.read_text("utf-8")
+    with pytest.raises(UnknownName, match="no settings"):
+        icl_local.report(complicated, page, settings="no such settings")
+    with pytest.raises(UnknownName, match="no dataset"):
+        icl_local.figure(complicated, 4, dataset="no such set")
 
 
 def test_a_figure_survives_hostile_names_and_has_no_style_that_a_policy_refuses() -> None:
