@@ -1,8 +1,9 @@
 -- Token shift: how far a written token is from what the scoring model would write (views token_shift and others).
 
--- class of a place among the logits, as in Lin et al., 2023
+-- class of a place among the logits, as in Lin et al., 2023; shifted: not among the first three
+create or replace macro main.is_shifted(place) as place > 3;
 create or replace macro main.shift_class(place) as
-    case when place = 1 then 'unshifted' when place <= 3 then 'marginal' else 'shifted' end;
+    case when place = 1 then 'unshifted' when not main.is_shifted(place) then 'marginal' else 'shifted' end;
 
 -- group of positions, from 1
 create or replace macro main.position_group(position) as case

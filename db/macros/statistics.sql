@@ -1,5 +1,8 @@
 -- Intervals used by several views.
 
+-- 0.975 quantile of the normal distribution: half the 95 % interval, in standard errors
+create or replace macro main.z95() as 1.959963984540054;
+
 -- a bound of Wilson's interval for n_errors of n, as a share; the lower bound if z is negative
 create or replace macro main.wilson_bound(n_errors, n, z) as greatest(0, least(1,
     (n_errors + z * z / 2 + z * sqrt(n_errors * (n - n_errors) / n + z * z / 4)) / (n + z * z)
@@ -16,7 +19,7 @@ create or replace macro main.t_quantile(df) as case
         2.079613844728, 2.073873067904, 2.068657610419, 2.063898561628, 2.059538552753,
         2.055529438643, 2.051830516480, 2.048407141795, 2.045229642133, 2.042272456301
     ][df::integer]
-    else 1.959963984540054 + 2.372271230298562 / df + 2.8224986157396112 / power(df, 2)
+    else main.z95() + 2.372271230298562 / df + 2.8224986157396112 / power(df, 2)
         + 2.555849679507722 / power(df, 3) + 1.5895340533938225 / power(df, 4)
 end;
 
@@ -63,7 +66,7 @@ end;
 
 -- a bound in percent of Wilson's 95 % interval of the mean of shares; the lower one for side -1
 create or replace macro main.share_bound(sums, side) as 100 * greatest(0, least(1, main.wilson_bound_of_share(
-    sums.s / sums.n_queries, main.share_size(sums), side * 1.959963984540054
+    sums.s / sums.n_queries, main.share_size(sums), side * main.z95()
 )));
 
 -- effective size of a mean m on [1, 5] with standard error se over n scores
@@ -121,8 +124,8 @@ create or replace macro main.printed_variance(printed, sd, n_ours, n_printed) as
 -- a bound of Newcombe's interval for the difference a - b of two shares; the lower one for side -1
 create or replace macro main.newcombe(x_a, n_a, x_b, n_b, side) as
     x_a / n_a - x_b / n_b + side * sqrt(
-        power(x_a / n_a - main.wilson_bound(x_a, n_a, side * 1.959963984540054), 2)
-        + power(x_b / n_b - main.wilson_bound(x_b, n_b, -side * 1.959963984540054), 2)
+        power(x_a / n_a - main.wilson_bound(x_a, n_a, side * main.z95()), 2)
+        + power(x_b / n_b - main.wilson_bound(x_b, n_b, -side * main.z95()), 2)
     );
 
 -- McNemar's exact test of two counts of discordant pairs: twice the lower tail of a binomial distribution with p = 0.5,

@@ -66,9 +66,9 @@ create or replace macro main.agreement_high(value, half) as case when half is no
 -- of m answers, m_all in all strata (MOVER: Zou & Donner, Statistics in Medicine, 2008)
 create or replace macro main.rate_part(errors, n, m, m_all, side) as
     power(m / m_all, 2) * (1 - n / m)
-    * power(errors / n - main.wilson_bound(errors, n, side * 1.959963984540054), 2);
+    * power(errors / n - main.wilson_bound(errors, n, side * main.z95()), 2);
 create or replace macro main.rate_bound(rate, m, parts, side) as
-    rate + side * sqrt(power(rate - main.wilson_bound(rate * m, m, side * 1.959963984540054), 2) + parts);
+    rate + side * sqrt(power(rate - main.wilson_bound(rate * m, m, side * main.z95()), 2) + parts);
 
 -- the samples that count, the latest of each name; the items of a frame that are drawn
 create or replace macro main.latest_samples() as table

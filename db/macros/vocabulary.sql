@@ -24,6 +24,23 @@ create or replace macro main.without_parameter(method, key) as concat(
     ), '') || ']'
 );
 
+-- name of a model for people, which says whether it is the DPO variant
+create or replace macro main.with_dpo(model, dpo) as model || case when dpo then ' DPO' else '' end;
+
+-- what the cells share whose methods differ in their parameters alone; cell: a row of view cells
+create or replace macro main.method_family(cell) as {
+    'model': cell.model, 'quantization': cell.quantization, 'language': cell.language, 'dpo': cell.dpo,
+    'dataset': cell.dataset, 'settings_id': cell.settings_id, 'base_method': main.base_method(cell.method)
+};
+
+-- in files for other tools: the id of a query, a number where it is one, and the name of a cell
+create or replace macro main.exported_id(query_id) as
+    case when regexp_full_match(query_id, '0|[1-9][0-9]*') then query_id::json else to_json(query_id) end;
+create or replace macro main.generator(model, dpo, quantization, method, language) as case
+    when method = 'imported' then model
+    else replace(concat_ws('.', model, case when dpo then 'dpo' end, quantization, method, language), ' ', '-')
+end;
+
 -- true if a response has a text to judge
 create or replace macro main.answered(finish_reason) as finish_reason not in ('prompt_too_long', 'error');
 

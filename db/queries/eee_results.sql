@@ -100,7 +100,7 @@ select
     cells.registry_name,
     cells.made_at,
     {
-        'name': cells.model || if(cells.dpo, ' DPO', ''),
+        'name': main.with_dpo(cells.model, cells.dpo),
         'id': null::varchar,
         'inference_engine': case
             when cells.settings.backend = 'llama.cpp' then {'name': 'llama.cpp', 'version': cells.llama_build}

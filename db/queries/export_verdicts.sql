@@ -21,11 +21,8 @@ with verdicts as (
 answers as (
     select
         *,
-        case when regexp_full_match(query_id, '0|[1-9][0-9]*') then query_id::json else to_json(query_id) end as id,
-        case
-            when method = 'imported' then model
-            else replace(concat_ws('.', model, case when dpo then 'dpo' end, quantization, method, language), ' ', '-')
-        end as generator
+        main.exported_id(query_id) as id,
+        main.generator(model, dpo, quantization, method, language) as generator
     from main.responses
     where main.selected($1, model, method, language, split, dataset, quantization)
 )

@@ -4,7 +4,7 @@ latest as (
     select response_id from raw.responses order by created_at desc, response_id limit $1
 )
 select
-    answer.model || if(answer.dpo, ' DPO', '') as model, answer.quantization, answer.method, answer.language,
+    main.with_dpo(answer.model, answer.dpo) as model, answer.quantization, answer.method, answer.language,
     answer.query_id, answer.finish_reason, answer.new_tokens, strftime(answer.created_at, '%Y-%m-%dT%H:%M:%SZ') as at,
     left(answer.instruction, $2) as instruction, left(answer.text, $2) as text, answer.response_id
 from main.responses as answer

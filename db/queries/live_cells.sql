@@ -24,7 +24,7 @@ recent as (
     group by cell_id
 )
 select
-    progress.model || if(progress.dpo, ' DPO', '') as model, progress.quantization as type, progress.method,
+    main.with_dpo(progress.model, progress.dpo) as model, progress.quantization as type, progress.method,
     progress.language, progress.done, progress.wanted,
     progress.n_infinite_loop as loops, progress.n_unintended_code as code, progress.n_failed as failed,
     round(if(progress.status = 'started', recent.answers_per_minute, speed.answers_per_minute), 1) as "answers/min",

@@ -9,7 +9,7 @@ metrics as (
     ) as named (place, metric, what)
 )
 select
-    cells.language, metrics.what, cells.model || if(cells.dpo, ' DPO', '') as model, cells.method, cells.value,
+    cells.language, metrics.what, main.with_dpo(cells.model, cells.dpo) as model, cells.method, cells.value,
     cells.ci_low, cells.ci_high
 from main.paper_values as cells
 join metrics using (metric)

@@ -53,7 +53,7 @@ select
     answer.response_id, answer.dataset, answer.query_id, answer.language, answer.split, answer.task, answer.difficulty,
     answer.instruction, answer.model, answer.quantization, answer.method, answer.dpo, answer.settings_id,
     concat_ws(
-        ' ', answer.model, if(answer.dpo, 'DPO', null),
+        ' ', main.with_dpo(answer.model, answer.dpo),
         if(count(distinct answer.quantization) over (partition by answer.model) > 1, answer.quantization, null)
     ) as name,
     answer.finish_reason, answer.text,

@@ -2,8 +2,8 @@
 select distinct
     scoring_id,
     concat_ws(
-        ' · ', dataset || ' ' || query_id, language, concat_ws(' ', model, case when dpo then 'DPO' end, method),
-        concat_ws(' ', 'under', under_model, case when under_dpo then 'DPO' end, under_method)
+        ' · ', dataset || ' ' || query_id, language, concat_ws(' ', main.with_dpo(model, dpo), method),
+        concat_ws(' ', 'under', main.with_dpo(under_model, under_dpo), under_method)
     ) as label
 from main.token_positions
 where under_method <> 'own' and position = 1

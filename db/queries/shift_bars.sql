@@ -4,7 +4,7 @@ with
 ours as (
     select
         case when count(distinct (model, method, dpo, under_model)) over () > 1
-            then concat_ws(' ', model, case when dpo then 'DPO' end, method, 'under', under_model) || ' · ' else ''
+            then concat_ws(' ', main.with_dpo(model, dpo), method, 'under', under_model) || ' · ' else ''
         end || concat_ws(' · ', language, under_method, case when under_dpo then 'DPO' end) as label,
         unshifted, marginal, shifted, false as published, cell_id, under_gguf_sha256, under_method, language, under_dpo,
         1 as place

@@ -2,12 +2,7 @@ create or replace view main.method_cells as
 with
 candidates as (
     select
-        {
-            'model': cells.model, 'quantization': cells.quantization, 'language': cells.language, 'dpo': cells.dpo,
-            'dataset': cells.dataset, 'settings_id': cells.settings_id,
-            'base_method': main.base_method(cells.method)
-        } as family,
-        cells.method, cells.n_responses, cells.last_created_at, named.rowid as cell, cells.cell_id
+        main.method_family(cells) as family, cells.method, cells.n_responses, cells.last_created_at, named.rowid as cell, cells.cell_id
     from main.cells as cells
     join raw.cells as named on named.cell_id = cells.cell_id
 )

@@ -19,15 +19,15 @@ select
     under_method,
     any_value(under_dpo) as under_dpo,
     any_value(token) as token,
-    count(*) filter (where rank > 3) as n_shifted,
+    count(*) filter (where main.is_shifted(rank)) as n_shifted,
     count(*) as n,
-    100.0 * count(*) filter (where rank > 3) / count(*) as percent,
-    mode(top_token order by top_token) filter (where rank > 3) as usual_top_token,
+    100.0 * count(*) filter (where main.is_shifted(rank)) / count(*) as percent,
+    mode(top_token order by top_token) filter (where main.is_shifted(rank)) as usual_top_token,
     any_value(settings_id) as settings_id,
     cell_id, under_gguf_sha256, token_id
 from token
 group by cell_id, under_gguf_sha256, under_method, token_id
-having count(*) filter (where rank > 3) > 0;
+having count(*) filter (where main.is_shifted(rank)) > 0;
 
 comment on view main.shifted_tokens is
 'One row per cell of answers, weights and prompt that scored them, and token that was shifted at least once: n_shifted of its n occurrences, and the scoring model''s own first choice most often there. The end token is left out.';

@@ -26,7 +26,7 @@ answer as (
         count(*) as n,
         count(*) filter (where token.rank = 1) as unshifted,
         count(*) filter (where token.rank between 2 and 3) as marginal,
-        count(*) filter (where token.rank > 3) as shifted,
+        count(*) filter (where main.is_shifted(token.rank)) as shifted,
         count(*) filter (where token.rank <= 5) as top5,
         count(*) filter (where token.rank_decoded = 1) as decoded_same,
         sum(token.probability) as probability,

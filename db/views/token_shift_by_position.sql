@@ -15,7 +15,7 @@ answer as (
         any_value(under_dpo) as under_dpo,
         min(position) as first_position,
         count(*) as n,
-        count(*) filter (where rank > 3) as shifted
+        count(*) filter (where main.is_shifted(rank)) as shifted
     from main.token_positions
     where not is_end
     group by cell_id, under_gguf_sha256, under_method, main.position_group(position), scoring_id

@@ -15,7 +15,7 @@ answer as (
         any_value(under_quantization) as under_quantization,
         any_value(under_dpo) as under_dpo,
         count(*) as n,
-        count(*) filter (where rank > 3) as shifted
+        count(*) filter (where main.is_shifted(rank)) as shifted
     from main.token_positions
     where not is_end and under_method <> 'own'
     group by cell_id, under_gguf_sha256, under_method, response_id

@@ -7,13 +7,8 @@ drawn as (
     select cell_id, query_key from raw.responses where draw is not null group by all having count(*) > 1
 ),
 cells as (
-    select
-        {
-            'model': model, 'quantization': quantization, 'language': language, 'dpo': dpo, 'dataset': dataset,
-            'settings_id': settings_id, 'base_method': main.base_method(method)
-        } as family,
-        method, cell_id
-    from main.cells
+    select main.method_family(cell) as family, method, cell_id
+    from main.cells as cell
 ),
 -- the groups that a cell belongs to, and its level of the factor; NULL: the levels are within the cell
 varied as (
