@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 from icl_local import prompting, store
 from icl_local.engine import EngineOptions, ProbeStep, Scored, ScoreRequest, Worker, tokenize
 from icl_local.exceptions import ConfigError, refuse
-from icl_local.identity import sha256_text
+from icl_local.identity import key_of, sha256_text
 from icl_local.prompting import Query, QuerySet, Recipe
 from icl_local.running.cell_run import used_by
 from icl_local.running.choices import asked_row, scored_row, token_rows
@@ -179,17 +180,23 @@ def score_texts(
         if todo:
             target.put(rows)
         for job in todo:
-            worker = engine.worker(job.model)
-            assert isinstance(worker, Worker)
             alike = [one for one in todo if one.model.sha256 == job.model.sha256]  # one probe for a file's jobs
-            longest = max(len(request.prompt) for one in alike for request in one.missing)
-            setting = engine.setting(job.model, worker, prompt_characters=longest, on_note=on_note, on_step=on_step)
-            run |= used_by(worker.info)
-            files = ("models", job.model.model_row()), ("gguf_files", job.model.file_row())
-            target.put([("runs", run), *files, *job.prompts.values()])
-            shared = {"run_id": run["run_id"], "exact": setting.exact}
-            with closing(worker.score(job.missing, **setting.overrides)) as made:
-                reasons += _store(target, job, made, shared, on_progress)
+            longest = max((len(request.prompt) for one in alike for request in one.missing), default=0)
+            waiting = partial(on_note, f"{job.label}: another process scores these texts; waiting for it")
+            with store.only_one(path, f"score-{key_of(kind='lock', scorings=sorted(job.rows))}", waiting):
+                have = store.ids(path, "scorings", "scoring_id")
+                job.missing = [request for request in job.missing if request.id not in have]
+                if not job.missing:
+                    continue
+                worker = engine.worker(job.model)
+                assert isinstance(worker, Worker)
+                setting = engine.setting(job.model, worker, prompt_characters=longest, on_note=on_note, on_step=on_step)
+                run |= used_by(worker.info)
+                files = ("models", job.model.model_row()), ("gguf_files", job.model.file_row())
+                target.put([("runs", run), *files, *job.prompts.values()])
+                shared = {"run_id": run["run_id"], "exact": setting.exact}
+                with closing(worker.score(job.missing, **setting.overrides)) as made:
+                    reasons += _store(target, job, made, shared, on_progress)
     return ScoreResult(counts, reasons["scored"], reasons["prompt_too_long"])
 
 

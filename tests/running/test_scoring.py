@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,26 @@ def test_a_command_that_is_interrupted_goes_on_where_it_was(
     assert store.query(other, ALL).rows == resumed
     with store.Store(db) as target:
         assert merge(target, other).added.get("scorings") is None
+
+
+def test_a_second_command_waits_and_scores_nothing_twice(db: Path, exact_gguf: Path, aligned: Path) -> None:
+    made: list[scoring.ScoreResult] = []
+    waits = threading.Event()
+
+    def on_note(text: str) -> None:
+        if text.endswith("another process scores these texts; waiting for it"):
+            waits.set()
+
+    second = threading.Thread(target=lambda: made.append(score(db, exact_gguf, aligned, on_note=on_note)))
+
+    def start_second(*_: object) -> None:
+        if second.ident is None:
+            second.start()
+            assert waits.wait(60)
+
+    made.append(score(db, exact_gguf, aligned, on_progress=start_second))
+    second.join()
+    assert sum(result.n_new for result in made) == 24
 
 
 def test_a_forgotten_answer_takes_its_scores_along(db: Path, exact_gguf: Path, aligned: Path) -> None:
