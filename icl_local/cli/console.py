@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from stat import S_ISREG
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import HORIZONTALS, SIMPLE_HEAD
 from rich.columns import Columns
@@ -26,6 +26,9 @@ from rich.table import Table
 from rich.text import Text
 
 from icl_local.results import inert, tables
+
+if TYPE_CHECKING:
+    from icl_local.store import Rows
 
 _UNLIMITED = 1_000_000
 PIPE_WIDTH = 180  # characters of a table without a terminal and without COLUMNS
@@ -110,6 +113,11 @@ def print_rows(
     _print_fitting(_ways(found, _narrowed, _simple))
     if title:
         stdout().print()
+
+
+def print_found(found: tables.Table | Rows, *, output_format: str = "text", title: str | None = None) -> None:
+    """Print the rows of a table or of a query, as ``print_rows`` does."""
+    print_rows(found.columns, found.rows, output_format=output_format, title=title)
 
 
 def print_answer(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

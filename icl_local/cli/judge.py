@@ -70,7 +70,7 @@ def judge(output_format: str, db: Path, **given: Any) -> None:
     """
     result = icl_local.judge(db, **given)
     if (preview := result.preview) is not None:
-        console.print_rows(preview.columns, preview.rows, output_format=output_format, title=result.judge)
+        console.print_found(preview, output_format=output_format, title=result.judge)
         for line in preview.notes:
             console.say(line)
     elif given["batch"] and result.collected is None:
@@ -132,7 +132,7 @@ def draw(
     if judged_by:
         chosen = replace(chosen, judge=judged_by)
     made = draw_sample(db, name, chosen, by=by or errors, **given)
-    console.print_rows(made.columns, made.rows, output_format=output_format)
+    console.print_found(made, output_format=output_format)
     for note in made.notes:
         console.say(note)
     if not given["plan"]:
@@ -149,7 +149,7 @@ def list_samples(output_format: str, db: Path) -> None:
     from icl_local.judging import list_samples
 
     found = list_samples(db)
-    console.print_rows(found.columns, found.rows, output_format=output_format)
+    console.print_found(found, output_format=output_format)
 
 
 @options.defaults_of(icl_local.report)
@@ -242,7 +242,7 @@ def equate(output_format: str, db: Path, **given: Any) -> None:
     from icl_local.judging import equate
 
     found = equate(db, **given)
-    console.print_rows(found.columns, found.rows, output_format=output_format, title=found.title)
+    console.print_found(found, output_format=output_format, title=found.title)
     kept = sum(row["refused"] is None for row in found.dicts())
     hint = f"next: icl tables 1 --equated-to {shell(given['to_judge'])} --db {shell(db)}"
     console.say(f"{kept} of {len(found)} maps hold; {hint}")

@@ -78,7 +78,7 @@ def merge(other: Path, db: Path) -> None:
         differing = counted(len(done.differing), "response differs", "responses differ")
         console.say(f"{differing} from those of {other}; these are kept:", style="yellow")
         found = named(db, "responses_by_id", [list(done.differing)])
-        console.print_rows(found.columns, found.rows)
+        console.print_found(found)
 
 
 @db.command("forget")
@@ -310,4 +310,4 @@ def bench(output_format: str, db: Path, parallel: int | None, **given: Any) -> N
 
     refuse_idle("--at-once says how many sequences are decoded at once", {"--parallel": parallel is not None})
     name, table = bench.run(db, **given, on_event=console.say)
-    console.print_rows(table.columns, table.rows, output_format=output_format, title=name)
+    console.print_found(table, output_format=output_format, title=name)

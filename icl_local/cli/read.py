@@ -45,9 +45,9 @@ def status(chosen: Selection, output_format: str, db: Path) -> None:
     text = output_format == "text"
     with reader(db):  # all queries share its open file
         cells, speed, grids = selected(db, "status", chosen), named(db, "speed"), study.grids(db)
-    for name, columns, rows in grids if text else ():
-        console.print_rows(columns, rows, title=f"Study {name}: done/wanted")
-    console.print_rows(cells.columns, cells.rows, output_format=output_format, title="Progress")
+    for grid in grids if text else ():
+        console.print_found(grid, title=f"Study {grid.title}: done/wanted")
+    console.print_found(cells, output_format=output_format, title="Progress")
     if text and speed.rows:
         console.print_rows(speed.columns, speed.rows[-20:], title="Speed of the last processes")
     if text and not cells.rows:
@@ -111,7 +111,7 @@ def errors(output_format: str, db: Path, **given: Any) -> None:
         console.say(note)
     if not given["listed"] or output_format != "text":
         title = None if given["listed"] else found.title
-        console.print_rows(found.columns, found.rows, output_format=output_format, title=title)
+        console.print_found(found, output_format=output_format, title=title)
         return
     for row in found.dicts():
         times = f"{row['copies'] or 0:,.1f}".removesuffix(".0")

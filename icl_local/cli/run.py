@@ -10,6 +10,7 @@ import click
 import icl_local
 from icl_local.cli import console, options, values
 from icl_local.exceptions import refuse_idle
+from icl_local.results.tables import table_of
 from icl_local.wording import counted, shell
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def run(context: click.Context, /, db: Path, output_format: str, **given: Any) -
     refuse_idle("only --plan prints rows", {"--format": output_format != "text" and not given["plan"]})
     made = icl_local.run(db, **given)
     if (preview := made.preview) is not None:
-        console.print_rows(preview.columns, preview.rows, output_format=output_format, title=preview.title)
+        console.print_found(preview, output_format=output_format, title=preview.title)
         for note in preview.notes:
             console.say(note)
         return 0
@@ -145,10 +146,10 @@ def verify(
         console.say(total)
         for build, features, n, equal in result.by_machine():
             console.say(f"made by llama.cpp {build} on {features}: {equal:,} of {n:,} equal")
-    rows = [tuple(row[name] for name in VERIFIED) for row in result.differences()]
-    if rows or output_format != "text":
-        console.print_rows(VERIFIED, rows, output_format=output_format)
-    return int(bool(rows))
+    found = table_of("", VERIFIED, result.differences())
+    if found.rows or output_format != "text":
+        console.print_found(found, output_format=output_format)
+    return int(bool(found.rows))
 
 
 @click.command("score")

@@ -182,9 +182,9 @@ def study(
     with Display() as display:
         given |= {"on_event": display.on_event, "on_note": display.on_note, "on_download": display.on_download}
         outcome = study.run_study(db, requested, options=engine, stopping=interruptible, **given)
-    for title, columns, rows in study.grids(db):
-        if title == requested.name:
-            console.print_rows(columns, rows, output_format=output_format, title=f"Study {title}")
+    for grid in study.grids(db):
+        if grid.title == requested.name:
+            console.print_found(grid, output_format=output_format, title=f"Study {grid.title}")
     for judge, progress in outcome.judged.items():
         console.say(f"new judgments of {judge}: {progress.note}")
     for failure in outcome.failures:

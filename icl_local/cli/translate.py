@@ -148,7 +148,7 @@ def status(engines: bool, dataset: str | None, output_format: str, db: Path) -> 
     from icl_local.translate import review_status
 
     found = review_status(db, dataset=dataset, engines=engines)
-    console.print_rows(found.columns, found.rows, output_format=output_format)
+    console.print_found(found, output_format=output_format)
 
 
 def _who(reviewer: str | None) -> str:

@@ -21,6 +21,7 @@ from icl_local.identity import key_of
 from icl_local.judging import JudgeProgress, RulesJudge, Scope, judge_missing, open_judge, templates_of
 from icl_local.openai_client import Budget
 from icl_local.prompting import QuerySet, Recipe
+from icl_local.results import Table
 from icl_local.running import CHOICES, Cell, CellPlan, CellResult, Cluster, Event, Shard, open_cluster, run_cells
 from icl_local.store import Record
 from icl_local.study.spec import JudgeSpec, Study, StudyCell, Training
@@ -166,8 +167,8 @@ def run_study(
     return Outcome(tuple(results), judged, tuple(failures))
 
 
-def grids(database: Path) -> list[tuple[str, list[str], list[tuple[object, ...]]]]:
-    """Return the name, columns and rows of every study in the database: models and methods down, languages across.
+def grids(database: Path) -> list[Table]:
+    """Return a table of every study in the database, named by it: models and methods down, languages across.
 
     A value says done/requested, and the number judged if there are judgments; "?" where the queries were not here.
     """
@@ -182,7 +183,7 @@ def grids(database: Path) -> list[tuple[str, list[str], list[tuple[object, ...]]
         rows: list[tuple[object, ...]] = [
             (*names, *(values.get(language, "") for language in languages)) for names, values in by_row.items()
         ]
-        found.append((study, ["model", "method", *languages], rows))
+        found.append(Table(study, ("model", "method", *languages), rows))
     return found
 
 

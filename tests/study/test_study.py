@@ -44,10 +44,10 @@ def test_a_missing_model_or_judge_does_not_stop_the_others(tiny_study: Path, who
     assert judge.what == "judge local:nowhere.gguf"
     again = study.run_study(db, load_study(str(tiny_study)), options=OPTIONS, probe=False, judge=False)
     assert (again.n_new, len(again.failures)) == (0, 4)
-    ((name, columns, rows),) = study.grids(db)
-    assert (name, columns) == ("mine", ["model", "method", "en", "es"])
-    assert ("tiny", "zero-shot", "6/6", "6/6") in rows
-    assert ("nowhere", "instruct", "0/6", "0/6") in rows
+    (grid,) = study.grids(db)
+    assert (grid.title, grid.columns) == ("mine", ("model", "method", "en", "es"))
+    assert ("tiny", "zero-shot", "6/6", "6/6") in grid.rows
+    assert ("nowhere", "instruct", "0/6", "0/6") in grid.rows
 
 
 def test_a_study_of_a_method_of_ones_own(tiny_gguf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,8 +86,8 @@ def test_two_shards_merged_are_the_whole_study(
     assert merged.added["responses"] == 12
     assert not merged.differing
     assert texts(first) == texts(whole[0])
-    ((_, _, rows),) = study.grids(first)
-    assert ("tiny", "instruct", "6/6", "6/6") in rows
+    (grid,) = study.grids(first)
+    assert ("tiny", "instruct", "6/6", "6/6") in grid.rows
 
 
 def test_a_study_shared_as_parquet_is_the_same_study(
