@@ -146,7 +146,7 @@ def test_a_narrow_bar_keeps_the_end_of_its_label(width: int, cut: bool, monkeypa
 
 def test_text_that_an_ascii_terminal_lacks_is_escaped(studied: Path) -> None:
     ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    command = [sys.executable, "-m", "icl_local.cli", "show", "7", "--db", str(studied)]
+    command = [sys.executable, "-m", "icl_local", "show", "7", "--db", str(studied)]
     done = subprocess.run(command, capture_output=True, env=ascii_only)
     assert done.returncode == 0, done.stderr
     assert b"EuroLLM 9B \\xb7 Q4_K_M \\xb7 urial" in done.stdout

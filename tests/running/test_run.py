@@ -25,7 +25,7 @@ from icl_local.running import CellResult, cell_run, cells, engines, load_queries
 from icl_local.store import spool, upkeep
 from tests import acknowledging
 
-ICL = [sys.executable, "-m", "icl_local.cli"]
+ICL = [sys.executable, "-m", "icl_local"]
 TEXTS = "select response_id, text, raw_text, finish_reason, prompt_tokens, new_tokens from responses order by all"
 
 

@@ -33,7 +33,7 @@ from tests.faulty_server import FaultyServer
 from tests.judge_rows import database, response_rows
 from tests.tiny_checkpoint import build_checkpoint
 
-ICL = [sys.executable, "-m", "icl_local.cli"]
+ICL = [sys.executable, "-m", "icl_local"]
 # A process writes rows of its own here, killed or not.
 OF_A_PROCESS = ("runs", "run_cells", "spool_files", "benchmarks")
 VARIES = ("run_id", "created_at", "started_at", "ended_at", "seconds")

@@ -43,7 +43,7 @@ def test_a_judge_s_key_is_in_no_file_no_message_and_no_process_list(tmp_path: Pa
     database(tmp_path / "x.duckdb", response_rows(4))
     with FaultyServer(script=["ok", "echo_key", "401"], mix={"401": 1}, latency=0.05) as server:
         address = server.url.replace("://", "://user:pass-0123456789@")
-        command = [sys.executable, "-m", "icl_local.cli", "--debug", "judge", "--judge", "openai:faulty-1"]
+        command = [sys.executable, "-m", "icl_local", "--debug", "judge", "--judge", "openai:faulty-1"]
         process = subprocess.Popen(
             [*command, "--concurrency", "1", "--db", "x.duckdb"],
             cwd=tmp_path,

@@ -15,7 +15,7 @@ from icl_local import store
 from icl_local.store.database import query
 from tests import acknowledging
 
-ICL = [sys.executable, "-m", "icl_local.cli"]
+ICL = [sys.executable, "-m", "icl_local"]
 
 
 @pytest.fixture

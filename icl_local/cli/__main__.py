@@ -1,6 +1,0 @@
-"""``python -m icl_local.cli``: the same as the ``icl`` script."""
-
-from icl_local.cli import main
-
-if __name__ == "__main__":
-    main()
