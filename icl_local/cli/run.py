@@ -10,7 +10,6 @@ import click
 import icl_local
 from icl_local.cli import console, options, values
 from icl_local.exceptions import refuse_idle
-from icl_local.results.tables import table_of
 from icl_local.wording import counted, shell
 
 if TYPE_CHECKING:
@@ -127,6 +126,7 @@ def verify(
     Example: icl verify study.duckdb --sample 459 --weights model.gguf
     """
     from icl_local.cli.progress import Display
+    from icl_local.results.tables import table_of
     from icl_local.running import verify_responses
 
     path = database or db
