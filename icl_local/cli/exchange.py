@@ -101,7 +101,7 @@ def export(
     from icl_local.exceptions import refuse_idle
     from icl_local.exchange import every_eval_ever, export
 
-    named = organization != "unknown" and form != "every-eval-ever"
+    named = options.typed("organization") and form != "every-eval-ever"
     refuse_idle("only every-eval-ever names an organization", {"--organization": named})
     if judge and what != "judgments":
         raise click.UsageError("--judge selects verdicts; add --what judgments")

@@ -68,7 +68,10 @@ def judge(output_format: str, db: Path, **given: Any) -> None:
 
     Example: icl judge --judge openai:gpt-6-luna --lang en --plan
     """
-    result = icl_local.judge(db, **given)
+    from icl_local import judging
+
+    idle = [name for name in judging.idle_options(given["judge"]) if not options.typed(name)]  # the environment's
+    result = icl_local.judge(db, **{name: value for name, value in given.items() if name not in idle})
     if (preview := result.preview) is not None:
         console.print_found(preview, output_format=output_format, title=result.judge)
         for line in preview.notes:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from icl_local import __version__
 from icl_local.cli import console, options, values
@@ -237,8 +236,7 @@ def probe(context: click.Context, /, output_format: str, db: Path, **given: Any)
     from icl_local.running import probe
 
     if given["quick"]:
-        typed = {name for name in given if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
-        thorough = {one.opts[0]: one.name in typed for one in context.command.params if one.name in THOROUGH}
+        thorough = {one.opts[0]: options.typed(one.name) for one in context.command.params if one.name in THOROUGH}
         refuse_idle("--quick is the probe of icl run", thorough)
     with Display() as display:
         results = probe.probe_model(db, on_event=console.say, on_step=display.on_step, **given)
@@ -308,6 +306,6 @@ def bench(output_format: str, db: Path, parallel: int | None, **given: Any) -> N
     """
     from icl_local import bench
 
-    refuse_idle("--at-once says how many sequences are decoded at once", {"--parallel": parallel is not None})
+    refuse_idle("--at-once says how many sequences are decoded at once", {"--parallel": options.typed("parallel")})
     name, table = bench.run(db, **given, on_event=console.say)
     console.print_found(table, output_format=output_format, title=name)

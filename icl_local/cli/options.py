@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from icl_local.cli import values
 from icl_local.vocabulary import LOOPS, READINGS
@@ -38,6 +39,11 @@ def defaults_of(function: Callable[..., Any]) -> Callable[[click.Command], click
         return command
 
     return apply
+
+
+def typed(name: str) -> bool:
+    """Return whether the running command's option of that parameter was typed: not a default, nor the environment's."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def _together(*options: Callable[[F], F]) -> Callable[[F], F]:

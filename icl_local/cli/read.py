@@ -41,7 +41,7 @@ def status(chosen: Selection, output_format: str, db: Path) -> None:
     from icl_local.exceptions import refuse_idle
     from icl_local.store import named, reader, selected
 
-    refuse_idle("the table is of whole cells", {"--split": bool(chosen.split)})
+    refuse_idle("the table is of whole cells", {"--split": options.typed("split")})
     text = output_format == "text"
     with reader(db):  # all queries share its open file
         cells, speed, grids = selected(db, "status", chosen), named(db, "speed"), study.grids(db)

@@ -133,8 +133,17 @@ def _refuse_unfit(judge: str, given: Mapping[str, Any]) -> None:
         "rules cost nothing and end at once; leave --plan and --batch out": judge == rules.NAME and (plan or batch),
         "--batch is for openai: judges; leave it out": batch and not plan and not judge.startswith("openai:"),
     }, error=WrongUsage)  # fmt: skip
-    names, reason = _IDLE.get(judge.partition(":")[0], ((), ""))
+    names, reason = _idle(judge)
     refuse_idle(reason, {f"--{name.replace('_', '-')}": given[name] != _DEFAULTS.get(name) for name in names})
+
+
+def _idle(judge: str) -> tuple[tuple[str, ...], str]:
+    return _IDLE.get(judge.partition(":")[0], ((), ""))
+
+
+def idle_options(judge: str) -> tuple[str, ...]:
+    """Return the options of ``judge`` that do nothing for a judge of this name."""
+    return _idle(judge)[0]
 
 
 def templates_of(judge: str, variant: str, *, overlay: Path | None = None, sources: Sequence[str] = ()) -> Templates:

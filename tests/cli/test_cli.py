@@ -426,6 +426,18 @@ def test_contradictions_and_impossible_numbers_are_refused(arguments: list[str],
     assert message in result.output + str(result.exception)
 
 
+def test_a_variable_for_other_judges_and_formats_is_left_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ICL_JUDGE_TIMEOUT", "9")
+    monkeypatch.setenv("ICL_EXPORT_ORGANIZATION", "lab")
+    for command in (["judge", "--judge", "rules"], ["export", "--format", "csv", "-o", str(tmp_path / "x.csv")]):
+        with pytest.raises(SystemExit) as ended:
+            main([*command, "--db", str(tmp_path / "none.duckdb")])
+        assert ended.value.code == 1
+        assert "none.duckdb" in capsys.readouterr().err
+
+
 SERVER = "openai:m@http://127.0.0.1:9/v1"
 ONLY_API = [
     "--max-cost=1",
