@@ -101,10 +101,12 @@ def forget(
     """
     from icl_local.store import upkeep
 
+    equal = {column: value for column, value in columns.items() if value is not None}
     if allow_again:
+        if condition is not None or equal or chosen:
+            raise click.UsageError("--allow-again is for all forgotten responses; leave the conditions out")
         console.say(f"{counted(upkeep.allow_again(db), 'row')} may be made again")
         return
-    equal = {column: value for column, value in columns.items() if value is not None}
     if condition is None and not equal and not chosen:
         raise click.UsageError("select responses with --model, --method, --lang, ... or --where")
     found = upkeep.matching(db, chosen, condition=condition, equal=equal)

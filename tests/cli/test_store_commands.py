@@ -259,6 +259,7 @@ def test_forget_removes_what_meets_every_condition(icl: Run, db: Path) -> None:
     assert query(db, "select query_id from responses order by 1").rows == [("1",), ("3",), ("4",)]
     assert "no language 'fr'" in icl("db", "forget", "--lang", "fr", "--yes", "--db", db)[2]
     assert "no response matches" in icl("db", "forget", "--query", "none", "--yes", "--db", db)[2]
+    assert icl("db", "forget", "--allow-again", "--method", "urial", "--db", db)[0] == 2
     assert "1 row may be made again" in icl("db", "forget", "--allow-again", "--db", db)[2]
 
 
