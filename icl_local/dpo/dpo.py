@@ -192,15 +192,13 @@ def _claim(out: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     """Make ``out`` this run's folder and return its record. Raises TrainingError for a folder of something else."""
     if (out / RECORD).is_file():
         found = read_json(out / RECORD)
-        if found.get("training_run_id") == record["training_run_id"]:
-            return found
-        # a run that failed before its first checkpoint, by a wrong parameter for instance, is replaced
-        if (out / "config.json").is_file() or any((out / "checkpoints").glob("checkpoint-*")):
+        if found.get("training_run_id") != record["training_run_id"]:
             raise TrainingError(
                 f"{out} holds another run (its base, data or parameters differ); choose another place with -o"
             )
+        return found
     # model_source unpacks a GGUF base into out/base before the run begins
-    elif out.exists() and (not out.is_dir() or any(path.name != "base" for path in out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(path.name != "base" for path in out.iterdir())):
         raise TrainingError(f"{out} exists and is not a training run of icl; choose another place with -o")
     made = {**record, "started_at": now()}
     with _errors(out):

@@ -212,18 +212,6 @@ def test_folder_of_another_run_is_left_alone(
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
-def test_a_run_that_failed_before_its_first_checkpoint_leaves_its_folder(
-    base: ModelSource, pairs_file: Path, tmp_path: Path
-) -> None:
-    preferences = load_preferences(str(pairs_file))
-    with pytest.raises(TrainingError, match="bogus is not a valid"):
-        dpo.train(base, preferences, tmp_path / "out", tiny_run(optimizer="bogus"))
-    found = dpo.train(base, preferences, tmp_path / "out", tiny_run(), stop_after=1)
-    assert (found.status, found.step) == ("stopped", 1)
-    with pytest.raises(TrainingError, match="another run"):
-        dpo.train(base, preferences, tmp_path / "out", tiny_run(beta=0.2))
-
-
 def test_loss_that_is_not_a_number_stops_the_run(base: ModelSource, pairs_file: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="lower learning rate"):
         dpo.train(base, load_preferences(str(pairs_file)), tmp_path / "out", tiny_run(learning_rate=1e30))
