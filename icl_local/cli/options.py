@@ -46,6 +46,11 @@ def typed(name: str) -> bool:
     return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
+def drop_untyped(given: dict[str, Any], *names: str) -> None:
+    """Set options that were not typed to None: the environment's do not fit every command line."""
+    given |= {name: None for name in names if not typed(name)}
+
+
 def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
     """Return one decorator that adds ``options`` in their order."""
     return lambda command: functools.reduce(lambda made, option: option(made), reversed(options), command)

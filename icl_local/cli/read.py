@@ -106,6 +106,8 @@ def errors(output_format: str, db: Path, **given: Any) -> None:
 
     Example: icl errors --list --error infinite_loop --lang en
     """
+    if not given["listed"]:
+        options.drop_untyped(given, "error")
     found = icl_local.errors(db, **given)
     for note in found.notes:
         console.say(note)

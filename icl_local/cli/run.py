@@ -86,7 +86,11 @@ def run(context: click.Context, /, db: Path, output_format: str, **given: Any) -
         raise click.UsageError(f"unexpected argument {context.args[0]!r}; a model is given as --model FILE")
     if not given["model"] and given["backend"] is None:
         raise click.UsageError("give --model, or --backend for a server's model")
-    refuse_idle("only --plan prints rows", {"--format": output_format != "text" and not given["plan"]})
+    refuse_idle("only --plan prints rows", {"--format": options.typed("output_format") and not given["plan"]})
+    if given["backend"] is not None:
+        options.drop_untyped(given, "gpu_layers", "threads", "cluster")
+    if given["cluster"] is None:
+        options.drop_untyped(given, "worker_cpus")
     made = icl_local.run(db, **given)
     if (preview := made.preview) is not None:
         console.print_found(preview, output_format=output_format, title=preview.title)

@@ -15,6 +15,7 @@ from typing import Any
 
 from icl_local import resources, store
 from icl_local.detect import followed, identify_language
+from icl_local.exceptions import InputError
 from icl_local.identity import key_of
 from icl_local.judging.ledger import Attempt, Task
 from icl_local.judging.parse import NOT_APPLICABLE, OK, AspectScore, Verdict
@@ -156,7 +157,10 @@ def _regex(task: Task) -> float | None:
 
 def _ifeval(task: Task, combined: Callable[[list[bool]], float], *, loose: bool = False) -> float | None:
     checks = [check for check in task.expected.get("checks", ()) if check["id"] != REGEX]
-    found = [followed(check, task.text, language=task.language, loose=loose) for check in checks]
+    try:
+        found = [followed(check, task.text, language=task.language, loose=loose) for check in checks]
+    except InputError:  # stored by a version that took other parameters
+        return None
     return float(combined(found)) if found else None
 
 

@@ -93,10 +93,14 @@ def make_cell(
     def waiting() -> None:
         message = "another process is making these responses; waiting for it"
         on_event(Event("note", cell, n_done, n_wanted, message=message))
+        writer.flush()  # the wait may be long
+        engine.close()
 
     if n_done < n_wanted:
         with store.only_one(writer.path, f"cell-{key_of(kind='lock', responses=sorted(plan.keys))}", waiting):
-            if requests := plan.requests(store.ids(writer.path, "responses", "response_id")):
+            with suppress(StoreLocked):  # then what is stored since the beginning is made again, and kept once
+                have = store.ids(writer.path, "responses", "response_id")
+            if requests := plan.requests(have):
                 return CellRun(writer, plan, requests, engine, run_row, on_event).make(verify)
     on_event(Event("done", cell, n_wanted, n_wanted))
     return CellResult(cell, "done", 0, n_wanted, None)

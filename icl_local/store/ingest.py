@@ -35,11 +35,12 @@ RANK = {
     "expectations": "{row}.created_at",
     "critical_errors": "try_cast(string_split({row}.detector_version, '.') as integer[])",
     "judgments": f"{{row}}.status not in {TRANSIENT}",
-    "queries": "({row}.task is not null)::integer + ({row}.tags is not null)::integer",
+    "queries": "2 * ({row}.task is not null)::integer + ({row}.tags is not null)::integer",
     "responses": "100 * ({row}.finish_reason <> 'error')::integer + coalesce({row}.answer_rule, 1)",
     "run_cells": "{row}.status <> 'started'",
     "runs": "{row}.llama_build is not null",
     "samples": "{row}.created_at",
+    "study_cells": "{row}.created_at",
     "tombstones": "{row}.created_at",
     "training_runs": "{row}.status <> 'started'",
 }
@@ -210,6 +211,10 @@ def insert_rows(con: Connection, table: str, known: Mapping[str, Column], rows: 
     key = ", ".join(name for name, column in known.items() if column.key)
     update = ", ".join(f"{name} = excluded.{name}" for name, column in known.items() if not column.key)
     higher = f"({RANK[table].format(row='excluded')}) > ({RANK[table].format(row=table)})"
+    if table == "queries":  # what one row lacks, another may have
+        parts = ("task", "tags")
+        update = ", ".join(f"{name} = coalesce(queries.{name}, excluded.{name})" for name in parts)
+        higher = " or ".join(f"(queries.{name} is null and excluded.{name} is not null)" for name in parts)
     best = f"qualify row_number() over (partition by {key} order by {RANK[table].format(row='incoming')} desc) = 1"
     con.execute(
         f"insert into raw.{table} {source} {best} on conflict ({key}) do update set {update} where {higher}", values

@@ -266,7 +266,7 @@ def _rows(study: Study, sets: Sets) -> list[Record]:
             dataset, n_wanted = found.dataset, len(found.queries)
         model = registry.printed_name(one.model)
         cells.append({**asdict(one), "model": model, "dataset": dataset, "n_wanted": n_wanted})
-    study_id = key_of(kind="study", name=study.name, cells=cells, at=created_at)  # the last call of a name counts
+    study_id = key_of(kind="study", name=study.name, cells=cells)  # the last call of a name counts
     return [
         ("study_cells", {"study_id": study_id, "study": study.name, "cell_number": i, **cell, "created_at": created_at})
         for i, cell in enumerate(cells)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -353,6 +354,16 @@ def test_threads_of_one_process_read_and_write_together(copy: Path) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------- schema
+
+
+def test_a_query_keeps_its_task_and_its_tags_whichever_came_first(tmp_path: Path) -> None:
+    row = {"query_key": "k", "dataset": "d", "query_id": "0", "language": "en", "split": "multi", "instruction": "x"}
+    for n, parts in enumerate(itertools.permutations([{"task": ["coding"]}, {"tags": ["a"]}, {}])):
+        db = tmp_path / f"{n}.duckdb"
+        for part in parts:
+            with Store(db) as target:
+                target.put([("queries", {**row, **part})])
+        assert store.query(db, "select task, tags from raw.queries").rows == [(["coding"], ["a"])]
 
 
 def test_the_newest_schema_is_what_the_migrations_make(made: Path) -> None:
