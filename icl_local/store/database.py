@@ -471,7 +471,7 @@ def _connected(path: Path, *, read_only: bool, config: Mapping[str, Any], wait_s
     """Yield an open connection; raises DuckDB's errors as StoreErrors that name the file."""
     if database_mark(path) not in (None, DATABASE_MARK):  # DuckDB would open other kinds by its extensions
         raise StoreError(f"{path} is not a DuckDB database; name another file")
-    started, told = time.monotonic(), False
+    started, said = time.monotonic(), False
     with private_files():
         while True:
             try:
@@ -482,9 +482,9 @@ def _connected(path: Path, *, read_only: bool, config: Mapping[str, Any], wait_s
                 waited = time.monotonic() - started
                 if not isinstance(described, StoreLocked) or waited >= wait_seconds:
                     raise described from error
-                if waited >= _QUIET_SECONDS and not told:
+                if waited >= _QUIET_SECONDS and not said:
                     _log.warning("%s; waiting for it up to %g s", described, wait_seconds)
-                    told = True
+                    said = True
                 time.sleep(random.uniform(0.005, 0.05))  # two waiting processes must not stay in step
         try:
             yield con
