@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CONCURRENCY_START, CONCURRENCY_CEILING = 8, 64  # of the automatic concurrency
-# an address without http:// is no part of a model's name: its requests would go to OpenAI
+# an address without http:// does not belong to a model's name: its requests would go to OpenAI
 _ADDRESS = re.compile(r"openai:(?P<model>[^\s@](?:[^@]|@(?![^@\s]*[/:]))*?)(?:@(?P<url>https?://\S+))?")
 _TRANSIENT = {408, 409, 425, 429}
 _OVERLOADED = {429, 503, 529}

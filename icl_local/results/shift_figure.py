@@ -40,7 +40,7 @@ def draw(rows: Sequence[Row], by_position: Sequence[Row], colours: Mapping[str, 
         bars.barh(range(len(rows)), widths, left=lefts, height=0.7, color=colours[colour], label=label)
         ink = colours["ink"] if colour == "line" else "black"
         for at, (left, width) in enumerate(zip(lefts, widths, strict=True)):
-            if width >= 4:  # else there is no room
+            if width >= 4:  # a narrower bar has no room for its share
                 bars.text(left + width / 2, at, f"{width:.1f}", ha="center", va="center", fontsize=7, color=ink)
         lefts = [left + width for left, width in zip(lefts, widths, strict=True)]
     bars.set_yticks(range(len(rows)), [row["label"] for row in rows])
