@@ -5,8 +5,6 @@ started again when it has ended); the child calls ``serve``. The child ends when
 outlives its parent.
 """
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """Installed dependencies and incomplete extras, read from the package's own metadata."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from importlib import metadata

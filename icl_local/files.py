@@ -1,7 +1,5 @@
 """Files that appear whole or not at all: written under a hidden name beside their place, then renamed."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import json

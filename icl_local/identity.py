@@ -4,8 +4,6 @@ A key is the first 32 hex digits of a SHA-256 over canonical JSON (sorted keys, 
 surrogates are hashed as their escape, so every Python string has a key.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 Windows lacks some of it, and each docstring says what happens there.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

@@ -3,8 +3,6 @@
 A file in a user's folder replaces the built-in file of the same name.
 """
 
-from __future__ import annotations
-
 from importlib import resources
 from pathlib import Path
 

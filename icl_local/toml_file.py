@@ -5,8 +5,6 @@ A form is a dataclass, or a mapping name -> type for tables whose keys are not P
 dataclasses (tables).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import datetime
 import tomllib

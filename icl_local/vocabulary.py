@@ -1,7 +1,5 @@
 """Names that options and functions take: tables, figures, readings, errors; imports no other module of the package."""
 
-from __future__ import annotations
-
 from typing import Literal, get_args
 
 Reading = Literal["strict", "just_eval", "expected"]  # of scores

@@ -1,7 +1,5 @@
 """Texts for people: numbers with their nouns, names of models after DPO, words of commands, cells of spreadsheets."""
 
-from __future__ import annotations
-
 import shlex
 
 _FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")

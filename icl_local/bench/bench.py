@@ -5,8 +5,6 @@ the other in processes of their own (scripts/contenders). Only ratios within one
 how far they spread.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -4,8 +4,6 @@
 usage errors exit 2; Ctrl-C exits 130 and SIGTERM 143, with everything so far kept.
 """
 
-from __future__ import annotations
-
 import copy
 import importlib.util
 import io

@@ -1,7 +1,5 @@
 """Commands about query sets and methods: data, methods."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`icl demo`: every step on the embedded model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

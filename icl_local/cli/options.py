@@ -1,7 +1,5 @@
 """Options that several commands share, each defined once."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import itertools

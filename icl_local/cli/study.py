@@ -1,7 +1,5 @@
 """Commands that train models and run whole studies: dpo, study."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -3,8 +3,6 @@
 A shell starts a process for each press of the tab key, so each list of names reads as little as it can.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping

@@ -4,8 +4,6 @@ Weights are read from safetensors (one file or shards, never loaded whole). A Lo
 peft; the result is a checkpoint like others.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

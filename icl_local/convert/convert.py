@@ -5,8 +5,6 @@ its name only when it is whole and has passed the parity gate (parity.py); a fil
 ``.rejected``.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping

@@ -7,8 +7,6 @@ overwrites the installed one, and is older). The converter and its own ``gguf`` 
 calls need no network.
 """
 
-from __future__ import annotations
-
 import functools
 import subprocess
 import sys

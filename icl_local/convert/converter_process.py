@@ -5,8 +5,6 @@ does not know; and a tokenizer.model for a SentencePiece tokenizer that has a to
 converter would give one score for all.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib
 import json

@@ -1,7 +1,5 @@
 """Locate the weights to train or convert: a folder, a repository of the hub, or a GGUF file, which is unpacked."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

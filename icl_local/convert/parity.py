@@ -6,8 +6,6 @@ Transformers in float32. The proof is either: all weights are the same, or the l
 be compared and which cannot be run in float32 is not judged. The gate repairs nothing.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import math

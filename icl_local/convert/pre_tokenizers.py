@@ -4,8 +4,6 @@ llama.cpp's converter knows the tokenizers of published models by a hash over th
 vocabulary of its own has another hash; its structure says which of llama.cpp's pre-tokenizers it needs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

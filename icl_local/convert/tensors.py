@@ -5,8 +5,6 @@ An architecture that is not in CHANGED cannot be compared here, and the logits d
 this package and then its own gguf, so gguf is imported in functions only.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -4,8 +4,6 @@ The stored text, the detection of code and the judge all read this answer. The e
 stops. docs/prompts.md states the rule, docs/detection.md how well it does on labelled outputs.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Sequence

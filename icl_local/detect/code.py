@@ -4,8 +4,6 @@ A text is read line by line. The data file, with its own version, defines code; 
 reads fences.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 import tomllib

@@ -3,8 +3,6 @@
 The query is not known here: the views, which know the task, decide whether code was unintended. Pure.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 

@@ -4,8 +4,6 @@ Names, parameters and meaning are those of IFEval (arXiv 2311.07911) and of M-IF
 (arXiv 2502.04688), so that their query files work as they are. Pure functions of the text.
 """
 
-from __future__ import annotations
-
 import inspect
 import json
 import operator

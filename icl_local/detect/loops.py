@@ -8,8 +8,6 @@ blocks of p at some multiple of 4 p, so a sample at each of those, n/4 ln n samp
 compare fingerprints (a polynomial hash modulo a prime); what passes is measured character by character.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

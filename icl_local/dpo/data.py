@@ -4,8 +4,6 @@ A pair is a prompt with a chosen and a rejected answer, as text or as chat messa
 or a file, as queries do, with columns chosen, rejected and (optionally) prompt.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import itertools

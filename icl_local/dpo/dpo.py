@@ -7,8 +7,6 @@ parameters; the same call resumes from the last whole checkpoint, with bit-ident
 is in the output folder.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Parameters of a DPO run with their presets, and an estimate of its memory, disk and hours before it starts."""
 
-from __future__ import annotations
-
 import math
 import shutil
 import time

@@ -3,8 +3,6 @@
 Importing this module loads torch and TRL: only what needs the extra ``dpo`` does.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Sequence

@@ -5,8 +5,6 @@ sequence that ends takes the next prompt; when the queue is empty, the last acti
 engine/sequences.py has the rules for what sequences share and for the batches.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import time

@@ -1,7 +1,5 @@
 """Instructions of this processor that the installed llama.cpp was built without: the price of a ready build."""
 
-from __future__ import annotations
-
 import platform
 import re
 from pathlib import Path

@@ -8,8 +8,6 @@ docs/exactness.md lists the kernels of llama.cpp whose sums are independent of t
 evidence of the work itself.
 """
 
-from __future__ import annotations
-
 import itertools
 import random
 import time

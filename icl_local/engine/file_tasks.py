@@ -4,8 +4,6 @@ They run in one process for all callers, started at the first call: a file on wh
 and raises EngineError here, and the next task starts another. Models that generate have a process each (Worker).
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Memory and parallelism, computed before decoding from a file's header."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path

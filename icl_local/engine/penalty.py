@@ -6,8 +6,6 @@ float32. llama.cpp's own sampler looks back over a window, never sees the prompt
 gives other text.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

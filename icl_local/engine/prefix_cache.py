@@ -5,8 +5,6 @@ folder is bounded; the least recently used file is deleted first. A file is name
 the settings and the tokens, and holds its own SHA-256: a torn or foreign file is a miss, never a wrong state.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections import OrderedDict

@@ -1,7 +1,5 @@
 """Requests, results and options of the engine: plain values, each with a JSON form for the worker's pipe."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

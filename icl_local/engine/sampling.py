@@ -5,8 +5,6 @@ The uniform number of a token comes from its request and its position and not fr
 draw can be decoded again.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

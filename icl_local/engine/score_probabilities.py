@@ -1,7 +1,5 @@
 """Probabilities of the scores that a judge could have written, at the step where it writes one, in float64."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -5,8 +5,6 @@ is not decoded. All else is engine/batching.py's, so a score depends on the othe
 decoded token does.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any

@@ -11,8 +11,6 @@ The rules follow from how llama.cpp splits a batch when every sequence has its o
   runs another kernel than over several; generated tokens are never kept, for the same reason.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@
 process for single tasks on files (engine/file_tasks.py) gets no flag file.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import mmap

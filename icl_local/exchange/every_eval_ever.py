@@ -5,8 +5,6 @@ records need a reference answer and ``is_correct``, which an open answer scored 
 written; the Parquet export holds every answer. Source: evaleval/every_eval_ever on GitHub.
 """
 
-from __future__ import annotations
-
 import json
 import time
 import uuid

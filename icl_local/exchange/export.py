@@ -4,8 +4,6 @@ JSON and Parquet hold texts unchanged; CSV holds them inert (icl_local.results.t
 \\uXXXX, and an apostrophe before what a spreadsheet would run as a formula.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter

@@ -6,8 +6,6 @@ left out, and the report lists the response. Rows forgotten here stay forgotten;
 effect here.
 """
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ Maps from x to y by metric: ``mean`` y = x + mean(y) - mean(x); ``linear`` keeps
 A regression line would not be symmetric and would shrink to the mean. Kolen and Brennan, Test Equating, 2014, ch. 2, 7.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

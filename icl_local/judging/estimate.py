@@ -3,8 +3,6 @@
 Tokens follow the judge's earlier judgments where there are enough of them; prices come from the price table.
 """
 
-from __future__ import annotations
-
 import functools
 from pathlib import Path
 from typing import NamedTuple

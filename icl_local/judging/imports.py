@@ -5,8 +5,6 @@ model its answer. Where the ids are of another copy of the set, such judgments g
 one. If no response is left, the text is imported as one first.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

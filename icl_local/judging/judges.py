@@ -3,8 +3,6 @@
 A server enforces a verdict's schema if it supports that; a grammar enforces it on a local model.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

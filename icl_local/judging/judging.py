@@ -1,7 +1,5 @@
 """`icl judge` in one call: open the judge, select responses, and judge them now, in a batch, or only estimate."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext

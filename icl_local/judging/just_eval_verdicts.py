@@ -3,8 +3,6 @@
 Repository Re-Align/just-eval (MIT License, (c) 2023 AI2), folder leaderboard/eval_results, at one commit.
 """
 
-from __future__ import annotations
-
 import re
 import subprocess
 import tempfile

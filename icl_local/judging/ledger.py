@@ -5,8 +5,6 @@ requested again. Attempts that failed for a transient reason (network, overload,
 that ended without all scores only at the user's request (``Scope.retry``).
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections import Counter

@@ -6,8 +6,6 @@ marked ``repaired``. An aspect that is missing, out of range or unreadable has n
 truncated one, give no score at all.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Power of a number of queries: the smallest difference that they show, its price, and the labels needed."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -4,8 +4,6 @@ A rater is a judge of backend ``human``, so a label is a judgment: saving again 
 too, with the scores that stood before or status ``withdrawn``. What ``save``, ``skip`` and ``undo`` return is on disk.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import threading

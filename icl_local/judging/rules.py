@@ -3,8 +3,6 @@
 Each metric is a function of the answer, 1 or 0 (ifeval_share: between), None where the query lacks its input.
 """
 
-from __future__ import annotations
-
 import math
 import operator
 import re

@@ -5,8 +5,6 @@ a rank by a key of seed, split and query, so it depends on neither cell nor lang
 seed holds the smaller one. Strata divide a cell: splits, tasks, or what a detector of errors has flagged.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict

@@ -7,8 +7,6 @@ responses. A user's folder (--prompt-dir) can replace a text, also for a single 
 of the text is part of every judgment's key.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import re

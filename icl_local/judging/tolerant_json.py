@@ -4,8 +4,6 @@ A library that repairs JSON closes torn objects and drops what it cannot read, s
 Here a torn object stays torn, and a key given twice with different values is an error.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

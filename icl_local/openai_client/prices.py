@@ -1,7 +1,5 @@
 """The price of a server's tokens: models/prices.toml, a dated table, and a user's file that comes first."""
 
-from __future__ import annotations
-
 import datetime
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Decide which request is sent next, when, how many at once, and when to stop. Pure: the caller passes the time."""
 
-from __future__ import annotations
-
 import dataclasses
 import heapq
 import itertools

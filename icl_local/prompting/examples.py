@@ -1,7 +1,5 @@
 """The examples of a prompt: cut out of a method's prefix or read from a pool, and chosen for a query."""
 
-from __future__ import annotations
-
 import itertools
 import re
 import unicodedata

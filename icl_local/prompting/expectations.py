@@ -4,8 +4,6 @@ Rules score with it (`icl judge --judge rules`). It is not part of a query's key
 response. IFEval's fields ``instruction_id_list`` and ``kwargs`` are read as checks.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from icl_local.detect import require_known

@@ -5,8 +5,6 @@ BOM and CRLF. In a table an empty field is a missing one, and lists are JSON. Th
 semicolons or tabs too, as spreadsheets of some countries write it.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

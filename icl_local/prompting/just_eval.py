@@ -5,8 +5,6 @@ other bytes. A translation gets the tags (split, task, topic) of the English ite
 match, lines pair up by their order if languages and lengths agree.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import statistics

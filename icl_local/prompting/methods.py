@@ -4,8 +4,6 @@
 stands for one method for each combination of values. docs/lab.md has the parameters.
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Mapping

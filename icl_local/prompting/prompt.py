@@ -5,8 +5,6 @@ Everything comes from data files: ``prompts/languages/<code>.toml`` (headings an
 overlay) comes first, so a language or a method is added by files alone; docs/prompts.md shows how.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -6,8 +6,6 @@ have ``id``, ``language``, and Just-Eval's ``source_id``, ``dataset``, ``categor
 from its texts.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """One query with all of its answers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

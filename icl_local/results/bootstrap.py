@@ -5,8 +5,6 @@ and size. Each mean has its own random stream, derived from the seed and the row
 rest of the database. The cluster bootstrap: Cameron, Gelbach and Miller, Review of Economics and Statistics 90, 2008.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The report as a page that is served: it reads responses when they are opened, and follows a run while it goes on."""
 
-from __future__ import annotations
-
 import threading
 from dataclasses import dataclass
 from pathlib import Path

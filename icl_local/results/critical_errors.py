@@ -1,7 +1,5 @@
 """Critical errors by cell, and the responses that have one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from icl_local import store

@@ -1,7 +1,5 @@
 """Tables that the paper does not print: metrics of rules, methods with parameters, its sentences, its slips."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter

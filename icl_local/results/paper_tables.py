@@ -6,8 +6,6 @@ icl_reference (human, or a judge), and, of several cells of one model and method
 icl_quantization, icl_settings.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace

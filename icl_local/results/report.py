@@ -5,8 +5,6 @@ Responses are gzipped JSON in it, unpacked when they are opened, and enter the p
 the same page, which then asks for its data. Template, style and scripts are in db/report.
 """
 
-from __future__ import annotations
-
 import base64
 import gzip
 import hashlib

@@ -4,8 +4,6 @@ Every address begins with a random token. A request with another token, Host or 
 there, is answered 403 before anything is read. Nothing of a request is logged.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import secrets

@@ -1,7 +1,5 @@
 """Token shift as tables: shares with intervals, by position, differences between prompts, most shifted tokens."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -3,8 +3,6 @@
 The numbers come from SQL views, which read the variable icl_reference: human, or the name of a judge.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

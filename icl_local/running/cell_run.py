@@ -1,7 +1,5 @@
 """Make the missing responses of one cell: events on the way, rows as they come, a few decoded again at the end."""
 
-from __future__ import annotations
-
 import itertools
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence

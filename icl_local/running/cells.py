@@ -1,7 +1,5 @@
 """Decoding settings, cells (model x method x language), and the prompts and keys of their responses."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ The choices of a query are scored after one prompt, which is decoded once. Respo
 a killed run scores the choices of a query again or not at all.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

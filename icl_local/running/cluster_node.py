@@ -1,7 +1,5 @@
 """A node's side of a cluster: a llama.cpp worker. Independent of Ray."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What decodes the cells of a run: one worker process on this machine, a cluster's actors, or a server."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path

@@ -4,8 +4,6 @@ Free strings have a limit in characters (maxLength) and hold only Latin letters,
 backslash and line break: at most two bytes a character, so the longest reply has a known number of tokens.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

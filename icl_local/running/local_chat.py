@@ -1,7 +1,5 @@
 """A chat model in a GGUF file, with the interface of ApiClient: judges and translators are written once for both."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any

@@ -4,8 +4,6 @@ They are kept in the database and, for other databases, in a file for each model
 largest and newest result counts, and a difference found anywhere refutes every result for those settings.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """A method as a model reads it: the parts of its prompt and their tokens, for `icl methods`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

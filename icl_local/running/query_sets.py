@@ -1,7 +1,5 @@
 """The queries and the pools of examples of a run: from files, the hub, the samples or Just-Eval."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

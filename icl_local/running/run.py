@@ -5,8 +5,6 @@ stop the others. Before the first cell of a file a probe, stored from then on, f
 changes nothing (engine/exact.py); every response records whether it was made with such settings.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing

@@ -5,8 +5,6 @@ and by the base file after the prompt of any method. Its token ids are appended 
 the same tokens. Each result is stored as it comes under a key known before, so a killed command resumes.
 """
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -6,8 +6,6 @@ machine like the one that made a response, a difference makes ``exact`` false fo
 engine settings (views exactness and responses), and the next run looks for other settings.
 """
 
-from __future__ import annotations
-
 import random
 import secrets
 from collections import Counter

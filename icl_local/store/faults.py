@@ -1,7 +1,5 @@
 """DuckDB's errors as expected errors, and the faults that opening can repair."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

@@ -4,8 +4,6 @@ Works on an open connection of icl_local.store.database. Every transaction holds
 their spool file, so the two agree after a kill, a rollback or a discarded log.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence

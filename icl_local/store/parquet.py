@@ -1,7 +1,5 @@
 """Parquet files, read and written by DuckDB."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Patterns of RE2, by DuckDB: their time is linear in the text."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import duckdb

@@ -1,7 +1,5 @@
 """The check that a statement of a user only reads."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Sequence

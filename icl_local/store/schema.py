@@ -3,8 +3,6 @@
 ``upgrade`` brings an open database to this version; all other functions only read files.
 """
 
-from __future__ import annotations
-
 import csv
 import functools
 import graphlib

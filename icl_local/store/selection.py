@@ -1,7 +1,5 @@
 """Selection of responses by the names that a user gives."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields

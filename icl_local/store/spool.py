@@ -6,8 +6,6 @@ the columns of ``raw.TABLE``, timestamps as ISO 8601 in UTC, json columns as obj
 its file while it lives; files without one are finished, may have a torn last line, and are folded into one.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math

@@ -1,7 +1,5 @@
 """Care of a database: copy it, forget rows, find damage, rebuild it, update detections."""
 
-from __future__ import annotations
-
 import contextlib
 import glob
 import secrets

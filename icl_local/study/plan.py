@@ -4,8 +4,6 @@ No weights are loaded. Tokens are exact if a model's file is here (only its voca
 counted once; everything else is an estimate, from this database's own rows if there are some, and marked as such.
 """
 
-from __future__ import annotations
-
 import os
 import statistics
 import time

@@ -1,7 +1,5 @@
 """Study files: cells, query files, decoding, DPO steps and judges in TOML (form: docs/studies.md)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path

@@ -4,8 +4,6 @@ Cells whose model, queries or prompts are missing are reported and left out; the
 file is loaded once. The study's cells are stored with its rows, so that ``icl status`` shows what is missing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """Write the final set of a language as a file for ``icl run``, and compare the sets of two languages."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence

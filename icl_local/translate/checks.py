@@ -4,8 +4,6 @@ A check that fires means that a person should look first, not that the candidate
 one's precision and recall on planted faults.
 """
 
-from __future__ import annotations
-
 import difflib
 import functools
 import re

@@ -3,8 +3,6 @@
 Both use prompts/translate.txt, or translate.<language>.txt of a user's folder; its hash is part of a candidate's key.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

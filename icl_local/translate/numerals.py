@@ -4,8 +4,6 @@
 1980s los 80. Numbers in words are ignored, so a candidate may have small numbers that its source spells out.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 

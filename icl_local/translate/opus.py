@@ -1,7 +1,5 @@
 """``opus``: Marian models such as Helsinki-NLP/opus-mt-en-es, through Transformers, sentence by sentence."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

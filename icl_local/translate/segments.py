@@ -5,8 +5,6 @@ sentence are masked. If the model does not return every mask exactly once, the t
 piece, so that they always survive. Pure.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Sequence
 

@@ -5,8 +5,6 @@ skip, or empty. A changed ``text`` is a decision by itself; ``mark`` identifies 
 an old file undo nothing. Reading a file twice changes nothing.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """Find the parts that a translation must not change: code, URLs and placeholders. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Make the missing candidates of some languages by some engines: each is translated, checked and stored."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

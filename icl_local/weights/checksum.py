@@ -4,8 +4,6 @@ A digest is remembered under the file's path with its size, modification time an
 the user's cache folder. If that folder cannot be written, every call reads the file: slower, never wrong.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import time

@@ -1,7 +1,5 @@
 """Descriptions of model files and registry entries, as rows of texts for a table."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from itertools import groupby
 

@@ -9,8 +9,6 @@ A file that llama.cpp cannot run alone is found too, with the reason. GGUF heade
 hashed.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import sys

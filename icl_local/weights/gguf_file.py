@@ -5,8 +5,6 @@ llama.cpp can run the model: on some damaged files llama.cpp aborts, which ends 
 engine/worker.py). Weights are not read: the checksum shows whether they are the right ones.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping

@@ -10,8 +10,6 @@ costs gigabytes after each Ctrl-C. It stays beside its final place, the library'
 renamed once its checksum is right.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import json

@@ -4,8 +4,6 @@ A registry entry is a family at one size; the method and ``dpo`` pick its varian
 model. The built-in entries are models/registry.toml; a user's file overrides them, variant by variant.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import json
