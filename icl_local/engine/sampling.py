@@ -35,38 +35,43 @@ class Sampling:
         It is the first kept id whose cumulative probability exceeds the uniform number.
         """
         u = draw(*self.of, position)
-        ids, cumulative, total = self.kept(logits, u)
-        place = int(np.searchsorted(cumulative, u * total, side="right"))
+        ids, cumulative, least, most = self.kept(logits, u)
+        place, last = np.searchsorted(cumulative, (u * least, u * most), side="right")
+        if place < last:  # the exact weight decides
+            ids, cumulative, least, _ = self.kept(logits, 1.0)
+            place = np.searchsorted(cumulative, u * least, side="right")
         return int(ids[min(place, len(ids) - 1)])
 
     def kept(
         self, logits: NDArray[np.float32], u: float = math.inf
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64], float]:
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], float, float]:
         """Return the kept ids by falling probability, ties by id, their cumulative weights, and the weight of all kept.
 
-        Where all tokens are kept, ids may end once their weight exceeds the share ``u``. A full sort takes several
-        times as long as the exponentials, so only the tokens are sorted that can be needed.
+        The weight is given as the least and the most it can be. ``u`` < 1: the ids may end once they have that share of
+        it, and only then can the two differ. A full sort takes several times as long as the exponentials, so only the
+        tokens are sorted that can be needed.
         """
         weights = logits.astype(np.float64)
         weights -= weights.max()
         weights /= self.temperature
         np.exp(weights, out=weights)
         total = float(weights.sum())
-        keeps_all = self.top_p == 1 and self.min_p == 0
-        enough = total * (u if keeps_all else self.top_p)
-        floor = max(self.min_p, _NARROWER)
+        likely = total if self.min_p == 0 else float(weights[weights >= self.min_p].sum())
+        nucleus = self.top_p * total
+        least, floor = min(nucleus, likely), max(self.min_p, _NARROWER)
         while True:
             ids = np.flatnonzero(weights >= floor)
             found = weights[ids]
-            if floor <= self.min_p or found.sum() > enough:
+            if floor <= self.min_p or found.sum() > u * (least + floor):
                 break
             floor = max(self.min_p, floor * _NARROWER) if floor > 1e-300 else 0.0
         ids = _falling(logits, ids)
         cumulative = np.cumsum(weights[ids])
-        if self.top_p < 1:
-            n = int(np.searchsorted(cumulative, self.top_p * total)) + 1
-            ids, cumulative = ids[:n], cumulative[:n]
-        return ids, cumulative, total if keeps_all else float(cumulative[-1])
+        if self.top_p < 1 and cumulative[-1] > nucleus:
+            n = int(np.searchsorted(cumulative, nucleus)) + 1
+            return ids[:n], cumulative[:n], float(cumulative[n - 1]), float(cumulative[n - 1])
+        # the token that completes the nucleus is less probable than all that were found
+        return ids, cumulative, least, least if least == likely else least + floor
 
 
 def _falling(logits: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ import pytest
 
 from icl_local.engine import Request, Sampling, Worker
 from icl_local.engine.protocol import EngineOptions
+from icl_local.identity import draw
 
 SETTINGS = [(0.7, 0.95, 0.0), (0.3, 1.0, 0.05), (1.0, 0.9, 0.1), (1.6, 0.5, 0.0), (5.0, 0.99, 0.001), (1.0, 1.0, 0.0)]
 
@@ -26,7 +27,7 @@ def test_kept_ids_are_those_of_transformers(temperature: float, top_p: float, mi
     for warper in (TemperatureLogitsWarper(temperature), TopPLogitsWarper(top_p), MinPLogitsWarper(min_p)):
         scores = warper(None, scores)
     for row, warped in zip(rows, scores.numpy(), strict=True):
-        ids, cumulative, total = Sampling(temperature, top_p, min_p, ()).kept(row)
+        ids, cumulative, total, _ = Sampling(temperature, top_p, min_p, ()).kept(row)
         assert set(ids) == set(np.flatnonzero(np.isfinite(warped)))
         assert list(warped[ids]) == sorted(warped[ids], reverse=True)
         probabilities = np.exp(warped - warped.max())
@@ -38,10 +39,20 @@ def test_equal_tokens_are_ordered_by_id() -> None:
     assert list(Sampling(1.0, 1.0, 0.0, ()).kept(logits)[0]) == [1, 3, 2, 4, 0]
 
 
+@pytest.mark.parametrize(("temperature", "top_p", "min_p"), [*SETTINGS, (1.5, 0.95, 0.0), (1.0, 0.99, 1e-4)])
+def test_a_pick_that_sorts_few_tokens_is_that_of_all_kept(temperature: float, top_p: float, min_p: float) -> None:
+    row = (np.random.default_rng(7).standard_normal(20_000) * 2).astype(np.float32)
+    row[:100] += 3
+    ids, cumulative, total, _ = Sampling(temperature, top_p, min_p, ()).kept(row)
+    picked = [Sampling(temperature, top_p, min_p, (1, i)).pick(row, 3) for i in range(500)]
+    places = [int(np.searchsorted(cumulative, draw(1, i, 3) * total, side="right")) for i in range(500)]
+    assert picked == [int(ids[place]) for place in places]
+
+
 def test_a_hundred_thousand_draws_have_the_probabilities() -> None:
     stats = pytest.importorskip("scipy.stats")
     logits = (np.random.default_rng(5).standard_normal(40) * 2).astype(np.float32)
-    ids, cumulative, total = Sampling(0.9, 0.97, 0.01, ()).kept(logits)
+    ids, cumulative, total, _ = Sampling(0.9, 0.97, 0.01, ()).kept(logits)
     expected = np.diff(cumulative, prepend=0) / total * 100_000
     drawn = [Sampling(0.9, 0.97, 0.01, (11, "set", "query", i)).pick(logits, 0) for i in range(100_000)]
     observed = np.bincount(drawn, minlength=40)[ids]
