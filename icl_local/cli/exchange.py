@@ -98,11 +98,10 @@ def export(
 
     Example: icl export --format just-eval --model "Llama3.1 8B" --method urial --lang es -o outputs.json
     """
-    from icl_local.exceptions import refuse_idle
     from icl_local.exchange import every_eval_ever, export
 
-    named = options.typed("organization") and form != "every-eval-ever"
-    refuse_idle("only every-eval-ever names an organization", {"--organization": named})
+    if form != "every-eval-ever":
+        options.refuse_idle("only every-eval-ever names an organization", "organization")
     if judge and what != "judgments":
         raise click.UsageError("--judge selects verdicts; add --what judgments")
     chosen = dataclasses.replace(chosen, judge=judge)

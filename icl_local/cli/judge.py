@@ -70,6 +70,8 @@ def judge(output_format: str, db: Path, **given: Any) -> None:
     """
     from icl_local import judging
 
+    if not given["plan"]:
+        options.refuse_idle("only --plan prints rows", "output_format")
     idle = [name for name in judging.idle_options(given["judge"]) if not options.typed(name)]  # the environment's
     result = icl_local.judge(db, **{name: value for name, value in given.items() if name not in idle})
     if (preview := result.preview) is not None:
@@ -182,6 +184,10 @@ def browse(
 
     if (sample is None) != (rater is None):
         raise click.UsageError("--rate and --rater belong together")
+    if sample is not None:
+        options.refuse_idle("a rater's page shows no tables and scores", *given)
+    else:
+        options.refuse_idle("only a rater's page, --rate, has texts of a prompt folder", "prompt_dir")
     with contextlib.ExitStack() as stack:
         if sample is not None and rater is not None:
             rating = stack.enter_context(judging.open_rating(db, sample, rater, overlay=prompt_dir))

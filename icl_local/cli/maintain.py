@@ -12,7 +12,7 @@ import click
 
 from icl_local import __version__
 from icl_local.cli import console, options, values
-from icl_local.exceptions import EngineError, refuse_idle
+from icl_local.exceptions import EngineError
 from icl_local.wording import counted, shell
 
 if TYPE_CHECKING:
@@ -224,8 +224,7 @@ def machine() -> None:
 @click.option("--also-unified", is_flag=True, help="Try one unified KV buffer too, which is seldom exact.")
 @options.engine
 @options.rows
-@click.pass_context
-def probe(context: click.Context, /, output_format: str, db: Path, **given: Any) -> int:
+def probe(output_format: str, db: Path, **given: Any) -> int:
     """Find settings in which batching changes nothing for a file.
 
     Prompts are decoded one at a time without sharing their prefix, then in batches of several sizes, in another
@@ -238,8 +237,7 @@ def probe(context: click.Context, /, output_format: str, db: Path, **given: Any)
     from icl_local.running import probe
 
     if given["quick"]:
-        thorough = {one.opts[0]: options.typed(one.name) for one in context.command.params if one.name in THOROUGH}
-        refuse_idle("--quick is the probe of icl run", thorough)
+        options.refuse_idle("--quick is the probe of icl run", *THOROUGH)
     with Display() as display:
         results = probe.probe_model(db, on_event=console.say, on_step=display.on_step, **given)
     console.print_rows(probe.COLUMNS, [probe.row(result) for result in results], output_format=output_format)
@@ -308,6 +306,10 @@ def bench(output_format: str, db: Path, parallel: int | None, **given: Any) -> N
     """
     from icl_local import bench
 
-    refuse_idle("--at-once says how many sequences are decoded at once", {"--parallel": options.typed("parallel")})
+    options.refuse_idle("--at-once says how many sequences are decoded at once", "parallel")
+    if given["shape"] is None:
+        options.refuse_idle("only --shape makes a file of a type", "type_name")
+    else:
+        options.refuse_idle("--shape makes a model of its own", "model")
     name, table = bench.run(db, **given, on_event=console.say)
     console.print_found(table, output_format=output_format, title=name)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from icl_local import exceptions
 from icl_local.cli import values
 from icl_local.vocabulary import LOOPS, READINGS
 
@@ -42,6 +43,12 @@ def defaults_of(function: Callable[..., Any]) -> Callable[[click.Command], click
 def typed(name: str) -> bool:
     """Return whether the running command's option of that parameter was typed: not a default, nor the environment's."""
     return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def refuse_idle(reason: str, *names: str) -> None:
+    """Refuse options of the running command, named by their parameters, that were typed and would do nothing."""
+    command = click.get_current_context().command
+    exceptions.refuse_idle(reason, {one.opts[0]: typed(one.name) for one in command.params if one.name in names})
 
 
 def drop_untyped(given: dict[str, Any], *names: str) -> None:

@@ -38,10 +38,9 @@ def status(chosen: Selection, output_format: str, db: Path) -> None:
     Example: icl status --db icl.duckdb
     """
     from icl_local import study
-    from icl_local.exceptions import refuse_idle
     from icl_local.store import named, reader, selected
 
-    refuse_idle("the table is of whole cells", {"--split": options.typed("split")})
+    options.refuse_idle("the table is of whole cells", "split")
     text = output_format == "text"
     with reader(db):  # all queries share its open file
         cells, speed, grids = selected(db, "status", chosen), named(db, "speed"), study.grids(db)
@@ -107,7 +106,7 @@ def errors(output_format: str, db: Path, **given: Any) -> None:
     Example: icl errors --list --error infinite_loop --lang en
     """
     if not given["listed"]:
-        options.drop_untyped(given, "error")
+        options.drop_untyped(given, "error", "split")
     found = icl_local.errors(db, **given)
     for note in found.notes:
         console.say(note)

@@ -9,7 +9,6 @@ import click
 
 import icl_local
 from icl_local.cli import console, options, values
-from icl_local.exceptions import refuse_idle
 from icl_local.wording import counted, shell
 
 if TYPE_CHECKING:
@@ -86,7 +85,8 @@ def run(context: click.Context, /, db: Path, output_format: str, **given: Any) -
         raise click.UsageError(f"unexpected argument {context.args[0]!r}; a model is given as --model FILE")
     if not given["model"] and given["backend"] is None:
         raise click.UsageError("give --model, or --backend for a server's model")
-    refuse_idle("only --plan prints rows", {"--format": options.typed("output_format") and not given["plan"]})
+    if not given["plan"]:
+        options.refuse_idle("only --plan prints rows", "output_format")
     if given["backend"] is not None:
         options.drop_untyped(given, "gpu_layers", "threads", "cluster")
     if given["cluster"] is None:
@@ -193,6 +193,8 @@ def score(output_format: str, db: Path, **given: Any) -> None:
     from icl_local.cli.progress import Display
     from icl_local.running import scoring
 
+    if not given["plan"]:
+        options.refuse_idle("only --plan prints rows", "output_format")
     with Display() as display:
         result = scoring.score_texts(
             db,

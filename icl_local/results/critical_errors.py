@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from icl_local import store
-from icl_local.exceptions import ConfigError, refuse_idle
+from icl_local.exceptions import refuse_idle
 from icl_local.results.tables import Table
 from icl_local.store import upkeep
 from icl_local.wording import counted
@@ -26,10 +26,10 @@ def error_table(
     of a loop. ``redetect`` first updates every response with the current detector. Notes say how many, and how
     many are left out because only an earlier detector has read them.
     """
-    refuse_idle("only a list, --list, is of one error", {"--error": error is not None and not listed})
+    if not listed:
+        reason = "the table is of whole cells (--list selects; icl sql 'from error_breakdown' has splits)"
+        refuse_idle(reason, {"--error": error is not None, "--split": bool(chosen.split)})
     notes = _notes(upkeep.redetect(database)) if redetect else ()
-    if chosen.split and not listed:
-        raise ConfigError("the table is of whole cells; by split: icl sql 'from error_breakdown', or --list")
     found = store.selected(database, "error_list" if listed else "error_table", chosen, [error] if listed else [])
     ((earlier,),) = store.named(database, "earlier_detections").rows
     if earlier:

@@ -454,12 +454,31 @@ ONLY_LOCAL = ["--parallel=2", "--gpu-layers=0", "--threads=1", "--cluster=local"
     "command, options",
     [
         ("status", ["--split=multi"]),
-        ("errors", ["--error=infinite_loop"]),
+        ("errors", ["--error=infinite_loop", "--split=multi"]),
         (
             "machine probe --model smollm2-135m --quick",
             ["--prompts=2", "--tokens=2", "--prefix-words=2", "--at-once=2", "--first", "--also-unified"],
         ),
         ("machine bench", ["--parallel=2"]),
+        ("machine bench", ["--type=q8_0"]),
+        ("machine bench --shape 1b", ["--model=smollm2-135m"]),
+        ("judge --judge rules", ["--format=csv"]),
+        ("score --model smollm2-135m --texts urial", ["--format=csv"]),
+        ("browse", ["--prompt-dir=."]),
+        (
+            "browse --rate PILOT --rater ana",
+            [
+                *[
+                    "--judge=x",
+                    "--reading=strict",
+                    "--loops=literal",
+                    "--dataset=x",
+                    "--quantization=x",
+                    "--settings=x",
+                ],
+                "--responses=3",
+            ],
+        ),
         ("judge --judge local:smollm2-135m", ONLY_API),
         (f"judge --judge {SERVER}", ONLY_LOCAL),
         (f"run --backend {SERVER} --queries samples", ["--gpu-layers=0", "--threads=1", "--cluster=local"]),
