@@ -20,7 +20,7 @@ from xml.sax.saxutils import quoteattr
 from icl_local import prompting
 from icl_local.exceptions import ConfigError, UnknownName, needs_extra
 from icl_local.files import result_at
-from icl_local.results import shift_figure
+from icl_local.results import shift
 from icl_local.results.paper_tables import SCORES, Views, open_views
 from icl_local.results.tables import inert
 from icl_local.store import Row
@@ -188,7 +188,7 @@ def draw(views: Views, name: str, *, theme: str = "light") -> Figure | None:
     if name == "shift":
         with _styled(theme):
             bars = [{**row, "label": _label(row["label"])} for row in found]
-            return shift_figure.draw(bars, views.named("shown_shift_positions"), THEMES[theme])
+            return shift.draw(bars, views.named("shown_shift_positions"), THEMES[theme])
     dots = list(_DOTS[name](rows))
     with _styled(theme):
         return _draw(dots, theme=theme, scale=None if name in ("4", "decoding") else _SCORES)
