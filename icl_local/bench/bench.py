@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from icl_local import engine, resources, store
+from icl_local.cache import cache_folder
 from icl_local.engine import EngineOptions, Request, Worker, exact
 from icl_local.exceptions import EngineError
 from icl_local.files import draft_file
 from icl_local.identity import key_of
 from icl_local.prompting import SAMPLES, Query, Recipe, queries
-from icl_local.weights import make_cache_folder, read_info, registry
+from icl_local.weights import read_info, registry
 
 ENGINE = "icl-local"
 LOOP = "create_completion"  # llama-cpp-python's loop over prompts, which rates are compared with
@@ -96,7 +97,7 @@ def run(
 
 def random_model(shape: str, type_name: str, *, on_event: Callable[[str], None] = lambda text: None) -> Path:
     """Return a file of random weights, built once in the cache folder; building needs about 3 GB of memory."""
-    folder = make_cache_folder("bench")
+    folder = cache_folder("bench")
     path, full = (folder / f"random-{shape}.{name}.gguf" for name in (type_name, "f16"))
     if not path.exists():
         on_event(f"building {path.name}, once")

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
+from icl_local.cache import kept_folder
 from icl_local.child_process import ChildEnded, ChildProcess, SharedChild, environment_without_secrets
 from icl_local.exceptions import ConversionError, DiskFull
 from icl_local.identity import sha256_file
-from icl_local.weights import cache_folder, make_cache_folder
 
 _SHA256 = {"0.3.36": "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"}  # of tested versions
 _PARTS = ("convert_hf_to_gguf.py", "conversion/", "gguf-py/gguf/")
@@ -33,25 +33,21 @@ def version() -> str:
 
 def sources(say: Callable[[str], None]) -> Path:
     """Return the folder of the converter, fetched with pip if it is not in the cache. Raises ConversionError."""
-    folder = cache_folder() / f"llama-cpp-python-{version()}"
-    if folder.is_dir():
-        return folder
-    say(f"fetching llama.cpp's converter: the sources of llama-cpp-python {version()} (about 77 MB, once, with pip)")
-    with tempfile.TemporaryDirectory(dir=make_cache_folder(), prefix=".converter-") as work:
-        archive = _download(Path(work))
+
+    def fetch(work: Path) -> Path:
+        what = f"the sources of llama-cpp-python {version()} (about 77 MB, once, with pip)"
+        say(f"fetching llama.cpp's converter: {what}")
+        archive, found = _download(work), work / "sources"
         with tarfile.open(archive) as tar:
             for member in tar:
                 inside = member.name.partition(_WITHIN)[2]
                 if member.isfile() and inside.startswith(_PARTS):
-                    tar.extract(member.replace(name=inside), Path(work) / "sources", filter="data")
-        if not (Path(work) / "sources" / _PARTS[0]).is_file():
+                    tar.extract(member.replace(name=inside), found, filter="data")
+        if not (found / _PARTS[0]).is_file():
             raise ConversionError(f"{archive.name} holds no converter; install another version of llama-cpp-python")
-        try:
-            (Path(work) / "sources").rename(folder)
-        except OSError:
-            if not folder.is_dir():  # another process was faster
-                raise
-    return folder
+        return found
+
+    return kept_folder(f"llama-cpp-python-{version()}", fetch)
 
 
 def _download(work: Path) -> Path:

@@ -5,15 +5,14 @@ Repository Re-Align/just-eval (MIT License, (c) 2023 AI2), folder leaderboard/ev
 
 import re
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from icl_local.cache import kept_folder
 from icl_local.exceptions import HubError, InputError
 from icl_local.judging.imports import ImportedVerdicts, import_judgments
 from icl_local.prompting import json_items
 from icl_local.store import Store
-from icl_local.weights import cache_folder, make_cache_folder
 
 REPOSITORY = "https://github.com/Re-Align/just-eval"
 COMMIT = "3e1a1265e210be1d6ad71624c91da3efc36493ca"
@@ -31,7 +30,7 @@ def pull(path: Path, clone: Path | None = None) -> Iterator[tuple[str, ImportedV
 
     ``clone``: a clone of the repository; None fetches the commit with git. Raises InputError, HubError.
     """
-    root = (_fetched() if clone is None else clone) / _FOLDER
+    root = (clone or kept_folder(f"verdicts-{COMMIT[:12]}", _fetched)) / _FOLDER
     files = [file for pattern in _FILES for file in sorted(root.glob(pattern))]
     if not files:
         raise InputError(f"{root}: holds no verdicts; give a clone of {REPOSITORY} with --from")
@@ -42,31 +41,22 @@ def pull(path: Path, clone: Path | None = None) -> Iterator[tuple[str, ImportedV
             yield file.name, import_judgments(target, json_items.read_file(file), source=source, language="en")
 
 
-def _fetched() -> Path:
-    """Return a clone of the commit in the cache, with the folder of verdicts alone."""
-    folder = cache_folder() / f"verdicts-{COMMIT[:12]}"
-    if folder.is_dir():
-        return folder
-    with tempfile.TemporaryDirectory(dir=make_cache_folder(), prefix=".verdicts-") as work:
-        draft = Path(work) / "clone"
-        draft.mkdir()
-        for step in (
-            ("init", "--quiet"),
-            ("sparse-checkout", "set", _FOLDER),
-            ("fetch", "--quiet", "--depth", "1", REPOSITORY, COMMIT),
-            ("checkout", "--quiet", COMMIT),
-        ):
-            try:
-                subprocess.run(["git", "-C", str(draft), *step], capture_output=True, text=True, check=True)
-            except OSError as error:
-                reason = f"cannot be started ({error.strerror})"
-                raise HubError(f"git {reason}; clone {REPOSITORY} and give --from CLONE") from error
-            except subprocess.CalledProcessError as error:
-                reason = " ".join(error.stderr.split()) or f"exit status {error.returncode}"
-                raise HubError(f"git {step[0]}: {reason}; clone {REPOSITORY} yourself and give --from CLONE") from error
+def _fetched(work: Path) -> Path:
+    """Return a clone of the commit in ``work``, with the folder of verdicts alone."""
+    draft = work / "clone"
+    draft.mkdir()
+    for step in (
+        ("init", "--quiet"),
+        ("sparse-checkout", "set", _FOLDER),
+        ("fetch", "--quiet", "--depth", "1", REPOSITORY, COMMIT),
+        ("checkout", "--quiet", COMMIT),
+    ):
         try:
-            draft.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # another process was faster
-                raise
-    return folder
+            subprocess.run(["git", "-C", str(draft), *step], capture_output=True, text=True, check=True)
+        except OSError as error:
+            reason = f"cannot be started ({error.strerror})"
+            raise HubError(f"git {reason}; clone {REPOSITORY} and give --from CLONE") from error
+        except subprocess.CalledProcessError as error:
+            reason = " ".join(error.stderr.split()) or f"exit status {error.returncode}"
+            raise HubError(f"git {step[0]}: {reason}; clone {REPOSITORY} yourself and give --from CLONE") from error
+    return draft

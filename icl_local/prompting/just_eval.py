@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from icl_local.cache import cache_folder, cache_path
 from icl_local.detect import identify_language
 from icl_local.exceptions import ConfigError, HubError, InputError
 from icl_local.files import write_file
@@ -20,7 +21,7 @@ from icl_local.identity import sha256_file
 from icl_local.operating_system import locked
 from icl_local.prompting import json_items
 from icl_local.prompting.json_items import JsonItem
-from icl_local.weights import OnBytes, cache_folder, hub
+from icl_local.weights import OnBytes, hub
 from icl_local.wording import counted
 
 NAME = "just-eval"
@@ -62,7 +63,7 @@ def fetch(language: str, *, on_progress: OnBytes | None = None) -> Published:
         (files[code],) = hub.fetch_dataset(_address(code, _pins()), (".jsonl",), on_progress=on_progress).files
         if code not in _pins():
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                cache_folder()
                 with locked(path.with_name(f"{path.name}.lock")):  # the first of two processes pins
                     write_file(path, json.dumps({code: _pin(files[code]), **_pins()}, indent=1) + "\n")
             except OSError as error:
@@ -104,7 +105,7 @@ def _address(language: str, pins: Pins) -> str:
 
 
 def _pins_file() -> Path:
-    return cache_folder() / "just-eval.json"
+    return cache_path("just-eval.json")
 
 
 def _pins() -> Pins:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from icl_local import store
+from icl_local.cache import cache_path
 from icl_local.engine import EngineOptions, Worker
 from icl_local.running.cells import Model
 from icl_local.running.cluster import Cluster, ClusterGenerator
 from icl_local.running.probe import Setting, setting_for
 from icl_local.running.server import ServerGenerator, ServerModel
-from icl_local.weights import cache_folder
 
 AnyWorker = Worker | ServerGenerator | ClusterGenerator
 
@@ -41,7 +41,7 @@ class Engines:
             return self._nodes.worker(model, options)
         if self._worker is None or self._loaded != (model.path, kv_type):
             self.close()
-            self._worker = Worker(model.path, replace(options, prefix_cache=str(cache_folder() / "prefixes")))
+            self._worker = Worker(model.path, replace(options, prefix_cache=str(cache_path("prefixes"))))
             self._loaded = (model.path, kv_type)
         return self._worker
 

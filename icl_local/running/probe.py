@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from icl_local import store
+from icl_local.cache import cache_folder, cache_path
 from icl_local.engine import DEFAULT_PARALLEL, EngineOptions, ProbeResult, Worker, exact
+from icl_local.exceptions import ConfigError
 from icl_local.files import open_to_append
 from icl_local.prompting import method_spec
-from icl_local.weights import ResolvedModel, cache_folder, registry
+from icl_local.weights import ResolvedModel, registry
 from icl_local.wording import counted
 
 UNIFIED = {"kv_unified": True, "flash_attn": False, "min_rows": 2, "repack": True}
@@ -91,10 +93,8 @@ def keep(
     now = store.now()
     rows = [result.row(gguf_sha256=model.sha256, info=worker.info, created_at=now) for result in results]
     writer.put([("gguf_files", model.file_row()), *(("probes", row) for row in rows)])
-    path = _folder() / f"{model.sha256}.jsonl"
-    with suppress(OSError):  # the database has them
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = open_to_append(path)
+    with suppress(OSError, ConfigError):  # the database has them
+        handle = open_to_append(cache_folder("probes") / f"{model.sha256}.jsonl")
         try:
             os.write(handle, "".join(json.dumps(row) + "\n" for row in rows).encode())
         finally:
@@ -129,7 +129,7 @@ class OtherBuild:
 def other_builds(cpu_features: str) -> list[OtherBuild]:
     """Return how builds with other instructions than ``cpu_features`` compare, where both were probed here."""
     found = []
-    for path in sorted(_folder().glob("*.jsonl")):
+    for path in sorted(cache_path("probes").glob("*.jsonl")):
         rates: dict[str, float] = {}
         for row in _kept(path.stem):
             if row["exact"]:
@@ -140,15 +140,11 @@ def other_builds(cpu_features: str) -> list[OtherBuild]:
     return found
 
 
-def _folder() -> Path:
-    return cache_folder() / "probes"
-
-
 def _kept(sha256: str) -> list[dict[str, Any]]:
     """Return the rows kept for a file on this machine; a line that a killed process left torn is skipped."""
     rows = []
     try:
-        lines = (_folder() / f"{sha256}.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = (cache_path("probes") / f"{sha256}.jsonl").read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         return []
     for line in lines:

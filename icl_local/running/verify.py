@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from icl_local import store
+from icl_local.cache import cache_path, keep
 from icl_local.detect import ANSWER_RULE, find_answer
 from icl_local.engine import Completion, EngineOptions, Request, Sampling, Worker, shared_length, system_info
 from icl_local.exceptions import ConfigError
-from icl_local.files import PRIVATE, write_file
 from icl_local.identity import key_of, sha256_text
 from icl_local.running.probe import refute
-from icl_local.weights import ResolvedModel, cache_folder, registry
+from icl_local.weights import ResolvedModel, registry
 
 CONFIDENCE = 0.99
 _KERNEL = ("kv_unified", "flash_attn", "min_rows", "repack", "n_ubatch")  # settings a response is decoded again with
@@ -273,11 +273,8 @@ def _around(stored: str, decoded: str) -> tuple[str, str]:
 
 def _machine_id() -> str:
     """Return a random name of this user's machine, made on first use; it leaves the machine only as a hash."""
-    path = cache_folder() / "machine-id"
     with suppress(OSError, ValueError):
-        return path.read_text(encoding="utf-8")
+        return cache_path("machine-id").read_text(encoding="utf-8")
     made = secrets.token_hex(16)
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_file(path, made, mode=PRIVATE)
+    keep("machine-id", made)
     return made

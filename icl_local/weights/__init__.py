@@ -3,7 +3,7 @@
 No llama.cpp and no weights are loaded here.
 """
 
-from icl_local.weights.checksum import OnBytes, cache_folder, make_cache_folder, sha256_of
+from icl_local.weights.checksum import OnBytes, sha256_of
 from icl_local.weights.gguf_file import GgufInfo, read_info, require_same_tokens
 from icl_local.weights.registry import CHAT, COMPLETION, ResolvedModel
 
@@ -13,8 +13,6 @@ __all__ = [
     "GgufInfo",
     "OnBytes",
     "ResolvedModel",
-    "cache_folder",
-    "make_cache_folder",
     "read_info",
     "require_same_tokens",
     "sha256_of",

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from icl_local.exceptions import ConfigError
-from icl_local.files import PRIVATE, json_object, write_file
+from icl_local.cache import cache_path, keep
+from icl_local.files import json_object
 from icl_local.identity import sha256_file
 
 # callback: (description, bytes done, total bytes or None if unknown)
@@ -20,21 +20,6 @@ OnBytes = Callable[[str, int, int | None], None]
 # A file changed again within its clock's resolution would keep its time: fresh files are not remembered (git's rule).
 _SETTLED_SECONDS = 2.0
 _SLOW_BYTES = 2**26  # less is read too fast for progress to be useful
-
-
-def cache_folder() -> Path:
-    """Return the folder for files that can be made again: $XDG_CACHE_HOME/icl-local, default ~/.cache/icl-local."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "icl-local"
-
-
-def make_cache_folder(name: str = "") -> Path:
-    """Return the folder ``name`` of the cache folder, made if it is missing. Raises ConfigError."""
-    folder = cache_folder() / name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot make {folder}: {error.strerror}; set XDG_CACHE_HOME to another folder") from error
-    return folder
 
 
 def sha256_of(path: Path, *, name: str | None = None, on_progress: OnBytes | None = None) -> str:
@@ -64,12 +49,7 @@ def remember(path: Path, digest: str) -> None:
     path = path.resolve()
     entries = {name: entry for name, entry in _load().items() if os.path.exists(name)}
     entries[str(path)] = [*_marks(path.stat()), digest]
-    target = cache_folder() / "checksums.json"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_file(target, json.dumps(entries, indent=0), mode=PRIVATE)
-    except OSError:
-        return  # the digest is computed again next time
+    keep("checksums.json", json.dumps(entries, indent=0))
 
 
 def _marks(stat: os.stat_result) -> list[int | str]:
@@ -78,5 +58,5 @@ def _marks(stat: os.stat_result) -> list[int | str]:
 
 def _load() -> dict[str, list[int | str]]:
     """Return the entries, path -> [size, mtime_ns, inode, digest]; a damaged file counts as an empty one."""
-    entries = json_object(cache_folder() / "checksums.json")
+    entries = json_object(cache_path("checksums.json"))
     return {name: entry for name, entry in entries.items() if isinstance(entry, list) and len(entry) == 4}

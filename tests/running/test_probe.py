@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from icl_local import store
+from icl_local.cache import cache_folder
 from icl_local.running import Event, cells, load_queries, probe, run
-from icl_local.weights import cache_folder
 
 
 def test_exactness_is_probed_once_and_recorded(tmp_path: Path, tiny_gguf: Path, query_file: Path) -> None:
@@ -27,8 +27,7 @@ def test_exactness_is_probed_once_and_recorded(tmp_path: Path, tiny_gguf: Path, 
 
 
 def test_builds_are_compared_where_both_were_probed_on_a_file() -> None:
-    folder = cache_folder() / "probes"
-    folder.mkdir(parents=True)
+    folder = cache_folder("probes")
 
     def write(file: str, *rows: tuple[str, float, bool]) -> None:
         lines = [

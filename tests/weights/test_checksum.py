@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from icl_local import cache
 from icl_local.weights import checksum
 
 
@@ -52,7 +53,7 @@ def test_a_file_written_just_now_is_not_remembered(tmp_path: Path) -> None:
     path = tmp_path / "weights"
     path.write_bytes(b"one")
     checksum.sha256_of(path)
-    assert not (checksum.cache_folder() / "checksums.json").exists()
+    assert not cache.cache_path("checksums.json").exists()
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"/x": 3}', '{"/x": [1, 2]}', "\0"])
@@ -60,8 +61,7 @@ def test_a_damaged_checksum_cache_counts_as_empty(tmp_path: Path, content: str) 
     path = tmp_path / "weights"
     path.write_bytes(b"one")
     settled(path)
-    checksum.cache_folder().mkdir(parents=True)
-    (checksum.cache_folder() / "checksums.json").write_text(content)
+    (cache.cache_folder() / "checksums.json").write_text(content)
     assert checksum.sha256_of(path) == hashlib.sha256(b"one").hexdigest()
 
 
