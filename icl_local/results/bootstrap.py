@@ -5,6 +5,7 @@ and size. Each mean has its own random stream, derived from the seed and the row
 rest of the database. The cluster bootstrap: Cameron, Gelbach and Miller, Review of Economics and Statistics 90, 2008.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,13 +51,18 @@ def run(
 def intervals(database: Path, *, samples: int, seed: int, pairs: bool = False) -> Table:
     """Return the stored intervals of that many samples with that seed.
 
-    One row for each mean; with ``pairs``, one for each paired difference.
+    One row for each mean; with ``pairs``, one for each paired difference. Judge templates are named where two of one
+    judge scored the same.
     """
     columns = ("differs_in", "a", "b", *_KEYS, "difference", *_ERROR) if pairs else (*_KEYS, "mean", *_ERROR)
     apart = ("reading",) if pairs else (*APART, "reading")
     view = "bootstrap_differences" if pairs else "bootstrap_intervals"
+    same = ("cell_id_a", "cell_id_b") if pairs else ("cell_id",)
     with paper_tables.open_views(database) as views:
         rows = [row for row in views.rows(view) if (row["samples"], row["seed"]) == (samples, seed)]
+    scored = Counter(tuple(row[name] for name in (*same, "judge", "reading", "metric")) for row in rows)
+    if max(scored.values(), default=1) > 1:
+        apart = (*apart, "template", "template_sha256")
     return table_of("", columns, rows, if_varying=apart)
 
 

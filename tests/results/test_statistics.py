@@ -253,3 +253,29 @@ def test_bootstrap_rows_of_two_settings_and_readings_are_told_apart(copy: Path) 
     assert found.columns[:3] == ("settings_id", "reading", "model")
     names = [row[: found.columns.index("mean")] for row in found.rows]
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_bootstrap_rows_of_two_judge_templates_are_told_apart(copy: Path, pairs: bool) -> None:
+    """Which of them comes first does not depend on the order in which they were stored."""
+    with duckdb.connect(str(copy)) as con:
+        con.execute("""
+            insert into raw.judge_templates
+            select * replace ('0' || template_sha256 as template_sha256) from raw.judge_templates where name = 'multi';
+            insert into raw.judgments
+            select
+                judgment.* replace (
+                    '0' || judgment.judgment_id as judgment_id, '0' || judgment.template_sha256 as template_sha256
+                )
+            from raw.judgments as judgment
+            join raw.judge_templates as template on template.template_sha256 = '0' || judgment.template_sha256;
+        """)
+    bootstrap.run(copy, samples=100, pairs=pairs)
+    found = bootstrap.intervals(copy, samples=100, seed=0, pairs=pairs)
+    assert "template_sha256" in found.columns
+    names = [row[: found.columns.index("difference" if pairs else "mean")] for row in found.rows]
+    assert len(set(names)) == len(names)
+    with duckdb.connect(str(copy)) as con:
+        con.execute("create table turned as select * from raw.bootstraps order by bootstrap_id desc")
+        con.execute("delete from raw.bootstraps; insert into raw.bootstraps select * from turned; drop table turned")
+    assert bootstrap.intervals(copy, samples=100, seed=0, pairs=pairs).rows == found.rows
