@@ -3,13 +3,11 @@
 ``upgrade`` brings an open database to this version; all other functions only read files.
 """
 
-import csv
 import functools
 import graphlib
 import hashlib
-import io
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 from icl_local import resources
@@ -20,101 +18,60 @@ _COMMENT = re.compile(r"--[^\n]*")
 _CREATED = re.compile(r"create\s+or\s+replace\s+view\s+main\.(\w+)\s+as\b", re.IGNORECASE)
 _REFERENCE = re.compile(r"\b(?:from|join)\s+(?:main\.)?(\w+)\b(?!\.)", re.IGNORECASE)
 
-# tables of one file and its spool, not what a user made
-INTERNAL = {"schema_migrations", "store_meta", "spool_files", "rejected_rows"}
-INTERNAL |= {"published_scores", "published_errors", "published_token_shift"}
-
 # tables whose rows are made on the way in where the spool names none
 DERIVED = {"cells"}
 
-# file in db/published -> table, column of the file -> column of the table
-_PUBLISHED = {
-    "scores.csv": ("published_scores", {"table": "paper_table"}),
-    "critical_errors.csv": ("published_errors", {"table": "paper_table"}),
-    "token_shift.csv": ("published_token_shift", {}),
+# table -> file in db/published with its columns; ``model_printed`` is the name as printed, ``model`` the right one
+PUBLISHED = {
+    "published_scores": "scores.csv",
+    "published_errors": "critical_errors.csv",
+    "published_token_shift": "token_shift.csv",
 }
 
-
-@dataclass(frozen=True)
-class Migration:
-    """One step of the schema: db/migrations/NNNN_name.sql."""
-
-    number: int
-    name: str
-    sql: str
-
-
-@dataclass(frozen=True)
-class View:
-    """One view of schema main: its name and the statements of db/views/<name>.sql."""
-
-    name: str
-    sql: str
+# tables of one file and its spool, not what a user made
+INTERNAL = {"schema_migrations", "store_meta", "spool_files", "rejected_rows", *PUBLISHED}
 
 
 @functools.cache
-def migrations() -> tuple[Migration, ...]:
-    """Return all steps in order; raises StoreError unless the numbers are 1, 2, ... without a gap."""
-    steps = [
-        Migration(int(name[:4]), name, resources.read_text("db", f"migrations/{name}.sql"))
-        for name in resources.names("db", "migrations", suffix=".sql")
-    ]
-    if [step.number for step in steps] != list(range(1, len(steps) + 1)):
+def migrations() -> dict[str, str]:
+    """Return the SQL of all steps by name, in order; step 1 is named 0001_... Raises StoreError for a gap."""
+    found = _statements("migrations")
+    if [int(name[:4]) for name in found] != list(range(1, len(found) + 1)):
         raise StoreError("db/migrations is not numbered 0001, 0002, ... without a gap; reinstall icl-local")
-    return tuple(steps)
+    return found
 
 
 @functools.cache
 def macros() -> tuple[str, ...]:
     """Return the statements of db/macros; a macro is bound when a view is read."""
-    names = resources.names("db", "macros", suffix=".sql")
-    return tuple(resources.read_text("db", f"macros/{name}.sql") for name in names)
+    return tuple(_statements("macros").values())
 
 
 @functools.cache
-def views() -> tuple[View, ...]:
-    """Return all views, each after those it reads from."""
-    names = resources.names("db", "views", suffix=".sql")
-    return tuple(sort_views([View(name, resources.read_text("db", f"views/{name}.sql")) for name in names]))
+def views() -> dict[str, str]:
+    """Return the SQL of all views by name, each after those it reads from."""
+    return sort_views(_statements("views"))
 
 
-def sort_views(found: list[View]) -> list[View]:
+def sort_views(found: Mapping[str, str]) -> dict[str, str]:
     """Sort by reference, since DuckDB binds a view when it is made. Raises StoreError for a cycle or a wrong name."""
-    by_name = {view.name: view for view in found}
     reads: dict[str, list[str]] = {}
-    for view in found:
-        sql = _COMMENT.sub("", view.sql)
-        if _CREATED.findall(sql) != [view.name]:
-            raise StoreError(f"db/views/{view.name}.sql must hold one `create or replace view main.{view.name} as`")
-        named = {name.lower() for name in _REFERENCE.findall(sql)}
-        reads[view.name] = sorted(named & by_name.keys() - {view.name})  # a set's order differs between processes
+    for view in sorted(found):  # the order of a set differs between processes
+        sql = _COMMENT.sub("", found[view])
+        if _CREATED.findall(sql) != [view]:
+            raise StoreError(f"db/views/{view}.sql must hold one `create or replace view main.{view} as`")
+        reads[view] = sorted({name.lower() for name in _REFERENCE.findall(sql)} & found.keys() - {view})
     try:
-        order = list(graphlib.TopologicalSorter(dict(sorted(reads.items()))).static_order())
+        return {view: found[view] for view in graphlib.TopologicalSorter(reads).static_order()}
     except graphlib.CycleError as error:
         raise StoreError(f"db/views read from each other in a circle: {' -> '.join(error.args[1])}") from error
-    return [by_name[name] for name in order]
-
-
-def published() -> dict[str, list[dict[str, str]]]:
-    """Return the rows of raw.published_scores, published_errors and published_token_shift.
-
-    ``model`` is corrected by db/published/model_names.csv; ``model_printed`` is the name as printed.
-    """
-    corrected = {row["model_printed"]: row["model"] for row in _csv("model_names.csv")}
-    tables: dict[str, list[dict[str, str]]] = {}
-    for name, (table, renamed) in _PUBLISHED.items():
-        rows = [{renamed.get(key, key): value for key, value in row.items()} for row in _csv(name)]
-        tables[table] = [
-            {**row, "model": corrected.get(row["model"], row["model"]), "model_printed": row["model"]} for row in rows
-        ]
-    return tables
 
 
 @functools.cache
 def fingerprint() -> str:
     """Return a hash of macros, views and published figures; a database with another one gets these."""
-    texts = [*macros(), *(view.sql for view in views())]
-    texts += [resources.read_text("db", f"published/{name}") for name in (*_PUBLISHED, "model_names.csv")]
+    texts = [*macros(), *views().values()]
+    texts += [resources.read_text("db", f"published/{file}") for file in PUBLISHED.values()]
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
@@ -133,20 +90,21 @@ def upgrade(con: ingest.Connection, path: Path) -> None:
     if number == 0:
         con.execute("create schema if not exists raw")
         con.execute("create table if not exists raw.schema_migrations (number integer primary key, name varchar)")
-    for step in migrations()[number:]:
-        con.begin()
-        con.execute(step.sql)
-        con.execute("insert into raw.schema_migrations values (?, ?)", [step.number, step.name])
-        con.commit()
+    for step, (name, sql) in enumerate(migrations().items(), start=1):
+        if step > number:
+            con.begin()
+            con.execute(sql)
+            con.execute("insert into raw.schema_migrations values (?, ?)", [step, name])
+            con.commit()
     if _stored_fingerprint(con) == fingerprint():
         return
-    known = ingest.columns(con)
     con.begin()
-    for sql in (*macros(), *(view.sql for view in views())):
+    for sql in (*macros(), *views().values()):
         con.execute(sql)
-    for table, rows in published().items():
+    for table, file in PUBLISHED.items():
         con.execute(f"delete from raw.{table}")
-        ingest.insert_rows(con, table, known[table], rows)
+        rows = "read_csv(?, header = true, delim = ',')"
+        con.execute(f"insert into raw.{table} by name from {rows}", [str(resources.path("db", f"published/{file}"))])
     con.execute("insert or replace into raw.store_meta values ('fingerprint', ?)", [fingerprint()])
     con.commit()
 
@@ -172,5 +130,8 @@ def _stored_fingerprint(con: ingest.Connection) -> str | None:
     return str(row[0]) if row else None
 
 
-def _csv(name: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(resources.read_text("db", f"published/{name}"))))
+def _statements(folder: str) -> dict[str, str]:
+    """Return the SQL files of db/``folder`` by name, sorted."""
+    return {
+        name: resources.read_text("db", f"{folder}/{name}.sql") for name in resources.names("db", folder, suffix=".sql")
+    }

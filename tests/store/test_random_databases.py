@@ -108,11 +108,11 @@ class Views:
     def __init__(self) -> None:
         self.con = duckdb.connect(config={"threads": 1})
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(schema, "views", tuple)
+            patch.setattr(schema, "views", dict)
             schema.upgrade(self.con, Path("memory"))
         with duckdb.connect(str(shared.empty_database()), read_only=True) as empty:
             self.sql = dict(empty.execute("select view_name, sql from duckdb_views() where not internal").fetchall())
-        self.order = [view.name for view in schema.views() if view.name in VIEWS.keys() | READ_BY_OTHERS]
+        self.order = [view for view in schema.views() if view in VIEWS.keys() | READ_BY_OTHERS]
         self.tables = list(ingest.columns(self.con))
 
     def fill(self, rows: Iterable[Put]) -> None:
