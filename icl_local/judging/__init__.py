@@ -9,7 +9,7 @@ from icl_local.judging.estimate import guess as guess_tokens
 from icl_local.judging.estimate import missing_tokens
 from icl_local.judging.imports import import_judgments
 from icl_local.judging.judges import ApiJudge, Judge
-from icl_local.judging.judging import JudgeResult, idle_options, judge, open_judge, templates_of
+from icl_local.judging.judging import JudgeResult, check_judge, idle_options, judge, open_judge, templates_of
 from icl_local.judging.just_eval_verdicts import pull as pull_verdicts
 from icl_local.judging.ledger import Scope
 from icl_local.judging.power import notes as what_sizes_show
@@ -27,6 +27,7 @@ __all__ = [
     "JudgeResult",
     "RulesJudge",
     "Scope",
+    "check_judge",
     "draw_sample",
     "equate",
     "guess_tokens",

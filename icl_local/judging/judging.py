@@ -1,5 +1,6 @@
 """`icl judge` in one call: open the judge, select responses, and judge them now, in a batch, or only estimate."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -19,12 +20,13 @@ from icl_local.judging.rules import RulesJudge, RuleTemplates
 from icl_local.judging.runner import JudgeProgress, judge_missing
 from icl_local.judging.samples import drawn_responses
 from icl_local.judging.template import VARIANTS, Templates, open_templates
-from icl_local.openai_client import Budget
+from icl_local.openai_client import Budget, parse_name
 from icl_local.results import Table
 from icl_local.running import LocalChat, Shard, open_chat, open_cluster
 from icl_local.store import Names, Selection, listed
 from icl_local.weights import OnBytes
 
+_OTHER_JUDGES = ", local:FILE.gguf, local:smollm2-135m or rules"
 TIMEOUT = 300.0  # seconds for one request
 _LOCAL = ("parallel", "gpu_layers", "threads", "cluster", "worker_cpus")
 _API = ("max_cost", "prices", "timeout", "max_tokens", "reasoning_effort", "concurrency")
@@ -144,6 +146,13 @@ def idle_options(judge: str) -> tuple[str, ...]:
     return _idle(judge)[0]
 
 
+def check_judge(name: str, variant: str) -> None:
+    """Raise ConfigError for a name that ``open_judge`` takes on no machine, and for another variant of the prompt."""
+    if name != rules.NAME and not re.fullmatch("local:.+", name):
+        parse_name(name, option="judge", others=_OTHER_JUDGES)
+    templates_of(name, variant)
+
+
 def templates_of(judge: str, variant: str, *, overlay: Path | None = None, sources: Sequence[str] = ()) -> Templates:
     """Return the templates of the judge of this name; ``variant``, ``overlay`` and ``sources`` as in open_templates."""
     return RuleTemplates() if judge == rules.NAME else open_templates(variant, overlay=overlay, sources=sources)
@@ -174,7 +183,7 @@ def open_judge(
     client = open_chat(
         name,
         option="--judge",
-        others=", local:FILE.gguf, local:smollm2-135m or rules",
+        others=_OTHER_JUDGES,
         options=EngineOptions(**engine),
         open_worker=open_worker,
         on_download=on_download,

@@ -346,14 +346,8 @@ def open_client(
     Raises ConfigError, which names ``option`` and the ``others`` it takes, for another form, and where ``budget`` is
     given and no price is known; ApiError without a key.
     """
-    match = _ADDRESS.fullmatch(text)
-    if match is None:
-        shown = re.sub("@.*", "@...", text)  # a URL may hold a password
-        raise ConfigError(
-            f"{option} cannot be {shown!r}; write openai:MODEL, "
-            f"openai:MODEL@URL such as openai:llama3@http://localhost:8080/v1{others}"
-        )
-    client = ApiClient(match["model"], base_url=match["url"], budget=budget, **options)
+    model, url = parse_name(text, option=option, others=others)
+    client = ApiClient(model, base_url=url, budget=budget, **options)
     client.price = find_price(client.model, client.base_url, prices_file=Path(prices) if prices else None)
     if budget is not None and client.price is None:
         raise ConfigError(
@@ -361,6 +355,18 @@ def open_client(
             "into a file in the form of models/prices.toml and give that as --prices"
         )
     return client
+
+
+def parse_name(text: str, *, option: str, others: str = "") -> tuple[str, str | None]:
+    """Return MODEL and URL of ``openai:MODEL@URL``. Raises ConfigError, see ``open_client``."""
+    match = _ADDRESS.fullmatch(text)
+    if match is None:
+        shown = re.sub("@.*", "@...", text)  # a URL may hold a password
+        raise ConfigError(
+            f"{option} cannot be {shown!r}; write openai:MODEL, "
+            f"openai:MODEL@URL such as openai:llama3@http://localhost:8080/v1{others}"
+        )
+    return match["model"], match["url"]
 
 
 def is_transient(http_status: int) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, get_type_hints
 
 from icl_local import prompting, resources, toml_file
 from icl_local.exceptions import ConfigError, IclError, UnknownName
+from icl_local.judging import check_judge
 from icl_local.prompting import JUST_EVAL, SAMPLES, Pools, QuerySet, just_eval
 from icl_local.running import Decoding, Shard, load_pools, load_queries
 from icl_local.weights import registry
@@ -43,11 +44,14 @@ class Training:
 
 @dataclass(frozen=True)
 class JudgeSpec:
-    """A judge as in --judge, its prompt variant, and verdicts a response."""
+    """A judge as in --judge, its prompt variant, and verdicts a response. Raises ConfigError for another name."""
 
     judge: str
     variant: str = "published"
     repeats: int = 1
+
+    def __post_init__(self) -> None:
+        check_judge(self.judge, self.variant)
 
 
 @dataclass(frozen=True)
