@@ -15,7 +15,7 @@ from icl_local.convert.checkpoint import Checkpoint, is_checkpoint, read_json
 from icl_local.convert.parity import Reference, gate
 from icl_local.convert.pre_tokenizers import PRE_TOKENIZERS
 from icl_local.exceptions import ConversionError, needs_extra
-from icl_local.weights import hub, read_info
+from icl_local.weights import hub, read_info, sha256_of
 
 _REPOSITORY = re.compile(r"(?:hf:)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
@@ -37,8 +37,8 @@ def locate(
 ) -> ModelSource:
     """Return the checkpoint that ``reference`` names: a folder, ``owner/name[@revision]`` of the hub, or a .gguf file.
 
-    A GGUF file is unpacked into ``work`` (weights as float32), once. Raises ConversionError for anything else,
-    HubError, MissingExtra.
+    A GGUF file is unpacked once, into a folder of ``work`` (weights as float32). Raises ConversionError for anything
+    else, HubError, MissingExtra.
     """
     path = Path(reference)
     if path.is_dir():
@@ -50,10 +50,11 @@ def locate(
         if work is None:
             raise ConversionError(f"{path} is a GGUF file already; use `icl quantize` for another type")
         name = read_info(path).name or path.stem
-        if not is_checkpoint(work):
+        folder = work / sha256_of(path)[:16]
+        if not is_checkpoint(folder):
             on_progress(f"unpacking {path.name}")
-            unpack_gguf(path, work)
-        return ModelSource(work, path.name, name)
+            unpack_gguf(path, folder)
+        return ModelSource(folder, path.name, name)
     match = _REPOSITORY.fullmatch(reference)
     if match is None or path.exists():
         raise ConversionError(f"{reference!r} is not a checkpoint folder, a .gguf file or owner/name of the hub")

@@ -13,7 +13,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,11 +22,13 @@ from icl_local.convert import TOKENIZER_FILES, Checkpoint, ModelSource, locate, 
 from icl_local.dpo.data import Preferences, check_preset, load_preferences, load_tokenizer, paper_tokens
 from icl_local.dpo.parameters import Parameters, Step, TrainingPlan, parameters
 from icl_local.exceptions import DiskFull, TrainingError, needs_extra
-from icl_local.files import NO_SPACE, write_file
+from icl_local.files import NO_SPACE, result_at, write_file
 from icl_local.identity import key_of
+from icl_local.operating_system import locked
 from icl_local.store import Store, now
 
 RECORD = "training.json"
+LOCK = ".lock"  # held by the process that trains
 _STATE_FILE = "trainer_state.json"  # the last file Transformers writes into a checkpoint
 _PLAN_SAMPLE = 200  # pairs whose length is measured
 
@@ -137,24 +139,23 @@ def train(
     run_id = str(record["training_run_id"])
     tokenizer = load_tokenizer(checkpoint.tokenizer_folder)
     check_preset(tokenizer, preferences.pairs, settings, name=base.name)
-    record = _claim(out, record)
-    row = {key: value for key, value in record.items() if key not in ("base_name", "steps")}
-    row |= {"preset": settings.preset, "method": settings.method}
-    if (out / "config.json").is_file():
-        return _done(row, out, int(record["steps"]), store)
-    if store is not None:
-        store.put([("training_runs", {**row, "status": "started"})])
-    on_progress("loading the model and the pairs")
-    watch = Watch(run_id, store, on_step, stop_after, should_stop)
     # TRL and Transformers warn of the paper's truncation, among others
-    with warnings.catch_warnings(action="ignore", category=FutureWarning), _errors(out):
+    quiet = warnings.catch_warnings(action="ignore", category=FutureWarning)
+    with _claimed(out, record) as record, _errors(out), quiet:
+        row = {key: value for key, value in record.items() if key not in ("base_name", "steps")}
+        row |= {"preset": settings.preset, "method": settings.method}
+        if (out / "config.json").is_file():
+            return _done(row, out, int(record["steps"]), store)
+        if store is not None:
+            store.put([("training_runs", {**row, "status": "started"})])
+        on_progress("loading the model and the pairs")
         trainer = make_trainer(
             checkpoint,
             tokenizer,
             preferences.pairs,
             out / "checkpoints",
             settings,
-            watcher=watch,
+            watcher=Watch(run_id, store, on_step, stop_after, should_stop),
             save_every=save_every,
         )
         last = _last_checkpoint(out / "checkpoints")
@@ -169,7 +170,7 @@ def train(
             return TrainingRun(run_id, out, "stopped", step, total, None)
         on_progress("saving the model")
         _finish(trainer, checkpoint, out, {**record, "steps": step})
-    return _done(row, out, step, store)
+        return _done(row, out, step, store)
 
 
 def _done(row: Mapping[str, Any], out: Path, steps: int, store: Store | None) -> TrainingRun:
@@ -186,23 +187,37 @@ def _require_extra() -> None:
             importlib.import_module(package)
 
 
-def _claim(out: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Make ``out`` this run's folder and return its record. Raises TrainingError for a folder of something else."""
-    if (out / RECORD).is_file():
-        found = read_json(out / RECORD)
-        if found.get("training_run_id") != record["training_run_id"]:
-            raise TrainingError(
-                f"{out} holds another run (its base, data or parameters differ); choose another place with -o"
-            )
-        return found
-    # model_source unpacks a GGUF base into out/base before the run begins
-    if out.exists() and (not out.is_dir() or any(path.name != "base" for path in out.iterdir())):
+@contextmanager
+def _claimed(out: Path, record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Hold ``out`` for this run alone and yield its record; a run that never saved a checkpoint is replaced.
+
+    Raises TrainingError for a folder of something else, of another run or of another process.
+    """
+    if out.exists() and (not out.is_dir() or (not (out / RECORD).is_file() and any(map(_is_foreign, out.iterdir())))):
         raise TrainingError(f"{out} exists and is not a training run of icl; choose another place with -o")
-    made = {**record, "started_at": now()}
-    with _errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-        write_file(out / RECORD, _as_json(made))
-    return made
+    with ExitStack() as held:
+        with result_at(out):
+            out.mkdir(parents=True, exist_ok=True)
+            try:
+                held.enter_context(locked(out / LOCK, wait=False))
+            except TimeoutError:
+                raise TrainingError(
+                    f"another process trains in {out}; wait until it ends, or choose another place with -o"
+                ) from None
+            found = read_json(out / RECORD) if (out / RECORD).is_file() else {}
+            if found.get("training_run_id") != record["training_run_id"]:
+                if (out / "config.json").is_file() or _last_checkpoint(out / "checkpoints"):
+                    raise TrainingError(
+                        f"{out} holds another run (its base, data or parameters differ); choose another place with -o"
+                    )
+                found = {**record, "started_at": now()}
+                write_file(out / RECORD, _as_json(found))
+        yield found
+
+
+def _is_foreign(path: Path) -> bool:
+    """Return whether a file is none of those that are in the folder of a run before its record is."""
+    return path.name not in ("base", LOCK) and not path.name.startswith(f".{RECORD}.")
 
 
 def _as_json(data: Mapping[str, Any]) -> str:

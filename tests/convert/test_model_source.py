@@ -9,8 +9,10 @@ import gguf
 import numpy as np
 import pytest
 
+from icl_local.convert.checkpoint import Checkpoint
 from icl_local.convert.convert import convert
-from icl_local.convert.model_source import unpack_gguf
+from icl_local.convert.model_source import locate, unpack_gguf
+from tests.tiny_checkpoint import build_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -29,3 +31,13 @@ def test_gguf_unpacks_into_a_checkpoint_that_converts_back(tiny_gguf: Path, tmp_
     assert all(np.array_equal(before[name], after[name]) for name in before)
     for key in ("tokens", "merges", "pre", "bos_token_id", "eos_token_id"):
         assert metadata(made.path, f"tokenizer.ggml.{key}") == metadata(tiny_gguf, f"tokenizer.ggml.{key}")
+
+
+def test_each_file_is_unpacked_once_into_a_folder_of_its_own(tiny_gguf: Path, tmp_path: Path) -> None:
+    other = convert(build_checkpoint(tmp_path / "model", n_layers=1), tmp_path / "other.gguf", type_name="f32").path
+    said: list[str] = []
+    folders = [locate(str(path), work=tmp_path / "base", on_progress=said.append).folder
+               for path in (tiny_gguf, other, tiny_gguf)]  # fmt: skip
+    assert folders[0] == folders[2] != folders[1]
+    assert said == [f"unpacking {tiny_gguf.name}", "unpacking other.gguf"]
+    assert Checkpoint(folders[0]).sha256 != Checkpoint(folders[1]).sha256

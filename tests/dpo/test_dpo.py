@@ -17,9 +17,11 @@ from icl_local.convert.checkpoint import Checkpoint, merge_adapter
 from icl_local.convert.convert import convert
 from icl_local.convert.model_source import ModelSource, locate
 from icl_local.dpo.data import load_preferences
+from icl_local.dpo.dpo import LOCK
 from icl_local.dpo.parameters import parameters
 from icl_local.exceptions import ConversionError, DiskFull, TrainingError
 from icl_local.identity import sha256_file
+from icl_local.operating_system import locked
 from icl_local.running import cells, load_queries, run
 from icl_local.store.database import Store, query
 from tests.dpo.inputs import tiny_run
@@ -210,6 +212,33 @@ def test_folder_of_another_run_is_left_alone(
     with pytest.raises(TrainingError, match="is not a training run"):
         dpo.train(base, preferences, tmp_path / "mine", tiny_run())
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_leaves_its_folder(
+    base: ModelSource, pairs_file: Path, tmp_path: Path
+) -> None:
+    preferences, out = load_preferences(str(pairs_file)), tmp_path / "out"
+    for _ in range(2):
+        with pytest.raises(TrainingError, match="bogus is not a valid"):
+            dpo.train(base, preferences, out, tiny_run(optimizer="bogus"))
+    (out / ".training.json.0123abcd.part").touch()  # what a killed process left
+    (out / LOCK).touch()
+    found = dpo.train(base, preferences, out, tiny_run(), stop_after=1)
+    assert (found.status, found.step) == ("stopped", 1)
+    with pytest.raises(TrainingError, match="another run"):
+        dpo.train(base, preferences, out, tiny_run(beta=0.2))
+
+
+def test_the_folder_of_a_living_process_is_left_alone(base: ModelSource, pairs_file: Path, tmp_path: Path) -> None:
+    preferences, out = load_preferences(str(pairs_file)), tmp_path / "out"
+    with pytest.raises(TrainingError, match="bogus is not a valid"):
+        dpo.train(base, preferences, out, tiny_run(optimizer="bogus"))
+    (out / "checkpoints" / "checkpoint-1").mkdir(parents=True)  # being written
+    with locked(out / LOCK):
+        for settings in (tiny_run(), tiny_run(optimizer="bogus")):
+            with pytest.raises(TrainingError, match="another process trains"):
+                dpo.train(base, preferences, out, settings)
+    assert (out / "checkpoints" / "checkpoint-1").is_dir()
 
 
 def test_loss_that_is_not_a_number_stops_the_run(base: ModelSource, pairs_file: Path, tmp_path: Path) -> None:
