@@ -148,13 +148,11 @@ def _moved(name: str, group: str) -> click.Command:
 )
 @click.version_option(__version__, prog_name="icl")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error (ICL_DEBUG=1).")
-@click.pass_context
-def icl(ctx: click.Context, debug: bool) -> None:
+def icl(debug: bool) -> None:
     """How well do language models follow instructions without instruction tuning?
 
     Start with `icl demo`. Then, with a model of your own: icl run --model FILE.gguf --method urial --queries samples
     """
-    ctx.obj = {"debug": debug}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

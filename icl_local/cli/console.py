@@ -10,12 +10,12 @@ import importlib.util
 import io
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from stat import S_ISREG
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.box import HORIZONTALS, SIMPLE_HEAD
 from rich.columns import Columns
@@ -25,6 +25,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from icl_local.cli.options import asked_format
 from icl_local.results import inert, tables
 
 if TYPE_CHECKING:
@@ -99,45 +100,59 @@ def _as_sql(cell: object) -> str:
     return str(cell)
 
 
-def print_rows(
-    columns: Sequence[str], rows: Iterable[Sequence[object]], *, output_format: str = "text", title: str | None = None
-) -> None:
-    """Print rows as a rich table, csv, json, markdown or latex (the last four by icl_local.results.tables).
+def as_text() -> bool:
+    """Return whether the running command prints tables for people, as it does without --format."""
+    return asked_format() == "text"
+
+
+def whole() -> bool:
+    """Return whether the running command prints for programs, which get every column, unrounded."""
+    return asked_format() in ("csv", "json")
+
+
+def print_rows(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
+    """Print rows in the command's --format; formats other than text by icl_local.results.tables.
 
     Where the rich table is too wide, columns with one value in all rows are written in a line below it.
     """
-    found = tables.Table(title or "", tuple(columns), [tuple(row) for row in rows])
-    if output_format != "text":
-        write(tables.render(found, output_format))
+    found = tables.Table(title, tuple(columns), [tuple(row) for row in rows])
+    if not as_text():
+        write(tables.render(found, asked_format()))
         return
-    _print_fitting(_ways(found, _narrowed, _simple))
+    _print_fitting(found, _narrowed(found))
     if title:
         stdout().print()
 
 
-def print_found(found: tables.Table | Rows, *, output_format: str = "text", title: str | None = None) -> None:
-    """Print the rows of a table or of a query, as ``print_rows`` does."""
-    print_rows(found.columns, found.rows, output_format=output_format, title=title)
+def print_found(found: tables.Table | Rows, title: str = "") -> None:
+    """Print the rows of a table or of a query as ``print_rows`` does, and the notes of a table as messages."""
+    table = found if isinstance(found, tables.Table) else tables.Table.of(found)
+    print_rows(table.columns, table.rows, title or table.title)
+    for note in table.notes:
+        say(note)
 
 
 def print_answer(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print the rows of a query as a table, or if that is too wide, row by row with a line for each column."""
-    whole = _simple(tables.Table("", tuple(columns), [tuple(row) for row in rows]), shown=_as_sql)
-    if _fits(whole):
-        stdout().print(whole)
+    """Print the rows of a query; a text table that is too wide row by row with a line for each column."""
+    if not as_text():
+        print_rows(columns, rows)
+        return
+    drawn = _drawn(tables.Table("", tuple(columns), [tuple(row) for row in rows]), shown=_as_sql)
+    if _fits(drawn):
+        stdout().print(drawn)
     elif rows:
-        _print_records(whole)
+        _print_records(drawn)
     else:
         stdout().print(plain(f"-- no rows of {', '.join(columns)}", "dim"))
 
 
-def print_tables(found: Iterable[tables.Table], output_format: str) -> None:
+def print_tables(found: Iterable[tables.Table]) -> None:
     """Print tables of icl_local.results one below the other, as ``print_table`` or in another format."""
     for place, one in enumerate(found):
-        if output_format == "text":
+        if as_text():
             print_table(one)
         else:
-            write("\n" * (place > 0) + tables.render(one, output_format))
+            write("\n" * (place > 0) + tables.render(one, asked_format()))
 
 
 def print_table(found: tables.Table) -> None:
@@ -145,29 +160,19 @@ def print_table(found: tables.Table) -> None:
 
     Where it is too wide, its settings are written below it. Without rows only the title and the notes are printed.
     """
-    _print_fitting(_ways(found, _without_settings, _marked))
+    _print_fitting(found, _without_settings(found), framed=True)
     stdout().print()
 
 
-def _ways(
-    found: tables.Table, narrowed: Callable[[tables.Table], tables.Table], drawn: Callable[..., Table]
-) -> Iterator[tuple[tables.Table, Table]]:
-    """Yield the table and its drawing, from the widest way to the narrowest."""
-    yield found, drawn(found)
-    found = narrowed(found)
-    yield found, drawn(found)
-    yield found, drawn(found, gap=0)
+def _print_fitting(wide: tables.Table, narrow: tables.Table, *, framed: bool = False) -> None:
+    """Print title, rows and notes in the widest way whose rows need one line each.
 
-
-def _print_fitting(ways: Iterable[tuple[tables.Table, Table]]) -> None:
-    """Print title, rows and notes in the first way whose rows need one line each.
-
-    If there is none, the last way is folded between words, or if that is too wide too, printed row by row.
+    If there is none, the narrowest way is folded between words, or if that is too wide too, printed row by row.
     """
-    for way in ways:
-        if _fits(way[1]):
+    for found, gap in ((wide, 1), (narrow, 1), (narrow, 0)):
+        drawn = _drawn(found, gap=gap, framed=framed)
+        if _fits(drawn):
             break
-    found, drawn = way
     console = stdout()
     if found.title:
         console.print(plain(found.title, "bold"))
@@ -179,43 +184,26 @@ def _print_fitting(ways: Iterable[tuple[tables.Table, Table]]) -> None:
         console.print(plain(note, "dim"))
 
 
-def _simple(found: tables.Table, *, gap: int = 1, shown: Callable[[object], str] = tables.shown) -> Table:
-    """Return a rich table of every value as ``shown`` writes it, escaped."""
-    return _drawn(
-        found, ([plain(shown(cell)) for cell in row] for row in found.rows), gap, box=SIMPLE_HEAD, show_edge=False
-    )
+def _drawn(
+    found: tables.Table, *, gap: int = 1, framed: bool = False, shown: Callable[[object], str] = tables.shown
+) -> Table:
+    """Return a rich table, escaped, with bold values and marks; a mark has a place of its own, which aligns numbers.
 
-
-def _marked(found: tables.Table, *, gap: int = 1) -> Table:
-    """Return a rich table with bold values and marks; a mark has a place of its own, so that numbers are aligned."""
-    places = {x for _, x in found.marks}
-    cells = (
-        [
-            plain(tables.shown(cell), "bold" if (y, x) in found.bold else "")
-            + plain(found.marks.get((y, x), " " if x in places else ""))
-            for x, cell in enumerate(row)
-        ]
-        for y, row in enumerate(found.rows)
-    )
-    names = tuple(name.replace("_", " ") for name in found.columns)
-    return _drawn(
-        replace(found, columns=names), cells, gap, box=HORIZONTALS if gap else SIMPLE_HEAD, show_edge=bool(gap)
-    )
-
-
-def _drawn(found: tables.Table, cells: Iterable[Iterable[Text]], gap: int, **looks: Any) -> Table:
-    """Return a rich table of ``cells`` with the columns and groups of ``found``: numbers to the right.
-
-    Between columns are one space and ``gap`` more.
+    Between columns are one space and ``gap`` more. ``framed``: names without underscores, and lines if there is a gap.
     """
-    result = Table(header_style="bold", padding=(0, gap, 0, 0), pad_edge=False, **looks)
+    edge = framed and gap > 0
+    box = HORIZONTALS if edge else SIMPLE_HEAD
+    result = Table(header_style="bold", padding=(0, gap, 0, 0), pad_edge=False, box=box, show_edge=edge)
     for name, right in zip(found.columns, tables.numeric_columns(found), strict=True):
-        header = Text(escape(name), overflow="ellipsis")
+        header = Text(escape(name.replace("_", " ") if framed else name), overflow="ellipsis")
         result.add_column(header, justify="right" if right else "left", overflow="fold")
-    for y, row in enumerate(cells):
+    marked = {x for _, x in found.marks}
+    for y, row in enumerate(found.rows):
         if y in found.groups:
             result.add_section()
-        result.add_row(*row)
+        texts = [plain(shown(cell), "bold" if (y, x) in found.bold else "") for x, cell in enumerate(row)]
+        marks = [plain(found.marks.get((y, x), " " if x in marked else "")) for x in range(len(row))]
+        result.add_row(*(text + mark for text, mark in zip(texts, marks, strict=True)))
     return result
 
 
@@ -224,22 +212,17 @@ def _narrowed(found: tables.Table) -> tables.Table:
 
     The last of these columns go first; the first column of the table stays.
     """
-    kept = list(range(len(found.columns)))
-    narrow, alike, fits = found, list[str](), not found.rows or _fits(_simple(found))
-    for place in reversed(kept[1:]):
-        if fits:
-            break
-        values = {tables.shown(row[place]) for row in found.rows}
-        if len(values) == 1:
-            kept.remove(place)
-            alike.insert(0, f"{found.columns[place]} {values.pop() or 'none'}")
+    narrow, alike = found, list[str]()
+    for x in reversed(range(1, len(found.columns))):
+        values = {tables.shown(row[x]) for row in found.rows}
+        if len(values) == 1 and not _fits(_drawn(narrow)):
+            alike.insert(0, f"{found.columns[x]} {values.pop() or 'none'}")
             narrow = replace(
-                found,
-                columns=tuple(found.columns[x] for x in kept),
-                rows=[tuple(row[x] for x in kept) for row in found.rows],
+                narrow,
+                columns=(*narrow.columns[:x], *narrow.columns[x + 1 :]),
+                rows=[(*row[:x], *row[x + 1 :]) for row in narrow.rows],
                 notes=(f"all rows: {', '.join(alike)}",),
             )
-            fits = _fits(_simple(narrow))
     return narrow
 
 

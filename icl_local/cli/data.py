@@ -19,14 +19,14 @@ def data() -> None:
 
 @data.command("list")
 @options.output_format
-def list_sets(output_format: str) -> None:
+def list_sets() -> None:
     """List the query sets on this machine, and how to get the others.
 
     Example: icl data list --format csv
     """
     from icl_local.prompting import queries
 
-    console.print_rows(queries.LISTED, queries.list_sets(), output_format=output_format)
+    console.print_rows(queries.LISTED, queries.list_sets())
 
 
 @data.command("pull")
@@ -105,7 +105,7 @@ def build(language: str, out: Path, dataset: str | None, unreviewed: str, db: Pa
 @options.columns
 @click.option("--lang", "language", type=values.LANGUAGE, default="en", help="Language of queries that name none.")
 @options.output_format
-def check(first: str, second: str | None, columns: dict[str, str] | None, language: str, output_format: str) -> int:
+def check(first: str, second: str | None, columns: dict[str, str] | None, language: str) -> int:
     """Count what a query set has, or compare the sets of two languages.
 
     A set is a file or hf:owner/name of the hub. Two are compared by missing ids, duplicates and identical texts. Exit
@@ -120,7 +120,7 @@ def check(first: str, second: str | None, columns: dict[str, str] | None, langua
         from icl_local.running import load_set
 
         found = load_set(first, untagged=language, columns=columns)
-        console.print_rows(queries.COUNTED, found.counts(), output_format=output_format)
+        console.print_rows(queries.COUNTED, found.counts())
         for note in found.notes:
             console.say(note)
         return 0
@@ -129,8 +129,8 @@ def check(first: str, second: str | None, columns: dict[str, str] | None, langua
     from icl_local.translate import compare_sets
 
     differences = compare_sets(first, second)
-    if differences or output_format != "text":
-        console.print_rows(("finding", "id", "detail"), differences, output_format=output_format)
+    if differences or not console.as_text():
+        console.print_rows(("finding", "id", "detail"), differences)
     paired = f"{Path(first).name} and {Path(second).name} pair up"
     console.say(counted(len(differences), "finding") if differences else paired)
     return 1 if differences else 0
@@ -144,9 +144,7 @@ def check(first: str, second: str | None, columns: dict[str, str] | None, langua
 @options.pool
 @options.prompt_dir
 @options.output_format
-def methods(
-    names: list[str] | None, pool: tuple[str, ...], prompt_dir: Path | None, output_format: str, **given: Any
-) -> None:
+def methods(names: list[str] | None, pool: tuple[str, ...], prompt_dir: Path | None, **given: Any) -> None:
     """Show a method's prompt, its examples and its tokens; without NAME the methods.
 
     Example: icl methods 'urial[k=1]' --lang es --model model.gguf
@@ -155,12 +153,12 @@ def methods(
 
     if names is None:
         known = [(one.name, one.kind, one.description) for one in prompting.methods(prompt_dir).values()]
-        console.print_rows(("method", "kind", "description"), known, output_format=output_format)
+        console.print_rows(("method", "kind", "description"), known)
         return
     parts = running.method_parts(names, pools=running.load_pools(pool), overlay=prompt_dir, **given)
-    if output_format != "text":
+    if not console.as_text():
         rows = [(one.method, one.part, one.tokens, len(one.text), one.text) for one in parts]
-        console.print_rows(("method", "part", "tokens", "characters", "text"), rows, output_format=output_format)
+        console.print_rows(("method", "part", "tokens", "characters", "text"), rows)
         return
     for method in dict.fromkeys(one.method for one in parts):
         of_method = [one for one in parts if one.method == method]
@@ -168,4 +166,4 @@ def methods(
         counts = [(one.part, one.tokens, len(one.text)) for one in of_method]
         tokens = None if given["model"] is None else sum(one.tokens or 0 for one in of_method)
         counts.append(("all", tokens, sum(len(one.text) for one in of_method)))
-        console.print_rows(("part", "tokens", "characters"), counts, output_format=output_format)
+        console.print_rows(("part", "tokens", "characters"), counts)

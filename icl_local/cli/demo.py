@@ -60,7 +60,7 @@ def demo(max_tokens: int, db: Path) -> int:
         "Critical errors, percent": store.selected(db, "error_table", store.Selection()),
     }
     for title, found in summaries.items():
-        console.print_found(found, title=title)
+        console.print_found(found, title)
     console.print_table(icl_local.table(db, 1, judge=judged.judge))
     console.say(NEXT.format(db=shell(db)))
     return int(not made.done)

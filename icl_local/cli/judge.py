@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 @options.cluster
 @options.prompt_dir
 @options.rows
-def judge(output_format: str, db: Path, **given: Any) -> None:
+def judge(db: Path, **given: Any) -> None:
     """Score stored responses with an LLM judge or by rules.
 
     Existing judgments are kept. The same command retries those that failed; --retry requests a further attempt where
@@ -74,10 +74,8 @@ def judge(output_format: str, db: Path, **given: Any) -> None:
         options.refuse_idle("only --plan prints rows", "output_format")
     idle = [name for name in judging.idle_options(given["judge"]) if not options.typed(name)]  # the environment's
     result = icl_local.judge(db, **{name: value for name, value in given.items() if name not in idle})
-    if (preview := result.preview) is not None:
-        console.print_found(preview, output_format=output_format, title=result.judge)
-        for line in preview.notes:
-            console.say(line)
+    if result.preview is not None:
+        console.print_found(result.preview)
     elif given["batch"] and result.collected is None:
         console.say("the same command with --collect reads the verdicts later")
     elif result.progress is not None and result.progress.missing:
@@ -114,7 +112,6 @@ def draw(
     errors: str | None,
     judged_by: str | None,
     chosen: Selection,
-    output_format: str,
     db: Path,
     **given: Any,
 ) -> None:
@@ -137,24 +134,21 @@ def draw(
     if judged_by:
         chosen = replace(chosen, judge=judged_by)
     made = draw_sample(db, name, chosen, by=by or errors, **given)
-    console.print_found(made, output_format=output_format)
-    for note in made.notes:
-        console.say(note)
+    console.print_found(made)
     if not given["plan"]:
         console.say(f"next: icl browse --rate {shell(name)} --rater YOUR-NAME --db {shell(db)}")
 
 
 @sample.command("list")
 @options.rows
-def list_samples(output_format: str, db: Path) -> None:
+def list_samples(db: Path) -> None:
     """List the samples, their raters and labels.
 
     Example: icl sample list --format csv
     """
     from icl_local.judging import list_samples
 
-    found = list_samples(db)
-    console.print_found(found, output_format=output_format)
+    console.print_found(list_samples(db))
 
 
 @options.defaults_of(icl_local.report)
@@ -217,7 +211,7 @@ def browse(
 @click.option("--sample", help="Only labels of this sample.")
 @options.reading
 @options.rows
-def trust(output_format: str, db: Path, **given: Any) -> None:
+def trust(db: Path, **given: Any) -> None:
     """Compare a judge with human raters or another judge, and correct its means by their labels.
 
     First the agreement, then the judge's bias, corrected means of the cells with 95 % intervals, and differences
@@ -228,8 +222,7 @@ def trust(output_format: str, db: Path, **given: Any) -> None:
 
     Example: icl trust --sample LOOPS
     """
-    whole = output_format in ("csv", "json")
-    console.print_tables(icl_local.trust(db, whole=whole, **given), output_format)
+    console.print_tables(icl_local.trust(db, whole=console.whole(), **given))
 
 
 @click.command("equate")
@@ -240,7 +233,7 @@ def trust(output_format: str, db: Path, **given: Any) -> None:
 @click.option("--seed", type=values.NATURAL, default=0, help="Same seed, same rows.")
 @click.option("--samples", type=values.COUNT, default=2000, help="Resamples of the queries.")
 @options.rows
-def equate(output_format: str, db: Path, **given: Any) -> None:
+def equate(db: Path, **given: Any) -> None:
     """Map one judge's scores to the scale of another, by answers that both scored, and store the maps.
 
     A map that does not hold is stored as refused, with the reason. `icl tables 1 --equated-to JUDGE` prints means on
@@ -251,7 +244,7 @@ def equate(output_format: str, db: Path, **given: Any) -> None:
     from icl_local.judging import equate
 
     found = equate(db, **given)
-    console.print_found(found, output_format=output_format, title=found.title)
+    console.print_found(found)
     kept = sum(row["refused"] is None for row in found.dicts())
     hint = f"next: icl tables 1 --equated-to {shell(given['to_judge'])} --db {shell(db)}"
     console.say(f"{kept} of {len(found)} maps hold; {hint}")

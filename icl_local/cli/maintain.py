@@ -163,7 +163,7 @@ def _installation() -> None:
     from icl_local import environment
 
     facts = [("icl-local", __version__), ("Python", platform.python_version()), ("system", platform.platform())]
-    console.print_rows(("part", "what"), [*facts, *_llama_cpp()], title="This machine")
+    console.print_rows(("part", "what"), [*facts, *_llama_cpp()], "This machine")
     console.print_rows(
         ("package", "wanted", "installed", "for"),
         [(one.name, one.required, one.version or "missing", one.extra or "all") for one in environment.packages()],
@@ -187,7 +187,7 @@ def _repair(db: Path) -> None:
     from icl_local.store import upkeep
 
     done = upkeep.rebuild(db, accept=_accept)
-    console.print_rows(("table", "rows"), list(done.rows.items()), title="Rebuilt from the spool")
+    console.print_rows(("table", "rows"), list(done.rows.items()), "Rebuilt from the spool")
     if done.adopted:
         console.say(f"recovered from the old file only: {counted(done.adopted, 'row')}")
     if done.kept_aside:
@@ -224,7 +224,7 @@ def machine() -> None:
 @click.option("--also-unified", is_flag=True, help="Try one unified KV buffer too, which is seldom exact.")
 @options.engine
 @options.rows
-def probe(output_format: str, db: Path, **given: Any) -> int:
+def probe(db: Path, **given: Any) -> int:
     """Find settings in which batching changes nothing for a file.
 
     Prompts are decoded one at a time without sharing their prefix, then in batches of several sizes, in another
@@ -240,13 +240,13 @@ def probe(output_format: str, db: Path, **given: Any) -> int:
         options.refuse_idle("--quick is the probe of icl run", *THOROUGH)
     with Display() as display:
         results = probe.probe_model(db, on_event=console.say, on_step=display.on_step, **given)
-    console.print_rows(probe.COLUMNS, [probe.row(result) for result in results], output_format=output_format)
+    console.print_rows(probe.COLUMNS, [probe.row(result) for result in results])
     return 0 if any(result.exact for result in results) else 1
 
 
 @machine.command("build")
 @options.output_format
-def build(output_format: str) -> None:
+def build() -> None:
     """Show which processor instructions the installed llama.cpp uses.
 
     It compares the rates of several builds where `icl machine probe` has measured one model file with them.
@@ -260,7 +260,7 @@ def build(output_format: str) -> None:
     unused = engine.unused_instructions(facts["cpu_features"])
     lacks = "unknown on this system" if unused is None else " ".join(unused) or "none: built for this processor"
     row = (facts["llama_build"], facts["cpu_features"], lacks, facts["gpu"])
-    console.print_rows(BUILD_COLUMNS, [row], output_format=output_format)
+    console.print_rows(BUILD_COLUMNS, [row])
     if unused:
         console.say(REBUILD.format(package=facts["package"]))
     for other in probe.other_builds(facts["cpu_features"]):
@@ -295,7 +295,7 @@ def build(output_format: str) -> None:
 @options.gpu_layers
 @options.threads
 @options.rows
-def bench(output_format: str, db: Path, parallel: int | None, **given: Any) -> None:
+def bench(db: Path, parallel: int | None, **given: Any) -> None:
     """Time the same work by this engine and by others, in one run.
 
     The work is greedy answers to URIAL prompts. Rates are generated tokens over all seconds, the shared prefix
@@ -312,4 +312,4 @@ def bench(output_format: str, db: Path, parallel: int | None, **given: Any) -> N
     else:
         options.refuse_idle("--shape makes a model of its own", "model")
     name, table = bench.run(db, **given, on_event=console.say)
-    console.print_found(table, output_format=output_format, title=name)
+    console.print_found(table, name)

@@ -25,7 +25,7 @@ def models() -> None:
 @models.command("list")
 @click.option("--registry-only", is_flag=True, help="Do not look for models of other programs.")
 @options.output_format
-def list_models(registry_only: bool, output_format: str) -> None:
+def list_models(registry_only: bool) -> None:
     """List the registry's models, and GGUF files that other programs hold.
 
     The programs are Ollama, LM Studio, llama.cpp and the Hugging Face hub's cache on this machine. Their files are only
@@ -37,13 +37,13 @@ def list_models(registry_only: bool, output_format: str) -> None:
 
     columns = ("name", "label", "variant", "state", "source")
     registered, held = describe.registry_rows(), [] if registry_only else describe.found_rows()
-    if output_format != "text":
-        console.print_rows(columns, registered + held, output_format=output_format)
+    if not console.as_text():
+        console.print_rows(columns, registered + held)
         return
-    console.print_rows(("name", "label", "files"), describe.families(registered), title="Registry")
+    console.print_rows(("name", "label", "files"), describe.families(registered), "Registry")
     if held:
         short = [(name, f"{variant or state}: {source}") for name, _, variant, state, source in held]
-        console.print_rows(("name", "file"), short, title="Held by other programs")
+        console.print_rows(("name", "file"), short, "Held by other programs")
     console.say("next: icl models show NAME, icl run --model NAME")
 
 
@@ -52,7 +52,7 @@ def list_models(registry_only: bool, output_format: str) -> None:
 @click.option("--metadata", is_flag=True, help="Show every key of the file's header too.")
 @options.db
 @options.output_format
-def show(name: str, metadata: bool, db: Path, output_format: str) -> None:
+def show(name: str, metadata: bool, db: Path) -> None:
     """Describe a GGUF file and its origin, or a registry entry.
 
     NAME is a file, or any name that `icl models list` prints. An entry is shown with the commands that get its files.
@@ -66,7 +66,7 @@ def show(name: str, metadata: bool, db: Path, output_format: str) -> None:
     family = registry.load_registry().get(name)
     if family is not None:
         rows = describe.family_rows(family, metadata=metadata)
-        console.print_rows(("variant", "property", "value"), rows, output_format=output_format, title=family.label)
+        console.print_rows(("variant", "property", "value"), rows, family.label)
         return
     with Display() as display:
         model = registry.resolve(name, method_kind=registry.COMPLETION, on_progress=display.on_download)
@@ -75,7 +75,7 @@ def show(name: str, metadata: bool, db: Path, output_format: str) -> None:
     file = describe.file_rows(model.info, metadata=metadata)
     notes = [("note", note) for note in model.notes]
     properties = [*file, ("sha256", model.sha256), ("source", model.source), *notes, *made]
-    console.print_rows(("property", "value"), properties, output_format=output_format, title=model.label)
+    console.print_rows(("property", "value"), properties, model.label)
 
 
 @models.command("add")
@@ -141,7 +141,7 @@ def convert(source: str, out: Path, dpo: bool, gate_memory: float | None, db: Pa
         made = convert.convert(found.folder, out, store=rows, **given)
     if made.gate_result is not None:
         checks = [(check.name, check.status, check.detail) for check in made.gate_result.checks]
-        console.print_rows(("check", "status", "detail"), checks, title=made.path.name)
+        console.print_rows(("check", "status", "detail"), checks, made.path.name)
     console.say(f"{made.path} sha256 {made.row['gguf_sha256']}; next: {next_command(made, db, dpo=dpo)}")
 
 

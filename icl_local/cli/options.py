@@ -16,6 +16,7 @@ from icl_local.vocabulary import LOOPS, READINGS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_FORMAT = "icl_local.format"  # key in the running command's context
 _ONLY = {
     "model": "Only these models: names that `icl status` shows, registry names or file names.",
     "method": "Only these methods.",
@@ -38,6 +39,12 @@ def defaults_of(function: Callable[..., Any]) -> Callable[[click.Command], click
         return command
 
     return apply
+
+
+def asked_format() -> str:
+    """Return the --format of the running command, text if it has none."""
+    context = click.get_current_context(silent=True)
+    return str(context.meta.get(_FORMAT, "text")) if context else "text"
 
 
 def typed(name: str) -> bool:
@@ -101,6 +108,8 @@ output_format = click.option(
     "output_format",
     type=click.Choice(["text", "csv", "json", "markdown", "latex"]),
     default="text",
+    expose_value=False,
+    callback=lambda ctx, _, value: ctx.meta.__setitem__(_FORMAT, value),
     help="Format of the rows on stdout.",
 )
 rows = _together(output_format, db)  # rows of the database, printed

@@ -29,7 +29,7 @@ TEXT_ROWS = 200
 @click.command("status")
 @options.selection
 @options.rows
-def status(chosen: Selection, output_format: str, db: Path) -> None:
+def status(chosen: Selection, db: Path) -> None:
     """Show done and missing responses, cell by cell, and the speed.
 
     Rows that a killed run left in the spool are read first. Column long counts prompts that did not fit the context.
@@ -41,15 +41,14 @@ def status(chosen: Selection, output_format: str, db: Path) -> None:
     from icl_local.store import named, reader, selected
 
     options.refuse_idle("the table is of whole cells", "split")
-    text = output_format == "text"
     with reader(db):  # all queries share its open file
         cells, speed, grids = selected(db, "status", chosen), named(db, "speed"), study.grids(db)
-    for grid in grids if text else ():
-        console.print_found(grid, title=f"Study {grid.title}: done/wanted")
-    console.print_found(cells, output_format=output_format, title="Progress")
-    if text and speed.rows:
-        console.print_rows(speed.columns, speed.rows[-20:], title="Speed of the last processes")
-    if text and not cells.rows:
+    for grid in grids if console.as_text() else ():
+        console.print_found(grid, f"Study {grid.title}: done/wanted")
+    console.print_found(cells, "Progress")
+    if console.as_text() and speed.rows:
+        console.print_rows(speed.columns, speed.rows[-20:], "Speed of the last processes")
+    if console.as_text() and not cells.rows:
         console.say(f"{db} holds no responses yet; next: icl run --help")
 
 
@@ -58,7 +57,7 @@ def status(chosen: Selection, output_format: str, db: Path) -> None:
 @options.selection
 @click.option("--full", is_flag=True, help="Show whole prompts, not their last lines, and whole answers.")
 @options.rows
-def show(query_id: str, chosen: Selection, full: bool, output_format: str, db: Path) -> None:
+def show(query_id: str, chosen: Selection, full: bool, db: Path) -> None:
     """Show one query with its prompts and the models' answers side by side.
 
     Example: icl show sample-07 --lang es
@@ -66,8 +65,8 @@ def show(query_id: str, chosen: Selection, full: bool, output_format: str, db: P
     from icl_local.results import answers
 
     found = answers.find(db, query_id, chosen)
-    if output_format != "text":
-        console.print_rows(answers.COLUMNS, [row for one in found for row in one.rows()], output_format=output_format)
+    if not console.as_text():
+        console.print_rows(answers.COLUMNS, [row for one in found for row in one.rows()])
         return
     for query in found:
         console.print_panels([(query.title, query.instruction, "")])
@@ -97,7 +96,7 @@ def _start_of(answer: str, full: bool) -> str:
 @click.option("--redetect", is_flag=True, help="Run the current detector on every response first.")
 @options.only
 @options.rows
-def errors(output_format: str, db: Path, **given: Any) -> None:
+def errors(db: Path, **given: Any) -> None:
     """Show critical errors in percent: loops under both readings, and unintended code.
 
     loop is the default reading; literal is any sequence repeated more than 5 times, also rules (-----) and table lines.
@@ -108,12 +107,11 @@ def errors(output_format: str, db: Path, **given: Any) -> None:
     if not given["listed"]:
         options.drop_untyped(given, "error", "split")
     found = icl_local.errors(db, **given)
+    if not given["listed"] or not console.as_text():
+        console.print_found(found)
+        return
     for note in found.notes:
         console.say(note)
-    if not given["listed"] or output_format != "text":
-        title = None if given["listed"] else found.title
-        console.print_found(found, output_format=output_format, title=title)
-        return
     for row in found.dicts():
         times = f"{row['copies'] or 0:,.1f}".removesuffix(".0")
         copies = row["copies"] and f"{times} copies in {counted(row['span'], 'character')}"
@@ -139,7 +137,7 @@ def _excerpt(row: dict[str, Any]) -> str:
 @click.option("--reference", help="With --corrected: human, or the judge that stands for the labels.")
 @options.shown
 @options.rows
-def tables(names: tuple[str, ...], output_format: str, db: Path, **given: Any) -> None:
+def tables(names: tuple[str, ...], db: Path, **given: Any) -> None:
     """Show the paper's tables, by default all: 1, 2, 3 are scores, 4, 6, 8 critical errors in percent.
 
     metrics: scores by rules (icl judge --judge rules). methods: effects of parameters. variance: how much of the
@@ -161,7 +159,7 @@ def tables(names: tuple[str, ...], output_format: str, db: Path, **given: Any) -
         else tuple(TABLES)[: 3 if given["corrected"] or given["equated_to"] else 6]
     )
     chosen = tuple(one for name in chosen for one in (("methods", "variance") if name == "methods" else (name,)))
-    console.print_tables(build_tables(db, chosen, whole=output_format in ("csv", "json"), **given), output_format)
+    console.print_tables(build_tables(db, chosen, whole=console.whole(), **given))
 
 
 @click.command("figures")
@@ -198,7 +196,7 @@ def figures(names: tuple[str, ...], folder: Path, published: bool, theme: str, d
 @options.judge
 @options.reading
 @options.rows
-def bootstrap(samples: int, seed: int, pairs: bool, output_format: str, db: Path, **given: Any) -> None:
+def bootstrap(samples: int, seed: int, pairs: bool, db: Path, **given: Any) -> None:
     """Compute percentile bootstrap intervals of every score mean and store them: view bootstrap_intervals.
 
     Queries of one text are drawn together. --pairs resamples paired differences: view bootstrap_differences.
@@ -211,8 +209,8 @@ def bootstrap(samples: int, seed: int, pairs: bool, output_format: str, db: Path
     what, view = ("difference", "bootstrap_differences") if pairs else ("mean", "bootstrap_intervals")
     console.say(f"{counted(count, what)} resampled {counted(samples, 'time')}; icl sql 'from {view}'")
     found = bootstrap.intervals(db, samples=samples, seed=seed, pairs=pairs)
-    columns = [SHORT_NAMES.get(name, name) for name in found.columns] if output_format == "text" else found.columns
-    console.print_rows(columns, found.rows, output_format=output_format)
+    columns = [SHORT_NAMES.get(name, name) for name in found.columns] if console.as_text() else found.columns
+    console.print_rows(columns, found.rows)
 
 
 @options.defaults_of(icl_local.report)
@@ -248,7 +246,7 @@ def report(path: Path, show: bool, db: Path, **given: Any) -> None:
 )
 @click.option("--tokens", type=values.COUNT, default=10, help="Most shifted tokens that are shown.")
 @options.rows
-def shift(output_format: str, db: Path, **given: Any) -> None:
+def shift(db: Path, **given: Any) -> None:
     """Show how many tokens of stored answers the base model would not have written.
 
     icl score makes the rows. docs/shift.md explains the tables; csv and json have every column of the views.
@@ -257,7 +255,7 @@ def shift(output_format: str, db: Path, **given: Any) -> None:
     """
     from icl_local.results import shift_tables
 
-    console.print_tables(shift_tables(db, whole=output_format in ("csv", "json"), **given), output_format)
+    console.print_tables(shift_tables(db, whole=console.whole(), **given))
 
 
 @options.defaults_of(icl_local.query)
@@ -268,9 +266,7 @@ def shift(output_format: str, db: Path, **given: Any) -> None:
 @click.option("--timeout", type=values.POSITIVE, help="Seconds that a query may take.")
 @click.option("--unsafe", is_flag=True, help="Allow other files, other databases and extensions.")
 @options.rows
-def sql(
-    query: str | None, schema: bool, limit: int | None, timeout: float, unsafe: bool, output_format: str, db: Path
-) -> None:
+def sql(query: str | None, schema: bool, limit: int | None, timeout: float, unsafe: bool, db: Path) -> None:
     """Run one select on the database; - reads it from standard input.
 
     The query cannot write, reach other files or load code, and a run may continue. Rows too wide for the
@@ -289,7 +285,7 @@ def sql(
         query = sys.stdin.read()
     if unsafe:
         console.say("unsafe: this query may read and write other files, attach databases and load extensions")
-    most = limit or (TEXT_ROWS if output_format == "text" else None)
+    most = limit or (TEXT_ROWS if console.as_text() else None)
 
     def end() -> None:
         click.echo(f"error: the query took longer than {timeout:g} s and did not stop; ended this process", err=True)
@@ -298,9 +294,6 @@ def sql(
     more = None if most is None else most + 1
     found = store.query(db, query, params, timeout=timeout, unsafe=unsafe, limit=more, on_stuck=end)
     rows = found.rows[:most]
-    if output_format == "text":
-        console.print_answer(found.columns, rows)
-    else:
-        console.print_rows(found.columns, rows, output_format=output_format)
+    console.print_answer(found.columns, rows)
     if len(found.rows) > len(rows):
         console.say(f"only the first {counted(len(rows), 'row')}; --limit gives more")

@@ -70,7 +70,7 @@ VERIFIED = ("model", "method", "language", "query_id", "position", "n_tokens", "
 @options.prompt_dir
 @options.rows
 @click.pass_context
-def run(context: click.Context, /, db: Path, output_format: str, **given: Any) -> int:
+def run(context: click.Context, /, db: Path, **given: Any) -> int:
     """Generate the missing responses: models x methods x languages.
 
     The same command continues a run that was killed.
@@ -92,10 +92,8 @@ def run(context: click.Context, /, db: Path, output_format: str, **given: Any) -
     if given["cluster"] is None:
         options.drop_untyped(given, "worker_cpus")
     made = icl_local.run(db, **given)
-    if (preview := made.preview) is not None:
-        console.print_found(preview, output_format=output_format, title=preview.title)
-        for note in preview.notes:
-            console.say(note)
+    if made.preview is not None:
+        console.print_found(made.preview)
         return 0
     too_long = f", {counted(made.n_too_long, 'prompt')} too long for the context" if made.n_too_long else ""
     command = "judge --judge rules" if given["decode"] == "choices" else "errors"
@@ -116,7 +114,6 @@ def run(context: click.Context, /, db: Path, output_format: str, **given: Any) -
 def verify(
     database: Path | None,
     db: Path,
-    output_format: str,
     chosen: Selection,
     **given: Any,
 ) -> int:
@@ -151,8 +148,8 @@ def verify(
         for build, features, n, equal in result.by_machine():
             console.say(f"made by llama.cpp {build} on {features}: {equal:,} of {n:,} equal")
     found = table_of("", VERIFIED, result.differences())
-    if found.rows or output_format != "text":
-        console.print_found(found, output_format=output_format)
+    if found.rows or not console.as_text():
+        console.print_found(found)
     return int(bool(found.rows))
 
 
@@ -182,7 +179,7 @@ def verify(
 @options.engine
 @options.prompt_dir
 @options.rows
-def score(output_format: str, db: Path, **given: Any) -> None:
+def score(db: Path, **given: Any) -> None:
     """Score how probable stored answers are under the base model, token by token, or references under any model.
 
     An answer is scored by the file that wrote it after its own prompt, and by the base file after the prompts of
@@ -205,7 +202,7 @@ def score(output_format: str, db: Path, **given: Any) -> None:
             on_download=display.on_download,
         )
     if given["plan"]:
-        console.print_rows(scoring.COLUMNS, result.rows, output_format=output_format)
+        console.print_rows(scoring.COLUMNS, result.rows)
         return
     too_long = f", {counted(result.n_too_long, 'text')} beyond the context" if result.n_too_long else ""
     see = 'icl sql "from reference_probabilities"' if given["texts"] == scoring.REFERENCE else "icl shift"

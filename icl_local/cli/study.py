@@ -141,7 +141,6 @@ def study(
     sample: int | None,
     limit: int | None,
     prompt_dir: Path | None,
-    output_format: str,
     db: Path,
     **given: Any,
 ) -> int:
@@ -171,7 +170,7 @@ def study(
     if only_plan:
         plan = study.plan_study(db, requested, shard=given["shard"], parallel=engine.parallel)
         title = "Plan (prompt, prefill, new: tokens)"
-        console.print_rows(plan.columns, plan.rows(), output_format=output_format, title=title)
+        console.print_rows(plan.columns, plan.rows(), title)
         for note in plan.notes():
             console.say(note)
         for reason in plan.to_make:
@@ -182,7 +181,7 @@ def study(
         outcome = study.run_study(db, requested, options=engine, stopping=interruptible, **given)
     for grid in study.grids(db):
         if grid.title == requested.name:
-            console.print_found(grid, output_format=output_format, title=f"Study {grid.title}")
+            console.print_found(grid, f"Study {grid.title}")
     for judge, progress in outcome.judged.items():
         console.say(f"new judgments of {judge}: {progress.note}")
     for failure in outcome.failures:

@@ -140,15 +140,14 @@ def import_(file: Path, reviewer: str | None, db: Path) -> None:
 @click.option("--engines", is_flag=True, help="Show engines: flagged candidates, similarity to the final texts.")
 @click.option("--dataset", type=values.DATASET, help="Only this query set.")
 @options.rows
-def status(engines: bool, dataset: str | None, output_format: str, db: Path) -> None:
+def status(engines: bool, dataset: str | None, db: Path) -> None:
     """Show the progress of the review, or the quality of each engine.
 
     Example: icl translate status --engines
     """
     from icl_local.translate import review_status
 
-    found = review_status(db, dataset=dataset, engines=engines)
-    console.print_found(found, output_format=output_format)
+    console.print_found(review_status(db, dataset=dataset, engines=engines))
 
 
 def _who(reviewer: str | None) -> str:
