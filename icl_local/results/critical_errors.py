@@ -29,7 +29,7 @@ def error_table(
     if not listed:
         reason = "the table is of whole cells (--list selects; icl sql 'from error_breakdown' has splits)"
         refuse_idle(reason, {"--error": error is not None, "--split": bool(chosen.split)})
-    notes = _notes(upkeep.redetect(database)) if redetect else ()
+    notes = _redetected(database) if redetect else ()
     found = store.selected(database, "error_list" if listed else "error_table", chosen, [error] if listed else [])
     ((earlier,),) = store.named(database, "earlier_detections").rows
     if earlier:
@@ -38,16 +38,16 @@ def error_table(
     return Table.of(found, title, notes=notes)
 
 
-def _notes(done: upkeep.Redetected) -> tuple[str, ...]:
-    notes = [f"{counted(done.done, 'response')} updated with the current detector"]
-    if done.recut:
-        notes.append(f"{counted(done.recut, 'text was', 'texts were')} cut again from the raw text")
-    if done.judged:
-        notes.append(f"{counted(done.judged, 'text stays', 'texts stay')} as a judge has read (docs/detection.md)")
-    if done.cut_short:
-        notes.append(
-            f"{counted(done.cut_short, 'answer was', 'answers were')} cut at a heading that is not a stop; "
-            f'to make them again: icl db forget --where "{_CUT_SHORT}"; icl db forget --allow-again; '
-            "then the same icl run"
-        )
-    return tuple(notes)
+def _redetected(database: Path) -> tuple[str, ...]:
+    """Update every response with the current detector; return notes on what changed."""
+    counts = upkeep.redetect(database)
+    notes = {
+        f"{counted(counts['done'], 'response')} updated with the current detector": True,
+        f"{counted(counts['recut'], 'text was', 'texts were')} cut again from the raw text": counts["recut"],
+        f"{counted(counts['judged'], 'text stays', 'texts stay')} as a judge has read (docs/detection.md)":
+            counts["judged"],
+        f"{counted(counts['cut_short'], 'answer was', 'answers were')} cut at a heading that is not a stop; "
+        f'to make them again: icl db forget --where "{_CUT_SHORT}"; icl db forget --allow-again; then the same icl run':
+            counts["cut_short"],
+    }  # fmt: skip
+    return tuple(note for note, holds in notes.items() if holds)

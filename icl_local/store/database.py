@@ -31,7 +31,7 @@ from icl_local.exceptions import InputError, StoreError, StoreLocked
 from icl_local.files import DATABASE_MARK, database_mark, draft_file
 from icl_local.operating_system import locked, private_files
 from icl_local.store import ingest, schema, spool
-from icl_local.store.faults import MISSING, Behind, Damaged, describe
+from icl_local.store.faults import MISSING, Behind, Damaged, describe, not_a_database
 from icl_local.store.ingest import Connection
 from icl_local.store.read_only import only_reads
 from icl_local.store.selection import RunNamed, Selection
@@ -310,16 +310,6 @@ def ids(path: Path, table: str, column: str) -> set[str]:
     return found
 
 
-def table_rows(
-    con: Connection, table: str, columns: Mapping[str, ingest.Column], *, batch: int = 1_000
-) -> Iterator[list[dict[str, Any]]]:
-    """Yield all rows of raw.<table> in batches, as ``Store.put`` takes them."""
-    result = con.execute(f'select {", ".join(columns)} from raw."{table}"')
-    types = [column.kind for column in columns.values()]
-    while found := result.fetchmany(batch):
-        yield Rows(list(columns), types, found).records()
-
-
 def require(path: Path) -> None:
     """Raise StoreError where neither a database nor its spool exists, so that a mistyped name makes no database."""
     if not path.exists() and not spool.files(spool_folder(path)):
@@ -470,7 +460,7 @@ def _set_aside(path: Path, endings: Sequence[str]) -> None:
 def _connected(path: Path, *, read_only: bool, config: Mapping[str, Any], wait_seconds: float) -> Iterator[Connection]:
     """Yield an open connection; raises DuckDB's errors as StoreErrors that name the file."""
     if database_mark(path) not in (None, DATABASE_MARK):  # DuckDB would open other kinds by its extensions
-        raise StoreError(f"{path} is not a DuckDB database; name another file")
+        raise not_a_database(path)
     started, said = time.monotonic(), False
     with private_files():
         while True:

@@ -35,19 +35,31 @@ def describe(error: duckdb.Error, path: Path) -> StoreError:
     if any(sign in message for sign in ("No space left", "File too large", "Disk quota")):
         return DiskFull(f"no space left for {path}; free some space")
     if "replaying WAL" in message:
-        return Behind(f"the log of {path} is damaged; run: icl db doctor --repair --db {shell(path)}")
+        return Behind(f"the log of {path} is damaged; run: {_repair(path)}")
     if "not a valid DuckDB database" in message or "Is a directory" in message:
-        return StoreError(f"{path} is not a DuckDB database; name another file")
+        return not_a_database(path)
     if found := re.search(r'Cannot open file ".*": (.+)', message):
         return StoreError(f"{path} cannot be opened: {found[1]}; check its permissions, or name another with --db")
     if "database file with version number" in message:
         return StoreError(f"{path} was written by a newer DuckDB; run: pip install -U duckdb")
     if any(sign in message for sign in ("Corrupt", "Could not read enough bytes", "database has been invalidated")):
         kind = Damaged if "computed checksum" in message else StoreError
-        if not spool.files(spool.spool_folder(path)):
-            return kind(f"{path} is damaged and has no spool to restore it from; use a copy of the file")
-        return kind(f"{path} is damaged; its rows are in the spool, run: icl db doctor --repair --db {shell(path)}")
+        restore = "has no spool to restore it from; use a copy of it, or keep what can still be read"
+        return kind(f"{path} is damaged{_in_spool(path) or f' and {restore}: {_repair(path)}'}")
     return _plain(message)
+
+
+def not_a_database(path: Path) -> StoreError:
+    """Return the error for a file of another kind, which may have replaced a database."""
+    return StoreError(f"{path} is not a DuckDB database{_in_spool(path) or '; name another file'}")
+
+
+def _in_spool(path: Path) -> str:
+    return f"; its rows are in the spool, run: {_repair(path)}" if spool.files(spool.spool_folder(path)) else ""
+
+
+def _repair(path: Path) -> str:
+    return f"icl db doctor --repair --db {shell(path)}"
 
 
 def _plain(message: str) -> StoreError:

@@ -68,17 +68,15 @@ class Ingest:
     folder: Path
     known: Mapping[str, Mapping[str, Column]] | None = None
 
-    def run(self) -> int:
-        """Insert every complete line that the database lacks; return the number of records read."""
+    def run(self) -> None:
+        """Insert every complete line that the database lacks."""
         read = offsets(self.con)
-        count = 0
         for file in spool.files(self.folder):
             start = read.get(file.name, 0)
             with contextlib.suppress(FileNotFoundError):  # folded by another process
                 if file.stat().st_size > start:
-                    count += self._file(file, start)
+                    self._file(file, start)
         name_cells(self.con)
-        return count
 
     def fold(self) -> None:
         """Join the finished files that the database has read to their end into one, without forgotten rows."""
@@ -90,21 +88,20 @@ class Ingest:
             self.con.execute("delete from raw.spool_files where not list_contains(?::varchar[], file)", [present])
             self._read_to(target.name, target.stat().st_size)
 
-    def _file(self, file: Path, start: int) -> int:
+    def _file(self, file: Path, start: int) -> None:
         known = self.known or columns(self.con)
         forgotten = Forgotten(self.con)
         batch: list[spool.SpoolRow] = []
-        count, end = 0, start
+        end = start
         for line in spool.lines(file, start):
             batch.extend(record for record in line.records if forgotten.allows(record))
-            count, end = count + len(line.records), line.end
+            end = line.end
             # what a tombstone names is deleted before a later row of that key comes
             if len(batch) >= BATCH_ROWS or any(record.table == "tombstones" for record in line.records):
                 self._insert(known, batch, file.name, end)
                 batch = []
         if end > start:
             self._insert(known, batch, file.name, end)
-        return count
 
     def _insert(
         self, known: Mapping[str, Mapping[str, Column]], records: Sequence[spool.SpoolRow], file: str, end: int | None

@@ -9,6 +9,7 @@ its file while it lives; files without one are finished, may have a torn last li
 import contextlib
 import json
 import math
+import mmap
 import os
 import secrets
 import threading
@@ -52,19 +53,12 @@ class SpoolRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Line:
-    """One put: its bytes, the byte offset after it, and its records, None if it cannot be read."""
+    """One put: its bytes, the byte offset after it, and its records, none if it is ``damaged``."""
 
     raw: bytes
     end: int
-    found: tuple[SpoolRow, ...] | None
-
-    @property
-    def damaged(self) -> bool:
-        return self.found is None
-
-    @property
-    def records(self) -> tuple[SpoolRow, ...]:
-        return self.found or ()
+    records: tuple[SpoolRow, ...]
+    damaged: bool
 
 
 def spool_folder(path: Path) -> Path:
@@ -191,7 +185,8 @@ def lines(path: Path, offset: int = 0) -> Iterator[Line]:
             if not raw.endswith(b"\n"):
                 return
             offset += len(raw)
-            yield Line(raw, offset, _decode(raw, path))
+            found = _decode(raw, path)
+            yield Line(raw, offset, found or (), found is None)
 
 
 def read(folder: Path) -> Iterator[SpoolRow]:
@@ -283,16 +278,12 @@ def _finite(value: Any) -> Any:
 
 
 def _torn_bytes(file: BinaryIO) -> int:
-    """Return the number of bytes after the last line break; reads backwards in blocks."""
-    end = position = file.seek(0, os.SEEK_END)
-    while position:
-        start = max(0, position - (1 << 20))
-        file.seek(start)
-        found = file.read(position - start).rfind(b"\n")
-        if found >= 0:
-            return end - (start + found + 1)
-        position = start
-    return end
+    """Return the number of bytes after the last line break."""
+    size = file.seek(0, os.SEEK_END)
+    if not size:  # cannot be mapped
+        return 0
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+        return size - (whole.rfind(b"\n") + 1)
 
 
 def _refuse(error: OSError, folder: Path) -> NoReturn:

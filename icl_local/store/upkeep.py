@@ -3,6 +3,7 @@
 import contextlib
 import glob
 import secrets
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -38,20 +39,6 @@ class Rebuilt:
     adopted: int
     kept_aside: Path | None
     not_restored: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Redetected:
-    """Number of responses that `icl errors --redetect` read.
-
-    ``recut``: the text was cut by the present rule; ``judged``: it was not, because a judge has read it;
-    ``cut_short``: an older version ended the response at a text that is not a stop now.
-    """
-
-    done: int
-    recut: int
-    judged: int
-    cut_short: int
 
 
 def snapshot(path: Path, out: Path, *, overwrite: bool = False) -> int:
@@ -121,13 +108,14 @@ def _put_tombstones(target: database.Store, keys: Sequence[tuple[str, str]], *, 
         target.put([("tombstones", {"table_name": table, "key": key, **stone}) for table, key in batch])
 
 
-def redetect(path: Path, *, on_progress: Callable[[int, int], None] | None = None) -> Redetected:
+def redetect(path: Path, *, on_progress: Callable[[int, int], None] | None = None) -> Counter[str]:
     """Detect critical errors again in responses that an older detector, or none, has read; cut answers by today's rule.
 
-    A text that a judge has read is not changed, so that every score is about the text shown.
+    Return how many were ``done``, ``recut``, and left as they were, since every score is about the text shown, because
+    a judge has read them (``judged``); ``cut_short``: ended by an older version at a text that is not a stop now.
     """
     database.require(path)
-    recut = judged = cut_short = 0
+    counts: Counter[str] = Counter()
     with database.Store(path) as target:
         found = target.named("outdated_detections", [detect.detector_version()]).rows
         for start in range(0, len(found), _BATCH):
@@ -138,15 +126,15 @@ def redetect(path: Path, *, on_progress: Callable[[int, int], None] | None = Non
                 answer = detect.find_answer(raw_text if stops else text, stops=stops or (), prompt_tail=tail)
                 rows += [("critical_errors", row) for row in detect.critical_error_rows(key, answer)]
                 if stops and answer.text != text:
-                    judged += was_judged
+                    counts["judged" if was_judged else "recut"] += 1
                     if not was_judged:
                         texts[key] = answer.text
-                cut_short += bool(stops) and stopped_here and detect.find_stop(raw_text, stops) is None
+                counts["cut_short"] += bool(stops) and stopped_here and detect.find_stop(raw_text, stops) is None
             target.put([*_with_texts(target, texts), *rows])
-            recut += len(texts)
+            counts["done"] += len(batch)
             if on_progress:
-                on_progress(start + len(batch), len(found))
-    return Redetected(len(found), recut, judged, cut_short)
+                on_progress(counts["done"], len(found))
+    return counts
 
 
 def _with_texts(target: database.Store, texts: Mapping[str, str]) -> list[spool.Record]:
@@ -163,7 +151,7 @@ def _with_texts(target: database.Store, texts: Mapping[str, str]) -> list[spool.
 def check(path: Path) -> list[Finding]:
     """Read every block, follow every reference, and compare the rows with the spool's.
 
-    Raises StoreError for another program's database.
+    Raises StoreError for another program's database, and for one that cannot be read and has no spool.
     """
     folder = spool.spool_folder(path)
     damage = [f"{place} cannot be read; its rows are lost unless the database has them" for place in _damaged(folder)]
@@ -187,9 +175,9 @@ def check(path: Path) -> list[Finding]:
             spooled_only, stored_only = _compare(con, folder)
             damage += [f"{_rows(table, count)} in the spool only" for table, count in spooled_only.items()]
             remarks += [f"{_rows(table, count)} in the database only" for table, count in stored_only.items()]
-    except schema.OfSomethingElse:
-        raise
     except StoreError as error:
+        if isinstance(error, schema.OfSomethingElse) or not spool.files(folder):
+            raise
         damage.append(str(error))
     return [*(Finding(message, True) for message in damage), *(Finding(message, False) for message in remarks)]
 
@@ -220,7 +208,10 @@ def rebuild(path: Path, *, accept: Callable[[Sequence[str]], bool] = lambda lost
             database.ingest_spool(con, path)
             adopted, unreadable = _adopt(old, con, folder) if old else (0, [])
             database.ingest_spool(con, path)
-            rows = {table: count for table in _user_tables(con) if (count := _count(con, table))}
+            counts = {
+                table: con.execute(f'select count(*) from raw."{table}"').fetchall() for table in _user_tables(con)
+            }
+            rows = {table: count for table, ((count,),) in counts.items() if count}
             lost += [*unreadable, *_refused_rows(con)]
             con.execute("checkpoint")
         if old is None and not rows:
@@ -252,11 +243,6 @@ def _user_tables(con: ingest.Connection) -> dict[str, list[str]]:
         for table, known in ingest.columns(con).items()
         if table not in schema.INTERNAL
     }
-
-
-def _count(con: ingest.Connection, table: str) -> int:
-    row = con.execute(f'select count(*) from raw."{table}"').fetchone()
-    return int(row[0]) if row else 0
 
 
 def _stored_keys(con: ingest.Connection, table: str, names: Sequence[str]) -> set[tuple[str, ...]]:
@@ -296,8 +282,9 @@ def _adopt(old: ingest.Connection, new: ingest.Connection, folder: Path) -> tupl
     for table, names in _user_tables(new).items():
         stored = _stored_keys(new, table, names)
         try:
-            shared = {name: column for name, column in theirs.get(table, {}).items() if name in known[table]}
-            for rows in database.table_rows(old, table, shared) if shared else ():
+            shared = ", ".join(name for name in theirs.get(table, ()) if name in known[table])
+            result = old.execute(f'select {shared} from raw."{table}"' if shared else "select 1 where false")
+            while rows := database.fetch(result, limit=_BATCH).records():
                 only_here = [
                     (table, row)
                     for row in rows

@@ -204,7 +204,7 @@ def test_a_response_never_scanned_is_reported(db: Path) -> None:
     assert [finding.message for finding in upkeep.check(db)] == [
         "raw.responses: 1 unknown response_id (no critical_errors)"
     ]
-    assert upkeep.redetect(db).done == 1
+    assert upkeep.redetect(db)["done"] == 1
     assert upkeep.check(db) == []
 
 

@@ -165,19 +165,19 @@ def test_detections_are_brought_to_the_present_detector(copy: Path) -> None:
     with Store(copy) as target:
         target.put([("responses", response(4, text="round and round we go; " * 20))])
     progress: list[tuple[int, int]] = []
-    assert upkeep.redetect(copy, on_progress=lambda done, of: progress.append((done, of))).done == 4
+    assert upkeep.redetect(copy, on_progress=lambda done, of: progress.append((done, of)))["done"] == 4
     assert progress == [(4, 4)]
     found = query(copy, "select response_id from raw.critical_errors where found and error = 'infinite_loop'").rows
     assert found == [("4",)]
     assert query(copy, "select count(distinct detector_version) from raw.critical_errors").rows == [(1,)]
-    assert upkeep.redetect(copy).done == 0
+    assert upkeep.redetect(copy)["done"] == 0
 
 
 def test_redetect_reads_an_answer_whose_settings_are_missing(copy: Path) -> None:
     prompt = {"prompt_id": "p", "method": "urial", "language": "en", "head": "h", "tail": "", "stops": ["# Query"]}
     with Store(copy) as target:
         target.put([("prompts", prompt), ("responses", response("x", prompt_id="p", settings_id="s"))])
-    assert upkeep.redetect(copy).done == 4
+    assert upkeep.redetect(copy)["done"] == 4
     assert any("settings_id" in finding.message for finding in upkeep.check(copy))
 
 
@@ -194,7 +194,7 @@ def test_redetect_cuts_old_answers_by_todays_rule_but_not_those_a_judge_has_read
         target.put([("responses", response(key, **old)) for key in ("unread", "read")])
         target.put([("responses", response("cut", **heading))])
         target.put(judged("read"))
-    assert upkeep.redetect(copy) == upkeep.Redetected(done=6, recut=2, judged=1, cut_short=1)
+    assert upkeep.redetect(copy) == {"done": 6, "recut": 2, "judged": 1, "cut_short": 1}
     texts = "select response_id, text, answer_rule from raw.responses where prompt_id = 'p' order by 1"
     expected = [("cut", "Yes.\n\n## Query", 2), ("read", old["text"], None), ("unread", "Paris.", 2)]
     assert query(copy, texts, unsafe=True).rows == expected
@@ -251,9 +251,13 @@ def test_the_check_finds_what_is_left_beside_a_name_with_brackets(made: Path, tm
 
 def test_the_check_reports_a_file_that_it_cannot_open(absent: Path) -> None:
     absent.write_bytes(b"hello" * 5000)
+    with pytest.raises(StoreError, match="not a DuckDB database; name another file"):
+        upkeep.check(absent)
+    fill(absent.with_name("y.duckdb"), 1)
+    store.spool_folder(absent.with_name("y.duckdb")).rename(store.spool_folder(absent))
     (finding,) = upkeep.check(absent)
     assert finding.damage
-    assert "not a DuckDB database" in finding.message
+    assert finding.message.endswith(f"its rows are in the spool, run: icl db doctor --repair --db {absent}")
 
 
 def test_a_damaged_database_without_a_spool_is_left_as_it_is(copy: Path) -> None:
