@@ -180,13 +180,13 @@ def figures(names: tuple[str, ...], folder: Path, published: bool, theme: str, d
     from icl_local.results import figures, paper_tables
 
     with paper_tables.open_views(db, origin="published" if published else "ours", **chosen) as views:
-        written = figures.save(views, folder, names=names or FIGURES, theme=theme)
-    for path in written:
-        click.echo(path)
-    drawn = {path.stem.removeprefix("figure_") for path in written}
-    for name in names or FIGURES:
-        if name not in drawn:
+        drawn = {name: figures.draw(views, name, theme=theme) for name in names or FIGURES}
+    for name, figure in drawn.items():
+        if figure is None:
             console.say(f"{FIGURES[name]}: no rows for it in {db} yet")
+            continue
+        for path in figures.Drawing(name, FIGURES[name], figure).save(folder):
+            click.echo(path)
 
 
 @click.command("bootstrap")

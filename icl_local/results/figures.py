@@ -33,34 +33,23 @@ if TYPE_CHECKING:
 
 VIEWS = {"size": "size_scores", "decoding": "decoding_errors"}  # the others: figure_<name>
 
-# what is drawn -> its colour in each theme; Okabe and Ito's colours, the darkest replaced on a dark ground
-THEMES: Mapping[str, Mapping[str, str]] = {
-    "light": {
-        "ink": "#1b1f24",
-        "soft": "#57606a",
-        "line": "#d8dee4",
-        "paper": "#ffffff",
-        "zero-shot": "#e69f00",
-        "urial": "#0072b2",
-        "instruct": "#009e73",
-        "other 1": "#cc79a7",
-        "other 2": "#56b4e9",
-        "other 3": "#d55e00",
-        "other 4": "#8c6d1f",
-    },
-    "dark": {
-        "ink": "#e6edf3",
-        "soft": "#9da7b1",
-        "line": "#30363d",
-        "paper": "#0d1117",
-        "zero-shot": "#f0b429",
-        "urial": "#58a6ff",
-        "instruct": "#2dba8c",
-        "other 1": "#e093bd",
-        "other 2": "#8fd0f5",
-        "other 3": "#ff7b3d",
-        "other 4": "#c9a94a",
-    },
+# what is drawn -> its colours on light and dark ground; Okabe and Ito's, the darkest replaced on dark ground
+_COLOURS = {
+    "ink": ("#1b1f24", "#e6edf3"),
+    "soft": ("#57606a", "#9da7b1"),
+    "line": ("#d8dee4", "#30363d"),
+    "paper": ("#ffffff", "#0d1117"),
+    "zero-shot": ("#e69f00", "#f0b429"),
+    "urial": ("#0072b2", "#58a6ff"),
+    "instruct": ("#009e73", "#2dba8c"),
+    "other 1": ("#cc79a7", "#e093bd"),
+    "other 2": ("#56b4e9", "#8fd0f5"),
+    "other 3": ("#d55e00", "#ff7b3d"),
+    "other 4": ("#8c6d1f", "#c9a94a"),
+}
+THEMES = {
+    "light": {name: light for name, (light, _) in _COLOURS.items()},
+    "dark": {name: dark for name, (_, dark) in _COLOURS.items()},
 }
 _MARKERS = {"zero-shot": "o", "urial": "s", "instruct": "D"}
 _OTHER_MARKERS = ("^", "v", "P", "X")
@@ -136,8 +125,13 @@ class Drawing:
     figure: Figure = field(repr=False)
 
     def save(self, folder: str | Path, *, dpi: int = 200) -> list[Path]:
-        """Write PNG and SVG; return their paths. Raises ConfigError if ``folder`` cannot be written."""
-        return _write(self.figure, self.name, Path(folder), dpi=dpi)
+        """Write PNG and SVG; return their paths. Raises ConfigError if ``folder`` cannot be written, DiskFull."""
+        paths = [Path(folder) / f"figure_{self.name}.{suffix}" for suffix in ("png", "svg")]
+        for path in paths:
+            with result_at(path), _styled():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self.figure.savefig(path, dpi=dpi, metadata={"Date": None} if path.suffix == ".svg" else None)
+        return paths
 
     def _repr_svg_(self) -> str:
         return inline_svg(self.figure, label=self.title)
@@ -153,26 +147,6 @@ def draw_figure(database: Path, name: str, *, published: bool = False, theme: st
     if figure is None:
         raise ConfigError(f"{FIGURES[name]}: no rows for it in {database} yet")
     return Drawing(name, FIGURES[name], figure)
-
-
-def save(
-    views: Views, folder: Path, *, names: Iterable[str] = tuple(FIGURES), theme: str = "light", dpi: int = 200
-) -> list[Path]:
-    """Write the named figures (keys of FIGURES) that have data as PNG and SVG; return the paths.
-
-    Raises MissingExtra if matplotlib is not installed, ConfigError if ``folder`` cannot be written, DiskFull.
-    """
-    drawn = {name: draw(views, name, theme=theme) for name in names}
-    return [path for name, figure in drawn.items() if figure for path in _write(figure, name, folder, dpi=dpi)]
-
-
-def _write(figure: Figure, name: str, folder: Path, *, dpi: int) -> list[Path]:
-    paths = [folder / f"figure_{name}.{suffix}" for suffix in ("png", "svg")]
-    for path in paths:
-        with result_at(path), _styled():
-            folder.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=dpi, metadata={"Date": None} if path.suffix == ".svg" else None)
-    return paths
 
 
 def draw(views: Views, name: str, *, theme: str = "light") -> Figure | None:
@@ -248,14 +222,11 @@ def _styled(theme: str = "light") -> Any:
 # The rows of a view as dots
 
 
-def _language(row: Row) -> str:
-    """Return the name of the row's language if it has a file, else its code."""
-    return _language_names().get(row["language"], str(row["language"]))
-
-
 @functools.cache
-def _language_names() -> Mapping[str, str]:
-    return {code: spec.name for code, spec in prompting.languages().items()}
+def _language(code: str) -> str:
+    """Return the name of a language that has a file, else its code."""
+    known = prompting.languages()
+    return known[code].name if code in known else code
 
 
 def _dot(row: Row, line: str, column: str, band: str, *, value: str = "value") -> _Dot:
@@ -270,28 +241,33 @@ def _by_aspect(rows: Sequence[Row]) -> list[Row]:
 
 
 def _sizes(rows: Sequence[Row]) -> Iterable[_Dot]:
-    known = sorted((row for row in rows if row["parameters"]), key=lambda row: row["parameters"])
-    names = {row["model"]: f"{row['model']} ({row['parameters'] / 1e9:.2g} B)" for row in known}
-    for language in dict.fromkeys(row["language"] for row in rows):
-        for row in known:
-            if row["language"] == language and row["metric"] in _MEANS:
-                yield _dot(row, _language(row), _MEANS[row["metric"]], names[row["model"]])
+    languages = _unique(row["language"] for row in rows)
+    known = [row for row in rows if row["parameters"]]
+    for row in sorted(known, key=lambda row: (languages.index(row["language"]), row["parameters"])):
+        size = f"{row['model']} ({row['parameters'] / 1e9:.2g} B)"
+        yield _dot(row, _language(row["language"]), _MEANS[row["metric"]], size)
 
 
 def _decoding(rows: Sequence[Row]) -> Iterable[_Dot]:
     found: dict[tuple[str, ...], _Dot] = {}
     for row in rows:
         band = f"temperature {row['temperature']:g}" if row["temperature"] else "greedy"
-        dot = _dot(row, f"{row['model']}, {_language(row)}", _ERROR_NAMES[row["error"]], band, value="percent")
+        dot = _dot(
+            row, f"{row['model']}, {_language(row['language'])}", _ERROR_NAMES[row["error"]], band, value="percent"
+        )
         found.setdefault((dot.line, dot.column, dot.band, dot.series), dot)  # of several types the first
     return found.values()
 
 
 _DOTS: Mapping[str, Callable[[Sequence[Row]], Iterable[_Dot]]] = {
-    "2": lambda rows: (_dot(row, row["model"], _language(row), _ASPECTS[row["metric"]]) for row in _by_aspect(rows)),
-    "3": lambda rows: (_dot(row, _language(row), row["model"], _ASPECTS[row["metric"]]) for row in _by_aspect(rows)),
+    "2": lambda rows: (
+        _dot(row, row["model"], _language(row["language"]), _ASPECTS[row["metric"]]) for row in _by_aspect(rows)
+    ),
+    "3": lambda rows: (
+        _dot(row, _language(row["language"]), row["model"], _ASPECTS[row["metric"]]) for row in _by_aspect(rows)
+    ),
     "4": lambda rows: (
-        _dot(row, _language(row), _ERROR_NAMES[row["error"]], row["model"], value="percent") for row in rows
+        _dot(row, _language(row["language"]), _ERROR_NAMES[row["error"]], row["model"], value="percent") for row in rows
     ),
     "size": _sizes,
     "decoding": _decoding,
