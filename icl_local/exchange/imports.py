@@ -191,7 +191,6 @@ class _Output:
             "finish_reason": "imported",
             "text_language": detect.identify_language(self.text),
             "source": source,
-            "created_at": store.now(),
         }
 
 
@@ -250,4 +249,4 @@ def _label(generator: str) -> str:
 def _dataset_row(dataset: str, source: str, known: QuerySet | None) -> Row:
     if known is not None and known.dataset == dataset:
         return known.row()
-    return {"dataset": dataset, "source": source, "created_at": store.now()}
+    return {"dataset": dataset, "source": source}

@@ -24,7 +24,7 @@ from icl_local.judging.ledger import Attempt, Scope, Task
 from icl_local.judging.runner import JudgeProgress, context_records, open_store
 from icl_local.judging.template import Template
 from icl_local.openai_client import ApiClient, ApiReply, Budget, is_transient
-from icl_local.store import Record, Store, now
+from icl_local.store import Record, Store
 
 if TYPE_CHECKING:
     from openai.types import Batch
@@ -227,7 +227,6 @@ def _event(submission: str, event: str, judge: ApiJudge, count: int, *, batch_id
         "n_requests": count,
         "structured": dialect.structured,
         "parameters": {"token_limit": dialect.token_limit, "temperature": dialect.temperature},
-        "created_at": now(),
     }
     return ("judge_batches", row)
 

@@ -98,7 +98,6 @@ def _row(found: Mapping[str, Any], *, method: str, seed: int, samples: int) -> d
         "refused": refused,
         "samples": samples,
         "seed": seed,
-        "created_at": store.now(),
     }
 
 

@@ -119,7 +119,6 @@ class Attempt:
             "status": self.verdict.status,
             "repairs": list(self.verdict.repairs),
             "error": self.verdict.error,
-            "created_at": store.now(),
             **self.columns,
         }
         if self.verdict.status not in TRANSIENT:

@@ -62,7 +62,7 @@ def draw(
         filters = {column: names for column, names in asdict(chosen).items() if names}
         sample = {"name": name, "seed": seed, "per_cell": per_cell, "strata": by, "filters": filters}
         items = [{column: row[column] for column in _ITEM} for row in frame]
-        records = [("samples", {**sample, "created_at": store.now()}), *(("sample_items", item) for item in items)]
+        records = [("samples", sample), *(("sample_items", item) for item in items)]
         with Store(path) as target:
             target.put([(table, {"sample_id": sample_id, **row}) for table, row in records])
     return planned

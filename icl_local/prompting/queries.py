@@ -10,7 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, datetime
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -92,7 +91,6 @@ class Query:
             "expectation_id": key_of(kind="expectation", query_key=self.key, expected=expected),
             "query_key": self.key,
             "expected": expected,
-            "created_at": _now(),
         }
 
 
@@ -111,7 +109,7 @@ class QuerySet:
 
     def row(self) -> dict[str, object]:
         """Return the row of raw.datasets."""
-        return {"dataset": self.dataset, "source": self.source, "sha256": self.sha256, "created_at": _now()}
+        return {"dataset": self.dataset, "source": self.source, "sha256": self.sha256}
 
     def counts(self) -> list[tuple[object, ...]]:
         """Return a row (see COUNTED) for each language: its queries, and how many of them have a field."""
@@ -122,10 +120,6 @@ class QuerySet:
         expected = (sum(name in query.expected for query in same) for name in EXPECTED)
         n_safety = sum(query.split == "safety" for query in same)
         return self.dataset, same[0].language, len(same), n_safety, *expected, sum(bool(query.tags) for query in same)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def load_file(path: Path, **how: Any) -> QuerySet:

@@ -106,5 +106,4 @@ def _row(key: str, found: Mapping[str, Any], *, samples: int, seed: int) -> dict
         "n": n,
         "samples": samples,
         "seed": seed,
-        "created_at": store.now(),
     }

@@ -329,7 +329,6 @@ def _response_rows(plan: CellPlan, completion: Completion, shared: dict[str, obj
         "text_language": identify_language(text),
         "answer_rule": ANSWER_RULE,
         **plan.drawn(completion.id),
-        "created_at": store.now(),
     }
     found = {str(e["error"]) for e in errors if e["found"]}
     unintended = "unintended_code" in found and query.task is not None and "coding" not in query.task

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from icl_local import store
 from icl_local.engine import Completion, Request, Scored, ScoreRequest
 from icl_local.identity import key_of
 from icl_local.prompting import Prompt
@@ -87,7 +86,7 @@ def scored_row(scored: Scored) -> dict[str, object]:
     """Return the columns of raw.scorings that come from the engine."""
     lists = {name: list(getattr(scored, name)) for name in ("tokens", "logprobs", "ranks", "ranks_decoded", "top_ids")}
     values = {name: getattr(scored, name) for name in ("finish_reason", "n_bytes", "straddles")}
-    return {**lists, **values, "logprob": sum(scored.logprobs), "created_at": store.now()}
+    return {**lists, **values, "logprob": sum(scored.logprobs)}
 
 
 def token_rows(model: ResolvedModel, pieces: Iterable[tuple[int, str]]) -> list[Record]:

@@ -210,7 +210,6 @@ def _keep(writer: store.Store, model: ResolvedModel, worker: Any, verified: Veri
         "decoded_text": verified.decoded_text,
         "verified_build": info.llama_build,
         "verified_cpu_features": info.cpu_features,
-        "created_at": store.now(),
     }
     writer.put([("verifications", row)])
     if not verified.equal and (stored["llama_build"], stored["cpu_features"]) == (info.llama_build, info.cpu_features):

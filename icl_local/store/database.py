@@ -128,11 +128,12 @@ class Store:
     def put(self, records: Sequence[tuple[str, Mapping[str, object]]]) -> None:
         """Append rows (table, row) to the spool, all or none; DuckDB gets them at the next flush.
 
-        Raises DiskFull or StoreError if the spool cannot be written or a row does not fit its table.
+        A row without ``created_at`` gets the time where its table has the column. Raises DiskFull or StoreError if the
+        spool cannot be written or a row does not fit its table.
         """
-        for table, row in records:
-            self._check(table, row)
-        self._spool.append(records)
+        created_at = now()
+        rows = [(table, self._complete(table, row, created_at)) for table, row in records]
+        self._spool.append(rows)
         with self._lock:
             self._pending += len(records)
             waited = time.monotonic() - self._flushed_at
@@ -194,11 +195,13 @@ class Store:
                 self._problem = error
             return self._pending
 
-    def _check(self, table: str, row: Mapping[str, object]) -> None:
-        """Raise StoreError for a row that DuckDB would refuse."""
+    def _complete(self, table: str, row: Mapping[str, object], created_at: str) -> Mapping[str, object]:
+        """Return the row with its time. Raises StoreError for one that DuckDB would refuse."""
         if table not in self._columns:
             raise StoreError(f"raw.{table} is not a table")
         known = self._columns[table]
+        if "created_at" in known:
+            row = {"created_at": created_at, **row}
         if unknown := row.keys() - known.keys():
             raise StoreError(f"raw.{table} has no column {', '.join(sorted(unknown))}")
         if lacking := [name for name, column in known.items() if column.required and row.get(name) is None]:
@@ -207,6 +210,7 @@ class Store:
             limit = _INTEGERS.get(known[name].kind)
             if limit is not None and isinstance(value, int) and not -limit <= value < limit:
                 raise StoreError(f"raw.{table}.{name} cannot hold {value}; the largest number there is {limit - 1:,}")
+        return row
 
 
 def query(

@@ -102,10 +102,9 @@ def allow_again(path: Path) -> int:
 
 
 def _put_tombstones(target: database.Store, keys: Sequence[tuple[str, str]], *, active: bool) -> None:
-    stone = {"active": active, "created_at": database.now()}
     for start in range(0, len(keys), _BATCH):
         batch = keys[start : start + _BATCH]
-        target.put([("tombstones", {"table_name": table, "key": key, **stone}) for table, key in batch])
+        target.put([("tombstones", {"table_name": table, "key": key, "active": active}) for table, key in batch])
 
 
 def redetect(path: Path, *, on_progress: Callable[[int, int], None] | None = None) -> Counter[str]:

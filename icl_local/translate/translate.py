@@ -209,5 +209,4 @@ def _row(reply: ApiReply, query: Query, engine: Engine, language: str, overlay: 
         "prompt_tokens": reply.prompt_tokens,
         "completion_tokens": reply.completion_tokens,
         "cost_usd": reply.cost_usd,
-        "created_at": store.now(),
     }
