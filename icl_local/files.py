@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from icl_local.exceptions import ConfigError, DiskFull
+from icl_local.exceptions import ConfigError, DiskFull, InputError
 from icl_local.operating_system import sync_folder
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # errno values of a full disk
@@ -82,6 +82,13 @@ def result_at(path: Path) -> Iterator[None]:
         if error.errno in NO_SPACE:
             raise DiskFull(f"no space left for {path}; free some space, then run the same command again") from error
         raise ConfigError(f"cannot write {path}: {error.strerror}; choose another place with -o") from error
+
+
+def regular_file(path: Path) -> Path:
+    """Return the path of a file that is read more than once. Raises InputError for a pipe, which would wait."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is not a regular file; save its contents to one, and name that")
+    return path
 
 
 def database_mark(path: Path) -> bytes | None:

@@ -1,8 +1,13 @@
 -- $1: SHA-256 of the file that wrote them, $2: method, $3: languages, $4: query set or NULL. Answers, each with its
--- prompt and its query, languages in turn so that the first n are alike.
+-- prompt and its query, languages in turn so that the first n are alike. frame: as in responses_to_decode.sql.
 select
     response.response_id, response.query_key, query.dataset, query.query_id, response.language, query.split,
     query.instruction, prompt.head, prompt.tail, response.prompt_sha256, settings.plain_queries,
+    (
+        select any_value({'head': framed.head, 'tail': framed.tail})
+        from raw.responses as other inner join raw.prompts as framed on framed.prompt_id = other.prompt_id
+        where prompt.tail is null and framed.tail is not null and other.cell_id = response.cell_id
+    ) as frame,
     settings.repetition_penalty, response.tokens, response.raw_text
 from raw.responses as response
 inner join raw.queries as query on query.query_key = response.query_key

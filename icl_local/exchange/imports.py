@@ -163,7 +163,7 @@ class _Output:
         if part == "just_red":
             data["category"] = "safety"
         dataset = f"imported:{part}" if isinstance(part, str) and part else "imported"
-        return query_from_item(JsonItem(self.item.file, self.item.line, data), dataset=dataset, language=None)
+        return query_from_item(JsonItem(self.item.place, data), dataset=dataset, language=None)
 
     def response_id(self, source: str) -> str:
         """Return the key by file and options, so that an import with a wrong option can be forgotten and repeated.

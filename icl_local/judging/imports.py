@@ -132,7 +132,7 @@ def _as_output(item: JsonItem, *, safety: bool) -> JsonItem:
         "datasplit": "just_red" if safety else "just_eval",
         **{name: item.data[name] for name in exchange.MAKER if name in item.data},
     }
-    return JsonItem(item.file, item.line, data)
+    return JsonItem(item.place, data)
 
 
 def _judge_row(item: JsonItem) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Read the JSON objects of a file, each with the line on which it begins, so that errors can name it.
+"""Read the JSON objects of a file, each with its place: file, line, and in a JSON list its number.
 
 Forms: a JSON list, JSON Lines, an object whose ``data`` is the list, CSV and TSV with a header; UTF-8, with or without
 BOM and CRLF. In a table an empty field is a missing one, and lists are JSON. The fields of CSV may be separated by
@@ -30,16 +30,10 @@ _LIST = re.compile(r'\[\s*["{]')  # the beginning of a list of texts or objects
 
 @dataclass(frozen=True)
 class JsonItem:
-    """One object of ``file`` and the line on which it begins, counted from 1."""
+    """One object of a file and where it begins, for messages: ``file:line``, in a JSON list ``file:line, item 2``."""
 
-    file: str
-    line: int
+    place: str
     data: dict[str, Any]
-
-    @property
-    def place(self) -> str:
-        """Return ``file:line``, for messages."""
-        return f"{self.file}:{self.line}"
 
     @property
     def names(self) -> str:
@@ -127,7 +121,7 @@ def _table(text: str, file: str, delimiter: str, cell: Callable[[str], Any]) -> 
             if row and len(row) != len(names):
                 raise InputError(f"{file}:{line}: has {len(row)} fields where the header has {len(names)}")
             if row:
-                items.append(JsonItem(file, line, dict(zip(names, map(cell, row), strict=True))))
+                items.append(JsonItem(f"{file}:{line}", dict(zip(names, map(cell, row), strict=True))))
             line = reader.line_num + 1
     except csv.Error as error:
         raise InputError(f"{file}:{line}: broken table: {error}") from error
@@ -159,14 +153,16 @@ def _read_text(path: Path) -> str:
 def parse(text: str, file: str) -> list[JsonItem]:
     """Return all objects of ``text``; ``file`` is its name in errors."""
     items = []
-    line = counted = 0
+    line, counted = 1, 0
+    in_lines = _is_json_lines(text)
     try:
-        for position, value in _json_lines(text) if _is_json_lines(text) else _document(text):
+        for number, (position, value) in enumerate(_json_lines(text) if in_lines else _document(text), start=1):
             line += text.count("\n", counted, position)
             counted = position
+            place = f"{file}:{line}" if in_lines else f"{file}:{line}, item {number}"
             if not isinstance(value, dict):
-                raise InputError(f"{file}:{line + 1}: holds {type(value).__name__} where an object {{...}} is expected")
-            items.append(JsonItem(file, line + 1, value))
+                raise InputError(f"{place}: holds {type(value).__name__} where an object {{...}} is expected")
+            items.append(JsonItem(place, value))
     except json.JSONDecodeError as error:
         raise InputError(f"{file}:{error.lineno}: broken JSON: {error.msg} (column {error.colno})") from error
     except (RecursionError, ValueError) as error:

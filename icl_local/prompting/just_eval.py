@@ -154,7 +154,7 @@ def align(items: Sequence[JsonItem], english: Sequence[JsonItem], *, language: s
         raise InputError(f"{source}: its ids are not Just-Eval's, and {fault}; give your own file with --queries")
     origin = {"language": language, "translation": {"from": ENGLISH, "source": source}}
     return [
-        JsonItem(item.file, item.line, {**item.data, "instruction": text, **origin})
+        JsonItem(item.place, {**item.data, "instruction": text, **origin})
         for item, text in zip(english, texts, strict=True)
     ]
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from icl_local import resources
 from icl_local.exceptions import ConfigError, InputError, UnknownName, did_you_mean
+from icl_local.files import regular_file
 from icl_local.identity import key_of, sha256_file, sha256_text
 from icl_local.prompting import json_items, just_eval
 from icl_local.prompting.expectations import expected
@@ -124,7 +125,7 @@ class QuerySet:
 
 def load_file(path: Path, **how: Any) -> QuerySet:
     """Return the query set of a text file; ``how``: language, untagged, dataset and columns of query_set."""
-    items, sha256 = json_items.read_file(path), sha256_file(path)
+    items, sha256 = json_items.read_file(regular_file(path)), sha256_file(path)
     return query_set(items, source=path.name, sha256=sha256, file=str(path), name=path.stem, **how)
 
 
@@ -227,12 +228,10 @@ def query_set(
         query = query_from_item(item, dataset=dataset, language=own_language or untagged)
         first, _ = found.setdefault((query.language, query.query_id), (item, query))
         if first is not item:
-            where = f"on line {first.line}" if first.file == item.file else f"at {first.place}"
+            what, remedy = f"id {query.query_id!r}", ""
             if query.query_id == json_items.id_of_text(query.instruction):
-                raise InputError(
-                    f"{item.place}: the same instruction is already {where}; remove one, or give both an `id`"
-                )
-            raise InputError(f"{item.place}: id {query.query_id!r} is already {where}")
+                what, remedy = "the same instruction", "; remove one, or give both an `id`"
+            raise InputError(f"{item.place}: {what} is already at {first.place}{remedy}")
     selected = tuple(query for _, query in found.values() if language in (None, query.language))
     if not selected:
         others = ", ".join(sorted({of for of, _ in found}))

@@ -8,6 +8,7 @@ from typing import Any
 
 from icl_local import store
 from icl_local.exceptions import ConfigError, InputError, UnknownName
+from icl_local.files import regular_file
 from icl_local.identity import sha256_file
 from icl_local.prompting import FILE_SUFFIXES, JsonItem, QuerySet, json_items, queries
 from icl_local.prompting.expectations import REGEX
@@ -129,10 +130,10 @@ def read_items(source: str) -> tuple[list[JsonItem], dict[str, Any]]:
         # of the data set, its config and split, or of the file that is named
         name = paths[0].stem if address.endswith(FILE_SUFFIXES) else address.partition("/")[2]
     items: list[JsonItem] = []
-    for path in paths:
+    for path in map(regular_file, paths):
         if path.suffix.lower() == ".parquet":
             rows = enumerate(store.read_parquet(path), start=1)
-            items += [JsonItem(str(path), number, row) for number, row in rows]
+            items += [JsonItem(f"{path}:{number}", row) for number, row in rows]
             continue
         try:
             items += json_items.read_file(path)

@@ -253,13 +253,15 @@ def _request(row: Mapping[str, Any]) -> Request:
 
 def stored_prompt(row: Mapping[str, Any]) -> tuple[str, tuple[int, int] | None]:
     """Return the prompt of a stored response, and the characters in which control tokens are text (see Request)."""
-    if row["tail"] is None:  # of a chat template, which may have removed the white space around the query
-        prompt, query = row["head"], row["instruction"].strip()
+    prompt, around = row["head"], row["frame"]
+    if row["tail"] is not None:
+        prompt, around = row["head"] + row["instruction"] + row["tail"], row
+    if around is not None:
+        plain = len(around["head"]), len(prompt) - len(around["tail"])
+    else:  # the chat template changed every query of the cell; it may have removed the white space around this one
+        query = row["instruction"].strip()
         start = prompt.rfind(query)
         plain = start, start + len(query)
-    else:
-        prompt = row["head"] + row["instruction"] + row["tail"]
-        plain = len(row["head"]), len(prompt) - len(row["tail"])
     return prompt, plain if row["plain_queries"] else None
 
 

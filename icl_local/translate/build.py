@@ -109,15 +109,15 @@ def _item(row: Mapping[str, Any]) -> dict[str, object]:
 
 def _within(source: str, items: Sequence[JsonItem]) -> Iterator[Difference]:
     """Yield ids and texts that occur twice in one set."""
-    ids: dict[str, int] = {}
+    ids: dict[str, str] = {}
     texts: dict[str, str] = {}
     for item in items:
         query_id, text = item.id(), item.text("instruction").strip()
         if query_id in ids:
-            yield Difference("duplicate_id", query_id, f"{source}, lines {ids[query_id]} and {item.line}")
+            yield Difference("duplicate_id", query_id, f"{ids[query_id]} and {item.place}")
         elif text in texts:
             yield Difference("duplicate_text", query_id, f"{source}, the same as {texts[text]}")
-        ids.setdefault(query_id, item.line)
+        ids.setdefault(query_id, item.place)
         texts.setdefault(text, query_id)
 
 

@@ -24,7 +24,7 @@ def output(number: object, text: str = "Fine.", **fields: Any) -> dict[str, Any]
 
 
 def items(*data: dict[str, Any]) -> list[JsonItem]:
-    return [JsonItem("outputs.json", line, one) for line, one in enumerate(data, start=1)]
+    return [JsonItem(f"outputs.json:{line}", one) for line, one in enumerate(data, start=1)]
 
 
 def bring_in(db: Path, *data: dict[str, Any], source: str = "outputs.json", **options: Any) -> exchange.Imported:

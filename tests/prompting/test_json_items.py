@@ -54,7 +54,8 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         found = json_items.parse(text, "f")
     except InputError:
         return
-    assert [one.line for one in found] == sorted(one.line for one in found)
+    places = [int(one.place.removeprefix("f:").partition(",")[0]) for one in found]
+    assert places == sorted(places)
 
 
 @given(
@@ -68,4 +69,12 @@ def test_items_know_their_lines(data: list[dict[str, str]], form: str) -> None:
     within = '{"of": {"data": ["\\"data\\": []"]}, "data" : ' + listed + "}"
     found = json_items.parse({"lines": "\n".join(lines), "list": listed, "data": within}[form], "f")
     assert [one.data for one in found] == data
-    assert [one.line for one in found] == [n + (1 if form == "lines" else 2) for n in range(len(data))]
+    places = [f"f:{n}" if form == "lines" else f"f:{n + 1}, item {n}" for n in range(1, len(data) + 1)]
+    assert [one.place for one in found] == places
+
+
+def test_items_of_a_list_on_one_line_are_named_by_their_number() -> None:
+    with pytest.raises(InputError, match=r"^f:1, item 2: holds int where an object"):
+        json_items.parse('[{"a": 1}, 2]', "f")
+    with pytest.raises(InputError, match=r"^f:1, item 2: the field `a` is not a text"):
+        json_items.parse('[{"a": "x"}, {"a": 2}]', "f")[1].text("a")

@@ -39,7 +39,7 @@ def lines(items: Sequence[dict[str, Any]]) -> bytes:
 
 
 def items(found: Sequence[dict[str, Any]]) -> list[JsonItem]:
-    return [JsonItem("file", number, data) for number, data in enumerate(found, 1)]
+    return [JsonItem(f"file:{number}", data) for number, data in enumerate(found, 1)]
 
 
 @pytest.fixture

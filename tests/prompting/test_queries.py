@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -74,7 +75,7 @@ def test_a_file_without_ids_gets_them_from_its_texts(tmp_path: Path) -> None:
     moved = queries.load_file(write(tmp_path / "b.jsonl", "\n".join([rows[2], *rows[:1]])), language="es").queries
     assert [q.query_id for q in moved] == [ids["Three?"], ids["One?"]]
     assert len(set(ids.values())) == 3
-    with pytest.raises(InputError, match=":3: the same instruction is already on line 1; remove one, or give"):
+    with pytest.raises(InputError, match=r":3: the same instruction is already at .*:1; remove one, or give"):
         queries.load_file(write(tmp_path / "c.jsonl", "\n".join([*rows[:2], rows[0]])), language="en")
 
 
@@ -99,17 +100,20 @@ BROKEN = {
     "scalar": ("12", ":1: broken JSON: neither a list"),
     "object without data": ('{\n"a": 1\n}', ":1: broken JSON: neither a list"),
     "list in a line": ('{"id": 1, "instruction": "x"}\n[1]\n', ":2: holds list"),
-    "text in a list": ('[\n{"id": 1, "instruction": "x"},\n"y"]', ":3: holds str"),
+    "text in a list": ('[\n{"id": 1, "instruction": "x"},\n"y"]', ":3, item 2: holds str"),
     "no instruction": ('{"id": 1, "instruction": "x"}\n{"id": 2}\n', ":2: the field `instruction` is missing"),
     "number for text": ('{"id": 1, "instruction": 7}\n', ":1: the field `instruction` is not a text"),
     "blank instruction": ('{"id": 1, "instruction": " \\n"}\n', ":1: the instruction is empty"),
-    "no id": ('[{"id": 1, "instruction": "x"},\n {"instruction": "y"}]', ":2: has no id"),
+    "no id": ('[{"id": 1, "instruction": "x"},\n {"instruction": "y"}]', ":2, item 2: has no id"),
     "odd id": ('{"id": 1.5, "instruction": "x"}\n', ":1: has the id 1.5"),
     "id twice": (
         '{"id": 1, "instruction": "x"}\n\n{"id": "1", "instruction": "y"}\n',
-        ":3: id '1' is already on line 1",
+        ":3: id '1' is already at ",
     ),
-    "id twice on a line": ('[{"id": 1, "instruction": "x"}, {"id": 1, "instruction": "y"}]', ":1: id '1' is already"),
+    "id twice on a line": (
+        '[{"id": 1, "instruction": "x"}, {"id": 1, "instruction": "y"}]',
+        ":1, item 2: id '1' is already at ",
+    ),
     "NUL": ('{"id": 1, "instruction": "x\\u0000"}\n', ":1: `instruction` holds a NUL"),
     "half a pair": ('{"id": 1, "instruction": "x\\ud83d"}\n', ":1: `instruction` holds a NUL or half"),
     "task of numbers": ('{"id": 1, "instruction": "x", "task": [1]}\n', ":1: `task` must be a list of texts"),
@@ -134,7 +138,7 @@ class TestLanguages:
         path = write(tmp_path / "q.json", FORMS["json list"])
         assert {q.language for q in queries.load_file(path, language="es").queries} == {"es"}
         assert {q.language for q in queries.load_file(path, untagged="eu").queries} == {"eu"}
-        with pytest.raises(InputError, match=r"q\.json:1: names no language; give --queries LANGUAGE=FILE"):
+        with pytest.raises(InputError, match=r"q\.json:1, item 1: names no language; give --queries LANGUAGE=FILE"):
             queries.load_file(path)
 
     def test_english_queries_never_pass_for_spanish(self, tmp_path: Path) -> None:
@@ -433,6 +437,14 @@ def test_queries_left_out_for_the_way_their_language_is_written_are_told(tmp_pat
         "2 queries in 'ES', not 'es', left out",
         "1 query in 'es-MX', not 'es', left out",
     ]
+
+
+def test_a_named_pipe_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+    for name in ("pipe.jsonl", "pipe.parquet"):
+        os.mkfifo(tmp_path / name)
+        for read in (running.load_set, lambda source, **how: queries.load_file(Path(source), **how)):
+            with pytest.raises(InputError, match=rf"{name}: is not a regular file; save its contents to one"):
+                read(str(tmp_path / name), untagged="en")
 
 
 def test_a_mistyped_name_of_a_set_is_refused_with_the_nearest() -> None:

@@ -14,10 +14,12 @@ from click.testing import CliRunner
 
 from icl_local import engine, store
 from icl_local.cli import icl
+from icl_local.detect import ANSWER_RULE
 from icl_local.engine import Completion, Worker, exact
 from icl_local.exceptions import ConfigError, ModelError
 from icl_local.running import cells, engines, load_queries, probe, run, verify
 from icl_local.weights import registry
+from tests.tiny_model import build_tiny_gguf
 
 EXACTNESS = "select n_verified, n_equal, exact from exactness"
 
@@ -73,6 +75,22 @@ def test_plain_queries_are_decoded_and_verified_as_text(tmp_path: Path, exact_gg
     assert counts[2][2] == counts[3][2]
     done = CliRunner().invoke(icl, ["verify", str(db), "--sample", "4", "--weights", str(exact_gguf)])
     assert "4 of 4 equal" in done.output, done.output
+
+
+def test_a_query_that_the_template_changed_is_found_where_it_stands(tmp_path: Path) -> None:
+    model, queries, db = tmp_path / "m.gguf", tmp_path / "q.jsonl", tmp_path / "x.duckdb"
+    turn = "<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>"
+    build_tiny_gguf(
+        model, chat_template=f"{{% for m in messages %}}{turn}{{% endfor %}}<|im_start|>assistant", n_layers=1
+    )
+    queries.write_text('{"id": 1, "instruction": " assistant "}\n{"id": 2, "instruction": "say it"}\n')
+    planned = cells.plan_cells([str(model)], ["instruct"], load_queries(["en"], [str(queries)]))
+    run.run_cells(db, planned, decoding=cells.Decoding(2, plain_queries=True), probe=False, verify=0)
+    ids = sorted(store.ids(db, "responses", "response_id"))
+    for row in store.named(db, "responses_to_decode", [ids, ANSWER_RULE]).records():
+        prompt, plain = verify.stored_prompt(row)
+        assert plain is not None
+        assert (prompt[: plain[0]], prompt[slice(*plain)]) == ("<|im_start|>user\n", row["instruction"].strip())
 
 
 def test_459_equal_responses_bound_the_rest_below_one_percent() -> None:
