@@ -33,6 +33,21 @@ with cells as (
     group by responses.cell_id
 ),
 
+-- A server may refuse a temperature; then its own is not known. Judgments of local models record no parameters.
+judges as (
+    select
+        judges.judge_id,
+        any_value(judges.model) as model,
+        any_value(judges.backend) as backend,
+        case
+            when bool_and(judgments.parameters is null or json_exists(judgments.parameters, '$.temperature'))
+            then (any_value(judges.settings) ->> 'temperature')::double
+        end as temperature
+    from raw.judges as judges
+    inner join raw.judgments as judgments on judgments.judge_id = judges.judge_id
+    group by judges.judge_id
+),
+
 results as (
     select
         means.cell_id,
@@ -45,7 +60,9 @@ results as (
         means.judge,
         case
             when templates.text <> '' then {
-                'judges': [{'model_info': {'name': means.judge, 'id': judges.model}, 'temperature': 0.0::double}],
+                'judges': [
+                    {'model_info': {'name': means.judge, 'id': judges.model}, 'temperature': judges.temperature}
+                ],
                 'input_prompt': templates.text
             }
         end as llm_scoring,
@@ -57,7 +74,7 @@ results as (
         means.se,
         means.sd
     from main.score_means as means
-    inner join raw.judges as judges on judges.judge_id = means.judge_id
+    inner join judges on judges.judge_id = means.judge_id
     left join raw.judge_templates as templates on templates.template_sha256 = means.template_sha256
     -- people label samples: no score of all answers
     where means.reading = 'strict' and judges.backend <> 'human'
@@ -127,7 +144,9 @@ select
         'evaluation_timestamp': cells.made_at,
         'generation_config': {
             'generation_args': {
-                'temperature': coalesce(cells.settings.temperature, 0),
+                'temperature': case
+                    when cells.settings.backend is not null then coalesce(cells.settings.temperature, 0)
+                end,
                 'top_p': cells.settings.top_p,
                 'max_tokens': nullif(cells.settings.max_tokens, 0),
                 'prompt_template': nullif(cells.prompt_template, '')

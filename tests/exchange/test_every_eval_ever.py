@@ -167,6 +167,36 @@ def test_labels_of_people_are_no_results(db: Path, tmp_path: Path) -> None:
     assert [one["score_details"]["score"] for one in scored] == [5.0]
 
 
+def test_temperatures_are_those_that_were_used(db: Path, tmp_path: Path) -> None:
+    """Of responses by their settings, of judges by what the server took; none where it is not known."""
+    settings = {"settings_id": "warm", "backend": "llama.cpp", "temperature": 0.75, "top_p": 1.0, "min_p": 0.0}
+    with Store(db) as target:
+        rows = [*own_cell("r", "Fine."), *own_cell("w", "Warm.", settings_id="warm"), ("settings", settings)]
+        rows += [*verdict("w", {"clarity": 4.0}), *verdict("r", {"clarity": 5.0})]
+        (_, judgment) = rows[-1]
+        for judge_id, own, sent in (
+            ("took", {"temperature": 0.5}, {"max_tokens": 9, "temperature": 0.5}),
+            ("refused", {"temperature": 0.5}, {"max_tokens": 9}),
+            ("local", {"temperature": 0.5}, None),
+        ):
+            judge = {"judge_id": judge_id, "name": judge_id, "backend": "openai", "model": "gpt", "settings": own}
+            ids = {"judge_id": judge_id, "judgment_id": judge_id, "parameters": sent}
+            rows += [("judges", judge), ("judgments", judgment | ids)]
+        target.put(rows)
+    bring_in(db, output(0))
+    every_eval_ever.export_records(db, tmp_path / "records", chosen=Selection(), organization="Lab")
+    results = [result for record in records(tmp_path / "records") for result in record["evaluation_results"]]
+    made = [one["generation_config"] for one in results]
+    used = {(one["additional_details"]["method"], one["generation_args"].get("temperature")) for one in made}
+    assert used == {("urial", 0.0), ("urial", 0.75), ("imported", None)}
+    scored = [
+        one["metric_config"]["llm_scoring"]["judges"][0] for one in results if "llm_scoring" in one["metric_config"]
+    ]
+    assert {one["model_info"]["name"]: one.get("temperature") for one in scored} == {
+        "openai:gpt": None, "took": 0.5, "refused": None, "local": 0.5,
+    }  # fmt: skip
+
+
 def test_the_same_results_have_the_same_file_names(database: Path, tmp_path: Path) -> None:
     first = every_eval_ever.export_records(database, tmp_path / "a", chosen=Selection(), organization="Lab")
     second = every_eval_ever.export_records(database, tmp_path / "b", chosen=Selection(), organization="Lab")
