@@ -5,7 +5,6 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from math import factorial
 from typing import Any
 
@@ -28,11 +27,6 @@ class Example:
     instruction: str
     text: str
 
-    @cached_property
-    def folded(self) -> str:
-        """Return the instruction without differences of form, case and spaces."""
-        return folded(self.instruction)
-
 
 @dataclass(frozen=True)
 class Prefix:
@@ -42,12 +36,11 @@ class Prefix:
     examples: tuple[Example, ...]
     gaps: tuple[str, ...]
 
-    def joined(self, examples: Sequence[Example], instruction: str) -> str:
-        """Return a prefix of these examples, with the line breaks that the file has at each place and at its end."""
-        texts = [instruction, *(example.text for example in examples)]
-        between = [*self.gaps[:-1], *["\n\n"] * len(texts)][: len(examples)]
-        gaps = [*between, *(self.gaps[-1:] or ("",))]
-        return "".join(text + gap for text, gap in zip(texts, gaps, strict=True) if text)
+    def parts(self, examples: Sequence[Example], end: str = "\n\n") -> list[str]:
+        """Return instruction and examples, each with the line breaks that the file has at its place, then ``end``."""
+        texts = [self.instruction, *(example.text for example in examples)]
+        gaps = [*self.gaps[:-1], *["\n\n"] * len(texts)][: len(examples)]
+        return [text + gap for text, gap in zip(texts, [*gaps, end], strict=True) if text]
 
 
 def cut(text: str, language: LanguageSpec, file: str) -> Prefix:
@@ -95,13 +88,15 @@ def ranking(method: Method, candidates: Sequence[Example], language: str) -> Ran
     return lambda instruction: fixed
 
 
-def choose(method: Method, candidates: Sequence[Example], rank: Ranking, k: int, instruction: str) -> list[Example]:
+def choose(
+    method: Method, candidates: Sequence[Example], rank: Ranking, k: int | None, instruction: str
+) -> list[Example]:
     """Return k candidates for a query in the order in which the prompt shows them, the nearest last.
 
     An example of a pool, or a retrieved one, never has the query's own ``instruction``.
     """
     own = folded(instruction) if method.pool or method.retrieve else None
-    chosen = list(itertools.islice((n for n in rank(instruction) if candidates[n].folded != own), k))
+    chosen = list(itertools.islice((n for n in rank(instruction) if folded(candidates[n].instruction) != own), k))
     return [candidates[n] for n in permuted(chosen[::-1] if method.retrieve else sorted(chosen), method.order)]
 
 

@@ -8,7 +8,7 @@ match, lines pair up by their order if languages and lengths agree.
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,30 +58,28 @@ class Published:
 def fetch(language: str, *, on_progress: OnBytes | None = None) -> Published:
     """Return the published set, downloaded if it is not here. Raises ConfigError, HubError, InputError, DiskFull."""
     _require_published(language)
-    path, files = _pins_file(), {}
+    path = _pins_file()
     for code in (language, ENGLISH):
-        (files[code],) = hub.fetch_dataset(_address(code, _pins()), (".jsonl",), on_progress=on_progress).files
+        (file,) = hub.fetch_dataset(_address(code), (".jsonl",), on_progress=on_progress).files
         if code not in _pins():
             try:
                 cache_folder()
                 with locked(path.with_name(f"{path.name}.lock")):  # the first of two processes pins
-                    write_file(path, json.dumps({code: _pin(files[code]), **_pins()}, indent=1) + "\n")
+                    write_file(path, json.dumps({code: _pin(file), **_pins()}, indent=1) + "\n")
             except OSError as error:
                 raise HubError(f"{path}: cannot be written ({error.strerror}); set XDG_CACHE_HOME") from error
-    return _published(language, files, _pins())
+    return require(language)
 
 
 def cached(language: str) -> Published | None:
     """Return the published set if it is on this disk; asks no server. Raises HubError, InputError."""
-    if language not in FILES:
+    english, own = _here(ENGLISH), _here(language)
+    if english is None or own is None:
         return None
-    pins, files = _pins(), {}
-    for code in (language, ENGLISH):
-        file = hub.cached_dataset_file(_address(code, pins))
-        if file is None:
-            return None
-        files[code] = file
-    return _published(language, files, pins)
+    items = json_items.read_file(own.path)
+    if language != ENGLISH:
+        items = align(items, json_items.read_file(english.path), language=language, source=own.source)
+    return Published(language, own.path, own.source, sha256_file(own.path), tuple(items))
 
 
 def require(language: str) -> Published:
@@ -100,7 +98,18 @@ def _require_published(language: str) -> None:
         )
 
 
-def _address(language: str, pins: Pins) -> str:
+def _here(language: str) -> hub.HubFile | None:
+    """Return a published file if it is on this disk. Raises HubError if it is not that of the first download."""
+    file, pins = hub.cached_dataset_file(_address(language)), _pins()
+    if file is not None and pins.get(language, _pin(file)) != _pin(file):
+        raise HubError(
+            f"{file.source}: is not the file of the first download; to use it from now on, delete {_pins_file()}"
+        )
+    return file
+
+
+def _address(language: str) -> str:
+    pins = _pins()
     return f"{FILES[language]}@{pins[language]['commit']}" if language in pins else FILES[language]
 
 
@@ -122,21 +131,6 @@ def _pins() -> Pins:
 
 def _pin(file: hub.HubFile) -> dict[str, str]:
     return {"commit": file.commit, "sha256": sha256_file(file.path)}
-
-
-def _published(language: str, files: Mapping[str, hub.HubFile], pins: Pins) -> Published:
-    """Return the set in ``files`` (language and English), compared with what was pinned."""
-    for code, file in files.items():
-        found = _pin(file)
-        if pins.get(code, found) != found:
-            raise HubError(
-                f"{file.source}: is not the file of the first download; to use it from now on, delete {_pins_file()}"
-            )
-    file = files[language]
-    items = json_items.read_file(file.path)
-    if language != ENGLISH:
-        items = align(items, json_items.read_file(files[ENGLISH].path), language=language, source=file.source)
-    return Published(language, file.path, file.source, sha256_file(file.path), tuple(items))
 
 
 def align(items: Sequence[JsonItem], english: Sequence[JsonItem], *, language: str, source: str) -> list[JsonItem]:

@@ -139,36 +139,31 @@ class Recipe:
         """
         if self.method.kind == CHAT:
             return self._chat(query.instruction, info, chat_date)
-        examples = None if self.k is None else self._examples(query.instruction, self.k)
-        start = self._prefix.joined(examples or (), self._prefix.instruction).rstrip("\n")
-        head = (start + "\n\n" if start or self.method.prefix else "") + self._before
+        examples = self._examples(query.instruction)
+        head = "".join(self._prefix.parts(examples)) + self._before
         text = head + query.instruction + self._after
         return Prompt(
             text, head, self._after, self._stops, self.method.name, self.language,
             query_at=(len(head), len(text) - len(self._after)),
-            examples=None if examples is None else tuple(one.id for one in examples),
+            examples=None if self.k is None else tuple(one.id for one in examples),
         )  # fmt: skip
 
     def parts(self, query: Query, *, info: GgufInfo | None = None) -> list[tuple[str, str]]:
         """Return the prompt of ``query`` in parts with their names: before the examples, each example, the query."""
-        prompt = self.prompt(query, info=info)
         if self.method.kind == CHAT:
-            return [("chat", prompt.text)]
-        starts = [("before", 0)]
-        for example in [] if self.k is None else self._examples(query.instruction, self.k):
-            starts.append((f"example {example.id}", prompt.head.index(example.text, starts[-1][1])))
-        starts.append(("query", len(prompt.head) - len(self._before)))
-        ends = [*(start for _, start in starts[1:]), len(prompt.text)]
-        cut_out = [(name, prompt.text[start:end]) for (name, start), end in zip(starts, ends, strict=True)]
-        return [(name, text) for name, text in cut_out if text]
+            return [("chat", self.prompt(query, info=info).text)]
+        examples = self._examples(query.instruction)
+        texts = self._prefix.parts(examples)
+        names = [*["before"] * (len(texts) - len(examples)), *(f"example {one.id}" for one in examples)]
+        return [*zip(names, texts, strict=True), ("query", self._before + query.instruction + self._after)]
 
     def key(self, prompt: Prompt) -> str:
         """Return what a cell's prompts have in common, as a key: with a pool they may differ in their examples."""
         if self.method.pool is None and self.method.retrieve is None:
             return prompt.recipe
+        prefix = self._prefix.parts(self._prefix.examples, end="".join(self._prefix.gaps[-1:]))
         return key_of(
-            kind="recipe", method=self.method.name, language=self.language, stops=self._stops,
-            prefix=self._prefix.joined(self._prefix.examples, self._prefix.instruction),
+            kind="recipe", method=self.method.name, language=self.language, stops=self._stops, prefix="".join(prefix),
             block=[self._before, self._after], pool=self.pool_sha256, retriever=self.retriever,
         )  # fmt: skip
 
@@ -193,9 +188,9 @@ class Recipe:
     def _rank(self) -> Ranking:
         return ranking(self.method, self._candidates, self._texts_in)
 
-    def _examples(self, instruction: str, k: int) -> list[Example]:
+    def _examples(self, instruction: str) -> list[Example]:
         own = self._prefix.examples if self.method.own else ()
-        return [*own, *choose(self.method, self._candidates, self._rank, k, instruction)]
+        return [*own, *choose(self.method, self._candidates, self._rank, self.k, instruction)]
 
     def _check(self, k: int) -> None:
         """Raise ConfigError for parameters that do not go together."""
@@ -254,7 +249,7 @@ class Recipe:
         except InputError:
             if any(getattr(method, key) != getattr(Method, key) for key in PARAMETERS if key != "lang"):
                 raise
-            return Prefix(self._text(method.prefix, spec.code), (), ())
+            return Prefix(self._text(method.prefix, spec.code).rstrip("\n"), (), ())
         if method.instruction is None:
             return prefix
         if method.instruction == NO_INSTRUCTION:
@@ -302,9 +297,9 @@ class Recipe:
         once = bool(mark) and _PLACEHOLDER not in tail
         around = once and text.startswith(head) and text[len(head) :].endswith(tail)
         query_at = (len(head), len(text) - len(tail)) if around else None
-        if not once or head + instruction + tail != text:
-            return Prompt(text, text, None, (), method.name, language, system, query_at)
-        return Prompt(text, head, tail, (), method.name, language, system, query_at)
+        if once and head + instruction + tail == text:
+            return Prompt(text, head, tail, (), method.name, language, system, query_at)
+        return Prompt(text, text, None, (), method.name, language, system, query_at)
 
 
 def expand(

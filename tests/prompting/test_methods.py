@@ -58,7 +58,7 @@ def test_plain_names_keep_the_ids_that_they_had_before_methods_had_parameters() 
 def test_a_prefix_is_cut_and_joined_byte_for_byte(language: str) -> None:
     text = resources.read_text("prompts", f"urial.{language}.txt")
     prefix = cut(text, language_spec(language), "urial")
-    assert prefix.joined(prefix.examples, prefix.instruction) == text
+    assert "".join(prefix.parts(prefix.examples, end=prefix.gaps[-1])) == text
     assert [one.id for one in prefix.examples] == ["1", "2", "3"]
     assert all(one.instruction in one.text and "`" not in one.instruction for one in prefix.examples)
 
