@@ -151,8 +151,6 @@ def tables(names: tuple[str, ...], db: Path, **given: Any) -> None:
     """
     from icl_local.results import build_tables
 
-    if given["versus"] and given["published"]:
-        raise click.UsageError("--versus-paper shows your figures, --published the paper's: choose one")
     chosen = names or (
         PUBLISHED_TABLES
         if given["published"]

@@ -14,13 +14,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from icl_local import store
-from icl_local.exceptions import ConfigError, UnknownName
+from icl_local.exceptions import ConfigError, UnknownName, WrongUsage
 from icl_local.results import other_tables
-from icl_local.results.labels import HUMAN, no_labels
 from icl_local.results.tables import Table, changes, table_of
 from icl_local.store import Row
 from icl_local.vocabulary import LOOPS, READINGS, TABLES
-from icl_local.wording import counted
+from icl_local.wording import counted, shell
 
 VIEWS = {
     "metrics": "metric_means",
@@ -29,6 +28,7 @@ VIEWS = {
     "sentences": "text_intervals",
     "audit": "published_audit",
 }  # the others: table_<name>
+HUMAN = "human"
 WITHOUT = "human without "  # a rater's name follows
 _LOOP = {
     "strict": "a unit with a letter or digit, 50 characters in all",
@@ -54,10 +54,11 @@ _DPO_TABLES = ("3", "8")
 
 @dataclass(frozen=True)
 class Views:
-    """Views of one database, read on one connection; each is computed once."""
+    """Views of one database, read on one connection; each is computed once. ``variables``: what they read."""
 
     connection: store.Connection
     database: Path
+    variables: dict[str, str | None] = field(default_factory=dict)
     _kept: dict[tuple[object, ...], store.Rows] = field(default_factory=dict, repr=False)
 
     def rows(self, view: str) -> list[Row]:
@@ -72,10 +73,6 @@ class Views:
         """Return every row of db/queries/<file>.sql."""
         return self.run(file, *parameters).dicts()
 
-    def table(self, title: str, file: str) -> Table:
-        """Return a table of db/queries/<file>.sql."""
-        return Table.of(self.run(file), title)
-
     def run(self, file: str, *parameters: object) -> store.Rows:
         """Return the result of db/queries/<file>.sql."""
         return self._run(store.sql_text(file), parameters)
@@ -83,6 +80,7 @@ class Views:
     def choose(self, **variables: str | None) -> None:
         """Set the views' variables: origin, judge, reading, reference."""
         self._kept.clear()
+        self.variables.update(variables)
         for name, value in variables.items():
             self.connection.execute(f"set variable icl_{name} = ?", [value])
 
@@ -93,21 +91,32 @@ class Views:
         return self._kept[key]
 
 
+def no_labels(views: Views, sample: str | None = None) -> ConfigError:
+    """Return the error for answers without labels: how to draw a sample, or to label the answers of one."""
+    samples = [str(row["sample"]) for row in views.named("samples")]
+    db = shell(views.database)
+    if not samples:
+        return ConfigError(f"labels need a sample; draw one: icl sample draw PILOT --per-cell 100 --seed 1 --db {db}")
+    (named,) = views.named("trust_names")
+    name, against = sample or samples[0], str(named["reference"])
+    human = against.startswith(HUMAN)
+    how = f"browse --rate {name} --rater YOUR-NAME" if human else f"judge --judge {against} --sample {name}"
+    return ConfigError(f"no answer of {name} has a label; make some: icl {how} --db {db}")
+
+
 @dataclass(frozen=True)
 class Instead:
-    """Means shown instead of a judge's own: a query of db/queries, with ``equated_values`` the judge of the scale."""
+    """Means shown instead of a judge's own: ``kind`` corrected, or equated to the scale of a judge.
 
-    query: str
+    The kind is the name of the column, and of db/queries/<kind>_values.sql.
+    """
+
+    kind: str
     judge: str | None = None
-
-    @property
-    def kind(self) -> str:
-        """Return corrected or equated, which is the name of the column."""
-        return self.query.removesuffix("_values")
 
     def rows(self, views: Views) -> list[Row]:
         """Return the rows of the query. Raises ConfigError where no scores were equated, and without labels."""
-        found = views.named(self.query, *([self.judge] if self.judge else []))
+        found = views.named(f"{self.kind}_values", *([self.judge] if self.judge else []))
         if found:
             return found
         if not self.judge:
@@ -192,21 +201,19 @@ def build_tables(
     ``corrected``: score tables from corrected means; ``equated_to``: on the scale of another judge (icl equate).
     Raises UnknownName, StoreError, and ConfigError for options that do not fit together or to a table.
     """
-    instead = Instead("corrected_values") if corrected else None
-    if equated_to is not None:
-        instead = Instead("equated_values", equated_to)
+    instead = Instead("corrected") if corrected else Instead("equated", equated_to) if equated_to else None
     if instead and (versus or published or (corrected and equated_to) or set(names) - set(SCORE_TABLES)):
-        raise ConfigError(
+        raise WrongUsage(
             f"--corrected and --equated-to are for your own tables {', '.join(SCORE_TABLES)}; give one, without "
             "--versus-paper and --published"
         )
     if versus and published:
-        raise ConfigError("your figures beside the paper's, or the paper's alone: choose one")
+        raise WrongUsage("--versus-paper shows your figures, --published the paper's: choose one")
     if unknown := [name for name in names if name not in TABLES]:
         raise UnknownName.among("table", unknown[0], TABLES)
     origin = "published" if published else "ours"
     with open_views(database, origin=origin, reading=reading, loops=loops, reference=reference, **chosen) as views:
-        tables = [build(views, name, origin=origin, versus=versus, instead=instead, whole=whole) for name in names]
+        tables = [build(views, name, versus=versus, instead=instead, whole=whole) for name in names]
         if versus and tables:
             first = tables[0]
             tables[0] = replace(first, notes=(*_models_the_paper_lacks(views), *first.notes))
@@ -214,17 +221,11 @@ def build_tables(
 
 
 def build(
-    views: Views,
-    name: str,
-    *,
-    origin: str = "ours",
-    versus: bool = False,
-    instead: Instead | None = None,
-    whole: bool = False,
+    views: Views, name: str, *, versus: bool = False, instead: Instead | None = None, whole: bool = False
 ) -> Table:
     """Return table ``name``, a key of TABLES, with the paper's layout.
 
-    ``origin`` is that of the views. ``versus`` adds the printed cells (sentences and audit always show them).
+    ``versus`` adds the printed cells (sentences and audit always show them).
     ``instead`` has other means as values and leaves cells without them empty. ``whole`` returns every column of the
     view, unrounded.
     """
@@ -239,13 +240,14 @@ def build(
         return table_of(TABLES[name], views.columns(view), rows)
     if versus:
         return _arranged_versus(views, name)
-    return _arranged(views, name, origin=origin, instead=instead)
+    return _arranged(views, name, instead)
 
 
-def _arranged(views: Views, name: str, *, origin: str, instead: Instead | None) -> Table:
+def _arranged(views: Views, name: str, instead: Instead | None) -> Table:
     """Arrange rows: a line between models, the best in bold, marks, provenance as notes."""
+    ours = views.variables["origin"] == "ours"
     if name == "audit":
-        return views.table(TABLES[name], "shown_audit")
+        return Table.of(views.run("shown_audit"), TABLES[name])
     if name == "metrics":
         return other_tables.metrics(TABLES[name], views.named("shown_metrics"))
     if name in other_tables.NOTES:
@@ -255,7 +257,7 @@ def _arranged(views: Views, name: str, *, origin: str, instead: Instead | None) 
     if instead:
         rows = _replaced(views, rows, instead)
     if name == "sentences":
-        return other_tables.sentences(TABLES[name], rows, origin)
+        return other_tables.sentences(TABLES[name], rows, "ours" if ours else "published")
     left_out = 0
     if name in _DPO_TABLES:
         aligned = {(row["language"], row["model"]) for row in rows if row["dpo"]}
@@ -269,27 +271,27 @@ def _arranged(views: Views, name: str, *, origin: str, instead: Instead | None) 
     for row in shown:
         if "dpo" in row:
             row["dpo"] = "DPO" if row["dpo"] else ""
-        if origin == "ours" and "n_judged" in row:
+        if ours and "n_judged" in row:
             row["judged"] = f"{row['n_judged']}/{row['n_expected']}"
-    if any(
-        row["avg"] is not None and abs(row["aspects_mean"] - row["avg"]) >= 0.005
-        for row in rows
-        if row.get("aspects_mean")
-    ):
+    avgs = [(row["avg"], row["aspects_mean"]) for row in rows if row.get("aspects_mean") and row["avg"] is not None]
+    if any(abs(avg - aspects_mean) >= 0.005 for avg, aspects_mean in avgs):
         columns.insert(columns.index("avg") + 1, "aspects_mean")
-    if origin == "ours":
+    cells: list[Row] = []
+    if ours:
         columns += ["judged"] if name in SCORE_TABLES else ["n"]
-    cells = _shown_cells(views, rows, scores=name in SCORE_TABLES) if origin == "ours" else []
+        by_key = {_cell(cell): cell for cell in views.named("shown_cells", name in SCORE_TABLES)}
+        cells = [by_key[_cell(row)] for row in rows]
     varied = [column for column in ("dataset", "quantization", "settings") if len({one[column] for one in cells}) > 1]
     for row, cell in zip(shown, cells, strict=False):
         row.update({column: cell[column] for column in varied})
     columns += varied
-    sign, found = ("*", _significant(views, name, instead)) if origin == "ours" else ("†", _slips(views, name))
+    found = _significant(views, name, instead) if ours else _slips(views, name)
+    marked = {(*_cell(row), row["metric"]) for row in found}
     marks = {
-        (y, columns.index(column)): sign
+        (y, columns.index(column)): "*" if ours else "†"
         for y, row in enumerate(rows)
         for column, metric in metrics.items()
-        if (*_cell(row), metric) in found
+        if (*_cell(row), metric) in marked
     }
     group = [tuple(row.get(key) for key in ("language", "model")) for row in rows]
     alone = len(set(group)) == len(group)  # one row a model: models are compared, not methods
@@ -299,7 +301,7 @@ def _arranged(views: Views, name: str, *, origin: str, instead: Instead | None) 
     notes = [] if not bold else ["Bold: best row."] if alone else ["Bold: best of a model's rows."]
     if "aspects_mean" in columns:
         notes.append("avg: over the responses with all five aspects; aspects mean: of the five values of the row.")
-    notes += _notes(views, rows, name, origin=origin, marked=bool(marks))
+    notes += _notes(views, rows, name, marked=bool(marks))
     notes += _cell_notes(views, name, cells, varied)
     if left_out:
         notes.append(f"{counted(left_out, 'row')} of models without a DPO variant left out; csv and json have them.")
@@ -321,7 +323,7 @@ def _arranged_versus(views: Views, name: str) -> Table:
     cells: dict[tuple[Any, ...], dict[str, Row]] = {}
     for row in views.rows("versus_paper"):
         if row["paper_table"] == f"table_{name}":
-            cells.setdefault(tuple(row[key] for key in _KEYS), {})[row["metric"]] = row
+            cells.setdefault(_cell(row), {})[row["metric"]] = row
     ran = {cell: found for cell, found in cells.items() if any(row["ours"] is not None for row in found.values())}
     without, cells = len(cells) - len(ran), ran
     listed = _ERRORS if name in ERROR_TABLES else SCORES
@@ -366,8 +368,7 @@ def _versus_notes(
     if any(row["same_judge"] is False for row in found):
         yield "A judge other than the paper's is another instrument: a difference may come from the judge."
     if name in ERROR_TABLES:
-        (reading,) = views.named("loops_reading")
-        yield f"Loops: {reading['loops']} ({_LOOP[reading['loops']]}); csv and json have the literal reading beside it."
+        yield f"{_loops(views)}; csv and json have the literal reading beside it."
 
 
 def _best(
@@ -400,55 +401,55 @@ def _cell(row: Row) -> tuple[Any, ...]:
     return row.get("language", "en"), row["model"], row["method"], row.get("dpo", False)
 
 
-def _significant(views: Views, name: str, instead: Instead | None) -> set[tuple[Any, ...]]:
+def _significant(views: Views, name: str, instead: Instead | None) -> list[Row]:
     """Return the cells and metrics that differ significantly from zero-shot, or from the cell without DPO."""
-    against = "dpo" if name in _DPO_TABLES else "method"
     if name in ERROR_TABLES:
         found = views.named("error_marks")
-    elif instead and instead.kind == "equated":
-        return set()
+    elif instead:
+        found = views.named("corrected_marks") if instead.kind == "corrected" else []
     else:
-        found = views.named("corrected_marks" if instead else "score_marks")
-    return {tuple(row[key] for key in (*_KEYS, "metric")) for row in found if row["differs_in"] == against}
+        found = views.named("score_marks")
+    return [row for row in found if row["differs_in"] == _against(name)]
 
 
-def _slips(views: Views, name: str) -> set[tuple[Any, ...]]:
+def _against(name: str) -> str:
+    """Return what marks compare in a table: cells that differ in dpo, or in method."""
+    return "dpo" if name in _DPO_TABLES else "method"
+
+
+def _slips(views: Views, name: str) -> list[Row]:
     """Return the printed cells and metrics that the audit lists."""
-    slips = [slip for slip in views.rows("published_audit") if slip["place"] == f"table_{name}"]
-    return {tuple(slip[key] for key in (*_KEYS, "metric")) for slip in slips}
+    return [slip for slip in views.rows("published_audit") if slip["place"] == f"table_{name}"]
 
 
-def _notes(views: Views, rows: Sequence[Row], name: str, *, origin: str, marked: bool) -> Iterator[str]:
+def _loops(views: Views) -> str:
+    reading = views.variables["loops"] or ""
+    return f"Loops: {reading} ({_LOOP[reading]})"
+
+
+def _notes(views: Views, rows: Sequence[Row], name: str, *, marked: bool) -> Iterator[str]:
     if not rows:
         yield "No rows yet."
         return
-    if marked and origin == "published":
-        yield "†: see the slips."
-    elif marked:
+    if views.variables["origin"] == "published":
+        if marked:
+            yield "†: see the slips."
+        yield "The paper's own cells" + (", avg recomputed from the five aspects." if name in SCORE_TABLES else ".")
+        for slip in _slips(views, name):
+            cell = (slip["language"], slip["model"], slip["method"], slip["metric"])
+            value = "" if slip["printed"] is None else f" {slip['printed']:.10g}"
+            yield f"Slip: {' '.join(str(part) for part in cell if part)}{value}: {slip['finding']}, {slip['note']}."
+        return
+    if marked:
         against = "the same without DPO" if name in _DPO_TABLES else "zero-shot"
         test = "McNemar's exact test" if name in ERROR_TABLES else "paired t test"
         yield f"*: differs from {against} ({test}, Holm-corrected over the table, p < 0.05)."
-    if origin == "published":
-        yield "The paper's own cells" + (", avg recomputed from the five aspects." if name in SCORE_TABLES else ".")
-        for slip in views.rows("published_audit"):
-            if slip["place"] == f"table_{name}":
-                cell = (slip["language"], slip["model"], slip["method"], slip["metric"])
-                value = "" if slip["printed"] is None else f" {slip['printed']:.10g}"
-                yield f"Slip: {' '.join(str(part) for part in cell if part)}{value}: {slip['finding']}, {slip['note']}."
-        return
     if name in SCORE_TABLES:
         judges = sorted({row["judge"] for row in rows if row["judge"]})
         readings = sorted({row["reading"] for row in rows if row["reading"]})
         yield f"Judge: {', '.join(judges)}; reading: {', '.join(readings)}." if judges else "Not judged: icl judge."
     if name in ERROR_TABLES:
-        (found,) = views.named("loops_reading")
-        yield f"Loops: {found['loops']} ({_LOOP[found['loops']]})."
-
-
-def _shown_cells(views: Views, rows: Sequence[Row], *, scores: bool) -> list[Row]:
-    """Return the cell of each row, with its settings in words and the number of other cells that qualify."""
-    by_key = {tuple(cell[key] for key in _KEYS): cell for cell in views.named("shown_cells", scores)}
-    return [by_key[_cell(row)] for row in rows]
+        yield f"{_loops(views)}."
 
 
 def _cell_notes(views: Views, name: str, cells: Sequence[Row], varied: Sequence[str]) -> Iterator[str]:
@@ -462,12 +463,11 @@ def _cell_notes(views: Views, name: str, cells: Sequence[Row], varied: Sequence[
     if others := sum(cell["n_others"] for cell in cells):
         found = counted(others, "other cell qualifies", "other cells qualify")
         yield f"{found}; --dataset, --quantization or --settings shows others."
-    against = "dpo" if name in _DPO_TABLES else "method"
-    shown = {tuple(cell[key] for key in _KEYS) for cell in cells}
-    unproven = {row["file_name"] for row in views.named("unproven_files") if tuple(row[key] for key in _KEYS) in shown}
+    shown = {_cell(cell) for cell in cells}
+    unproven = {row["file_name"] for row in views.named("unproven_files") if _cell(row) in shown}
     if unproven:
         yield f"Converted without the gate, so not proven to be their checkpoints: {', '.join(sorted(unproven))}."
     for pair in views.named("unlike_pairs"):
-        if pair["differs_in"] == against and tuple(pair[key] for key in _KEYS) in shown:
-            what = "DPO" if against == "dpo" else pair["a"]
+        if pair["differs_in"] == _against(name) and _cell(pair) in shown:
+            what = "DPO" if pair["differs_in"] == "dpo" else pair["a"]
             yield f"No mark for {pair['model']} {pair['method']} against {what}: {pair['unlike']}."

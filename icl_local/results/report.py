@@ -125,7 +125,7 @@ def _page(database: Path, views: Views, facts: Row, *, judge: str | None, readin
     found = [paper_tables.build(views, name) for name in names]
     found = [table for table in found if table.rows]
     drawn, figures_note = _figures(views)
-    groups, findings = views.table("", "report_groups"), views.table("", "report_findings")
+    groups, findings = views.run("report_groups"), tables.Table.of(views.run("report_findings"))
     sections = [("summary", "Summary"), ("tables", "Tables"), ("figures", "Figures"), ("groups", "Breakdowns")]
     ran = {row["paper_table"] for row in views.rows("versus_paper") if row["ours"] is not None}
     versus = [paper_tables.build(views, name, versus=True) for name in names if f"table_{name}" in ran]

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_local.exceptions import ConfigError, UnknownName
-from icl_local.results.labels import HUMAN, no_labels
-from icl_local.results.paper_tables import SCORES, Views, open_views
+from icl_local.results.paper_tables import HUMAN, SCORES, Views, no_labels, open_views
 from icl_local.results.tables import APART, Table, table_of
 
 _METRICS = list(SCORES.values())

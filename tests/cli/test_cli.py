@@ -417,6 +417,8 @@ def test_every_number_has_a_range() -> None:
         (["run", "--model", "m.gguf", "--threads", "0"], "0 is not in the range"),
         (["judge", "--judge", "openai:m", "--wait"], "belong to --batch"),
         (["export", "--format", "csv", "--judge", "x", "-o", "f"], "add --what judgments"),
+        (["tables", "--versus-paper", "--published"], "--published the paper's: choose one"),
+        (["tables", "1", "--corrected", "--equated-to", "x"], "give one, without"),
         (["quantize", "smollm2-135n", "--out", "x", "--type", "q8_0"], "did you mean smollm2-135m?"),
     ],
 )

@@ -1,1 +1,0 @@
-select main.loops_reading() as loops
