@@ -111,7 +111,7 @@ def pull(name: str) -> None:
         with Display() as display:
             file = hub.fetch(source, on_progress=display.on_download)
         click.echo(console.escape(file.path))
-        console.say(f"{file.source} sha256 {file.sha256}")
+        console.say(f"{file.address} sha256 {file.sha256}")
 
 
 @click.command("convert")

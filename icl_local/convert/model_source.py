@@ -60,7 +60,7 @@ def locate(
         raise ConversionError(f"{reference!r} is not a checkpoint folder, a .gguf file or owner/name of the hub")
     on_progress(f"fetching {match['repo']}")
     found = hub.fetch_folder(match["repo"], _FILES, revision=match["revision"])
-    return ModelSource(found.path, found.source, match["repo"].split("/")[1])
+    return ModelSource(found.path, str(found.address), match["repo"].split("/")[1])
 
 
 def unpack_gguf(path: Path, folder: Path) -> None:

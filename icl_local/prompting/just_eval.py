@@ -78,8 +78,8 @@ def cached(language: str) -> Published | None:
         return None
     items = json_items.read_file(own.path)
     if language != ENGLISH:
-        items = align(items, json_items.read_file(english.path), language=language, source=own.source)
-    return Published(language, own.path, own.source, sha256_file(own.path), tuple(items))
+        items = align(items, json_items.read_file(english.path), language=language, source=str(own.address))
+    return Published(language, own.path, str(own.address), sha256_file(own.path), tuple(items))
 
 
 def require(language: str) -> Published:
@@ -103,7 +103,7 @@ def _here(language: str) -> hub.HubFile | None:
     file, pins = hub.cached_dataset_file(_address(language)), _pins()
     if file is not None and pins.get(language, _pin(file)) != _pin(file):
         raise HubError(
-            f"{file.source}: is not the file of the first download; to use it from now on, delete {_pins_file()}"
+            f"{file.address}: is not the file of the first download; to use it from now on, delete {_pins_file()}"
         )
     return file
 
@@ -130,7 +130,7 @@ def _pins() -> Pins:
 
 
 def _pin(file: hub.HubFile) -> dict[str, str]:
-    return {"commit": file.commit, "sha256": sha256_file(file.path)}
+    return {"commit": str(file.address.revision), "sha256": sha256_file(file.path)}
 
 
 def align(items: Sequence[JsonItem], english: Sequence[JsonItem], *, language: str, source: str) -> list[JsonItem]:

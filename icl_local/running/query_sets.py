@@ -126,7 +126,7 @@ def read_items(source: str) -> tuple[list[JsonItem], dict[str, Any]]:
     recorded, name = paths[0].name, paths[0].stem
     if source.startswith("hf:"):
         split = hub.fetch_dataset(source, FILE_SUFFIXES)
-        recorded, paths = split.source, [file.path for file in split.files]
+        recorded, paths = str(split.address), [file.path for file in split.files]
         # of the data set, its config and split, or of the file that is named
         name = paths[0].stem if address.endswith(FILE_SUFFIXES) else address.partition("/")[2]
     items: list[JsonItem] = []

@@ -37,59 +37,20 @@ _SPARE_BYTES = 100 << 20  # left free on the disk beside the file
 
 
 @dataclass(frozen=True)
-class HubFile:
-    """One file of one commit, checked and on this disk. ``sha256`` is None only for small files kept by git."""
+class Address:
+    """A file of a repository; the fields are arguments by which huggingface_hub's functions find it.
 
-    path: Path
-    repo: str
-    filename: str
-    commit: str
-    sha256: str | None
+    ``filename`` is "" for a whole repository. As text it is what is recorded: hf:owner/repo/file@revision.
+    """
 
-    @property
-    def source(self) -> str:
-        """Return the recorded source: hf:owner/repo/file@commit."""
-        return str(_Target(self.repo, self.filename, self.commit))
-
-
-@dataclass(frozen=True)
-class HubFiles:
-    """Files of one commit, each checked. ``name``: of their split; of the file, if it is one; "" for a repository."""
-
-    files: tuple[HubFile, ...]
-    name: str = ""
-
-    @property
-    def source(self) -> str:
-        """Return the recorded source: hf:owner/repo/name@commit."""
-        return str(_Target(self.files[0].repo, self.name, self.files[0].commit))
-
-    @property
-    def path(self) -> Path:
-        """Return the folder of the commit."""
-        return self.files[0].path.parents[self.files[0].filename.count("/")]
-
-
-@dataclass(frozen=True)
-class _Target:
-    repo: str
+    repo_id: str
     filename: str
     revision: str | None
     repo_type: str = "model"
 
     def __str__(self) -> str:
         file = f"/{self.filename}" if self.filename else ""
-        return f"hf:{self.repo}{file}" + (f"@{self.revision}" if self.revision else "")
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """Return the arguments by which huggingface_hub's functions find the file."""
-        return {
-            "repo_id": self.repo,
-            "filename": self.filename,
-            "revision": self.revision,
-            "repo_type": self.repo_type,
-        }
+        return f"hf:{self.repo_id}{file}" + (f"@{self.revision}" if self.revision else "")
 
     @property
     def folder(self) -> Path:
@@ -97,11 +58,33 @@ class _Target:
         from huggingface_hub import constants
         from huggingface_hub.file_download import repo_folder_name
 
-        return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=self.repo, repo_type=self.repo_type)
+        return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=self.repo_id, repo_type=self.repo_type)
 
     @property
     def page(self) -> str:
-        return f"https://huggingface.co/{'datasets/' if self.repo_type == 'dataset' else ''}{self.repo}"
+        return f"https://huggingface.co/{'datasets/' if self.repo_type == 'dataset' else ''}{self.repo_id}"
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of one commit, checked and on this disk. ``sha256`` is None only for small files kept by git."""
+
+    path: Path
+    address: Address
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class HubFiles:
+    """Files of one commit, each checked. ``address``: of their split; of the file, if it is one; of a repository."""
+
+    files: tuple[HubFile, ...]
+    address: Address
+
+    @property
+    def path(self) -> Path:
+        """Return the folder of the commit."""
+        return self.files[0].path.parents[self.files[0].address.filename.count("/")]
 
 
 def fetch(reference: str, *, on_progress: OnBytes | None = None) -> HubFile:
@@ -133,7 +116,7 @@ def fetch_folder(
     """
     from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
 
-    target = _Target(repo, "", revision)
+    target = Address(repo, "", revision)
     with _hub_errors(target):
         target = replace(target, revision=_commit(target))
         found, _ = _contents(target)
@@ -150,59 +133,51 @@ def cached(reference: str) -> Path | None:
 
 def cached_dataset_file(reference: str) -> HubFile | None:
     """Return the file hf:owner/name/file of a data set if it is here; asks no server. Raises HubError if damaged."""
-    target = _parse(reference, "dataset")
-    path = _in_cache(target)
-    if path is None:
-        return None
-    commit = path.parents[target.filename.count("/")].name
-    return HubFile(path, target.repo, target.filename, commit, _verified_cached(path, target, None))
+    return _checked(_parse(reference, "dataset"))
 
 
-def _parse(reference: str, repo_type: str = "model") -> _Target:
+def _parse(reference: str, repo_type: str = "model") -> Address:
     """Return the file that ``reference`` names; a data set may be named without one."""
     match = _REFERENCE.fullmatch(reference)
     if match is None or ".." in (match["file"] or "").split("/") or not (match["file"] or repo_type == "dataset"):
         model = "hf:owner/repo/file.gguf or hf:owner/repo/file.gguf@revision"
         data_set = "hf:owner/name, with /config, /split, /file or @revision after it"
         raise HubError(f"{reference!r} is not {model if repo_type == 'model' else data_set}")
-    return _Target(match["repo"], match["file"] or "", match["revision"], repo_type)
+    return Address(match["repo"], match["file"] or "", match["revision"], repo_type)
 
 
-def _in_cache(target: _Target) -> Path | None:
+def _in_cache(target: Address) -> Path | None:
     from huggingface_hub import constants, try_to_load_from_cache
 
-    found = try_to_load_from_cache(**target.arguments, cache_dir=constants.HF_HUB_CACHE)
+    found = try_to_load_from_cache(**vars(target), cache_dir=constants.HF_HUB_CACHE)
     return Path(found) if isinstance(found, str) else None
 
 
-def _fetch_all(target: _Target, names: Sequence[str], on_progress: OnBytes | None, *, name: str = "") -> HubFiles:
-    return HubFiles(tuple(_fetch(replace(target, filename=one), on_progress) for one in names), name)
+def _fetch_all(target: Address, names: Sequence[str], on_progress: OnBytes | None, *, name: str = "") -> HubFiles:
+    files = tuple(_fetch(replace(target, filename=one), on_progress) for one in names)
+    return HubFiles(files, replace(files[0].address, filename=name))
 
 
-def _fetch(target: _Target, on_progress: OnBytes | None) -> HubFile:
+def _fetch(target: Address, on_progress: OnBytes | None) -> HubFile:
     with _hub_errors(target):
-        commit = _commit(target)
-        pinned = replace(target, revision=commit)
-        path = _in_cache(pinned)
-        if path is not None:
-            return HubFile(path, target.repo, target.filename, commit, _verified_cached(path, pinned, on_progress))
-        return _download(pinned, on_progress)
+        pinned = replace(target, revision=_commit(target))
+        return _checked(pinned, on_progress) or _download(pinned, on_progress)
 
 
-def _commit(target: _Target) -> str:
+def _commit(target: Address) -> str:
     """Return the commit of the target's revision now, or when the hub was last reached."""
     from huggingface_hub import HfApi, constants
 
     api = HfApi(endpoint=constants.ENDPOINT)
     commit = api.resolve_revision(
-        target.repo, repo_type=target.repo_type, revision=target.revision, cache_dir=constants.HF_HUB_CACHE
+        target.repo_id, repo_type=target.repo_type, revision=target.revision, cache_dir=constants.HF_HUB_CACHE
     ).resolved
     if not _COMMIT.fullmatch(commit):
         raise HubError(f"{target}: the server names {commit!r} as its commit; check HF_ENDPOINT")
     return commit
 
 
-def _contents(target: _Target) -> tuple[list[str], Any]:
+def _contents(target: Address) -> tuple[list[str], Any]:
     """Return the names of a commit's files and the configs of its card; both are kept for times without a network.
 
     Without network and without what was kept: the files in the cache, and None.
@@ -210,7 +185,7 @@ def _contents(target: _Target) -> tuple[list[str], Any]:
     from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined]
 
-    of: dict[str, Any] = {"repo_id": target.repo, "repo_type": target.repo_type, "revision": target.revision}
+    of: dict[str, Any] = {"repo_id": target.repo_id, "repo_type": target.repo_type, "revision": target.revision}
     kept = target.folder / f"{target.revision}.icl.json"
     try:
         info: Any = HfApi(endpoint=constants.ENDPOINT).repo_info(**of)
@@ -230,7 +205,7 @@ def _contents(target: _Target) -> tuple[list[str], Any]:
     return names, configs
 
 
-def _only_split(target: _Target, suffixes: tuple[str, ...]) -> tuple[_Target, list[str]]:
+def _only_split(target: Address, suffixes: tuple[str, ...]) -> tuple[Address, list[str]]:
     """Return the one split, or folder, that ``target`` names, at its commit, and the names of its files."""
     from huggingface_hub.errors import RevisionNotFoundError, RevisionResolutionError
 
@@ -251,7 +226,7 @@ def _only_split(target: _Target, suffixes: tuple[str, ...]) -> tuple[_Target, li
     raise HubError(f"{target}: name one config and split, or one file; there are {listed}; see {target.page}")
 
 
-def _splits(target: _Target, suffixes: tuple[str, ...]) -> tuple[str, dict[str, list[str]], bool]:
+def _splits(target: Address, suffixes: tuple[str, ...]) -> tuple[str, dict[str, list[str]], bool]:
     """Return the commit of a data set, {"config/split": files}, and whether its card says so, not the files' names."""
     from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
 
@@ -286,11 +261,15 @@ def _named(splits: Mapping[str, list[str]], wanted: str) -> dict[str, list[str]]
     return {name: files for name, files in splits.items() if not wanted or f"/{wanted.strip('/')}/" in f"/{name}/"}
 
 
-def _verified_cached(path: Path, target: _Target, on_progress: OnBytes | None) -> str | None:
-    """Return the SHA-256 of a cached file, after comparing it with the checksum that names its blob."""
+def _checked(target: Address, on_progress: OnBytes | None = None) -> HubFile | None:
+    """Return a file of the cache, compared with the checksum that names its blob; None if it is not there."""
+    path = _in_cache(target)
+    if path is None:
+        return None
+    pinned = replace(target, revision=path.parents[target.filename.count("/")].name)
     blob = path.resolve()
     if blob.parent.name != "blobs" or len(blob.name) not in (40, 64):
-        return None
+        return HubFile(path, pinned, None)
     large = len(blob.name) == 64
     digest = sha256_of(blob, on_progress=on_progress) if large else _checksum(blob, blob.name)
     if digest != blob.name:
@@ -300,13 +279,13 @@ def _verified_cached(path: Path, target: _Target, on_progress: OnBytes | None) -
         raise HubError(
             f"{target}: the cached copy is damaged; it was set aside as {aside}; run again to fetch it again"
         )
-    return digest if large else None
+    return HubFile(path, pinned, digest if large else None)
 
 
-def _download(target: _Target, on_progress: OnBytes | None) -> HubFile:
+def _download(target: Address, on_progress: OnBytes | None) -> HubFile:
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
-    url = hf_hub_url(**target.arguments, endpoint=constants.ENDPOINT)
+    url = hf_hub_url(**vars(target), endpoint=constants.ENDPOINT)
     metadata = get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
     etag = metadata.etag or ""
     if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", etag) or metadata.size is None:
@@ -315,11 +294,11 @@ def _download(target: _Target, on_progress: OnBytes | None) -> HubFile:
     blob.parent.mkdir(parents=True, exist_ok=True)
     digest = _transfer(url, blob, metadata.size, target, on_progress)
     # The blob is in its place: this only links it under its commit, and checks that its name is safe.
-    path = hf_hub_download(**target.arguments, cache_dir=constants.HF_HUB_CACHE, endpoint=constants.ENDPOINT)
-    return HubFile(Path(path), target.repo, target.filename, target.revision or "", digest)
+    path = hf_hub_download(**vars(target), cache_dir=constants.HF_HUB_CACHE, endpoint=constants.ENDPOINT)
+    return HubFile(Path(path), target, digest)
 
 
-def _transfer(url: str, blob: Path, size: int, target: _Target, on_progress: OnBytes | None) -> str | None:
+def _transfer(url: str, blob: Path, size: int, target: Address, on_progress: OnBytes | None) -> str | None:
     """Write the bytes to ``blob`` and return its SHA-256 (None for git's checksums)."""
     partial = blob.with_name(blob.name + ".icl-partial")
     locks = blob.parents[2] / ".locks" / blob.parents[1].name  # as the hub's library lays out its cache
@@ -378,7 +357,7 @@ def _checksum(path: Path, expected: str) -> str:
     return sha256_file(path) if len(expected) == 64 else git_hash(path.read_bytes())
 
 
-def _check_space(target: _Target, folder: Path, needed: int) -> None:
+def _check_space(target: Address, folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed + _SPARE_BYTES > free:
         raise DiskFull(
@@ -388,7 +367,7 @@ def _check_space(target: _Target, folder: Path, needed: int) -> None:
 
 
 @contextlib.contextmanager
-def _hub_errors(target: _Target) -> Iterator[None]:
+def _hub_errors(target: Address) -> Iterator[None]:
     """Turn every exception of huggingface_hub and its HTTP library into one line with the next step.
 
     Their own texts are not repeated: they hold signed URLs.
@@ -403,7 +382,7 @@ def _hub_errors(target: _Target) -> Iterator[None]:
         raise HubError(f"{target}: {_reason(error, target)}") from error
 
 
-def _reason(error: Exception, target: _Target) -> str:
+def _reason(error: Exception, target: Address) -> str:
     from huggingface_hub import constants, errors
 
     host = urlsplit(constants.ENDPOINT).hostname or "the hub"
@@ -419,7 +398,7 @@ def _reason(error: Exception, target: _Target) -> str:
             offline = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else f"{host} cannot be reached"
             return f"{offline} and the file is not in the cache; connect and run again, or name the path of a copy"
         case errors.HFValidationError():
-            return f"{target.repo!r} is not a repository name such as owner/repo"
+            return f"{target.repo_id!r} is not a repository name such as owner/repo"
     match status:
         case 404:
             return f"repository not found or private; check {target.page}, and set HF_TOKEN"

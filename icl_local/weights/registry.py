@@ -360,7 +360,7 @@ def _open(
         path, source = held.file(), held.name
     elif reference.startswith("hf:"):
         fetched = hub.fetch(reference, on_progress=on_progress)
-        path, source, digest = fetched.path, fetched.source, fetched.sha256
+        path, source, digest = fetched.path, str(fetched.address), fetched.sha256
     elif reference.startswith(EMBEDDED):
         embedded, source = _embedded(reference), "embedded"
         if embedded is None:

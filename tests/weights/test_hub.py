@@ -45,7 +45,7 @@ def test_a_file_comes_through_the_redirect_pinned_and_checked(fake: FakeHub, tmp
     file = hub.fetch(NAME, on_progress=lambda *step: seen.append(step))
     assert file.path.read_bytes() == WEIGHTS
     assert file.path.name == FILE
-    assert file.source == f"{NAME}@{FIRST}"
+    assert str(file.address) == f"{NAME}@{FIRST}"
     assert file.sha256 == hashlib.sha256(WEIGHTS).hexdigest()
     assert (FILE, len(WEIGHTS), len(WEIGHTS)) in seen
     assert left_behind(tmp_path) == [file.sha256]
@@ -75,9 +75,9 @@ def test_a_moved_branch_gives_the_new_commit_and_a_pinned_one_stays(fake: FakeHu
     fake.commits = {"main": SECOND, FIRST: FIRST}
     fake.files[SECOND, FILE] = b"new weights"
     new = hub.fetch(NAME)
-    assert (new.commit, new.path.read_bytes()) == (SECOND, b"new weights")
+    assert (new.address.revision, new.path.read_bytes()) == (SECOND, b"new weights")
     again = hub.fetch(f"{NAME}@{FIRST}")
-    assert (again.commit, again.path.read_bytes()) == (FIRST, WEIGHTS)
+    assert (again.address.revision, again.path.read_bytes()) == (FIRST, WEIGHTS)
     assert again.path == old.path
 
 
@@ -205,7 +205,7 @@ def test_a_small_dataset_file_is_checked_by_gits_checksum_also_in_the_cache(fake
     name = f"hf:{REPO}/data/q.jsonl"
     (file,) = hub.fetch_dataset(name, (".jsonl",)).files
     assert file.path.read_bytes() == b'{"id": 0}\n'
-    assert file.source == f"hf:{REPO}/data/q.jsonl@{FIRST}"
+    assert str(file.address) == f"hf:{REPO}/data/q.jsonl@{FIRST}"
     assert file.sha256 is None
     assert hub.cached_dataset_file(name) == file
     assert all("/datasets/" in path for _, path, _ in fake.requests)
@@ -231,7 +231,7 @@ def refused_data_set(reference: str) -> str:
 
 def test_a_data_set_of_one_file_needs_no_file_name(fake: FakeHub) -> None:
     fake.files = {(FIRST, "README.md"): b"#", (FIRST, "data/q.csv"): b"id\n"}
-    assert hub.fetch_dataset(f"hf:{REPO}", FORMS).source == f"hf:{REPO}/data/q.csv@{FIRST}"
+    assert str(hub.fetch_dataset(f"hf:{REPO}", FORMS).address) == f"hf:{REPO}/data/q.csv@{FIRST}"
     assert data_set(f"hf:{REPO}/data/q.csv@main") == b"id\n"
     fake.files[FIRST, "data/r.csv"] = b"id\n"
     assert "name one config and split, or one file; there are data/q.csv, data/r.csv;" in refused_data_set(f"hf:{REPO}")
@@ -258,7 +258,7 @@ def test_configs_and_splits_are_those_of_the_card(fake: FakeHub, data_files: obj
     fake.commits["refs/convert/parquet"] = SECOND  # which does not stand in for what the card has
     fake.files[SECOND, "en/test/0000.parquet"] = WEIGHTS
     for name in ("es/test", "es/test/"):
-        assert hub.fetch_dataset(f"hf:{REPO}/{name}", FORMS).source == f"hf:{REPO}/es/test-0.parquet@{FIRST}"
+        assert str(hub.fetch_dataset(f"hf:{REPO}/{name}", FORMS).address) == f"hf:{REPO}/es/test-0.parquet@{FIRST}"
     assert "there are en/test, en/dev, es/test, es/dev;" in refused_data_set(f"hf:{REPO}")
     assert "there are en/test, en/dev, es/test, es/dev;" in refused_data_set(f"hf:{REPO}/fr")
     assert "there are es/test, es/dev;" in refused_data_set(f"hf:{REPO}/es")
@@ -282,19 +282,21 @@ def test_other_forms_come_from_the_hubs_parquet_branch(fake: FakeHub, monkeypatc
     for name in ("main/test/0000.parquet", "main/train/0000.parquet", "main/train/0001.parquet"):
         fake.files[SECOND, name] = WEIGHTS
     found = hub.fetch_dataset(f"hf:{REPO}/main/test", FORMS)
-    assert found.source == f"hf:{REPO}/main/test/0000.parquet@{SECOND}"
+    assert str(found.address) == f"hf:{REPO}/main/test/0000.parquet@{SECOND}"
     assert found.files[0].sha256 == hashlib.sha256(WEIGHTS).hexdigest()
     assert (
-        hub.fetch_dataset(found.source, FORMS).files == hub.fetch_dataset(f"hf:{REPO}/test", FORMS).files == found.files
+        hub.fetch_dataset(str(found.address), FORMS).files
+        == hub.fetch_dataset(f"hf:{REPO}/test", FORMS).files
+        == found.files
     )
     assert "there are main/test, main/train;" in refused_data_set(f"hf:{REPO}/main")
     several = hub.fetch_dataset(f"hf:{REPO}/train", FORMS)
-    assert several.source == f"hf:{REPO}/main/train@{SECOND}"
-    assert [file.filename for file in several.files] == ["main/train/0000.parquet", "main/train/0001.parquet"]
+    assert str(several.address) == f"hf:{REPO}/main/train@{SECOND}"
+    assert [file.address.filename for file in several.files] == ["main/train/0000.parquet", "main/train/0001.parquet"]
     assert "has no file in one of the forms" in refused_data_set(f"hf:{REPO}/test@v1")  # the branch is of the present
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert hub.fetch_dataset(found.source, FORMS).files == found.files
-    assert hub.fetch_dataset(several.source, FORMS) == several
+    assert hub.fetch_dataset(str(found.address), FORMS).files == found.files
+    assert hub.fetch_dataset(str(several.address), FORMS) == several
 
 
 SHARDS = [f"data/test-0000{n}-of-00003.csv" for n in range(3)]
@@ -313,13 +315,15 @@ def test_a_split_of_several_files_is_read_whole_in_their_order(
     }
     found = hub.fetch_dataset(f"hf:{REPO}/test", FORMS)
     split = "default/test" if card else "data/test"
-    assert found.source == f"hf:{REPO}/{split}@{FIRST}"
-    assert [(file.filename, file.commit) for file in found.files] == [(name, FIRST) for name in SHARDS]
+    assert str(found.address) == f"hf:{REPO}/{split}@{FIRST}"
+    assert [(file.address.filename, file.address.revision) for file in found.files] == [
+        (name, FIRST) for name in SHARDS
+    ]
     fake.commits["main"] = SECOND
-    assert hub.fetch_dataset(found.source, FORMS) == found
+    assert hub.fetch_dataset(str(found.address), FORMS) == found
     assert f"there are {split.replace('test', 'train')}, {split};" in refused_data_set(f"hf:{REPO}@{FIRST}")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert hub.fetch_dataset(found.source, FORMS) == found
+    assert hub.fetch_dataset(str(found.address), FORMS) == found
 
 
 def test_half_a_split_in_the_cache_does_not_pass_for_the_split(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,7 +376,7 @@ def test_a_checkpoint_is_fetched_into_one_folder_and_serves_offline(
         fake.files[FIRST, name] = body
     wanted = ["*.safetensors", "config.json"]
     folder = hub.fetch_folder(REPO, wanted)
-    assert folder.source == f"hf:{REPO}@{FIRST}"
+    assert str(folder.address) == f"hf:{REPO}@{FIRST}"
     assert sorted(path.name for path in folder.path.iterdir()) == ["config.json", "model.safetensors"]
     assert (folder.path / "model.safetensors").read_bytes() == WEIGHTS
     with pytest.raises(HubError, match=r"no file like \*\.bin"):
