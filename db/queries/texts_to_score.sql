@@ -8,7 +8,8 @@ select
         from raw.responses as other inner join raw.prompts as framed on framed.prompt_id = other.prompt_id
         where prompt.tail is null and framed.tail is not null and other.cell_id = response.cell_id
     ) as frame,
-    settings.repetition_penalty, response.tokens, response.raw_text
+    settings.repetition_penalty, response.tokens, response.raw_text,
+    coalesce(len(response.tokens), 0) = 0 as retokenised
 from raw.responses as response
 inner join raw.queries as query on query.query_key = response.query_key
 inner join raw.prompts as prompt on prompt.prompt_id = response.prompt_id

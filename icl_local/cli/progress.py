@@ -150,10 +150,6 @@ class Display:
             self._tasks.pop("probe", None)
         self.show("probe", done=step.done, total=step.total, note=f"candidate {step.candidate} of {step.n_candidates}")
 
-    def on_scored(self, label: str, done: int, total: int, tokens_per_second: float) -> None:
-        """Draw the progress of scoring with a model and a prompt."""
-        self.show(label, done=done, total=total, rate=token_rate(tokens_per_second) if tokens_per_second else None)
-
     def on_trained(self, step: dpo.Step) -> None:
         """Draw a step of a DPO run."""
         note = f"loss {step.loss:.4f} margin {step.reward_margin:+.3f} accuracy {step.reward_accuracy:.2f}"

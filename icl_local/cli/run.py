@@ -196,9 +196,7 @@ def score(db: Path, **given: Any) -> None:
         result = scoring.score_texts(
             db,
             **given,
-            on_progress=display.on_scored,
-            on_step=display.on_step,
-            on_note=display.on_note,
+            on_event=display.on_event,
             on_download=display.on_download,
         )
     if given["plan"]:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from icl_local import store
@@ -38,7 +39,7 @@ class Event:
     """
 
     kind: str
-    cell: Cell
+    cell: Cell | Any  # Any: what icl score makes
     n_done: int
     n_wanted: int
     tokens_per_second: float = 0.0
@@ -74,50 +75,28 @@ class CellResult:
 
 
 def make_cell(
-    writer: store.Store,
-    plan: CellPlan,
-    have: set[str],
-    engine: Engines,
-    run_row: dict[str, object],
-    verify: int,
-    on_event: Callable[[Event], None],
+    plan: CellPlan, have: set[str], engines: Engines, verify: int, on_event: Callable[[Event], None]
 ) -> CellResult:
-    """Make what is missing of a cell; where another process makes the same responses, wait for that one first.
-
-    Shards of a cell are not the same responses, so they are made side by side.
-    """
-    cell, n_wanted, n_done = plan.cell, len(plan.keys), len(plan.keys & have)
-
-    def waiting() -> None:
-        message = "another process is making these responses; waiting for it"
-        on_event(Event("note", cell, n_done, n_wanted, message=message))
-        writer.flush()  # the wait may be long
-        engine.close()
-
+    """Make what is missing of a cell; where another process makes the same responses, wait for that one first."""
+    n_wanted, n_done = len(plan.keys), len(plan.keys & have)
+    message = "another process is making these responses; waiting for it"
+    held = Event("note", plan.cell, n_done, n_wanted, message=message)
     if n_done < n_wanted:
-        with store.only_one(writer.path, f"cell-{key_of(kind='lock', responses=sorted(plan.keys))}", waiting):
-            with suppress(StoreLocked):  # then what is stored since the beginning is made again, and kept once
-                have = store.ids(writer.path, "responses", "response_id")
+        with engines.alone("responses", plan.keys, have, partial(on_event, held)) as have:
             if requests := plan.requests(have):
-                return CellRun(writer, plan, requests, engine, run_row, on_event).make(verify)
-    on_event(Event("done", cell, n_wanted, n_wanted))
-    return CellResult(cell, "done", 0, n_wanted, None)
+                return CellRun(plan, requests, engines, on_event).make(verify)
+    on_event(Event("done", plan.cell, n_wanted, n_wanted))
+    return CellResult(plan.cell, "done", 0, n_wanted, None)
 
 
 class CellRun:
     """The missing responses of a cell being made: the counts that its events show, and its row of raw.run_cells."""
 
     def __init__(
-        self,
-        writer: store.Store,
-        plan: CellPlan,
-        requests: list[Request],
-        engine: Engines,
-        run_row: dict[str, object],
-        on_event: Callable[[Event], None],
+        self, plan: CellPlan, requests: list[Request], engines: Engines, on_event: Callable[[Event], None]
     ) -> None:
-        self._writer, self._plan, self._requests, self._engine = writer, plan, requests, engine
-        self._run_row, self._on_event = run_row, on_event
+        self._plan, self._requests, self._engines, self._on_event = plan, requests, engines, on_event
+        self._writer, run_row = engines.writer, engines.run_row
         self._cell, self._n_wanted = plan.cell, len(plan.keys)
         self._before = self._done = self._n_wanted - len(requests)
         self._loops = self._code = self._too_long = 0
@@ -143,7 +122,7 @@ class CellRun:
             stats, status = self._worker.stats if self._worker and self._requests else Stats(), "done"
         except ModelError as failure:
             status, error = "failed", str(failure)
-            self._engine.close()
+            self._engines.close()
         finally:
             if self._worker is not None and status == "interrupted":
                 stats = self._worker.stats
@@ -158,8 +137,7 @@ class CellRun:
     def _prepare(self) -> Setting:
         """Load the file, find its setting, and store that the cell has begun."""
         cell, plan = self._cell, self._plan
-        worker = self._worker = self._engine.worker(cell.model, str(plan.settings["kv_type"]))
-        self._run_row |= used_by(worker.info)
+        worker = self._worker = self._engines.worker(cell.model, str(plan.settings["kv_type"]))
         context = worker.info.n_ctx_train
         room = self._requests[0].max_tokens if cell.method.in_brackets else 0
         long = _long_prompts(worker, self._requests, room)
@@ -167,13 +145,7 @@ class CellRun:
             self._report("note", message=note)
         setting = Setting({}, None)
         if sum(n >= context for n in long) < len(self._requests):
-            setting = self._engine.setting(
-                cell.model,
-                worker,
-                prompt_characters=plan.prompt_characters,
-                on_note=lambda text: self._report("note", message=text),
-                on_step=lambda step: self._report("probe", probe=step),
-            )
+            setting = self._engines.setting(cell.model, worker, plan.prompt_characters, self._report)
         self._shared["exact"] = setting.exact
         self._row["engine_settings"] = _engine_settings(worker, setting)
         begun = {**self._row, **self._shared, "status": "started", "n_done": 0}
@@ -214,7 +186,7 @@ class CellRun:
         if not isinstance(self._cell.model, ResolvedModel):
             return verified
         try:
-            picked = pick(self._lengths, n, seed=str(self._run_row["run_id"]))
+            picked = pick(self._lengths, n, seed=str(self._shared["run_id"]))
             if picked:
                 self._report("verifying", message=f"verify 0/{len(picked)}")
             for equal in verify_made(self._writer, self._cell.model, self._worker, picked):
@@ -222,7 +194,7 @@ class CellRun:
                 self._report("verifying", message=f"verify {len(verified)}/{len(picked)}")
         except (ModelError, StoreLocked) as failure:
             self._report("note", message=f"not verified: {failure}")
-            self._engine.close()
+            self._engines.close()
         if differing := len(verified) - sum(verified):
             found = f"{differing} of {counted(len(verified), 'response')} of {self._cell.label} differ when decoded one"
             see = 'see: icl sql "from verifications where not equal"'
@@ -313,7 +285,7 @@ def _response_rows(plan: CellPlan, completion: Completion, shared: dict[str, obj
     if isinstance(completion, Chosen):
         assert isinstance(plan.cell.model, ResolvedModel)
         text = completion.raw_text
-        errors, scored = [], list(choice_rows(completion, query.key, prompt, plan.cell.model, shared))
+        errors, scored = [], list(choice_rows(completion, query, prompt, plan.cell.model, shared))
     else:
         answer = prompt.answer(completion.raw_text)
         text, errors, scored = answer.text, critical_error_rows(completion.id, answer), []
@@ -341,11 +313,6 @@ def _stats_row(stats: Stats) -> dict[str, object]:
     sums = ("prompt_tokens", "prefilled_tokens", "new_tokens", "prefill_seconds", "decode_seconds")
     row: dict[str, object] = {name: getattr(stats, name) for name in sums}
     return row | {"n_parallel": stats.n_parallel or None, "peak_rss_bytes": stats.peak_rss_bytes or None}
-
-
-def used_by(info: EngineInfo) -> dict[str, object]:
-    """Return the columns of raw.runs that say what decodes."""
-    return {"llama_build": info.llama_build, "cpu_features": info.cpu_features, "n_threads": info.n_threads}
 
 
 def _describe(info: EngineInfo) -> str:

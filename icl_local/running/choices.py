@@ -10,11 +10,12 @@ from typing import Any
 
 from icl_local.engine import Completion, Request, Scored, ScoreRequest
 from icl_local.identity import key_of
-from icl_local.prompting import Prompt
-from icl_local.store import Record
+from icl_local.prompting import Prompt, Query
+from icl_local.store import Record, Row
 from icl_local.weights import ResolvedModel
 
-CHOICE, CHOSEN = "choice", "chosen"  # kind of a scoring; finish_reason of a response
+CHOSEN = "chosen"  # finish_reason of a response
+_OF_SCORED = ("tokens", "logprobs", "ranks", "ranks_decoded", "top_ids", "finish_reason", "n_bytes", "straddles")
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,16 @@ def choose(
     ``how``: options of Worker.generate. Of equal choices the last in alphabetical order is picked, so that their order
     in the file does not matter. A query with a choice beyond the context ends as prompt_too_long.
     """
-    targets = {
-        f"{one.id} {place}": ScoreRequest(f"{one.id} {place}", one.prompt, plain=one.plain, target=text)
+    targets = [
+        ScoreRequest(f"{one.id} {text}", one.prompt, repetition_penalty=1.0, plain=one.plain, target=text)
         for one in requests
-        for place, text in enumerate(choices[one.id])
-    }
+        for text in choices[one.id]
+    ]
     found: dict[str, dict[str, Scored]] = {one.id: {} for one in requests}
     pieces: list[tuple[int, str]] = []
-    for scored in worker.generate(list(targets.values()), **how):
-        key = scored.id.split()[0]
-        found[key][str(targets[scored.id].target)] = scored
+    for scored in worker.generate(targets, **how):
+        key, _, text = scored.id.partition(" ")
+        found[key][text] = scored
         pieces += scored.pieces
         if len(found[key]) == len(choices[key]):
             yield _pick(key, [(text, found[key][text]) for text in choices[key]], pieces)
@@ -62,34 +63,31 @@ def _pick(key: str, scored: Sequence[tuple[str, Scored]], pieces: Sequence[tuple
 
 
 def choice_rows(
-    chosen: Chosen, query_key: str, prompt: Prompt, model: ResolvedModel, cell: Mapping[str, object]
+    chosen: Chosen, query: Query, prompt: Prompt, model: ResolvedModel, cell: Mapping[str, object]
 ) -> Iterator[Record]:
     """Yield the rows of raw.scorings and raw.tokens of a response; ``cell``: columns of its cell and run."""
     yield from token_rows(model, chosen.pieces)
-    named = {"response_id": chosen.id, "query_key": query_key, "prompt_id": prompt.prompt_id, "penalty": 1.0}
-    named |= {name: cell[name] for name in ("language", "run_id", "exact")}
+    shared = {"response_id": chosen.id, "prompt_id": prompt.prompt_id, "run_id": cell["run_id"], "exact": cell["exact"]}
     for place, (text, scored) in enumerate(chosen.scored):
-        _, row = asked_row(CHOICE, [chosen.id, text], model, str(cell["method"]), prompt.sha256)
-        yield "scorings", {**row, **named, "choice": place, "text": text, **scored_row(scored)}
+        row = asked_row("choice", [chosen.id, text], query, model, str(cell["method"]), prompt.sha256)
+        yield "scorings", {**row, **shared, "penalty": 1.0, "choice": place, "text": text, **scored_row(scored)}
 
 
-def asked_row(
-    kind: str, of: object, model: ResolvedModel, method: str, prompt_sha256: str
-) -> tuple[str, dict[str, object]]:
-    """Return the scoring_id and the columns of raw.scorings that a text has before it is scored; ``of`` names it."""
+def asked_row(kind: str, of: object, query: Query, model: ResolvedModel, method: str, prompt_sha256: str) -> Row:
+    """Return the columns of raw.scorings that a text, named by ``of`` among its kind, has before it is scored."""
     key = key_of(kind=f"scored {kind}", weights=model.sha256, method=method, prompt=prompt_sha256, text=of)
-    row = {"scoring_id": key, "kind": kind, "model_id": model.model_id, "gguf_sha256": model.sha256, "method": method}
-    return key, {**row, "prompt_sha256": prompt_sha256, "retokenised": False}
+    row = {"scoring_id": key, "kind": kind, "query_key": query.key, "language": query.language, "method": method}
+    weights = {"model_id": model.model_id, "gguf_sha256": model.sha256}
+    return {**row, **weights, "prompt_sha256": prompt_sha256, "retokenised": False}
 
 
-def scored_row(scored: Scored) -> dict[str, object]:
+def scored_row(scored: Scored) -> Row:
     """Return the columns of raw.scorings that come from the engine."""
-    lists = {name: list(getattr(scored, name)) for name in ("tokens", "logprobs", "ranks", "ranks_decoded", "top_ids")}
-    values = {name: getattr(scored, name) for name in ("finish_reason", "n_bytes", "straddles")}
-    return {**lists, **values, "logprob": sum(scored.logprobs)}
+    columns = {name: getattr(scored, name) for name in _OF_SCORED}
+    return {**columns, "logprob": sum(scored.logprobs)}
 
 
-def token_rows(model: ResolvedModel, pieces: Iterable[tuple[int, str]]) -> list[Record]:
-    """Return rows of raw.tokens."""
-    names = ("vocab_sha256", "token_id", "piece")
-    return [("tokens", dict(zip(names, (model.info.vocab_sha256, *piece), strict=True))) for piece in sorted(pieces)]
+def token_rows(model: ResolvedModel, pieces: Iterable[tuple[int, str]]) -> Iterator[Record]:
+    """Yield rows of raw.tokens."""
+    for token_id, piece in pieces:
+        yield "tokens", {"vocab_sha256": model.info.vocab_sha256, "token_id": token_id, "piece": piece}

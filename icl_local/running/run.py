@@ -5,21 +5,19 @@ stop the others. Before the first cell of a file a probe, stored from then on, f
 changes nothing (engine/exact.py); every response records whether it was made with such settings.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from icl_local import __version__, store
-from icl_local.engine import EngineOptions, available_memory
+from icl_local import store
+from icl_local.engine import EngineOptions
 from icl_local.exceptions import ConfigError, InputError, ModelError
-from icl_local.identity import key_of
 from icl_local.running.cell_run import CellResult, Event, make_cell
 from icl_local.running.cells import Cell, CellPlan, Decoding
 from icl_local.running.cluster import Cluster
-from icl_local.running.engines import Engines
+from icl_local.running.engines import Engines, new_run
 from icl_local.wording import counted
 
 
@@ -103,22 +101,7 @@ def run_cells(
         asked = {query.key: query for plan in planned for query in plan.cell.query_set.queries}
         writer.put([("queries", query.row()) for query in asked.values() if query.tags])
         writer.put([("expectations", query.expectation_row()) for query in asked.values() if query.expected])
-        run_row = new_run(command, seed)
         options = replace(options, stop_on_loop=decoding.stop_on_loop)
-        with closing(Engines(options, writer, probe=probe, nodes=nodes)) as engine:
-            for plan in planned:
-                results.append(make_cell(writer, plan, have, engine, run_row, verify, on_event))
+        with closing(Engines(options, writer, new_run(command, seed), probe, nodes)) as engines:
+            results += [make_cell(plan, have, engines, verify, on_event) for plan in planned]
     return results
-
-
-def new_run(command: str, seed: int | None) -> dict[str, object]:
-    """Return the row of raw.runs of a command that begins now."""
-    started_at = store.now()
-    return {
-        "run_id": key_of(kind="run", started_at=started_at, salt=time.monotonic_ns()),
-        "command": command,
-        "version": __version__,
-        "started_at": started_at,
-        "seed": seed,
-        "host": f"{available_memory() / 2**30:.1f} GiB free",
-    }

@@ -16,8 +16,8 @@ T = TypeVar("T")
 class Shard:
     """Part ``number`` (from 1) of ``of`` parts; the parts of the same work never overlap."""
 
-    number: int
-    of: int
+    number: int = 1
+    of: int = 1
 
     @classmethod
     def parse(cls, text: str) -> Shard:

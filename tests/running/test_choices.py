@@ -115,6 +115,8 @@ def test_choices_are_stored_with_their_response_and_a_second_run_makes_nothing(
             (best["text"], "chosen")
         ]
     assert {row["n_bytes"] == len(row["text"]) for row in rows} == {True}
+    unpenalised = "select distinct penalty, ranks = ranks_decoded from raw.scorings"
+    assert store.query(db, unpenalised).rows == [(1.0, True)]
     assert store.query(db, "select count(*) from error_rates").rows == [(0,)]
     assert store.query(db, "select distinct in_paper_tables from cells").rows == [(False,)]
     lacking = "select unnest(tokens || top_ids) from raw.scorings except select token_id from raw.tokens"

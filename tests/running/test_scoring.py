@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from icl_local.cli import icl
 from icl_local.engine import tokenize
 from icl_local.exceptions import ConfigError, ModelError
 from icl_local.exchange.merge import merge
-from icl_local.running import cells, load_queries, run, scoring
+from icl_local.running import Event, cells, load_queries, run, scoring
 from icl_local.store import upkeep
 from icl_local.weights import read_info, require_same_tokens
 from tests.running.conftest import write_queries
@@ -80,16 +81,16 @@ def test_answers_are_scored_once_under_every_prompt(db: Path, exact_gguf: Path, 
 def test_a_command_that_is_interrupted_goes_on_where_it_was(
     db: Path, exact_gguf: Path, aligned: Path, tmp_path: Path
 ) -> None:
-    def stop_after(n: int) -> scoring.OnScored:
-        def on_progress(label: str, done: int, total: int, rate: float) -> None:
-            if done >= n:
+    def stop_after(n: int) -> Callable[[Event], None]:
+        def on_event(event: Event) -> None:
+            if event.kind == "progress" and event.n_done >= n:
                 raise KeyboardInterrupt
 
-        return on_progress
+        return on_event
 
     for n in (3, 6):
         with pytest.raises(KeyboardInterrupt):
-            score(db, exact_gguf, aligned, on_progress=stop_after(n))
+            score(db, exact_gguf, aligned, on_event=stop_after(n))
     ((kept,),) = store.query(db, "select count(*) from raw.scorings").rows
     assert 0 < kept < 24
     assert score(db, exact_gguf, aligned).n_new == 24 - kept
@@ -109,18 +110,18 @@ def test_a_second_command_waits_and_scores_nothing_twice(db: Path, exact_gguf: P
     made: list[scoring.ScoreResult] = []
     waits = threading.Event()
 
-    def on_note(text: str) -> None:
-        if text.endswith("another process scores these texts; waiting for it"):
+    def on_second(event: Event) -> None:
+        if event.message == "another process scores these texts; waiting for it":
             waits.set()
 
-    second = threading.Thread(target=lambda: made.append(score(db, exact_gguf, aligned, on_note=on_note)))
+    second = threading.Thread(target=lambda: made.append(score(db, exact_gguf, aligned, on_event=on_second)))
 
-    def start_second(*_: object) -> None:
-        if second.ident is None:
+    def start_second(event: Event) -> None:
+        if event.kind == "progress" and second.ident is None:
             second.start()
             assert waits.wait(60)
 
-    made.append(score(db, exact_gguf, aligned, on_progress=start_second))
+    made.append(score(db, exact_gguf, aligned, on_event=start_second))
     second.join()
     assert sum(result.n_new for result in made) == 24
 
