@@ -40,6 +40,12 @@ class ReviewItem:
     reviewer: str | None
     candidates: tuple[Candidate, ...]
 
+    @property
+    def began(self) -> Candidate:
+        """Return the candidate that became the final text, edited or not; the best one where there is none yet."""
+        of_final = None if self.final_text is None else self.reviewed_translation_id
+        return next((one for one in self.candidates if one.translation_id == of_final), self.candidates[0])
+
 
 def items(path: Path, *, language: str, dataset: str | None = None, decided: bool = False) -> list[ReviewItem]:
     """Return the queries to review, in the order of review_rank; ``decided`` adds those accepted or edited.
@@ -96,16 +102,16 @@ class Review:
 
     def accept(self, number: int = 1) -> None:
         """Take candidate ``number`` (from 1) as the final text. Raises ConfigError if it does not exist or is empty."""
-        self._decide(ACCEPT, self.candidate(number))
+        candidate = self.candidate(number)
+        self._decide(candidate, candidate.text)
 
     def edit(self, text: str, number: int = 1) -> None:
         """Take ``text``, edited from candidate ``number``, as the final text; unchanged, it counts as accepted."""
-        candidate = self.candidate(number)
-        self._decide(ACCEPT if text == candidate.text else EDIT, candidate, text)
+        self._decide(self.candidate(number), text)
 
     def skip(self) -> None:
         """Leave the query for later."""
-        self._decide(SKIP, self.candidate(1))
+        self._decide(self.candidate(1), None)
 
     def press(self, key: str, *, edit: Callable[[str], str | None]) -> str | None:
         """Act on a key: a number accepts that candidate, e or e2 edits one with ``edit``, s skips, u undoes.
@@ -136,7 +142,7 @@ class Review:
         if not self._done:
             return False
         item, row = self._done.pop()
-        undone = review_row(item, UNDO, reviewer=self._reviewer, undoes=str(row["review_id"]))
+        undone = _row(item, action=UNDO, reviewer=self._reviewer, undoes=row["review_id"])
         self._store.put([("reviews", undone)])
         self._waiting.insert(0, item)
         return True
@@ -147,39 +153,26 @@ class Review:
             raise ConfigError(f"candidate {number} does not exist")
         return self.current.candidates[number - 1]
 
-    def _decide(self, action: str, candidate: Candidate, text: str | None = None) -> None:
-        final = None if action == SKIP else candidate.text if text is None else text
-        if final is not None and not final.strip():
+    def _decide(self, candidate: Candidate, text: str | None) -> None:
+        if text is not None and not text.strip():
             raise ConfigError("the text is empty; edit it or skip the query")
-        item = self._waiting[0]
-        row = review_row(item, action, reviewer=self._reviewer, text=final, translation_id=candidate.translation_id)
+        row = decision(self._waiting[0], candidate, text, reviewer=self._reviewer)
         self._store.put([("reviews", row)])
         self._done.append((self._waiting.pop(0), row))
 
 
-def review_row(
-    item: ReviewItem,
-    action: str,
-    *,
-    reviewer: str,
-    text: str | None = None,
-    translation_id: str | None = None,
-    undoes: str | None = None,
-    source: str | None = None,
+def decision(
+    item: ReviewItem, candidate: Candidate, text: str | None, *, reviewer: str, source: str | None = None
 ) -> dict[str, object]:
-    """Return a new row of raw.reviews."""
-    row: dict[str, object] = {
-        "dataset": item.dataset,
-        "query_id": item.query_id,
-        "language": item.language,
-        "translation_id": translation_id,
-        "action": action,
-        "text": text,
-        "undoes": undoes,
-        "reviewer": reviewer,
-        "source": source,
-        "created_at": store.now(),
-    }
+    """Return the row of raw.reviews that makes ``text``, begun from ``candidate``, final; None leaves it for later."""
+    action = SKIP if text is None else ACCEPT if text == candidate.text else EDIT
+    key = candidate.translation_id
+    return _row(item, action=action, text=text, translation_id=key, reviewer=reviewer, source=source)
+
+
+def _row(item: ReviewItem, **decided: object) -> dict[str, object]:
+    names = ("dataset", "query_id", "language")
+    row = {**{name: getattr(item, name) for name in names}, **decided, "created_at": store.now()}
     return {"review_id": key_of(kind="review", **row), **row}
 
 

@@ -17,12 +17,12 @@ from icl_local.exceptions import ConfigError, InputError
 from icl_local.files import PRIVATE, write_result
 from icl_local.identity import sha256_text
 from icl_local.prompting import json_items
-from icl_local.translate.review import ACCEPT, EDIT, SKIP, Candidate, ReviewItem, items, review_row
+from icl_local.translate.review import ReviewItem, decision, items
 from icl_local.wording import is_formula
 
 COLUMNS = ("dataset", "id", "language", "status", "decision", "reviewer", "source", "text", "flags", "engine", "mark")
 OUTCOMES = ("accepted", "edited", "skipped", "known", "undecided")
-DECISIONS = {"": None, "ok": ACCEPT, "accept": ACCEPT, "edit": EDIT, "skip": SKIP}
+DECISIONS = ("", "ok", "accept", "edit", "skip")
 _NEEDED = ("dataset", "id", "language", "text")
 
 
@@ -75,9 +75,8 @@ def read_sheet(path: Path, file: Path, *, reviewer: str) -> Counter[str]:
 
 
 def _line(item: ReviewItem) -> dict[str, str]:
-    best = item.candidates[0]
-    began = best if item.final_text is None else _candidate(item, item.reviewed_translation_id)
-    text = best.text if item.final_text is None else item.final_text
+    began = item.began
+    text = began.text if item.final_text is None else item.final_text
     line = {
         "dataset": item.dataset,
         "id": item.query_id,
@@ -98,11 +97,6 @@ def _line(item: ReviewItem) -> dict[str, str]:
     return line
 
 
-def _candidate(item: ReviewItem, translation_id: str | None) -> Candidate:
-    """Return the candidate with that key, else the best one."""
-    return next((c for c in item.candidates if c.translation_id == translation_id), item.candidates[0])
-
-
 def _mark(text: str) -> str:
     return f"t-{sha256_text(_one_kind_of_line_break(text))[:10]}"  # a letter first: not a number to a spreadsheet
 
@@ -119,30 +113,21 @@ def _decision(
     if word not in DECISIONS:
         raise InputError(f"{place}: {word!r} is not a decision; write ok, skip, or nothing")
     text = _one_kind_of_line_break(line["text"])
-    action = DECISIONS[word]
     if item.final_text == text:
         return "known", None
-    if action is None and _mark(text) == line.get("mark", _mark(item.candidates[0].text)):
+    if not word and _mark(text) == line.get("mark", _mark(item.candidates[0].text)):
         return "undecided", None
     by = line.get("reviewer", "").strip() or reviewer
-    if action == SKIP:
+    if word == "skip":
         if item.status == "skipped":
             return "known", None
-        first = item.candidates[0].translation_id
-        return "skipped", review_row(item, SKIP, reviewer=by, translation_id=first, source=file)
+        return "skipped", decision(item, item.candidates[0], None, reviewer=by, source=file)
     if not text.strip():
         raise InputError(f"{place}: the text is empty; write one, or skip as the decision")
     same = next((c for c in item.candidates if _one_kind_of_line_break(c.text) == text), None)
-    began = same or _candidate(item, item.reviewed_translation_id)
-    row = review_row(
-        item,
-        EDIT if same is None else ACCEPT,
-        reviewer=by,
-        text=text if same is None else same.text,
-        translation_id=began.translation_id,
-        source=file,
-    )
-    return "edited" if same is None else "accepted", row
+    if same is None:
+        return "edited", decision(item, item.began, text, reviewer=by, source=file)
+    return "accepted", decision(item, same, same.text, reviewer=by, source=file)
 
 
 def _is_csv(file: Path) -> bool:

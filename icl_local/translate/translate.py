@@ -18,6 +18,7 @@ from icl_local.translate.opus import REPOSITORY, OpusEngine
 from icl_local.weights import OnBytes
 
 Engine: TypeAlias = ChatEngine | OpusEngine
+_OF_REPLY = ("finish_reason", "error", "prompt_tokens", "completion_tokens", "cost_usd")
 
 
 @dataclass(frozen=True)
@@ -203,10 +204,6 @@ def _row(reply: ApiReply, query: Query, engine: Engine, language: str, overlay: 
         "source_text": query.instruction,
         "source_fields": dict(query.fields),
         "text": reply.text or "",
-        "finish_reason": reply.finish_reason,
-        "error": reply.error,
         "checks": found,
-        "prompt_tokens": reply.prompt_tokens,
-        "completion_tokens": reply.completion_tokens,
-        "cost_usd": reply.cost_usd,
+        **{name: getattr(reply, name) for name in _OF_REPLY},
     }
