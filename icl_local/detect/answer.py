@@ -69,7 +69,7 @@ def find_stop(text: str, stops: Sequence[str]) -> int | None:
     A stop that begins with # is a heading: it counts at the start of a line and with its colon ("# Query" stops at
     "# Query:", not at "# Queries"), or where the text ends with it. Any other stop counts wherever it stands.
     """
-    match = _pattern(tuple(stops), at_end=True).search(text)
+    match = re.search(_source(stops, at_end=True), text, re.MULTILINE)
     return match.start() if match else None
 
 
@@ -92,19 +92,11 @@ def server_stops(stops: Sequence[str], *, at_most: int = 4) -> list[str]:
 
 
 def _strip(text: str, start: int, end: int, stops: Sequence[str]) -> tuple[int, int]:
-    """Return the part of ``text`` from ``start`` to ``end`` without outer white space; empty if it begins with a stop.
-
-    A stop that was not at the start of a line may be there once white space or a fence before it is gone.
-    """
+    """Return the part without outer white space; empty if that, or a fence before it, has hidden a stop."""
     part = text[start:end]
     start += len(part) - len(part.lstrip())
     part = part.strip()
     return start, start + (len(part) if find_stop(part, stops) is None else 0)
-
-
-@functools.cache
-def _pattern(stops: tuple[str, ...], *, at_end: bool) -> re.Pattern[str]:
-    return re.compile(_source(stops, at_end=at_end), re.MULTILINE)
 
 
 def _source(stops: Sequence[str], *, at_end: bool) -> str:

@@ -132,23 +132,18 @@ class _LineScan:
                 yield starts[i]
 
     def _lines_to_try(self, text: str) -> Iterator[tuple[int, str, list[_Rule]]]:
-        """Yield (start in the text, line without outer blanks, rules that may fit); some lines come more than once."""
-        longest = self._patterns.line_chars
+        """Yield (start in the text, line without outer blanks, rules that may fit)."""
+        strings = {string: rules for string, rules in self._by_string.items() if string in text}
         start = 0
         for whole in text.split("\n"):
-            line = _MENTION.sub("``", whole[:longest].strip())
+            line = _MENTION.sub("``", whole[: self._patterns.line_chars].strip())
             token = _TOKEN.match(line)
-            if token and (rules := self._by_first.get(token[0])):
-                yield start + len(whole) - len(whole.lstrip()), line, rules
+            rules = list(self._by_first.get(token[0], ())) if token else []
+            for string, more in strings.items():
+                if string in whole:
+                    rules += more
+            yield start + len(whole) - len(whole.lstrip()), line, rules
             start += len(whole) + 1
-        for string, rules in self._by_string.items():
-            at = text.find(string)
-            while at >= 0:
-                start = text.rfind("\n", 0, at) + 1
-                end = text.find("\n", at)
-                whole = text[start : start + longest] if end < 0 else text[start : min(end, start + longest)]
-                yield start + len(whole) - len(whole.lstrip()), _MENTION.sub("``", whole.strip()), rules
-                at = text.find(string, end) if end >= 0 else -1
 
 
 @functools.cache

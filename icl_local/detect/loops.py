@@ -80,13 +80,10 @@ class _Periods:
                 start = j - _agree(self.codes[:j][::-1], self.codes[period : j + period][::-1])
                 end = j + _agree(self.codes[j : n - period], self.codes[j + period :]) + period
                 if end - start >= max(MIN_COPIES * period, min_span) and (best is None or start < best.start):
-                    best = self._loop(start, end, period)
+                    span = end - start
+                    best = Loop(start, self.text[start : start + period], span / period, span, end == n)
             low = high
         return best
-
-    def _loop(self, start: int, end: int, period: int) -> Loop:
-        unit = self.text[start : start + period]
-        return Loop(start, unit, (end - start) / period, end - start, end == len(self.text))
 
     def _candidates(
         self, periods: NDArray[np.int64], before: int, words: NDArray[np.int64] | None
