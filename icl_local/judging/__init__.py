@@ -5,38 +5,38 @@ Every attempt is kept, and a score that the judge did not give is NULL.
 
 from icl_local.judging.batch import Collected
 from icl_local.judging.equating import equate
-from icl_local.judging.estimate import guess as guess_tokens
-from icl_local.judging.estimate import missing_tokens
+from icl_local.judging.estimate import Estimate, Load, estimates
 from icl_local.judging.imports import import_judgments
-from icl_local.judging.judges import ApiJudge, Judge
+from icl_local.judging.judges import ApiJudge
 from icl_local.judging.judging import JudgeResult, check_judge, idle_options, judge, open_judge, templates_of
 from icl_local.judging.just_eval_verdicts import pull as pull_verdicts
-from icl_local.judging.ledger import Scope
+from icl_local.judging.ledger import Judge, JudgeProgress, Scope
 from icl_local.judging.power import notes as what_sizes_show
 from icl_local.judging.rating import open_rating, rating_page
 from icl_local.judging.rules import RulesJudge
-from icl_local.judging.runner import JudgeProgress, judge_missing
+from icl_local.judging.runner import judge_missing
 from icl_local.judging.samples import draw as draw_sample
 from icl_local.judging.samples import list_samples
 
 __all__ = [
     "ApiJudge",
     "Collected",
+    "Estimate",
     "Judge",
     "JudgeProgress",
     "JudgeResult",
+    "Load",
     "RulesJudge",
     "Scope",
     "check_judge",
     "draw_sample",
     "equate",
-    "guess_tokens",
+    "estimates",
     "idle_options",
     "import_judgments",
     "judge",
     "judge_missing",
     "list_samples",
-    "missing_tokens",
     "open_judge",
     "open_rating",
     "pull_verdicts",

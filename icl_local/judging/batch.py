@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from icl_local.exceptions import JudgeError
 from icl_local.judging import ledger
 from icl_local.judging.judges import ApiJudge, attempt_of
-from icl_local.judging.ledger import Attempt, Scope, Task
-from icl_local.judging.runner import JudgeProgress, context_records, open_store
+from icl_local.judging.ledger import Attempt, JudgeProgress, Scope, Task
+from icl_local.judging.runner import OnProgress, make
 from icl_local.judging.template import Template
 from icl_local.openai_client import ApiClient, ApiReply, Budget, is_transient
 from icl_local.store import Record, Store
@@ -61,39 +60,27 @@ def submit(
     scope: Scope,
     *,
     max_cost: float | None = None,
-    on_progress: Callable[[JudgeProgress], None] = lambda progress: None,
+    on_progress: OnProgress = lambda progress: None,
 ) -> JudgeProgress:
     """Submit every missing judgment to the Batch API; ``in_batches`` counts those submitted.
 
     ``max_cost`` (USD) bounds the highest possible cost, with each verdict at its longest. Raises ApiError if the
-    server refuses, JudgeError if another process judges with the same judge.
+    server refuses or does not answer, JudgeError if another process judges with the same judge.
     """
-    with ledger.only_one(path, judge.judge_id), open_store(path) as target:
+    with ledger.open_store(path, judge.judge_id) as target:
         _reconcile(target, judge)
-        with target.reading():
-            plan = ledger.plan(target.named, judge.judge_id, scope)
-        progress = JudgeProgress.of(judge, plan)
-        on_progress(progress)
-        if not plan.tasks:
-            return progress
-        target.put(context_records(judge, plan.tasks))
-        for attempts in judge.attempts(plan.tasks[:1]):
-            target.put([one.record(judge.judge_id) for one in attempts])
-            progress = progress.plus(attempts)
-            on_progress(progress)
-        if progress.missing == progress.requested:
-            raise JudgeError(f"no answer from {judge.client.base_url} to the first judgment; nothing was submitted")
+        tasks, progress = make(target, judge, scope, on_progress, first=1)
         budget = None if max_cost is None else Budget(max_cost - (progress.cost_usd or 0.0))
-        for tasks in _affordable_chunks(judge, plan.tasks[1:], budget):
-            _send(target, judge, tasks)
-            progress = dataclasses.replace(progress, in_batches=progress.in_batches + len(tasks))
+        for some in _affordable_chunks(judge, tasks[1:], budget):
+            _send(target, judge, some)
+            progress = dataclasses.replace(progress, in_batches=progress.in_batches + len(some))
             on_progress(progress)
         return progress
 
 
 def collect(path: Path, judge: ApiJudge) -> Collected:
     """Read every finished batch of this judge; judgments without a result are missing again. Raises ApiError."""
-    with ledger.only_one(path, judge.judge_id), open_store(path) as target:
+    with ledger.open_store(path, judge.judge_id) as target:
         _reconcile(target, judge)
         with target.reading():
             items = ledger.open_items(target.named, judge.judge_id)
@@ -108,7 +95,8 @@ def collect(path: Path, judge: ApiJudge) -> Collected:
                 done = batch.request_counts.completed if batch.request_counts else 0
                 running.append((batch_id, batch.status, done, len(mine)))
                 continue
-            attempts = list(_read(judge.client, batch, mine, texts))
+            replies = _replies(judge.client, batch, mine)
+            attempts = [_attempt(judge.client, batch, item, reply, texts) for item, reply in replies]
             for start in range(0, len(attempts), _ROWS_A_PUT):
                 part = attempts[start : start + _ROWS_A_PUT]
                 target.put([one.record(judge.judge_id) for one in part])
@@ -159,18 +147,7 @@ def _send(target: Store, judge: ApiJudge, tasks: Sequence[Task]) -> None:
     """Store the submission, upload its file, create its batch, store that."""
     submission = secrets.token_hex(16)
     items: list[Record] = [
-        (
-            "judge_batch_items",
-            {
-                "submission_id": submission,
-                "judgment_id": task.judgment_id,
-                "attempt": task.attempt,
-                "response_id": task.response_id,
-                "template_sha256": task.template.sha256,
-                "repeat": task.repeat,
-            },
-        )
-        for task in tasks
+        ("judge_batch_items", {"submission_id": submission, "attempt": task.attempt, **task.keys}) for task in tasks
     ]
     target.put([_event(submission, "prepared", judge, len(tasks)), *items])
     data = "".join(json.dumps(_line(judge, task)) + "\n" for task in tasks).encode()
@@ -231,26 +208,24 @@ def _event(submission: str, event: str, judge: ApiJudge, count: int, *, batch_id
     return ("judge_batches", row)
 
 
-def _read(
-    client: ApiClient, batch: Batch, items: Sequence[Mapping[str, Any]], texts: Mapping[str, str]
-) -> Iterator[Attempt]:
-    """Yield one attempt for every item of a finished batch: from its output file, its error file, or as failed."""
+def _replies(
+    client: ApiClient, batch: Batch, items: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[Mapping[str, Any], ApiReply]]:
+    """Yield every item of a finished batch with its reply: from the output file, the error file, or as failed."""
     by_id = {item["judgment_id"]: item for item in items}
     for file_id in (batch.output_file_id, batch.error_file_id):
-        if file_id is None:
-            continue
-        for line in _content(client, file_id).split("\n"):
+        for line in _content(client, file_id).split("\n") if file_id else ():
             try:
                 result = json.loads(line)
                 item = by_id.pop(result["custom_id"], None)
             except (ValueError, TypeError, KeyError):
                 continue  # not a result: its judgment stays missing
             if item is not None:
-                yield _attempt(client, batch, item, _reply(client, item, result), texts)
+                yield item, _reply(client, item, result)
     reasons = "; ".join(error.message or "" for error in (batch.errors.data or [])) if batch.errors else ""
+    error = client.redact(f"the batch is {batch.status} and has no result for this {reasons}".rstrip())[:300]
     for item in by_id.values():
-        error = client.redact(f"the batch is {batch.status} and has no result for this {reasons}".rstrip())[:300]
-        yield _attempt(client, batch, item, ApiReply(item["judgment_id"], 1, "failed", error=error), texts)
+        yield item, ApiReply(item["judgment_id"], 1, "failed", error=error)
 
 
 def _retrieve(client: ApiClient, batch_id: str) -> Batch:
@@ -261,6 +236,22 @@ def _content(client: ApiClient, file_id: str) -> str:
     return client.call(lambda api: api.files.content(file_id).text)
 
 
+def _reply(client: ApiClient, item: Mapping[str, Any], result: Mapping[str, Any]) -> ApiReply:
+    """Return a line of an output or error file as a reply."""
+    reply = ApiReply(item["judgment_id"], 1, "failed", structured=item["structured"])
+    response = result.get("response")
+    status, body = (response.get("status_code"), response.get("body")) if isinstance(response, dict) else (None, None)
+    if status == 200 and isinstance(body, dict):
+        return client.read_completion(body, reply)
+    failure = result.get("error") or (body.get("error") if isinstance(body, dict) else None) or "no answer"
+    message = failure.get("message") or failure.get("code") if isinstance(failure, dict) else failure
+    reply = dataclasses.replace(reply, error=client.redact(str(message))[:300])
+    if not isinstance(status, int):
+        return reply
+    refused = status >= 400 and not is_transient(status)
+    return dataclasses.replace(reply, outcome="rejected" if refused else "failed", http_status=status)
+
+
 def _attempt(
     client: ApiClient, batch: Batch, item: Mapping[str, Any], reply: ApiReply, texts: Mapping[str, str]
 ) -> Attempt:
@@ -268,23 +259,3 @@ def _attempt(
     task = Task(item["judgment_id"], item["attempt"], item["response_id"], template, item["repeat"])
     cost = None if reply.cost_usd is None or client.price is None else reply.cost_usd * client.price.batch_factor
     return attempt_of(task, reply, batch_id=batch.id, cost_usd=cost, seconds=None)
-
-
-def _reply(client: ApiClient, item: Mapping[str, Any], result: Mapping[str, Any]) -> ApiReply:
-    """Return a line of an output or error file as a reply."""
-    blank = ApiReply(item["judgment_id"], 1, "failed", structured=item["structured"])
-    response = result.get("response")
-    status, body = (response.get("status_code"), response.get("body")) if isinstance(response, dict) else (None, None)
-    if status == 200 and isinstance(body, dict):
-        return client.read_completion(body, blank)
-    failure = result.get("error") or (body.get("error") if isinstance(body, dict) else None) or "no answer"
-    message = failure.get("message") or failure.get("code") if isinstance(failure, dict) else failure
-    refused = isinstance(status, int) and status >= 400 and not is_transient(status)
-    return ApiReply(
-        item["judgment_id"],
-        1,
-        "rejected" if refused else "failed",
-        error=client.redact(str(message))[:300],
-        http_status=status if isinstance(status, int) else None,
-        structured=item["structured"],
-    )

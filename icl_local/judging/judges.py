@@ -24,11 +24,13 @@ _KEPT = (
 _FILTERED = re.compile(r"content[_ ](?:filter|policy|management)", re.IGNORECASE)
 
 
-class Judge:
+class ChatJudge:
     """A chat model that scores responses.
 
     ``settings`` are those that change a verdict, besides model and prompt; ``columns`` are the model's in raw.judges.
     """
+
+    takes_choices = False
 
     def __init__(
         self,
@@ -68,7 +70,7 @@ class Judge:
             yield [attempt_of(by_id[reply.id], reply) for reply in replies]
 
 
-class ApiJudge(Judge):
+class ApiJudge(ChatJudge):
     """A model of ``client`` at temperature 0; each judgment records the settings that the server accepted.
 
     ``max_tokens`` bounds a verdict with the reasoning before it; ``reasoning_effort`` is sent if given. Both are part
@@ -83,7 +85,7 @@ class ApiJudge(Judge):
         super().__init__(client, settings, client.identity, max_tokens=max_tokens, extra=extra)
 
 
-class LocalJudge(Judge):
+class LocalJudge(ChatJudge):
     """A GGUF file as judge; ``reason_chars`` bounds each reason, and is part of the judge's identity."""
 
     client: LocalChat

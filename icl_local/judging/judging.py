@@ -15,9 +15,9 @@ from icl_local.judging import rules
 from icl_local.judging.batch import Collected
 from icl_local.judging.estimate import preview
 from icl_local.judging.judges import MAX_TOKENS, ApiJudge, LocalJudge
-from icl_local.judging.ledger import RETRIED, Scope
+from icl_local.judging.ledger import RETRIED, JudgeProgress, Scope
 from icl_local.judging.rules import RulesJudge, RuleTemplates
-from icl_local.judging.runner import JudgeProgress, judge_missing
+from icl_local.judging.runner import OnProgress, judge_missing
 from icl_local.judging.samples import drawn_responses
 from icl_local.judging.template import VARIANTS, Templates, open_templates
 from icl_local.openai_client import Budget, parse_name
@@ -81,7 +81,7 @@ def judge(
     cluster: str | None,
     worker_cpus: int | None,
     prompt_dir: str | Path | None,
-    on_progress: Callable[[JudgeProgress], None] = lambda progress: None,
+    on_progress: OnProgress = lambda progress: None,
     on_collected: Callable[[Collected], None] = lambda collected: None,
     **settings: Any,
 ) -> JudgeResult:
@@ -106,7 +106,6 @@ def judge(
             None if sample is None else drawn_responses(path, sample),
             retry=listed(retry),
             draws=draws,
-            with_chosen=judge == rules.NAME,
         )
         if plan and not isinstance(opened, RulesJudge):
             return JudgeResult(opened.name, preview=preview(path, opened, scope, batch=batch))

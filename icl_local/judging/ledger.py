@@ -5,13 +5,15 @@ requested again. Attempts that failed for a transient reason (network, overload,
 that ended without all scores only at the user's request (``Scope.retry``).
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from icl_local import store
 from icl_local.exceptions import JudgeError, UnknownName
@@ -19,11 +21,14 @@ from icl_local.identity import judgment_key
 from icl_local.judging.parse import INCOMPLETE, NOT_APPLICABLE, OUT_OF_RANGE, PARSE_ERROR, REFUSED, TRUNCATED, Verdict
 from icl_local.judging.template import Template, Templates
 from icl_local.running import Shard
-from icl_local.store import TRANSIENT, Record, Selection
+from icl_local.store import TRANSIENT, Record, Row, Selection, Store
+from icl_local.wording import counted
 
 HTTP_ERROR, QUOTA = TRANSIENT
 REJECTED = "rejected"
 RETRIED = (REFUSED, TRUNCATED, PARSE_ERROR, REJECTED, INCOMPLETE, OUT_OF_RANGE)  # ended, and scores are missing
+
+FLUSH_ROWS, FLUSH_SECONDS = 5000, 15.0  # DuckDB may lag behind the spool: a flush takes tenths of a second
 
 RunSql = Callable[..., store.Rows]  # store.named of one database
 
@@ -33,9 +38,8 @@ class Scope:
     """The requested judgments: ``repeats`` verdicts on each selected response, with the prompts in ``templates``.
 
     ``limit`` takes the first missing judgments, ``shard`` a part of the responses, by their keys; ``responses`` takes
-    only these ids, ``draws`` the first draws of each query. ``with_chosen`` adds responses that were chosen among given
-    texts. ``retry``: a judgment whose last attempt has one of these statuses (RETRIED) is missing too. Raises
-    UnknownName for another status.
+    only these ids, ``draws`` the first draws of each query. ``retry``: a judgment whose last attempt has one of these
+    statuses (RETRIED) is missing too. Raises UnknownName for another status.
     """
 
     templates: Templates
@@ -46,7 +50,6 @@ class Scope:
     responses: Container[str] | None = None
     retry: Collection[str] = ()
     draws: int | None = None
-    with_chosen: bool = False
 
     def __post_init__(self) -> None:
         for status in self.retry:
@@ -80,18 +83,15 @@ class Task:
         """Return the prompt for the judge."""
         return self.template.fill(self.instruction, self.text)
 
-
-@dataclass(frozen=True)
-class JudgingPlan:
-    """The missing judgments as ``tasks``; ``ended`` counts the others by status, ``in_batches`` those in a batch.
-
-    ``missing`` counts the tasks before a limit.
-    """
-
-    tasks: tuple[Task, ...]
-    ended: Counter[str]
-    in_batches: int = 0
-    missing: int = 0
+    @property
+    def keys(self) -> dict[str, object]:
+        """Return the columns that say which judgment this is, besides the judge."""
+        return {
+            "judgment_id": self.judgment_id,
+            "response_id": self.response_id,
+            "template_sha256": self.template.sha256,
+            "repeat": self.repeat,
+        }
 
 
 @dataclass(frozen=True)
@@ -105,17 +105,14 @@ class Attempt:
     number: int
     verdict: Verdict
     final: bool = True
-    columns: Mapping[str, object] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
     def record(self, judge_id: str) -> Record:
         """Return its row of raw.judgments, with the verdict unless the failure is transient."""
         row = {
-            "judgment_id": self.task.judgment_id,
+            **self.task.keys,
             "attempt": self.number,
-            "response_id": self.task.response_id,
             "judge_id": judge_id,
-            "template_sha256": self.task.template.sha256,
-            "repeat": self.task.repeat,
             "status": self.verdict.status,
             "repairs": list(self.verdict.repairs),
             "error": self.verdict.error,
@@ -129,24 +126,108 @@ class Attempt:
         return "judgments", row
 
 
-def plan(run_sql: RunSql, judge_id: str, scope: Scope) -> JudgingPlan:
-    """Compare the judgments in ``scope`` with those in the database; ``run_sql`` runs a named query on it.
+class Judge(Protocol):
+    """A model or rules that score responses; ``takes_choices``: also responses chosen among given texts."""
 
-    Raises InputError if a response's split or language has no template.
+    name: str
+    judge_id: str
+    takes_choices: bool
+
+    def row(self) -> dict[str, object]:
+        """Return the row of raw.judges."""
+
+    def attempts(self, tasks: Sequence[Task]) -> Iterator[list[Attempt]]:
+        """Yield every attempt, retries included. Raises IclError if the run cannot continue."""
+
+
+@dataclass(frozen=True)
+class JudgeProgress:
+    """Counts of one run of a judge (``label``): judgments requested and done, by status, scores, attempts, tokens, USD.
+
+    ``before`` counts the existing judgments by status, ``in_batches`` those that the Batch API has not returned,
+    ``beyond`` the missing ones that a limit left out.
     """
+
+    label: str
+    requested: int
+    statuses: Counter[str] = field(default_factory=Counter)
+    scores: int = 0
+    attempts: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = None
+    before: Counter[str] = field(default_factory=Counter)
+    in_batches: int = 0
+    beyond: int = 0
+
+    @property
+    def done(self) -> int:
+        """Return the number of judgments that this run has finished."""
+        return sum(self.statuses.values())
+
+    @property
+    def missing(self) -> int:
+        """Return the number of judgments that the next run has to retry."""
+        return self.requested - sum(count for status, count in self.statuses.items() if status not in TRANSIENT)
+
+    @property
+    def note(self) -> str:
+        """Return the ended judgments by status as text, such as ``5 ok, 1 refused``."""
+        return in_words(self.statuses)
+
+    def plus(self, attempts: Sequence[Attempt]) -> JudgeProgress:
+        """Return these counts with some more attempts."""
+
+        def given(column: str) -> list[Any]:
+            return [value for one in attempts if (value := one.columns.get(column)) is not None]
+
+        costs = given("cost_usd")
+        return replace(
+            self,
+            statuses=self.statuses + Counter(one.verdict.status for one in attempts if one.final),
+            scores=self.scores + sum(one.verdict.n_scores for one in attempts),
+            attempts=self.attempts + len(attempts),
+            prompt_tokens=self.prompt_tokens + sum(given("prompt_tokens")),
+            completion_tokens=self.completion_tokens + sum(given("completion_tokens")),
+            cost_usd=(self.cost_usd or 0.0) + sum(costs) if costs else self.cost_usd,
+        )
+
+    def __str__(self) -> str:
+        cost = "" if self.cost_usd is None else f", ${self.cost_usd:.4f}"
+        used = self.prompt_tokens or self.completion_tokens
+        tokens = f", {self.prompt_tokens:,} + {self.completion_tokens:,} tokens" if used else ""
+        batches = f"; {self.in_batches} with the Batch API" if self.in_batches else ""
+        missing = counted(self.requested + self.beyond, "judgment was", "judgments were")
+        taken = counted(self.requested, "was taken", "were taken")
+        limited = f" (the first {taken})" if self.beyond else ""
+        before = f" ({in_words(self.before)})" if self.before else ""
+        return (
+            f"{missing} missing{limited}, {counted(self.before.total(), 'was', 'were')} there{before}: "
+            f"{in_words(self.statuses, self.scores)} "
+            f"({counted(self.attempts, 'attempt')}{tokens}{cost}){batches}"
+        )
+
+
+def plan(run_sql: RunSql, judge: Judge | None, scope: Scope) -> tuple[list[Task], JudgeProgress]:
+    """Return the missing judgments in ``scope``, and the counts before the first attempt.
+
+    ``run_sql`` runs a named query on the database; ``judge`` None has judged nothing. Raises InputError if a response's
+    split or language has no template.
+    """
+    judge_id, name, takes_choices = (judge.judge_id, judge.name, judge.takes_choices) if judge else ("", "", False)
     last = {key: ended for key, *ended in run_sql("judge_attempts", [judge_id]).rows}
     submitted = {row["judgment_id"] for row in open_items(run_sql, judge_id)}
     tasks: list[Task] = []
     ended: Counter[str] = Counter()
     in_batches = 0
-    responses = run_sql("judge_responses", [scope.selection.stored(run_sql), scope.draws, scope.with_chosen]).rows
+    responses = run_sql("judge_responses", [scope.selection.stored(run_sql), scope.draws, takes_choices]).rows
     if scope.shard is not None:
         responses = [row for row in responses if scope.shard.holds(row[0])]
     if scope.responses is not None:
         responses = [row for row in responses if row[0] in scope.responses]
     for repeat in range(scope.repeats):
         for response_id, split, language, instruction, text, expected, expectation, by_bytes in responses:
-            template = scope.templates.get(split=split or "multi", language=language)
+            template = scope.templates.get(split=split, language=language)
             key = judgment_key(
                 response_id=response_id, judge_id=judge_id, template_sha256=template.sha256, repeat=repeat
             )
@@ -158,7 +239,9 @@ def plan(run_sql: RunSql, judge_id: str, scope: Scope) -> JudgingPlan:
             else:
                 case = (split, language, instruction, text, json.loads(expected or "{}"), expectation, by_bytes)
                 tasks.append(Task(key, attempt + 1, response_id, template, repeat, *case))
-    return JudgingPlan(tuple(tasks[: scope.limit]), ended, in_batches, len(tasks))
+    taken = tasks[: scope.limit]
+    beyond = len(tasks) - len(taken)
+    return taken, JudgeProgress(name, len(taken), before=ended, in_batches=in_batches, beyond=beyond)
 
 
 def open_items(run_sql: RunSql, judge_id: str) -> list[dict[str, Any]]:
@@ -167,18 +250,28 @@ def open_items(run_sql: RunSql, judge_id: str) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def only_one(path: Path, judge_id: str) -> Iterator[None]:
-    """Keep out a second process that judges the same database with the same judge.
+def open_store(path: Path, judge_id: str, *, held: str | None = None) -> Iterator[Store]:
+    """Open the store for one judge: many small puts, few flushes.
 
-    Raises JudgeError if one runs, StoreError without a database or where its spool cannot be written.
+    Raises JudgeError, with ``held`` as its message, if another process judges the same database with the same judge,
+    StoreError without a database or where its spool cannot be written.
     """
 
     def refuse() -> NoReturn:
-        raise JudgeError(f"another process judges {path} with this judge; wait for it")
+        raise JudgeError(held or f"another process judges {path} with this judge; wait for it")
 
     store.require(path)
-    with store.only_one(path, f"judge-{judge_id}", refuse):
-        yield
+    with (
+        store.only_one(path, f"judge-{judge_id}", refuse),
+        Store(path, flush_rows=FLUSH_ROWS, flush_seconds=FLUSH_SECONDS) as target,
+    ):
+        yield target
+
+
+def context_records(judge_row: Row, templates: Iterable[Template]) -> list[Record]:
+    """Return the rows that judgments refer to: the judge and the templates."""
+    by_hash = {template.sha256: template for template in templates}
+    return [("judges", judge_row), *(("judge_templates", template.row()) for template in by_hash.values())]
 
 
 def in_words(statuses: Mapping[str, int], scores: int | None = None) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_local import store
-from icl_local.exceptions import ConfigError, InputError, JudgeError
+from icl_local.exceptions import ConfigError, InputError
 from icl_local.identity import judgment_key, key_of
 from icl_local.judging import ledger
 from icl_local.judging.ledger import Attempt, Task
@@ -156,8 +156,7 @@ class Rating:
         shared = {"created_at": store.now(), **columns}
         records: list[Record] = []
         if not self._put_context:
-            templates = {one.template.sha256: one.template.row() for one in self.items}
-            records += [("judges", self.judge), *(("judge_templates", row) for row in templates.values())]
+            records += ledger.context_records(self.judge, (one.template for one in self.items))
         for key, task in item.tasks.items():
             attempt = Attempt(task, item.attempts.get(key, 0) + 1, verdict, columns=shared)
             records.append(attempt.record(str(self.judge["judge_id"])))
@@ -207,12 +206,8 @@ def open_rating(path: Path, sample: str, rater: str, *, overlay: Path | None = N
     if not _RATER.fullmatch(rater):
         raise ConfigError(f"{rater!r} cannot be a rater: use 1 to 32 letters, digits, _ or -")
     sample_id = sample_id_of(path, sample)
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(ledger.only_one(path, str(_judge_row(rater)["judge_id"])))
-        except JudgeError:
-            raise JudgeError(f"{rater} rates {path} on another page; close that `icl browse` first") from None
-        target = stack.enter_context(Store(path))
+    held = f"{rater} rates {path} on another page; close that `icl browse` first"
+    with ledger.open_store(path, str(_judge_row(rater)["judge_id"]), held=held) as target:
         yield Rating(target, sample, sample_id, rater, overlay)
 
 

@@ -49,6 +49,7 @@ class RulesJudge:
 
     name = NAME
     judge_id = key_of(kind="judge", backend=NAME)
+    takes_choices = True
 
     def row(self) -> dict[str, object]:
         """Return the row of raw.judges."""

@@ -19,6 +19,8 @@ class LocalChat:
     ``identity`` is the part of a key that stands for the model, ``decoding`` are the settings that change a reply.
     """
 
+    price = None
+
     def __init__(
         self, model: ResolvedModel, *, options: EngineOptions | None = None, open_worker: OpenWorker | None = None
     ) -> None:

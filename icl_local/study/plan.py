@@ -18,11 +18,12 @@ from icl_local.engine import DEFAULT_PARALLEL, available_memory, kv_bytes_per_to
 from icl_local.exceptions import IclError
 from icl_local.judging import (
     ApiJudge,
+    Estimate,
     Judge,
+    Load,
     RulesJudge,
     Scope,
-    guess_tokens,
-    missing_tokens,
+    estimates,
     open_judge,
     templates_of,
     what_sizes_show,
@@ -88,25 +89,20 @@ class CellEstimate:
 
 @dataclass(frozen=True)
 class JudgeEstimate:
-    """One judge over all responses of the study that it has not judged; ``usd`` None without a stated price.
-
-    ``sizes``: what numbers of queries a cell show and cost.
-    """
+    """One judge over all responses of the study that it has not judged; ``sizes``: what numbers of queries show."""
 
     judge: str
-    judgments: int
-    prompt_tokens: int
-    completion_tokens: int
-    usd: float | None
-    note: str = ""
+    total: Estimate
+    note: str
     sizes: tuple[str, ...] = ()
 
     @property
     def line(self) -> str:
         """Return the estimate in one line."""
-        price = "" if self.usd is None else f", ${self.usd:.2f}"
-        tokens = f"~{self.prompt_tokens:,} + ~{self.completion_tokens:,} tokens"
-        return f"judge {self.judge}: {counted(self.judgments, 'judgment')}, {tokens}{price} ({self.note})"
+        _, _, _, judgments, prompt_tokens, completion_tokens, usd = self.total
+        price = "" if usd is None else f", ${usd:.2f}"
+        tokens = f"~{prompt_tokens:,} + ~{completion_tokens:,} tokens"
+        return f"judge {self.judge}: {counted(judgments, 'judgment')}, {tokens}{price} ({self.note})"
 
 
 @dataclass(frozen=True)
@@ -342,17 +338,13 @@ def _judge(
 ) -> JudgeEstimate:
     """Estimate one judge for the responses of a study: stored ones that it has not judged, and those to come."""
     templates = templates_of(spec.judge, spec.variant, overlay=study.prompt_dir)
-    judge: Judge | RulesJudge | None = None
+    judge: Judge | None = None
     note = ""
     try:
         judge = _open_judge(spec.judge)
     except IclError as error:
         note = str(error)
-    judgments = prompt_tokens = completion_tokens = 0
-    if store.exists(path):
-        own = {response_id for of_cell in stored.values() for response_id in of_cell.values()}
-        scope = Scope(templates, spec.repeats, responses=own, with_chosen=isinstance(judge, RulesJudge))
-        judgments, prompt_tokens, completion_tokens = missing_tokens(path, judge, scope)
+    loads = []
     for cell in cells:
         queries, _ = sets[cell.cell.language]
         pairs = [(query, number) for query in queries for number in study.decoding.draw_numbers]
@@ -363,24 +355,22 @@ def _judge(
         n_safety = sum(query.split == "safety" for query in to_come) if queries else left // 5
         for split, n in (("multi", left - n_safety), ("safety", n_safety)):
             template = templates.get(split=split, language=cell.cell.language)
-            per_token, per_verdict = guess_tokens(template)
-            judgments += n * spec.repeats
-            prompt_tokens += round(n * spec.repeats * (len(template.text) + query_length + answer) / per_token)
-            completion_tokens += n * spec.repeats * per_verdict
+            characters = n * spec.repeats * (len(template.text) + query_length + answer)
+            loads.append(Load(split, cell.cell.language, template, n * spec.repeats, characters))
+    own = {response_id for of_cell in stored.values() for response_id in of_cell.values()}
+    total = estimates(path, judge, Scope(templates, spec.repeats, responses=own), loads)[0][-1]
     if isinstance(judge, RulesJudge):
-        return JudgeEstimate(spec.judge, judgments, 0, 0, None, "no model and no money")
-    price = judge.client.price if isinstance(judge, ApiJudge) else None
-    usd = price.usd(prompt_tokens, completion_tokens) if price else None
-    if price:
-        note = f"${price.usd(prompt_tokens, completion_tokens, batch=True):.2f} with --batch; prices of {price.as_of}"
+        return JudgeEstimate(spec.judge, total._replace(prompt_tokens=0, completion_tokens=0), "no model and no money")
+    if isinstance(judge, ApiJudge) and (price := judge.client.price):
+        batch = price.usd(total.prompt_tokens, total.completion_tokens, batch=True)
+        note = f"${batch:.2f} with --batch; prices of {price.as_of}"
     elif not note:
         local = "local: no money, about as long as the cells"
         note = "no price is stated for it" if isinstance(judge, ApiJudge) else local
-    sizes = what_sizes_show(path, spec.judge, usd / judgments if usd is not None and judgments else None)
-    return JudgeEstimate(spec.judge, judgments, prompt_tokens, completion_tokens, usd, note, tuple(sizes))
+    return JudgeEstimate(spec.judge, total, note, tuple(what_sizes_show(path, spec.judge, total.usd_per_verdict)))
 
 
-def _open_judge(name: str) -> Judge | RulesJudge | None:
+def _open_judge(name: str) -> Judge | None:
     """Return the judge; None for a local one whose file is to be downloaded, which has judged nothing yet."""
     if registry.to_fetch(name.removeprefix("local:"), "instruct"):
         return None

@@ -16,7 +16,7 @@ from icl_local.convert import convert
 from icl_local.engine import EngineOptions
 from icl_local.exceptions import ConfigError, IclError, StoreError
 from icl_local.identity import key_of
-from icl_local.judging import JudgeProgress, RulesJudge, Scope, judge_missing, open_judge, templates_of
+from icl_local.judging import JudgeProgress, Scope, judge_missing, open_judge, templates_of
 from icl_local.openai_client import Budget
 from icl_local.prompting import QuerySet, Recipe
 from icl_local.results import Table
@@ -332,5 +332,4 @@ def _judge(
     settings = {name: getattr(options, name) for name in ("parallel", "gpu_layers", "threads")} if options else {}
     judge = open_judge(spec.judge, budget=budget, open_worker=None if nodes is None else nodes.worker, **settings)
     templates = templates_of(spec.judge, spec.variant, overlay=study.prompt_dir)
-    by_rules = isinstance(judge, RulesJudge)
-    return judge_missing(path, judge, Scope(templates, spec.repeats, responses=responses, with_chosen=by_rules))
+    return judge_missing(path, judge, Scope(templates, spec.repeats, responses=responses))

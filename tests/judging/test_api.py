@@ -19,8 +19,8 @@ from openai.types.chat import ChatCompletion
 from icl_local import store
 from icl_local.exceptions import ApiError, JudgeError
 from icl_local.judging.judges import ApiJudge
-from icl_local.judging.ledger import Scope
-from icl_local.judging.runner import JudgeProgress, judge_missing
+from icl_local.judging.ledger import JudgeProgress, Scope
+from icl_local.judging.runner import judge_missing
 from icl_local.judging.template import Templates
 from icl_local.openai_client import ApiClient, ApiReply, ApiRequest
 from icl_local.openai_client.prices import Budget, Price

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from icl_local import store
-from icl_local.exceptions import ApiError, JudgeError
+from icl_local.exceptions import ApiError
 from icl_local.judging import batch
 from icl_local.judging.judges import ApiJudge
 from icl_local.judging.ledger import Scope
@@ -149,7 +149,7 @@ def test_large_submissions_are_split(tmp_path, monkeypatch):
 def test_a_server_without_an_answer_gets_no_batch(tmp_path):
     path = database(tmp_path / "t.duckdb", response_rows(3))
     with FaultyServer(mix={"500": 1}) as server:
-        with pytest.raises(JudgeError, match="nothing was submitted"):
+        with pytest.raises(ApiError, match=r"no judgment was made: .*500"):
             submit(path, server)
         assert server.batches == {}
 

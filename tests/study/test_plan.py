@@ -97,11 +97,11 @@ def test_a_plan_prices_what_the_study_would_judge_and_nothing_else(
         )
         requested = load_study(str(tiny_study.with_name("judged.toml")), limit=1)
         to_come = 4  # of the model whose file is missing
-        assert plan_study(db, requested).judges[0].judgments == 4 + to_come
+        assert plan_study(db, requested).judges[0].total.missing == 4 + to_come
         how: dict[str, Any] = {"options": OPTIONS, "probe": False}
         capped = study.run_study(db, requested, max_cost=1.0, **how)
         assert "no price" in capped.failures[-1].reason
         assert not server.bodies
         (progress,) = study.run_study(db, requested, **how).judged.values()
         assert (progress.requested, progress.before.total()) == (4, 0)
-        assert plan_study(db, requested).judges[0].judgments == to_come
+        assert plan_study(db, requested).judges[0].total.missing == to_come
