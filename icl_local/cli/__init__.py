@@ -125,15 +125,10 @@ def _name_variables(command: click.Command, *path: str) -> None:
 
 
 def _moved(name: str, group: str) -> click.Command:
-    """Return the command of an old name; it prints the new name on stderr and does the same."""
+    """Return the command of an old name, which prints the new name on stderr and does the same."""
     command = copy.copy(_command(group).commands[name])  # type: ignore[attr-defined]
-    run = command.callback
-
-    def callback(*args: Any, **options: Any) -> Any:
-        click.echo(f"note: this command is now `icl {group} {name}`; the next version removes the old name", err=True)
-        return run(*args, **options)
-
-    command.callback, command.hidden = callback, True
+    command.deprecated = f"It is now `icl {group} {name}`; the next version removes the old name."
+    command.hidden = True
     return command  # type: ignore[no-any-return]
 
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 SHOWN_CHARACTERS = 600  # of a prompt, from its end
 ANSWER_CHARACTERS = 2000  # shown of an answer, from its start
+ANSWER_COLUMNS = (
+    "dataset", "query_id", "language", "model", "quantization", "dpo", "method", "settings_id", "sampling",
+    "finish_reason", "new_tokens", "errors", "prompt", "text",
+)  # fmt: skip
 EXCERPT_CHARACTERS = 160
 PUBLISHED_TABLES = tuple(name for name in TABLES if name not in ("metrics", "methods", "variance"))
 SHORT_NAMES = {"language": "lang", "ci_low": "low", "ci_high": "high"}  # column names on a terminal
@@ -63,19 +67,20 @@ def show(query_id: str, chosen: Selection, full: bool, db: Path) -> None:
     Example: icl show sample-07 --lang es
     """
     from icl_local.results import answers
+    from icl_local.results.tables import table_of
 
     found = answers.find(db, query_id, chosen)
     if not console.as_text():
-        console.print_rows(answers.COLUMNS, [row for one in found for row in one.rows()])
+        console.print_found(table_of("", ANSWER_COLUMNS, [query | one for query in found for one in query["answers"]]))
         return
     for query in found:
-        console.print_panels([(query.title, query.instruction, "")])
-        prompts = {(one.method, one.prompt): one for one in query.answers if one.prompt is not None}
-        panels = [(f"prompt · {method}", _end_of(prompt or "", full), "") for method, prompt in prompts]
-        console.print_panels(
-            [*panels, *((one.title, _start_of(one.text, full), one.subtitle) for one in query.answers)]
-        )
-        if not query.answers:
+        console.print_panels([(answers.query_title(query), query["instruction"], "")])
+        made = query["answers"]
+        prompts = dict.fromkeys((one["method"], one["prompt"]) for one in made if one["prompt"] is not None)
+        panels = [(f"prompt · {method}", _end_of(prompt, full), "") for method, prompt in prompts]
+        panels += [(answers.title(one), _start_of(one["text"], full), answers.subtitle(one)) for one in made]
+        console.print_panels(panels)
+        if not made:
             console.say("no answers yet; `icl run` makes them")
 
 

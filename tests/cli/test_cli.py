@@ -124,7 +124,7 @@ def test_an_old_name_does_the_same_and_notes_the_new_one(tmp_path: Path) -> None
     old = CliRunner().invoke(icl, ["forget", "--where", "true", "--yes", "--db", db])
     new = CliRunner().invoke(icl, ["db", "forget", "--where", "true", "--yes", "--db", db])
     assert (type(old.exception), str(old.exception)) == (type(new.exception), str(new.exception))
-    assert "note: this command is now `icl db forget`" in old.stderr
+    assert "It is now `icl db forget`; the next version removes the old name." in old.stderr
     assert new.stderr == old.stdout == new.stdout == ""
 
 

@@ -92,11 +92,11 @@ def test_the_figure_of_decoding_has_a_band_for_each_temperature(decoded: Path) -
 
 def test_answers_say_their_draw(decoded: Path) -> None:
     (query,) = answers.find(decoded, "1", store.Selection())
-    assert [one.sampling for one in query.answers] == [
+    assert [one["sampling"] for one in query["answers"]] == [
         None,
         *(f"temperature 0.7, top-p 0.9, draw {n} of seed 1" for n in (1, 2, 3)),
     ]
-    assert query.answers[2].title.endswith("urial · temperature 0.7, top-p 0.9, draw 2 of seed 1")
+    assert answers.title(query["answers"][2]).endswith("urial · temperature 0.7, top-p 0.9, draw 2 of seed 1")
 
 
 def test_a_judge_can_be_given_the_first_draws_alone(decoded: Path, tmp_path: Path) -> None:
