@@ -1,29 +1,9 @@
-"""The exceptions of this package. Each message says in one line what is wrong and what to do next.
-
-IclError
-├── ConfigError        an invalid option, registry entry or study file
-│   ├── WrongUsage     options that do not fit together
-│   └── UnknownName    an undefined model, method, language or study
-├── InputError         an unreadable file of queries, outputs, judgments or prompts
-├── ModelError         a GGUF file that is invalid, damaged, or unsuitable for the task
-│   └── EngineError    llama.cpp refused the model or the batch, or its process ended
-├── HubError           a download that failed, is gated, or has a wrong checksum
-├── StoreError         a database or spool that cannot be opened, written or upgraded
-│   ├── StoreLocked    another process holds the database
-│   └── DiskFull       no space is left; stored rows are kept
-├── ApiError           a server that cannot continue (key, quota, model, cost limit)
-├── JudgeError         a judge that cannot continue
-├── TrainingError      a DPO run that cannot start or continue
-├── ConversionError    a failed conversion, or a failed parity gate
-├── TranslationError   a translation engine that cannot start or continue
-├── ClusterError       a Ray cluster that cannot be reached or has no worker left
-└── MissingExtra       an optional dependency that is not installed
-"""
+"""The exceptions of this package. Each message says in one line what is wrong and what to do next."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 _NAMES_LISTED = 20
@@ -54,12 +34,12 @@ def refuse_idle(reason: str, given: Mapping[str, bool]) -> None:
     refuse({f"{reason}; leave {idle} out": bool(idle)}, error=WrongUsage)
 
 
-def did_you_mean(name: str, known: Mapping[str, str] | Iterable[str]) -> str:
+def did_you_mean(name: str, known: Collection[str]) -> str:
     """Return " (did you mean ...?)" with the nearest name of ``known``, in any case, "" if none is near.
 
     A mapping has other names of the same thing as keys.
     """
-    others = dict(known) if isinstance(known, Mapping) else {one: one for one in known}
+    others = known if isinstance(known, Mapping) else {one: one for one in known}
     nearest = difflib.get_close_matches(name.casefold(), [one.casefold() for one in others], n=1)
     guess = next((own for one, own in others.items() if [one.casefold()] == nearest), None)
     return f" (did you mean {guess}?)" if guess else ""
@@ -69,19 +49,16 @@ class UnknownName(ConfigError):
     """A name is not defined, or not stored: of a model, a method, a language, a field, a judge and so on."""
 
     @classmethod
-    def among(
-        cls, kind: str, name: str, known: Mapping[str, str] | Iterable[str], *, place: str = "", add: str = ""
-    ) -> UnknownName:
+    def among(cls, kind: str, name: str, known: Collection[str], *, place: str = "", add: str = "") -> UnknownName:
         """Return the error that lists the names of ``known`` and suggests the nearest.
 
         A mapping has other names of the same thing as keys. ``place``: where the names come from; ``add``: how to get
         one more.
         """
-        others = dict(known) if isinstance(known, Mapping) else {one: one for one in known}
-        names = list(dict.fromkeys(others.values()))
+        names = list(dict.fromkeys(known.values() if isinstance(known, Mapping) else known))
         listed = ", ".join(names[:_NAMES_LISTED]) + (", ..." if len(names) > _NAMES_LISTED else "")
         return cls(
-            f"no {kind} {name!r}{place}{did_you_mean(name, others)}; "
+            f"no {kind} {name!r}{place}{did_you_mean(name, known)}; "
             f"there {'is' if len(names) == 1 else 'are'} {listed or 'none'}{f'; {add}' if add else ''}"
         )
 
