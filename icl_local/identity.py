@@ -6,7 +6,6 @@ surrogates are hashed as their escape, so every Python string has a key.
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -39,42 +38,6 @@ def sha256_file(*paths: Path) -> str:
     return digest.hexdigest()
 
 
-def settings_key(settings: Mapping[str, object]) -> str:
-    """Return the settings_id of decoding settings that change the text (penalty, limit, KV type, back end)."""
-    return key_of(kind="settings", **settings)
-
-
-def response_key(
-    *,
-    weights: str,
-    prompt_sha256: str,
-    dataset: str,
-    query_id: str,
-    settings: Mapping[str, object],
-    stops: list[str],
-    method: str | None = None,
-    drawn: tuple[int, int] | None = None,
-    choices: list[str] | None = None,
-) -> str:
-    """Return the response_id for weights (sha256 of the GGUF file), full prompt, query, settings and stop strings.
-
-    ``method``: the name of a method with parameters; a plain name is not part of the key. ``drawn``: seed and number of
-    the draw of a sampled response. ``choices``: those of a chosen response, sorted.
-    """
-    return key_of(
-        kind="response",
-        weights=weights,
-        prompt=prompt_sha256,
-        dataset=dataset,
-        query=query_id,
-        settings=dict(settings),
-        stops=stops,
-        **({} if method is None else {"method": method}),
-        **({} if drawn is None else {"drawn": drawn}),
-        **({} if choices is None else {"choices": choices}),
-    )
-
-
 def cell_key(*, weights: str, recipe: str, dataset: str, language: str, settings_id: str) -> str:
     """Return the cell_id for what the responses of a cell have in common; there a query has one response a draw.
 
@@ -82,11 +45,6 @@ def cell_key(*, weights: str, recipe: str, dataset: str, language: str, settings
     with its prompt text. db/queries/cells_of_responses.sql builds the same key in SQL.
     """
     return sha256_text("\x1f".join(("cell", weights, recipe, dataset, language, settings_id)))[:32]
-
-
-def imported_response_key(*, source: str, model: str, query_id: str, instruction: str, text: str) -> str:
-    """Return the response_id of another tool's text for its source, model, query and text."""
-    return key_of(kind="imported", source=source, model=model, query=query_id, instruction=instruction, text=text)
 
 
 def judgment_key(*, response_id: str, judge_id: str, template_sha256: str, repeat: int) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from icl_local import __version__, detect, store
 from icl_local.exceptions import InputError
-from icl_local.identity import cell_key, imported_response_key, key_of
+from icl_local.identity import cell_key, key_of
 from icl_local.prompting import JsonItem, Query, QuerySet, json_items, query_from_item
 from icl_local.store import Row
 from icl_local.weights.registry import NamedModel
@@ -170,7 +170,8 @@ class _Output:
 
         It does not depend on the matched query: the same file with --queries adds no second row.
         """
-        return imported_response_key(
+        return key_of(
+            kind="imported",
             source=f"{source} as {self.method} in {self.language}",
             model=f"{self.model.label} DPO" if self.model.dpo else self.model.label,
             query_id=self.query_id,

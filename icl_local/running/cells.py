@@ -11,7 +11,7 @@ from pathlib import Path
 from icl_local import prompting, store
 from icl_local.engine import Request, Sampling, default_kv_type
 from icl_local.exceptions import ConfigError, InputError, ModelError, refuse
-from icl_local.identity import cell_key, response_key, settings_key
+from icl_local.identity import cell_key, key_of
 from icl_local.prompting import Method, Pools, Prompt, Query, QuerySet, Recipe
 from icl_local.running.server import Server, ServerModel
 from icl_local.store import Record
@@ -113,7 +113,7 @@ class Decoding:
             settings |= {"decoding": CHOICES, "repetition_penalty": None, "penalty_rule": "none", "max_tokens": None}
         if self.temperature > 0:
             settings |= {"temperature": self.temperature, "top_p": self.top_p, "min_p": self.min_p}
-        return {"settings_id": settings_key(settings), **settings}
+        return {"settings_id": key_of(kind="settings", **settings), **settings}
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,6 @@ class CellPlan:
         self.by_key: dict[str, tuple[Query, Prompt]] = {}
         self.draw_number: dict[str, int] = {}
         self.cell_row: dict[str, object] = {}
-        named = cell.method.name if cell.method.in_brackets else None
         for query in cell.query_set.queries:
             if isinstance(cell.model, ServerModel):
                 weights = cell.model.weights
@@ -258,17 +257,18 @@ class CellPlan:
             if decoding.plain_queries and prompt.query_at is None:
                 raise ModelError(f"the chat template of {cell.label} changes the query; leave --plain-queries out")
             for number in decoding.draw_numbers:
-                key = response_key(
-                    weights=weights,
-                    prompt_sha256=prompt.sha256,
-                    dataset=query.dataset,
-                    query_id=query.query_id,
-                    settings=in_key,
-                    stops=list(prompt.stops),
-                    method=named,
-                    drawn=(decoding.draw_seed, number) if number else None,
-                    choices=sorted(_choices(query)) if decoding.decode == CHOICES else None,
-                )
+                parts = {
+                    "weights": weights,
+                    "prompt": prompt.sha256,
+                    "dataset": query.dataset,
+                    "query": query.query_id,
+                    "settings": in_key,
+                    "stops": list(prompt.stops),
+                    "method": cell.method.name if cell.method.in_brackets else None,
+                    "drawn": (decoding.draw_seed, number) if number else None,
+                    "choices": sorted(_choices(query)) if decoding.decode == CHOICES else None,
+                }
+                key = key_of(kind="response", **{name: part for name, part in parts.items() if part is not None})
                 self.by_key[key] = (query, prompt)
                 self.draw_number[key] = number
             self.cell_row = self.cell_row or self._cell_row(weights, prompt)
