@@ -9,8 +9,7 @@ from icl_local.running.cluster import Cluster, open_cluster
 from icl_local.running.local_chat import LocalChat, open_chat
 from icl_local.running.prompt_parts import PromptPart, method_parts
 from icl_local.running.query_sets import load_pools, load_queries, load_set, read_items
-from icl_local.running.run import RunResult, run_cells
-from icl_local.running.scoring import ScoreResult, score_texts
+from icl_local.running.run import run_cells
 from icl_local.running.server import open_server
 from icl_local.running.shard import Shard
 from icl_local.running.verify import VerifyResult, verify_responses
@@ -26,8 +25,6 @@ __all__ = [
     "Event",
     "LocalChat",
     "PromptPart",
-    "RunResult",
-    "ScoreResult",
     "Shard",
     "VerifyResult",
     "load_pools",
@@ -41,6 +38,5 @@ __all__ = [
     "preview_cells",
     "read_items",
     "run_cells",
-    "score_texts",
     "verify_responses",
 ]

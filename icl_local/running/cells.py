@@ -162,13 +162,12 @@ def plan_cells(
     names, languages or pools is an error before anything is loaded. With ``server`` the models are names of models
     that it serves.
     """
-    expanded = _expanded(methods, query_sets, overlay, pools)
     named: Callable[..., Model] = partial(registry.resolve, on_progress=on_download) if server is None else server.named
-    kinds = dict.fromkeys(recipe.method.kind for recipe, _ in expanded)
-    cells: list[Cell] = []
-    for name in models:
-        by_kind = {kind: named(name, method_kind=kind, dpo=dpo) for kind in kinds}
-        cells += [Cell(by_kind[recipe.method.kind], recipe, query_set) for recipe, query_set in expanded]
+    named = cache(named)  # a file has several cells
+    cells = [
+        Cell(named(name, method_kind=recipe.method.kind, dpo=dpo), recipe, query_set)
+        for name, (recipe, query_set) in itertools.product(models, _expanded(methods, query_sets, overlay, pools))
+    ]
     return sorted(cells, key=lambda cell: str(cell.model.path))
 
 

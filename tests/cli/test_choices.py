@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import icl_local
-from icl_local.running import CellResult, RunResult
+from icl_local.running import CellResult
 from tests.shared import Run
 
 pytestmark = pytest.mark.usefixtures("small_probe")
@@ -41,6 +41,6 @@ def test_a_run_in_which_every_cell_failed_names_no_next_command(
     icl: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed = CellResult(None, "failed", 0, 3, None)  # type: ignore[arg-type]
-    monkeypatch.setattr(icl_local, "run", lambda db, **given: RunResult(db, (failed,)))
+    monkeypatch.setattr(icl_local, "run", lambda db, **given: icl_local.RunResult(db, (failed,)))
     db = tmp_path / "x.duckdb"
     assert icl("run", "--model", "m.gguf", "--db", db) == (1, "", f"0 new responses in {db}\n")

@@ -18,6 +18,7 @@ from unittest.mock import Mock
 import pytest
 from click.testing import CliRunner
 
+import icl_local
 from icl_local import cli, store
 from icl_local.engine.protocol import EngineOptions, Request
 from icl_local.exceptions import EngineError
@@ -70,6 +71,9 @@ def test_a_second_run_brings_tags_and_a_corrected_reference(tmp_path: Path, tiny
         file.write_text(f"id,instruction,reference,tags\n1,Hi,{reference},{tag}\n")
         assert [result.n_new for result in make(db, tiny_gguf, file)] == [n_new]
         assert store.query(db, "select reference from expectations").rows == [([reference],)]
+        written = list(spool.read(store.spool_folder(db)))
+        make(db, tiny_gguf, file)
+        assert list(spool.read(store.spool_folder(db))) == written
     assert store.query(db, "select tags from raw.queries").rows == [(["new"],)]
 
 
@@ -180,7 +184,7 @@ def test_what_is_not_a_response_is_counted_apart(tmp_path: Path, tiny_gguf: Path
     done = run.run_cells(
         tmp_path / "x.duckdb", planned, decoding=cells.Decoding(max_tokens=4), probe=False, on_event=on_event
     )
-    result = run.RunResult(tmp_path / "x.duckdb", tuple(done))
+    result = icl_local.RunResult(tmp_path / "x.duckdb", tuple(done))
     assert (result.n_new, result.n_too_long, result.done) == (1, 1, True)
     assert "1 new of 2, 1 too long for the context" in repr(done[0])
     assert notes[0].endswith(
@@ -301,7 +305,7 @@ def test_a_cell_that_fails_does_not_stop_the_others(
     monkeypatch.setattr(engines, "Worker", worker)
     results = run.run_cells(tmp_path / "x.duckdb", planned, decoding=cells.Decoding(max_tokens=4), probe=False)
     assert {result.status for result in results} == {"failed", "done"}
-    assert not run.RunResult(tmp_path, tuple(results)).done
+    assert not icl_local.RunResult(tmp_path, tuple(results)).done
     assert "SIGSEGV" in str(next(result.error for result in results if result.status == "failed"))
 
 
