@@ -141,13 +141,15 @@ class ApiClient:
         thread.start()
         try:
             while True:
-                ready, end = _drain(out)
+                *ready, last = _drain(out)
+                if isinstance(last, ApiReply):
+                    yield [*ready, last]
+                    continue
                 if ready:
                     yield ready
-                if isinstance(end, BaseException):
-                    raise end
-                if end:
+                if last is None:
                     return
+                raise last
         finally:  # the caller may have stopped reading
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(main.cancel)
@@ -176,9 +178,7 @@ class ApiClient:
 
     def read_completion(self, body: Mapping[str, Any], reply: ApiReply) -> ApiReply:
         """Read a chat completion from elsewhere (a batch's output file) with the same checks."""
-        from openai.types.chat import ChatCompletion
-
-        return self._answer(ChatCompletion.construct(**body), reply, {}).reply
+        return self._answer(body, reply, {}).reply
 
     async def _serve(self, schedule: Schedule, emit: Callable[[ApiReply], None]) -> None:
         import openai
@@ -230,7 +230,7 @@ class ApiClient:
                     # in extra_body: the openai package would walk through the schema, a seventh of its time
                     extra_body={**dialect.response_format(request), **request.extra} or None,
                 )
-                result = self._answer(raw.parse(), reply, raw.headers, may_be_empty=request.may_be_empty)
+                result = self._answer(raw.http_response.json(), reply, raw.headers, may_be_empty=request.may_be_empty)
             except (openai.OpenAIError, ValueError) as error:  # ValueError: JSON that cannot be read
                 changed = self._adapted(dialect, error, has_schema=request.schema is not None)
                 if changed is not None:
@@ -255,25 +255,23 @@ class ApiClient:
             return dialect.without(error.param, message, has_schema=has_schema)
         return None
 
-    def _answer(
-        self, completion: Any, reply: ApiReply, headers: Mapping[str, str], *, may_be_empty: bool = False
-    ) -> Result:
-        """Return a response with status 200 as a reply or a failure; every field may be missing."""
-        usage = getattr(completion, "usage", None)
-        prompt_tokens = _count(getattr(usage, "prompt_tokens", None))
-        completion_tokens = _count(getattr(usage, "completion_tokens", None))
-        known = self.price is not None and prompt_tokens is not None and completion_tokens is not None
-        choices = getattr(completion, "choices", None)
-        choice = choices[0] if isinstance(choices, list) and choices else None
-        message = getattr(choice, "message", None)
-        text = _text(getattr(choice, "text", None) if message is None else getattr(message, "content", None))
-        refusal = _text(getattr(message, "refusal", None))
-        finish = _text(getattr(choice, "finish_reason", None))
+    def _answer(self, body: Any, reply: ApiReply, headers: Mapping[str, str], *, may_be_empty: bool = False) -> Result:
+        """Return the body of a response with status 200 as a reply or a failure; every field may be missing."""
+        prompt_tokens = _count(_at(body, "usage", "prompt_tokens"))
+        completion_tokens = _count(_at(body, "usage", "completion_tokens"))
+        cost = None
+        if self.price is not None and prompt_tokens is not None and completion_tokens is not None:
+            cost = self.price.usd(prompt_tokens, completion_tokens)
+        choice = _at(body, "choices", 0)
+        message = _at(choice, "message")
+        text = _text(_at(choice, "text") if message is None else _at(message, "content"))
+        refusal = _text(_at(message, "refusal"))
+        finish = _text(_at(choice, "finish_reason"))
         if finish == "content_filter" and not refusal:
             refusal = "stopped by the server's content filter"
         error = None
         if choice is None:
-            detail = completion if isinstance(completion, str) else getattr(completion, "error", None)
+            detail = _at(body, "error")
             error = "answered 200 without a completion" + (f": {self.redact(str(detail))[:200]}" if detail else "")
         elif not text and not refusal and finish != "length" and not (may_be_empty and text is not None):
             error = "answered 200 with no text"
@@ -285,11 +283,11 @@ class ApiClient:
             finish_reason=finish,
             error=error,
             http_status=200,
-            model=_text(getattr(completion, "model", None)),
-            system_fingerprint=_text(getattr(completion, "system_fingerprint", None)),
+            model=_text(_at(body, "model")),
+            system_fingerprint=_text(_at(body, "system_fingerprint")),
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
-            cost_usd=self.price.usd(prompt_tokens or 0, completion_tokens or 0) if self.price and known else None,
+            cost_usd=cost,
         )
         return Result(reply, _reset_seconds(headers))
 
@@ -380,17 +378,12 @@ def public_url(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path.rstrip('/')}"
 
 
-def _drain(out: queue.SimpleQueue[ApiReply | BaseException | None]) -> tuple[list[ApiReply], BaseException | bool]:
-    """Wait for a reply; return those that are ready, and the end: an error, True (success) or False (not yet)."""
-    ready: list[ApiReply] = []
-    item = out.get()
-    while isinstance(item, ApiReply):
-        ready.append(item)
-        try:
-            item = out.get_nowait()
-        except queue.Empty:
-            return ready, False
-    return ready, True if item is None else item
+def _drain(out: queue.SimpleQueue[Any]) -> list[Any]:
+    """Wait for a reply or the end of the run; return all that is there."""
+    items = [out.get()]
+    while not out.empty():
+        items.append(out.get())
+    return items
 
 
 def _secrets(*known: str) -> list[str]:
@@ -422,6 +415,16 @@ def _reset_seconds(headers: Mapping[str, str]) -> float | None:
             parts = _DURATION.findall(headers.get(f"x-ratelimit-reset-{kind}", ""))
             waits.append(sum(float(number) * _SECONDS[unit] for number, unit in parts))
     return max(waits) if waits else None
+
+
+def _at(value: Any, *path: str | int) -> Any:
+    """Return what stands at ``path`` in a JSON value; None if it is not there."""
+    try:
+        for key in path:
+            value = value[key]
+    except (LookupError, TypeError):
+        return None
+    return value
 
 
 def _text(value: object) -> str | None:

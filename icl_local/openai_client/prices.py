@@ -15,27 +15,30 @@ _PER = 1_000_000
 
 
 @dataclass(frozen=True)
-class Price:
+class _Entry:
+    """A model in a price table: USD per million tokens."""
+
+    input: float
+    output: float
+    shutdown: datetime.date | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.input, self.output) < 0:
+            raise ConfigError("input and output are USD per million tokens, from 0 on")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price(_Entry):
     """USD per million tokens of one model; the Batch API costs ``batch_factor`` times as much."""
 
     model: str
-    input: float
-    output: float
     batch_factor: float
     as_of: datetime.date
-    shutdown: datetime.date | None = None
 
     def usd(self, prompt_tokens: int, completion_tokens: int, *, batch: bool = False) -> float:
         """Return the cost in USD; cached input counts at the full price, so the sum is an upper bound."""
         cost = (prompt_tokens * self.input + completion_tokens * self.output) / _PER
         return cost * self.batch_factor if batch else cost
-
-
-@dataclass(frozen=True)
-class _Entry:
-    input: float
-    output: float
-    shutdown: datetime.date | None = None
 
 
 @dataclass(frozen=True)
@@ -77,21 +80,12 @@ def find_price(model: str, base_url: str, *, prices_file: Path | None = None) ->
     Raises ConfigError for a file that is not in the form of models/prices.toml.
     """
     file = "models/prices.toml"
-    built_in = _read(toml_file.parse(resources.read_text("models", "prices.toml"), file), file)
+    built_in = toml_file.build(_Table, toml_file.parse(resources.read_text("models", "prices.toml"), file), file)
     tables = [built_in] if urlsplit(base_url).hostname in built_in.hosts else []
     if prices_file is not None:
-        tables.insert(0, _read(toml_file.load(prices_file), str(prices_file)))
+        tables.insert(0, toml_file.build(_Table, toml_file.load(prices_file), str(prices_file)))
     for name in (model, _SNAPSHOT.sub("", model)):
         for table in tables:
-            if name in table.models:
-                entry = table.models[name]
-                return Price(name, entry.input, entry.output, table.batch_factor, table.as_of, entry.shutdown)
+            if entry := table.models.get(name):
+                return Price(**vars(entry), model=name, batch_factor=table.batch_factor, as_of=table.as_of)
     return None
-
-
-def _read(data: dict[str, object], file: str) -> _Table:
-    table = toml_file.build(_Table, data, file)
-    for name, entry in table.models.items():
-        if min(entry.input, entry.output) < 0:
-            raise ConfigError(f"{file}: [models.{name}]: input and output are USD per million tokens, from 0 on")
-    return table

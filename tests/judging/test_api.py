@@ -77,7 +77,7 @@ def test_scores_are_the_ones_the_server_gave(tmp_path):
 
 def test_usage_model_and_fingerprint_are_kept(tmp_path):
     path = database(tmp_path / "t.duckdb", response_rows(1))
-    price = Price("faulty-1", 2.0, 8.0, 0.5, datetime.date(2026, 11, 1))
+    price = Price(2.0, 8.0, model="faulty-1", batch_factor=0.5, as_of=datetime.date(2026, 11, 1))
     with FaultyServer() as server:
         judge_all(path, server, price=price)
     row = store.query(
@@ -293,7 +293,7 @@ def test_a_key_appears_nowhere(tmp_path, caplog):
 
 def test_the_cost_limit_is_never_passed(tmp_path):
     path = database(tmp_path / "t.duckdb", response_rows(60))
-    price = Price("faulty-1", 10.0, 30.0, 0.5, datetime.date(2026, 11, 1))
+    price = Price(10.0, 30.0, model="faulty-1", batch_factor=0.5, as_of=datetime.date(2026, 11, 1))
     limit = 0.5
     with FaultyServer() as server, pytest.raises(ApiError, match="cost limit"):
         judge_all(path, server, price=price, budget=Budget(limit))

@@ -20,7 +20,7 @@ from icl_local.openai_client.prices import Price
 from tests.faulty_server import FaultyServer, score_of
 from tests.judge_rows import database, response_rows
 
-PRICE = Price("faulty-1", 10.0, 30.0, 0.5, datetime.date(2026, 11, 1))
+PRICE = Price(10.0, 30.0, model="faulty-1", batch_factor=0.5, as_of=datetime.date(2026, 11, 1))
 
 
 @pytest.fixture(autouse=True)
