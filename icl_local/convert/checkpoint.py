@@ -9,6 +9,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,16 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
+@contextmanager
+def loading(what: str) -> Iterator[None]:
+    """Raise ConversionError, "``what``: reason", for what Transformers or peft raise; MissingExtra without them."""
+    with needs_extra("convert"):
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+            raise ConversionError(f"{what}: {error}") from error
+
+
 class Checkpoint:
     """A model, or a LoRA adapter with its base, in folders on this machine. Raises ConversionError, MissingExtra.
 
@@ -81,26 +92,22 @@ class Checkpoint:
     @cached_property
     def config(self) -> Any:
         """Return Transformers' configuration. Raises ConversionError if Transformers does not know the model."""
-        with needs_extra("convert"):
+        with loading(f"Transformers does not know {self.folder.name}"):
             from transformers import AutoConfig
-        try:
+
             config: Any = AutoConfig.from_pretrained(self.model_folder, local_files_only=True, trust_remote_code=False)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConversionError(f"Transformers does not know {self.folder.name}: {error}") from error
         return config.get_text_config()
 
     def model(self, **options: Any) -> Any:
         """Load the model in float32 by Transformers; no code from the folder runs. Raises ConversionError."""
-        with needs_extra("convert"):
+        with loading(f"{self.folder.name}: Transformers does not load it"):
             import torch
             from transformers import AutoModelForCausalLM
             from transformers.utils import logging
-        logging.disable_progress_bar()
-        own = {"dtype": torch.float32, "local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
-        try:
-            return AutoModelForCausalLM.from_pretrained(self.model_folder, **own, **options)
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-            raise ConversionError(f"{self.folder.name}: Transformers does not load it: {error}") from error
+
+            logging.disable_progress_bar()
+            options |= {"dtype": torch.float32, "local_files_only": True, "use_safetensors": True}
+            return AutoModelForCausalLM.from_pretrained(self.model_folder, trust_remote_code=False, **options)
 
     @cached_property
     def files(self) -> list[Path]:
@@ -139,13 +146,11 @@ def tokenizer_of(folder: Path) -> Any:
 
     Raises ConversionError for a tokenizer that cannot be loaded, MissingExtra.
     """
-    with needs_extra("convert"):
+    with loading(f"{folder}: Transformers cannot load the tokenizer"):
         from transformers import AutoTokenizer, PreTrainedTokenizerFast
-    loader: Any = PreTrainedTokenizerFast if (folder / "tokenizer.json").is_file() else AutoTokenizer
-    try:
+
+        loader: Any = PreTrainedTokenizerFast if (folder / "tokenizer.json").is_file() else AutoTokenizer
         return loader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConversionError(f"{folder}: Transformers cannot load the tokenizer: {error}") from error
 
 
 def merge_adapter(adapter: Checkpoint, out: Path) -> Checkpoint:
@@ -153,13 +158,10 @@ def merge_adapter(adapter: Checkpoint, out: Path) -> Checkpoint:
 
     Raises ConversionError for an adapter that peft cannot merge, MissingExtra.
     """
-    with needs_extra("convert"):
+    with loading(f"{adapter.folder.name}: peft cannot merge this adapter"):
         from peft import PeftModel
-    model = adapter.model()
-    try:
-        merged = PeftModel.from_pretrained(model, adapter.folder, local_files_only=True).merge_and_unload()
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-        raise ConversionError(f"{adapter.folder.name}: peft cannot merge this adapter: {error}") from error
+
+        merged = PeftModel.from_pretrained(adapter.model(), adapter.folder, local_files_only=True).merge_and_unload()
     shutil.rmtree(out, ignore_errors=True)
     merged.save_pretrained(out)
     for name in (*TOKENIZER_FILES, *_OLDER_TOKENIZER_FILES):

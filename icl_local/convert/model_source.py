@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icl_local.convert.checkpoint import Checkpoint, is_checkpoint, read_json
+from icl_local.convert.checkpoint import Checkpoint, is_checkpoint, loading, read_json
 from icl_local.convert.parity import Reference, gate
 from icl_local.convert.pre_tokenizers import PRE_TOKENIZERS
-from icl_local.exceptions import ConversionError, needs_extra
+from icl_local.exceptions import ConversionError
 from icl_local.weights import hub, read_info, sha256_of
 
 _REPOSITORY = re.compile(r"(?:hf:)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
@@ -70,21 +70,19 @@ def unpack_gguf(path: Path, folder: Path) -> None:
     class one. Then the gate compares file and checkpoint. Raises ConversionError for what cannot be unpacked or does
     not pass, ModelError for a damaged file.
     """
-    with needs_extra("convert"):
+    pre = read_info(path).metadata.get("tokenizer.ggml.pre")
+    source = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name, "local_files_only": True}
+    with loading(f"{path.name}: Transformers cannot unpack this GGUF file"):
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
         from transformers.utils import logging
-    pre = read_info(path).metadata.get("tokenizer.ggml.pre")
-    logging.disable_progress_bar()
-    source = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name, "local_files_only": True}
-    try:
+
+        logging.disable_progress_bar()
         with contextlib.redirect_stderr(io.StringIO()):  # one of its progress bars cannot be switched off
             tokenizer: Any = AutoTokenizer.from_pretrained(**source)
             model: Any = AutoModelForCausalLM.from_pretrained(
                 **source, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
             )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
-        raise ConversionError(f"{path.name}: Transformers cannot unpack this GGUF file: {error}") from error
     draft = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)

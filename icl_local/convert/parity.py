@@ -172,9 +172,9 @@ def gate(
     ``wide``: the file of 16 or 32 bits that ``path`` was made from; ``path`` itself by default. Logits are compared
     if it is of type F32, next tokens if ``path`` is of another type.
     """
+    wide = wide or path
     try:
-        file_type = read_info(path).quantization
-        wide_type = file_type if wide is None else read_info(wide).quantization
+        file_type, wide_type = read_info(path).quantization, read_info(wide).quantization
     except ModelError as error:
         return GateResult(Check("file", "failed", str(error)))
     header = Header(path)
@@ -185,7 +185,6 @@ def gate(
     on_progress("tokens")
     checks += _tokens(path, reference)
     on_progress("logits")
-    wide = wide or path
     if wide_type == "F32":
         checks.append(check_logits(wide, reference))
     else:
@@ -196,8 +195,9 @@ def gate(
         if expected is None and wide != path:
             expected = _logits(wide, reference.sample_ids)
         checks.append(compare_next_tokens(path, reference.sample_ids, expected))
-    if all(check.status == "skipped" for check in checks if check.name in ("weights", "logits")):
-        reasons = "; ".join(check.detail for check in checks if check.name in ("weights", "logits"))
+    proofs = [check for check in checks if check.name in ("weights", "logits")]
+    if all(check.status == "skipped" for check in proofs):
+        reasons = "; ".join(check.detail for check in proofs)
         checks.append(Check("proof", "failed", f"the gate cannot judge this model ({reasons}); use --no-gate"))
     return GateResult(*checks)
 
@@ -218,9 +218,8 @@ def check_logits(path: Path, reference: Reference) -> Check:
     config = reference.checkpoint.config
     activation = str(getattr(config, "hidden_activation", None) or getattr(config, "hidden_act", ""))
     tolerance = GELU_TOLERANCE if activation.startswith("gelu") else LOGIT_TOLERANCE
-    status = "passed" if relative <= tolerance else "failed"  # a NaN compares false
     detail = f"largest difference {difference:.2g} ({relative:.2g} standard deviations) on {len(found)} positions"
-    return Check("logits", status, detail, figures)
+    return _check("logits", [] if relative <= tolerance else [detail], detail, figures)  # a NaN compares false
 
 
 def _header(header: Header, reference: Reference) -> Check:
@@ -318,11 +317,9 @@ def _weights(header: Header, checkpoint: Checkpoint) -> Check:
         relative = math.sqrt(squares[0] / squares[1]) if squares[1] else 0.0
         if relative > worst:
             worst, worst_name = relative, tensor.name
-    if worst > MAX_QUANTIZATION_ERROR:
-        return Check("weights", "failed", f"{worst_name} is {worst:.0%} off the checkpoint", {"worst": worst})
-    if worst:
-        return Check("weights", "passed", f"largest relative error {worst:.3f} ({worst_name})", {"worst": worst})
-    return Check("weights", "passed", "the same bits as in the checkpoint", {"worst": 0.0})
+    wrong = [f"{worst_name} is {worst:.0%} off the checkpoint"] if worst > MAX_QUANTIZATION_ERROR else []
+    right = f"largest relative error {worst:.3f} ({worst_name})" if worst else "the same bits as in the checkpoint"
+    return _check("weights", wrong, right, {"worst": worst})
 
 
 def _tokens(path: Path, reference: Reference) -> list[Check]:
