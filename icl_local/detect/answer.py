@@ -111,13 +111,7 @@ def _source(stops: Sequence[str], *, at_end: bool) -> str:
 
 
 def _inside_fence(text: str) -> tuple[int, int]:
-    """Return the part of ``text`` that is inside the fence which the prompt left open.
-
-    A fence closes the block that was opened last: one of the answer's own, or else the prompt's. A fence with words
-    after it, such as the name of a language, opens a block of the answer's own. So does a bare one between a colon and
-    a line right below, and one before the first word, which repeats the prompt's. That one is left out where nothing
-    closes it.
-    """
+    """Return the part of ``text`` that is inside the fence which the prompt left open, by rule 2 of docs/prompts.md."""
     opened: list[re.Match[str]] = []
     for fence in _FENCE.finditer(text):
         if not opened:

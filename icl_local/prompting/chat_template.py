@@ -1,13 +1,8 @@
 """Render chat templates in a process that can be killed: a template is a program that came with somebody's file.
 
-jinja2's immutable sandbox keeps a template away from Python's attributes. It does not stop endless loops, nor
-``'x' * 10**10``, which no signal interrupts. So templates run in one child process, started at the first call, with a
-limit on memory, no right to write files and no environment. A render past its time limit ends the process, and the
-next call starts another. A call costs about 0.2 ms, the start about 0.2 s.
-
-The environment is the one Transformers renders in (trim_blocks, lstrip_blocks, loop controls, ``raise_exception``,
-``tojson`` without HTML escapes, ``strftime_now``, ``generation`` blocks), except that ``strftime_now`` gives a fixed
-date.
+jinja2's immutable sandbox does not stop endless loops, nor ``'x' * 10**10``, which no signal interrupts. So templates
+run in one child process with limits; a render past its time limit ends it, and the next call starts another. A call
+costs about 0.2 ms, the start about 0.2 s. They see what Transformers gives them, ``strftime_now`` a fixed date.
 """
 
 from __future__ import annotations
@@ -49,8 +44,7 @@ def render_chat(
     """Return ``messages`` (role, content) as text that ends where the assistant's answer begins.
 
     ``date`` (YYYY-MM-DD, default CHAT_DATE) is what ``strftime_now`` gives; ``time_limit`` is in seconds.
-    Raises ModelError, in one line, if the template is not jinja2, breaks out of the sandbox, refuses the messages,
-    or takes too much time or memory.
+    Raises ModelError if the template is not jinja2, leaves the sandbox, refuses the messages, or takes too much.
     """
     tokens = {"bos_token": bos_token, "eos_token": eos_token}
     request = {

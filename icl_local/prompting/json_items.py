@@ -1,8 +1,7 @@
 """Read the JSON objects of a file, each with its place: file, line, and in a JSON list its number.
 
-Forms: a JSON list, JSON Lines, an object whose ``data`` is the list, CSV and TSV with a header; UTF-8, with or without
-BOM and CRLF. In a table an empty field is a missing one, and lists are JSON. The fields of CSV may be separated by
-semicolons or tabs too, as spreadsheets of some countries write it.
+Forms: a JSON list, JSON Lines, an object whose ``data`` is the list, CSV and TSV with a header; UTF-8. In a table an
+empty field is a missing one, and lists are JSON. Semicolons or tabs may separate the fields of CSV too.
 """
 
 import csv

@@ -1,7 +1,6 @@
 """Languages and methods: their files, and the parameters in brackets that replace keys of a method's file.
 
-``urial[k=1]`` is urial with one example. A list of names (``urial[k=0..2]``, ``urial[lang=en|es]``, ``urial[order=*]``)
-stands for one method for each combination of values. docs/lab.md has the parameters.
+``urial[k=1]`` is urial with one example; ``urial[k=0..2,lang=en|es]`` stands for six methods. docs/lab.md has the rest.
 """
 
 import itertools

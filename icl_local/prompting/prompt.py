@@ -1,8 +1,7 @@
 """Build the prompt of a query from method and language, and cut the answer out of the raw text.
 
-Everything comes from data files: ``prompts/languages/<code>.toml`` (headings and stop strings), ``prompts/methods/
-<name>.toml`` (kind and text before the query) and the texts they name. A user's folder of the same layout (the
-overlay) comes first, so a language or a method is added by files alone; docs/prompts.md shows how.
+Everything comes from files in prompts/; those of a user's folder of the same layout (the overlay) come first.
+docs/prompts.md has their layout.
 """
 
 import itertools

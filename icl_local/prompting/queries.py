@@ -1,9 +1,6 @@
 """Query sets: Just-Eval-Instruct or any file in its form, and the project's own samples.
 
-A file is JSON, JSON Lines, CSV, TSV or Parquet (json_items.py has the forms). Each item has ``instruction``, and may
-have ``id``, ``language``, and Just-Eval's ``source_id``, ``dataset``, ``category``, ``task``, ``topic`` and
-``difficulty``. Ids are kept as text, so that the same query in several languages pairs up; a file without ids gets them
-from its texts.
+docs/prompts.md has the fields of an item. Ids are kept as text, so that the same query in several languages pairs up.
 """
 
 import re
@@ -220,7 +217,10 @@ def query_set(
     file = file or source
     if not items:
         raise InputError(f"{file}: holds no queries")
-    items = _with_ids(json_items.mapped(items, columns or {}))
+    items = json_items.mapped(items, columns or {})
+    if all(item.data.get("id") is None for item in items):
+        ids = [json_items.id_of_text(item.text("instruction")) for item in items]
+        items = [replace(item, data={**item.data, "id": one}) for item, one in zip(items, ids, strict=True)]
     own_language = language if untagged is None else None
     dataset = dataset or _known_set(items) or _without_language(name, items, own_language)
     found: dict[tuple[str, str], tuple[JsonItem, Query]] = {}
@@ -241,16 +241,6 @@ def query_set(
     return QuerySet(dataset, source, sha256, selected, (*left_out, *_unknown_values(items)))
 
 
-def _with_ids(items: Sequence[JsonItem]) -> Sequence[JsonItem]:
-    """Return the items; if none of them has an id, each gets that of its instruction.
-
-    Raises InputError if it has no instruction.
-    """
-    if any(item.data.get("id") is not None for item in items):
-        return items
-    return [replace(item, data={**item.data, "id": json_items.id_of_text(item.text("instruction"))}) for item in items]
-
-
 def _unknown_values(items: Sequence[JsonItem]) -> Iterator[str]:
     """Yield a note on each category and task that Just-Eval does not have, with the line where it is first used."""
     first: dict[tuple[str, str], JsonItem] = {}
@@ -268,10 +258,7 @@ def _unknown_values(items: Sequence[JsonItem]) -> Iterator[str]:
 
 
 def query_from_item(item: JsonItem, *, dataset: str, language: str | None) -> Query:
-    """Return one item as a Query; ``language`` is the language of items that name none.
-
-    Raises InputError with file and line.
-    """
+    """Return one item as a Query; ``language`` is that of items that name none. Raises InputError with its place."""
     data = item.data
     instruction = item.text("instruction")
     if not instruction.strip():

@@ -1,10 +1,7 @@
 """Connections to a database: open, migrate, ingest the spool, read safely.
 
-A row is safe once the spool has it; DuckDB follows in short read-write connections, so other programs can open
-the file between two flushes. Every insert is keyed, and the ingested length of a spool file is written in the
-transaction of its rows. So after a kill, a lock, a full disk or damage, the next open ingests what is missing.
-DuckDB's checkpoint writes over blocks that the file still needs, so a kill in such a write damages the file.
-Copies, removal, checks and repair are in icl_local.store.upkeep.
+DuckDB follows the spool in short read-write connections, so that other programs can open the file between two flushes.
+Its checkpoint writes over blocks that the file still needs: a kill there damages the file, which is then made again.
 """
 
 from __future__ import annotations
@@ -47,15 +44,11 @@ FOLD_ABOVE = 32  # spool files
 CHECKPOINT_EVERY = 10  # flushes: a checkpoint delays readers, a long log slows opening
 _log = logging.getLogger(__name__)
 
-_WRITER = {
-    "storage_compatibility_version": STORAGE_VERSION,
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-}
+_OWN_CODE = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+_WRITER = {**_OWN_CODE, "storage_compatibility_version": STORAGE_VERSION}
 _SAFE = {
+    **_OWN_CODE,
     "enable_external_access": False,
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
     "allow_community_extensions": False,
     "python_enable_replacements": False,
     "lock_configuration": True,
@@ -260,9 +253,9 @@ def fetch(result: Connection, *, limit: int | None = None) -> Rows:
     return Rows([column[0] for column in description], [str(column[1]) for column in description], rows)
 
 
-def named(path: Path, name: str, params: Sequence[object] = (), *, unsafe: bool = False) -> Rows:
+def named(path: Path, name: str, params: Sequence[object] = ()) -> Rows:
     """Run db/queries/<name>.sql, which only reads; waits for a lock as ``query`` does."""
-    with reader(path, unsafe=unsafe) as con:
+    with reader(path) as con:
         return fetch(con.execute(sql_text(name), list(params)))
 
 
@@ -388,9 +381,11 @@ def writer(path: Path, *, wait_seconds: float) -> Iterator[Connection]:
     """
     if not path.exists():
         _create(path)
+    opened = partial(_connected, path, read_only=False, config=_WRITER, wait_seconds=wait_seconds)
+    again = False
     with contextlib.ExitStack() as stack:
         try:
-            con = stack.enter_context(_connected(path, read_only=False, config=_WRITER, wait_seconds=wait_seconds))
+            con = stack.enter_context(opened())
         except Behind as problem:
             again = isinstance(problem, Damaged)
             if again and not spool.is_complete(spool_folder(path)):
@@ -398,9 +393,7 @@ def writer(path: Path, *, wait_seconds: float) -> Iterator[Connection]:
             _set_aside(path, ("", ".wal*") if again else (".wal*",))
             if not path.exists():
                 _create(path)
-            con = stack.enter_context(_connected(path, read_only=False, config=_WRITER, wait_seconds=wait_seconds))
-        else:
-            again = False
+            con = stack.enter_context(opened())
         con.execute("pragma disable_checkpoint_on_shutdown")
         schema.upgrade(con, path)
         if again:

@@ -224,7 +224,6 @@ def fold(folder: Path, *, keep: Callable[[SpoolRow], bool], read: Mapping[str, i
     """Join all finished files into one without the records that ``keep`` refuses; damaged lines stay as they are.
 
     ``read``: bytes of each file, by name, that the database holds; a file that was not read to its end is left alone.
-
     The new file is complete on disk before an old one goes, so a kill leaves records twice, never lost. Returns
     the new file, None where there was nothing to join. Only one process may fold at a time.
     """

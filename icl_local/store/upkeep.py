@@ -107,7 +107,7 @@ def _put_tombstones(target: database.Store, keys: Sequence[tuple[str, str]], *, 
         target.put([("tombstones", {"table_name": table, "key": key, "active": active}) for table, key in batch])
 
 
-def redetect(path: Path, *, on_progress: Callable[[int, int], None] | None = None) -> Counter[str]:
+def redetect(path: Path) -> Counter[str]:
     """Detect critical errors again in responses that an older detector, or none, has read; cut answers by today's rule.
 
     Return how many were ``done``, ``recut``, and left as they were, since every score is about the text shown, because
@@ -131,8 +131,6 @@ def redetect(path: Path, *, on_progress: Callable[[int, int], None] | None = Non
                 counts["cut_short"] += bool(stops) and stopped_here and detect.find_stop(raw_text, stops) is None
             target.put([*_with_texts(target, texts), *rows])
             counts["done"] += len(batch)
-            if on_progress:
-                on_progress(counts["done"], len(found))
     return counts
 
 

@@ -1,7 +1,6 @@
 """Check that all numbers of a text are in its translation, in the notation of another language. Pure.
 
-1,000 may become 1.000 or 1 000, 0.9 may become 0,9, the 19th century may become XIX, 3 pm may become 15 h, and the
-1980s los 80. Numbers in words are ignored, so a candidate may have small numbers that its source spells out.
+Numbers in words are ignored, so a candidate may have small numbers that its source spells out.
 """
 
 import re

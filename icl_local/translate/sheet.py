@@ -1,8 +1,7 @@
 """Review outside the terminal: write candidates as CSV or JSON Lines, and read the edited file.
 
-One line per query. ``text`` is the best candidate or the final text, to be edited; ``decision`` is the reviewer's: ok,
-skip, or empty. A changed ``text`` is a decision by itself; ``mark`` identifies the original, so that unchanged lines of
-an old file undo nothing. Reading a file twice changes nothing.
+One line per query; a changed ``text`` is a decision by itself. ``mark`` identifies the original, so that unchanged
+lines of an old file undo nothing.
 """
 
 import csv
