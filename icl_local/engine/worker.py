@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from icl_local.child_process import ChildEnded, ChildProcess, Message, environment_without_secrets
 from icl_local.engine.memory import default_kv_type
@@ -23,8 +23,6 @@ from icl_local.engine.protocol import (
     EngineInfo,
     EngineOptions,
     Request,
-    Scored,
-    ScoreRequest,
     Stats,
     completion_from_json,
 )
@@ -117,7 +115,8 @@ class Worker:
     ) -> Generator[Completion]:
         """Yield completions as they end, in any order; ``overrides`` replace EngineOptions fields for this call.
 
-        For ScoreRequests they are Scored. ``on_progress`` gets the tokens generated so far.
+        For ScoreRequests they are Scored, and ``stats.new_tokens`` are scored ones. ``on_progress`` gets the tokens
+        generated so far.
 
         Leaving the loop, or KeyboardInterrupt, stops the worker's decode; what was yielded stays valid.
         """
@@ -142,10 +141,6 @@ class Worker:
         finally:
             if not finished:
                 self._stop()
-
-    def score(self, requests: Sequence[ScoreRequest], **how: Any) -> Generator[Scored]:
-        """Yield how probable each token of each target is, as ``generate`` yields; ``stats.new_tokens`` are scored."""
-        return cast("Generator[Scored]", self.generate(requests, **how))
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text, with BOS where the file asks for it."""

@@ -214,7 +214,8 @@ class CellRun:
 def _completions(worker: Any, plan: CellPlan, requests: Sequence[Request], **how: Any) -> Generator[Completion]:
     """Yield what is generated for ``requests``, or chosen among their choices; ``how``: options of Worker.generate."""
     if requests and plan.decoding.decode == CHOICES:
-        yield from choose(worker, requests, plan.choices(requests), **how)
+        choices = {key: query.expected["choices"] for key, (query, _) in plan.by_key.items()}
+        yield from choose(worker, requests, choices, **how)
     elif requests:
         yield from worker.generate(requests, **how)
 

@@ -307,10 +307,6 @@ class CellPlan:
             if key not in have
         ]
 
-    def choices(self, requests: Sequence[Request]) -> dict[str, list[str]]:
-        """Return the choices of each request's query, by the request's id."""
-        return {one.id: _choices(self.by_key[one.id][0]) for one in requests}
-
     def drawn(self, key: str) -> dict[str, object]:
         """Return the columns of raw.responses that name the draw of a response; none for a greedy one."""
         number = self.draw_number[key]

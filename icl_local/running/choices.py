@@ -67,24 +67,27 @@ def choice_rows(
 ) -> Iterator[Record]:
     """Yield the rows of raw.scorings and raw.tokens of a response; ``cell``: columns of its cell and run."""
     yield from token_rows(model, chosen.pieces)
-    shared = {"response_id": chosen.id, "prompt_id": prompt.prompt_id, "run_id": cell["run_id"], "exact": cell["exact"]}
+    shared = {"kind": "choice", "response_id": chosen.id, "prompt_id": prompt.prompt_id, "penalty": 1.0}
+    shared |= {name: cell[name] for name in ("run_id", "exact")}
     for place, (text, scored) in enumerate(chosen.scored):
-        row = asked_row("choice", [chosen.id, text], query, model, str(cell["method"]), prompt.sha256)
-        yield "scorings", {**row, **shared, "penalty": 1.0, "choice": place, "text": text, **scored_row(scored)}
+        row = asked_row(query, model, str(cell["method"]), prompt.sha256, **shared, choice=place, text=text)
+        yield "scorings", {**row, **scored_row(scored)}
 
 
-def asked_row(kind: str, of: object, query: Query, model: ResolvedModel, method: str, prompt_sha256: str) -> Row:
-    """Return the columns of raw.scorings that a text, named by ``of`` among its kind, has before it is scored."""
-    key = key_of(kind=f"scored {kind}", weights=model.sha256, method=method, prompt=prompt_sha256, text=of)
-    row = {"scoring_id": key, "kind": kind, "query_key": query.key, "language": query.language, "method": method}
-    weights = {"model_id": model.model_id, "gguf_sha256": model.sha256}
-    return {**row, **weights, "prompt_sha256": prompt_sha256, "retokenised": False}
+def asked_row(query: Query, model: ResolvedModel, method: str, prompt_sha256: str, **columns: Any) -> Row:
+    """Return the row of raw.scorings of a text before it is scored; ``columns``: its kind, and those that name it."""
+    of = columns.get("response_id", query.key)
+    of = [of, columns["text"]] if "text" in columns else of
+    kind = f"scored {columns['kind']}"
+    key = key_of(kind=kind, weights=model.sha256, method=method, prompt=prompt_sha256, text=of)
+    row = {"scoring_id": key, "query_key": query.key, "language": query.language, "method": method}
+    row |= {"model_id": model.model_id, "gguf_sha256": model.sha256, "prompt_sha256": prompt_sha256}
+    return {**row, "retokenised": False, **columns}
 
 
 def scored_row(scored: Scored) -> Row:
     """Return the columns of raw.scorings that come from the engine."""
-    columns = {name: getattr(scored, name) for name in _OF_SCORED}
-    return {**columns, "logprob": sum(scored.logprobs)}
+    return {**{name: getattr(scored, name) for name in _OF_SCORED}, "logprob": sum(scored.logprobs)}
 
 
 def token_rows(model: ResolvedModel, pieces: Iterable[tuple[int, str]]) -> Iterator[Record]:

@@ -31,6 +31,8 @@ from icl_local.wording import shell, with_dpo
 
 OWN, SAME, REFERENCE = "own", "same", "reference"
 COLUMNS = ("model", "prompt", "texts", "missing", "tokens")
+# its query, its request after its own prompt (a reference has none: a method makes it), its own columns of raw.scorings
+Text = tuple[Query, ScoreRequest, Row]
 
 
 @dataclass(frozen=True)
@@ -45,56 +47,45 @@ class ScoreResult:
     n_too_long: int = 0
 
 
-@dataclass(frozen=True)
-class Text:
-    """A text to score, identified by ``of`` among its kind, and its own columns of raw.scorings.
+class Job:
+    """What ``model`` scores after the prompts of ``method``: rows by scoring_id, and requests of those not in ``have``.
 
-    ``request`` scores it after its own prompt; that of a reference has no prompt, which a method makes.
+    ``prompts``: the rows of new prompts.
     """
 
-    kind: str
-    of: object
-    query: Query
-    request: ScoreRequest
-    columns: Row
-
-
-class Job:
-    """What ``model`` scores after the prompts of ``method``: requests and rows by scoring_id, and the prompts' rows."""
-
-    def __init__(self, model: ResolvedModel, method: str, texts: Iterable[Text], overlay: Path | None) -> None:
+    def __init__(
+        self, model: ResolvedModel, method: str, texts: Iterable[Text], overlay: Path | None, have: set[str]
+    ) -> None:
         self.model, self.named = model, (with_dpo(model.label, model.dpo), method)
         self.label = " · ".join(self.named)
-        self.requests: dict[str, ScoreRequest] = {}
+        self.missing: list[ScoreRequest] = []
         self.rows: dict[str, Row] = {}
         self.prompts: dict[str, Record] = {}
         recipe = cache(partial(Recipe, method, overlay=overlay))  # of a language
-        for text in texts:
-            request, columns = text.request, {"penalty": text.request.repetition_penalty, **text.columns}
+        for query, request, columns in texts:
+            prompt_id = None
             if method not in (OWN, SAME):
-                prompt = recipe(text.query.language).prompt(text.query, info=model.info)
+                prompt = recipe(query.language).prompt(query, info=model.info)
                 request = replace(request, prompt=prompt.text, plain=prompt.query_at if request.plain else None)
-                columns["prompt_id"] = prompt.prompt_id
-                self.prompts[prompt.prompt_id] = "prompts", prompt.row()
-            row = asked_row(text.kind, text.of, text.query, model, method, sha256_text(request.prompt))
+                prompt_id = prompt.prompt_id
+                self.prompts[prompt_id] = "prompts", prompt.row()
+            row = asked_row(query, model, method, sha256_text(request.prompt), prompt_id=prompt_id, **columns)
             key = row["scoring_id"]
-            self.requests.setdefault(key, replace(request, id=key))  # a query may have a reference twice
-            self.rows.setdefault(key, {**row, **columns})
-
-    def missing(self, have: set[str]) -> list[ScoreRequest]:
-        """Return the requests whose key is not in ``have``."""
-        return [request for key, request in self.requests.items() if key not in have]
+            if key not in self.rows and key not in have:  # a query may have a reference twice
+                self.missing.append(replace(request, id=key))
+            self.rows.setdefault(key, {**row, "penalty": request.repetition_penalty})
 
     def score(self, engines: Engines, have: set[str], longest: int, on_event: Callable[[Event], None]) -> Iterator[str]:
         """Score what is missing, store each result as it comes, and yield its finish_reason."""
-        done, n_tokens = len(self.rows) - len(self.missing(have)), 0
+        done, n_tokens = len(self.rows) - len(self.missing), 0
 
         def report(kind: str, rate: float = 0.0, **more: Any) -> None:
             on_event(Event(kind, self, done, len(self.rows), rate, **more))
 
         waiting = partial(report, "note", message="another process scores these texts; waiting for it")
         with engines.alone("scorings", self.rows, have, waiting) as have:
-            if not (missing := self.missing(have)):
+            missing = [request for request in self.missing if request.id not in have]
+            if not missing:
                 return
             worker: Any = engines.worker(self.model)
             setting = engines.setting(self.model, worker, longest, report)
@@ -144,6 +135,7 @@ def score_texts(
             texts == REFERENCE and SAME in method,
     })  # fmt: skip
     part = Shard.parse(shard) if shard else Shard()
+    have = store.ids(path, "scorings", "scoring_id")
     resolve = partial(registry.resolve, on_progress=on_download)
     variants = (False, True) if dpo else (False,)
     bases = [resolve(model, method_kind=prompting.COMPLETION, dpo=trained) for trained in variants]
@@ -167,16 +159,15 @@ def score_texts(
         to_score, rows = _answers(author, part.take(stored[:limit])), []
         for base in bases:
             if base.info.vocab_sha256 != author.info.vocab_sha256:
-                ids = {token for text in to_score for token in text.request.target_tokens}
+                ids = {token for _, request, _ in to_score for token in request.target_tokens}
                 require_same_tokens(author.path, base.path, ids)
-        jobs = [Job(author, OWN, to_score, prompt_dir)]
-    jobs += [Job(base, name, to_score, prompt_dir) for base in bases for name in method]
-    have = store.ids(path, "scorings", "scoring_id")
-    lengths = [[request.max_tokens for request in job.missing(have)] for job in jobs]
+        jobs = [Job(author, OWN, to_score, prompt_dir, have)]
+    jobs += [Job(base, name, to_score, prompt_dir, have) for base in bases for name in method]
     counts = [
-        (*job.named, len(job.rows), len(missing), sum(missing)) for job, missing in zip(jobs, lengths, strict=True)
+        (*job.named, len(job.rows), len(job.missing), sum(request.max_tokens for request in job.missing))
+        for job in jobs
     ]
-    todo = [job for job in jobs if job.missing(have)]
+    todo = [job for job in jobs if job.missing]
     if plan or not todo:
         return ScoreResult(counts)
     options, reasons = EngineOptions(**engine), Counter[str]()
@@ -184,7 +175,7 @@ def score_texts(
         target.put(rows)
         for job in todo:
             alike = [one for one in todo if one.model.sha256 == job.model.sha256]  # one probe for a file's jobs
-            longest = max(len(request.prompt) for one in alike for request in one.missing(have))
+            longest = max(len(request.prompt) for one in alike for request in one.missing)
             reasons.update(job.score(engines, have, longest, on_event))
     return ScoreResult(counts, reasons["scored"], reasons["prompt_too_long"])
 
@@ -200,7 +191,7 @@ def _answers(author: ResolvedModel, stored: Sequence[Row]) -> list[Text]:
         tokens = next(cut) if row["retokenised"] else row["tokens"]
         request = ScoreRequest("", prompt, repetition_penalty=penalty, plain=plain, target_tokens=tuple(tokens))
         columns = {name: row[name] for name in ("query_key", "response_id", "retokenised")}
-        found.append(Text("answer", row["response_id"], query, request, columns))
+        found.append((query, request, {"kind": "answer", **columns}))
     return found
 
 
@@ -209,4 +200,4 @@ def _references(sets: Iterable[QuerySet]) -> Iterator[Text]:
     for query in (query for one in sets for query in one.queries):
         for place, text in enumerate(query.expected.get("reference", ())):
             request = ScoreRequest("", "", target=text, repetition_penalty=1.0)
-            yield Text(REFERENCE, [query.key, text], query, request, {"choice": place, "text": text})
+            yield query, request, {"kind": REFERENCE, "choice": place, "text": text}

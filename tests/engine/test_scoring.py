@@ -141,18 +141,18 @@ def made(worker: Worker, penalty: float) -> list[ScoreRequest]:
 
 def test_digests_are_equal_alone_batched_shuffled_and_resumed(worker: Worker) -> None:
     requests = made(worker, 1.1)
-    alone = {done.id: done for done in worker.score(requests, parallel=1, share_prefix=False)}
+    alone = {done.id: done for done in worker.generate(requests, parallel=1, share_prefix=False)}
     assert all(len(done.digests) == len(done.tokens) > 0 for done in alone.values())
     shuffled = random.Random(1).sample(requests, len(requests))
     for parallel in (2, 8):
-        assert {done.id: done for done in worker.score(shuffled, parallel=parallel)} == alone
-    halves = [done for half in (requests[5:], requests[:5]) for done in worker.score(half, parallel=8)]
+        assert {done.id: done for done in worker.generate(shuffled, parallel=parallel)} == alone
+    halves = [done for half in (requests[5:], requests[:5]) for done in worker.generate(half, parallel=8)]
     assert {done.id: done for done in halves} == alone
 
 
 @pytest.mark.parametrize("penalty", [1.0, 1.1])
 def test_a_model_ranks_its_own_answer_first(worker: Worker, penalty: float) -> None:
-    for done in worker.score(made(worker, penalty)):
+    for done in worker.generate(made(worker, penalty)):
         assert set(done.ranks if penalty == 1 else done.ranks_decoded) == {1}
         if penalty == 1:
             assert done.tokens == done.top_ids
@@ -165,7 +165,7 @@ def test_log_probabilities_are_those_of_transformers(worker: Worker, byte_gguf: 
     requests = [replace(one, id=one.id, target_tokens=one.target_tokens[::-1]) for one in made(worker, 1.1)[:4]]
     model = AutoModelForCausalLM.from_pretrained(byte_gguf.parent, gguf_file=byte_gguf.name, dtype=torch.float32)
     prompts = engine.tokenize(byte_gguf, [one.prompt for one in requests])
-    found = {done.id: done for done in worker.score(requests)}
+    found = {done.id: done for done in worker.generate(requests)}
     compared = 0
     for request, ids in zip(requests, prompts, strict=True):
         done, tokens = found[request.id], list(request.target_tokens)
@@ -184,7 +184,7 @@ def test_log_probabilities_are_those_of_transformers(worker: Worker, byte_gguf: 
 
 
 def test_a_target_text_is_cut_with_its_prompt_and_a_merge_over_the_border_is_marked(worker: Worker) -> None:
-    plain, merged = worker.score([ScoreRequest("a", "x ", target="oo"), ScoreRequest("b", "xt", target="hex")])
+    plain, merged = worker.generate([ScoreRequest("a", "x ", target="oo"), ScoreRequest("b", "xt", target="hex")])
     if plain.id == "b":
         plain, merged = merged, plain
     assert (plain.straddles, plain.raw_text, plain.prompt_tokens, plain.n_bytes) == (False, "oo", 2, 2)
@@ -193,6 +193,6 @@ def test_a_target_text_is_cut_with_its_prompt_and_a_merge_over_the_border_is_mar
 
 def test_pieces_are_texts_and_names_of_control_tokens(worker: Worker) -> None:
     (ids,) = engine.tokenize(Path(worker._model), ["the"])
-    (done,) = worker.score([ScoreRequest("a", "x", target_tokens=(*ids, 2))])
+    (done,) = worker.generate([ScoreRequest("a", "x", target_tokens=(*ids, 2))])
     assert {(ids[0], "the"), (2, "<|im_end|>")} <= set(done.pieces)
     assert {one for one, _ in done.pieces} == {*ids, 2, *done.top_ids}
