@@ -168,8 +168,7 @@ def plan_study(
 ) -> StudyPlan:
     """Return the plan of ``study`` for the database ``path``, which need not exist. Raises StoreError."""
     found = study.query_sets(shard=shard)
-    ready, missing = prepare(study, study.cells, found)
-    reasons, cells = dict(missing), dict(ready)
+    cells, reasons = prepare(study, study.cells, found)
     seen = _outputs(path, study)
     stored = stored_responses(path, study, cells, found)
     speed = _Speed(store.named(path, "plan_speed").rows if store.exists(path) else [])
@@ -377,7 +376,7 @@ def _open_judge(name: str) -> Judge | None:
     return open_judge(name, needs_key=False)
 
 
-def _to_make(study: Study, reasons: Mapping[StudyCell, tuple[str, ...]]) -> tuple[str, ...]:
+def _to_make(study: Study, reasons: Mapping[StudyCell, list[str]]) -> tuple[str, ...]:
     """Return each reason once, in the order of the cells, or the DPO step of the study that makes the model."""
     steps = {(training.model, f"{training.variant}-dpo") for training in study.trainings}
     found: list[str] = []

@@ -4,12 +4,11 @@ Cells whose model, queries or prompts are missing are reported and left out; the
 file is loaded once. The study's cells are stored with its rows, so that ``icl status`` shows what is missing.
 """
 
-from collections.abc import Callable, Container, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from icl_local import dpo, store
 from icl_local.convert import convert
@@ -20,13 +19,12 @@ from icl_local.judging import JudgeProgress, Scope, judge_missing, open_judge, t
 from icl_local.openai_client import Budget
 from icl_local.prompting import QuerySet, Recipe
 from icl_local.results import Table
-from icl_local.running import CHOICES, Cell, CellPlan, CellResult, Cluster, Event, Shard, open_cluster, run_cells
+from icl_local.running import Cell, CellPlan, CellResult, Event, Shard, open_cluster, run_cells
 from icl_local.store import Record
-from icl_local.study.spec import JudgeSpec, Study, StudyCell, Training
+from icl_local.study.spec import Study, StudyCell, Training
 from icl_local.weights import OnBytes, registry
 from icl_local.wording import with_dpo
 
-T = TypeVar("T")
 Sets = Mapping[str, QuerySet | IclError]  # Study.query_sets
 Stopping = Callable[[], AbstractContextManager[Callable[[], bool]]]
 
@@ -55,32 +53,32 @@ class Outcome:
 
 def prepare(
     study: Study,
-    cells: Sequence[StudyCell],
+    cells: Iterable[StudyCell],
     sets: Sets,
     *,
     fetch: bool = False,
     on_download: OnBytes | None = None,
-) -> tuple[list[tuple[StudyCell, Cell]], list[tuple[StudyCell, tuple[str, ...]]]]:
+) -> tuple[dict[StudyCell, Cell], dict[StudyCell, list[str]]]:
     """Return the cells that can run now, sorted by file, and for the others what is missing.
 
     ``sets`` are the study's queries. With ``fetch`` models are downloaded; without it such a file is missing.
     """
-    ready: list[tuple[StudyCell, Cell]] = []
-    missing: list[tuple[StudyCell, tuple[str, ...]]] = []
+    ready: dict[StudyCell, Cell] = {}
+    missing: dict[StudyCell, list[str]] = {}
     for one in cells:
         found, reasons = sets[one.language], []
         try:
             model = _model(study, one, fetch, on_download)
             if not isinstance(found, IclError):
                 recipe = Recipe(one.method, one.language, overlay=study.prompt_dir, pools=study.pools)
-                ready.append((one, Cell(model, recipe, found)))
+                ready[one] = Cell(model, recipe, found)
         except IclError as error:
             reasons.append(str(error))
         if isinstance(found, IclError):
             reasons.append(str(found))
         if reasons:
-            missing.append((one, tuple(reasons)))
-    return sorted(ready, key=lambda pair: str(pair[1].model.path)), missing
+            missing[one] = reasons
+    return dict(sorted(ready.items(), key=lambda pair: str(pair[1].model.path))), missing
 
 
 def run_study(
@@ -115,16 +113,17 @@ def run_study(
     failures: list[Failure] = []
     judged: dict[str, JudgeProgress] = {}
     runnable: dict[StudyCell, Cell] = {}
+    options = options or EngineOptions()
     budget = None if max_cost is None else Budget(max_cost)
 
-    def make(cells: Sequence[StudyCell]) -> list[tuple[StudyCell, tuple[str, ...]]]:
+    def make(cells: Iterable[StudyCell]) -> dict[StudyCell, list[str]]:
         ready, missing = prepare(study, cells, sets, fetch=True, on_download=on_download)
         runnable.update(ready)
         if ready:
             results.extend(
                 run_cells(
                     path,
-                    [cell for _, cell in ready],
+                    [*ready.values()],
                     decoding=study.decoding,
                     options=options,
                     command=f"study {study.name}",
@@ -136,32 +135,35 @@ def run_study(
             )
         return missing
 
-    def attempt(what: str, step: Callable[[], T]) -> T | None:
+    @contextmanager
+    def part(what: str) -> Iterator[None]:
         try:
-            return step()
+            yield
         except StoreError:
             raise
         except IclError as error:
             failures.append(Failure(what, str(error)))
-            return None
 
     with open_cluster(cluster, worker_cpus=worker_cpus) as nodes:
         missing = make(study.cells)
-        trained = [
-            attempt(f"DPO of {one.model} ({one.variant})", partial(_train, path, one, work, on_note, stopping))
-            for one in study.trainings
-            if not _is_here(one.model, f"{one.variant}-dpo")
-        ]
-        if any(trained):
-            missing = make([one for one, _ in missing])
-        failures += [Failure(one.label, "; ".join(reasons)) for one, reasons in missing]
+        trained = []
+        for one in study.trainings:
+            if not _is_here(one.model, f"{one.variant}-dpo"):
+                with part(f"DPO of {one.model} ({one.variant})"):
+                    trained.append(_train(path, one, work, on_note, stopping))
+        if trained:
+            missing = make(missing)
+        failures += [Failure(one.label, "; ".join(reasons)) for one, reasons in missing.items()]
         failures += [Failure(r.cell.label, r.error or "failed") for r in results if r.status == "failed"]
         stored = stored_responses(path, study, runnable, sets)
         own = {response_id for of_cell in stored.values() for response_id in of_cell.values()}
+        worker = None if nodes is None else nodes.worker
+        engine = {name: getattr(options, name) for name in ("parallel", "gpu_layers", "threads")}
         for spec in study.judges if judge else ():
-            progress = attempt(f"judge {spec.judge}", partial(_judge, path, study, spec, own, options, budget, nodes))
-            if progress is not None:
-                judged[spec.judge] = progress
+            with part(f"judge {spec.judge}"):
+                opened = open_judge(spec.judge, budget=budget, open_worker=worker, **engine)
+                templates = templates_of(spec.judge, spec.variant, overlay=study.prompt_dir)
+                judged[spec.judge] = judge_missing(path, opened, Scope(templates, spec.repeats, responses=own))
     return Outcome(tuple(results), judged, tuple(failures))
 
 
@@ -195,21 +197,13 @@ def stored_responses(
 
     A cell of ``runnable`` finds its own by key, another by its names, its queries and the study's settings.
     """
-    decoding = study.decoding
-    plain = decoding.plain_queries or None  # NULL where it was not requested
-    sampling = (decoding.temperature, decoding.top_p, decoding.min_p, decoding.draw_seed)
-    choices = decoding.decode == CHOICES
-    limits = [None, None] if choices else [decoding.max_tokens, decoding.repetition_penalty]
-    settings = [*limits, decoding.stop_on_loop, plain]
-    settings += sampling if decoding.temperature else [None] * len(sampling)
-    settings.append(CHOICES if choices else None)
     exists = store.exists(path)
-    rows = store.named(path, "study_responses", settings).dicts() if exists else []
+    rows = store.named(path, "study_responses", [asdict(study.decoding)]).dicts() if exists else []
     ids = store.ids(path, "responses", "response_id") if exists else set()
     found = {}
     for one in study.cells:
         if one in runnable:
-            plan = CellPlan(runnable[one], decoding)
+            plan = CellPlan(runnable[one], study.decoding)
             names = {key: (query.query_id, plan.draw_number[key]) for key, (query, _) in plan.by_key.items()}
             found[one] = {name: key for key, name in names.items() if key in ids}
         else:
@@ -318,18 +312,3 @@ def _train(
                 on_progress=on_note,
             )
     return registry.add(training.model, files={variant: str(gguf)})
-
-
-def _judge(
-    path: Path,
-    study: Study,
-    spec: JudgeSpec,
-    responses: Container[str],
-    options: EngineOptions | None,
-    budget: Budget | None,
-    nodes: Cluster | None,
-) -> JudgeProgress:
-    settings = {name: getattr(options, name) for name in ("parallel", "gpu_layers", "threads")} if options else {}
-    judge = open_judge(spec.judge, budget=budget, open_worker=None if nodes is None else nodes.worker, **settings)
-    templates = templates_of(spec.judge, spec.variant, overlay=study.prompt_dir)
-    return judge_missing(path, judge, Scope(templates, spec.repeats, responses=responses))

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from icl_local import study
+from icl_local import store, study
 from icl_local.engine import tokenize
-from icl_local.running.cells import CellPlan
+from icl_local.running.cells import CellPlan, Decoding
 from icl_local.study.plan import plan_study
 from icl_local.study.spec import load_study
 from tests.counting import calls
 from tests.faulty_server import FaultyServer
+from tests.judge_rows import database, response_rows
 from tests.study.conftest import OPTIONS
 from tests.study.test_study import exit_code
 
@@ -52,7 +54,7 @@ def test_planned_tokens_are_those_of_the_tokenizer(tiny_gguf: Path, tmp_path: Pa
         plan = plan_study(tmp_path / "none.duckdb", requested)
         ready, missing = study.prepare(requested, requested.cells, requested.query_sets())
         assert not missing
-        for one, cell in ready:
+        for one, cell in ready.items():
             prompts = [prompt.text for _, prompt in CellPlan(cell, requested.decoding).by_key.values()]
             exact = [len(ids) for ids in tokenize(model, prompts)]
             (planned,) = (estimate for estimate in plan.cells if estimate.cell == one)
@@ -105,3 +107,26 @@ def test_a_plan_prices_what_the_study_would_judge_and_nothing_else(
         (progress,) = study.run_study(db, requested, **how).judged.values()
         assert (progress.requested, progress.before.total()) == (4, 0)
         assert plan_study(db, requested).judges[0].total.missing == to_come
+
+
+def test_stored_responses_are_found_by_the_settings_of_a_study(tmp_path: Path) -> None:
+    sampled = Decoding(kv_type="f16", temperature=0.7, top_p=0.9, draws=2, draw_seed=3)
+    settings = [
+        Decoding(kv_type="f16"),
+        Decoding(kv_type="f16", plain_queries=True),
+        Decoding(kv_type="f16", stop_on_loop=True),
+        Decoding(kv_type="f16", decode="choices"),
+        sampled,
+        replace(sampled, draw_seed=4),
+    ]
+    method: Any = SimpleNamespace(kind="completion")
+    rows = [one.row(method, SimpleNamespace()) for one in settings]  # type: ignore[arg-type]
+    records = response_rows(len(settings))
+    responses = [row for table, row in records if table == "responses"]
+    for one, row, response in zip(settings, rows, responses, strict=True):
+        drawn = {"draw": 1, "draw_seed": one.draw_seed} if one.temperature else {}
+        response |= {"settings_id": row["settings_id"], **drawn}
+    db = database(tmp_path / "x.duckdb", records, [("settings", row) for row in rows])
+    for one, response in zip(settings, responses, strict=True):
+        found = store.named(db, "study_responses", [asdict(one)]).dicts()
+        assert [row["response_id"] for row in found] == [response["response_id"]]
