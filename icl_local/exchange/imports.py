@@ -8,7 +8,7 @@ loops count for them, unintended code does not.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from icl_local import __version__, detect, store
@@ -64,10 +64,8 @@ def import_outputs(
     """
     outputs = [_Output(item, model=model, method=method, language=language) for item in items]
     with target.reading():
-        matchers = {
-            code: _Matcher(_known(target, code, known), outputs) for code in sorted({one.language for one in outputs})
-        }
-        matched = [(one, matchers[one.language].find(one)) for one in outputs]
+        queries = _stored(target, {one.language for one in outputs}) if known is None else known.queries
+        matched = list(_matched(outputs, queries))
         new: dict[str, tuple[_Output, Query]] = {}
         for one, match in matched:
             new.setdefault(one.response_id(source), (one, match or one.unknown_query()))
@@ -154,6 +152,7 @@ class _Output:
         self.method: str = method or own.get("method") or METHOD
         self.language: str = language or own.get("language") or LANGUAGE
         self.instruction = item.text("instruction")
+        self.text_key = (self.language, self.instruction)
         self.query_id = json_items.id_of_text(self.instruction) if data.get("id") is None else item.id()
 
     def unknown_query(self) -> Query:
@@ -195,26 +194,20 @@ class _Output:
         }
 
 
-class _Matcher:
-    """Lookup of the known query of a text; ``known`` are the queries of one language."""
-
-    def __init__(self, known: Iterable[Query], outputs: Sequence[_Output]) -> None:
-        self._by_text: dict[str, list[Query]] = {}
-        for query in known:
-            self._by_text.setdefault(query.instruction, []).append(query)
-        self._claimed = {(one.instruction, one.query_id) for one in outputs}
-
-    def find(self, one: _Output) -> Query | None:
-        same = self._by_text.get(one.instruction, [])
-        if len(same) < 2:
-            return same[0] if same else None
-        for query in same:
-            if query.query_id == one.query_id:
-                return query
-        free = [query for query in same if (one.instruction, query.query_id) not in self._claimed]
-        found = (free or same)[0]
-        self._claimed.add((one.instruction, found.query_id))
-        return found
+def _matched(outputs: Sequence[_Output], known: Iterable[Query]) -> Iterator[tuple[_Output, Query | None]]:
+    """Yield each output with the known query that it answers."""
+    by_text: dict[tuple[str, str], list[Query]] = {}
+    for query in known:
+        by_text.setdefault((query.language, query.instruction), []).append(query)
+    claimed = {(one.text_key, one.query_id) for one in outputs}
+    for one in outputs:
+        same = by_text.get(one.text_key, [])
+        of_id = [query for query in same if query.query_id == one.query_id]
+        free = [query for query in same if (one.text_key, query.query_id) not in claimed]
+        found = next(iter(of_id or free or same), None)
+        if found is not None:
+            claimed.add((one.text_key, found.query_id))
+        yield one, found
 
 
 def _completed_queries(target: store.Store, found: Iterable[tuple[_Output, Query | None]]) -> list[tuple[str, Row]]:
@@ -230,14 +223,13 @@ def _completed_queries(target: store.Store, found: Iterable[tuple[_Output, Query
     return [("queries", row) for row in completed.values()]
 
 
-def _known(target: store.Store, language: str, known: QuerySet | None) -> list[Query]:
-    if known is not None:
-        return [query for query in known.queries if query.language == language]
-    found = target.named("known_queries", [language]).dicts()
-    for row in found:
-        for name in ("task", "topic"):
-            row[name] = None if row[name] is None else tuple(row[name])
-    return [Query(**row) for row in found]
+def _stored(target: store.Store, languages: set[str]) -> Iterator[Query]:
+    """Yield the database's queries in these languages."""
+    for language in sorted(languages):
+        for row in target.named("known_queries", [language]).dicts():
+            for name in ("task", "topic"):
+                row[name] = None if row[name] is None else tuple(row[name])
+            yield Query(**row)
 
 
 def _label(generator: str) -> str:

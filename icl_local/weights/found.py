@@ -126,11 +126,7 @@ def _ollama_model(name: str, manifest: dict[str, Any], blobs: Path) -> FoundMode
     if len(files) > 1:
         return FoundModel(name, None, f"split into {len(files)} files; use a model of one file")
     path = blobs / f"sha256-{digest[1]}"
-    try:
-        missing = path.stat().st_size != files[0].get("size", path.stat().st_size)
-    except OSError:
-        missing = True
-    if missing:
+    if not os.path.isfile(path) or files[0].get("size") not in (None, path.stat().st_size):
         return FoundModel(name, None, f"its file is not here or incomplete; {again}")
     overrides = dict.fromkeys(words for kind, words in _OVERRIDES.items() if kind in kinds)
     return FoundModel(name, path, sha256=digest[1], overrides=tuple(overrides))
