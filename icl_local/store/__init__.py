@@ -25,12 +25,11 @@ from icl_local.store.database import (
 from icl_local.store.ingest import TRANSIENT, Connection
 from icl_local.store.parquet import export_parquet, read_parquet
 from icl_local.store.patterns import matches
-from icl_local.store.selection import SPLITS, Names, Selection, listed
+from icl_local.store.selection import Names, Selection, listed
 from icl_local.store.spool import Record, Row, spool_folder
 
 __all__ = [
     "LOCK_WAIT_SECONDS",
-    "SPLITS",
     "TRANSIENT",
     "Connection",
     "Names",

@@ -1,12 +1,13 @@
 """Make the missing candidates of some languages by some engines: each is translated, checked and stored."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from icl_local import detect, store
-from icl_local.engine import EngineOptions, OpenWorker
+from icl_local.engine import EngineOptions
 from icl_local.exceptions import ConfigError
 from icl_local.identity import key_of
 from icl_local.openai_client import ApiReply, Budget
@@ -61,34 +62,39 @@ def translate_queries(
     source: str = "en",
     dataset: str | None = None,
     limit: int | None = None,
+    concurrency: int | None = None,
     max_cost: float | None = None,
+    prices: str | Path | None = None,
     cluster: str | None = None,
     worker_cpus: int | None = None,
     prompt_dir: str | Path | None = None,
     on_progress: Callable[[TranslateProgress], None] = lambda progress: None,
+    on_download: OnBytes | None = None,
     **settings: Any,
 ) -> list[TranslateProgress]:
-    """Translate the ``queries`` from language ``source`` into each language of ``to`` with each ``engine``.
-
-    Return the last counts of every language and engine.
+    """Translate the ``queries`` into each language with each engine; return the last counts of every pair.
 
     ``engine``: opus[:FOLDER], openai:MODEL[@URL] or local:GGUF. ``queries``: a file, samples or just-eval. ``max_cost``
-    (USD) is for all engines together; ``settings`` are those of ``open_engine``. Existing candidates are kept; after an
+    (USD) is for all engines together; ``settings``: fields of EngineOptions. Existing candidates are kept; after an
     error the same call continues. Raises ConfigError, InputError, UnknownName, and the engines' own errors.
     """
     overlay = Path(prompt_dir) if prompt_dir else None
+    options = EngineOptions(stop_on_loop=True, **settings)
     budget = None if max_cost is None else Budget(max_cost)
+    server = {"budget": budget, "prices": prices, "concurrency": concurrency}
     (found,) = load_queries([source], [f"{source}={queries}"], dataset=dataset, limit=limit, overlay=overlay)
     runs = []
     with open_cluster(cluster, worker_cpus=worker_cpus) as nodes:
-        settings |= {"budget": budget, "open_worker": None if nodes is None else nodes.worker}
-        for target in store.listed(to):
-            for name in store.listed(engine):
-                opened = open_engine(name, source=source, target=target, overlay=overlay, **settings)
-                progress = translate_missing(
+        chat: dict[str, Any] = {**server, "open_worker": None if nodes is None else nodes.worker}
+        for target, name in itertools.product(store.listed(to), store.listed(engine)):
+            opened = open_engine(
+                name, source=source, target=target, options=options, overlay=overlay, on_download=on_download, **chat
+            )
+            runs.append(
+                translate_missing(
                     Path(db), opened, found.queries, language=target, overlay=overlay, on_progress=on_progress
                 )
-                runs.append(progress)
+            )
     return runs
 
 
@@ -97,35 +103,23 @@ def open_engine(
     *,
     source: str,
     target: str,
+    options: EngineOptions,
     overlay: Path | None = None,
-    concurrency: int | None = None,
-    budget: Budget | None = None,
-    prices: str | Path | None = None,
-    open_worker: OpenWorker | None = None,
     on_download: OnBytes | None = None,
-    **engine: Any,
+    **chat: Any,
 ) -> Engine:
-    """Open the engine called ``name`` for ``source`` into ``target``; the other arguments are each for one kind.
+    """Open the engine called ``name`` for ``source`` into ``target``; ``chat``: other arguments of ``open_chat``.
 
-    Engines that share ``budget`` stay below it together. Raises ConfigError for a name of no kind and for a cost limit
-    without a price, UnknownName for a language that is not described, and the engine's own errors.
+    Raises ConfigError for a name of no kind and for a cost limit without a price, UnknownName for a language that is
+    not described, and the engine's own errors.
     """
     kind, _, place = name.partition(":")
     if kind == "opus":
-        threads = engine.get("threads")
-        return OpusEngine(place or REPOSITORY, source=source, target=target, threads=threads, on_download=on_download)
+        place = place or REPOSITORY
+        return OpusEngine(place, source=source, target=target, threads=options.threads, on_download=on_download)
     prompt = TranslationPrompt(source=source, target=target, overlay=overlay)
-    client = open_chat(
-        name,
-        option="--engine",
-        others=", opus, opus:FOLDER or local:FILE.gguf",
-        options=EngineOptions(stop_on_loop=True, **engine),
-        open_worker=open_worker,
-        on_download=on_download,
-        prices=prices,
-        budget=budget,
-        concurrency=concurrency,
-    )
+    others = ", opus, opus:FOLDER or local:FILE.gguf"
+    client = open_chat(name, option="--engine", others=others, options=options, on_download=on_download, **chat)
     return ChatEngine(client, prompt)
 
 
@@ -138,10 +132,9 @@ def translate_missing(
     overlay: Path | None = None,
     on_progress: Callable[[TranslateProgress], None] = lambda progress: None,
 ) -> TranslateProgress:
-    """Make every candidate of ``engine`` that ``path`` lacks; after a kill, the same call resumes.
+    """Make every candidate of ``engine`` that ``path`` lacks; after a kill or an error, the same call resumes.
 
-    Raises ConfigError if a query is already in ``language``, and the engine's own errors; candidates stored before are
-    kept.
+    Raises ConfigError if a query is already in ``language``, and the engine's own errors.
     """
     if any(query.language == language for query in queries):
         raise ConfigError(f"the queries are in {language!r} already; name another language with --to")

@@ -167,7 +167,7 @@ def test_opus_keeps_code_lists_and_placeholders_and_is_stored(marian: Path, tmp_
         f"opus:{marian.parent}/opus-mt-{{source}}-{{target}}",
         source="en",
         target="es",
-        threads=1,
+        options=EngineOptions(threads=1),
     )
     db = tmp_path / "t.duckdb"
     assert translate_missing(db, engine, [source], language="es").made == 1
@@ -290,10 +290,10 @@ def test_what_a_model_wraps_around_a_translation_goes(reply: str, source: str, t
 
 def test_engines_are_named_or_refused() -> None:
     with pytest.raises(ConfigError, match="--engine cannot be 'google'; write openai:MODEL"):
-        open_engine("google", source="en", target="es")
+        open_engine("google", source="en", target="es", options=EngineOptions())
     with pytest.raises(UnknownName, match=r"languages/xx\.toml"):
-        open_engine("openai:m", source="en", target="xx")
+        open_engine("openai:m", source="en", target="xx", options=EngineOptions())
     with FaultyServer() as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENAI_BASE_URL", server.url)
         with pytest.raises(ConfigError, match="no price is stated"):
-            open_engine("openai:m", source="en", target="es", budget=Budget(1.0))
+            open_engine("openai:m", source="en", target="es", options=EngineOptions(), budget=Budget(1.0))
