@@ -16,7 +16,6 @@ from icl_local import resources, toml_file
 from icl_local.detect import find_loop, identify_language
 from icl_local.exceptions import InputError
 from icl_local.translate import segments, spans
-from icl_local.translate.numerals import missing_numbers
 
 VERSION = 1
 REFUSALS = "translate.refusals.toml"
@@ -39,6 +38,14 @@ _VERBATIM_WORDS = 6  # in a row, outside quotations, in a candidate of another l
 _SENTENCE_WORDS = 3
 _OF_AN_ANSWER = ("length_odd", "question_lost", "list_appeared", "preamble")
 _ALIKE = 0.75  # share of a candidate's words that the source has too
+
+_SPELLED_UP_TO = 100
+_NUMBER = re.compile(r"(?<![\w.,])\d+(?:[.,’'\u00a0\u202f ]\d{3}(?!\d))*(?:[.,]\d+)?|(?<=[^\w\s])\d+|(?<![^\W\d_])\d+")
+_ROMAN = re.compile(r"\b[IVXL]+(?=\b|er?\b|ème\b)")
+_DECADE = re.compile(r"\b\d\d(\d0)['’]?s\b")
+_PM = re.compile(r"\b(\d{1,2})(?::\d\d)?\s*p\.?\s?m\b", re.IGNORECASE)
+_SEPARATORS = re.compile(r"[.,’'\u00a0\u202f ]")
+_ROMAN_DIGITS = {"I": 1, "V": 5, "X": 10, "L": 50}
 
 
 def check(
@@ -149,3 +156,46 @@ def _refusals(overlay: Path | None) -> Mapping[str, re.Pattern[str]]:
         return {code: re.compile("|".join(listed), re.IGNORECASE) for code, listed in patterns.items()}
     except re.error as error:
         raise InputError(f"{REFUSALS}: {error.pattern!r} is not a regular expression ({error}); correct it") from error
+
+
+def missing_numbers(source: str, candidate: str) -> bool:
+    """Return whether ``candidate`` lacks a number of ``source``, or has one that the source cannot have spelled out.
+
+    A number may be in the notation of another language: docs/translate.md has examples.
+    """
+    expected, found = _numbers(source), _numbers(candidate)
+    missing, extra = expected - found, found - expected
+    for match in _ROMAN.finditer(spans.without(candidate)):
+        _settle(missing, str(_roman(match[0])))
+    for match in _DECADE.finditer(source):
+        if extra[match[1]]:
+            _settle(missing, match[0].rstrip("s'’"))
+            _settle(extra, match[1])
+    for match in _PM.finditer(source):
+        later = str(int(match[1]) + 12)
+        if extra[later]:
+            _settle(missing, str(int(match[1])))
+            _settle(extra, later)
+    return bool(+missing) or any(not number.isdecimal() or int(number) > _SPELLED_UP_TO for number in +extra)
+
+
+def _numbers(text: str) -> Counter[str]:
+    """Return the numbers in the prose of ``text`` without separators of thousands, with a decimal point."""
+    return Counter(_plain(match[0]) for match in _NUMBER.finditer(spans.without(text)))
+
+
+def _plain(number: str) -> str:
+    parts = _SEPARATORS.split(number)
+    if len(parts) > 1 and len(parts[-1]) != 3:  # three digits after one separator count as thousands in both texts
+        return "".join(parts[:-1]).lstrip("0") + "." + parts[-1].rstrip("0")
+    return "".join(parts).lstrip("0") or "0"
+
+
+def _settle(counts: Counter[str], number: str) -> None:
+    if counts[number] > 0:
+        counts[number] -= 1
+
+
+def _roman(letters: str) -> int:
+    values = [_ROMAN_DIGITS[letter] for letter in letters]
+    return sum(v if v >= max(values[i:], default=0) else -v for i, v in enumerate(values))

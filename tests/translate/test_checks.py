@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from icl_local.exceptions import InputError
 from icl_local.translate import segments, spans
-from icl_local.translate.checks import REFUSALS, check
-from icl_local.translate.numerals import missing_numbers
+from icl_local.translate.checks import REFUSALS, check, missing_numbers
 from tests.counting import calls
 from tests.translation_faults import PER_KIND, PLANTERS, Case, controls, planted
 
