@@ -121,7 +121,7 @@ def run(
     """
     from icl_local import running
     from icl_local.engine import EngineOptions
-    from icl_local.exceptions import ConfigError, refuse_idle
+    from icl_local.exceptions import WrongUsage, refuse_idle
     from icl_local.store import listed
 
     decoding = running.Decoding(
@@ -134,17 +134,16 @@ def run(
     if isinstance(pool, Mapping):
         pool = [f"{name}={file}" for name, file in pool.items()]
     if not models and backend is None:
-        raise ConfigError("give a model, or a backend for a server's model")
+        raise WrongUsage("give --model, or --backend for a server's model")
     if backend is not None:
         idle = {"--gpu-layers": gpu_layers, "--threads": threads, "--cluster": cluster}
         refuse_idle("a server decodes by itself", {name: value is not None for name, value in idle.items()})
     with _progress(progress, "on_event", "on_note", "on_download") as callbacks:
-        on_event, on_note, on_download = (callbacks.get(name) for name in ("on_event", "on_note", "on_download"))
         server = None if backend is None else running.open_server(backend, parallel=parallel)
         if server is not None:
             models = models or [server.client.model]
-            if on_note is not None:
-                on_note(f"{server.client.base_url} is {server.kind}; repetition penalty: {server.penalty.rule}")
+            client = server.client
+            callbacks["on_note"](f"{client.base_url} is {server.kind}; repetition penalty: {server.penalty.rule}")
         sets = running.load_queries(
             listed(lang),
             listed(queries),
@@ -164,7 +163,7 @@ def run(
 
             rows, notes = running.preview_cells(Path(db), models, listed(method), sets, decoding=decoding, **how)
             return RunResult(Path(db), preview=Table("Plan", running.COLUMNS, rows, tuple(notes)))
-        cells = running.plan_cells(models, listed(method), sets, on_download=on_download, **how)
+        cells = running.plan_cells(models, listed(method), sets, on_download=callbacks["on_download"], **how)
         with running.open_cluster(cluster, worker_cpus=worker_cpus) as nodes:
             results = running.run_cells(
                 Path(db),
@@ -176,7 +175,7 @@ def run(
                 verify=verify,
                 seed=seed,
                 nodes=nodes,
-                on_event=on_event or (lambda event: None),
+                on_event=callbacks["on_event"],
             )
     return RunResult(Path(db), tuple(results))
 
@@ -396,11 +395,12 @@ def report(
 
 @contextmanager
 def _progress(progress: Any, *names: str) -> Iterator[dict[str, Any]]:
-    """Yield the callbacks of a library call by name: the display's, the user's own for the first name, or none."""
+    """Yield callbacks of a library call by name: the display's, the user's own for the first name, or silent ones."""
     if progress == "auto":
         from icl_local.cli.progress import Display
 
         with Display() as display:
             yield {name: getattr(display, name) for name in names}
     else:
-        yield {} if progress is None else {names[0]: progress}
+        silent = dict.fromkeys(names, lambda *_: None)
+        yield silent if progress is None else {**silent, names[0]: progress}

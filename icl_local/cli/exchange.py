@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,6 @@ from icl_local.wording import counted
 
 if TYPE_CHECKING:
     from icl_local.store import Selection
-
-_OTHERWISE = "if they are not, remove them with icl db forget and import them with --lang"
 
 
 @click.command("import")
@@ -58,15 +55,13 @@ def import_(
 
             judged = import_judgments(target, items, source=file.name, language=language)
             console.say(str(judged))
-            if judged.assumed_english:
-                console.say(f"{_assumed_english(judged.assumed_english)}; {_OTHERWISE}")
+            _say_assumed(judged.assumed_english)
             return
         done = exchange.import_outputs(
             target, items, source=file.name, model=model, method=method, language=language, known=known
         )
     console.say(f"{counted(done.read, 'output')} read, {done.added:,} new")
-    if done.assumed_english:
-        console.say(f"{_assumed_english(done.assumed_english)}; {_OTHERWISE}")
+    _say_assumed(done.assumed_english)
     if done.unmatched:
         console.say(
             f"no query is known here for {counted(done.unmatched, 'output')}, so unintended code is not counted there; "
@@ -74,8 +69,11 @@ def import_(
         )
 
 
-def _assumed_english(n: int) -> str:
-    return f"{counted(n, 'text names', 'texts name')} no language: taken as English"
+def _say_assumed(n_english: int) -> None:
+    if n_english:
+        texts = counted(n_english, "text names", "texts name")
+        remedy = "if they are not, remove them with icl db forget and import them with --lang"
+        console.say(f"{texts} no language: taken as English; {remedy}")
 
 
 @click.command("export")
@@ -91,9 +89,7 @@ def _assumed_english(n: int) -> str:
 @click.option("--judge", multiple=True, type=values.STORED_JUDGE, help="Only verdicts of this judge.")
 @options.out("File; a folder for several cells.", type=click.Path(path_type=Path))
 @options.db
-def export(
-    form: str, what: str, organization: str, out: Path, db: Path, chosen: Selection, judge: tuple[str, ...]
-) -> None:
+def export(form: str, what: str, organization: str, out: Path, db: Path, chosen: Selection) -> None:
     """Write responses and judgments for other tools.
 
     Example: icl export --format just-eval --model "Llama3.1 8B" --method urial --lang es -o outputs.json
@@ -102,9 +98,8 @@ def export(
 
     if form != "every-eval-ever":
         options.refuse_idle("only every-eval-ever names an organization", "organization")
-    if judge and what != "judgments":
+    if chosen.judge and what != "judgments":
         raise click.UsageError("--judge selects verdicts; add --what judgments")
-    chosen = dataclasses.replace(chosen, judge=judge)
     if form == "every-eval-ever":
         if what != "responses" or chosen.split:
             raise click.UsageError("every-eval-ever holds results, not rows; leave --what and --split out")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import webbrowser
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,19 +101,11 @@ def sample() -> None:
 @click.option("--seed", type=values.NATURAL, required=True, help="Same seed, same queries.")
 @click.option("--by", type=click.Choice(["task"]), help="Draw from each task separately.")
 @click.option("--errors", type=click.Choice(SAMPLED_ERRORS), help="Draw from flagged answers and from the others.")
-@click.option("--judged-by", type=values.STORED_JUDGE, help="Only answers that this judge scored.")
+@click.option("--judged-by", "judge", type=values.STORED_JUDGE, help="Only answers that this judge scored.")
 @click.option("--plan", is_flag=True, help="Store nothing; show how wide intervals would be, and the hours of work.")
 @options.selection
 @options.rows
-def draw(
-    name: str,
-    by: str | None,
-    errors: str | None,
-    judged_by: str | None,
-    chosen: Selection,
-    db: Path,
-    **given: Any,
-) -> None:
+def draw(name: str, by: str | None, errors: str | None, chosen: Selection, db: Path, **given: Any) -> None:
     """Draw the same random queries in every cell, for people to label.
 
     `icl browse --rate NAME` shows their answers to a rater. A larger --per-cell under the same name keeps what is
@@ -131,8 +122,6 @@ def draw(
 
     if by and errors:
         raise click.UsageError("--by or --errors, not both")
-    if judged_by:
-        chosen = replace(chosen, judge=judged_by)
     made = draw_sample(db, name, chosen, by=by or errors, **given)
     console.print_found(made)
     if not given["plan"]:

@@ -78,13 +78,13 @@ def only(command: F) -> F:
 
 
 def selection(command: F) -> F:
-    """Add the options of ``only`` and pass them as one parameter, ``chosen``: a Selection."""
+    """Add the options of ``only``; pass them, with the judge of a command that has one, as ``chosen``: a Selection."""
 
     @functools.wraps(command)
     def collected(*args: Any, **given: Any) -> Any:
         from icl_local.store import Selection
 
-        names = {name: given.pop(name) for name in _ONLY}
+        names = {name: given.pop(name) for name in (*_ONLY, "judge") if name in given}
         return command(*args, chosen=Selection(language=names.pop("lang"), **names), **given)
 
     return only(collected)  # type: ignore[return-value]

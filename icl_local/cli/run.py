@@ -83,8 +83,6 @@ def run(context: click.Context, /, db: Path, **given: Any) -> int:
     """
     if context.args:
         raise click.UsageError(f"unexpected argument {context.args[0]!r}; a model is given as --model FILE")
-    if not given["model"] and given["backend"] is None:
-        raise click.UsageError("give --model, or --backend for a server's model")
     if not given["plan"]:
         options.refuse_idle("only --plan prints rows", "output_format")
     if given["backend"] is not None:
@@ -111,12 +109,7 @@ def run(context: click.Context, /, db: Path, **given: Any) -> int:
 @options.threads
 @click.option("--gpu-layers", type=values.Auto(min=0), help="Model layers on the GPU; as recorded by default.")
 @options.rows
-def verify(
-    database: Path | None,
-    db: Path,
-    chosen: Selection,
-    **given: Any,
-) -> int:
+def verify(database: Path | None, db: Path, chosen: Selection, **given: Any) -> int:
     """Decode a random sample of stored responses again and compare token by token.
 
     Each is decoded one at a time on this machine, without a shared prefix. If all 459 are equal, fewer than
@@ -130,10 +123,9 @@ def verify(
     from icl_local.results.tables import table_of
     from icl_local.running import verify_responses
 
-    path = database or db
     with Display() as display:
         result = verify_responses(
-            path,
+            database or db,
             selection=chosen,
             on_progress=lambda done, total: display.show("verify", done=done, total=total),
             **given,

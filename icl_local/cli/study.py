@@ -134,16 +134,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 @options.cluster
 @options.prompt_dir
 @options.rows
-def study(
-    name: str,
-    only_plan: bool,
-    sources: tuple[str, ...],
-    sample: int | None,
-    limit: int | None,
-    prompt_dir: Path | None,
-    db: Path,
-    **given: Any,
-) -> int:
+def study(name: str, only_plan: bool, sources: tuple[str, ...], db: Path, **given: Any) -> int:
     """Plan and run a whole matrix of models, methods and languages.
 
     NAME is paper, demo, or a .toml file with cells, DPO steps and judges.
@@ -164,7 +155,8 @@ def study(
     queries = dict(source.split("=", 1) for source in sources)
     if len(queries) < len(sources):
         raise click.UsageError("--queries names a language twice; give one file for each")
-    requested = study.load_study(name, queries=queries, sample=sample, limit=limit, prompt_dir=prompt_dir)
+    loaded = {name: given.pop(name) for name in ("sample", "limit", "prompt_dir")}
+    requested = study.load_study(name, queries=queries, **loaded)
     given["shard"] = Shard.parse(given["shard"]) if given["shard"] else None
     engine = EngineOptions(**{name: given.pop(name) for name in ("parallel", "gpu_layers", "threads")})
     if only_plan:

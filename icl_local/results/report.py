@@ -137,7 +137,7 @@ def _page(database: Path, views: Views, facts: Row, *, judge: str | None, readin
         f"to {counted(facts['queries'], 'query')}, "
         f"by {_listed(facts['methods'])}, in {_listed(facts['languages'])}.",
         "sections": [*sections, ("responses", "Responses"), ("provenance", "Provenance")],
-        "facts": list(_facts(facts, judge=judge, reading=reading)),
+        "facts": dict(_facts(facts, judge=judge, reading=reading)),
         "findings": replace(findings, groups=tables.changes(row[0] for row in findings.rows)),
         "tables": found,
         "versus": versus,
@@ -154,14 +154,14 @@ def _listed(names: Sequence[str] | None) -> str:
     return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names) or "none"
 
 
-def _facts(facts: Row, *, judge: str | None, reading: str) -> Iterator[dict[str, str]]:
+def _facts(facts: Row, *, judge: str | None, reading: str) -> Iterator[tuple[str, str]]:
     for name in ("responses", "cells", "queries"):
-        yield {"name": name, "value": f"{facts[name]:,}"}
+        yield name, f"{facts[name]:,}"
     for name in ("models", "methods", "languages"):
-        yield {"name": name, "value": str(len(facts[name] or []))}
-    yield {"name": "judge", "value": judge or "not judged"}
+        yield name, str(len(facts[name] or []))
+    yield "judge", judge or "not judged"
     if judge:
-        yield {"name": "reading of scores", "value": _READINGS[reading]}
+        yield "reading of scores", _READINGS[reading]
 
 
 def _figures(views: Views) -> tuple[list[dict[str, Any]], str]:

@@ -16,7 +16,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -154,7 +154,7 @@ def _package(name: str) -> Any:
 
 def render(table: Table, output_format: str) -> str:
     """Return ``table`` as csv, json, markdown or latex, with a line break at the end."""
-    return RENDERERS[output_format](table)
+    return {"csv": _csv, "json": _json, "markdown": _markdown, "latex": _latex}[output_format](table)
 
 
 def inert(text: str) -> str:
@@ -268,15 +268,8 @@ def _markdown_text(text: str) -> str:
 
 def latex_text(text: str) -> str:
     """Return ``text`` for a LaTeX body: special characters escaped, those unknown to pdflatex as code points."""
-    out = []
-    for c in inert(text):
-        if c in _LATEX:
-            out.append(_LATEX[c])
-        elif c < "\u0180":
-            out.append(c)
-        else:
-            out.append(rf"\texttt{{U+{ord(c):04X}}}")
-    return "".join(out)
+    escaped = "".join(_LATEX.get(c, c) for c in inert(text))
+    return re.sub("[^\x00-\u017f]", lambda found: rf"\texttt{{U+{ord(found[0]):04X}}}", escaped)
 
 
 def _latex(table: Table) -> str:
@@ -303,14 +296,6 @@ def _latex_cell(table: Table, y: int, x: int, value: object) -> str:
         text = rf"\textbf{{{text}}}"
     mark = table.marks.get((y, x), "")
     return rf"{text}\textsuperscript{{{latex_text(mark)}}}" if mark else text
-
-
-RENDERERS: Mapping[str, Callable[[Table], str]] = {
-    "csv": _csv,
-    "json": _json,
-    "markdown": _markdown,
-    "latex": _latex,
-}
 
 
 def changes(values: Iterable[object]) -> frozenset[int]:
