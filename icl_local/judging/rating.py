@@ -111,7 +111,7 @@ class Rating:
         """Store a verdict: ``id``, ``scores`` by metric, ``comments`` by metric, ``seconds``. Raises InputError."""
         item = self._posted_item(posted)
         scores, comments = posted.get("scores"), posted.get("comments", {})
-        metrics = [metric_of(aspect) for aspect in item.template.aspects]
+        metrics = item.template.metrics
         if not isinstance(scores, dict) or sorted(scores) != sorted(metrics):
             raise InputError(f"a verdict needs a score for each of {', '.join(metrics)}")
         if not all(type(score) in (int, str) and score in item.marks for score in scores.values()):
@@ -265,8 +265,7 @@ def _ordered(rows: list[dict[str, Any]], *, rater: str, overlay: Path | None, ju
 
 
 def _verdict(template: Template, row: Mapping[str, Any]) -> Verdict:
-    metrics = [metric_of(aspect) for aspect in template.aspects]
-    given = zip(metrics, row["scores"], row["not_applicable"], row["reasons"], strict=True)
+    given = zip(template.metrics, row["scores"], row["not_applicable"], row["reasons"], strict=True)
     return Verdict(row["status"], tuple(AspectScore(*one) for one in given))
 
 

@@ -39,8 +39,7 @@ _NUMBER = re.compile(
 class RuleTemplates(Templates):
     """The one text that says what the rules are, for every split and language."""
 
-    def get(self, *, split: str, language: str) -> Template:
-        """Return the text; its form lists the metrics."""
+    def _make(self, split: str, language: str) -> Template:
         return Template(NAME, resources.read_text("prompts", "judge.rules.txt"))
 
 

@@ -51,13 +51,18 @@ class Template:
             )
         if not self.aspects:
             raise InputError(f'judge prompt {self.name}: shows no JSON form such as {{"clarity": {{"reason": ...')
-        if len({metric_of(aspect) for aspect in self.aspects}) < len(self.aspects):
+        if len(set(self.metrics)) < len(self.metrics):
             raise InputError(f"judge prompt {self.name}: asks for the same metric by two names; leave one out")
 
     @cached_property
     def aspects(self) -> tuple[str, ...]:
         """Return the keys of the verdict's JSON form, in order."""
         return tuple(dict.fromkeys(_ASPECT.findall(self.text)))
+
+    @property
+    def metrics(self) -> list[str]:
+        """Return the metrics under which the aspects are stored."""
+        return [metric_of(aspect) for aspect in self.aspects]
 
     @cached_property
     def scale(self) -> dict[int, str]:
@@ -82,7 +87,7 @@ class Template:
             "name": self.name,
             "language": self.language,
             "text": self.text,
-            "metrics": [metric_of(aspect) for aspect in self.aspects],
+            "metrics": self.metrics,
         }
 
 
@@ -96,39 +101,31 @@ class Templates:
     variant: str = VARIANTS[0]
     overlay: Path | None = None
     just_eval: tuple[Template, ...] = ()
-    _made: dict[tuple[str, bool, str | None], Template] = field(default_factory=dict, compare=False, repr=False)
+    _made: dict[tuple[str, str], Template] = field(default_factory=dict, compare=False, repr=False)
 
     def get(self, *, split: str, language: str) -> Template:
         """Return the template for a response of ``split`` in ``language``. Raises InputError if there is none."""
-        own = self._own_text(split, language)
-        key = (split, language == "en", language if own else None)
-        if key not in self._made:
-            self._made[key] = self._make(split, language, own)
-        return self._made[key]
+        if (split, language) not in self._made:
+            self._made[split, language] = self._make(split, language)
+        return self._made[split, language]
 
-    def _make(self, split: str, language: str, own: str | None) -> Template:
+    def _make(self, split: str, language: str) -> Template:
+        name, only = split, None
+        own = f"judge.{split}.{language}.txt"
         if self.just_eval:
-            found = next((t for t in self.just_eval if t.name == f"just-eval.{split}"), None)
-            if found is None:
+            name = f"just-eval.{split}"
+            text = next((one.text for one in self.just_eval if one.name == name), "")
+            if not text:
                 raise InputError(f"the given just-eval template has no {split} prompt; add one, or judge with --split")
-            return self._variant(found.name, found.text, None)
-        if own is not None:
-            return self._variant(split, own, language)
-        text = resources.read_text("prompts", f"judge.{split}.txt", overlay=self.overlay)
-        if language == "en" and LANGUAGE_ASPECT in _ASPECT.findall(text):
-            return self._variant(split, without_aspect(text, "Language Consistency"), "en")
-        return self._variant(split, text, None)
-
-    def _variant(self, name: str, text: str, language: str | None) -> Template:
+        elif self.overlay is not None and (self.overlay / own).is_file():
+            text, only = resources.read_text("prompts", own, overlay=self.overlay), language
+        else:
+            text = resources.read_text("prompts", f"judge.{split}.txt", overlay=self.overlay)
+            if language == "en" and LANGUAGE_ASPECT in _ASPECT.findall(text):
+                text, only = without_aspect(text, "Language Consistency"), language
         if self.variant == "rubric-first":
-            return Template(f"{name}.rubric-first", rubric_first(text), language)
-        return Template(name, text, language)
-
-    def _own_text(self, split: str, language: str) -> str | None:
-        """Return the user's text for this language only, if any."""
-        name = f"judge.{split}.{language}.txt"
-        own = self.overlay is not None and (self.overlay / name).is_file()
-        return resources.read_text("prompts", name, overlay=self.overlay) if own else None
+            name, text = f"{name}.rubric-first", rubric_first(text)
+        return Template(name, text, only)
 
 
 def open_templates(variant: str, *, overlay: Path | None = None, sources: Sequence[str] = ()) -> Templates:

@@ -1,8 +1,6 @@
 """Decide which request is sent next, when, how many at once, and when to stop. Pure: the caller passes the time."""
 
 import dataclasses
-import heapq
-import itertools
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,10 +15,11 @@ _LONGEST_DELAY = 30.0
 
 @dataclass(frozen=True)
 class Job:
-    """One attempt to send; ``attempt`` counts from 1."""
+    """One attempt to send; ``attempt`` counts from 1, ``due`` is when a retry may begin."""
 
     request: ApiRequest
     attempt: int = 1
+    due: float = 0.0
 
 
 class AdaptiveLimit:
@@ -64,8 +63,7 @@ class Schedule:
     ceiling_usd: Callable[[ApiRequest], float]
     stop: str | None = None
     answered: bool = False
-    _order: Iterator[int] = field(default_factory=itertools.count)
-    _waiting: list[tuple[float, int, Job]] = field(default_factory=list)  # a heap of retries: when due, tie break, job
+    _waiting: list[Job] = field(default_factory=list)
     _active: int = 0
     _exhausted: bool = False
     _failed_in_a_row: int = 0
@@ -81,15 +79,16 @@ class Schedule:
         width = self.limit.value if self.answered else 1
         if self.stop is not None or now < self._pause_until or self._active >= width:
             return None
-        if self._waiting and self._waiting[0][0] <= now:
-            job = heapq.heappop(self._waiting)[2]
+        if retries := [job for job in self._waiting if job.due <= now]:
+            job = min(retries, key=lambda job: job.due)
+            self._waiting.remove(job)
         elif (request := None if self._exhausted else next(self.requests, None)) is not None:
             job = Job(request)
         else:
             self._exhausted = True
             return None
         if self.budget is not None and not self.budget.reserve(self.ceiling_usd(job.request)):
-            self._push(now, job)
+            self._waiting.append(dataclasses.replace(job, due=now))
             if not self._active:
                 self.stop = (
                     f"one more request could exceed the cost limit of ${self.budget.limit_usd:.2f} "
@@ -123,7 +122,8 @@ class Schedule:
             self._pause_until = max(self._pause_until, now + wait)
         again = failed and result.again and job.attempt < self.max_attempts
         if again and self.stop is None:
-            self._push(now + (self.delay(job.attempt) if wait is None else wait), Job(job.request, job.attempt + 1))
+            due = now + (self.delay(job.attempt) if wait is None else wait)
+            self._waiting.append(Job(job.request, job.attempt + 1, due))
         self._failed_in_a_row = 0 if not failed else self._failed_in_a_row + (unproven or not again)
         if self._failed_in_a_row >= (GIVE_UP_AFTER if self.answered else GIVE_UP_AT_FIRST):
             self.stop = self.stop or f"{self._failed_in_a_row} requests in a row failed: {reply.error}; try again later"
@@ -131,15 +131,12 @@ class Schedule:
 
     def wait_seconds(self, now: float) -> float | None:
         """Return the seconds until the next request is due; None if only a reply changes anything."""
-        due = [moment for moment in (self._pause_until, *(entry[0] for entry in self._waiting[:1])) if moment > now]
+        due = [moment for moment in (self._pause_until, *(job.due for job in self._waiting)) if moment > now]
         return min(due) - now if due and self.stop is None else None
 
     def delay(self, attempt: int) -> float:
         """Return the seconds before the attempt after ``attempt``: doubling, with jitter."""
         return min(_LONGEST_DELAY, self.backoff * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)
-
-    def _push(self, due: float, job: Job) -> None:
-        heapq.heappush(self._waiting, (due, next(self._order), job))
 
     def _settle(self, job: Job, reply: ApiReply) -> None:
         """Record the cost: the tokens that the server reported, else its highest possible charge."""
