@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from icl_local.resources import read_text
 
@@ -36,12 +37,10 @@ def find_code(text: str, *, include: Collection[str] = ()) -> Code | None:
     kinds = frozenset(include)
     bare = _line_scan(kinds).first(text)
     fence = _first_fence(text, _line_scan(kinds | {_FENCED}))
-    if fence is not None and (bare is None or fence <= bare[0]):
-        start, kind = fence, _FENCED
-    elif bare is not None:
-        start, kind = bare
-    else:
+    found = [hit for hit in (fence, bare) if hit is not None]
+    if not found:
         return None
+    start, kind = min(found, key=itemgetter(0))
     line = text[start : start + _patterns().line_chars].partition("\n")[0]
     return Code(kind, start, line.rstrip())
 
@@ -151,25 +150,20 @@ def _line_scan(include: frozenset[str]) -> _LineScan:
     return _LineScan(include)
 
 
-def _first_fence(text: str, scan: _LineScan) -> int | None:
-    """Return the start of the first fence with a language tag or with lines of code; the last one may be open."""
+def _first_fence(text: str, scan: _LineScan) -> tuple[int, str] | None:
+    """Return start and kind of the first fence with a language tag or with lines of code; the last one may be open."""
     patterns = _patterns()
     opening: re.Match[str] | None = None
-
-    def is_code(end: int | None) -> bool:
-        assert opening is not None
-        tag = (opening[1] or "").lower()
-        return tag not in patterns.prose_tags and scan.first(text[opening.end() : end]) is not None
-
-    for fence in _FENCE.finditer(text) if "```" in text or "~~~" in text else ():
-        if fence[1] and fence[1].lower() in patterns.code_tags:
-            return fence.start()
+    if "```" not in text and "~~~" not in text:
+        return None
+    for fence in (*_FENCE.finditer(text), None):  # None: the end of the text
+        if fence is not None and (fence[1] or "").lower() in patterns.code_tags:
+            return fence.start(), _FENCED
         if opening is None:
             opening = fence
-        elif is_code(fence.start()):
-            return opening.start()
-        else:
-            opening = None
-    if opening is not None and is_code(None):
-        return opening.start()
+            continue
+        inside = text[opening.end() : len(text) if fence is None else fence.start()]
+        if (opening[1] or "").lower() not in patterns.prose_tags and scan.first(inside) is not None:
+            return opening.start(), _FENCED
+        opening = None
     return None

@@ -76,10 +76,9 @@ def compare_sets(first: str, second: str) -> list[Difference]:
     (ones, one), (others, other) = ((items, origin["source"]) for items, origin in map(read_items, (first, second)))
     found = [*_within(one, ones), *_within(other, others)]
     by_id, other_by_id = ({item.id(): item for item in items} for items in (ones, others))
-    for query_id in sorted(other_by_id.keys() - by_id.keys(), key=_natural):
-        found.append(Difference("missing_id", query_id, f"in {other}, not in {one}"))
-    for query_id in sorted(by_id.keys() - other_by_id.keys(), key=_natural):
-        found.append(Difference("missing_id", query_id, f"in {one}, not in {other}"))
+    for query_id in sorted(by_id.keys() ^ other_by_id.keys(), key=_natural):
+        here, there = (one, other) if query_id in by_id else (other, one)
+        found.append(Difference("missing_id", query_id, f"in {here}, not in {there}"))
     for query_id in sorted(by_id.keys() & other_by_id.keys(), key=_natural):
         found += _between(query_id, by_id[query_id], other_by_id[query_id])
     return found
