@@ -139,8 +139,8 @@ def convert(source: str, out: Path, dpo: bool, gate_memory: float | None, db: Pa
     given |= {"source": found.source, "dpo": dpo, "memory_bytes": memory, "on_progress": console.say}
     with store.Store(db) as rows:
         made = convert.convert(found.folder, out, store=rows, **given)
-    if made.gate_result is not None:
-        checks = [(check.name, check.status, check.detail) for check in made.gate_result.checks]
+    if made.checks:
+        checks = [(check.name, check.status, check.detail) for check in made.checks]
         console.print_rows(("check", "status", "detail"), checks, made.path.name)
     console.say(f"{made.path} sha256 {made.row['gguf_sha256']}; next: {next_command(made, db, dpo=dpo)}")
 
@@ -183,6 +183,6 @@ def quantize(source: str, out: Path, db: Path, **given: Any) -> None:
         model = registry.resolve(source, method_kind=registry.COMPLETION, on_progress=display.on_download)
     with store.Store(db) as rows:
         made = convert.quantize(model.path, out, store=rows, on_progress=console.say, **given)
-    for check in made.gate_result.checks if made.gate_result else ():
+    for check in made.checks:
         console.say(f"{check.name}: {check.detail}")
     click.echo(made.path)

@@ -7,7 +7,7 @@ its name only when it is whole and has passed the parity gate (parity.py); a fil
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 from icl_local import engine
 from icl_local.convert import converter
 from icl_local.convert.checkpoint import Checkpoint, merge_adapter, read_json
-from icl_local.convert.parity import GateResult, Reference, compare_files, gate
+from icl_local.convert.parity import Check, Reference, compare_files, faults, gate
 from icl_local.exceptions import ConfigError, ConversionError, DiskFull
 from icl_local.identity import key_of, sha256_file
 from icl_local.store import Store, now
@@ -27,10 +27,10 @@ _BYTES_PER_WEIGHT = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 1.07}
 
 @dataclass(frozen=True)
 class Conversion:
-    """A written file, the gate's result (None: the gate was not run), and its row of raw.conversions."""
+    """A written file, the gate's checks (none: it was not run), and its row of raw.conversions."""
 
     path: Path
-    gate_result: GateResult | None
+    checks: Sequence[Check]
     row: Mapping[str, Any]
 
 
@@ -89,11 +89,11 @@ def convert(
         else:
             on_progress(f"writing {type_name.upper()}")
             engine.quantize(wide, draft, type_name)
-        result = gate(draft, reference, wide=wide, on_progress=on_progress) if reference else None
+        checks = gate(draft, reference, wide=wide, on_progress=on_progress) if reference else []
         return _settle(
             draft,
             out,
-            result,
+            checks,
             store,
             conversion_id=conversion_id,
             source=source,
@@ -125,11 +125,11 @@ def quantize(
         on_progress(f"quantising to {type_name}")
         engine.quantize(source, draft, type_name, allow_requantize=allow_requantize)
         on_progress("comparing next tokens")
-        check = compare_files(draft, source)
+        checks = [compare_files(draft, source)]
         return _settle(
             draft,
             out,
-            GateResult(check),
+            checks,
             store,
             conversion_id=conversion_key(source_sha256=parent, type_name=type_name, parent_gguf_sha256=parent),
             source=source.name,
@@ -145,28 +145,29 @@ def conversion_key(*, source_sha256: str, type_name: str, parent_gguf_sha256: st
     return key_of(kind="conversion", source=source_sha256, type=type_name, parent=parent_gguf_sha256)
 
 
-def _settle(draft: Path, out: Path, result: GateResult | None, store: Store | None, **columns: object) -> Conversion:
+def _settle(draft: Path, out: Path, checks: Sequence[Check], store: Store | None, **columns: object) -> Conversion:
     """Store the result, rename the draft (to ``.rejected`` if the gate failed), and raise if it failed.
 
     In this order a file under its final name has its row, even if the process is killed. A refused file has no sha256
     there, so that nothing can refer to it.
     """
-    failed = result is not None and not result.passed
+    failed = faults(checks)
+    report = {one.name: {"status": one.status, "detail": one.detail, **one.figures} for one in checks}
     row = {
         **columns,
         "gguf_sha256": None if failed else sha256_file(draft),
-        "gate": "skipped" if result is None else "failed" if failed else "passed",
-        "gate_report": None if result is None else result.report,
+        "gate": "failed" if failed else "passed" if checks else "skipped",
+        "gate_report": report or None,
         "created_at": now(),
     }
     if store is not None:
         store.put([("conversions", row)])
-    if result is not None and failed:
+    if failed:
         rejected = out.with_name(out.name + ".rejected")
         os.replace(draft, rejected)
-        raise ConversionError(f"{out.name} failed the parity gate, kept as {rejected}: {result.reasons}")
+        raise ConversionError(f"{out.name} failed the parity gate, kept as {rejected}: {failed}")
     os.replace(draft, out)
-    return Conversion(out, result, row)
+    return Conversion(out, checks, row)
 
 
 def _check(type_name: str, out: Path) -> None:

@@ -79,17 +79,9 @@ def _check(
     return Check(name, "failed" if wrong else "passed", "; ".join(wrong[:3]) or right, figures or {})
 
 
-class GateResult:
-    """All checks of one file, in order. ``passed``: none failed; ``reasons``: those that did, in one line.
-
-    ``report`` is the JSON of raw.conversions.gate_report.
-    """
-
-    def __init__(self, *checks: Check) -> None:
-        self.checks = checks
-        failed = [f"{check.name}: {check.detail}" for check in checks if check.status == "failed"]
-        self.passed, self.reasons = not failed, "; ".join(failed)
-        self.report = {one.name: {"status": one.status, "detail": one.detail, **one.figures} for one in checks}
+def faults(checks: Sequence[Check]) -> str:
+    """Return the checks that failed, with their details, in one line; "" if all passed."""
+    return "; ".join(f"{check.name}: {check.detail}" for check in checks if check.status == "failed")
 
 
 class Reference:
@@ -166,8 +158,8 @@ def gate(
     *,
     wide: Path | None = None,
     on_progress: Callable[[str], None] = lambda text: None,
-) -> GateResult:
-    """Check the file at ``path``. Faults of the file are in the result and never raised.
+) -> list[Check]:
+    """Check the file at ``path``. Faults of the file are in the checks and never raised.
 
     ``wide``: the file of 16 or 32 bits that ``path`` was made from; ``path`` itself by default. Logits are compared
     if it is of type F32, next tokens if ``path`` is of another type.
@@ -176,7 +168,7 @@ def gate(
     try:
         file_type, wide_type = read_info(path).quantization, read_info(wide).quantization
     except ModelError as error:
-        return GateResult(Check("file", "failed", str(error)))
+        return [Check("file", "failed", str(error))]
     header = Header(path)
     on_progress("header, vocabulary and tensors")
     checks = [_header(header, reference), _vocabulary(header, reference), _tensor_set(header, reference.checkpoint)]
@@ -199,7 +191,7 @@ def gate(
     if all(check.status == "skipped" for check in proofs):
         reasons = "; ".join(check.detail for check in proofs)
         checks.append(Check("proof", "failed", f"the gate cannot judge this model ({reasons}); use --no-gate"))
-    return GateResult(*checks)
+    return checks
 
 
 def check_logits(path: Path, reference: Reference) -> Check:

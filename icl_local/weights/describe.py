@@ -4,8 +4,7 @@ from collections.abc import Iterable
 from itertools import groupby
 
 from icl_local.exceptions import ModelError
-from icl_local.weights import registry
-from icl_local.weights.found import found_models
+from icl_local.weights import found, registry
 from icl_local.weights.gguf_file import GgufInfo, read_info
 from icl_local.weights.registry import FamilySpec
 from icl_local.wording import shell
@@ -37,16 +36,16 @@ def found_rows() -> list[tuple[str | None, ...]]:
     The source is type and size, or why the model cannot be run.
     """
     rows: list[tuple[str | None, ...]] = []
-    for one in found_models():
+    for one in found.found_models():
         try:
             info = read_info(one.file())
         except ModelError as error:
             reason = str(error).removeprefix(f"{one.name}: ").removeprefix(f"{one.path}: ")
-            rows.append((one.name, one.label, None, "not usable", reason))
+            rows.append((one.name, found.label(one.name), None, "not usable", reason))
         else:
             variant = "base" if info.chat_template is None else "instruct"
             size = f"{info.quantization}, {info.bytes / 1e9:.2f} GB"
-            rows.append((one.name, one.label, variant, "here", size))
+            rows.append((one.name, found.label(one.name), variant, "here", size))
     return rows
 
 
@@ -61,20 +60,20 @@ def family_rows(family: FamilySpec, *, metadata: bool = False) -> list[tuple[str
     described = set()
     for variant, spec in family.variants.items():
         path = registry.local_path(spec)
-        found = [("state", registry.state(spec))]
+        facts = [("state", registry.state(spec))]
         if path in described:
-            found.append(("file", str(path)))
+            facts.append(("file", str(path)))
         elif path is not None:
             described.add(path)
-            found += file_rows(read_info(path), metadata=metadata)
+            facts += file_rows(read_info(path), metadata=metadata)
         elif spec.gguf is None:
-            found.append(("make it", family.commands(variant)))
+            facts.append(("make it", family.commands(variant)))
         elif spec.gguf.startswith("hf:"):
-            found.append(("fetch it", f"icl models pull {shell(family.name)}"))
+            facts.append(("fetch it", f"icl models pull {shell(family.name)}"))
         if spec.stands_in:
-            found.append(("stands in", "an instruct file, used as base too"))
-        found += [("made by others, not checked here", reference) for reference in spec.also]
-        rows += [(variant, *pair) for pair in found]
+            facts.append(("stands in", "an instruct file, used as base too"))
+        facts += [("made by others, not checked here", reference) for reference in spec.also]
+        rows += [(variant, *pair) for pair in facts]
     return rows
 
 

@@ -42,11 +42,6 @@ class FoundModel:
     overrides: tuple[str, ...] = ()
 
     @property
-    def label(self) -> str:
-        """Return the printed name: the part after the last slash, without the program and .gguf."""
-        return label(self.name)
-
-    @property
     def note(self) -> str | None:
         """Return what the program would do and a run does not; None if there is nothing."""
         if not self.overrides:
@@ -73,7 +68,7 @@ def is_name(name: str) -> bool:
 
 
 def label(name: str) -> str:
-    """Return the printed name of a model of another program."""
+    """Return the printed name of a model of another program: what is after the last slash, without .gguf."""
     return name.partition(":")[2].rpartition("/")[2].removesuffix(".gguf")
 
 

@@ -190,7 +190,7 @@ def resolve(
     elif _is_reference(name) or name.endswith(".gguf") or os.sep in name or Path(name).is_file():
         model = _open(name, variant, dpo=dpo, on_progress=on_progress)
     else:
-        held = {spelling: one.name for one in found.found_models() for spelling in (one.label, one.name)}
+        held = {spelling: one.name for one in found.found_models() for spelling in (found.label(one.name), one.name)}
         add = "or give a .gguf file or hf:owner/repo/file.gguf; icl models list shows all"
         raise UnknownName.among("model", name, {one: one for one in families} | held, add=add)
     if method_kind == CHAT and model.info.chat_template is None:
@@ -367,8 +367,8 @@ def _open(
             raise MissingExtra("demo", reference.removeprefix(EMBEDDED).replace("_", "-"))
         path = embedded
     info = read_info(path)
-    own_label = held.label if held else path.stem
-    digest = digest or _digest(path, name=held.label if held else None, on_progress=on_progress)
+    own_label = None if held is None else found.label(held.name)
+    digest = digest or _digest(path, name=own_label, on_progress=on_progress)
     if held is not None:
         held.check(digest)
     return ResolvedModel(
@@ -376,7 +376,7 @@ def _open(
         info=info,
         sha256=digest,
         source=source,
-        label=label or own_label,
+        label=label or own_label or path.stem,
         variant=variant,
         dpo=dpo or info.metadata.get("icl.dpo") is True,  # `icl convert` writes it into a trained model
         parameters=info.parameters,

@@ -6,6 +6,7 @@ import json
 import re
 import resource
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from icl_local.cli import icl
 from icl_local.convert import converter, tensors, tokenizer_of
 from icl_local.convert.convert import convert, quantize
 from icl_local.convert.model_source import locate
-from icl_local.convert.parity import GateResult
+from icl_local.convert.parity import Check
 from icl_local.engine import EngineOptions
 from icl_local.engine.llama import LlamaModel
 from icl_local.exceptions import ConfigError, ConversionError, DiskFull, EngineError, ModelError
@@ -31,8 +32,8 @@ from tests.tiny_checkpoint import LLAMA3_ROPE, SPECIALS, build_checkpoint
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
-def status(result: GateResult) -> dict[str, str]:
-    return {check.name: check.status for check in result.checks}
+def status(checks: Sequence[Check]) -> dict[str, str]:
+    return {check.name: check.status for check in checks}
 
 
 @pytest.mark.parametrize(
@@ -51,8 +52,7 @@ def test_converted_file_passes_every_check(
 ) -> None:
     folder = build_checkpoint(tmp_path / "model", family=family, **options)
     made = convert(folder, tmp_path / "model.gguf", type_name=type_name)
-    assert made.gate_result is not None
-    failed_or_skipped = {name for name, found in status(made.gate_result).items() if found != "passed"}
+    failed_or_skipped = {name for name, found in status(made.checks).items() if found != "passed"}
     assert failed_or_skipped <= {"chat"}
     assert ("chat" in failed_or_skipped) == (family != "smollm")
     info = read_info(tmp_path / "model.gguf")
@@ -92,8 +92,7 @@ def test_conversion_is_repeatable_byte_for_byte(tmp_path: Path) -> None:
 def test_without_memory_for_logits_the_weights_are_the_proof(tmp_path: Path) -> None:
     folder = build_checkpoint(tmp_path / "model")
     made = convert(folder, tmp_path / "model.gguf", type_name="q8_0", memory_bytes=0)
-    assert made.gate_result is not None
-    found = {check.name: check for check in made.gate_result.checks}
+    found = {check.name: check for check in made.checks}
     assert found["logits"].status == "skipped"
     assert "GB" in found["next_token"].detail or found["next_token"].status == "passed"
     assert found["weights"].status == "passed"
@@ -128,8 +127,7 @@ def test_template_that_does_not_render_is_left_out_and_said_so(tmp_path: Path) -
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     (folder / "chat_template.jinja").write_text("{{ raise_exception('only with a system message') }}")
     made = convert(folder, tmp_path / "model.gguf", memory_bytes=0)
-    assert made.gate_result is not None
-    found = {check.name: check for check in made.gate_result.checks}["chat"]
+    found = {check.name: check for check in made.checks}["chat"]
     assert found.status == "skipped"
     assert "only with a system message" in found.detail
 

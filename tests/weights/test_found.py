@@ -103,7 +103,7 @@ def test_ollamas_models_have_the_names_that_it_prints(ollama: Ollama, byte_gguf:
         "ollama:hf.co/someone/tiny-GGUF:Q4_K_M",
     }
     assert found.find("ollama:someone/tiny").name == "ollama:someone/tiny:latest"
-    assert found.find("ollama:hf.co/someone/tiny-GGUF:Q4_K_M").label == "tiny-GGUF:Q4_K_M"
+    assert found.label("ollama:hf.co/someone/tiny-GGUF:Q4_K_M") == "tiny-GGUF:Q4_K_M"
 
 
 def test_a_model_of_ollama_is_opened_as_a_file_with_a_note_on_its_own_settings(ollama: Ollama, byte_gguf: Path) -> None:
