@@ -112,10 +112,7 @@ def _command(name: str) -> click.Command:
 
 
 def _name_variables(command: click.Command, *path: str) -> None:
-    """Name the environment variable of each option after its spelling: ``icl run --lang`` is ICL_RUN_LANG.
-
-    click reads a variable named after the Python parameter too.
-    """
+    """Name variables after the spelling of options, as ICL_RUN_LANG; click reads those after the parameter too."""
     for option in command.params:
         if isinstance(option, click.Option) and option.envvar is None:
             long = [spelling for spelling in option.opts if spelling.startswith("--")]

@@ -37,7 +37,7 @@ PIPE_WIDTH = 180  # characters of a table without a terminal and without COLUMNS
 
 def escape(value: object) -> str:
     """Return ``value`` as text in which control, format, surrogate and separator characters are \\uXXXX."""
-    return inert(value if isinstance(value, str) else str(value))
+    return inert(str(value))
 
 
 def plain(value: object, style: str = "") -> Text:
@@ -165,10 +165,7 @@ def print_table(found: tables.Table) -> None:
 
 
 def _print_fitting(wide: tables.Table, narrow: tables.Table, *, framed: bool = False) -> None:
-    """Print title, rows and notes in the widest way whose rows need one line each.
-
-    If there is none, the narrowest way is folded between words, or if that is too wide too, printed row by row.
-    """
+    """Print title, rows and notes in the widest way with a line for each row, else folded, else row by row."""
     for found, gap in ((wide, 1), (narrow, 1), (narrow, 0)):
         drawn = _drawn(found, gap=gap, framed=framed)
         if _fits(drawn):
@@ -187,17 +184,14 @@ def _print_fitting(wide: tables.Table, narrow: tables.Table, *, framed: bool = F
 def _drawn(
     found: tables.Table, *, gap: int = 1, framed: bool = False, shown: Callable[[object], str] = tables.shown
 ) -> Table:
-    """Return a rich table, escaped, with bold values and marks; a mark has a place of its own, which aligns numbers.
-
-    Between columns are one space and ``gap`` more. ``framed``: names without underscores, and lines if there is a gap.
-    """
+    """Return a rich table, escaped; ``framed``: names without underscores, and with a ``gap`` lines at its edges."""
     edge = framed and gap > 0
     box = HORIZONTALS if edge else SIMPLE_HEAD
     result = Table(header_style="bold", padding=(0, gap, 0, 0), pad_edge=False, box=box, show_edge=edge)
     for name, right in zip(found.columns, tables.numeric_columns(found), strict=True):
         header = Text(escape(name.replace("_", " ") if framed else name), overflow="ellipsis")
         result.add_column(header, justify="right" if right else "left", overflow="fold")
-    marked = {x for _, x in found.marks}
+    marked = {x for _, x in found.marks}  # a mark has a place of its own, so that numbers are aligned
     for y, row in enumerate(found.rows):
         if y in found.groups:
             result.add_section()
@@ -208,10 +202,7 @@ def _drawn(
 
 
 def _narrowed(found: tables.Table) -> tables.Table:
-    """Return the table without columns of one value, as many as it takes to fit the terminal; a note has these values.
-
-    The last of these columns go first; the first column of the table stays.
-    """
+    """Return the table with as many columns of one value in a note as it takes to fit, the last ones first."""
     narrow, alike = found, list[str]()
     for x in reversed(range(1, len(found.columns))):
         values = {tables.shown(row[x]) for row in found.rows}
@@ -245,10 +236,7 @@ def _fits(drawn: Table) -> bool:
 
 
 def _fold(drawn: Table) -> bool:
-    """Set the widths of columns so that no word of a cell is cut; return whether they fit.
-
-    What room is left goes to the words of the names of columns, then to whole cells, the first columns first.
-    """
+    """Set widths with which no word of a cell is cut; return whether they fit. Spare room goes to names, then cells."""
     whole = [_measured(column.header, *column.cells) for column in drawn.columns]
     widths = [_measured(*column.cells).minimum for column in drawn.columns]
     between = _measured(drawn).maximum - sum(one.maximum for one in whole)

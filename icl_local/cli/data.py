@@ -124,8 +124,7 @@ def check(first: str, second: str | None, columns: dict[str, str] | None, langua
         for note in found.notes:
             console.say(note)
         return 0
-    if columns:
-        raise click.UsageError("--map names the columns of one file; leave it out, or check one file at a time")
+    options.refuse_idle("two sets are compared as they are (check one at a time)", "columns", "language")
     from icl_local.translate import compare_sets
 
     differences = compare_sets(first, second)

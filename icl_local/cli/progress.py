@@ -45,10 +45,7 @@ class _End:
 
 
 class _Field(ProgressColumn):
-    """One text of a bar; only those that may ``shrink`` are cut on a narrow terminal.
-
-    The label is cut at its start: labels differ at their ends, in method and language.
-    """
+    """One text of a bar; those that may ``shrink`` are cut, a label at its start, since labels differ at their ends."""
 
     def __init__(self, name: str, *, shrink: bool = False) -> None:
         super().__init__(Column(no_wrap=not shrink, justify="left" if shrink else "right"))
@@ -128,9 +125,7 @@ class Display:
         fields: dict[str, Any] = {name: escape(value) for name, value in texts.items() if value is not None}
         self.bars.update(task, completed=done, **fields)
 
-    def on_note(self, message: str) -> None:
-        """Print a message."""
-        say(message)
+    on_note = staticmethod(say)
 
     def on_download(self, name: str, done: int, total: int | None) -> None:
         """Draw the bytes of a download or a checksum."""

@@ -5,7 +5,7 @@ A shell starts a process for each press of the tab key, so each list of names re
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +98,6 @@ class Columns(Names):
     name = "field=column,..."
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if isinstance(value, Mapping):
-            return value
         pairs = [part.partition("=") for part in super().convert(value, param, ctx)]
         if bad := [field for field, _, column in pairs if not field or not column]:
             self.fail(f"{bad[0]!r} names no column; write FIELD=COLUMN", param, ctx)

@@ -52,14 +52,7 @@ class Report:
     texts: int
 
 
-def write(
-    database: Path,
-    output: Path,
-    *,
-    max_responses: int,
-    max_bytes: int,
-    **chosen: Any,
-) -> Report:
+def write(database: Path, output: Path, *, max_responses: int, max_bytes: int, **chosen: Any) -> Report:
     """Write the page; it says what does not fit and is left out. It is made to be shared: the umask says with whom.
 
     At most ``max_responses`` responses are in it, whole queries at a time. Above ``max_bytes`` the judge's reasons
@@ -72,17 +65,13 @@ def write(
     fixed = len(_render(page, index=packed(index_of(rows, parts)), texts=[""] * len(parts), left_out="").encode())
     room = max_bytes - fixed - _SLACK_BYTES
     chunks = _chunks(rows, parts, reasons=True, max_bytes=room)
-    reasons = len(rows) == sum(len(members) for members, _ in chunks)
+    reasons = len(chunks) == len(parts)
     if not reasons:
         chunks = _chunks(rows, parts, reasons=False, max_bytes=room)
-    texts = sum(len(members) for members, _ in chunks)
+    kept = parts[: len(chunks)]
+    texts = sum(map(len, kept))
     note = left_out(rows, stored=stored, texts=texts, reasons=reasons, max_bytes=max_bytes)
-    html = _render(
-        page,
-        index=packed(index_of(rows, [members for members, _ in chunks])),
-        texts=[text for _, text in chunks],
-        left_out=note,
-    ).encode()
+    html = _render(page, index=packed(index_of(rows, kept)), texts=chunks, left_out=note).encode()
     write_result(output, html)
     return Report(output, len(html), len(rows), stored, texts)
 
@@ -255,17 +244,15 @@ def parts_of(rows: Sequence[Row]) -> list[list[int]]:
     return parts
 
 
-def _chunks(
-    rows: Sequence[Row], parts: Sequence[list[int]], *, reasons: bool, max_bytes: int
-) -> list[tuple[list[int], str]]:
-    """Return the first parts that fit, with their packed texts."""
-    chunks: list[tuple[list[int], str]] = []
+def _chunks(rows: Sequence[Row], parts: Sequence[list[int]], *, reasons: bool, max_bytes: int) -> list[str]:
+    """Return the packed texts of the first parts, as many as fit."""
+    chunks: list[str] = []
     for members in parts:
         text = packed([stored_text(rows[member], reasons=reasons) for member in members])
         max_bytes -= len(text)
         if max_bytes < 0:
             break
-        chunks.append((members, text))
+        chunks.append(text)
     return chunks
 
 

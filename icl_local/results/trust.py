@@ -58,13 +58,7 @@ _NOTES = {
 
 
 def trust_tables(
-    database: Path,
-    *,
-    judge: str | None = None,
-    reference: str = HUMAN,
-    sample: str | None = None,
-    reading: str = "strict",
-    whole: bool = False,
+    database: Path, *, judge: str | None, reference: str, sample: str | None, reading: str, whole: bool
 ) -> list[Table]:
     """Return agreement, bias, corrected means and differences of ``judge`` against ``reference``.
 

@@ -467,6 +467,7 @@ ONLY_LOCAL = ["--parallel=2", "--gpu-layers=0", "--threads=1", "--cluster=local"
         ("judge --judge rules", ["--format=csv"]),
         ("score --model smollm2-135m --texts urial", ["--format=csv"]),
         ("browse", ["--prompt-dir=."]),
+        (f"data check {__file__} {__file__}", ["--map=id=uid", "--lang=es"]),
         (
             "browse --rate PILOT --rater ana",
             [
