@@ -32,23 +32,18 @@ _ORPHAN_SECONDS = 5.0
 _INHERITED = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
-def render_chat(
-    template: str,
-    messages: Sequence[Mapping[str, str]],
-    *,
-    bos_token: str | None = None,
-    eos_token: str | None = None,
-    date: str | None = None,
-    time_limit: float = 5.0,
+def chat_text(
+    info: GgufInfo, messages: Sequence[Mapping[str, str]], *, date: str | None = None, time_limit: float = 5.0
 ) -> str:
-    """Return ``messages`` (role, content) as text that ends where the assistant's answer begins.
+    """Return ``messages`` (role, content) rendered by the file's template; the text ends where the answer begins.
 
-    ``date`` (YYYY-MM-DD, default CHAT_DATE) is what ``strftime_now`` gives; ``time_limit`` is in seconds.
-    Raises ModelError if the template is not jinja2, leaves the sandbox, refuses the messages, or takes too much.
+    It begins without BOS where the tokenizer adds one. ``date`` (YYYY-MM-DD, default CHAT_DATE) is what
+    ``strftime_now`` gives; ``time_limit`` is in seconds. Raises ModelError if the template is not jinja2, leaves the
+    sandbox, refuses the messages, or takes too much.
     """
-    tokens = {"bos_token": bos_token, "eos_token": eos_token}
+    tokens = {"bos_token": info.bos_token, "eos_token": info.eos_token}
     request = {
-        "template": template,
+        "template": info.chat_template or "",
         "messages": [dict(message) for message in messages],
         "tokens": {name: token for name, token in tokens.items() if token is not None},
         "date": date or CHAT_DATE,
@@ -61,17 +56,7 @@ def render_chat(
         reply = {"error": too_long if ended.timed_out else "ended the process that renders it"}
     if "error" in reply:
         raise ModelError(f"the model's chat template {reply['error']}; use another file, or a completion method")
-    return str(reply["text"])
-
-
-def chat_text(info: GgufInfo, messages: Sequence[Mapping[str, str]], *, date: str | None = None) -> str:
-    """Return ``messages`` rendered by the file's own template, without BOS where its tokenizer adds one.
-
-    So BOS is written once, by the tokenizer or by the template. Raises what ``render_chat`` raises.
-    """
-    text = render_chat(
-        info.chat_template or "", messages, bos_token=info.bos_token, eos_token=info.eos_token, date=date
-    )
+    text = str(reply["text"])
     return text.removeprefix(info.bos_token) if info.add_bos and info.bos_token else text
 
 

@@ -137,17 +137,32 @@ class Store:
             if due:
                 self.flush()
 
-    def flush(self, *, wait_seconds: float = 0) -> int:
-        """Ingest the spool; return how many rows still wait there.
+    def flush(self, *, wait_seconds: float = 0, checkpoint: bool | None = None) -> int:
+        """Ingest the spool, by default with a checkpoint now and then; return how many rows still wait there.
 
         A locked, full or damaged database is not an error here: rows wait in the spool, and ``close`` raises.
         """
-        return self._sync(wait_seconds=wait_seconds, checkpoint=(self._flushes + 1) % CHECKPOINT_EVERY == 0)
+        with self._lock:
+            self._flushed_at = time.monotonic()
+            if checkpoint is None:
+                checkpoint = (self._flushes + 1) % CHECKPOINT_EVERY == 0
+            if not self._pending and not checkpoint:
+                return 0
+            try:
+                with writer(self.path, wait_seconds=wait_seconds) as con:
+                    ingest.Ingest(con, self._spool.folder, self._columns).run()
+                    self._pending, self._problem = 0, None
+                    self._flushes += 1
+                    if checkpoint:
+                        con.execute("checkpoint")
+            except StoreError as error:
+                self._problem = error
+            return self._pending
 
     def close(self) -> None:
         """Flush, waiting for a lock, and checkpoint. Raises StoreError if rows must stay in the spool."""
         with self._lock:
-            waiting = self._sync(wait_seconds=LOCK_WAIT_SECONDS, checkpoint=self._flushes > 0 or self._pending > 0)
+            waiting = self.flush(wait_seconds=LOCK_WAIT_SECONDS, checkpoint=self._flushes > 0 or self._pending > 0)
             self._spool.close()
             if waiting and self._problem:
                 raise type(self._problem)(
@@ -171,22 +186,6 @@ class Store:
         self.flush(wait_seconds=LOCK_WAIT_SECONDS)
         with reader(self.path):
             yield
-
-    def _sync(self, *, wait_seconds: float, checkpoint: bool) -> int:
-        with self._lock:
-            self._flushed_at = time.monotonic()
-            if not self._pending and not checkpoint:
-                return 0
-            try:
-                with writer(self.path, wait_seconds=wait_seconds) as con:
-                    ingest.Ingest(con, self._spool.folder, self._columns).run()
-                    self._pending, self._problem = 0, None
-                    self._flushes += 1
-                    if checkpoint:
-                        con.execute("checkpoint")
-            except StoreError as error:
-                self._problem = error
-            return self._pending
 
     def _complete(self, table: str, row: Mapping[str, object], created_at: str) -> Mapping[str, object]:
         """Return the row with its time. Raises StoreError for one that DuckDB would refuse."""
@@ -388,7 +387,7 @@ def writer(path: Path, *, wait_seconds: float) -> Iterator[Connection]:
             con = stack.enter_context(opened())
         except Behind as problem:
             again = isinstance(problem, Damaged)
-            if again and not spool.is_complete(spool_folder(path)):
+            if again and not spool.complete_mark(spool_folder(path)).exists():
                 raise
             _set_aside(path, ("", ".wal*") if again else (".wal*",))
             if not path.exists():

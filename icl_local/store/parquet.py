@@ -18,16 +18,12 @@ def read_parquet(path: Path) -> list[Row]:
 
     Raises InputError if it cannot be read.
     """
-    sql = "select to_json(icl_row) from read_parquet($1) as icl_row"
-    rows: list[Row] = []
     try:
         with duckdb.connect() as con:
-            found = con.execute(sql, [str(path)])
-            while batch := found.fetchmany(1_000):
-                rows += [json.loads(row, parse_constant=lambda name: None) for (row,) in batch]
+            found = con.execute("select to_json(icl_row) from read_parquet($1) as icl_row", [str(path)]).fetchall()
     except duckdb.Error as error:
         raise InputError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
-    return rows
+    return [json.loads(row, parse_constant=lambda name: None) for (row,) in found]
 
 
 def export_parquet(

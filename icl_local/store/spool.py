@@ -39,7 +39,6 @@ Row = dict[str, Any]
 Record = tuple[str, dict[str, object]]  # a table of schema raw and a row of it
 
 VERSION = 2
-_COMPLETE = "complete"  # an empty file in the folder
 # old version -> function that turns a record {"t", "row"} of it into one of the next version (or None: dropped)
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any] | None]] = {1: _cells_have_keys}
 
@@ -147,17 +146,12 @@ def mark_complete(folder: Path) -> None:
     """Record that the database was made with this spool, which therefore has every row, unlike a copy's spool."""
     with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(open_to_append(folder / _COMPLETE))
+        os.close(open_to_append(complete_mark(folder)))
 
 
-def mark_incomplete(folder: Path) -> None:
-    """Record that the database has rows that its spool lacks."""
-    (folder / _COMPLETE).unlink(missing_ok=True)
-
-
-def is_complete(folder: Path) -> bool:
-    """Return whether the database can be made again from the spool alone."""
-    return (folder / _COMPLETE).exists()
+def complete_mark(folder: Path) -> Path:
+    """Return the file that exists if the database can be made again from the spool alone."""
+    return folder / "complete"
 
 
 def files(folder: Path) -> list[Path]:

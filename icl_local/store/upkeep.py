@@ -53,7 +53,7 @@ def snapshot(path: Path, out: Path, *, overwrite: bool = False) -> int:
             pass
         with database.reader(path, unsafe=True) as con:
             count = _copy_rows(con, draft)
-        spool.mark_incomplete(spool.spool_folder(out))
+        spool.complete_mark(spool.spool_folder(out)).unlink(missing_ok=True)
         Path(f"{out}.wal").unlink(missing_ok=True)
     return count
 

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from icl_local.child_process import ChildEnded
 from icl_local.exceptions import ModelError
 from icl_local.prompting import chat_template
-from icl_local.prompting.chat_template import render_chat
 from icl_local.weights import read_info
 from tests.tiny_model import LLAMA_CHAT_TEMPLATE
+
+
+def render_chat(
+    template: str,
+    messages: list[dict[str, str]],
+    bos_token: str | None = None,
+    eos_token: str | None = None,
+    **how: Any,
+) -> str:
+    info: Any = SimpleNamespace(chat_template=template, bos_token=bos_token, eos_token=eos_token, add_bos=False)
+    return chat_template.chat_text(info, messages, **how)
+
 
 TAGS = """{%- set ns = namespace(n=0) %}
 {% for m in messages %}
