@@ -263,8 +263,8 @@ def build() -> None:
     console.print_rows(BUILD_COLUMNS, [row])
     if unused:
         console.say(REBUILD.format(package=facts["package"]))
-    for other in probe.other_builds(facts["cpu_features"]):
-        console.say(other.sentence())
+    for compared in probe.other_builds(facts["cpu_features"]):
+        console.say(compared)
 
 
 @machine.command("bench")

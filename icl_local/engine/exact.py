@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from icl_local.engine.protocol import Completion, EngineInfo, Request, ScoreRequest
@@ -163,42 +164,36 @@ def probe_prompts(n: int, *, prefix_words: int) -> list[str]:
 
 def probe(
     worker: Worker,
+    settings: Sequence[Mapping[str, Any]],
     *,
-    quantization: str,
-    prompts: Sequence[str],
-    n_tokens: int,
-    sizes: Sequence[int],
-    rate_sizes: Sequence[int] = RATE_SIZES,
-    rate_words: int = _RATE_WORDS,
-    settings: Sequence[Mapping[str, Any]] | None = None,
     first_only: bool = False,
     on_event: Callable[[str], None] = lambda text: None,
     on_step: OnStep = lambda step: None,
+    **extent: Any,
 ) -> list[ProbeResult]:
-    """Return a result for every candidate, or with ``first_only`` up to the first exact one.
+    """Return a result for every candidate of ``settings``, or with ``first_only`` up to the first exact one.
 
-    Rates are measured for exact candidates only, on a shared prefix of ``rate_words`` words, fewer if the context is
-    shorter; the batch size they choose is then compared too. ``prompts`` should share a prefix and differ in length.
-    A candidate with which the worker's process ends is not usable; the next one gets a new process.
+    ``extent``: fields of Trial. A candidate with which the worker's process ends is not usable; the next one gets a new
+    process.
     """
     found: list[ProbeResult] = []
-    tried = settings or candidates(quantization)
-    total = _n_parts(len(prompts), sizes, rate_sizes)
-    for number, candidate in enumerate(tried, 1):
+    for number, candidate in enumerate(settings, 1):
         if any(result.exact and _more_rows(candidate, result.settings) for result in found):
             continue  # more rows than needed only cost time
-        on_event(f"trying {describe(candidate)}: {counted(len(prompts), 'prompt')} x {n_tokens} tokens")
-        on_part = _reporter(on_step, number, len(tried), total)
-        on_part()
+        trial = Trial(worker, candidate, **extent)
+        step = partial(ProbeStep, number, len(settings), total=trial.n_parts)
+        on_event(f"trying {describe(candidate)}: {counted(len(trial.prompts), 'prompt')} x {trial.n_tokens} tokens")
+        on_step(step(done=0))
         try:
-            result = _probe_one(worker, candidate, prompts, n_tokens, sizes, rate_sizes, rate_words, on_part)
+            for done, _ in enumerate(trial.parts(), 1):
+                on_step(step(done=done))
         except EngineError as error:
-            result = ProbeResult(candidate, False, len(prompts), n_tokens, (), failure=str(error))
+            trial.result = replace(trial.result, exact=False, failure=str(error))
             worker.restart()
-        on_step(ProbeStep(number, len(tried), total, total))
-        on_event(f"{describe(candidate)}: {result.outcome}")
-        found.append(result)
-        if first_only and result.exact:
+        on_step(step(done=trial.n_parts))
+        on_event(f"{describe(candidate)}: {trial.result.outcome}")
+        found.append(trial.result)
+        if first_only and trial.result.exact:
             break
     return found
 
@@ -210,12 +205,11 @@ def fast_settings(failed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def quick_probe(
     worker: Worker,
+    settings: Sequence[Mapping[str, Any]],
     *,
-    quantization: str,
     seconds: float = 45.0,
     parallel: int | None = None,
     prompt_characters: int = QUICK_CHARACTERS,
-    settings: Sequence[Mapping[str, Any]] | None = None,
     on_event: Callable[[str], None] = lambda text: None,
     on_step: OnStep = lambda step: None,
 ) -> list[ProbeResult]:
@@ -224,7 +218,7 @@ def quick_probe(
     ``prompt_characters``: length of the prompts; ``parallel``: the batch size, None for the best one here. On a slow
     machine fewer prompts of a batch are compared, at least two of eight tokens; batch size and length stay.
     """
-    per_token = _seconds_per_token(worker, quantization)
+    per_token = _seconds_per_token(worker, settings)
     (n_prompts, n_tokens), words = _QUICK_MOST, max(40, prompt_characters // _WORD_CHARACTERS)
     words = _fitting(worker, words, 1)
     sizes = (parallel,) if parallel else QUICK_RATE_SIZES
@@ -235,34 +229,29 @@ def quick_probe(
     on_event(f"probing whether batching changes anything here: about {max(1, estimate):.0f} s, once for this file")
     return probe(
         worker,
-        quantization=quantization,
+        settings,
         prompts=probe_prompts(n_prompts, prefix_words=words),
         n_tokens=n_tokens,
         sizes=(parallel,) if parallel else (),
         rate_sizes=sizes,
         rate_words=words,
-        settings=settings,
         first_only=True,
         on_event=on_event,
         on_step=on_step,
     )
 
 
-def _seconds_per_token(worker: Worker, quantization: str) -> float:
+def _seconds_per_token(worker: Worker, settings: Sequence[Mapping[str, Any]]) -> float:
     """Time a short request with the worker's own options, or the first candidate that llama.cpp can run here."""
-    failure: EngineError | None = None
-    for candidate in [{}, *candidates(quantization)]:
+    request = Request("t", " ".join(WORDS * 3), 4, ignore_eog=True)
+    for candidate in [{}, *settings]:
         started = time.perf_counter()
         try:
-            (timed,) = worker.generate(
-                [Request("t", " ".join(WORDS * 3), 4, ignore_eog=True)], **{**candidate, "parallel": 1}
-            )
+            (timed,) = worker.generate([request], **{**candidate, "parallel": 1})
+            return (time.perf_counter() - started) / (timed.prompt_tokens + timed.new_tokens)
         except EngineError as error:
             failure = error
             worker.restart()
-        else:
-            return (time.perf_counter() - started) / (timed.prompt_tokens + timed.new_tokens)
-    assert failure is not None
     raise failure
 
 
@@ -282,59 +271,80 @@ def _quick_tokens(n_prompts: int, words: int, n_tokens: int, sizes: Sequence[int
     return alone + together + rates + scored
 
 
-def _probe_one(
-    worker: Worker,
-    candidate: Mapping[str, Any],
-    prompts: Sequence[str],
-    n_tokens: int,
-    sizes: Sequence[int],
-    rate_sizes: Sequence[int],
-    rate_words: int,
-    on_part: Callable[[], None],
-) -> ProbeResult:
-    """Compare at ``sizes``, measure rates, and compare at the batch size that they choose. Raises EngineError."""
-    requests = [Request(str(i), prompt, n_tokens, ignore_eog=True) for i, prompt in enumerate(prompts)]
-    alone = {}
-    for completion in _traced(worker, requests, candidate, parallel=1, share_prefix=False):
-        alone[completion.id] = completion
-        on_part()
-    longest = max(map(len, prompts))
-    result = ProbeResult(candidate, True, len(prompts), n_tokens, (), prompt_characters=longest)
-    result = _compare(worker, result, _cases(requests, sizes), alone, on_part)
-    if result.exact:
-        texts = _texts(requests, alone)
-        some = texts[: max(_SCORED_LEAST, len(requests) // 8)]
-        single = {done.id: done for done in _traced(worker, some, candidate, parallel=1, share_prefix=False)}
-        case = f"scored, {_SCORED_AT_ONCE} at a time", [texts], _SCORED_AT_ONCE
-        result = _compare(worker, result, [case], single, on_part)
-    if result.exact:
+@dataclass
+class Trial:
+    """A candidate being compared, and its ``result`` so far.
+
+    ``prompts``, which should share a prefix and differ in length, get ``n_tokens`` each, and are compared at ``sizes``.
+    For an exact candidate rates are measured at ``rate_sizes``, on a shared prefix of ``rate_words`` words, fewer if
+    the context is shorter; the batch size that they choose is then compared too.
+    """
+
+    worker: Worker
+    settings: Mapping[str, Any]
+    prompts: Sequence[str]
+    n_tokens: int
+    sizes: Sequence[int]
+    rate_sizes: Sequence[int] = RATE_SIZES
+    rate_words: int = _RATE_WORDS
+
+    def __post_init__(self) -> None:
+        longest = max(map(len, self.prompts))
+        self.result = ProbeResult(self.settings, True, len(self.prompts), self.n_tokens, (), prompt_characters=longest)
+
+    @property
+    def n_parts(self) -> int:
+        """Return how many parts there are at most: prompts alone, cases, scored texts, rates, cases of their size."""
+        chosen = self.rate_sizes[:1] if set(self.rate_sizes) - set(self.sizes) else ()
+        cases = sum(len(compared) + 2 for compared in (self.sizes, chosen) if compared)
+        return len(self.prompts) + 1 + len(self.rate_sizes) + cases
+
+    def parts(self) -> Iterator[None]:
+        """Compare at the sizes, measure rates, compare at the batch size that they choose; yield after each part."""
+        requests = [Request(str(i), prompt, self.n_tokens, ignore_eog=True) for i, prompt in enumerate(self.prompts)]
+        alone = {}
+        for completion in self._traced(requests, parallel=1, share_prefix=False):
+            alone[completion.id] = completion
+            yield
+        yield from self._compare(_cases(requests, self.sizes), alone)
+        if self.result.exact:
+            texts = _texts(requests, alone)
+            some = texts[: max(_SCORED_LEAST, len(requests) // 8)]
+            single = {done.id: done for done in self._traced(some, parallel=1, share_prefix=False)}
+            yield from self._compare([(f"scored, {_SCORED_AT_ONCE} at a time", [texts], _SCORED_AT_ONCE)], single)
         rates = {}
-        for size in rate_sizes:
-            held, rates[held] = _rate(worker, candidate, size, rate_words)
-            on_part()
-        result = replace(result, rates=rates)
-        if result.parallel not in (0, *sizes):
-            result = _compare(worker, result, _cases(requests, (result.parallel,)), alone, on_part)
-            sizes = (*sizes, result.parallel)
-    return replace(result, at_once=max(sizes, default=0)) if result.exact else replace(result, rates={})
+        for size in self.rate_sizes if self.result.exact else ():
+            held, rates[held] = self._rate(size)
+            yield
+        self.result = replace(self.result, rates=rates)
+        if self.result.parallel not in (0, *self.sizes):
+            yield from self._compare(_cases(requests, (self.result.parallel,)), alone)
+        at_once = max((*self.sizes, self.result.parallel))
+        self.result = replace(self.result, at_once=at_once) if self.result.exact else replace(self.result, rates={})
 
-
-def _compare(
-    worker: Worker,
-    result: ProbeResult,
-    cases: Iterable[Case],
-    alone: Mapping[str, Completion],
-    on_part: Callable[[], None],
-) -> ProbeResult:
-    """Return ``result`` with more cases, and the first difference from ``alone`` if there is one."""
-    for case, batches, size in cases:
-        result = replace(result, cases=(*result.cases, case))
-        for batch in batches:
-            for completion in _traced(worker, batch, result.settings, parallel=size):
+    def _compare(self, cases: Iterable[Case], alone: Mapping[str, Completion]) -> Iterator[None]:
+        """Add cases to the result, and the first difference from ``alone`` if there is one."""
+        for case, batches, size in cases:
+            self.result = replace(self.result, cases=(*self.result.cases, case))
+            for completion in itertools.chain.from_iterable(self._traced(batch, parallel=size) for batch in batches):
                 if completion.id in alone and completion != alone[completion.id]:
-                    return replace(result, exact=False, difference=_difference(case, alone[completion.id], completion))
-        on_part()
-    return result
+                    difference = _difference(case, alone[completion.id], completion)
+                    self.result = replace(self.result, exact=False, difference=difference)
+                    return
+            yield
+
+    def _traced(self, requests: Sequence[Request], **how: Any) -> Iterator[Completion]:
+        return self.worker.generate(requests, trace=True, stop_on_loop=False, **{**self.settings, **how})
+
+    def _rate(self, size: int) -> tuple[int, float]:
+        """Return a batch size, ``size`` or what memory holds, and its generated tokens per second over a few steps."""
+        prompts = _rate_prompts(size, _fitting(self.worker, self.rate_words, size))
+        requests = [Request(str(i), prompt, _RATE_TOKENS, ignore_eog=True) for i, prompt in enumerate(prompts)]
+        how = {"parallel": None, "parallel_most": size}
+        list(self.worker.generate(requests, stop_on_loop=False, **{**self.settings, **how}))
+        stats = self.worker.stats
+        rate = (stats.new_tokens - stats.n_done) / stats.decode_seconds if stats.decode_seconds else 0.0
+        return stats.n_parallel or size, rate
 
 
 def _texts(requests: Sequence[Request], alone: Mapping[str, Completion]) -> list[ScoreRequest]:
@@ -359,18 +369,6 @@ def _cases(requests: Sequence[Request], sizes: Sequence[int]) -> Iterator[Case]:
         yield f"{sizes[-1]} at a time, resumed", halves, sizes[-1]
 
 
-def _reporter(on_step: OnStep, candidate: int, n_candidates: int, total: int) -> Callable[[], None]:
-    """Return a function that reports one more part at each call, from 0 on."""
-    parts = itertools.count()
-    return lambda: on_step(ProbeStep(candidate, n_candidates, next(parts), total))
-
-
-def _n_parts(n_prompts: int, sizes: Sequence[int], rate_sizes: Sequence[int]) -> int:
-    """Return how many parts a candidate has at most: prompts alone, cases, scored texts, rates, cases of their size."""
-    chosen = rate_sizes[:1] if set(rate_sizes) - set(sizes) else ()
-    return n_prompts + 1 + len(rate_sizes) + sum(len(compared) + 2 for compared in (sizes, chosen) if compared)
-
-
 def _filled(requests: Sequence[Request], size: int) -> list[Request]:
     """Return the requests, and others beside them that end one after the other, until there are ``size``."""
     lacking = max(0, size - len(requests))
@@ -388,12 +386,6 @@ def _filled(requests: Sequence[Request], size: int) -> list[Request]:
     ]
 
 
-def _traced(
-    worker: Worker, requests: Sequence[Request], candidate: Mapping[str, Any], **how: Any
-) -> Iterator[Completion]:
-    return worker.generate(requests, trace=True, stop_on_loop=False, **{**candidate, **how})
-
-
 def _difference(case: str, alone: Completion, together: Completion) -> Difference:
     token = shared_length(alone.digests, together.digests)
     return Difference(case, int(alone.id), token, alone.tokens != together.tokens)
@@ -402,17 +394,6 @@ def _difference(case: str, alone: Completion, together: Completion) -> Differenc
 def _more_rows(candidate: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
     """Return whether the candidate pads to more rows than the known settings, and differs in nothing else."""
     return candidate["min_rows"] > known["min_rows"] and {**candidate, "min_rows": known["min_rows"]} == known
-
-
-def _rate(worker: Worker, candidate: Mapping[str, Any], size: int, words: int) -> tuple[int, float]:
-    """Return a batch size, ``size`` or what memory holds, and its generated tokens per second over a few steps."""
-    prompts = _rate_prompts(size, _fitting(worker, words, size))
-    requests = [Request(str(i), prompt, _RATE_TOKENS, ignore_eog=True) for i, prompt in enumerate(prompts)]
-    how = {"parallel": None, "parallel_most": size}
-    list(worker.generate(requests, stop_on_loop=False, **{**candidate, **how}))
-    stats = worker.stats
-    rate = (stats.new_tokens - stats.n_done) / stats.decode_seconds if stats.decode_seconds else 0.0
-    return stats.n_parallel or size, rate
 
 
 def _fitting(worker: Worker, words: int, size: int) -> int:

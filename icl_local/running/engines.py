@@ -87,23 +87,13 @@ class Engines:
         return worker
 
     def setting(self, model: Model, worker: Any, prompt_characters: int, report: Callable[..., None]) -> Setting:
-        """Return the stored setting for the model's file, probed if there is none; a server cannot be probed.
-
-        ``report`` gets the kind of an event, and its message or its step.
-        """
+        """Return the stored setting for the model's file, probed if there is none; a server cannot be probed."""
         if not self.probe or isinstance(model, ServerModel):
             return Setting({}, None)
+        how: dict[str, Any] = {"parallel": self.options.parallel, "prompt_characters": prompt_characters}
 
         def find(one: Any) -> Setting:
-            return setting_for(
-                self.writer,
-                model,
-                one,
-                parallel=self.options.parallel,
-                prompt_characters=prompt_characters,
-                on_note=lambda text: report("note", message=text),
-                on_step=lambda step: report("probe", probe=step),
-            )
+            return setting_for(self.writer, model, one, report=report, **how)
 
         return find(worker) if self.nodes is None else self.nodes.setting(worker, find)
 

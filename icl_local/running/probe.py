@@ -5,8 +5,7 @@ largest and newest result counts, and a difference found anywhere refutes every 
 """
 
 import json
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,14 +40,13 @@ def setting_for(
     *,
     parallel: int | None = None,
     prompt_characters: int = 0,
-    on_note: Callable[[str], None],
-    on_step: exact.OnStep = lambda step: None,
+    report: Callable[..., None] = lambda kind, **more: None,
 ) -> Setting:
     """Return the stored setting for a loaded file, or one from a quick probe, which is then stored.
 
     A stored result counts if it compared as many sequences at once as ``parallel`` (None: as many as were fastest) and
     prompts about as long as ``prompt_characters``. If no setting is exact, the fast one is returned with ``exact``
-    False, and ``on_note`` says so.
+    False, and a note says so. ``report`` gets the kind of an event, and its message or its step of a probe.
     """
     environment = exact.environment(worker.info)
     known = writer.named("probed_settings", [model.sha256, *environment.values()]).records()
@@ -66,19 +64,19 @@ def setting_for(
     if not enough and left:
         results = exact.quick_probe(
             worker,
-            quantization=model.info.quantization,
+            left,
             parallel=parallel,
             prompt_characters=prompt_characters or exact.QUICK_CHARACTERS,
-            settings=left,
-            on_event=on_note,
-            on_step=on_step,
+            on_event=lambda text: report("note", message=text),
+            on_step=lambda step: report("probe", probe=step),
         )
         results = [replace(result, requested_characters=prompt_characters) for result in results]
         rows = keep(writer, model, worker, results)
         enough = [row for row in rows if row["exact"]]
         failed += [result.settings for result in results if result.failure is not None]
     if not enough:
-        on_note("no setting tried here keeps batches exact for this file: running the fast one, exact = false")
+        message = "no setting tried here keeps batches exact for this file: running the fast one, exact = false"
+        report("note", message=message)
         return Setting(exact.fast_settings(failed), False)
     chosen = max(
         enough, key=lambda row: (row["n_prompts"] * row["n_tokens"], row["tokens_per_second"], row["created_at"])
@@ -95,10 +93,8 @@ def keep(
     writer.put([("gguf_files", model.file_row()), *(("probes", row) for row in rows)])
     with suppress(OSError, ConfigError):  # the database has them
         handle = open_to_append(cache_folder("probes") / f"{model.sha256}.jsonl")
-        try:
-            os.write(handle, "".join(json.dumps(row) + "\n" for row in rows).encode())
-        finally:
-            os.close(handle)
+        with open(handle, "wb", buffering=0) as file:  # one write, whole beside those of other processes
+            file.write("".join(json.dumps(row) + "\n" for row in rows).encode())
     return rows
 
 
@@ -109,47 +105,28 @@ def refute(writer: store.Store, model: ResolvedModel, worker: Worker, settings: 
     keep(writer, model, worker, [ProbeResult(tried, False, 1, token + 1, (difference.case,), difference)])
 
 
-@dataclass(frozen=True)
-class OtherBuild:
-    """Best exact rates of one model file here, by the build in use and by one with other instructions, in tokens/s."""
-
-    gguf_sha256: str
-    instructions: str
-    rate: float
-    rate_here: float
-
-    def sentence(self) -> str:
-        """Return the comparison as text."""
-        return (
-            f"file {self.gguf_sha256[:12]}: {self.rate_here:.0f} tokens/s with this build, {self.rate:.0f} "
-            f"({self.rate / self.rate_here:.2f} times) with one that used {self.instructions}"
-        )
-
-
-def other_builds(cpu_features: str) -> list[OtherBuild]:
-    """Return how builds with other instructions than ``cpu_features`` compare, where both were probed here."""
-    found = []
+def other_builds(cpu_features: str) -> Iterator[str]:
+    """Yield how builds with other instructions than ``cpu_features`` compare, by their best exact rates on a file."""
     for path in sorted(cache_path("probes").glob("*.jsonl")):
         rates: dict[str, float] = {}
         for row in _kept(path.stem):
             if row["exact"]:
                 used = " ".join(word for word in row["cpu_features"].split() if "=" not in word)
                 rates[used] = max(rates.get(used, 0.0), row["tokens_per_second"])
-        if here := rates.pop(cpu_features, 0.0):
-            found += [OtherBuild(path.stem, used, rate, here) for used, rate in rates.items() if rate]
-    return found
+        here = rates.pop(cpu_features, 0.0)
+        for used, rate in rates.items():
+            if here and rate:
+                compared = f"{here:.0f} tokens/s with this build, {rate:.0f} ({rate / here:.2f} times) with one"
+                yield f"file {path.stem[:12]}: {compared} that used {used}"
 
 
 def _kept(sha256: str) -> list[dict[str, Any]]:
     """Return the rows kept for a file on this machine; a line that a killed process left torn is skipped."""
     rows = []
-    try:
-        lines = (cache_path("probes") / f"{sha256}.jsonl").read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return []
-    for line in lines:
-        with suppress(ValueError):
-            rows.append(json.loads(line))
+    with suppress(OSError, ValueError):
+        for line in (cache_path("probes") / f"{sha256}.jsonl").read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError):
+                rows.append(json.loads(line))
     return rows
 
 
@@ -180,17 +157,18 @@ def probe_model(
     options = EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads)
     file = registry.resolve(model, method_kind=method_spec(method).kind, dpo=dpo)
     with store.Store(path) as writer, Worker(file.path, options) as worker:
-        how: dict[str, Any] = {"quantization": file.info.quantization, "on_event": on_event, "on_step": on_step}
+        how: dict[str, Any] = {"on_event": on_event, "on_step": on_step}
+        settings = exact.candidates(file.info.quantization)
         if quick:
-            results = exact.quick_probe(worker, parallel=parallel, **how)
+            results = exact.quick_probe(worker, settings, parallel=parallel, **how)
         else:
             results = exact.probe(
                 worker,
+                settings + ([UNIFIED] if also_unified else []),
                 prompts=exact.probe_prompts(n_prompts, prefix_words=prefix_words),
                 n_tokens=n_tokens,
                 sizes=sizes,
                 rate_sizes=(parallel,) if parallel else exact.RATE_SIZES,
-                settings=exact.candidates(file.info.quantization) + ([UNIFIED] if also_unified else []),
                 first_only=first,
                 **how,
             )

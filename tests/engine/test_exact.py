@@ -36,7 +36,7 @@ def embedded_worker(embedded_model: Path) -> Iterator[Worker]:
 def test_the_embedded_file_is_exact_in_streams(embedded_worker: Worker) -> None:
     (result,) = exact.probe(
         embedded_worker,
-        quantization="Q4_1",
+        exact.candidates("Q4_1"),
         prompts=PROMPTS,
         n_tokens=16,
         sizes=(2, 4),
@@ -51,9 +51,7 @@ def test_the_embedded_file_is_exact_in_streams(embedded_worker: Worker) -> None:
 
 
 def test_the_probe_says_no_to_one_unified_buffer(embedded_worker: Worker) -> None:
-    (result,) = exact.probe(
-        embedded_worker, quantization="Q4_1", prompts=PROMPTS, n_tokens=16, sizes=(4,), settings=[probe.UNIFIED]
-    )
+    (result,) = exact.probe(embedded_worker, [probe.UNIFIED], prompts=PROMPTS, n_tokens=16, sizes=(4,))
     assert not result.exact
     assert result.difference is not None
     assert result.rates == {}
@@ -70,12 +68,11 @@ def test_the_probe_sees_that_scores_alone_differ(exact_gguf: Path, monkeypatch: 
     with Worker(exact_gguf) as worker:
         (result,) = exact.probe(
             worker,
-            quantization="F32",
+            exact.candidates("F32")[:1],
             prompts=PROMPTS,
             n_tokens=4,
             sizes=(2,),
             first_only=True,
-            settings=exact.candidates("F32")[:1],
         )
     assert not result.exact
     assert result.difference == exact.Difference("scored, 8 at a time", 0, 0, False)
@@ -83,7 +80,7 @@ def test_the_probe_sees_that_scores_alone_differ(exact_gguf: Path, monkeypatch: 
 
 def test_f32_weights_are_exact_with_two_rows(tiny_gguf: Path) -> None:
     with Worker(tiny_gguf) as worker:
-        results = exact.quick_probe(worker, quantization="F32")
+        results = exact.quick_probe(worker, exact.candidates("F32"))
     assert [result.exact for result in results] == [True]
     assert results[0].settings["min_rows"] == 2
 
@@ -114,7 +111,9 @@ class FragileWorker:
 
 def test_a_candidate_that_ends_the_process_is_not_usable_and_the_next_gets_a_new_one() -> None:
     worker, said = FragileWorker(lambda settings: bool(settings.get("repack"))), list[str]()
-    results = exact.probe(worker, quantization="Q8_0", prompts=PROMPTS, n_tokens=1, sizes=(2, 8), on_event=said.append)  # type: ignore[arg-type]
+    results = exact.probe(
+        worker, exact.candidates("Q8_0"), prompts=PROMPTS, n_tokens=1, sizes=(2, 8), on_event=said.append
+    )  # type: ignore[arg-type]
     assert [(result.settings["repack"], result.exact) for result in results] == [
         (True, False),
         (False, True),
@@ -132,9 +131,7 @@ def test_a_candidate_that_ends_the_process_is_not_usable_and_the_next_gets_a_new
 def test_a_probe_reports_its_parts_up_to_the_end_of_each_candidate(exact_here: bool) -> None:
     worker, steps = FragileWorker(lambda settings: False, exact=exact_here), list[exact.ProbeStep]()
     tried = exact.candidates("Q8_0")[:2]
-    exact.probe(
-        worker, quantization="Q8_0", prompts=PROMPTS, n_tokens=1, sizes=(2, 8), settings=tried, on_step=steps.append
-    )  # type: ignore[arg-type]
+    exact.probe(worker, tried, prompts=PROMPTS, n_tokens=1, sizes=(2, 8), on_step=steps.append)  # type: ignore[arg-type]
     for number in (1, 2):
         parts = [step.done for step in steps if step.candidate == number]
         assert parts[: len(PROMPTS) + 1] == list(range(len(PROMPTS) + 1))
@@ -145,7 +142,7 @@ def test_a_probe_reports_its_parts_up_to_the_end_of_each_candidate(exact_here: b
 
 def test_a_quick_probe_is_timed_in_settings_that_run_here() -> None:
     worker = FragileWorker(lambda settings: settings.get("repack") is not False)
-    results = exact.quick_probe(worker, quantization="Q8_0")  # type: ignore[arg-type]
+    results = exact.quick_probe(worker, exact.candidates("Q8_0"))  # type: ignore[arg-type]
     assert [(result.settings["repack"], result.exact) for result in results] == [(True, False), (False, True)]
 
 
@@ -154,7 +151,7 @@ def test_a_run_avoids_repacking_where_that_ended_the_process(tmp_path: Path, tin
     model = registry.resolve(str(tiny_gguf), method_kind="completion")
     with store.Store(tmp_path / "x.duckdb") as writer:
         for _ in range(2):  # probed, then found in the database
-            setting = probe.setting_for(writer, model, worker, on_note=lambda text: None)  # type: ignore[arg-type]
+            setting = probe.setting_for(writer, model, worker)  # type: ignore[arg-type]
             assert setting == probe.Setting({**exact.FAST, "repack": False}, False)
     assert worker.restarts == 2
 

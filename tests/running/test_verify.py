@@ -280,7 +280,7 @@ def test_a_difference_beats_any_probe_and_is_known_to_other_databases(tmp_path: 
 
     def setting(name: str, **more: Any) -> probe.Setting:
         with store.Store(tmp_path / name) as writer:
-            return probe.setting_for(writer, model, worker, on_note=lambda text: None, **more)
+            return probe.setting_for(writer, model, worker, **more)
 
     first = setting("a.duckdb")
     probed = worker.calls
