@@ -15,7 +15,7 @@ from icl_local import store
 from icl_local.exceptions import ConfigError
 from icl_local.identity import key_of
 from icl_local.judging.samples import sample_id_of
-from icl_local.results import Table
+from icl_local.results import Table, table_of
 
 METHODS = ("linear", "mean")
 MIN_ANCHORS, MIN_QUERIES = 200, 100
@@ -60,9 +60,7 @@ def equate(
     with store.Store(path) as target:
         target.put([("equatings", row) for row in rows])
     shown = [{**found, **row} for found, row in zip(anchors, rows, strict=True)]
-    return Table(
-        f"{names[0]} on the scale of {names[1]}", _SHOWN, [tuple(row[name] for name in _SHOWN) for row in shown]
-    )
+    return table_of(f"{names[0]} on the scale of {names[1]}", _SHOWN, shown)
 
 
 def _name(path: Path, judge: str) -> str:

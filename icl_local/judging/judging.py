@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icl_local.engine import EngineOptions, OpenWorker
+from icl_local.engine import EngineOptions
 from icl_local.exceptions import WrongUsage, refuse, refuse_idle
 from icl_local.judging import batch as batches
 from icl_local.judging import rules
@@ -24,7 +24,6 @@ from icl_local.openai_client import Budget, parse_name
 from icl_local.results import Table
 from icl_local.running import LocalChat, Shard, open_chat, open_cluster
 from icl_local.store import Names, Selection, listed
-from icl_local.weights import OnBytes
 
 _OTHER_JUDGES = ", local:FILE.gguf, local:smollm2-135m or rules"
 TIMEOUT = 300.0  # seconds for one request
@@ -160,38 +159,25 @@ def templates_of(judge: str, variant: str, *, overlay: Path | None = None, sourc
 def open_judge(
     name: str,
     *,
-    concurrency: int | None = None,
-    timeout: float = TIMEOUT,
     max_tokens: int = MAX_TOKENS,
     reasoning_effort: str | None = None,
-    prices: str | Path | None = None,
-    budget: Budget | None = None,
     needs_key: bool = True,
-    open_worker: OpenWorker | None = None,
-    on_download: OnBytes | None = None,
-    **engine: Any,
+    parallel: int | None = None,
+    gpu_layers: int | None = None,
+    threads: int | None = None,
+    **chat: Any,
 ) -> ApiJudge | LocalJudge | RulesJudge:
     """Open the judge ``name``: rules, openai:MODEL[@URL], or local:FILE with a GGUF file or a model's name.
 
-    ``engine`` (EngineOptions), ``open_worker`` and ``on_download`` are for a local judge, the others for an API.
-    ``budget`` is a limit in USD that is never exceeded; ``needs_key`` False is for a judge that gets no requests.
-    Raises ConfigError for another name and for a limit without a price, ApiError without a key, ModelError.
+    ``max_tokens`` and ``reasoning_effort`` are for an API, ``parallel`` to ``threads`` for a local judge, ``chat`` is
+    for ``open_chat``. ``needs_key`` False is for a judge that gets no requests. Raises ConfigError for another name and
+    for a limit of costs without a price, ApiError without a key, ModelError.
     """
     if name == rules.NAME:
         return RulesJudge()
-    client = open_chat(
-        name,
-        option="--judge",
-        others=_OTHER_JUDGES,
-        options=EngineOptions(**engine),
-        open_worker=open_worker,
-        on_download=on_download,
-        prices=prices,
-        budget=budget,
-        api_key=None if needs_key else "none",
-        concurrency=concurrency,
-        timeout=timeout,
-    )
+    options = EngineOptions(parallel=parallel, gpu_layers=gpu_layers, threads=threads)
+    key = None if needs_key else "none"
+    client = open_chat(name, option="--judge", others=_OTHER_JUDGES, options=options, api_key=key, **chat)
     if isinstance(client, LocalChat):
         return LocalJudge(client)
     return ApiJudge(client, max_tokens=max_tokens, reasoning_effort=reasoning_effort)

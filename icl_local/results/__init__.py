@@ -12,7 +12,7 @@ from icl_local.results.report import render as render_page
 from icl_local.results.report import write as write_report
 from icl_local.results.serve import PageServer
 from icl_local.results.shift import shift_tables
-from icl_local.results.tables import Table, inert, render
+from icl_local.results.tables import Table, inert, render, table_of
 from icl_local.results.trust import trust_tables
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "render",
     "render_page",
     "shift_tables",
+    "table_of",
     "trust_tables",
     "write_report",
 ]
