@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from icl_local.judging import ledger
 from icl_local.judging.judges import ApiJudge, attempt_of
-from icl_local.judging.ledger import Attempt, JudgeProgress, Scope, Task
-from icl_local.judging.runner import OnProgress, make
+from icl_local.judging.ledger import Attempt, JudgeProgress, OnProgress, Scope, Task, make
 from icl_local.judging.template import Template
 from icl_local.openai_client import ApiClient, ApiReply, Budget, is_transient
 from icl_local.store import Record, Store
@@ -110,17 +109,17 @@ def wait(
     path: Path,
     judge: ApiJudge,
     *,
-    poll_seconds: float,
+    poll_seconds: float | None,
     on_look: Callable[[Collected], None] = lambda collected: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Collected:
-    """Collect every ``poll_seconds`` until no batch of this judge is running."""
+    """Collect every ``poll_seconds`` until no batch of this judge is running; with None once."""
     total = Collected(Counter())
     while True:
         found = collect(path, judge)
-        total = Collected(total.statuses + found.statuses, total.scores + found.scores)
+        total = Collected(total.statuses + found.statuses, total.scores + found.scores, found.running)
         on_look(found)
-        if not found.running:
+        if not found.running or poll_seconds is None:
             return total
         sleep(poll_seconds)
 

@@ -15,9 +15,8 @@ from icl_local.judging import rules
 from icl_local.judging.batch import Collected
 from icl_local.judging.estimate import preview
 from icl_local.judging.judges import MAX_TOKENS, ApiJudge, LocalJudge
-from icl_local.judging.ledger import RETRIED, JudgeProgress, Scope
+from icl_local.judging.ledger import RETRIED, JudgeProgress, OnProgress, Scope, judge_missing
 from icl_local.judging.rules import RulesJudge, RuleTemplates
-from icl_local.judging.runner import OnProgress, judge_missing
 from icl_local.judging.samples import drawn_responses
 from icl_local.judging.template import VARIANTS, Templates, open_templates
 from icl_local.openai_client import Budget, parse_name
@@ -114,11 +113,8 @@ def judge(
     progress = collected = None
     if not collect:
         progress = batches.submit(path, opened, scope, max_cost=max_cost, on_progress=on_progress)
-    if wait:
-        collected = batches.wait(path, opened, poll_seconds=poll, on_look=on_collected)
-    elif collect:
-        collected = batches.collect(path, opened)
-        on_collected(collected)
+    if wait or collect:
+        collected = batches.wait(path, opened, poll_seconds=poll if wait else None, on_look=on_collected)
     return JudgeResult(opened.name, progress, collected)
 
 

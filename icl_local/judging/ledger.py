@@ -1,4 +1,4 @@
-"""Find the missing judgments, and turn an attempt at one into rows.
+"""Find the missing judgments and make them: every attempt of the judge is stored before the next one is read.
 
 A judgment is one response, judge, template and repeat. Its key never changes, so a judgment that has ended is not
 requested again. Attempts that failed for a transient reason (network, overload, quota) are followed by another; those
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from icl_local import store
-from icl_local.exceptions import JudgeError, UnknownName
+from icl_local.exceptions import ApiError, JudgeError, UnknownName
 from icl_local.identity import judgment_key
 from icl_local.judging.parse import INCOMPLETE, NOT_APPLICABLE, OUT_OF_RANGE, PARSE_ERROR, REFUSED, TRUNCATED, Verdict
 from icl_local.judging.template import Template, Templates
@@ -27,7 +27,6 @@ from icl_local.wording import counted
 HTTP_ERROR, QUOTA = TRANSIENT
 REJECTED = "rejected"
 RETRIED = (REFUSED, TRUNCATED, PARSE_ERROR, REJECTED, INCOMPLETE, OUT_OF_RANGE)  # ended, and scores are missing
-
 FLUSH_ROWS, FLUSH_SECONDS = 5000, 15.0  # DuckDB may lag behind the spool: a flush takes tenths of a second
 
 RunSql = Callable[..., store.Rows]  # store.named of one database
@@ -208,6 +207,9 @@ class JudgeProgress:
         )
 
 
+OnProgress = Callable[[JudgeProgress], None]
+
+
 def plan(run_sql: RunSql, judge: Judge | None, scope: Scope) -> tuple[list[Task], JudgeProgress]:
     """Return the missing judgments in ``scope``, and the counts before the first attempt.
 
@@ -242,6 +244,37 @@ def plan(run_sql: RunSql, judge: Judge | None, scope: Scope) -> tuple[list[Task]
     taken = tasks[: scope.limit]
     beyond = len(tasks) - len(taken)
     return taken, JudgeProgress(name, len(taken), before=ended, in_batches=in_batches, beyond=beyond)
+
+
+def judge_missing(
+    path: Path, judge: Judge, scope: Scope, *, on_progress: OnProgress = lambda progress: None
+) -> JudgeProgress:
+    """Make every judgment in ``scope`` that ``path`` lacks; after a kill, the same call resumes.
+
+    Raises JudgeError if another process judges with the same judge, ApiError or EngineError if the judge cannot
+    continue or every request failed (attempts are kept), StoreError.
+    """
+    with open_store(path, judge.judge_id) as target:
+        return make(target, judge, scope, on_progress)[1]
+
+
+def make(
+    target: Store, judge: Judge, scope: Scope, on_progress: OnProgress, *, first: int | None = None
+) -> tuple[list[Task], JudgeProgress]:
+    """Make the missing judgments, or the ``first`` of them; return all that were missing, and the counts."""
+    with target.reading():
+        tasks, progress = plan(target.named, judge, scope)
+    on_progress(progress)
+    if not tasks:
+        return tasks, progress
+    target.put(context_records(judge.row(), (task.template for task in tasks)))
+    for attempts in judge.attempts(tasks[:first]):
+        target.put([one.record(judge.judge_id) for one in attempts])
+        progress = progress.plus(attempts)
+        on_progress(progress)
+    if progress.statuses.total() == progress.statuses[HTTP_ERROR] > 0:
+        raise ApiError(f"no judgment was made: {attempts[-1].verdict.error}; the same command tries again")
+    return tasks, progress
 
 
 def open_items(run_sql: RunSql, judge_id: str) -> list[dict[str, Any]]:

@@ -19,8 +19,7 @@ from openai.types.chat import ChatCompletion
 from icl_local import store
 from icl_local.exceptions import ApiError, JudgeError
 from icl_local.judging.judges import ApiJudge
-from icl_local.judging.ledger import JudgeProgress, Scope
-from icl_local.judging.runner import judge_missing
+from icl_local.judging.ledger import JudgeProgress, Scope, judge_missing
 from icl_local.judging.template import Templates
 from icl_local.openai_client import ApiClient, ApiReply, ApiRequest
 from icl_local.openai_client.prices import Budget, Price
@@ -360,8 +359,7 @@ JUDGE_IN_A_PROCESS = """
 import sys
 from pathlib import Path
 from icl_local.judging.judges import ApiJudge
-from icl_local.judging.ledger import Scope
-from icl_local.judging.runner import judge_missing
+from icl_local.judging.ledger import Scope, judge_missing
 from icl_local.judging.template import Templates
 from icl_local.openai_client import ApiClient
 

@@ -18,8 +18,7 @@ from icl_local.engine.protocol import EngineOptions
 from icl_local.engine.worker import Worker
 from icl_local.exceptions import ModelError
 from icl_local.judging.judges import ApiJudge, LocalJudge
-from icl_local.judging.ledger import Scope, Task
-from icl_local.judging.runner import judge_missing
+from icl_local.judging.ledger import Scope, Task, judge_missing
 from icl_local.judging.template import Templates, verdict_schema
 from icl_local.openai_client import ApiClient, ApiRequest
 from icl_local.running import LocalChat
