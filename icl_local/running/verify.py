@@ -23,6 +23,7 @@ from icl_local.engine import Completion, EngineOptions, Request, Sampling, Worke
 from icl_local.exceptions import ConfigError
 from icl_local.identity import key_of, sha256_text
 from icl_local.running.probe import refute
+from icl_local.store import Row
 from icl_local.weights import ResolvedModel, registry
 
 CONFIDENCE = 0.99
@@ -39,11 +40,6 @@ class Stored:
 
     row: Mapping[str, Any]
     request: Request
-
-    @property
-    def response_id(self) -> str:
-        """Return the key of the response."""
-        return self.request.id
 
     @property
     def decoding(self) -> dict[str, Any]:
@@ -63,21 +59,10 @@ class Stored:
         """Return the key of what is compared, and of the machine, whose evidence is not another one's."""
         return key_of(
             kind="verification",
-            response=self.response_id,
+            response=self.request.id,
             stored=[self.row["tokens"], sha256_text(self.row["raw_text"]), sha256_text(self.row["text"] or "")],
             verified_by=[_machine_id(), llama_build, cpu_features],
         )
-
-
-@dataclass(frozen=True)
-class Verified:
-    """A comparison; ``position``: the first token that differs, None where a text or the prompt alone does."""
-
-    stored: Stored
-    equal: bool
-    position: int | None = None
-    stored_text: str | None = None
-    decoded_text: str | None = None
 
 
 @dataclass(frozen=True)
@@ -170,50 +155,51 @@ def _verify(writer: store.Store, model: ResolvedModel, worker: Any, stored: Sequ
     """Decode the responses again one at a time, store each comparison, and yield whether it is equal."""
     ordered = sorted(stored, key=lambda one: key_of(**one.decoding))
     for _, alike in groupby(ordered, key=lambda one: one.decoding):
-        by_id = {one.response_id: one for one in alike}
+        by_id = {one.request.id: one for one in alike}
         decoding = next(iter(by_id.values())).decoding
         for completion in worker.generate([one.request for one in by_id.values()], **decoding):
-            verified = compare(by_id[completion.id], completion)
-            _keep(writer, model, worker, verified)
-            yield verified.equal
+            found = compare(by_id[completion.id], completion)
+            _keep(writer, model, worker, by_id[completion.id], found)
+            yield found["equal"]
 
 
-def compare(stored: Stored, completion: Completion) -> Verified:
-    """Compare a stored response with its completion: prompt, tokens, raw text, and the answer cut from it."""
+def compare(stored: Stored, completion: Completion) -> Row:
+    """Compare prompt, tokens, raw text, and the answer cut from it; return columns of raw.verifications.
+
+    ``position``: the first token that differs, None where a text or the prompt alone does.
+    """
     row, stored_tokens = stored.row, tuple(stored.row["tokens"])
     if row["prompt_sha256"] != sha256_text(stored.request.prompt):
-        return Verified(stored, False, None, "another prompt was sent", "the stored prompt")
-    decoded_text = completion.raw_text.replace("\0", "\ufffd")  # as the database has it
+        return {"equal": False, "stored_text": "another prompt was sent", "decoded_text": "the stored prompt"}
     answer = find_answer(completion.raw_text, stops=stored.request.stops, prompt_tail=row["tail"]).text
-    pairs = [(row["raw_text"], decoded_text)]
-    if row["text"] is not None:
-        pairs.append((row["text"], answer.replace("\0", "\ufffd")))
-    texts = next((pair for pair in pairs if pair[0] != pair[1]), None)
-    if stored_tokens == completion.tokens and texts is None:
-        return Verified(stored, True)
+    decoded = {"raw_text": completion.raw_text, "text": answer}  # the database has U+FFFD for NUL
+    pairs = [(row[name], text.replace("\0", "\ufffd")) for name, text in decoded.items() if row[name] is not None]
+    differing = [pair for pair in pairs if pair[0] != pair[1]]
     position = None if stored_tokens == completion.tokens else shared_length(stored_tokens, completion.tokens)
-    return Verified(stored, False, position, *_around(*(texts or pairs[0])))
+    if position is None and not differing:
+        return {"equal": True}
+    texts = (differing or pairs)[0]
+    at = shared_length(*texts)  # their first different character
+    around = slice(max(0, at - _SHOWN), at + _SHOWN)
+    return {"equal": False, "position": position, "stored_text": texts[0][around], "decoded_text": texts[1][around]}
 
 
-def _keep(writer: store.Store, model: ResolvedModel, worker: Any, verified: Verified) -> None:
+def _keep(writer: store.Store, model: ResolvedModel, worker: Any, verified: Stored, found: Row) -> None:
     """Store a comparison; a difference on a machine like the one that made the response refutes its settings."""
-    stored, info = verified.stored.row, worker.info
+    stored, info = verified.row, worker.info
     copied = ("response_id", "cell_id", "gguf_sha256", "llama_build", "cpu_features")
     row = {
         **{name: stored[name] for name in copied},
-        "verification_id": verified.stored.verification_id(info.llama_build, info.cpu_features),
+        **found,
+        "verification_id": verified.verification_id(info.llama_build, info.cpu_features),
         "settings": stored["engine_settings"],
-        "equal": verified.equal,
         "n_tokens": len(stored["tokens"]),
-        "position": verified.position,
-        "stored_text": verified.stored_text,
-        "decoded_text": verified.decoded_text,
         "verified_build": info.llama_build,
         "verified_cpu_features": info.cpu_features,
     }
     writer.put([("verifications", row)])
-    if not verified.equal and (stored["llama_build"], stored["cpu_features"]) == (info.llama_build, info.cpu_features):
-        refute(writer, model, worker, stored["engine_settings"], verified.position or 0)
+    if not found["equal"] and (stored["llama_build"], stored["cpu_features"]) == (info.llama_build, info.cpu_features):
+        refute(writer, model, worker, stored["engine_settings"], found.get("position") or 0)
 
 
 def pick(lengths: Mapping[str, int], n: int, *, seed: str) -> list[str]:
@@ -263,13 +249,6 @@ def stored_prompt(row: Mapping[str, Any]) -> tuple[str, tuple[int, int] | None]:
         start = prompt.rfind(query)
         plain = start, start + len(query)
     return prompt, plain if row["plain_queries"] else None
-
-
-def _around(stored: str, decoded: str) -> tuple[str, str]:
-    """Return both texts around their first different character."""
-    at = shared_length(stored, decoded)
-    start = max(0, at - _SHOWN)
-    return stored[start : at + _SHOWN], decoded[start : at + _SHOWN]
 
 
 def _machine_id() -> str:

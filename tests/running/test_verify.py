@@ -167,8 +167,8 @@ def test_what_this_machine_has_verified_is_not_decoded_again(
         verify.verify_responses(db, weights=[exact_gguf], on_progress=stop_after_four)
     plain = verify.compare
 
-    def compare(stored: verify.Stored, completion: Completion) -> verify.Verified:
-        decoded.append(stored.response_id)
+    def compare(stored: verify.Stored, completion: Completion) -> dict[str, Any]:
+        decoded.append(stored.request.id)
         return plain(stored, completion)
 
     monkeypatch.setattr(verify, "compare", compare)
