@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import factorial
 from typing import Any
 
@@ -76,28 +77,36 @@ def of_pool(pool: QuerySet, language: str, before: str, after: str) -> tuple[Exa
     return found
 
 
-def ranking(method: Method, candidates: Sequence[Example], language: str) -> Ranking:
-    """Return the rule that ranks the candidates: the last first, or by draw, or the nearest to the query first.
+@dataclass(frozen=True)
+class Choice:
+    """The rule by which a method's prompts get their examples: its ``own`` ones, then ``k`` of the candidates."""
 
-    Raises MissingExtra where the rule needs a package that is not installed.
-    """
-    if method.retrieve is not None:
-        return _bm25(candidates, language)
-    places = range(len(candidates))
-    fixed = places[::-1] if method.seed is None else sorted(places, key=lambda n: draw(method.seed, candidates[n].id))
-    return lambda instruction: fixed
+    method: Method
+    own: Sequence[Example]
+    candidates: Sequence[Example]
+    k: int | None
+    language: str
 
+    @cached_property
+    def _rank(self) -> Ranking:
+        """Return the rule that ranks the candidates: the last first, or by draw, or the nearest to the query first."""
+        if self.method.retrieve is not None:
+            return _bm25(self.candidates, self.language)
+        seed = self.method.seed
+        places = range(len(self.candidates))
+        fixed = places[::-1] if seed is None else sorted(places, key=lambda n: draw(seed, self.candidates[n].id))
+        return lambda instruction: fixed
 
-def choose(
-    method: Method, candidates: Sequence[Example], rank: Ranking, k: int | None, instruction: str
-) -> list[Example]:
-    """Return k candidates for a query in the order in which the prompt shows them, the nearest last.
+    def examples(self, instruction: str) -> list[Example]:
+        """Return the examples for a query in the order in which the prompt shows them, the nearest last.
 
-    An example of a pool, or a retrieved one, never has the query's own ``instruction``.
-    """
-    own = folded(instruction) if method.pool or method.retrieve else None
-    chosen = list(itertools.islice((n for n in rank(instruction) if folded(candidates[n].instruction) != own), k))
-    return [candidates[n] for n in permuted(chosen[::-1] if method.retrieve else sorted(chosen), method.order)]
+        A chosen one of a pool, or a retrieved one, never has the query's own ``instruction``. Raises MissingExtra.
+        """
+        never = folded(instruction) if self.method.pool or self.method.retrieve else None
+        ranked = (n for n in self._rank(instruction) if folded(self.candidates[n].instruction) != never)
+        chosen = list(itertools.islice(ranked, self.k))
+        order = permuted(chosen[::-1] if self.method.retrieve else sorted(chosen), self.method.order)
+        return [*self.own, *(self.candidates[n] for n in order)]
 
 
 def permuted(chosen: Sequence[int], order: int) -> list[int]:

@@ -7,7 +7,7 @@ docs/prompts.md has their layout.
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from math import factorial
 from pathlib import Path
 
@@ -16,17 +16,7 @@ from icl_local.detect import Answer, find_answer
 from icl_local.exceptions import ConfigError, InputError, ModelError, UnknownName, refuse
 from icl_local.identity import key_of, sha256_text
 from icl_local.prompting.chat_template import chat_text
-from icl_local.prompting.examples import (
-    Example,
-    Pools,
-    Prefix,
-    Ranking,
-    choose,
-    cut,
-    of_pool,
-    ranking,
-    retriever_name,
-)
+from icl_local.prompting.examples import Choice, Example, Pools, Prefix, cut, of_pool, retriever_name
 from icl_local.prompting.methods import (
     BM25,
     MOST,
@@ -129,6 +119,8 @@ class Recipe:
                 self._check(self.k)
                 self.method = self._shortest(self.k)
                 self.retriever = retriever_name() if method.retrieve else None
+            own_examples = self._prefix.examples if method.own else ()
+            self._choice = Choice(method, own_examples, self._candidates, self.k, self._texts_in)
 
     def prompt(self, query: Query, *, info: GgufInfo | None = None, chat_date: str | None = None) -> Prompt:
         """Return the prompt of ``query``; ``chat_date`` is YYYY-MM-DD, CHAT_DATE by default.
@@ -138,7 +130,7 @@ class Recipe:
         """
         if self.method.kind == CHAT:
             return self._chat(query.instruction, info, chat_date)
-        examples = self._examples(query.instruction)
+        examples = self._choice.examples(query.instruction)
         head = "".join(self._prefix.parts(examples)) + self._before
         text = head + query.instruction + self._after
         return Prompt(
@@ -151,7 +143,7 @@ class Recipe:
         """Return the prompt of ``query`` in parts with their names: before the examples, each example, the query."""
         if self.method.kind == CHAT:
             return [("chat", self.prompt(query, info=info).text)]
-        examples = self._examples(query.instruction)
+        examples = self._choice.examples(query.instruction)
         texts = self._prefix.parts(examples)
         names = [*["before"] * (len(texts) - len(examples)), *(f"example {one.id}" for one in examples)]
         return [*zip(names, texts, strict=True), ("query", self._before + query.instruction + self._after)]
@@ -182,14 +174,6 @@ class Recipe:
             "pool_sha256": self.pool_sha256,
             "retriever": self.retriever,
         }
-
-    @cached_property
-    def _rank(self) -> Ranking:
-        return ranking(self.method, self._candidates, self._texts_in)
-
-    def _examples(self, instruction: str) -> list[Example]:
-        own = self._prefix.examples if self.method.own else ()
-        return [*own, *choose(self.method, self._candidates, self._rank, self.k, instruction)]
 
     def _check(self, k: int) -> None:
         """Raise ConfigError for parameters that do not go together."""

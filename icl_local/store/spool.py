@@ -1,7 +1,7 @@
 """The journal of a database: folder ``<db>.spool/``, one JSONL file for each process, fsynced with every put.
 
 One call of ``append`` is one line, one os.write and one fsync, so a put is kept whole or not at all, wherever
-the process is killed. A line is ``{"v": 1, "records": [{"t": TABLE, "row": {...}}, ...]}`` in UTF-8; rows hold
+the process is killed. A line is ``{"v": 2, "records": [{"t": TABLE, "row": {...}}, ...]}`` in UTF-8; rows hold
 the columns of ``raw.TABLE``, timestamps as ISO 8601 in UTC, json columns as objects. A writer holds a lock beside
 its file while it lives; files without one are finished, may have a torn last line, and are folded into one.
 """

@@ -118,7 +118,7 @@ class OpusEngine:
         codes = [code.strip("><") for code in self._tokenizer.supported_language_codes]
         if not codes and not self._code:
             return ""
-        if self._code not in codes and not self._code:
+        if not self._code:
             self._code = next((code for code in codes if code.split("_")[0] == self._target), "")
         if self._code not in codes:
             raise ConfigError(
