@@ -8,7 +8,7 @@ written; the Parquet export holds every answer. Source: evaleval/every_eval_ever
 import json
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,9 @@ def export_records(database: Path, folder: Path, *, chosen: Selection, organizat
     for row in store.selected(database, "eee_results", chosen).dicts():
         groups.setdefault(tuple(row[name] for name in _FILE), []).append(row)
     require_rows(len(groups))
-    families = registry.load_registry()
     files = []
     for rows in groups.values():
-        record = _record(rows, organization, families)
+        record = _record(rows, organization)
         developer, name = record["model_info"]["id"].split("/", 1)
         # without the scores: the last digit of a sum depends on DuckDB's threads
         counts = [
@@ -53,10 +52,10 @@ def export_records(database: Path, folder: Path, *, chosen: Selection, organizat
     return Exported(tuple(files), sum(map(len, groups.values())), lost=lost + WHOLE)
 
 
-def _record(rows: Sequence[Row], organization: str, families: Mapping[str, registry.FamilySpec]) -> Row:
+def _record(rows: Sequence[Row], organization: str) -> Row:
     """Return the record of one query set and model file from its rows of db/queries/eee_results.sql."""
     first, now = rows[0], f"{time.time():.3f}"
-    model_id = _model_id(first, families)
+    model_id = _model_id(first)
     record = {
         "schema_version": SCHEMA_VERSION,
         "evaluation_id": f"{_word(first['dataset'])}/{model_id}/{now}",
@@ -76,10 +75,9 @@ def _record(rows: Sequence[Row], organization: str, families: Mapping[str, regis
     return known
 
 
-def _model_id(row: Row, families: Mapping[str, registry.FamilySpec]) -> str:
+def _model_id(row: Row) -> str:
     """Return the published checkpoint's name if the registry knows it and the weights are its own, else a local one."""
-    family = families.get(row["registry_name"] or "")
-    spec = family.variants.get(row["variant"]) if family else None
+    spec = registry.variant_spec(row["registry_name"] or "", row["variant"])
     known = spec.checkpoint if spec and not row["dpo"] else None
     return known or f"local/{_word(row['model'])}{'-dpo' if row['dpo'] else ''}"
 

@@ -230,13 +230,8 @@ def _by_name(
     return max(cells.values(), key=len, default={})
 
 
-def _variant(model: str, variant: str) -> registry.VariantSpec | None:
-    family = registry.load_registry().get(model)
-    return family.variants.get(variant) if family else None
-
-
 def _is_here(model: str, variant: str) -> bool:
-    spec = _variant(model, variant)
+    spec = registry.variant_spec(model, variant)
     return spec is not None and registry.state(spec) == "here"
 
 
@@ -274,7 +269,7 @@ def _train(
 ) -> Path:
     """Train, convert and register the DPO variant of a family; each step resumes where it was stopped."""
     variant = f"{training.variant}-dpo"
-    spec = _variant(training.model, variant)
+    spec = registry.variant_spec(training.model, variant)
     if spec is None:
         raise ConfigError(f"{training.model} has no variant {variant} in the registry; add one with icl models add")
     base = spec.trained_from

@@ -228,6 +228,12 @@ def _candidates(files: Sequence[str | Path], name: str) -> Iterator[Path | None]
         yield one.path
 
 
+def variant_spec(model: str, variant: str) -> VariantSpec | None:
+    """Return the variant of a registry entry, None if there is none."""
+    family = load_registry().get(model)
+    return family.variants.get(variant) if family else None
+
+
 def local_path(spec: VariantSpec) -> Path | None:
     """Return the path of the variant's file on this disk, None if it is not here; asks no server."""
     if spec.gguf is None:
@@ -253,10 +259,7 @@ def state(spec: VariantSpec) -> str:
 
 def to_fetch(model: str, variant: str) -> str | None:
     """Return the file of the hub that has to be downloaded for a model, None if none has to."""
-    if model.startswith("hf:"):
-        return model if hub.cached(model) is None else None
-    family = load_registry().get(model)
-    spec = family.variants.get(variant) if family else None
+    spec = VariantSpec(model) if model.startswith("hf:") else variant_spec(model, variant)
     return spec.gguf if spec is not None and state(spec) == "to fetch" else None
 
 
