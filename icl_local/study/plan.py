@@ -340,7 +340,8 @@ def _judge(
     judge: Judge | None = None
     note = ""
     try:
-        judge = _open_judge(spec.judge)
+        if not registry.to_fetch(spec.judge.removeprefix("local:"), "instruct"):  # else it has judged nothing yet
+            judge = open_judge(spec.judge, needs_key=False)
     except IclError as error:
         note = str(error)
     loads = []
@@ -367,13 +368,6 @@ def _judge(
         local = "local: no money, about as long as the cells"
         note = "no price is stated for it" if isinstance(judge, ApiJudge) else local
     return JudgeEstimate(spec.judge, total, note, tuple(what_sizes_show(path, spec.judge, total.usd_per_verdict)))
-
-
-def _open_judge(name: str) -> Judge | None:
-    """Return the judge; None for a local one whose file is to be downloaded, which has judged nothing yet."""
-    if registry.to_fetch(name.removeprefix("local:"), "instruct"):
-        return None
-    return open_judge(name, needs_key=False)
 
 
 def _to_make(study: Study, reasons: Mapping[StudyCell, list[str]]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Study files: cells, query files, decoding, DPO steps and judges in TOML (form: docs/studies.md)."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -93,30 +94,25 @@ class Study:
         """Return the variant of a family that the cell runs: base, instruct, base-dpo or instruct-dpo."""
         return registry.variant_of(self.kind(cell), dpo=cell.dpo)
 
-    def query_set(self, language: str, *, shard: Shard | None = None, fetch: bool = False) -> QuerySet:
-        """Return the queries of a language; ``fetch`` downloads Just-Eval if needed. Raises IclError."""
-        source = self.queries.get(language)
-        if source is not None and source.file == JUST_EVAL and fetch:
-            just_eval.fetch(language)
-        (found,) = load_queries(
-            [language],
-            [] if source is None else [f"{language}={source.file}"],
-            dataset=self.dataset,
-            sample=self.sample,
-            limit=self.limit,
-            seed=self.seed,
-            shard=shard,
-            columns=None if source is None else source.map,
-            overlay=self.prompt_dir,
-        )
-        return found
-
     def query_sets(self, *, shard: Shard | None = None, fetch: bool = False) -> dict[str, QuerySet | IclError]:
-        """Return the queries of each language of the cells, or why there are none."""
+        """Return the queries of each language of the cells, or why there are none; ``fetch`` downloads Just-Eval."""
         sets: dict[str, QuerySet | IclError] = {}
         for language in dict.fromkeys(cell.language for cell in self.cells):
+            source = self.queries.get(language)
             try:
-                sets[language] = self.query_set(language, shard=shard, fetch=fetch)
+                if source is not None and source.file == JUST_EVAL and fetch:
+                    just_eval.fetch(language)
+                (sets[language],) = load_queries(
+                    [language],
+                    [] if source is None else [f"{language}={source.file}"],
+                    dataset=self.dataset,
+                    sample=self.sample,
+                    limit=self.limit,
+                    seed=self.seed,
+                    shard=shard,
+                    columns=None if source is None else source.map,
+                    overlay=self.prompt_dir,
+                )
             except IclError as error:
                 sets[language] = error
         return sets
@@ -130,14 +126,6 @@ class _Cells:
     methods: tuple[str, ...]
     languages: tuple[str, ...]
     dpo: bool = False
-
-    def combinations(self) -> list[StudyCell]:
-        return [
-            StudyCell(model, method, language, self.dpo)
-            for model in self.models
-            for method in self.methods
-            for language in self.languages
-        ]
 
 
 def names() -> list[str]:
@@ -196,8 +184,7 @@ def _read(data: dict[str, Any], file: str, folder: Path, prompt_dir: Path | None
     queries = {language: replace(source, file=_at(folder, source.file))
                for language, source in fields.pop("queries", {}).items()}  # fmt: skip
     pool_files = fields.pop("pools", {}).items()
-    named = dict.fromkeys(cell for group in fields.get("cells", ()) for cell in group.combinations())
-    if not named:
+    if not fields.get("cells"):
         raise ConfigError(f"{file}: has no [[cells]] with models, methods and languages")
     if prompt_dir is None and (own := fields.get("prompt_dir")):
         prompt_dir = folder / Path(own).expanduser()
@@ -205,10 +192,10 @@ def _read(data: dict[str, Any], file: str, folder: Path, prompt_dir: Path | None
             raise ConfigError(f"{file}: prompt_dir {own!r} is not a folder")
     try:
         pools = load_pools([f"{name}={_at(folder, pool)}" for name, pool in pool_files])
-        cells = dict.fromkeys(one for cell in named for one in _expanded(cell, pools, prompt_dir))
+        cells = [cell for group in fields["cells"] for cell in _expanded(group, pools, prompt_dir)]
     except IclError as error:
         raise ConfigError(f"{file}: {error}") from error
-    fields |= {"queries": queries, "cells": tuple(cells), "pools": pools, "prompt_dir": prompt_dir}
+    fields |= {"queries": queries, "cells": tuple(dict.fromkeys(cells)), "pools": pools, "prompt_dir": prompt_dir}
     return {"trainings": fields.pop("dpo", ()), **fields}
 
 
@@ -222,7 +209,8 @@ def _is_named(source: str) -> bool:
     return source in (SAMPLES, JUST_EVAL) or source.startswith("hf:")
 
 
-def _expanded(cell: StudyCell, pools: Pools, prompt_dir: Path | None) -> list[StudyCell]:
-    """Return a cell for each method that a name stands for. Raises UnknownName, InputError, ConfigError."""
-    recipes = prompting.expand([cell.method], cell.language, overlay=prompt_dir, pools=pools)
-    return [replace(cell, method=recipe.method.name) for recipe in recipes]
+def _expanded(group: _Cells, pools: Pools, prompt_dir: Path | None) -> Iterator[StudyCell]:
+    """Yield a cell for each method that a name stands for. Raises UnknownName, InputError, ConfigError."""
+    for model, method, language in itertools.product(group.models, group.methods, group.languages):
+        for recipe in prompting.expand([method], language, overlay=prompt_dir, pools=pools):
+            yield StudyCell(model, recipe.method.name, language, group.dpo)
