@@ -8,7 +8,7 @@ import contextlib
 import re
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from icl_local.judging.parse import NOT_APPLICABLE, OK, AspectScore, Verdict, no
 from icl_local.judging.samples import query_order, sample_id_of
 from icl_local.judging.template import NA, Template, metric_of, open_templates
 from icl_local.results import PageServer, render_page
-from icl_local.store import Record, Store
+from icl_local.store import Store
 from icl_local.vocabulary import SAMPLED_ERRORS
 
 SKIPPED, WITHDRAWN = "skipped", "withdrawn"
@@ -37,7 +37,7 @@ _LONGEST_SECONDS = 86_400
 class Item:
     """One answer to one query, with the judgments of every drawn response that has this text.
 
-    ``given``: the verdicts that were not taken back, the standing one last. ``attempts``: of each judgment so far.
+    ``given``: the verdicts that were not taken back, the standing one last.
     """
 
     number: int
@@ -47,7 +47,6 @@ class Item:
     text: str
     tasks: dict[str, Task]
     given: list[Verdict] = field(default_factory=list)
-    attempts: dict[str, int] = field(default_factory=dict)
 
     @property
     def marks(self) -> list[int | str]:
@@ -58,7 +57,7 @@ class Item:
     @property
     def state(self) -> str:
         """Return open, rated or skipped; open also where a response with this text was drawn since."""
-        if not self.given or len(self.attempts) < len(self.tasks):
+        if not self.given or any(task.attempt == 1 for task in self.tasks.values()):
             return "open"
         return SKIPPED if self.given[-1].status == SKIPPED else "rated"
 
@@ -153,17 +152,13 @@ class Rating:
 
     def _put(self, item: Item, verdict: Verdict, columns: Mapping[str, object]) -> None:
         """Store one more attempt at the judgments of an item, all or none."""
-        shared = {"created_at": store.now(), **columns}
-        records: list[Record] = []
         if not self._put_context:
-            records += ledger.context_records(self.judge, (one.template for one in self.items))
-        for key, task in item.tasks.items():
-            attempt = Attempt(task, item.attempts.get(key, 0) + 1, verdict, columns=shared)
-            records.append(attempt.record(str(self.judge["judge_id"])))
-        self._target.put(records)
-        self._put_context = True
-        for key in item.tasks:
-            item.attempts[key] = item.attempts.get(key, 0) + 1
+            self._target.put(ledger.context_records(self.judge, (one.template for one in self.items)))
+            self._put_context = True
+        shared = {"created_at": store.now(), **columns}
+        attempts = [Attempt(task, task.attempt, verdict, columns=shared) for task in item.tasks.values()]
+        self._target.put([attempt.record(str(self.judge["judge_id"])) for attempt in attempts])
+        item.tasks = {key: replace(task, attempt=task.attempt + 1) for key, task in item.tasks.items()}
 
     def _read(self, rows: list[dict[str, Any]]) -> None:
         """Follow the stored attempts; those of one put share their time, and are one verdict."""
@@ -173,7 +168,8 @@ class Rating:
             item = of.get(row["judgment_id"])
             if item is None:  # by another rubric
                 continue
-            item.attempts[row["judgment_id"]] = max(row["attempt"], item.attempts.get(row["judgment_id"], 0))
+            task = item.tasks[row["judgment_id"]]
+            item.tasks[task.judgment_id] = replace(task, attempt=max(row["attempt"] + 1, task.attempt))
             if last.get(item.number) == row["created_at"]:
                 continue
             last[item.number] = row["created_at"]
