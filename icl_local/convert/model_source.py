@@ -15,6 +15,8 @@ from icl_local.convert.checkpoint import Checkpoint, is_checkpoint, loading, rea
 from icl_local.convert.parity import Reference, faults, gate
 from icl_local.convert.pre_tokenizers import PRE_TOKENIZERS
 from icl_local.exceptions import ConversionError
+from icl_local.files import result_at
+from icl_local.operating_system import locked
 from icl_local.weights import hub, read_info, sha256_of
 
 _REPOSITORY = re.compile(r"(?:hf:)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
@@ -38,7 +40,7 @@ def locate(
     """Return the checkpoint that ``reference`` names: a folder, ``owner/name[@revision]`` of the hub, or a .gguf file.
 
     A GGUF file is unpacked once, into a folder of ``work`` (weights as float32). Raises ConversionError for anything
-    else, HubError, MissingExtra.
+    else, HubError, MissingExtra, and ConfigError or DiskFull where ``work`` cannot be written.
     """
     path = Path(reference)
     if path.is_dir():
@@ -51,9 +53,12 @@ def locate(
             raise ConversionError(f"{path} is a GGUF file already; use `icl quantize` for another type")
         name = read_info(path).name or path.stem
         folder = work / sha256_of(path)[:16]
-        if not is_checkpoint(folder):
-            on_progress(f"unpacking {path.name}")
-            unpack_gguf(path, folder)
+        with result_at(work):
+            work.mkdir(parents=True, exist_ok=True)
+            with locked(work / ".lock"):  # another process may unpack it
+                if not is_checkpoint(folder):
+                    on_progress(f"unpacking {path.name}")
+                    unpack_gguf(path, folder)
         return ModelSource(folder, path.name, name)
     match = _REPOSITORY.fullmatch(reference)
     if match is None or path.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from icl_local.convert.checkpoint import Checkpoint
 from icl_local.convert.convert import convert
 from icl_local.convert.model_source import locate, unpack_gguf
+from icl_local.exceptions import ConfigError
 from tests.tiny_checkpoint import build_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -41,3 +43,17 @@ def test_each_file_is_unpacked_once_into_a_folder_of_its_own(tiny_gguf: Path, tm
     assert folders[0] == folders[2] != folders[1]
     assert said == [f"unpacking {tiny_gguf.name}", "unpacking other.gguf"]
     assert Checkpoint(folders[0]).sha256 != Checkpoint(folders[1]).sha256
+
+
+def test_two_at_a_time_unpack_a_file_once(tiny_gguf: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: locate(str(tiny_gguf), work=tmp_path / "base", on_progress=said.append), "ab"))
+    assert found[0] == found[1]
+    assert said == [f"unpacking {tiny_gguf.name}"]
+
+
+def test_a_base_folder_that_cannot_be_made_is_an_expected_error(tiny_gguf: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(ConfigError, match="choose another place with -o"):
+        locate(str(tiny_gguf), work=tmp_path / "out" / "base")
