@@ -172,7 +172,7 @@ def tables(names: tuple[str, ...], db: Path, **given: Any) -> None:
 @click.option("--theme", type=click.Choice(["light", "dark"]), default="light", help="Background.")
 @options.shown
 @options.db
-def figures(names: tuple[str, ...], folder: Path, published: bool, theme: str, db: Path, **chosen: Any) -> None:
+def figures(names: tuple[str, ...], folder: Path, theme: str, db: Path, **chosen: Any) -> None:
     """Draw the paper's figures from your rows, as PNG and SVG.
 
     2: languages. 3: DPO. 4: critical errors. size: scores by size. shift: token shift. decoding: loops, unintended
@@ -182,7 +182,7 @@ def figures(names: tuple[str, ...], folder: Path, published: bool, theme: str, d
     """
     from icl_local.results import figures, paper_tables
 
-    with paper_tables.open_views(db, origin="published" if published else "ours", **chosen) as views:
+    with paper_tables.open_views(db, **chosen) as views:
         drawn = {name: figures.draw(views, name, theme=theme) for name in names or FIGURES}
     for name, figure in drawn.items():
         if figure is None:

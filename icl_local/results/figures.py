@@ -137,12 +137,12 @@ class Drawing:
         return inline_svg(self.figure, label=self.title)
 
 
-def draw_figure(database: Path, name: str, *, published: bool = False, theme: str = "light", **chosen: Any) -> Drawing:
+def draw_figure(database: Path, name: str, *, theme: str = "light", **chosen: Any) -> Drawing:
     """Draw the named figure, a key of FIGURES, in a theme, a key of THEMES; ``chosen``: as in open_views.
 
     Raises MissingExtra, UnknownName, StoreError, and ConfigError if the database has no rows for it.
     """
-    with open_views(database, origin="published" if published else "ours", **chosen) as views:
+    with open_views(database, **chosen) as views:
         figure = draw(views, name, theme=theme)
     if figure is None:
         raise ConfigError(f"{FIGURES[name]}: no rows for it in {database} yet")
@@ -326,16 +326,15 @@ def _unique(names: Iterable[str]) -> list[str]:
 
 def _looks(dots: Sequence[_Dot], theme: str) -> tuple[dict[str, str], dict[str, str]]:
     """Return the colour and the marker of each series, in the order of the view's methods."""
-    others = [method for method in _unique(dot.method for dot in dots) if method not in _MARKERS]
+    methods = _unique(dot.method for dot in dots)
+    others = [method for method in methods if method not in _MARKERS]
     spare = [colour for name, colour in THEMES[theme].items() if name.startswith("other ")]
     colours, markers = {}, {}
-    for dot in sorted(dots, key=lambda dot: dot.dpo):
+    for dot in sorted(dots, key=lambda dot: (methods.index(dot.method), dot.dpo)):
         place = others.index(dot.method) if dot.method in others else 0
         colours[dot.series] = THEMES[theme].get(dot.method, spare[place % len(spare)])
         markers[dot.series] = _MARKERS.get(dot.method, _OTHER_MARKERS[place % len(_OTHER_MARKERS)])
-    methods = _unique(dot.method for dot in dots)
-    order = sorted(colours, key=lambda series: methods.index(series.removesuffix(" with DPO")))
-    return {series: colours[series] for series in order}, markers
+    return colours, markers
 
 
 def _places(dots: Sequence[_Dot], order: Sequence[str]) -> dict[tuple[str, str], float]:

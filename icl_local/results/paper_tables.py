@@ -138,14 +138,14 @@ class Instead:
 def open_views(
     database: Path,
     *,
-    origin: str = "ours",
+    published: bool = False,
     judge: str | None = None,
     reading: str = "strict",
     loops: str = "strict",
     reference: str = HUMAN,
     **cells: str | None,
 ) -> Iterator[Views]:
-    """Yield the views of a database with their variables set, on one read-only connection.
+    """Yield the views of a database, or of the paper's ``published`` cells, with their variables set, read-only.
 
     ``reference``: human, or the judge whose scores correct another's. ``cells``: dataset, quantization and settings of
     the cells that are shown. Without a database the published cells come from a temporary one. Raises UnknownName for
@@ -156,7 +156,7 @@ def open_views(
     if loops not in LOOPS:
         raise ConfigError(f"no reading {loops!r} of loops; there are {', '.join(LOOPS)}")
     with ExitStack() as stack:
-        if origin == "published" and not database.exists():
+        if published and not database.exists():
             database = Path(stack.enter_context(TemporaryDirectory())) / "published.duckdb"
             store.Store(database).close()
         views = Views(stack.enter_context(store.reader(database)), database)
@@ -172,6 +172,7 @@ def open_views(
             raise ConfigError(
                 f"no judge in {database} stored probabilities; a local judge does: icl judge --judge local:FILE"
             )
+        origin = "published" if published else "ours"
         views.choose(origin=origin, reading=reading, loops=loops, reference=reference, settings=settings, **chosen)
         yield views
 
@@ -191,10 +192,7 @@ def build_tables(
     corrected: bool = False,
     equated_to: str | None = None,
     whole: bool = False,
-    reading: str = "strict",
-    loops: str = "strict",
-    reference: str = HUMAN,
-    **chosen: str | None,
+    **chosen: Any,
 ) -> list[Table]:
     """Return the named tables (keys of TABLES), read on one connection; see ``build`` and ``open_views``.
 
@@ -211,8 +209,7 @@ def build_tables(
         raise WrongUsage("--versus-paper shows your figures, --published the paper's: choose one")
     if unknown := [name for name in names if name not in TABLES]:
         raise UnknownName.among("table", unknown[0], TABLES)
-    origin = "published" if published else "ours"
-    with open_views(database, origin=origin, reading=reading, loops=loops, reference=reference, **chosen) as views:
+    with open_views(database, published=published, **chosen) as views:
         tables = [build(views, name, versus=versus, instead=instead, whole=whole) for name in names]
         if versus and tables:
             first = tables[0]

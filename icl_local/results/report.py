@@ -76,18 +76,14 @@ def write(database: Path, output: Path, *, max_responses: int, max_bytes: int, *
     return Report(output, len(html), len(rows), stored, texts)
 
 
-def read(
-    database: Path, *, max_responses: int, judge: str | None, reading: str, **chosen: Any
-) -> tuple[dict[str, Any], list[Row], int]:
+def read(database: Path, *, max_responses: int, **chosen: Any) -> tuple[dict[str, Any], list[Row], int]:
     """Return what the page shows around the responses, the responses, and the number of those stored."""
-    with paper_tables.open_views(database, judge=judge, reading=reading, **chosen) as views:
-        if judge is None:
+    with paper_tables.open_views(database, **chosen) as views:
+        if "judge" not in views.variables:
             judges = {row["judge"] for row in views.rows("paper_scores") if row["origin"] == "ours"}
-            judge = min(judges, default=None)
-            views.choose(judge=judge)
-        facts = views.named("report_facts")[0]
-        page = _page(database, views, facts, judge=judge, reading=reading)
-        return page, views.named("report_responses", max_responses), int(facts["responses"])
+            views.choose(judge=min(judges, default=None))
+        (facts,) = views.named("report_facts")
+        return _page(views, facts), views.named("report_responses", max_responses), int(facts["responses"])
 
 
 def left_out(rows: Sequence[Row], *, stored: int, texts: int, reasons: bool, max_bytes: int) -> str:
@@ -109,7 +105,7 @@ def left_out(rows: Sequence[Row], *, stored: int, texts: int, reasons: bool, max
 # The page around the responses
 
 
-def _page(database: Path, views: Views, facts: Row, *, judge: str | None, reading: str) -> dict[str, Any]:
+def _page(views: Views, facts: Row) -> dict[str, Any]:
     names = (*paper_tables.SCORE_TABLES, *paper_tables.ERROR_TABLES)
     found = [paper_tables.build(views, name) for name in names]
     found = [table for table in found if table.rows]
@@ -121,12 +117,12 @@ def _page(database: Path, views: Views, facts: Row, *, judge: str | None, readin
     if versus:
         sections.insert(2, ("paper", "Beside the paper"))
     return {
-        "title": f"icl-local: {database.stem}",
+        "title": f"icl-local: {views.database.stem}",
         "lead": f"{counted(facts['responses'], 'response')} of {_listed(facts['models'])} "
         f"to {counted(facts['queries'], 'query')}, "
         f"by {_listed(facts['methods'])}, in {_listed(facts['languages'])}.",
         "sections": [*sections, ("responses", "Responses"), ("provenance", "Provenance")],
-        "facts": dict(_facts(facts, judge=judge, reading=reading)),
+        "facts": dict(_facts(views, facts)),
         "findings": replace(findings, groups=tables.changes(row[0] for row in findings.rows)),
         "tables": found,
         "versus": versus,
@@ -143,14 +139,14 @@ def _listed(names: Sequence[str] | None) -> str:
     return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names) or "none"
 
 
-def _facts(facts: Row, *, judge: str | None, reading: str) -> Iterator[tuple[str, str]]:
+def _facts(views: Views, facts: Row) -> Iterator[tuple[str, str]]:
     for name in ("responses", "cells", "queries"):
         yield name, f"{facts[name]:,}"
     for name in ("models", "methods", "languages"):
         yield name, str(len(facts[name] or []))
-    yield "judge", judge or "not judged"
-    if judge:
-        yield "reading of scores", _READINGS[reading]
+    yield "judge", views.variables["judge"] or "not judged"
+    if views.variables["judge"]:
+        yield "reading of scores", _READINGS[str(views.variables["reading"])]
 
 
 def _figures(views: Views) -> tuple[list[dict[str, Any]], str]:
