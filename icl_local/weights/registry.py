@@ -210,16 +210,16 @@ def by_sha256(sha256: str, name: str, n_bytes: int | None = None, *, files: Sequ
     for path in _candidates(files, name):
         if path is None or not path.is_file() or n_bytes not in (None, path.stat().st_size):
             continue
-        if _digest(path) == sha256:
-            return _open(str(path))
+        with contextlib.suppress(OSError):  # what cannot be read may belong to another program's user
+            if sha256_of(path) == sha256:
+                return _open(str(path))
     raise ModelError(f"no file here holds the weights of {name} (SHA-256 {sha256}); give it with --weights FILE")
 
 
 def _candidates(files: Sequence[str | Path], name: str) -> Iterator[Path | None]:
     for file in map(str, files):
         path = found.find(file).file() if found.is_name(file) else Path(file)
-        if not path.is_file():
-            raise ModelError(f"{path}: no such file")
+        read_info(path)
         yield path
     yield Path(name)
     for family in load_registry().values():
@@ -371,7 +371,10 @@ def _open(
         path = embedded
     info = read_info(path)
     own_label = None if held is None else found.label(held.name)
-    digest = digest or _digest(path, name=own_label, on_progress=on_progress)
+    try:
+        digest = digest or sha256_of(path, name=own_label, on_progress=on_progress)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
     if held is not None:
         held.check(digest)
     return ResolvedModel(
@@ -386,14 +389,6 @@ def _open(
         registry_name=registry_name,
         notes=(held.note,) if held and held.note else (),
     )
-
-
-def _digest(path: Path, **how: Any) -> str:
-    """Return the file's SHA-256; ``how`` as in sha256_of. Raises ModelError."""
-    try:
-        return sha256_of(path, **how)
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _is_reference(text: str) -> bool:

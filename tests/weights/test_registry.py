@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from icl_local import cli
 from icl_local.cli import models
 from icl_local.exceptions import ConfigError, HubError, IclError, MissingExtra, ModelError, UnknownName
+from icl_local.identity import sha256_file
 from icl_local.weights import hub, registry
 from tests.fake_hub import FILE, FIRST, NAME, REPO, FakeHub, serving
 from tests.tiny_model import build_tiny_gguf
@@ -296,3 +297,14 @@ def test_a_gated_file_ends_in_one_line_without_the_token(fake: FakeHub, capsys: 
     assert said.startswith(f"error: {NAME}: 127.0.0.1 refuses access (HTTP 403)")
     assert said.count("\n") == 1
     assert "hf_very" not in said
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").is_file(), reason="needs a file whose reading fails")
+def test_a_file_that_cannot_be_read_does_not_end_a_search_but_is_an_error_if_named(
+    own_folders: Path, base_file: Path
+) -> None:
+    own_folders.parent.mkdir(exist_ok=True)
+    own_folders.write_text(f'[a.base]\ngguf = "/proc/self/mem"\n[b.base]\ngguf = "{base_file}"\n')
+    assert registry.by_sha256(sha256_file(base_file), "x.gguf").path == base_file
+    with pytest.raises(ModelError, match="/proc/self/mem"):
+        registry.by_sha256(sha256_file(base_file), "x.gguf", files=["/proc/self/mem"])
