@@ -16,12 +16,9 @@ from icl_local.prompting.methods import (
 )
 from icl_local.prompting.prompt import Prompt, Recipe, expand
 from icl_local.prompting.queries import FILE_SUFFIXES, JUST_EVAL, SAMPLES, Query, QuerySet, load_file, query_from_item
-from icl_local.weights import CHAT, COMPLETION
 
 __all__ = [
-    "CHAT",
     "CHAT_DATE",
-    "COMPLETION",
     "FILE_SUFFIXES",
     "JUST_EVAL",
     "PARAMETERS",

@@ -104,7 +104,7 @@ class Decoding:
                 "repetition_penalty": self.repetition_penalty,
                 "penalty_rule": "transformers",
                 "kv_type": self.kv_type or default_kv_type(model.info),
-                "chat_date": (self.chat_date or prompting.CHAT_DATE) if method.kind == prompting.CHAT else None,
+                "chat_date": (self.chat_date or prompting.CHAT_DATE) if method.kind == registry.CHAT else None,
             }
         settings |= {"max_tokens": self.max_tokens, "stop_on_loop": self.stop_on_loop}
         if self.plain_queries:

@@ -76,7 +76,7 @@ def open_chat(
     """
     kind, _, file = name.partition(":")
     if kind == "local" and file:
-        model = registry.resolve(file, method_kind=prompting.CHAT, on_progress=on_download)
+        model = registry.resolve(file, method_kind=registry.CHAT, on_progress=on_download)
         return LocalChat(model, options=options, open_worker=open_worker)
     return open_client(name, option=option, others=others, **server)
 

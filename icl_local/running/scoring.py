@@ -138,7 +138,7 @@ def score_texts(
     have = store.ids(path, "scorings", "scoring_id")
     resolve = partial(registry.resolve, on_progress=on_download)
     variants = (False, True) if dpo else (False,)
-    bases = [resolve(model, method_kind=prompting.COMPLETION, dpo=trained) for trained in variants]
+    bases = [resolve(model, method_kind=registry.COMPLETION, dpo=trained) for trained in variants]
     if texts == REFERENCE:
         sets = load_queries(
             lang, queries, dataset=dataset, limit=limit, shard=part, columns=columns, overlay=prompt_dir

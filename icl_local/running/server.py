@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icl_local import prompting
 from icl_local.detect import server_stops
 from icl_local.engine import Completion, EngineInfo, EngineOptions, Request, Stats
 from icl_local.exceptions import ApiError, ConfigError, EngineError
@@ -115,7 +114,7 @@ class ServerModel(registry.NamedModel):
         Raises ConfigError for a method with a system message, which would change the recorded prompt's form.
         """
         method = recipe.method
-        if method.kind != prompting.CHAT:
+        if method.kind != registry.CHAT:
             return recipe.prompt(query)
         if method.system is not None:
             raise ConfigError(

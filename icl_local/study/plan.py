@@ -297,7 +297,7 @@ def _exact_tokens(study: Study, cells: Mapping[StudyCell, Cell]) -> dict[StudyCe
 def _guessed_tokens(study: Study, one: StudyCell, queries: Sequence[Query], total: int) -> tuple[int, int]:
     a_token = CHARACTERS_PER_TOKEN.get(one.language, OTHER_CHARACTERS_PER_TOKEN)
     characters = sum(len(query.instruction) for query in queries) or QUERY_CHARACTERS * total
-    if study.kind(one) == prompting.CHAT:
+    if study.kind(one) == registry.CHAT:
         tokens = round(characters / a_token) + CHAT_FRAME_TOKENS * total
         return tokens, tokens
     sample = Query("plan", "0", one.language, "", "multi")
