@@ -32,22 +32,14 @@ _OVERRIDES = {"template": "template", "prompt": "template", "system": "system te
 class FoundModel:
     """A model of another program. ``path`` is None if it has no file that can be run, and ``problem`` says why.
 
-    ``sha256``: the digest by which Ollama names the file. ``overrides``: Ollama's own settings beside the file.
+    ``sha256``: the digest by which Ollama names the file. ``notes``: what it does and a run does not.
     """
 
     name: str
     path: Path | None
     problem: str | None = None
     sha256: str | None = None
-    overrides: tuple[str, ...] = ()
-
-    @property
-    def note(self) -> str | None:
-        """Return what the program would do and a run does not; None if there is nothing."""
-        if not self.overrides:
-            return None
-        own = ", ".join(self.overrides)
-        return f"{self.name} runs without Ollama's own {own}; chat template and stop tokens are the GGUF file's"
+    notes: tuple[str, ...] = ()
 
     def file(self) -> Path:
         """Return the path. Raises ModelError if there is no file that can be run."""
@@ -123,8 +115,9 @@ def _ollama_model(name: str, manifest: dict[str, Any], blobs: Path) -> FoundMode
     path = blobs / f"sha256-{digest[1]}"
     if not os.path.isfile(path) or files[0].get("size") not in (None, path.stat().st_size):
         return FoundModel(name, None, f"its file is not here or incomplete; {again}")
-    overrides = dict.fromkeys(words for kind, words in _OVERRIDES.items() if kind in kinds)
-    return FoundModel(name, path, sha256=digest[1], overrides=tuple(overrides))
+    own = ", ".join(dict.fromkeys(words for kind, words in _OVERRIDES.items() if kind in kinds))
+    note = f"{name} runs without Ollama's own {own}; chat template and stop tokens are the GGUF file's"
+    return FoundModel(name, path, sha256=digest[1], notes=(note,) if own else ())
 
 
 def _lm_studio() -> Iterator[FoundModel]:

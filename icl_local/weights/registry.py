@@ -387,7 +387,7 @@ def _open(
         dpo=dpo or info.metadata.get("icl.dpo") is True,  # `icl convert` writes it into a trained model
         parameters=info.parameters,
         registry_name=registry_name,
-        notes=(held.note,) if held and held.note else (),
+        notes=held.notes if held else (),
     )
 
 
