@@ -121,6 +121,7 @@ class Worker:
         Leaving the loop, or KeyboardInterrupt, stops the worker's decode; what was yielded stays valid.
         """
         self._flag[0] = 0
+        self.stats = Stats()
         self._send({"do": "generate", "requests": [asdict(r) for r in requests], "overrides": overrides})
         finished = False
         try:

@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 from icl_local import store
 from icl_local.detect import ANSWER_RULE, critical_error_rows, identify_language
-from icl_local.engine import Completion, EngineInfo, ProbeStep, Request, Stats
+from icl_local.engine import Completion, ProbeStep, Request, Stats
 from icl_local.exceptions import IclError, ModelError, StoreLocked
 from icl_local.identity import key_of
 from icl_local.running.cells import CHOICES, Cell, CellPlan
@@ -19,12 +20,13 @@ from icl_local.running.engines import AnyWorker, Engines
 from icl_local.running.probe import Setting
 from icl_local.running.server import ServerGenerator
 from icl_local.running.verify import pick, verify_made
-from icl_local.store import Record
+from icl_local.store import Record, Row
 from icl_local.weights import ResolvedModel
 from icl_local.wording import counted
 
 # columns of responses
 _OF_CELL = ("cell_id", "model_id", "gguf_sha256", "method", "language", "settings_id")
+_OF_STATS = ("prompt_tokens", "prefilled_tokens", "new_tokens", "prefill_seconds", "decode_seconds")  # of run_cells
 _OF_COMPLETION = ("raw_text", "finish_reason", "prompt_tokens", "new_tokens", "tokens_saved", "end_token")
 
 
@@ -99,7 +101,7 @@ class CellRun:
         self._writer, run_row = engines.writer, engines.run_row
         self._cell, self._n_wanted = plan.cell, len(plan.keys)
         self._before = self._done = self._n_wanted - len(requests)
-        self._loops = self._code = self._too_long = 0
+        self._counts = Counter(n_loops=0, n_code=0, n_too_long=0)  # of an Event
         self._worker: AnyWorker | None = None
         self._started: float | None = None
         self._lengths: dict[str, int] = {}  # new tokens of what was decoded, by response_id
@@ -116,23 +118,21 @@ class CellRun:
 
     def make(self, verify: int) -> CellResult:
         """Generate and store the responses; decode ``verify`` of them again, one at a time, and compare."""
-        status, error, stats = "interrupted", None, Stats()
+        status, error = "interrupted", None
         try:
             self._generate(self._prepare())
-            stats, status = self._worker.stats if self._worker and self._requests else Stats(), "done"
+            status = "done"
         except ModelError as failure:
             status, error = "failed", str(failure)
             self._engines.close()
         finally:
-            if self._worker is not None and status == "interrupted":
-                stats = self._worker.stats
+            stats = self._worker.stats if self._worker and self._started and self._requests else Stats()
             self._put_end(status, error, stats)
         verified = self._verify(verify) if status == "done" else []
         self._report(status, message=error or "")
-        new, n_differing = self._done - self._before - self._too_long, len(verified) - sum(verified)
-        return CellResult(
-            self._cell, status, new, self._n_wanted, stats, error, len(verified), n_differing, self._too_long
-        )
+        n_differing, n_too_long = len(verified) - sum(verified), self._counts["n_too_long"]
+        new = self._done - self._before - n_too_long
+        return CellResult(self._cell, status, new, self._n_wanted, stats, error, len(verified), n_differing, n_too_long)
 
     def _prepare(self) -> Setting:
         """Load the file, find its setting, and store that the cell has begun."""
@@ -151,7 +151,7 @@ class CellRun:
         begun = {**self._row, **self._shared, "status": "started", "n_done": 0}
         self._writer.put([*self._named, ("run_cells", begun)])
         self._named = []
-        self._report("started", message=_describe(worker.info))
+        self._report("started")
         return setting
 
     def _generate(self, setting: Setting) -> None:
@@ -162,17 +162,19 @@ class CellRun:
         how: dict[str, Any] = {"on_progress": self._on_progress, **setting.overrides}
         with closing(_completions(self._worker, self._plan, self._requests, **how)) as generated:
             for completion in itertools.chain(made.values(), generated):
-                rows, looped, coded = _response_rows(self._plan, completion, self._shared)
+                rows, counts = _response_rows(self._plan, completion, self._shared)
                 self._writer.put(rows)
                 if completion.tokens and completion.id not in made:
                     self._lengths[completion.id] = completion.new_tokens
-                self._done, self._loops, self._code = self._done + 1, self._loops + looped, self._code + coded
-                self._too_long += completion.finish_reason == "prompt_too_long"
+                self._done += 1
+                self._counts.update(counts)
                 self._report("response")
 
     def _put_end(self, status: str, error: str | None, stats: Stats) -> None:
         row = {**self._row, **self._shared, "status": status, "error": error, "n_done": self._done - self._before}
-        row |= {**_stats_row(stats), "ended_at": store.now()}
+        row |= {name: getattr(stats, name) for name in _OF_STATS}
+        row |= {"n_parallel": stats.n_parallel or None, "peak_rss_bytes": stats.peak_rss_bytes or None}
+        row["ended_at"] = store.now()
         row["wall_seconds"] = None if self._started is None else time.perf_counter() - self._started
         if self._worker is not None:
             row["gpu_layers"] = self._worker.info.gpu_layers
@@ -204,8 +206,8 @@ class CellRun:
         return verified
 
     def _report(self, kind: str, rate: float = 0.0, message: str = "", probe: ProbeStep | None = None) -> None:
-        counts = self._loops, self._code, message, self._too_long, probe
-        self._on_event(Event(kind, self._cell, self._done, self._n_wanted, rate, *counts))
+        of = self._cell, self._done, self._n_wanted
+        self._on_event(Event(kind, *of, rate, message=message, probe=probe, **self._counts))
 
     def _on_progress(self, tokens: int) -> None:
         self._report("progress", tokens / max(1e-9, time.perf_counter() - (self._started or 0.0)))
@@ -280,8 +282,8 @@ def _engine_settings(worker: AnyWorker, setting: Setting) -> dict[str, object]:
     return {name: value for name, value in {**used, **facts}.items() if name not in ("prefix_cache", "trace")}
 
 
-def _response_rows(plan: CellPlan, completion: Completion, shared: dict[str, object]) -> tuple[list[Record], int, int]:
-    """Return the rows of a response and its critical errors, and whether it loops and has unintended code (0 or 1)."""
+def _response_rows(plan: CellPlan, completion: Completion, shared: Row) -> tuple[list[Record], dict[str, int]]:
+    """Return the rows of a response and its critical errors, and what it adds to the counts of an Event."""
     query, prompt = plan.by_key[completion.id]
     if isinstance(completion, Chosen):
         assert isinstance(plan.cell.model, ResolvedModel)
@@ -303,21 +305,8 @@ def _response_rows(plan: CellPlan, completion: Completion, shared: dict[str, obj
         "answer_rule": ANSWER_RULE,
         **plan.drawn(completion.id),
     }
-    found = {str(e["error"]) for e in errors if e["found"]}
+    found = {e["error"] for e in errors if e["found"]}
     unintended = "unintended_code" in found and query.task is not None and "coding" not in query.task
     rows = [("responses", row), *(("critical_errors", e) for e in errors), *scored]
-    return rows, int("infinite_loop" in found), int(unintended)
-
-
-def _stats_row(stats: Stats) -> dict[str, object]:
-    """Return the columns of raw.run_cells that a generate call measured."""
-    sums = ("prompt_tokens", "prefilled_tokens", "new_tokens", "prefill_seconds", "decode_seconds")
-    row: dict[str, object] = {name: getattr(stats, name) for name in sums}
-    return row | {"n_parallel": stats.n_parallel or None, "peak_rss_bytes": stats.peak_rss_bytes or None}
-
-
-def _describe(info: EngineInfo) -> str:
-    if info.llama_build.startswith("server:"):
-        return info.llama_build
-    device = "CPU" if info.gpu_layers == 0 else "GPU"
-    return f"{counted(info.n_threads, 'thread')} on {device}, KV {info.kv_type}"
+    too_long = completion.finish_reason == "prompt_too_long"
+    return rows, {"n_loops": "infinite_loop" in found, "n_code": unintended, "n_too_long": too_long}
