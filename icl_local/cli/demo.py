@@ -54,13 +54,9 @@ def demo(max_tokens: int, db: Path) -> int:
     )
     label = made.cells[0].cell.model.label
     judged = icl_local.judge(db, judge=f"local:{MODEL}", variant="rubric-first", model=label, lang="en")
-    summaries = {
-        "Progress": store.selected(db, "status", store.Selection()),
-        "Speed": store.named(db, "speed"),
-        "Critical errors, percent": store.selected(db, "error_table", store.Selection()),
-    }
-    for title, found in summaries.items():
-        console.print_found(found, title)
+    console.print_found(store.selected(db, "status", store.Selection()), "Progress")
+    console.print_found(store.named(db, "speed"), "Speed")
+    console.print_found(icl_local.errors(db))
     console.print_table(icl_local.table(db, 1, judge=judged.judge))
     console.say(NEXT.format(db=shell(db)))
     return int(not made.done)

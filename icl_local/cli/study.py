@@ -32,19 +32,20 @@ _PARAMETERS: tuple[tuple[str, Any, str], ...] = (
     ("lora-alpha", values.COUNT, "LoRA's alpha; the adapter is scaled by alpha / rank."),
     ("lora-dropout", click.FloatRange(0, 1, max_open=True), "LoRA's dropout."),
     ("lora-targets", str, "Names of the layers that LoRA adapts, separated by commas."),
-)
-_SWITCHES = (
-    ("gradient-checkpointing", "Recompute activations instead of keeping them."),
-    ("bf16", "Mixed precision, where the device has it."),
-    ("precompute-reference", "Compute reference log-probabilities first; one copy of the weights is enough then."),
+    ("gradient-checkpointing", bool, "Recompute activations instead of keeping them."),
+    ("bf16", bool, "Mixed precision, where the device has it."),
+    (
+        "precompute-reference",
+        bool,
+        "Compute reference log-probabilities first; one copy of the weights is enough then.",
+    ),
 )
 
 
 def _parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for name, help_text in reversed(_SWITCHES):
-        command = click.option(f"--{name}/--no-{name}", default=None, help=help_text)(command)
     for name, kind, help_text in reversed(_PARAMETERS):
-        command = click.option(f"--{name}", type=kind, help=help_text)(command)
+        spelling = f"--{name}/--no-{name}" if kind is bool else f"--{name}"
+        command = click.option(spelling, type=kind, default=None, help=help_text)(command)
     return command
 
 

@@ -38,8 +38,14 @@ class Browser:
 
     def routes(self) -> dict[str, Get]:
         """Return the routes by name, as PageServer takes them."""
-        routes: dict[str, Get] = {"": self.page, "index": self.index, "texts": self.texts, "live": self.live}
-        return routes | {"scored": self.scored, "tokens": self.tokens}
+        return {
+            "": self.page,
+            "index": self.index,
+            "texts": self.texts,
+            "live": self.live,
+            "scored": lambda _: store.named(self._database, "scored_answers", [_SCORED]).rows,
+            "tokens": lambda scoring_id: store.named(self._database, "scored_tokens", [scoring_id]).rows,
+        }
 
     def page(self, _: str = "") -> Page:
         """Return the page with the tables and figures of this moment."""
@@ -70,14 +76,6 @@ class Browser:
         cells = store.named(self._database, "live_cells")
         latest = store.named(self._database, "live_answers", [LATEST, _SHOWN_CHARACTERS]).dicts()
         return {"columns": cells.columns, "cells": cells.rows, "latest": latest}
-
-    def scored(self, _: str = "") -> list[tuple[Any, ...]]:
-        """Return scoring_id and label of answers that `icl score` has scored."""
-        return store.named(self._database, "scored_answers", [_SCORED]).rows
-
-    def tokens(self, scoring_id: str) -> list[tuple[Any, ...]]:
-        """Return the tokens of a scored answer, with class, rank, probability and the scoring model's own choice."""
-        return store.named(self._database, "scored_tokens", [scoring_id]).rows
 
     def _times(self) -> tuple[int, ...]:
         files = (self._database, Path(f"{self._database}.wal"))
