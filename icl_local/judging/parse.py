@@ -214,9 +214,7 @@ def _judged(found: Mapping[str, Any], aspects: Sequence[str], repairs: set[str])
 def _score_of(entry: Any) -> tuple[float | None, bool]:
     """Return the number in an entry, and whether the aspect is not applicable; (None, False) for neither."""
     value = entry.get("score") if isinstance(entry, dict) else entry
-    if isinstance(value, bool):
-        return None, False
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         return (float(value) if abs(value) < 1e6 else 1e6), False
     if not isinstance(value, str):
         return None, False

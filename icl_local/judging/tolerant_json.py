@@ -5,7 +5,6 @@ Here a torn object stays torn, and a key given twice with different values is an
 """
 
 import json
-import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,7 +41,7 @@ class Doubled(Malformed):
 def read_strict(text: str) -> Any:
     """Return the value of standard JSON text. Raises Malformed, Doubled."""
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite)
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
     except Malformed:
         raise
     except (ValueError, RecursionError) as error:
@@ -59,8 +58,6 @@ class TolerantReader:
 
     def object(self, depth: int = 0) -> dict[str, Any]:
         """Read the object that begins at ``at``. Raises Torn, Doubled, Malformed."""
-        if depth > _DEEPEST:
-            raise Malformed("nested too deeply")
         members: list[tuple[str, Any]] = []
         self.at += 1
         comma = False
@@ -86,10 +83,10 @@ class TolerantReader:
 
     def _value(self, depth: int) -> Any:
         first = self._next()
-        if first == "{":
-            return self.object(depth + 1)
-        if first == "[":
-            return self._array(depth + 1)
+        if first in "{[":
+            if depth == _DEEPEST:
+                raise Malformed("nested too deeply")
+            return self.object(depth + 1) if first == "{" else self._array(depth + 1)
         if first in "\"'":
             return self._string(is_key=False)
         if found := _NUMBER.match(self.text, self.at):
@@ -107,8 +104,6 @@ class TolerantReader:
         raise Malformed("a value is missing")
 
     def _array(self, depth: int) -> list[Any]:
-        if depth > _DEEPEST:
-            raise Malformed("nested too deeply")
         self.at += 1
         values = []
         while self._next() != "]":
@@ -195,10 +190,3 @@ def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(name: str) -> Any:
     raise Malformed(f"{name} is not a JSON number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise Malformed(f"{text[:20]} is not a finite number")
-    return value
