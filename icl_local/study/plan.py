@@ -6,7 +6,7 @@ counted once; everything else is an estimate, from this database's own rows if t
 
 import os
 import statistics
-import time
+import timeit
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -113,15 +113,9 @@ class StudyPlan:
     judges: tuple[JudgeEstimate, ...]
     speed: str
     disk_bytes: int
-    available_memory: int
     to_make: tuple[str, ...]
 
     columns = ("model", "method", "lang", "queries", "done", "prompt", "prefill", "new", "hours", "GB", "state")
-
-    @property
-    def seconds(self) -> float:
-        """Return the seconds of all cells, one after the other on this machine."""
-        return sum(cell.seconds for cell in self.cells)
 
     @property
     def memory_bytes(self) -> int:
@@ -138,7 +132,7 @@ class StudyPlan:
             sum(cell.n_queries for cell in self.cells),
             sum(cell.n_done for cell in self.cells),
             *(f"{sum(column):,}" for column in zip(*counts, strict=True)),
-            round(self.seconds / 3600, 2),
+            round(sum(cell.seconds for cell in self.cells) / 3600, 2),
             round(self.memory_bytes / 1e9, 1),
             f"{sum(not cell.missing for cell in self.cells)} ready",
         )
@@ -147,13 +141,14 @@ class StudyPlan:
     def notes(self) -> list[str]:
         """Return the lines below the table: judges, where the numbers come from, memory, disk."""
         seen = Counter(cell.outputs for cell in self.cells)
-        fits = "" if self.memory_bytes <= self.available_memory else "; too much here: take a smaller quantization"
+        free = available_memory()
+        fits = "" if self.memory_bytes <= free else "; too much here: take a smaller quantization"
         return [
             *(judge.line for judge in self.judges),
             "~ a guess, ≈ from responses in this database; tokens without a mark are the file's own tokenizer's",
             *(f"≈ of {counted(n, 'cell')}: {outputs}" for outputs, n in seen.items() if outputs),
             f"hours: {self.speed}",
-            f"memory: {self.memory_bytes / 1e9:.1f} GB at most of {self.available_memory / 1e9:.1f} GB free{fits}",
+            f"memory: {self.memory_bytes / 1e9:.1f} GB at most of {free / 1e9:.1f} GB free{fits}",
             f"disk: about {self.disk_bytes / 1e9:.1f} GB, files to get or make included",
             *dict.fromkeys(line for judge in self.judges for line in judge.sizes),
         ]
@@ -213,7 +208,6 @@ def plan_study(
         judges=tuple(_judge(path, study, spec, estimates, sets, stored) for spec in study.judges),
         speed=speed.source,
         disk_bytes=n_missing * BYTES_A_RESPONSE + sum(files.values()),
-        available_memory=available_memory(),
         to_make=_to_make(study, reasons),
     )
 
@@ -382,14 +376,8 @@ def _to_make(study: Study, reasons: Mapping[StudyCell, list[str]]) -> tuple[str,
 
 
 def _flops() -> float:
-    """Return float32 operations per second of this machine's matrix products, the best within half a second."""
+    """Return float32 operations per second of this machine's matrix products, the best of some."""
     import numpy as np
 
     matrix = np.ones((768, 768), dtype=np.float32)
-    best: float = 0.0
-    began = time.perf_counter()
-    while time.perf_counter() - began < 0.5:
-        started = time.perf_counter()
-        matrix @ matrix
-        best = max(best, 2.0 * 768**3 / (time.perf_counter() - started))
-    return float(best)
+    return 2.0 * 768**3 / min(timeit.repeat(lambda: matrix @ matrix, number=1, repeat=50))
