@@ -182,20 +182,16 @@ def _reconcile(target: Store, judge: ApiJudge) -> None:
     unconfirmed = Counter(item["submission_id"] for item in items if item["state"] == "prepared")
     if not unconfirmed:
         return
-    found: dict[str, str] = {}
-    for batch in judge.client.call(lambda client: list(client.batches.list(limit=100))):
-        name = (batch.metadata or {}).get(_METADATA, "")
-        if name in unconfirmed:
-            found[name] = batch.id
+    batches = judge.client.call(lambda client: list(client.batches.list(limit=100)))
+    found = {(batch.metadata or {}).get(_METADATA, ""): batch.id for batch in batches}
     for submission, count in unconfirmed.items():
-        batch_id = found.get(submission)
-        event = "abandoned" if batch_id is None else "created"
-        target.put([_event(submission, event, judge, count, batch_id=batch_id)])
+        event = "created" if submission in found else "abandoned"
+        target.put([_event(submission, event, judge, count, batch_id=found.get(submission))])
 
 
 def _event(submission: str, event: str, judge: ApiJudge, count: int, *, batch_id: str | None = None) -> Record:
     dialect = judge.client.dialect
-    row: dict[str, object] = {
+    return "judge_batches", {
         "submission_id": submission,
         "event": event,
         "judge_id": judge.judge_id,
@@ -204,7 +200,6 @@ def _event(submission: str, event: str, judge: ApiJudge, count: int, *, batch_id
         "structured": dialect.structured,
         "parameters": {"token_limit": dialect.token_limit, "temperature": dialect.temperature},
     }
-    return ("judge_batches", row)
 
 
 def _replies(

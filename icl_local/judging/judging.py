@@ -127,17 +127,13 @@ def _refuse_unfit(judge: str, given: Mapping[str, Any]) -> None:
         "rules cost nothing and end at once; leave --plan and --batch out": judge == rules.NAME and (plan or batch),
         "--batch is for openai: judges; leave it out": batch and not plan and not judge.startswith("openai:"),
     }, error=WrongUsage)  # fmt: skip
-    names, reason = _idle(judge)
+    names, reason = _IDLE.get(judge.partition(":")[0], ((), ""))
     refuse_idle(reason, {f"--{name.replace('_', '-')}": given[name] != _DEFAULTS.get(name) for name in names})
-
-
-def _idle(judge: str) -> tuple[tuple[str, ...], str]:
-    return _IDLE.get(judge.partition(":")[0], ((), ""))
 
 
 def idle_options(judge: str) -> tuple[str, ...]:
     """Return the options of ``judge`` that do nothing for a judge of this name."""
-    return _idle(judge)[0]
+    return _IDLE.get(judge.partition(":")[0], ((), ""))[0]
 
 
 def check_judge(name: str, variant: str) -> None:

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from icl_local import store
 from icl_local.exceptions import ConfigError, InputError
 from icl_local.identity import judgment_key, key_of
 from icl_local.judging import ledger
@@ -155,8 +154,7 @@ class Rating:
         if not self._put_context:
             self._target.put(ledger.context_records(self.judge, (one.template for one in self.items)))
             self._put_context = True
-        shared = {"created_at": store.now(), **columns}
-        attempts = [Attempt(task, task.attempt, verdict, columns=shared) for task in item.tasks.values()]
+        attempts = [Attempt(task, task.attempt, verdict, columns=columns) for task in item.tasks.values()]
         self._target.put([attempt.record(str(self.judge["judge_id"])) for attempt in attempts])
         item.tasks = {key: replace(task, attempt=task.attempt + 1) for key, task in item.tasks.items()}
 
