@@ -19,7 +19,7 @@ from icl_local.convert.checkpoint import Checkpoint, merge_adapter, read_json
 from icl_local.convert.parity import Check, Reference, compare_files, faults, gate
 from icl_local.exceptions import ConfigError, ConversionError, DiskFull
 from icl_local.identity import key_of, sha256_file
-from icl_local.store import Store, now
+from icl_local.store import Store
 from icl_local.weights import read_info
 
 _BYTES_PER_WEIGHT = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 1.07}
@@ -146,19 +146,14 @@ def conversion_key(*, source_sha256: str, type_name: str, parent_gguf_sha256: st
 
 
 def _settle(draft: Path, out: Path, checks: Sequence[Check], store: Store | None, **columns: object) -> Conversion:
-    """Store the result, rename the draft (to ``.rejected`` if the gate failed), and raise if it failed.
-
-    In this order a file under its final name has its row, even if the process is killed. A refused file has no sha256
-    there, so that nothing can refer to it.
-    """
+    """Store the result, then rename the draft, so that a file under its final name has a row; raise if it failed."""
     failed = faults(checks)
     report = {one.name: {"status": one.status, "detail": one.detail, **one.figures} for one in checks}
     row = {
         **columns,
-        "gguf_sha256": None if failed else sha256_file(draft),
+        "gguf_sha256": None if failed else sha256_file(draft),  # nothing can refer to a refused file
         "gate": "failed" if failed else "passed" if checks else "skipped",
         "gate_report": report or None,
-        "created_at": now(),
     }
     if store is not None:
         store.put([("conversions", row)])
@@ -180,10 +175,7 @@ def _check(type_name: str, out: Path) -> None:
 
 
 def _wide_type(folder: Path, checkpoint: Checkpoint, type_name: str, *, logits: bool) -> str:
-    """Return the type that the converter writes: F32 if logits are compared or the disk has room, else as stored.
-
-    Raises DiskFull if that file and the one made from it do not fit.
-    """
+    """Return the type that the converter writes: F32 if logits are compared or the disk has room, else as stored."""
     free, own = shutil.disk_usage(folder).free, checkpoint.dtype.lower()
     made = 0.0 if type_name == "f32" else _BYTES_PER_WEIGHT.get(type_name, 0.75)
     wide_type = "f32" if logits or type_name == "f32" or checkpoint.parameters * (made + 4) < free / 2 else own

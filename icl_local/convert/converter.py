@@ -1,10 +1,7 @@
 """llama.cpp's own converter of Hugging Face checkpoints, of the same sources as the installed engine.
 
-The sources are in llama-cpp-python's source distribution, which pip fetches once: it is the publisher that the engine
-already comes from, its converter and llama.cpp's loader fit each other, it works with any index that pip is set up
-for, and no other package of the environment is touched (a package with a copy of the converter brings a ``gguf`` that
-overwrites the installed one, and is older). The converter and its own ``gguf`` are kept in the cache folder, so later
-calls need no network.
+The sources are in llama-cpp-python's source distribution, which pip fetches once, from any index that it is set up for.
+No other package of the environment is touched: one with a copy of the converter would overwrite the installed ``gguf``.
 """
 
 import functools

@@ -1,8 +1,6 @@
 """The process that runs llama.cpp's convert_hf_to_gguf.py: `python -m icl_local.convert.converter_process SOURCES`.
 
-Three things are added to the converter: keys ``icl.*`` in the header; the pre-tokenizer's name for a tokenizer that it
-does not know; and a tokenizer.model for a SentencePiece tokenizer that has a tokenizer.json only, to whose pieces the
-converter would give one score for all.
+What it adds to the converter: keys ``icl.*`` in the header, and what docs/convert.md lists.
 """
 
 import functools

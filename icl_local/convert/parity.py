@@ -1,9 +1,7 @@
-"""The parity gate: proof that a GGUF file is the checkpoint it was made from.
+"""The parity gate: proof that a GGUF file is the checkpoint it was made from, by the checks of docs/convert.md.
 
-First the content of the file is compared with the checkpoint (header, vocabulary, tensors, every weight), then its
-behaviour: llama.cpp's tokens on texts in many languages, BOS, the chat template, and the logits of an F32 file against
-Transformers in float32. The proof is either: all weights are the same, or the logits are. A model whose weights cannot
-be compared and which cannot be run in float32 is not judged. The gate repairs nothing.
+The proof is either: all weights are the same, or the logits are. A model whose weights cannot be compared and which
+cannot be run in float32 is not judged. The gate repairs nothing.
 """
 
 import itertools

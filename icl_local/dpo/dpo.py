@@ -1,10 +1,7 @@
-"""Direct Preference Optimization of a base model on TRL; the paper's run is the default.
+"""Direct Preference Optimization of a base model on TRL; the paper's run is the default (docs/dpo.md).
 
-Preset ``paper`` is TRL's DPO script of early 2025 (TRL 0.14 to 0.15; the paper names no version) with the
-paper's settings: tokenisation, truncation and chat form of that time come from data.py, the loss and the loop from
-today's TRL. Preset ``trl-default`` is today's trainer without changes. The key of a run is a hash of its base, data and
-parameters; the same call resumes from the last whole checkpoint, with bit-identical results, and is done when the model
-is in the output folder.
+The key of a run is a hash of its base, data and parameters; the same call resumes from the last whole checkpoint, with
+bit-identical results, and is done when the model is in the output folder.
 """
 
 import importlib
@@ -189,10 +186,7 @@ def _require_extra() -> None:
 
 @contextmanager
 def _claimed(out: Path, record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Hold ``out`` for this run alone and yield its record; a run that never saved a checkpoint is replaced.
-
-    Raises TrainingError for a folder of something else, of another run or of another process.
-    """
+    """Hold ``out`` for this run alone and yield its record; a run that never saved a checkpoint is replaced."""
     if out.exists() and (not out.is_dir() or (not (out / RECORD).is_file() and any(map(_is_foreign, out.iterdir())))):
         raise TrainingError(f"{out} exists and is not a training run of icl; choose another place with -o")
     with ExitStack() as held:

@@ -1,8 +1,7 @@
 """Results as Every Eval Ever's records (schema 0.2.1): one JSON file a query set and model file, a result a metric.
 
-Score means are written with their judge, prompt and interval, critical errors as shares. The schema's instance-level
-records need a reference answer and ``is_correct``, which an open answer scored from 1 to 5 does not have: they are not
-written; the Parquet export holds every answer. Source: evaleval/every_eval_ever on GitHub.
+The schema's instance-level records need a reference answer and ``is_correct``, which an open answer scored from 1 to 5
+does not have: they are not written. Source: evaleval/every_eval_ever on GitHub.
 """
 
 import json

@@ -103,10 +103,7 @@ def _cell(row: Row) -> tuple[str, ...]:
 
 
 def _write_items(items: Sequence[tuple[tuple[str, ...], Row]], out: Path) -> tuple[Path, ...]:
-    """Write one JSON list for each key: to ``out``, or to files named by the keys if ``out`` is a folder.
-
-    A key begins with a cell_id, which is part of the file's name if other cells have the same names.
-    """
+    """Write one JSON list for each key: to ``out``, or to files named by the keys if ``out`` is a folder."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for key, item in items:
         groups.setdefault(key, []).append(item)
@@ -115,6 +112,7 @@ def _write_items(items: Sequence[tuple[tuple[str, ...], Row]], out: Path) -> tup
         with result_at(out):
             out.mkdir(mode=0o700, parents=True, exist_ok=True)
         stems = {key: file_name(".".join(key[1:])) for key in groups}
+        # cells of the same names are told apart by their ids
         shared = {stem for stem, count in Counter(stems.values()).items() if count > 1}
         files = {
             out / f"{stem}{f'.{key[0][:8]}' if stem in shared else ''}.json": groups[key] for key, stem in stems.items()

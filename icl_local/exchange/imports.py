@@ -1,8 +1,7 @@
 """Import of other tools' outputs: lists of {instruction, output, generator} as just-eval and AlpacaEval write them.
 
 A text is matched to a known query by the exact text of its instruction, because ids differ between copies of a set;
-if a set repeats a text, the id decides, then the order. Outputs without a match are kept with their task unknown:
-loops count for them, unintended code does not.
+docs/exchange.md has the rules.
 """
 
 from __future__ import annotations

@@ -1,9 +1,6 @@
 """Merging another database, a spool folder or a folder of Parquet files into a database, row by row by key.
 
-Rows go through the spool like any other, so a rebuild keeps them. If both sides have a response and its texts differ
-(another llama.cpp build, an inexact setting), this database keeps its own text, rows that refer to the other text are
-left out, and the report lists the response. Rows forgotten here stay forgotten; tombstones of the other side have no
-effect here.
+Rows go through the spool like any other, so a rebuild keeps them. docs/exchange.md says what is left out.
 """
 
 import shutil

@@ -1,12 +1,7 @@
-"""Models that other programs hold on this machine, by name; found without their servers, and only read.
+"""Models that other programs hold on this machine, by the names of docs/models.md; found without their servers.
 
-    ollama:NAME:TAG                       as `ollama list` prints it
-    lmstudio:PUBLISHER/REPO/FILE.gguf     in LM Studio's folder of models
-    llama.cpp:FILE.gguf                   in llama.cpp's cache; OWNER/REPO/FILE.gguf where LLAMA_CACHE is set
-    hf:OWNER/REPO/FILE.gguf[@REVISION]    in the hub's cache; hub.py opens these names, and fetches what is not there
-
-A file that llama.cpp cannot run alone is found too, with the reason. GGUF headers are not read here, and no file is
-hashed.
+A file that llama.cpp cannot run alone is found too, with the reason. Files are not opened here. hub.py opens the names
+of the hub, and fetches what is not in its cache.
 """
 
 import os

@@ -1,8 +1,7 @@
 """The facts that a GGUF file's header states, read in Python; no llama.cpp involved.
 
-``read_info`` refuses files that are not GGUF, truncated, or without what every command needs. It does not check whether
-llama.cpp can run the model: on some damaged files llama.cpp aborts, which ends its own process and not the command (see
-engine/worker.py). Weights are not read: the checksum shows whether they are the right ones.
+Whether llama.cpp can run the model is not checked: on some damaged files it aborts, which ends its own process and not
+the command (see engine/worker.py). Weights are not read: the checksum shows whether they are the right ones.
 """
 
 import math
@@ -77,9 +76,8 @@ class GgufInfo:
 def read_info(path: Path) -> GgufInfo:
     """Read the header of ``path``.
 
-    Raises ModelError, and nothing else: not a GGUF file, truncated (with the bytes missing), one part of a split
-    model, a file for another purpose (adapter, projector, embeddings), absurd counts, unknown types, no tokenizer, or
-    no usable number of layers, heads or context tokens.
+    Raises ModelError, and nothing else, for a file that is not GGUF, truncated, damaged, one part of a split model, for
+    another purpose (adapter, projector, embeddings), or without what every command needs.
     """
     path = Path(path)
     try:

@@ -1,9 +1,7 @@
 """Files from the Hugging Face hub: pinned to a commit, resumed after a kill, checked before they are used.
 
-``hf:owner/repo/file.gguf[@revision]`` names a file, ``hf:owner/name[/config][/split][@revision]`` those of a data set.
 The revision is resolved to a commit, which is recorded; the bytes are compared with the checksum that the hub publishes
-(SHA-256 for LFS and Xet files, git's SHA-1 for small ones). The file is stored in huggingface_hub's own cache, where
-every other tool finds it.
+(SHA-256 for LFS and Xet files, git's SHA-1 for small ones). Files are in huggingface_hub's own cache.
 
 The partial file is kept here: hf_hub_download (2.4) deletes it when its process ends and compares sizes only, which
 costs gigabytes after each Ctrl-C. It stays beside its final place, the library's http_get continues it, and it is
@@ -178,10 +176,7 @@ def _commit(target: Address) -> str:
 
 
 def _contents(target: Address) -> tuple[list[str], Any]:
-    """Return the names of a commit's files and the configs of its card; both are kept for times without a network.
-
-    Without network and without what was kept: the files in the cache, and None.
-    """
+    """Return the names of a commit's files and its card's configs; without a network those kept, or the files here."""
     from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined]
 
@@ -368,10 +363,7 @@ def _check_space(target: Address, folder: Path, needed: int) -> None:
 
 @contextlib.contextmanager
 def _hub_errors(target: Address) -> Iterator[None]:
-    """Turn every exception of huggingface_hub and its HTTP library into one line with the next step.
-
-    Their own texts are not repeated: they hold signed URLs.
-    """
+    """Turn every exception of huggingface_hub and its HTTP library into one line; their own texts hold signed URLs."""
     from huggingface_hub import constants, errors
 
     try:
