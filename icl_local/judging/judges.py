@@ -98,15 +98,12 @@ class LocalJudge(ChatJudge):
 def attempt_of(task: Task, reply: ApiReply, **columns: object) -> Attempt:
     """Return a model's reply as an attempt at the task; scores come from the model's own text only."""
     aspects = task.template.aspects
-    if reply.outcome == "reply" and reply.refusal:
-        verdict = no_verdict(REFUSED, aspects, reply.refusal)
-    elif reply.outcome == "reply":
+    if reply.outcome == "reply" and not reply.refusal:
         verdict = parse_verdict(reply.text or "", aspects, cut_off=reply.finish_reason == "length")
-    elif reply.outcome == "rejected":
-        filtered = _FILTERED.search(reply.error or "") is not None
-        verdict = no_verdict(REFUSED if filtered else REJECTED, aspects, reply.error)
     else:
-        verdict = no_verdict(QUOTA if reply.outcome == "quota" else HTTP_ERROR, aspects, reply.error)
+        rejected = REFUSED if _FILTERED.search(reply.error or "") else REJECTED
+        statuses = {"reply": REFUSED, "rejected": rejected, "quota": QUOTA, "failed": HTTP_ERROR}
+        verdict = no_verdict(statuses[reply.outcome], aspects, reply.refusal or reply.error)
     if reply.probabilities and len(reply.probabilities) == len(aspects):
         columns["probabilities"] = [list(one[:-1]) for one in reply.probabilities]
     return Attempt(

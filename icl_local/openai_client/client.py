@@ -257,21 +257,21 @@ class ApiClient:
 
     def _answer(self, body: Any, reply: ApiReply, headers: Mapping[str, str], *, may_be_empty: bool = False) -> Result:
         """Return the body of a response with status 200 as a reply or a failure; every field may be missing."""
-        prompt_tokens = _count(_at(body, "usage", "prompt_tokens"))
-        completion_tokens = _count(_at(body, "usage", "completion_tokens"))
+        prompt_tokens = _field(body, int, "usage", "prompt_tokens")
+        completion_tokens = _field(body, int, "usage", "completion_tokens")
         cost = None
         if self.price is not None and prompt_tokens is not None and completion_tokens is not None:
             cost = self.price.usd(prompt_tokens, completion_tokens)
-        choice = _at(body, "choices", 0)
-        message = _at(choice, "message")
-        text = _text(_at(choice, "text") if message is None else _at(message, "content"))
-        refusal = _text(_at(message, "refusal"))
-        finish = _text(_at(choice, "finish_reason"))
+        choice = _field(body, dict, "choices", 0)
+        message = _field(choice, dict, "message")
+        text = _field(choice, str, "text") if message is None else _field(message, str, "content")
+        refusal = _field(message, str, "refusal")
+        finish = _field(choice, str, "finish_reason")
         if finish == "content_filter" and not refusal:
             refusal = "stopped by the server's content filter"
         error = None
         if choice is None:
-            detail = _at(body, "error")
+            detail = _field(body, object, "error")
             error = "answered 200 without a completion" + (f": {self.redact(str(detail))[:200]}" if detail else "")
         elif not text and not refusal and finish != "length" and not (may_be_empty and text is not None):
             error = "answered 200 with no text"
@@ -283,8 +283,8 @@ class ApiClient:
             finish_reason=finish,
             error=error,
             http_status=200,
-            model=_text(_at(body, "model")),
-            system_fingerprint=_text(_at(body, "system_fingerprint")),
+            model=_field(body, str, "model"),
+            system_fingerprint=_field(body, str, "system_fingerprint"),
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
             cost_usd=cost,
@@ -417,19 +417,12 @@ def _reset_seconds(headers: Mapping[str, str]) -> float | None:
     return max(waits) if waits else None
 
 
-def _at(value: Any, *path: str | int) -> Any:
-    """Return what stands at ``path`` in a JSON value; None if it is not there."""
+def _field(value: Any, kind: type[T], *path: str | int) -> T | None:
+    """Return what stands at ``path`` in a JSON value; None where it is of another kind, or a negative number."""
     try:
         for key in path:
             value = value[key]
     except (LookupError, TypeError):
         return None
-    return value
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    valid = isinstance(value, kind) and not isinstance(value, bool)
+    return None if not valid or (isinstance(value, int) and value < 0) else value

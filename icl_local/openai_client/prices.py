@@ -11,7 +11,6 @@ from icl_local import resources, toml_file
 from icl_local.exceptions import ConfigError
 
 _SNAPSHOT = re.compile(r"-(\d{4}-\d{2}-\d{2})$")
-_PER = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Price(_Entry):
 
     def usd(self, prompt_tokens: int, completion_tokens: int, *, batch: bool = False) -> float:
         """Return the cost in USD; cached input counts at the full price, so the sum is an upper bound."""
-        cost = (prompt_tokens * self.input + completion_tokens * self.output) / _PER
+        cost = (prompt_tokens * self.input + completion_tokens * self.output) / 1_000_000
         return cost * self.batch_factor if batch else cost
 
 
