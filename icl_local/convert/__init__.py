@@ -1,7 +1,4 @@
-"""Checkpoints to GGUF files, with proof.
-
-A converted or quantized file must pass a parity gate before it is used.
-"""
+"""Checkpoints to GGUF files, with proof."""
 
 from icl_local.convert.checkpoint import TOKENIZER_FILES, Checkpoint, read_json, tokenizer_of
 from icl_local.convert.convert import Conversion, convert, quantize

@@ -1,8 +1,4 @@
-"""Preference pairs for DPO: read them, and turn them into tokens as TRL 0.14 to 0.15 did.
-
-A pair is a prompt with a chosen and a rejected answer, as text or as chat messages. It comes from a data set of the hub
-or a file, as queries do, with columns chosen, rejected and (optionally) prompt.
-"""
+"""Preference pairs for DPO: read them, and turn them into tokens as TRL 0.14 to 0.15 did."""
 
 import functools
 import hashlib

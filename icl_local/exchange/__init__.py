@@ -1,7 +1,4 @@
-"""Files of other tools, and databases of other machines.
-
-Import, export and merge of responses and judgments.
-"""
+"""Files of other tools, and databases of other machines."""
 
 from icl_local.exchange.imports import MAKER, NOT_JUDGED, Imported, holds_judgments, import_outputs
 

@@ -1,7 +1,6 @@
 """Responses and judgments as files of other tools: just-eval, AlpacaEval, CSV, Parquet.
 
-JSON and Parquet hold texts unchanged; CSV holds them inert (icl_local.results.tables): control characters as
-\\uXXXX, and an apostrophe before what a spreadsheet would run as a formula.
+JSON and Parquet hold texts unchanged; CSV holds them inert (icl_local.results.tables).
 """
 
 import json
