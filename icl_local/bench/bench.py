@@ -164,18 +164,13 @@ def database_rows(
     """Return rows of raw.benchmarks: one run of the benchmark shares a benchmark_id."""
     created_at = store.now()
     benchmark_id = key_of(kind="benchmark", model=model, created_at=created_at)
+    shared = {"benchmark_id": benchmark_id, "model": model, "quantization": quantization, "n_queries": n_queries}
+    own = ("contender", "new_tokens", "prompt_tokens", "seconds", "tokens_per_second")
     return [
         {
-            "benchmark_id": benchmark_id,
-            "contender": result.contender,
+            **shared,
+            **{name: getattr(result, name) for name in own},
             "n_parallel": result.parallel,
-            "model": model,
-            "quantization": quantization,
-            "n_queries": n_queries,
-            "new_tokens": result.new_tokens,
-            "prompt_tokens": result.prompt_tokens,
-            "seconds": result.seconds,
-            "tokens_per_second": result.tokens_per_second,
             "detail": asdict(result),
             "created_at": created_at,
         }

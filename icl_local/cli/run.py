@@ -185,15 +185,11 @@ def score(db: Path, **given: Any) -> None:
     if not given["plan"]:
         options.refuse_idle("only --plan prints rows", "output_format")
     with Display() as display:
-        result = scoring.score_texts(
-            db,
-            **given,
-            on_event=display.on_event,
-            on_download=display.on_download,
-        )
+        jobs = scoring.score_texts(db, **given, on_event=display.on_event, on_download=display.on_download)
     if given["plan"]:
-        console.print_rows(scoring.COLUMNS, result.rows)
+        console.print_rows(scoring.COLUMNS, [job.counts() for job in jobs])
         return
-    too_long = f", {counted(result.n_too_long, 'text')} beyond the context" if result.n_too_long else ""
+    n_new, n_too_long = (sum(job.made[reason] for job in jobs) for reason in ("scored", "prompt_too_long"))
+    too_long = f", {counted(n_too_long, 'text')} beyond the context" if n_too_long else ""
     see = 'icl sql "from reference_probabilities"' if given["texts"] == scoring.REFERENCE else "icl shift"
-    console.say(f"{counted(result.n_new, 'text')} scored{too_long}; see: {see} --db {shell(db)}")
+    console.say(f"{counted(n_new, 'text')} scored{too_long}; see: {see} --db {shell(db)}")

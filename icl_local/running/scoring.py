@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -35,22 +35,10 @@ COLUMNS = ("model", "prompt", "texts", "missing", "tokens")
 Text = tuple[Query, ScoreRequest, Row]
 
 
-@dataclass(frozen=True)
-class ScoreResult:
-    """``rows``: COLUMNS of each model and prompt before the call; tokens are those of the missing texts.
-
-    ``n_new`` texts were scored now, ``n_too_long`` exceed the context.
-    """
-
-    rows: list[tuple[str, str, int, int, int]]
-    n_new: int = 0
-    n_too_long: int = 0
-
-
 class Job:
     """What ``model`` scores after the prompts of ``method``: rows by scoring_id, and requests of those not in ``have``.
 
-    ``prompts``: the rows of new prompts.
+    ``prompts``: the rows of new prompts. ``made``: the number of texts scored now, by finish_reason.
     """
 
     def __init__(
@@ -61,6 +49,7 @@ class Job:
         self.missing: list[ScoreRequest] = []
         self.rows: dict[str, Row] = {}
         self.prompts: dict[str, Record] = {}
+        self.made: Counter[str] = Counter()
         recipe = cache(partial(Recipe, method, overlay=overlay))  # of a language
         for query, request, columns in texts:
             prompt_id = None
@@ -75,8 +64,13 @@ class Job:
                 self.missing.append(replace(request, id=key))
             self.rows.setdefault(key, {**row, "penalty": request.repetition_penalty})
 
-    def score(self, engines: Engines, have: set[str], longest: int, on_event: Callable[[Event], None]) -> Iterator[str]:
-        """Score what is missing, store each result as it comes, and yield its finish_reason."""
+    def counts(self) -> tuple[str, str, int, int, int]:
+        """Return COLUMNS, as they were before the call; tokens are those of the missing texts."""
+        n_tokens = sum(request.max_tokens for request in self.missing)
+        return *self.named, len(self.rows), len(self.missing), n_tokens
+
+    def score(self, engines: Engines, have: set[str], longest: int, on_event: Callable[[Event], None]) -> None:
+        """Score what is missing, and store each result as it comes."""
         done, n_tokens = len(self.rows) - len(self.missing), 0
 
         def report(kind: str, rate: float = 0.0, **more: Any) -> None:
@@ -98,8 +92,8 @@ class Job:
                     row = {**self.rows[scored.id], **scored_row(scored), **shared}
                     engines.writer.put([*token_rows(self.model, scored.pieces), ("scorings", row)])
                     done, n_tokens = done + 1, n_tokens + scored.new_tokens
+                    self.made[scored.finish_reason] += 1
                     report("progress", n_tokens / (time.perf_counter() - began))
-                    yield scored.finish_reason
 
 
 def score_texts(
@@ -121,7 +115,7 @@ def score_texts(
     on_event: Callable[[Event], None] = lambda event: None,
     on_download: OnBytes | None = None,
     **engine: Any,
-) -> ScoreResult:
+) -> list[Job]:
     """Score answers that ``texts_model`` gave by the method ``texts``: by its own file, and by ``model``'s base file.
 
     ``texts_model`` None: ``model``'s own variant for that method. ``texts`` "reference": the references of ``queries``.
@@ -163,21 +157,17 @@ def score_texts(
                 require_same_tokens(author.path, base.path, ids)
         jobs = [Job(author, OWN, to_score, prompt_dir, have)]
     jobs += [Job(base, name, to_score, prompt_dir, have) for base in bases for name in method]
-    counts = [
-        (*job.named, len(job.rows), len(job.missing), sum(request.max_tokens for request in job.missing))
-        for job in jobs
-    ]
     todo = [job for job in jobs if job.missing]
     if plan or not todo:
-        return ScoreResult(counts)
-    options, reasons = EngineOptions(**engine), Counter[str]()
+        return jobs
+    options = EngineOptions(**engine)
     with store.Store(path) as target, closing(Engines(options, target, new_run("score"))) as engines:
         target.put(rows)
         for job in todo:
             alike = [one for one in todo if one.model.sha256 == job.model.sha256]  # one probe for a file's jobs
             longest = max(len(request.prompt) for one in alike for request in one.missing)
-            reasons.update(job.score(engines, have, longest, on_event))
-    return ScoreResult(counts, reasons["scored"], reasons["prompt_too_long"])
+            job.score(engines, have, longest, on_event)
+    return jobs
 
 
 def _answers(author: ResolvedModel, stored: Sequence[Row]) -> list[Text]:

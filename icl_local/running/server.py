@@ -158,7 +158,8 @@ class ServerGenerator:
             )
             for request in requests
         )
-        done, tokens, prompt_tokens, failed = 0, 0, 0, []
+        self.stats = Stats()
+        failed = []
         try:
             for replies in client.run(api_requests):
                 for reply in replies:
@@ -169,12 +170,12 @@ class ServerGenerator:
                         failed.append(reply.error or "no answer")
                         continue
                     completion = _completion(reply, chat=chat)
-                    done, tokens = done + 1, tokens + completion.new_tokens
-                    prompt_tokens += completion.prompt_tokens
-                    self.stats = Stats(n_done=done, new_tokens=tokens, prompt_tokens=prompt_tokens)
+                    self.stats.n_done += 1
+                    self.stats.new_tokens += completion.new_tokens
+                    self.stats.prompt_tokens += completion.prompt_tokens
                     yield completion
                 if on_progress is not None:
-                    on_progress(tokens)
+                    on_progress(self.stats.new_tokens)
         except ApiError as error:
             raise EngineError(str(error)) from error
         if failed:

@@ -53,16 +53,20 @@ def db(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(made, tmp_path / "x.duckdb"))
 
 
-def score(db: Path, model: Path, aligned: Path, **more: Any) -> scoring.ScoreResult:
+def score(db: Path, model: Path, aligned: Path, **more: Any) -> list[scoring.Job]:
     how = {"texts": "instruct", "method": PROMPTS, **more}
     return scoring.score_texts(db, model=str(model), texts_model=str(aligned), parallel=4, **how)
 
 
+def n_made(jobs: list[scoring.Job], reason: str = "scored") -> int:
+    return sum(job.made[reason] for job in jobs)
+
+
 def test_answers_are_scored_once_under_every_prompt(db: Path, exact_gguf: Path, aligned: Path) -> None:
     planned = score(db, exact_gguf, aligned, plan=True)
-    assert [row[1:4] for row in planned.rows] == [("own", 8, 8), ("same", 8, 8), ("zero-shot", 8, 8)]
-    assert score(db, exact_gguf, aligned).n_new == 24
-    assert score(db, exact_gguf, aligned).n_new == 0
+    assert [job.counts()[1:4] for job in planned] == [("own", 8, 8), ("same", 8, 8), ("zero-shot", 8, 8)]
+    assert n_made(score(db, exact_gguf, aligned)) == 24
+    assert n_made(score(db, exact_gguf, aligned)) == 0
     joined = "from raw.scorings join raw.responses as made using (response_id)"
     found = store.query(db, f"select scorings.*, made.tokens as made {joined}").dicts()
     assert {row["tokens"] == row["made"] for row in found} == {True}
@@ -93,7 +97,7 @@ def test_a_command_that_is_interrupted_goes_on_where_it_was(
             score(db, exact_gguf, aligned, on_event=stop_after(n))
     ((kept,),) = store.query(db, "select count(*) from raw.scorings").rows
     assert 0 < kept < 24
-    assert score(db, exact_gguf, aligned).n_new == 24 - kept
+    assert n_made(score(db, exact_gguf, aligned)) == 24 - kept
     resumed = store.query(db, ALL).rows
     other = tmp_path / "whole.duckdb"
     upkeep.snapshot(db, other)
@@ -107,7 +111,7 @@ def test_a_command_that_is_interrupted_goes_on_where_it_was(
 
 
 def test_a_second_command_waits_and_scores_nothing_twice(db: Path, exact_gguf: Path, aligned: Path) -> None:
-    made: list[scoring.ScoreResult] = []
+    made: list[list[scoring.Job]] = []
     waits = threading.Event()
 
     def on_second(event: Event) -> None:
@@ -123,7 +127,7 @@ def test_a_second_command_waits_and_scores_nothing_twice(db: Path, exact_gguf: P
 
     made.append(score(db, exact_gguf, aligned, on_event=start_second))
     second.join()
-    assert sum(result.n_new for result in made) == 24
+    assert sum(map(n_made, made)) == 24
 
 
 def test_a_forgotten_answer_takes_its_scores_along(db: Path, exact_gguf: Path, aligned: Path) -> None:
@@ -159,7 +163,7 @@ def test_a_file_that_differs_in_a_token_that_does_not_occur_is_taken(
     data = tiny_gguf.read_bytes()
     other.write_bytes(data.replace(b"<|endoftext|>", b"<|otherside|>"))
     assert read_info(other).vocab_sha256 != read_info(tiny_gguf).vocab_sha256
-    assert score(db, other, aligned, method=["same"], limit=1).n_new == 2
+    assert n_made(score(db, other, aligned, method=["same"], limit=1)) == 2
     with pytest.raises(ModelError, match=r"other\.gguf has another tokenizer than tiny\.gguf: token 0 is '<\|end"):
         require_same_tokens(tiny_gguf, other, [300, 0])
 
@@ -179,13 +183,13 @@ def test_a_file_that_states_a_default_of_its_tokenizer_is_taken(tiny_gguf: Path,
 def test_a_text_beyond_the_context_has_a_row_that_says_so(db: Path, aligned: Path, tmp_path: Path) -> None:
     small = tmp_path / "small.gguf"
     build_tiny_gguf(small, n_ctx=128, merges=merges_of_prompts())
-    result = score(db, small, aligned, method=["urial"], limit=2)
-    assert (result.n_new, result.n_too_long) == (2, 2)
+    jobs = score(db, small, aligned, method=["urial"], limit=2)
+    assert (n_made(jobs), n_made(jobs, "prompt_too_long")) == (2, 2)
     rows = store.query(
         db, "select method, finish_reason, len(ranks) > 0 from raw.scorings group by all order by all"
     ).rows
     assert rows == [("own", "scored", True), ("urial", "prompt_too_long", False)]
-    assert score(db, small, aligned, method=["urial"], limit=2).n_new == 0
+    assert n_made(score(db, small, aligned, method=["urial"], limit=2)) == 0
 
 
 def test_answers_that_are_not_there_are_named_with_the_run_that_makes_them(db: Path, tiny_gguf: Path) -> None:
@@ -204,8 +208,8 @@ def test_references_are_scored_after_the_prompt(tmp_path: Path, exact_gguf: Path
     for method, message in ((["same"], "references have no prompt of their own"), (["own"], "leave own out")):
         with pytest.raises(ConfigError, match=message):
             scoring.score_texts(db, **{**asked, "method": method})
-    assert scoring.score_texts(db, **asked).n_new == 6
-    assert scoring.score_texts(db, **asked).n_new == 0
+    assert n_made(scoring.score_texts(db, **asked)) == 6
+    assert n_made(scoring.score_texts(db, **asked)) == 0
     rows = store.query(db, "select kind, choice, n_bytes, logprob, len(tokens) from raw.scorings order by all").rows
     assert [row[:3] for row in rows] == [("reference", 0, 5)] * 3 + [("reference", 1, 4)] * 3
     assert all(math.isfinite(row[3]) and row[3] < 0 < row[4] for row in rows)
@@ -218,7 +222,7 @@ def test_references_are_scored_after_the_prompt(tmp_path: Path, exact_gguf: Path
     assert per_byte == pytest.approx(bits / 27)
     assert perplexity == pytest.approx(2 ** (bits / n_tokens))
     file.write_text(json.dumps({"id": 0, "question": "What is 0?", "reference": ["the nought", "none"]}))
-    assert scoring.score_texts(db, **asked).n_new == 1
+    assert n_made(scoring.score_texts(db, **asked)) == 1
     assert store.query(db, "select n_references, n_bytes from reference_probabilities").rows == [(6, 32)]
     file.write_text(json.dumps({"id": 1, "question": "What?"}))
     with pytest.raises(ConfigError, match="no references"):
