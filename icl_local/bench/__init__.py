@@ -4,5 +4,3 @@ The same weights, prompts and token limits for every contender.
 """
 
 from icl_local.bench.bench import compare, database_rows, run
-
-__all__ = ["compare", "database_rows", "run"]

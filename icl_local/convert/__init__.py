@@ -3,15 +3,3 @@
 from icl_local.convert.checkpoint import TOKENIZER_FILES, Checkpoint, read_json, tokenizer_of
 from icl_local.convert.convert import Conversion, convert, quantize
 from icl_local.convert.model_source import ModelSource, locate
-
-__all__ = [
-    "TOKENIZER_FILES",
-    "Checkpoint",
-    "Conversion",
-    "ModelSource",
-    "convert",
-    "locate",
-    "quantize",
-    "read_json",
-    "tokenizer_of",
-]

@@ -8,19 +8,3 @@ from icl_local.detect.answer import ANSWER_RULE, Answer, find_answer, find_stop,
 from icl_local.detect.critical_errors import critical_error_rows, detector_version, identify_language
 from icl_local.detect.instructions import followed, require_known
 from icl_local.detect.loops import LoopWatch, find_loop
-
-__all__ = [
-    "ANSWER_RULE",
-    "Answer",
-    "LoopWatch",
-    "critical_error_rows",
-    "detector_version",
-    "find_answer",
-    "find_loop",
-    "find_stop",
-    "followed",
-    "identify_language",
-    "require_known",
-    "server_stops",
-    "stop_pattern",
-]

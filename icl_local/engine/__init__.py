@@ -19,30 +19,3 @@ from icl_local.engine.protocol import (
 from icl_local.engine.sampling import Sampling
 from icl_local.engine.sequences import shared_length, tokens_to_prefill
 from icl_local.engine.worker import OpenWorker, Worker
-
-__all__ = [
-    "DEFAULT_PARALLEL",
-    "Completion",
-    "EngineInfo",
-    "EngineOptions",
-    "OpenWorker",
-    "ProbeResult",
-    "ProbeStep",
-    "Request",
-    "Sampling",
-    "ScoreRequest",
-    "Scored",
-    "Stats",
-    "Worker",
-    "available_memory",
-    "default_kv_type",
-    "file_types",
-    "kv_bytes_per_token",
-    "prompt_logits",
-    "quantize",
-    "shared_length",
-    "system_info",
-    "tokenize",
-    "tokens_to_prefill",
-    "unused_instructions",
-]

@@ -16,30 +16,3 @@ from icl_local.judging.rating import open_rating, rating_page
 from icl_local.judging.rules import RulesJudge
 from icl_local.judging.samples import draw as draw_sample
 from icl_local.judging.samples import list_samples
-
-__all__ = [
-    "ApiJudge",
-    "Collected",
-    "Estimate",
-    "Judge",
-    "JudgeProgress",
-    "JudgeResult",
-    "Load",
-    "RulesJudge",
-    "Scope",
-    "check_judge",
-    "draw_sample",
-    "equate",
-    "estimates",
-    "idle_options",
-    "import_judgments",
-    "judge",
-    "judge_missing",
-    "list_samples",
-    "open_judge",
-    "open_rating",
-    "pull_verdicts",
-    "rating_page",
-    "templates_of",
-    "what_sizes_show",
-]

@@ -16,26 +16,3 @@ from icl_local.prompting.methods import (
 )
 from icl_local.prompting.prompt import Prompt, Recipe, expand
 from icl_local.prompting.queries import FILE_SUFFIXES, JUST_EVAL, SAMPLES, Query, QuerySet, load_file, query_from_item
-
-__all__ = [
-    "CHAT_DATE",
-    "FILE_SUFFIXES",
-    "JUST_EVAL",
-    "PARAMETERS",
-    "SAMPLES",
-    "JsonItem",
-    "Method",
-    "Pools",
-    "Prompt",
-    "Query",
-    "QuerySet",
-    "Recipe",
-    "chat_text",
-    "expand",
-    "language_spec",
-    "languages",
-    "load_file",
-    "method_spec",
-    "methods",
-    "query_from_item",
-]

@@ -14,21 +14,3 @@ from icl_local.results.serve import PageServer
 from icl_local.results.shift import shift_tables
 from icl_local.results.tables import Table, inert, render, table_of
 from icl_local.results.trust import trust_tables
-
-__all__ = [
-    "Browser",
-    "Drawing",
-    "PageServer",
-    "Report",
-    "Table",
-    "build_tables",
-    "draw_figure",
-    "error_table",
-    "inert",
-    "render",
-    "render_page",
-    "shift_tables",
-    "table_of",
-    "trust_tables",
-    "write_report",
-]

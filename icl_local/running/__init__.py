@@ -7,36 +7,9 @@ from icl_local.running.cell_run import CellResult, Event
 from icl_local.running.cells import CHOICES, COLUMNS, Cell, CellPlan, Decoding, plan_cells, preview_cells
 from icl_local.running.cluster import Cluster, open_cluster
 from icl_local.running.local_chat import LocalChat, open_chat
-from icl_local.running.prompt_parts import PromptPart, method_parts
+from icl_local.running.prompt_parts import method_parts
 from icl_local.running.query_sets import load_pools, load_queries, load_set, read_items
 from icl_local.running.run import run_cells
 from icl_local.running.server import open_server
 from icl_local.running.shard import Shard
 from icl_local.running.verify import VerifyResult, verify_responses
-
-__all__ = [
-    "CHOICES",
-    "COLUMNS",
-    "Cell",
-    "CellPlan",
-    "CellResult",
-    "Cluster",
-    "Decoding",
-    "Event",
-    "LocalChat",
-    "PromptPart",
-    "Shard",
-    "VerifyResult",
-    "load_pools",
-    "load_queries",
-    "load_set",
-    "method_parts",
-    "open_chat",
-    "open_cluster",
-    "open_server",
-    "plan_cells",
-    "preview_cells",
-    "read_items",
-    "run_cells",
-    "verify_responses",
-]

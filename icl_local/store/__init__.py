@@ -27,34 +27,3 @@ from icl_local.store.parquet import export_parquet, read_parquet
 from icl_local.store.patterns import matches
 from icl_local.store.selection import Names, Selection, listed
 from icl_local.store.spool import Record, Row, spool_folder
-
-__all__ = [
-    "LOCK_WAIT_SECONDS",
-    "TRANSIENT",
-    "Connection",
-    "Names",
-    "Record",
-    "Row",
-    "Rows",
-    "Selection",
-    "Store",
-    "exists",
-    "export_parquet",
-    "fetch",
-    "ids",
-    "listed",
-    "matches",
-    "named",
-    "now",
-    "only_one",
-    "query",
-    "quoted",
-    "read_parquet",
-    "reader",
-    "refuse_other_texts",
-    "require",
-    "selected",
-    "spool_folder",
-    "sql_text",
-    "writer",
-]

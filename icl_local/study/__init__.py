@@ -3,8 +3,6 @@
 Training, conversion, generation and judging in order, each resumed where it stopped.
 """
 
-from icl_local.study.plan import StudyPlan, plan_study
+from icl_local.study.plan import plan_study
 from icl_local.study.spec import load_study
 from icl_local.study.study import Outcome, grids, prepare, run_study
-
-__all__ = ["Outcome", "StudyPlan", "grids", "load_study", "plan_study", "prepare", "run_study"]

@@ -7,14 +7,3 @@ from icl_local.translate.build import build_set, compare_sets
 from icl_local.translate.review import Review, ReviewItem, review_status
 from icl_local.translate.sheet import write_sheet
 from icl_local.translate.translate import TranslateProgress, translate_queries
-
-__all__ = [
-    "Review",
-    "ReviewItem",
-    "TranslateProgress",
-    "build_set",
-    "compare_sets",
-    "review_status",
-    "translate_queries",
-    "write_sheet",
-]

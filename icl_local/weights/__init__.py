@@ -6,14 +6,3 @@ No llama.cpp and no weights are loaded here.
 from icl_local.weights.checksum import OnBytes, sha256_of
 from icl_local.weights.gguf_file import GgufInfo, read_info, require_same_tokens
 from icl_local.weights.registry import CHAT, COMPLETION, ResolvedModel
-
-__all__ = [
-    "CHAT",
-    "COMPLETION",
-    "GgufInfo",
-    "OnBytes",
-    "ResolvedModel",
-    "read_info",
-    "require_same_tokens",
-    "sha256_of",
-]

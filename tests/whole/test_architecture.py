@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -32,6 +33,10 @@ def rooms() -> list[str]:
 
 def files(room: str) -> list[Path]:
     return sorted((PACKAGE / room).rglob("*.py")) if (PACKAGE / room).is_dir() else [PACKAGE / f"{room}.py"]
+
+
+def _sources(folder: str) -> list[Path]:
+    return [path for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix in ("", ".py")]
 
 
 def purpose(room: str) -> str:
@@ -117,6 +122,16 @@ def test_every_room_has_a_floor_and_a_purpose() -> None:
 def test_imports_point_down() -> None:
     floor_of = {room: floor for floor, names in enumerate(reversed(floors())) for room in names}
     assert [(room, to) for room, found in arrows().items() for to in found if floor_of[to] >= floor_of[room]] == []
+
+
+def test_what_a_room_imports_for_others_is_used_by_one() -> None:
+    texts = {path: path.read_text("utf-8") for folder in ("icl_local", "scripts", "tests") for path in _sources(folder)}
+    for folder in PACKAGE.glob("*/__init__.py"):
+        others = " ".join(text for path, text in texts.items() if folder.parent not in path.parents)
+        words = set(re.findall(r"\w+", others))
+        imports = [node for node in ast.parse(texts[folder]).body if isinstance(node, ast.ImportFrom)]
+        names = {alias.name for node in imports for alias in node.names}
+        assert folder.parent.name == "cli" or names <= words, folder
 
 
 def test_an_import_inside_a_function_is_an_arrow(tmp_path: Path) -> None:
