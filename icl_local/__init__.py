@@ -141,8 +141,8 @@ def run(
     with _progress(progress, "on_event", "on_note", "on_download") as callbacks:
         server = None if backend is None else running.open_server(backend, parallel=parallel)
         if server is not None:
-            models = models or [server.client.model]
             client = server.client
+            models = models or [client.model]
             callbacks["on_note"](f"{client.base_url} is {server.kind}; repetition penalty: {server.penalty.rule}")
         sets = running.load_queries(
             listed(lang),
