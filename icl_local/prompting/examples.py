@@ -38,10 +38,15 @@ class Prefix:
     gaps: tuple[str, ...]
 
     def parts(self, examples: Sequence[Example], end: str = "\n\n") -> list[str]:
-        """Return instruction and examples, each with the line breaks that the file has at its place, then ``end``."""
+        """Return instruction and examples, each with the line breaks that the file has at its place; the last, ``end``.
+
+        Without any text it is ``end`` alone if there is a file.
+        """
         texts = [self.instruction, *(example.text for example in examples)]
+        texts[-1] = texts[-1].rstrip("\n")  # an output of a pool may end in line breaks
         gaps = [*self.gaps[:-1], *["\n\n"] * len(texts)][: len(examples)]
-        return [text + gap for text, gap in zip(texts, [*gaps, end], strict=True) if text]
+        parts = [text + gap for text, gap in zip(texts, [*gaps, end], strict=True) if text]
+        return parts or [end] * bool(self.gaps)
 
 
 def cut(text: str, language: LanguageSpec, file: str) -> Prefix:

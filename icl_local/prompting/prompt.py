@@ -232,7 +232,7 @@ class Recipe:
         except InputError:
             if any(getattr(method, key) != getattr(Method, key) for key in PARAMETERS if key != "lang"):
                 raise
-            return Prefix(self._text(method.prefix, spec.code).rstrip("\n"), (), ())
+            return Prefix(self._text(method.prefix, spec.code).rstrip("\n"), (), ("",))
         if method.instruction is None:
             return prefix
         if method.instruction == NO_INSTRUCTION:

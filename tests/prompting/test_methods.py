@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,30 @@ class TestPools:
 
     def test_a_pool_may_be_called_by_a_number(self, pools: Pools) -> None:
         assert prompt("urial[pool=5,own=true,k=1]", pools={"5": pools["mine"]}).method == "urial[k=1,pool=5,own=yes]"
+
+    def test_an_output_that_ends_in_line_breaks_is_one_blank_line_before_the_next_block(self, tmp_path: Path) -> None:
+        (tmp_path / "query_block.txt").write_text("Q: {query}\nA: ")
+        file = tmp_path / "pool.jsonl"
+        items = [{"id": n, "instruction": f"{n}?", "output": f"{n}.\n\n\n", "language": "en"} for n in (1, 2)]
+        file.write_text("\n".join(map(json.dumps, items)))
+        recipe = Recipe("zero-shot[pool=p,k=2]", "en", overlay=tmp_path, pools=load_pools([f"p={file}"]))
+        query = Query("set", "1", "en", "Hi?", "multi")
+        text = "Q: 1?\nA: 1.\n\n\n\n\nQ: 2?\nA: 2.\n\nQ: Hi?\nA: "
+        assert recipe.prompt(query).text == text
+        assert "".join(part for _, part in recipe.parts(query)) == text
+
+    def test_a_prefix_without_any_text_left_is_a_blank_line(self, pools: Pools, tmp_path: Path) -> None:
+        (tmp_path / "urial.en.txt").write_text("# Query:\n```A?```\n\n# Answer:\n```\nB.\n```\n\n\n")
+        one = {"p": replace(pools["mine"], queries=pools["mine"].queries[:1])}
+        own = Query("set", "1", "en", one["p"].queries[0].instruction, "multi")
+        for recipe in (
+            Recipe("urial[k=0]", "en", overlay=tmp_path),
+            Recipe("urial[pool=p,k=1,instruction=none]", "en", pools=one),
+        ):
+            text = f"\n\n# Query:\n```{own.instruction}```\n\n# Answer:\n```\n"
+            assert recipe.prompt(own).text == text
+            assert "".join(part for _, part in recipe.parts(own)) == text
+        assert prompt("zero-shot[pool=p,k=1]", own.instruction, pools=one).text == text.lstrip("\n")
 
     def test_seeds_nest_and_keep_the_pools_order(self, pools: Pools) -> None:
         chosen = {
