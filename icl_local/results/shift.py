@@ -69,7 +69,8 @@ def shift_tables(
         ("Most shifted tokens, and what the scoring model would write", most_shifted,
          ("under_method", "token", "n_shifted", "n", "percent", "usual_top_token")),
     )  # fmt: skip
-    ours = [table_of(title, columns, rows, if_varying=_OF_CELL) for title, rows, columns in layout if rows]
+    named = [name for name in _OF_CELL if len({row[name] for row in shares}) > 1]  # in every table, to tell cells apart
+    ours = [table_of(title, (*named, *columns), rows) for title, rows, columns in layout if rows]
     lin = table_of("Published shares in percent (Lin et al., 2023)", ("model", "base_model", *_SHARES), published)
     return [replace(ours[0], notes=_NOTES), *ours[1:], lin]
 

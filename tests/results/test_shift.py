@@ -240,3 +240,21 @@ def test_the_tables_show_prompts_in_order_and_tokens_that_can_be_seen(path: Path
     assert tokens <= {"Thank", "␣you", ".", "⏎", "␣the", "␣a", "<|im_end|>", "␣So"}
     whole = shift_tables(path, lang=["es"], tokens=2, whole=True)
     assert {row["token"] for row in whole[3].dicts()} <= set(PIECES)
+
+
+def test_every_table_names_what_tells_the_scored_cells_apart(tmp_path: Path) -> None:
+    made = rows()
+    (answer,) = (row for table, row in made if table == "responses" and row["response_id"] == "en3")
+    (scoring,) = (row for table, row in made if table == "scorings" and row["scoring_id"] == "en3 own False")
+    alone = {"response_id": "alone", "model_id": "m alone", "gguf_sha256": "chat"}  # has no prompt to compare with
+    with store.Store(path := tmp_path / "x.duckdb") as target:
+        target.put(made)
+        target.put(
+            [
+                ("models", {"model_id": "m alone", "label": "Alone", "variant": "instruct", "dpo": False}),
+                ("responses", {**answer, **alone, "cell_id": "cell alone"}),
+                ("scorings", {**scoring, **alone, "scoring_id": "alone"}),
+            ]
+        )
+    *ours, _ = shift_tables(path, lang=["en"])
+    assert [{row["model"] for row in table.dicts()} for table in ours] == [{"M", "Alone"}, {"M", "Alone"}, {"M"}, {"M"}]
