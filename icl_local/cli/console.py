@@ -119,7 +119,7 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[object]], title: 
     if not as_text():
         write(tables.render(found, asked_format()))
         return
-    _print_fitting(found, _narrowed(found))
+    _print_fitting(found, _narrowed)
     if title:
         stdout().print()
 
@@ -160,16 +160,20 @@ def print_table(found: tables.Table) -> None:
 
     Where it is too wide, its settings are written below it. Without rows only the title and the notes are printed.
     """
-    _print_fitting(found, _without_settings(found), framed=True)
+    _print_fitting(found, _without_settings, framed=True)
     stdout().print()
 
 
-def _print_fitting(wide: tables.Table, narrow: tables.Table, *, framed: bool = False) -> None:
+def _print_fitting(
+    found: tables.Table, narrowed: Callable[[tables.Table], tables.Table], *, framed: bool = False
+) -> None:
     """Print title, rows and notes in the widest way with a line for each row, else folded, else row by row."""
-    for found, gap in ((wide, 1), (narrow, 1), (narrow, 0)):
-        drawn = _drawn(found, gap=gap, framed=framed)
-        if _fits(drawn):
-            break
+    drawn = _drawn(found, framed=framed)
+    if not _fits(drawn):
+        found = narrowed(found)
+        drawn = _drawn(found, framed=framed)
+    if not _fits(drawn):
+        drawn = _drawn(found, gap=0, framed=framed)
     console = stdout()
     if found.title:
         console.print(plain(found.title, "bold"))
@@ -202,11 +206,11 @@ def _drawn(
 
 
 def _narrowed(found: tables.Table) -> tables.Table:
-    """Return the table with as many columns of one value in a note as it takes to fit, the last ones first."""
+    """Return a table that is too wide with columns of one value in a note, the last ones first, until it fits."""
     narrow, alike = found, list[str]()
     for x in reversed(range(1, len(found.columns))):
         values = {tables.shown(row[x]) for row in found.rows}
-        if len(values) == 1 and not _fits(_drawn(narrow)):
+        if len(values) == 1:
             alike.insert(0, f"{found.columns[x]} {values.pop() or 'none'}")
             narrow = replace(
                 narrow,
@@ -214,6 +218,8 @@ def _narrowed(found: tables.Table) -> tables.Table:
                 rows=[(*row[:x], *row[x + 1 :]) for row in narrow.rows],
                 notes=(f"all rows: {', '.join(alike)}",),
             )
+            if _fits(_drawn(narrow)):
+                break
     return narrow
 
 

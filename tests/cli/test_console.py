@@ -62,6 +62,25 @@ def test_a_whole_table_needs_no_cut_at_the_usual_width(studied: Path, monkeypatc
     assert numbers == []
 
 
+def test_a_table_is_drawn_only_until_it_fits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawings = []
+    draw = console._drawn
+    monkeypatch.setattr(console, "_drawn", lambda found, **how: drawings.append(found.columns) or draw(found, **how))
+    names = ("model", "method", "language", "dataset", "quantization")
+    rows = [(f"model {n}", "zero-shot", "en", "just-eval", "Q8_0") for n in range(3)]
+    monkeypatch.setenv("COLUMNS", "80")
+    console.print_rows(names, rows)
+    assert drawings == [names]
+    assert "Q8_0" in capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "36")
+    drawings.clear()
+    console.print_rows(names, rows)
+    assert drawings == [names, names[:4], names[:3], names[:3]]  # the last one is printed
+    assert "all rows: dataset just-eval, quantization Q8_0" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_table_without_rows_has_its_title_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     console.print_table(Table("Token shift by language", ("model", "n"), [], notes=("No rows yet.",)))
     assert capsys.readouterr().out == "Token shift by language\nNo rows yet.\n\n"
