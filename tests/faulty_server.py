@@ -241,6 +241,8 @@ class FaultyServer:
                 return 200, error(f"upstream failed, last verdict: {text}"), {}
             case "html200":
                 return 200, f"<html><body><h1>Welcome</h1>{text}</body></html>", {}
+            case "string200":
+                return 200, json.dumps(f"busy, last verdict: {text}").encode(), {}
             case "broken_json":
                 return 200, b'{"id": "chatcmpl-1", "choices": [{"index": 0, "mess', {}
             case "html502":

@@ -230,7 +230,7 @@ class ApiClient:
                     # in extra_body: the openai package would walk through the schema, a seventh of its time
                     extra_body={**dialect.response_format(request), **request.extra} or None,
                 )
-                result = self._answer(raw.http_response.json(), reply, raw.headers, may_be_empty=request.may_be_empty)
+                result = self._answer(_body(raw.http_response), reply, raw.headers, may_be_empty=request.may_be_empty)
             except (openai.OpenAIError, ValueError) as error:  # ValueError: JSON that cannot be read
                 changed = self._adapted(dialect, error, has_schema=request.schema is not None)
                 if changed is not None:
@@ -271,7 +271,7 @@ class ApiClient:
             refusal = "stopped by the server's content filter"
         error = None
         if choice is None:
-            detail = _field(body, object, "error")
+            detail = body if isinstance(body, str) else _field(body, object, "error")
             error = "answered 200 without a completion" + (f": {self.redact(str(detail))[:200]}" if detail else "")
         elif not text and not refusal and finish != "length" and not (may_be_empty and text is not None):
             error = "answered 200 with no text"
@@ -415,6 +415,16 @@ def _reset_seconds(headers: Mapping[str, str]) -> float | None:
             parts = _DURATION.findall(headers.get(f"x-ratelimit-reset-{kind}", ""))
             waits.append(sum(float(number) * _SECONDS[unit] for number, unit in parts))
     return max(waits) if waits else None
+
+
+def _body(response: Any) -> Any:
+    """Return the JSON of a response, or the text of a page, which claims no JSON. Raises ValueError."""
+    try:
+        return response.json()
+    except ValueError:
+        if response.headers.get("content-type", "").partition(";")[0].endswith("json"):
+            raise
+        return response.text
 
 
 def _field(value: Any, kind: type[T], *path: str | int) -> T | None:

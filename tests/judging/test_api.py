@@ -127,14 +127,26 @@ def test_terminal_verdicts_are_not_asked_for_again(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "fault", ["html200", "html502", "error200", "500", "broken_json", "empty_choices", "null_choices", "null_content"]
+    "fault, http_status, error",
+    [
+        ("html200", 200, "answered 200 without a completion: <html><body><h1>Welcome</h1>"),
+        ("string200", 200, "answered 200 without a completion: busy, last verdict: "),
+        ("error200", 200, "answered 200 without a completion: {'message': 'upstream failed, last verdict: "),
+        ("empty_choices", 200, "answered 200 without a completion"),
+        ("null_choices", 200, "answered 200 without a completion"),
+        ("null_content", 200, "answered 200 with no text"),
+        ("broken_json", None, "answered with JSON that cannot be read ("),
+        ("html502", 502, "Error code: 502"),
+        ("500", 500, "Error code: 500"),
+    ],
 )
-def test_an_error_that_holds_a_verdict_never_becomes_a_score(tmp_path, fault):
+def test_an_error_that_holds_a_verdict_never_becomes_a_score(tmp_path, fault, http_status, error):
     path = database(tmp_path / "t.duckdb", response_rows(2))
     with FaultyServer(mix={fault: 1}) as server, pytest.raises(ApiError, match="no judgment was made: "):
         judge_all(path, server, max_attempts=2)
-    rows = store.query(path, "select status, raw_reply from judgments").rows
-    assert {status for status, _ in rows} == {"http_error"}
+    rows = store.query(path, "select status, http_status, error from judgments").rows
+    assert {row[:2] for row in rows} == {("http_error", http_status)}
+    assert all(found.startswith(error) for _, _, found in rows), rows
     assert store.query(path, "select * from scores").rows == []
 
 
