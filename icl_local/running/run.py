@@ -63,7 +63,7 @@ def run_cells(
                 plan.prompt_characters = max(one.prompt_characters for one in alike)  # one probe for a file's cells
             have = store.ids(path, "responses", "response_id")
             forgotten = {str(key) for (key,) in writer.named("forgotten_responses").rows}
-            current = {str(key) for (key,) in writer.named("current_queries", [list(asked)]).rows}
+            current = {str(key): known for key, *known in writer.named("current_queries", [list(asked)]).rows}
         for plan in planned:
             on_event(Event("planned", plan.cell, len(plan.keys & have), len(plan.keys)))
         notes = {note: plan for plan in planned for note in (*plan.cell.model.notes, *plan.cell.query_set.notes)}
@@ -74,8 +74,13 @@ def run_cells(
                 stay = counted(n, "response stays forgotten", "responses stay forgotten")
                 message = f"{stay}; icl db forget --allow-again lifts this"
                 on_event(Event("note", plan.cell, 0, len(plan.keys), message=message))
-        # also of queries whose responses are all there: a reference may be corrected, tags may be new
-        writer.put([("queries", query.row()) for key, query in asked.items() if query.tags and key not in current])
+        # also of queries whose responses are all there: a reference may be corrected, tags or a task may be new
+        changed = []
+        for key, query in asked.items():
+            has_task, has_tags = current.get(key, (True, False))  # a query without tags comes with its first response
+            if (query.task and not has_task) or (query.tags and not has_tags):
+                changed.append(query)
+        writer.put([("queries", query.row()) for query in changed])
         expected = [query.expectation_row() for query in asked.values() if query.expected]
         writer.put([("expectations", row) for row in expected if row["expectation_id"] not in current])
         options = replace(options, stop_on_loop=decoding.stop_on_loop)

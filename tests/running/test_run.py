@@ -77,6 +77,18 @@ def test_a_second_run_brings_tags_and_a_corrected_reference(tmp_path: Path, tiny
     assert store.query(db, "select tags from raw.queries").rows == [(["new"],)]
 
 
+def test_a_second_run_brings_the_task_of_a_query_that_has_tags(tmp_path: Path, tiny_gguf: Path) -> None:
+    db, file = tmp_path / "x.duckdb", tmp_path / "q.jsonl"
+    item = {"id": 1, "instruction": "Hi", "tags": ["old"]}
+    for parts in ({}, {"task": ["coding"]}):
+        file.write_text(json.dumps({**item, **parts}))
+        make(db, tiny_gguf, file)
+    assert store.query(db, "select task, tags from raw.queries").rows == [(["coding"], ["old"])]
+    written = list(spool.read(store.spool_folder(db)))
+    make(db, tiny_gguf, file)
+    assert list(spool.read(store.spool_folder(db))) == written
+
+
 def test_prompts_that_differ_in_the_methods_name_alone_are_decoded_once(
     tmp_path: Path, tiny_gguf: Path, query_file: Path
 ) -> None:
