@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from icl_local.exceptions import ApiError
 from icl_local.judging import ledger
 from icl_local.judging.judges import ApiJudge, attempt_of
-from icl_local.judging.ledger import Attempt, JudgeProgress, OnProgress, Scope, Task, make
+from icl_local.judging.ledger import Attempt, JudgeProgress, OnProgress, Scope, Task
 from icl_local.judging.template import Template
 from icl_local.openai_client import ApiClient, ApiReply, Budget, is_transient
 from icl_local.store import Record, Store
@@ -66,11 +67,14 @@ def submit(
     ``max_cost`` (USD) bounds the highest possible cost, with each verdict at its longest. Raises ApiError if the
     server refuses or does not answer, JudgeError if another process judges with the same judge.
     """
-    with ledger.open_store(path, judge.judge_id) as target:
+    with ledger.only_judge(path, judge.judge_id), ledger.open_store(path) as target:
         _reconcile(target, judge)
-        tasks, progress = make(target, judge, scope, on_progress, first=1)
+        try:
+            left, progress = ledger.make_missing(target, judge, scope, on_progress, first=1)
+        except ApiError as error:
+            raise ApiError(f"nothing was submitted to {judge.client.base_url}: {error}") from None
         budget = None if max_cost is None else Budget(max_cost - (progress.cost_usd or 0.0))
-        for some in _affordable_chunks(judge, tasks[1:], budget):
+        for some in _affordable_chunks(judge, left, budget):
             _send(target, judge, some)
             progress = dataclasses.replace(progress, in_batches=progress.in_batches + len(some))
             on_progress(progress)
@@ -79,7 +83,7 @@ def submit(
 
 def collect(path: Path, judge: ApiJudge) -> Collected:
     """Read every finished batch of this judge; judgments without a result are missing again. Raises ApiError."""
-    with ledger.open_store(path, judge.judge_id) as target:
+    with ledger.only_judge(path, judge.judge_id), ledger.open_store(path) as target:
         _reconcile(target, judge)
         with target.reading():
             items = ledger.open_items(target.named, judge.judge_id)
@@ -95,7 +99,7 @@ def collect(path: Path, judge: ApiJudge) -> Collected:
                 running.append((batch_id, batch.status, done, len(mine)))
                 continue
             replies = _replies(judge.client, batch, mine)
-            attempts = [_attempt(judge.client, batch, item, reply, texts) for item, reply in replies]
+            attempts = [_attempt(judge, batch, item, reply, texts) for item, reply in replies]
             for start in range(0, len(attempts), _ROWS_A_PUT):
                 part = attempts[start : start + _ROWS_A_PUT]
                 target.put([one.record(judge.judge_id) for one in part])
@@ -247,9 +251,12 @@ def _reply(client: ApiClient, item: Mapping[str, Any], result: Mapping[str, Any]
 
 
 def _attempt(
-    client: ApiClient, batch: Batch, item: Mapping[str, Any], reply: ApiReply, texts: Mapping[str, str]
+    judge: ApiJudge, batch: Batch, item: Mapping[str, Any], reply: ApiReply, texts: Mapping[str, str]
 ) -> Attempt:
     template = Template("stored", texts[item["template_sha256"]])
     task = Task(item["judgment_id"], item["attempt"], item["response_id"], template, item["repeat"])
-    cost = None if reply.cost_usd is None or client.price is None else reply.cost_usd * client.price.batch_factor
+    request, dialect = judge.request(task), dataclasses.replace(judge.client.dialect, **json.loads(item["parameters"]))
+    reply = dataclasses.replace(reply, parameters={**dialect.parameters(request), **request.extra})
+    price = judge.client.price
+    cost = None if reply.cost_usd is None or price is None else reply.cost_usd * price.batch_factor
     return attempt_of(task, reply, batch_id=batch.id, cost_usd=cost, seconds=None)

@@ -254,27 +254,29 @@ def judge_missing(
     Raises JudgeError if another process judges with the same judge, ApiError or EngineError if the judge cannot
     continue or every request failed (attempts are kept), StoreError.
     """
-    with open_store(path, judge.judge_id) as target:
-        return make(target, judge, scope, on_progress)[1]
+    with only_judge(path, judge.judge_id), open_store(path) as target:
+        _, progress = make_missing(target, judge, scope, on_progress)
+        return progress
 
 
-def make(
+def make_missing(
     target: Store, judge: Judge, scope: Scope, on_progress: OnProgress, *, first: int | None = None
 ) -> tuple[list[Task], JudgeProgress]:
-    """Make the missing judgments, or the ``first`` of them; return all that were missing, and the counts."""
+    """Make the missing judgments, or the ``first`` of them; return those that are left, and the counts."""
     with target.reading():
         tasks, progress = plan(target.named, judge, scope)
     on_progress(progress)
     if not tasks:
-        return tasks, progress
+        return [], progress
     target.put(context_records(judge.row(), (task.template for task in tasks)))
-    for attempts in judge.attempts(tasks[:first]):
+    taken = tasks[:first]
+    for attempts in judge.attempts(taken):
         target.put([one.record(judge.judge_id) for one in attempts])
         progress = progress.plus(attempts)
         on_progress(progress)
     if progress.statuses.total() == progress.statuses[HTTP_ERROR] > 0:
         raise ApiError(f"no judgment was made: {attempts[-1].verdict.error}; the same command tries again")
-    return tasks, progress
+    return tasks[len(taken) :], progress
 
 
 def open_items(run_sql: RunSql, judge_id: str) -> list[dict[str, Any]]:
@@ -283,22 +285,23 @@ def open_items(run_sql: RunSql, judge_id: str) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def open_store(path: Path, judge_id: str, *, held: str | None = None) -> Iterator[Store]:
-    """Open the store for one judge: many small puts, few flushes.
+def only_judge(path: Path, judge_id: str, *, message: str | None = None) -> Iterator[None]:
+    """Be the only process that judges this database with this judge.
 
-    Raises JudgeError, with ``held`` as its message, if another process judges the same database with the same judge,
-    StoreError without a database or where its spool cannot be written.
+    Raises JudgeError, with ``message`` if given, where another one does, StoreError without a database.
     """
 
     def refuse() -> NoReturn:
-        raise JudgeError(held or f"another process judges {path} with this judge; wait for it")
+        raise JudgeError(message or f"another process judges {path} with this judge; wait for it")
 
     store.require(path)
-    with (
-        store.only_one(path, f"judge-{judge_id}", refuse),
-        Store(path, flush_rows=FLUSH_ROWS, flush_seconds=FLUSH_SECONDS) as target,
-    ):
-        yield target
+    with store.only_one(path, f"judge-{judge_id}", refuse):
+        yield
+
+
+def open_store(path: Path) -> Store:
+    """Open the store for a model's or the rules' judgments: many small puts, few flushes. Raises StoreError."""
+    return Store(path, flush_rows=FLUSH_ROWS, flush_seconds=FLUSH_SECONDS)
 
 
 def context_records(judge_row: Row, templates: Iterable[Template]) -> list[Record]:

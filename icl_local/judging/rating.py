@@ -200,8 +200,8 @@ def open_rating(path: Path, sample: str, rater: str, *, overlay: Path | None = N
     if not _RATER.fullmatch(rater):
         raise ConfigError(f"{rater!r} cannot be a rater: use 1 to 32 letters, digits, _ or -")
     sample_id = sample_id_of(path, sample)
-    held = f"{rater} rates {path} on another page; close that `icl browse` first"
-    with ledger.open_store(path, str(_judge_row(rater)["judge_id"]), held=held) as target:
+    message = f"{rater} rates {path} on another page; close that `icl browse` first"
+    with ledger.only_judge(path, str(_judge_row(rater)["judge_id"]), message=message), Store(path) as target:
         yield Rating(target, sample, sample_id, rater, overlay)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -58,6 +59,16 @@ def test_a_batch_goes_out_and_comes_back_through_separate_calls(tmp_path):
     )
     for split, instruction, text, metric, score in rows.rows:
         assert score == score_of(Templates().get(split=split, language="en").fill(instruction, text), metric)
+
+
+@pytest.mark.parametrize("takes, temperature", [("ok", {"temperature": 0.0}), ("no_temperature", {})])
+def test_a_judgment_of_a_batch_records_what_was_sent(tmp_path, takes, temperature):
+    path = database(tmp_path / "t.duckdb", response_rows(3))
+    with FaultyServer(mix={takes: 1}, batch_polls=0) as server:
+        submit(path, server)
+        assert batch.collect(path, judge(server)).statuses == {"ok": 2}
+    rows = store.query(path, "select parameters from raw.judgments").rows
+    assert [json.loads(sent) for (sent,) in rows] == [{"max_tokens": 1024, **temperature}] * 3
 
 
 def test_what_a_batch_has_is_not_asked_for_again(tmp_path):
@@ -149,7 +160,7 @@ def test_large_submissions_are_split(tmp_path, monkeypatch):
 def test_a_server_without_an_answer_gets_no_batch(tmp_path):
     path = database(tmp_path / "t.duckdb", response_rows(3))
     with FaultyServer(mix={"500": 1}) as server:
-        with pytest.raises(ApiError, match=r"no judgment was made: .*500"):
+        with pytest.raises(ApiError, match=rf"nothing was submitted to {server.url}: no judgment was made: .*500"):
             submit(path, server)
         assert server.batches == {}
 

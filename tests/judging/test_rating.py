@@ -94,6 +94,13 @@ def test_one_text_is_shown_once_and_its_verdict_is_in_the_spool_for_each_respons
     assert [row[1:] for row in progress] == [("depth", 25, 1, 0, 0, 12.5), ("factuality", 25, 0, 1, 0, 12.5)] * 2
 
 
+def test_labels_reach_the_database_while_the_page_is_open(db: Path) -> None:
+    with open_rating(db, "PILOT", "ana") as rating:
+        for _ in range(64):
+            rate(rating, 0)
+        assert labels(db)
+
+
 def test_an_answer_is_shown_as_the_judges_get_it_with_their_rubric(made: Path) -> None:
     with open_rating(made, "PILOT", "ana") as rating:
         item, shown = rating.items[7], rating.item(7)
