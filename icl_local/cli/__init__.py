@@ -124,8 +124,13 @@ def _name_variables(command: click.Command, *path: str) -> None:
 def _moved(name: str, group: str) -> click.Command:
     """Return the command of an old name, which prints the new name on stderr and does the same."""
     command = copy.copy(_command(group).commands[name])  # type: ignore[attr-defined]
-    command.deprecated = f"It is now `icl {group} {name}`; the next version removes the old name."
-    command.hidden = True
+    run = command.callback
+
+    def callback(*args: Any, **given: Any) -> Any:
+        click.echo(f"note: this command is now `icl {group} {name}`; the next version removes the old name", err=True)
+        return run(*args, **given)
+
+    command.callback, command.hidden = callback, True
     return command  # type: ignore[no-any-return]
 
 

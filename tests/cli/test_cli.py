@@ -124,8 +124,15 @@ def test_an_old_name_does_the_same_and_notes_the_new_one(tmp_path: Path) -> None
     old = CliRunner().invoke(icl, ["forget", "--where", "true", "--yes", "--db", db])
     new = CliRunner().invoke(icl, ["db", "forget", "--where", "true", "--yes", "--db", db])
     assert (type(old.exception), str(old.exception)) == (type(new.exception), str(new.exception))
-    assert "It is now `icl db forget`; the next version removes the old name." in old.stderr
+    assert old.stderr == "note: this command is now `icl db forget`; the next version removes the old name\n"
     assert new.stderr == old.stdout == new.stdout == ""
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_the_help_of_an_old_name_is_that_of_the_new_one(name: str) -> None:
+    old = CliRunner().invoke(icl, [name, "--help"])
+    new = CliRunner().invoke(icl, [MOVED[name], name, "--help"])
+    assert old.output == new.output.replace(f"Usage: icl {MOVED[name]} {name} ", f"Usage: icl {name} ")
 
 
 def test_help_loads_nothing_heavy() -> None:
