@@ -71,9 +71,10 @@ class Job:
 
     def score(self, engines: Engines, have: set[str], longest: int, on_event: Callable[[Event], None]) -> None:
         """Score what is missing, and store each result as it comes."""
-        done, n_tokens = len(self.rows) - len(self.missing), 0
+        missing, n_tokens = self.missing, 0
 
         def report(kind: str, rate: float = 0.0, **more: Any) -> None:
+            done = len(self.rows) - len(missing) + self.made.total()
             on_event(Event(kind, self, done, len(self.rows), rate, **more))
 
         waiting = partial(report, "note", message="another process scores these texts; waiting for it")
@@ -86,12 +87,13 @@ class Job:
             files = ("models", self.model.model_row()), ("gguf_files", self.model.file_row())
             engines.writer.put([("runs", engines.run_row), *files, *self.prompts.values()])
             shared = {"run_id": engines.run_row["run_id"], "exact": setting.exact}
+            report("progress")
             began = time.perf_counter()
             with closing(worker.generate(missing, **setting.overrides)) as made:
                 for scored in made:
                     row = {**self.rows[scored.id], **scored_row(scored), **shared}
                     engines.writer.put([*token_rows(self.model, scored.pieces), ("scorings", row)])
-                    done, n_tokens = done + 1, n_tokens + scored.new_tokens
+                    n_tokens += scored.new_tokens
                     self.made[scored.finish_reason] += 1
                     report("progress", n_tokens / (time.perf_counter() - began))
 

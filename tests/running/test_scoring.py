@@ -18,6 +18,7 @@ from icl_local.cli import icl
 from icl_local.engine import tokenize
 from icl_local.exceptions import ConfigError, ModelError
 from icl_local.exchange.merge import merge
+from icl_local.identity import key_of
 from icl_local.running import Event, cells, load_queries, run, scoring
 from icl_local.store import upkeep
 from icl_local.weights import read_info, require_same_tokens
@@ -128,6 +129,36 @@ def test_a_second_command_waits_and_scores_nothing_twice(db: Path, exact_gguf: P
     made.append(score(db, exact_gguf, aligned, on_event=start_second))
     second.join()
     assert sum(map(n_made, made)) == 24
+
+
+def test_progress_begins_before_the_first_text_and_counts_what_another_process_made(
+    db: Path, exact_gguf: Path, aligned: Path
+) -> None:
+    events: dict[str, list[int]] = {}
+    waits = threading.Event()
+
+    def on_event(event: Event) -> None:
+        waits.set()
+        if event.kind == "progress":
+            events.setdefault(event.cell.label.split(" · ")[-1], []).append(event.n_done)
+
+    score(db, exact_gguf, aligned, limit=5, method=())
+    part = Path(shutil.copy(db, db.with_name("part.duckdb")))
+    shutil.copytree(store.spool_folder(db), store.spool_folder(part))
+    score(db, exact_gguf, aligned, method=())
+    other = store.query(db, "from raw.scorings order by scoring_id").records()
+    keys = {row["scoring_id"] for row in other}
+    assert len(keys) == 8
+    with store.only_one(part, f"scorings-{key_of(kind='lock', keys=sorted(keys))}", lambda: None):
+        waiting = threading.Thread(target=score, args=(part, exact_gguf, aligned), kwargs={"on_event": on_event})
+        waiting.start()
+        assert waits.wait(60)
+        done = store.ids(part, "scorings", "scoring_id")
+        new = [("scorings", row) for row in other if row["scoring_id"] not in done]
+        with store.Store(part) as target:
+            target.put(new[:2])
+    waiting.join()
+    assert events == {"own": [7, 8], "same": [*range(9)], "zero-shot": [*range(9)]}
 
 
 def test_a_forgotten_answer_takes_its_scores_along(db: Path, exact_gguf: Path, aligned: Path) -> None:
