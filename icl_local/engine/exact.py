@@ -188,7 +188,7 @@ def probe(
             for done, _ in enumerate(trial.parts(), 1):
                 on_step(step(done=done))
         except EngineError as error:
-            trial.result = replace(trial.result, exact=False, failure=str(error))
+            trial.result = replace(trial.result, exact=False, failure=str(error), rates={})
             worker.restart()
         on_step(step(done=trial.n_parts))
         on_event(f"{describe(candidate)}: {trial.result.outcome}")

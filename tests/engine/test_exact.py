@@ -127,6 +127,20 @@ def test_a_candidate_that_ends_the_process_is_not_usable_and_the_next_gets_a_new
     assert f"{exact.describe(results[0].settings)}: not usable ({results[0].failure})" in said
 
 
+def test_a_candidate_that_ends_after_its_rates_were_measured_has_none() -> None:
+    seen = list[dict[str, Any]]()
+
+    def ends(settings: dict[str, Any]) -> bool:
+        seen.append(settings)
+        return 4 in {one["parallel"] for one in seen[:-1]} and settings["parallel"] == 4
+
+    worker = FragileWorker(ends)
+    tried = exact.candidates("Q8_0")[:1]
+    (result,) = exact.probe(worker, tried, prompts=PROMPTS, n_tokens=1, sizes=(2,), rate_sizes=(4,))  # type: ignore[arg-type]
+    assert result.failure is not None
+    assert (result.rates, result.tokens_per_second) == ({}, 0.0)
+
+
 @pytest.mark.parametrize("exact_here", [True, False])
 def test_a_probe_reports_its_parts_up_to_the_end_of_each_candidate(exact_here: bool) -> None:
     worker, steps = FragileWorker(lambda settings: False, exact=exact_here), list[exact.ProbeStep]()
