@@ -9,7 +9,6 @@ its file while it lives; files without one are finished, may have a torn last li
 import contextlib
 import json
 import math
-import mmap
 import os
 import secrets
 import threading
@@ -39,6 +38,7 @@ Row = dict[str, Any]
 Record = tuple[str, dict[str, object]]  # a table of schema raw and a row of it
 
 VERSION = 2
+_TORN_BLOCK = 1 << 20
 # old version -> function that turns a record {"t", "row"} of it into one of the next version (or None: dropped)
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any] | None]] = {1: _cells_have_keys}
 
@@ -271,12 +271,16 @@ def _finite(value: Any) -> Any:
 
 
 def _torn_bytes(file: BinaryIO) -> int:
-    """Return the number of bytes after the last line break."""
-    size = file.seek(0, os.SEEK_END)
-    if not size:  # cannot be mapped
-        return 0
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
-        return size - (whole.rfind(b"\n") + 1)
+    """Return the number of bytes after the last line break; read backwards in blocks of ``_TORN_BLOCK`` bytes."""
+    end = position = file.seek(0, os.SEEK_END)
+    while position:
+        start = max(0, position - _TORN_BLOCK)
+        file.seek(start)
+        found = file.read(position - start).rfind(b"\n")
+        if found >= 0:
+            return end - (start + found + 1)
+        position = start
+    return end
 
 
 def _refuse(error: OSError, folder: Path) -> NoReturn:

@@ -147,6 +147,18 @@ def test_a_torn_last_line_is_ignored_and_cut_once_its_writer_is_gone(tmp_path: P
     assert path.stat().st_size == whole
 
 
+@pytest.mark.parametrize("block", [1, 7, 32, 33])
+def test_a_torn_line_may_be_longer_than_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(spool, "_TORN_BLOCK", block)
+    path = write(tmp_path, 1)
+    whole = path.read_bytes()
+    (tmp_path / "torn.jsonl").write_bytes(b"x" * 32)
+    with path.open("ab") as file:
+        file.write(b"x" * 32)
+    assert sorted(spool.cut_torn(tmp_path)) == sorted([(path, 32), (tmp_path / "torn.jsonl", 32)])
+    assert (path.read_bytes(), (tmp_path / "torn.jsonl").read_bytes()) == (whole, b"")
+
+
 def test_a_living_writers_file_is_neither_cut_nor_folded(tmp_path: Path) -> None:
     write(tmp_path, 1)
     write(tmp_path, 2)
