@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from icl_local.exceptions import ConfigError, DiskFull, InputError
-from icl_local.operating_system import sync_folder
+from icl_local.operating_system import NoLocks, sync_folder
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # errno values of a full disk
 DATABASE_MARK = b"DUCK"
@@ -78,6 +78,8 @@ def result_at(path: Path) -> Iterator[None]:
         raise ConfigError(f"{path} is a database; choose another place with -o")
     try:
         yield
+    except NoLocks as error:
+        raise ConfigError(f"{path}: its file system has no locks; choose another place with -o") from error
     except OSError as error:
         if error.errno in NO_SPACE:
             raise DiskFull(f"no space left for {path}; free some space, then run the same command again") from error
@@ -85,7 +87,12 @@ def result_at(path: Path) -> Iterator[None]:
 
 
 def regular_file(path: Path) -> Path:
-    """Return the path of a file that is read more than once. Raises InputError for a pipe, which would wait."""
+    """Return the path of a file that is read more than once.
+
+    Raises InputError for a folder, and for a pipe, which would wait.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name a file in it")
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: is not a regular file; save its contents to one, and name that")
     return path

@@ -4,6 +4,7 @@ Windows lacks some of it, and each docstring says what happens there.
 """
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -14,6 +15,11 @@ from pathlib import Path
 from typing import Any
 
 _UNKNOWN_MEMORY = 4 * 2**30  # bytes assumed on Windows
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+
+
+class NoLocks(OSError):
+    """The file system of a folder has no locks."""
 
 
 @contextlib.contextmanager
@@ -21,18 +27,25 @@ def locked(file: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold a lock that one holder at a time can have on this machine; ``file`` exists meanwhile and is empty.
 
     The system frees the lock of a process that ends, killed or not; the file then stays until the next holder. Raises
-    TimeoutError where another has the lock and not ``wait``, OSError where the folder or its file system has no locks.
+    TimeoutError where another has the lock and not ``wait``, NoLocks where the file system has none, other OSErrors
+    where the folder cannot be written.
     """
     from filelock import FileLock
 
     # never filelock's soft lock: it would outlive a killed process
     lock = FileLock(file, thread_local=False, fallback_to_soft=False)
-    with lock.acquire(blocking=wait):
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):  # Windows removes it after the release
-                file.unlink()
+    try:
+        lock.acquire(blocking=wait)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            raise NoLocks(error.errno, "its file system has no locks") from error
+        raise
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows removes it after the release
+            file.unlink()
+        lock.release()
 
 
 def sync_folder(folder: Path) -> None:

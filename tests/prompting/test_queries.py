@@ -447,6 +447,12 @@ def test_a_named_pipe_is_refused_before_it_is_opened(tmp_path: Path) -> None:
                 read(str(tmp_path / name), untagged="en")
 
 
+def test_a_folder_in_place_of_a_file_is_called_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "set.jsonl").mkdir()
+    with pytest.raises(InputError, match=r"set\.jsonl: is a folder; name a file in it"):
+        running.load_set(str(tmp_path / "set.jsonl"), untagged="en")
+
+
 def test_a_mistyped_name_of_a_set_is_refused_with_the_nearest() -> None:
     with pytest.raises(UnknownName, match=r"no query set or file 'sample' \(did you mean samples\?\)"):
         running.load_queries(["en"], ["sample"])
