@@ -68,9 +68,9 @@ def test_a_lock_has_one_holder_and_ends_with_a_killed_process(tmp_path: Path) ->
 def test_a_file_system_without_locks_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     fcntl = pytest.importorskip("fcntl")
     monkeypatch.setattr(fcntl, "flock", Mock(side_effect=OSError(number, os.strerror(number))))
-    with pytest.raises(ConfigError, match=f"{tmp_path}: its file system has no locks; choose another place with -o"):
-        with result_at(tmp_path), locked(tmp_path / "x.lock", wait=False):
-            pass
+    message = f"{tmp_path}: its file system has no locks; choose another place with -o"
+    with pytest.raises(ConfigError, match=message), result_at(tmp_path), locked(tmp_path / "x.lock", wait=False):
+        pass
 
 
 def test_processes_that_wait_for_a_lock_hold_it_one_after_another(tmp_path: Path) -> None:

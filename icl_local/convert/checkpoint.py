@@ -56,12 +56,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def loading(what: str) -> Iterator[None]:
-    """Raise ConversionError, "``what``: reason", for what Transformers or peft raise; MissingExtra without them."""
-    with needs_extra("convert"):
-        try:
-            yield
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-            raise ConversionError(f"{what}: {error}") from error
+    """Raise ConversionError, "``what``: reason", for what Transformers or peft raise: also of a package they lack."""
+    try:
+        yield
+    except ImportError as error:
+        first_line = str(error).strip().partition("\n")[0]
+        raise ConversionError(f"{what}: {f'{error.name} is not installed' if error.name else first_line}") from error
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise ConversionError(f"{what}: {error}") from error
 
 
 class Checkpoint:
@@ -92,21 +94,21 @@ class Checkpoint:
     @cached_property
     def config(self) -> Any:
         """Return Transformers' configuration. Raises ConversionError if Transformers does not know the model."""
-        with loading(f"Transformers does not know {self.folder.name}"):
+        with needs_extra("convert"):
             from transformers import AutoConfig
-
+        with loading(f"Transformers does not know {self.folder.name}"):
             config: Any = AutoConfig.from_pretrained(self.model_folder, local_files_only=True, trust_remote_code=False)
         return config.get_text_config()
 
     def model(self, **options: Any) -> Any:
         """Load the model in float32 by Transformers; no code from the folder runs. Raises ConversionError."""
-        with loading(f"{self.folder.name}: Transformers does not load it"):
+        with needs_extra("convert"):
             import torch
             from transformers import AutoModelForCausalLM
             from transformers.utils import logging
-
-            logging.disable_progress_bar()
-            options |= {"dtype": torch.float32, "local_files_only": True, "use_safetensors": True}
+        logging.disable_progress_bar()
+        options |= {"dtype": torch.float32, "local_files_only": True, "use_safetensors": True}
+        with loading(f"{self.folder.name}: Transformers does not load it"):
             return AutoModelForCausalLM.from_pretrained(self.model_folder, trust_remote_code=False, **options)
 
     @cached_property
@@ -146,10 +148,10 @@ def tokenizer_of(folder: Path) -> Any:
 
     Raises ConversionError for a tokenizer that cannot be loaded, MissingExtra.
     """
-    with loading(f"{folder}: Transformers cannot load the tokenizer"):
+    with needs_extra("convert"):
         from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
-        loader: Any = PreTrainedTokenizerFast if (folder / "tokenizer.json").is_file() else AutoTokenizer
+    loader: Any = PreTrainedTokenizerFast if (folder / "tokenizer.json").is_file() else AutoTokenizer
+    with loading(f"{folder}: Transformers cannot load the tokenizer"):
         return loader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
@@ -158,9 +160,9 @@ def merge_adapter(adapter: Checkpoint, out: Path) -> Checkpoint:
 
     Raises ConversionError for an adapter that peft cannot merge, MissingExtra.
     """
-    with loading(f"{adapter.folder.name}: peft cannot merge this adapter"):
+    with needs_extra("convert"):
         from peft import PeftModel
-
+    with loading(f"{adapter.folder.name}: peft cannot merge this adapter"):
         merged = PeftModel.from_pretrained(adapter.model(), adapter.folder, local_files_only=True).merge_and_unload()
     shutil.rmtree(out, ignore_errors=True)
     merged.save_pretrained(out)

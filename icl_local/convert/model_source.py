@@ -14,7 +14,7 @@ from typing import Any
 from icl_local.convert.checkpoint import Checkpoint, is_checkpoint, loading, read_json
 from icl_local.convert.parity import Reference, faults, gate
 from icl_local.convert.pre_tokenizers import PRE_TOKENIZERS
-from icl_local.exceptions import ConversionError
+from icl_local.exceptions import ConversionError, needs_extra
 from icl_local.files import result_at
 from icl_local.operating_system import locked
 from icl_local.weights import hub, read_info, sha256_of
@@ -53,12 +53,17 @@ def locate(
             raise ConversionError(f"{path} is a GGUF file already; use `icl quantize` for another type")
         name = read_info(path).name or path.stem
         folder = work / sha256_of(path)[:16]
-        with result_at(work):
-            work.mkdir(parents=True, exist_ok=True)
-            with locked(work / ".lock"):  # another process may unpack it
-                if not is_checkpoint(folder):
-                    on_progress(f"unpacking {path.name}")
-                    unpack_gguf(path, folder)
+        with contextlib.ExitStack() as held:
+            with result_at(work):
+                work.mkdir(parents=True, exist_ok=True)
+                try:
+                    held.enter_context(locked(work / ".lock", wait=False))
+                except TimeoutError:
+                    on_progress(f"another process unpacks a file into {work}; waiting for it")
+                    held.enter_context(locked(work / ".lock"))
+            if not is_checkpoint(folder):
+                on_progress(f"unpacking {path.name}")
+                unpack_gguf(path, folder)
         return ModelSource(folder, path.name, name)
     match = _REPOSITORY.fullmatch(reference)
     if match is None or path.exists():
@@ -73,32 +78,35 @@ def unpack_gguf(path: Path, folder: Path) -> None:
 
     Transformers reads the file; the pre-tokenizer of byte-level BPE is corrected, as Transformers gives each model
     class one. Then the gate compares file and checkpoint. Raises ConversionError for what cannot be unpacked or does
-    not pass, ModelError for a damaged file.
+    not pass, ModelError for a damaged file, MissingExtra, ConfigError or DiskFull where ``folder`` cannot be written.
     """
     pre = read_info(path).metadata.get("tokenizer.ggml.pre")
     source = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name, "local_files_only": True}
-    with loading(f"{path.name}: Transformers cannot unpack this GGUF file"):
+    with needs_extra("convert"):
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
         from transformers.utils import logging
-
-        logging.disable_progress_bar()
-        with contextlib.redirect_stderr(io.StringIO()):  # one of its progress bars cannot be switched off
-            tokenizer: Any = AutoTokenizer.from_pretrained(**source)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                **source, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
-            )
+    logging.disable_progress_bar()
+    with (
+        loading(f"{path.name}: Transformers cannot unpack this GGUF file"),
+        contextlib.redirect_stderr(io.StringIO()),  # one of its progress bars cannot be switched off
+    ):
+        tokenizer: Any = AutoTokenizer.from_pretrained(**source)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            **source, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+        )
     draft = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    model.save_pretrained(draft)
-    tokenizer.save_pretrained(draft)
-    if pre in PRE_TOKENIZERS:
-        data = read_json(draft / "tokenizer.json")
-        steps, data["model"]["ignore_merges"] = PRE_TOKENIZERS[str(pre)]
-        steps = [{"trim_offsets": True, **step} for step in steps]
-        data["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
-        (draft / "tokenizer.json").write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
+    with result_at(folder):
+        draft.mkdir(parents=True)
+        model.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+        if pre in PRE_TOKENIZERS:
+            data = read_json(draft / "tokenizer.json")
+            steps, data["model"]["ignore_merges"] = PRE_TOKENIZERS[str(pre)]
+            steps = [{"trim_offsets": True, **step} for step in steps]
+            data["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
+            (draft / "tokenizer.json").write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
     checks = gate(path, Reference(Checkpoint(draft), memory_bytes=0))
     if faults(checks) or any(check.figures.get("worst") for check in checks):
         shutil.rmtree(draft)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import transformers
 from safetensors.numpy import load_file, save_file
 
 from icl_local.convert import checkpoint as checkpoint_module
-from icl_local.convert.checkpoint import Checkpoint, merge_adapter
+from icl_local.convert.checkpoint import Checkpoint, merge_adapter, tokenizer_of
 from icl_local.convert.convert import convert
 from icl_local.convert.tensors import interleaved
-from icl_local.exceptions import ConversionError
+from icl_local.exceptions import ConversionError, MissingExtra
 from tests.tiny_checkpoint import build_checkpoint, write_safetensors
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -57,6 +60,23 @@ def test_buffers_of_older_checkpoints_are_not_weights(tmp_path: Path) -> None:
     tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = np.ones(4, dtype=np.int64)
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     assert convert(folder, tmp_path / "model.gguf", memory_bytes=0).row["gate"] == "passed"
+
+
+@pytest.mark.parametrize(("error", "reason"), [
+    (ImportError("No module named 'google.protobuf'", name="google.protobuf"), "google.protobuf is not installed"),
+    (ImportError("\nT5 requires the SentencePiece library but it was not found.\nSee its site\n"),
+     "T5 requires the SentencePiece library but it was not found."),
+])  # fmt: skip
+def test_a_package_that_transformers_lacks_is_named_instead_of_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: ImportError, reason: str
+) -> None:
+    folder = build_checkpoint(tmp_path / "model")
+    monkeypatch.setattr(transformers.PreTrainedTokenizerFast, "from_pretrained", Mock(side_effect=error))
+    with pytest.raises(ConversionError, match=f"Transformers cannot load the tokenizer: {reason}$"):
+        tokenizer_of(folder)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(MissingExtra, match=r"icl-local\[convert\]"):
+        tokenizer_of(folder)
 
 
 def test_an_adapter_is_merged_into_its_base(tmp_path: Path) -> None:

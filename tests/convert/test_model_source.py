@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import gguf
 import numpy as np
 import pytest
 
+from icl_local.convert import model_source
 from icl_local.convert.checkpoint import Checkpoint
 from icl_local.convert.convert import convert
 from icl_local.convert.model_source import locate, unpack_gguf
 from icl_local.exceptions import ConfigError
+from icl_local.operating_system import locked
 from tests.tiny_checkpoint import build_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -50,7 +54,32 @@ def test_two_at_a_time_unpack_a_file_once(tiny_gguf: Path, tmp_path: Path) -> No
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda _: locate(str(tiny_gguf), work=tmp_path / "base", on_progress=said.append), "ab"))
     assert found[0] == found[1]
-    assert said == [f"unpacking {tiny_gguf.name}"]
+    assert [text for text in said if text.startswith("unpacking")] == [f"unpacking {tiny_gguf.name}"]
+
+
+def test_a_process_that_waits_for_another_says_so(tiny_gguf: Path, tmp_path: Path) -> None:
+    work, said, waits = tmp_path / "base", list[str](), threading.Event()
+
+    def on_progress(text: str) -> None:
+        said.append(text)
+        waits.set()
+
+    work.mkdir()
+    with ThreadPoolExecutor(1) as pool:
+        with locked(work / ".lock"):
+            found = pool.submit(locate, str(tiny_gguf), work=work, on_progress=on_progress)
+            assert waits.wait(60)
+            assert said == [f"another process unpacks a file into {work}; waiting for it"]
+        assert found.result().folder.parent == work
+    assert said[1:] == [f"unpacking {tiny_gguf.name}"]
+
+
+def test_an_error_of_the_file_is_not_one_of_the_folder(
+    tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_source, "gate", Mock(side_effect=PermissionError(13, "Permission denied")))
+    with pytest.raises(PermissionError):
+        locate(str(tiny_gguf), work=tmp_path / "base")
 
 
 def test_a_base_folder_that_cannot_be_made_is_an_expected_error(tiny_gguf: Path, tmp_path: Path) -> None:
