@@ -6,7 +6,7 @@ Tokens follow the judge's earlier judgments where there are enough of them; pric
 import functools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from icl_local import store
 from icl_local.judging import ledger, power
@@ -38,6 +38,14 @@ class Estimate(NamedTuple):
         return self.usd / self.missing if self.usd is not None and self.missing else None
 
 
+class Estimates(NamedTuple):
+    """Estimates for each split and language, for all of them, and the counts of judgments."""
+
+    parts: list[Estimate]
+    total: Estimate
+    progress: JudgeProgress
+
+
 class Load(NamedTuple):
     """A number of prompts for a judge, and their characters in all."""
 
@@ -54,7 +62,7 @@ def preview(path: Path, judge: ChatJudge, scope: Scope, *, batch: bool = False) 
     It only reads the database. ``batch`` takes the Batch API's price.
     """
     store.require(path)
-    found, progress = estimates(path, judge, scope, batch=batch)
+    parts, total, progress = estimates(path, judge, scope, batch=batch)
     batches = f"; in batches: {progress.in_batches}" if progress.in_batches else ""
     notes = [f"there already: {ledger.in_words(progress.before)}{batches}"]
     if price := judge.client.price:
@@ -62,14 +70,14 @@ def preview(path: Path, judge: ChatJudge, scope: Scope, *, batch: bool = False) 
         notes.append(f"prices of {price.as_of}: ${price.input:g} in, ${price.output:g} out per million tokens{ends}")
     elif isinstance(judge, ApiJudge):
         notes.append("no price is known for this model at this server; give one with --prices")
-    notes += power.notes(path, judge.name, found[-1].usd_per_verdict)
-    return Table(judge.name, Estimate._fields, [*found], tuple(notes))
+    notes += power.notes(path, judge.name, total.usd_per_verdict)
+    return Table(judge.name, Estimate._fields, [*parts, total], tuple(notes))
 
 
 def estimates(
     path: Path, judge: Judge | None, scope: Scope, to_come: Iterable[Load] = (), *, batch: bool = False
-) -> tuple[list[Estimate], JudgeProgress]:
-    """Return estimates of the judgments missing in ``scope`` with those ``to_come``, the last one of all, and counts.
+) -> Estimates:
+    """Return estimates of the judgments missing in ``scope`` with those ``to_come``, and the counts in ``scope``.
 
     ``judge`` None has judged nothing. It only reads the database, which need not exist.
     """
@@ -88,13 +96,23 @@ def estimates(
     groups: dict[tuple[str, str, str], list[Load]] = {}
     for load in loads:
         groups.setdefault((load.split, load.language, load.template.name), []).append(load)
-    rows: list[tuple[Any, ...]] = []
+    price = judge.client.price if isinstance(judge, ChatJudge) else None
+
+    def estimate(group: tuple[str, str, str], missing: int, prompt_tokens: int, completion_tokens: int) -> Estimate:
+        usd = price.usd(prompt_tokens, completion_tokens, batch=batch) if price else None
+        return Estimate(*group, missing, prompt_tokens, completion_tokens, usd)
+
+    parts = []
     for group, some in sorted(groups.items()):
         template, n = some[0].template, sum(load.n for load in some)
         guess = _CHARACTERS_PER_TOKEN, _TOKENS_PER_VERDICT + _TOKENS_PER_ASPECT * len(template.aspects)
         per_token, per_verdict = measured.get(template.sha256, guess)
-        rows.append((*group, n, round(sum(load.characters for load in some) / per_token), round(per_verdict * n)))
-    rows.append(("all", "", "", *(sum(row[at] for row in rows) for at in (3, 4, 5))))
-    price = judge.client.price if isinstance(judge, ChatJudge) else None
-    costs = [price.usd(*row[-2:], batch=batch) if price else None for row in rows]
-    return [Estimate._make((*row, usd)) for row, usd in zip(rows, costs, strict=True)], progress
+        characters = sum(load.characters for load in some)
+        parts.append(estimate(group, n, round(characters / per_token), round(per_verdict * n)))
+    total = estimate(
+        ("all", "", ""),
+        sum(one.missing for one in parts),
+        sum(one.prompt_tokens for one in parts),
+        sum(one.completion_tokens for one in parts),
+    )
+    return Estimates(parts, total, progress)

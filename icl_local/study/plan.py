@@ -99,10 +99,10 @@ class JudgeEstimate:
     @property
     def line(self) -> str:
         """Return the estimate in one line."""
-        _, _, _, judgments, prompt_tokens, completion_tokens, usd = self.total
-        price = "" if usd is None else f", ${usd:.2f}"
-        tokens = f"~{prompt_tokens:,} + ~{completion_tokens:,} tokens"
-        return f"judge {self.judge}: {counted(judgments, 'judgment')}, {tokens}{price} ({self.note})"
+        total = self.total
+        price = "" if total.usd is None else f", ${total.usd:.2f}"
+        tokens = f"~{total.prompt_tokens:,} + ~{total.completion_tokens:,} tokens"
+        return f"judge {self.judge}: {counted(total.missing, 'judgment')}, {tokens}{price} ({self.note})"
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,8 @@ class StudyPlan:
         fits = "" if self.memory_bytes <= free else "; too much here: take a smaller quantization"
         return [
             *(judge.line for judge in self.judges),
-            "~ a guess, ≈ from responses in this database; tokens without a mark are the file's own tokenizer's",
+            "~ a guess, a judge's by its earlier verdicts if there are enough; ≈ from responses in this database; "
+            "tokens without a mark are the file's own tokenizer's",
             *(f"≈ of {counted(n, 'cell')}: {outputs}" for outputs, n in seen.items() if outputs),
             f"hours: {self.speed}",
             f"memory: {self.memory_bytes / 1e9:.1f} GB at most of {free / 1e9:.1f} GB free{fits}",
@@ -352,7 +353,7 @@ def _judge(
             characters = n * spec.repeats * (len(template.text) + query_length + answer)
             loads.append(Load(split, cell.cell.language, template, n * spec.repeats, characters))
     own = {response_id for of_cell in stored.values() for response_id in of_cell.values()}
-    total = estimates(path, judge, Scope(templates, spec.repeats, responses=own), loads)[0][-1]
+    total = estimates(path, judge, Scope(templates, spec.repeats, responses=own), loads).total
     if isinstance(judge, RulesJudge):
         return JudgeEstimate(spec.judge, total._replace(prompt_tokens=0, completion_tokens=0), "no model and no money")
     if isinstance(judge, ApiJudge) and (price := judge.client.price):
