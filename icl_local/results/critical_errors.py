@@ -41,13 +41,14 @@ def error_table(
 def _redetected(database: Path) -> tuple[str, ...]:
     """Update every response with the current detector; return notes on what changed."""
     counts = upkeep.redetect(database)
-    notes = {
-        f"{counted(counts['done'], 'response')} updated with the current detector": True,
-        f"{counted(counts['recut'], 'text was', 'texts were')} cut again from the raw text": counts["recut"],
-        f"{counted(counts['judged'], 'text stays', 'texts stay')} as a judge has read (docs/detection.md)":
-            counts["judged"],
-        f"{counted(counts['cut_short'], 'answer was', 'answers were')} cut at a heading that is not a stop; "
-        f'to make them again: icl db forget --where "{_CUT_SHORT}"; icl db forget --allow-again; then the same icl run':
-            counts["cut_short"],
-    }  # fmt: skip
-    return tuple(note for note, holds in notes.items() if holds)
+    again = (
+        f'to make them again: icl db forget --where "{_CUT_SHORT}"; icl db forget --allow-again; then the same icl run'
+    )
+    notes = [f"{counted(counts['done'], 'response')} updated with the current detector"]
+    if n := counts["recut"]:
+        notes.append(f"{counted(n, 'text was', 'texts were')} cut again from the raw text")
+    if n := counts["judged"]:
+        notes.append(f"{counted(n, 'text stays', 'texts stay')} as a judge has read (docs/detection.md)")
+    if n := counts["cut_short"]:
+        notes.append(f"{counted(n, 'answer was', 'answers were')} cut at a heading that is not a stop; {again}")
+    return tuple(notes)
