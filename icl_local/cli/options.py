@@ -94,6 +94,10 @@ def _flat(ctx: click.Context, param: click.Parameter, value: Sequence[list[str]]
     return tuple(itertools.chain.from_iterable(value))
 
 
+def _remember_format(ctx: click.Context, param: click.Parameter, value: str) -> None:
+    ctx.meta[_FORMAT] = value
+
+
 def out(what: str, name: str = "out", **more: Any) -> Callable[[F], F]:
     """Return the option of the place of a result: -o, --out or --output, passed as ``name``; ``what`` is its help.
 
@@ -109,7 +113,7 @@ output_format = click.option(
     type=click.Choice(["text", "csv", "json", "markdown", "latex"]),
     default="text",
     expose_value=False,
-    callback=lambda ctx, _, value: ctx.meta.__setitem__(_FORMAT, value),
+    callback=_remember_format,
     help="Format of the rows on stdout.",
 )
 rows = _together(output_format, db)  # rows of the database, printed

@@ -156,10 +156,10 @@ def study(name: str, only_plan: bool, sources: tuple[str, ...], db: Path, **give
     queries = dict(source.split("=", 1) for source in sources)
     if len(queries) < len(sources):
         raise click.UsageError("--queries names a language twice; give one file for each")
-    loaded = {name: given.pop(name) for name in ("sample", "limit", "prompt_dir")}
-    requested = study.load_study(name, queries=queries, **loaded)
+    changes = {option: given.pop(option) for option in ("sample", "limit", "prompt_dir")}  # to what the file says
+    requested = study.load_study(name, queries=queries, **changes)
     given["shard"] = Shard.parse(given["shard"]) if given["shard"] else None
-    engine = EngineOptions(**{name: given.pop(name) for name in ("parallel", "gpu_layers", "threads")})
+    engine = EngineOptions(**{option: given.pop(option) for option in ("parallel", "gpu_layers", "threads")})
     if only_plan:
         plan = study.plan_study(db, requested, shard=given["shard"], parallel=engine.parallel)
         title = "Plan (prompt, prefill, new: tokens)"
