@@ -134,7 +134,7 @@ def run(
     if isinstance(pool, Mapping):
         pool = [f"{name}={file}" for name, file in pool.items()]
     if not models and backend is None:
-        raise WrongUsage("give --model, or --backend for a server's model")
+        raise WrongUsage("give a model, or a backend for a server's model")
     if backend is not None:
         idle = {"--gpu-layers": gpu_layers, "--threads": threads, "--cluster": cluster}
         refuse_idle("a server decodes by itself", {name: value is not None for name, value in idle.items()})
