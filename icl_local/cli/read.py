@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
 SHOWN_CHARACTERS = 600  # of a prompt, from its end
 ANSWER_CHARACTERS = 2000  # shown of an answer, from its start
-ANSWER_COLUMNS = (
-    "dataset", "query_id", "language", "model", "quantization", "dpo", "method", "settings_id", "sampling",
-    "finish_reason", "new_tokens", "errors", "prompt", "text",
-)  # fmt: skip
 EXCERPT_CHARACTERS = 160
 PUBLISHED_TABLES = tuple(name for name in TABLES if name not in ("metrics", "methods", "variance"))
 SHORT_NAMES = {"language": "lang", "ci_low": "low", "ci_high": "high"}  # column names on a terminal
@@ -71,7 +67,7 @@ def show(query_id: str, chosen: Selection, full: bool, db: Path) -> None:
 
     found = answers.find(db, query_id, chosen)
     if not console.as_text():
-        console.print_found(table_of("", ANSWER_COLUMNS, [query | one for query in found for one in query["answers"]]))
+        console.print_found(table_of("", answers.COLUMNS, [query | one for query in found for one in query["answers"]]))
         return
     for query in found:
         console.print_panels([(answers.query_title(query), query["instruction"], "")])

@@ -7,6 +7,12 @@ from icl_local.exceptions import UnknownName
 from icl_local.store import Row
 from icl_local.wording import with_dpo
 
+# of an answer, and what names its query
+COLUMNS = (
+    "dataset", "query_id", "language", "model", "quantization", "dpo", "method", "settings_id", "sampling",
+    "finish_reason", "new_tokens", "errors", "prompt", "text",
+)  # fmt: skip
+
 
 def find(database: Path, query_id: str, chosen: store.Selection) -> list[Row]:
     """Return every query of that id, one for each data set, language and text, as db/queries/answers.sql does.

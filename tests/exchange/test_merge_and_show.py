@@ -196,6 +196,11 @@ class TestShow:
             ("set", "urial", "Own a"),
         ]
 
+    def test_the_columns_of_rows_are_those_of_an_answer_and_of_what_names_its_query(self, asked_once: Path) -> None:
+        for query in answers.find(asked_once, "0", Selection()):
+            names = [name for name in ("dataset", "query_id", "language") if name in query]
+            assert [(*names, *answer) for answer in query["answers"]] == [answers.COLUMNS]
+
     def test_an_unknown_query_is_reported(self, asked_once: Path) -> None:
         with pytest.raises(ConfigError, match="no query '7' in this database; there is 0"):
             answers.find(asked_once, "7", Selection())
