@@ -4,5 +4,5 @@ Bounded retries, adaptive concurrency, prices and budgets; no secrets in what is
 """
 
 from icl_local.openai_client.client import ApiClient, is_transient, open_client, parse_name
-from icl_local.openai_client.prices import Budget, Price
+from icl_local.openai_client.prices import Budget
 from icl_local.openai_client.protocol import ApiReply, ApiRequest

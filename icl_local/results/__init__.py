@@ -12,5 +12,5 @@ from icl_local.results.report import render as render_page
 from icl_local.results.report import write as write_report
 from icl_local.results.serve import PageServer
 from icl_local.results.shift import shift_tables
-from icl_local.results.tables import Table, inert, render, table_of
+from icl_local.results.tables import Table, inert, table_of
 from icl_local.results.trust import trust_tables

@@ -5,11 +5,11 @@ Cells are planned, a model file is probed, and each response is stored as it end
 
 from icl_local.running.cell_run import CellResult, Event
 from icl_local.running.cells import CHOICES, COLUMNS, Cell, CellPlan, Decoding, plan_cells, preview_cells
-from icl_local.running.cluster import Cluster, open_cluster
+from icl_local.running.cluster import open_cluster
 from icl_local.running.local_chat import LocalChat, open_chat
 from icl_local.running.prompt_parts import method_parts
 from icl_local.running.query_sets import load_pools, load_queries, load_set, read_items
 from icl_local.running.run import run_cells
 from icl_local.running.server import open_server
 from icl_local.running.shard import Shard
-from icl_local.running.verify import VerifyResult, verify_responses
+from icl_local.running.verify import verify_responses

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import sys
 import tomllib
 from pathlib import Path
@@ -35,8 +34,38 @@ def files(room: str) -> list[Path]:
     return sorted((PACKAGE / room).rglob("*.py")) if (PACKAGE / room).is_dir() else [PACKAGE / f"{room}.py"]
 
 
-def _sources(folder: str) -> list[Path]:
-    return [path for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix in ("", ".py")]
+def modules() -> dict[Path, ast.Module]:
+    """Return every Python file of icl_local, scripts and tests."""
+    texts = {path: path.read_text("utf-8") for folder in (PACKAGE, ROOT / "tests") for path in folder.rglob("*.py")}
+    texts |= {path: path.read_text("utf-8") for path in (ROOT / "scripts").iterdir() if path.is_file()}
+    python = [path for path, text in texts.items() if path.suffix == ".py" or text.startswith("#!/usr/bin/env python3")]
+    return {path: ast.parse(texts[path]) for path in python}
+
+
+def names_for_others(room: str) -> set[str]:
+    """Return the names that the __init__ of a room imports from its own files."""
+    nodes = ast.parse((PACKAGE / room / "__init__.py").read_text("utf-8")).body
+    own = [
+        node
+        for node in nodes
+        if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(f"icl_local.{room}.")
+    ]
+    return {alias.asname or alias.name for node in own for alias in node.names}
+
+
+def names_used(module: ast.Module) -> set[tuple[str, str]]:
+    """Return (room, name) of what a file imports from a room, or reads as an attribute of one that it imports."""
+    nodes = list(ast.walk(module))
+    found, called = set(), {}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module == "icl_local":
+            called |= {alias.asname or alias.name: alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and str(node.module).startswith("icl_local."):
+            found |= {(str(node.module).removeprefix("icl_local."), alias.name) for alias in node.names}
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in called:
+            found.add((called[node.value.id], node.attr))
+    return found
 
 
 def purpose(room: str) -> str:
@@ -125,13 +154,20 @@ def test_imports_point_down() -> None:
 
 
 def test_what_a_room_imports_for_others_is_used_by_one() -> None:
-    texts = {path: path.read_text("utf-8") for folder in ("icl_local", "scripts", "tests") for path in _sources(folder)}
-    for folder in PACKAGE.glob("*/__init__.py"):
-        others = " ".join(text for path, text in texts.items() if folder.parent not in path.parents)
-        words = set(re.findall(r"\w+", others))
-        imports = [node for node in ast.parse(texts[folder]).body if isinstance(node, ast.ImportFrom)]
-        names = {alias.name for node in imports for alias in node.names}
-        assert folder.parent.name == "cli" or names <= words, folder
+    used: dict[str, set[str]] = {}
+    for path, module in modules().items():
+        for room, name in names_used(module):
+            if PACKAGE / room not in path.parents:
+                used.setdefault(room, set()).add(name)
+    folders = [room for room in rooms() if (PACKAGE / room).is_dir()]
+    assert {room: left for room in folders if (left := names_for_others(room) - used.get(room, set()))} == {}
+
+
+def test_mypy_lets_others_use_the_imports_of_the_rooms_that_have_such() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    (listed,) = (one["module"] for one in settings["tool"]["mypy"]["overrides"] if "implicit_reexport" in one)
+    having = [room for room in rooms() if (PACKAGE / room).is_dir() and names_for_others(room)]
+    assert listed == [f"icl_local.{room}" for room in having]
 
 
 def test_an_import_inside_a_function_is_an_arrow(tmp_path: Path) -> None:
