@@ -73,13 +73,17 @@ def fetch(language: str, *, on_progress: OnBytes | None = None) -> Published:
 
 def cached(language: str) -> Published | None:
     """Return the published set if it is on this disk; asks no server. Raises HubError, InputError."""
-    english, own = _here(ENGLISH), _here(language)
+    if language not in FILES:
+        return None
+    english = _here(ENGLISH)
+    own = english if language == ENGLISH else _here(language)
     if english is None or own is None:
         return None
-    items = json_items.read_file(own.path)
+    file, sha256 = own
+    items = json_items.read_file(file.path)
     if language != ENGLISH:
-        items = align(items, json_items.read_file(english.path), language=language, source=str(own.address))
-    return Published(language, own.path, str(own.address), sha256_file(own.path), tuple(items))
+        items = align(items, json_items.read_file(english[0].path), language=language, source=str(file.address))
+    return Published(language, file.path, str(file.address), sha256, tuple(items))
 
 
 def require(language: str) -> Published:
@@ -98,14 +102,20 @@ def _require_published(language: str) -> None:
         )
 
 
-def _here(language: str) -> hub.HubFile | None:
-    """Return a published file if it is on this disk. Raises HubError if it is not that of the first download."""
-    file, pins = hub.cached_dataset_file(_address(language)), _pins()
-    if file is not None and pins.get(language, _pin(file)) != _pin(file):
+def _here(language: str) -> tuple[hub.HubFile, str] | None:
+    """Return a published file and its SHA-256 if it is on this disk.
+
+    Raises HubError if it is not the file of the first download.
+    """
+    file = hub.cached_dataset_file(_address(language))
+    if file is None:
+        return None
+    pin = _pin(file)
+    if _pins().get(language, pin) != pin:
         raise HubError(
             f"{file.address}: is not the file of the first download; to use it from now on, delete {_pins_file()}"
         )
-    return file
+    return file, pin["sha256"]
 
 
 def _address(language: str) -> str:

@@ -12,18 +12,23 @@ from icl_local.store.database import quoted, reader
 from icl_local.store.read_only import only_reads
 from icl_local.store.spool import Row
 
+_BATCH_ROWS = 10_000  # read at once, so that a big file is not in memory twice
+
 
 def read_parquet(path: Path) -> list[Row]:
     """Return the rows of a Parquet file as JSON objects, in its order: a date as text, NaN as None.
 
     Raises InputError if it cannot be read.
     """
+    rows: list[Row] = []
     try:
         with duckdb.connect() as con:
-            found = con.execute("select to_json(icl_row) from read_parquet($1) as icl_row", [str(path)]).fetchall()
+            found = con.execute("select to_json(icl_row) from read_parquet($1) as icl_row", [str(path)])
+            while batch := found.fetchmany(_BATCH_ROWS):
+                rows += [json.loads(row, parse_constant=lambda name: None) for (row,) in batch]
     except duckdb.Error as error:
         raise InputError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
-    return [json.loads(row, parse_constant=lambda name: None) for (row,) in found]
+    return rows
 
 
 def export_parquet(

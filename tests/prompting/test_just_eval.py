@@ -95,6 +95,18 @@ def test_other_bytes_than_those_of_the_first_pull_are_refused(fake: FakeHub) -> 
         just_eval.fetch("es")
 
 
+def test_what_is_cached_is_hashed_once_and_other_languages_are_not_published(
+    fake: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    just_eval.fetch("en")
+    hashed: list[Path] = []
+    original = just_eval.sha256_file
+    monkeypatch.setattr(just_eval, "sha256_file", lambda path: hashed.append(path) or original(path))
+    assert just_eval.cached("en") is not None
+    assert len(hashed) == 1
+    assert just_eval.cached("de") is None
+
+
 def test_a_file_of_ones_own_stays(fake: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.jsonl").write_text("mine")
     assert ran("data", "pull", "just-eval", "--lang", "es", "--out", "mine.jsonl") == 1
