@@ -67,9 +67,9 @@ def prepare(
 ) -> TrainingInputs:
     """Read parameters and preferences and locate the base, as `icl dpo` does; pass the result to ``train``.
 
-    ``base``: a checkpoint folder, owner/name of the hub, or a .gguf file, which is unpacked into out/base. ``changes``
-    are fields of Parameters. ``threads``: CPU threads of torch. Raises ConfigError, InputError, ConversionError,
-    HubError, MissingExtra.
+    ``base``: a checkpoint folder, owner/name of the hub, or a .gguf file, which is unpacked into a folder of out/base.
+    ``changes`` are fields of Parameters. ``threads``: CPU threads of torch. Raises ConfigError, InputError,
+    ConversionError, HubError, DiskFull, MissingExtra.
     """
     settings = parameters(preset, config, **changes)
     preferences = load_preferences(dataset, split=split, limit=limit, identical=identical)
@@ -114,8 +114,8 @@ def train(
     True; the last two end the call. A run resumes from its own checkpoints only. LoRA adapters are merged into the
     result; the adapter itself is kept in out/adapter.
 
-    Raises TrainingError for a base that cannot be trained, a loss that is not a number and a folder of another run,
-    DiskFull, MissingExtra.
+    Raises TrainingError for a base that cannot be trained, a loss that is not a number, a folder of another run and one
+    in which another process trains, ConfigError for a folder that cannot be written, DiskFull, MissingExtra.
     """
     _require_extra()
     from icl_local.dpo.trainer import Watch, make_trainer
