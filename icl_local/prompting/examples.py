@@ -83,7 +83,7 @@ def of_pool(pool: QuerySet, language: str, before: str, after: str) -> tuple[Exa
 
 
 @dataclass(frozen=True)
-class Choice:
+class ExampleRule:
     """The rule by which a method's prompts get their examples: its ``own`` ones, then ``k`` of the candidates."""
 
     method: Method

@@ -16,7 +16,7 @@ from icl_local.detect import Answer, find_answer
 from icl_local.exceptions import ConfigError, InputError, ModelError, UnknownName, refuse
 from icl_local.identity import key_of, sha256_text
 from icl_local.prompting.chat_template import chat_text
-from icl_local.prompting.examples import Choice, Example, Pools, Prefix, cut, of_pool, retriever_name
+from icl_local.prompting.examples import Example, ExampleRule, Pools, Prefix, cut, of_pool, retriever_name
 from icl_local.prompting.methods import (
     BM25,
     MOST,
@@ -120,7 +120,7 @@ class Recipe:
                 self.method = self._shortest(self.k)
                 self.retriever = retriever_name() if method.retrieve else None
             own_examples = self._prefix.examples if method.own else ()
-            self._choice = Choice(method, own_examples, self._candidates, self.k, self._texts_in)
+            self._rule = ExampleRule(method, own_examples, self._candidates, self.k, self._texts_in)
 
     def prompt(self, query: Query, *, info: GgufInfo | None = None, chat_date: str | None = None) -> Prompt:
         """Return the prompt of ``query``; ``chat_date`` is YYYY-MM-DD, CHAT_DATE by default.
@@ -130,7 +130,7 @@ class Recipe:
         """
         if self.method.kind == CHAT:
             return self._chat(query.instruction, info, chat_date)
-        examples = self._choice.examples(query.instruction)
+        examples = self._rule.examples(query.instruction)
         head = "".join(self._prefix.parts(examples)) + self._before
         text = head + query.instruction + self._after
         return Prompt(
@@ -143,7 +143,7 @@ class Recipe:
         """Return the prompt of ``query`` in parts with their names: before the examples, each example, the query."""
         if self.method.kind == CHAT:
             return [("chat", self.prompt(query, info=info).text)]
-        examples = self._choice.examples(query.instruction)
+        examples = self._rule.examples(query.instruction)
         texts = self._prefix.parts(examples)
         names = [*["before"] * (len(texts) - len(examples)), *(f"example {one.id}" for one in examples)]
         return [*zip(names, texts, strict=True), ("query", self._before + query.instruction + self._after)]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from icl_local import store
 from icl_local.detect import ANSWER_RULE, critical_error_rows, identify_language
@@ -30,9 +30,17 @@ _OF_STATS = ("prompt_tokens", "prefilled_tokens", "new_tokens", "prefill_seconds
 _OF_COMPLETION = ("raw_text", "finish_reason", "prompt_tokens", "new_tokens", "tokens_saved", "end_token")
 
 
+class HasLabel(Protocol):
+    """A cell, or a job of icl score."""
+
+    @property
+    def label(self) -> str:
+        """Return its name for people."""
+
+
 @dataclass(frozen=True)
 class Event:
-    """Progress of a cell.
+    """Progress of a cell, or of a job of icl score.
 
     ``kind``: planned, note, probe, started, progress, response, verifying, done, failed or interrupted. ``n_wanted``:
     queries of the cell, times their draws.
@@ -41,7 +49,7 @@ class Event:
     """
 
     kind: str
-    cell: Cell | Any  # Any: what icl score makes
+    cell: HasLabel
     n_done: int
     n_wanted: int
     tokens_per_second: float = 0.0
@@ -84,7 +92,7 @@ def make_cell(
     message = "another process is making these responses; waiting for it"
     held = Event("note", plan.cell, n_done, n_wanted, message=message)
     if n_done < n_wanted:
-        with engines.alone("responses", plan.keys, have, partial(on_event, held)) as have:
+        with engines.only_one("responses", plan.keys, have, partial(on_event, held)) as have:
             if requests := plan.requests(have):
                 return CellRun(plan, requests, engines, on_event).make(verify)
     on_event(Event("done", plan.cell, n_wanted, n_wanted))
@@ -126,6 +134,7 @@ class CellRun:
             status, error = "failed", str(failure)
             self._engines.close()
         finally:
+            # The worker's are those of its last call: before the start a probe's, without requests another cell's.
             stats = self._worker.stats if self._worker and self._started and self._requests else Stats()
             self._put_end(status, error, stats)
         verified = self._verify(verify) if status == "done" else []
@@ -206,8 +215,8 @@ class CellRun:
         return verified
 
     def _report(self, kind: str, rate: float = 0.0, message: str = "", probe: ProbeStep | None = None) -> None:
-        of = self._cell, self._done, self._n_wanted
-        self._on_event(Event(kind, *of, rate, message=message, probe=probe, **self._counts))
+        n_done, n_wanted = self._done, self._n_wanted
+        self._on_event(Event(kind, self._cell, n_done, n_wanted, rate, message=message, probe=probe, **self._counts))
 
     def _on_progress(self, tokens: int) -> None:
         self._report("progress", tokens / max(1e-9, time.perf_counter() - (self._started or 0.0)))

@@ -70,14 +70,16 @@ def choice_rows(
     shared = {"kind": "choice", "response_id": chosen.id, "prompt_id": prompt.prompt_id, "penalty": 1.0}
     shared |= {name: cell[name] for name in ("run_id", "exact")}
     for place, (text, scored) in enumerate(chosen.scored):
-        row = asked_row(query, model, str(cell["method"]), prompt.sha256, **shared, choice=place, text=text)
+        of = [chosen.id, text]
+        row = asked_row(query, model, str(cell["method"]), prompt.sha256, of, **shared, choice=place, text=text)
         yield "scorings", {**row, **scored_row(scored)}
 
 
-def asked_row(query: Query, model: ResolvedModel, method: str, prompt_sha256: str, **columns: Any) -> Row:
-    """Return the row of raw.scorings of a text before it is scored; ``columns``: its kind, and those that name it."""
-    of = columns.get("response_id", query.key)
-    of = [of, columns["text"]] if "text" in columns else of
+def asked_row(query: Query, model: ResolvedModel, method: str, prompt_sha256: str, of: object, **columns: Any) -> Row:
+    """Return the row of raw.scorings of a text before it is scored.
+
+    ``of``: what the text is of, for its key. ``columns``: its kind, and columns of its own.
+    """
     kind = f"scored {columns['kind']}"
     key = key_of(kind=kind, weights=model.sha256, method=method, prompt=prompt_sha256, text=of)
     row = {"scoring_id": key, "query_key": query.key, "language": query.language, "method": method}

@@ -38,8 +38,8 @@ def new_run(command: str, seed: int | None = None) -> Row:
 class Engines:
     """The actors of a cluster, or at most one worker, with the file of the present cell; or a server.
 
-    With ``probe`` the settings that are exact for a file are looked up, or found. ``run_row`` of raw.runs gets what
-    decodes.
+    With ``probe`` the settings that are exact for a file are looked up, or found. The row of raw.runs, ``run_row``,
+    gets the build and processor that decode.
     """
 
     options: EngineOptions
@@ -51,7 +51,7 @@ class Engines:
     _loaded: tuple[Path, str | None] | None = field(default=None, init=False)
 
     @contextmanager
-    def alone(
+    def only_one(
         self, table: str, keys: Collection[str], have: set[str], on_held: Callable[[], None]
     ) -> Iterator[set[str]]:
         """Keep other processes from making the same rows of raw.<table>; yield the keys it has, ``have`` before.

@@ -31,8 +31,9 @@ from icl_local.wording import shell, with_dpo
 
 OWN, SAME, REFERENCE = "own", "same", "reference"
 COLUMNS = ("model", "prompt", "texts", "missing", "tokens")
-# its query, its request after its own prompt (a reference has none: a method makes it), its own columns of raw.scorings
-Text = tuple[Query, ScoreRequest, Row]
+# its query, its request after its own prompt (a reference has none: a method makes it), what it is of (a response, or
+# a query and a text), its own columns of raw.scorings
+Text = tuple[Query, ScoreRequest, object, Row]
 
 
 class Job:
@@ -51,14 +52,14 @@ class Job:
         self.prompts: dict[str, Record] = {}
         self.made: Counter[str] = Counter()
         recipe = cache(partial(Recipe, method, overlay=overlay))  # of a language
-        for query, request, columns in texts:
+        for query, request, of, columns in texts:
             prompt_id = None
             if method not in (OWN, SAME):
                 prompt = recipe(query.language).prompt(query, info=model.info)
                 request = replace(request, prompt=prompt.text, plain=prompt.query_at if request.plain else None)
                 prompt_id = prompt.prompt_id
                 self.prompts[prompt_id] = "prompts", prompt.row()
-            row = asked_row(query, model, method, sha256_text(request.prompt), prompt_id=prompt_id, **columns)
+            row = asked_row(query, model, method, sha256_text(request.prompt), of, prompt_id=prompt_id, **columns)
             key = row["scoring_id"]
             if key not in self.rows and key not in have:  # a query may have a reference twice
                 self.missing.append(replace(request, id=key))
@@ -78,7 +79,7 @@ class Job:
             on_event(Event(kind, self, done, len(self.rows), rate, **more))
 
         waiting = partial(report, "note", message="another process scores these texts; waiting for it")
-        with engines.alone("scorings", self.rows, have, waiting) as have:
+        with engines.only_one("scorings", self.rows, have, waiting) as have:
             missing = [request for request in self.missing if request.id not in have]
             if not missing:
                 return
@@ -155,7 +156,7 @@ def score_texts(
         to_score, rows = _answers(author, part.take(stored[:limit])), []
         for base in bases:
             if base.info.vocab_sha256 != author.info.vocab_sha256:
-                ids = {token for _, request, _ in to_score for token in request.target_tokens}
+                ids = {token for _, request, _, _ in to_score for token in request.target_tokens}
                 require_same_tokens(author.path, base.path, ids)
         jobs = [Job(author, OWN, to_score, prompt_dir, have)]
     jobs += [Job(base, name, to_score, prompt_dir, have) for base in bases for name in method]
@@ -183,7 +184,7 @@ def _answers(author: ResolvedModel, stored: Sequence[Row]) -> list[Text]:
         tokens = next(cut) if row["retokenised"] else row["tokens"]
         request = ScoreRequest("", prompt, repetition_penalty=penalty, plain=plain, target_tokens=tuple(tokens))
         columns = {name: row[name] for name in ("query_key", "response_id", "retokenised")}
-        found.append((query, request, {"kind": "answer", **columns}))
+        found.append((query, request, row["response_id"], {"kind": "answer", **columns}))
     return found
 
 
@@ -192,4 +193,4 @@ def _references(sets: Iterable[QuerySet]) -> Iterator[Text]:
     for query in (query for one in sets for query in one.queries):
         for place, text in enumerate(query.expected.get("reference", ())):
             request = ScoreRequest("", "", target=text, repetition_penalty=1.0)
-            yield query, request, {"kind": REFERENCE, "choice": place, "text": text}
+            yield query, request, [query.key, text], {"kind": REFERENCE, "choice": place, "text": text}

@@ -205,10 +205,11 @@ def rebuild(path: Path, *, accept: Callable[[Sequence[str]], bool] = lambda lost
             database.ingest_spool(con, path)
             adopted, unreadable = _adopt(old, con, folder) if old else (0, [])
             database.ingest_spool(con, path)
-            counts = {
-                table: con.execute(f'select count(*) from raw."{table}"').fetchall() for table in _user_tables(con)
-            }
-            rows = {table: count for table, ((count,),) in counts.items() if count}
+            rows = {}
+            for table in _user_tables(con):
+                ((count,),) = con.execute(f'select count(*) from raw."{table}"').fetchall()
+                if count:
+                    rows[table] = count
             lost += [*unreadable, *_refused_rows(con)]
             con.execute("checkpoint")
         if old is None and not rows:
