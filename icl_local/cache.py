@@ -26,7 +26,7 @@ def cache_folder(name: str = "") -> Path:
     return folder
 
 
-def keep(name: str, text: str) -> None:
+def write(name: str, text: str) -> None:
     """Replace a file of the cache; nothing happens where it cannot be written, and the text is made again next time."""
     with suppress(OSError, ConfigError):
         cache_folder()

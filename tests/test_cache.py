@@ -22,14 +22,14 @@ def test_a_folder_is_private_and_a_path_makes_nothing(home: Path) -> None:
     assert not home.exists()
     assert cache.cache_folder("probes") == home / "probes"
     assert {stat.S_IMODE(folder.stat().st_mode) for folder in (home, home / "probes")} == {0o700}
-    cache.keep("machine-id", "abc")
+    cache.write("machine-id", "abc")
     assert (home / "machine-id").read_text() == "abc"
     assert stat.S_IMODE((home / "machine-id").stat().st_mode) == 0o600
 
 
 def test_where_nothing_can_be_written_only_what_needs_a_folder_fails(home: Path) -> None:
     home.parent.write_text("a file")
-    cache.keep("machine-id", "abc")
+    cache.write("machine-id", "abc")
     with pytest.raises(ConfigError, match="set XDG_CACHE_HOME"):
         cache.cache_folder("bench")
 

@@ -16,7 +16,7 @@ from typing import Any
 from icl_local import engine
 from icl_local.convert import converter
 from icl_local.convert.checkpoint import Checkpoint, merge_adapter, read_json
-from icl_local.convert.parity import Check, Reference, compare_files, faults, gate
+from icl_local.convert.parity import Check, Reference, compare_files, failures, gate
 from icl_local.exceptions import ConfigError, ConversionError, DiskFull
 from icl_local.identity import key_of, sha256_file
 from icl_local.store import Store
@@ -147,7 +147,7 @@ def conversion_key(*, source_sha256: str, type_name: str, parent_gguf_sha256: st
 
 def _settle(draft: Path, out: Path, checks: Sequence[Check], store: Store | None, **columns: object) -> Conversion:
     """Store the result, then rename the draft, so that a file under its final name has a row; raise if it failed."""
-    failed = faults(checks)
+    failed = failures(checks)
     report = {one.name: {"status": one.status, "detail": one.detail, **one.figures} for one in checks}
     row = {
         **columns,

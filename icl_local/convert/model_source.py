@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_local.convert.checkpoint import Checkpoint, is_checkpoint, loading, read_json
-from icl_local.convert.parity import Reference, faults, gate
+from icl_local.convert.parity import Reference, failures, gate
 from icl_local.convert.pre_tokenizers import PRE_TOKENIZERS
 from icl_local.exceptions import ConversionError, needs_extra
 from icl_local.files import result_at
@@ -108,8 +108,8 @@ def unpack_gguf(path: Path, folder: Path) -> None:
             data["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
             (draft / "tokenizer.json").write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
     checks = gate(path, Reference(Checkpoint(draft), memory_bytes=0))
-    if faults(checks) or any(check.figures.get("worst") for check in checks):
+    if failures(checks) or any(check.figures.get("worst") for check in checks):
         shutil.rmtree(draft)
-        reasons = faults(checks) or "the weights are not those of the file"
+        reasons = failures(checks) or "the weights are not those of the file"
         raise ConversionError(f"{path.name} is not the same model once unpacked: {reasons}; train from a checkpoint")
     os.replace(draft, folder)

@@ -77,7 +77,7 @@ def _check(
     return Check(name, "failed" if wrong else "passed", "; ".join(wrong[:3]) or right, figures or {})
 
 
-def faults(checks: Sequence[Check]) -> str:
+def failures(checks: Sequence[Check]) -> str:
     """Return the checks that failed, with their details, in one line; "" if all passed."""
     return "; ".join(f"{check.name}: {check.detail}" for check in checks if check.status == "failed")
 

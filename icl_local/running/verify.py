@@ -16,8 +16,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from icl_local import store
-from icl_local.cache import cache_path, keep
+from icl_local import cache, store
 from icl_local.detect import ANSWER_RULE, find_answer
 from icl_local.engine import Completion, EngineOptions, Request, Sampling, Worker, shared_length, system_info
 from icl_local.exceptions import ConfigError
@@ -254,7 +253,7 @@ def stored_prompt(row: Mapping[str, Any]) -> tuple[str, tuple[int, int] | None]:
 def _machine_id() -> str:
     """Return a random name of this user's machine, made on first use; it leaves the machine only as a hash."""
     with suppress(OSError, ValueError):
-        return cache_path("machine-id").read_text(encoding="utf-8")
+        return cache.cache_path("machine-id").read_text(encoding="utf-8")
     made = secrets.token_hex(16)
-    keep("machine-id", made)
+    cache.write("machine-id", made)
     return made

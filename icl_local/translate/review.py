@@ -41,7 +41,7 @@ class ReviewItem:
     candidates: tuple[Candidate, ...]
 
     @property
-    def began(self) -> Candidate:
+    def first_candidate(self) -> Candidate:
         """Return the candidate that became the final text, edited or not; the best one where there is none yet."""
         of_final = None if self.final_text is None else self.reviewed_translation_id
         return next((one for one in self.candidates if one.translation_id == of_final), self.candidates[0])

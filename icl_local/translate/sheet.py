@@ -74,8 +74,8 @@ def read_sheet(path: Path, file: Path, *, reviewer: str) -> Counter[str]:
 
 
 def _line(item: ReviewItem) -> dict[str, str]:
-    began = item.began
-    text = began.text if item.final_text is None else item.final_text
+    first = item.first_candidate
+    text = first.text if item.final_text is None else item.final_text
     line = {
         "dataset": item.dataset,
         "id": item.query_id,
@@ -85,8 +85,8 @@ def _line(item: ReviewItem) -> dict[str, str]:
         "reviewer": item.reviewer or "",
         "source": item.source_text,
         "text": text,
-        "flags": " ".join(began.flags),
-        "engine": began.engine,
+        "flags": " ".join(first.flags),
+        "engine": first.engine,
         "mark": _mark(text),
     }
     for number, candidate in enumerate(item.candidates, 1):
@@ -125,7 +125,7 @@ def _decision(
         raise InputError(f"{place}: the text is empty; write one, or skip as the decision")
     same = next((c for c in item.candidates if _one_kind_of_line_break(c.text) == text), None)
     if same is None:
-        return "edited", decision(item, item.began, text, reviewer=by, source=file)
+        return "edited", decision(item, item.first_candidate, text, reviewer=by, source=file)
     return "accepted", decision(item, same, same.text, reviewer=by, source=file)
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from icl_local.cache import cache_path, keep
+from icl_local import cache
 from icl_local.files import json_object
 from icl_local.identity import sha256_file
 
@@ -49,7 +49,7 @@ def remember(path: Path, digest: str) -> None:
     path = path.resolve()
     entries = {name: entry for name, entry in _load().items() if os.path.exists(name)}
     entries[str(path)] = [*_marks(path.stat()), digest]
-    keep("checksums.json", json.dumps(entries, indent=0))
+    cache.write("checksums.json", json.dumps(entries, indent=0))
 
 
 def _marks(stat: os.stat_result) -> list[int | str]:
@@ -58,5 +58,5 @@ def _marks(stat: os.stat_result) -> list[int | str]:
 
 def _load() -> dict[str, list[int | str]]:
     """Return the entries, path -> [size, mtime_ns, inode, digest]; a damaged file counts as an empty one."""
-    entries = json_object(cache_path("checksums.json"))
+    entries = json_object(cache.cache_path("checksums.json"))
     return {name: entry for name, entry in entries.items() if isinstance(entry, list) and len(entry) == 4}

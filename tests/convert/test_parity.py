@@ -13,7 +13,7 @@ import pytest
 from icl_local.convert import parity
 from icl_local.convert.checkpoint import Checkpoint
 from icl_local.convert.convert import convert, quantize
-from icl_local.convert.parity import Reference, faults, gate
+from icl_local.convert.parity import Reference, failures, gate
 from icl_local.exceptions import ConversionError
 from tests.convert.test_convert import status
 from tests.rewritten_gguf import Edit, rewrite
@@ -121,7 +121,7 @@ def test_a_copy_without_a_fault_passes(name: str, folder: Path, tmp_path: Path) 
     source, reference = good(name, folder)
     rewrite(source, tmp_path / "copy.gguf", lambda fields, tensors: None)
     result = gate(tmp_path / "copy.gguf", reference)
-    assert faults(result) == ""
+    assert failures(result) == ""
 
 
 @pytest.mark.parametrize(("name", "fault"), [(name, fault) for name, faults in FAULTS.items() for fault in faults])
@@ -131,7 +131,7 @@ def test_gate_catches(name: str, fault: str, folder: Path, tmp_path: Path) -> No
     rewrite(source, tmp_path / "bad.gguf", edit)
     result = gate(tmp_path / "bad.gguf", reference)
     assert {check for check, found in status(result).items() if found == "failed"} == by
-    assert all(check in faults(result) for check in by)
+    assert all(check in failures(result) for check in by)
 
 
 def test_gate_refuses_a_damaged_file_without_showing_it_to_llama_cpp(folder: Path, tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_gate_refuses_a_damaged_file_without_showing_it_to_llama_cpp(folder: Pat
     (tmp_path / "cut.gguf").write_bytes(source.read_bytes()[:-5000])
     result = gate(tmp_path / "cut.gguf", reference)
     assert status(result) == {"file": "failed"}
-    assert "truncated" in faults(result)
+    assert "truncated" in failures(result)
 
 
 def test_a_quantised_file_below_its_floor_is_refused(
