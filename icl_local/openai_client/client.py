@@ -141,15 +141,16 @@ class ApiClient:
         thread.start()
         try:
             while True:
-                *ready, last = _drain(out)
-                if isinstance(last, ApiReply):
-                    yield [*ready, last]
-                    continue
-                if ready:
-                    yield ready
-                if last is None:
+                found = _drain(out)
+                replies = [item for item in found if isinstance(item, ApiReply)]
+                if replies:
+                    yield replies
+                    with contextlib.suppress(RuntimeError):  # the loop has ended
+                        loop.call_soon_threadsafe(schedule.read, len(replies))
+                if found[-1] is None:
                     return
-                raise last
+                if isinstance(found[-1], BaseException):
+                    raise found[-1]
         finally:  # the caller may have stopped reading
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(main.cancel)

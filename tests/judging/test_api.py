@@ -23,6 +23,7 @@ from icl_local.judging.ledger import JudgeProgress, Scope, judge_missing
 from icl_local.judging.template import Templates
 from icl_local.openai_client import ApiClient, ApiReply, ApiRequest
 from icl_local.openai_client.prices import Budget, Price
+from icl_local.openai_client.protocol import Result
 from icl_local.openai_client.schedule import AdaptiveLimit, Schedule
 from tests.faulty_server import FaultyServer, completion, score_of
 from tests.judge_rows import database, response_rows
@@ -420,6 +421,18 @@ def test_five_hundred_judgments_with_every_fault_and_three_kills(tmp_path):
         kill_and_resume(path, server, n=500, kills=3)
         acknowledged_once(path, 500)
         assert sum(count - 1 for count in server.answered.values()) <= 3 * 16
+
+
+def test_a_reply_keeps_its_slot_until_the_caller_has_dealt_with_it():
+    requests = (ApiRequest(str(i)) for i in range(9))
+    schedule = Schedule(requests, AdaptiveLimit(3, 3), 1, 60, 0, None, lambda request: 0.0, answered=True)
+    jobs = [schedule.next(0), schedule.next(0), schedule.next(0)]
+    for job in jobs:
+        schedule.finished(job, Result(ApiReply(job.request.id, 1, "reply")), 0)
+    assert schedule.next(0) is None
+    schedule.read(2)
+    sent = [schedule.next(0) for _ in range(3)]
+    assert [job.request.id for job in sent if job] == ["3", "4"]
 
 
 def test_thirty_two_requests_are_under_way_at_once(tmp_path):
