@@ -111,7 +111,7 @@ def _write_items(items: Sequence[tuple[tuple[str, ...], Row]], out: Path) -> tup
         with result_at(out):
             out.mkdir(mode=0o700, parents=True, exist_ok=True)
         stems = {key: file_name(".".join(key[1:])) for key in groups}
-        # cells of the same names are told apart by their ids
+        # cells of the same names differ in their ids
         shared = {stem for stem, count in Counter(stems.values()).items() if count > 1}
         files = {
             out / f"{stem}{f'.{key[0][:8]}' if stem in shared else ''}.json": groups[key] for key, stem in stems.items()

@@ -156,7 +156,7 @@ def test_status_of_an_empty_database_says_what_to_do(icl: Run, tmp_path: Path) -
     assert "icl run" in err
 
 
-def test_a_database_that_is_not_there_is_told(icl: Run, tmp_path: Path) -> None:
+def test_a_database_that_does_not_exist_is_an_error(icl: Run, tmp_path: Path) -> None:
     for command in (
         ["status"],
         ["errors"],

@@ -37,7 +37,7 @@ def test_quantising_leaves_no_partial_file_behind(byte_gguf: Path, tmp_path: Pat
     assert [p.name for p in tmp_path.iterdir()] == ["tiny.f16.gguf"]
 
 
-def test_a_full_disk_is_told_apart_from_a_quantised_source(byte_gguf: Path, tmp_path: Path) -> None:
+def test_a_full_disk_and_a_quantised_source_have_errors_of_their_own(byte_gguf: Path, tmp_path: Path) -> None:
     with file_size_limit(1_000), pytest.raises(EngineError, match="iostream error; free some space on the disk"):
         llama.quantize(str(byte_gguf), str(tmp_path / "x.gguf"), "q8_0", False)
 

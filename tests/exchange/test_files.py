@@ -228,7 +228,7 @@ class TestRoundTrip:
         with pytest.raises(InputError, match=re.escape(str(file))):
             command("import", file, db=full)
 
-    def test_a_table_of_outputs_is_told_their_formats(self, db: Path, tmp_path: Path) -> None:
+    def test_a_table_of_outputs_is_refused_with_their_formats(self, db: Path, tmp_path: Path) -> None:
         (tmp_path / "q.csv").write_text("instruction,output\na,b\n")
         with pytest.raises(InputError, match=r"q\.csv: outputs are read from JSON or JSON Lines \(docs/exchange\.md\)"):
             command("import", tmp_path / "q.csv", db=db)

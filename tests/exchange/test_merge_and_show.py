@@ -139,8 +139,8 @@ class TestMerge:
             merge.merge(target, other)
         upkeep.forget(mine, ["theirs"])
         upkeep.forget(other, ["same"])
-        told = command("db merge", other, db=mine)
-        assert f"nothing new in {other}\n1 response stays forgotten here; icl db forget --allow-again" in told.stderr
+        merged = command("db merge", other, db=mine)
+        assert f"nothing new in {other}\n1 response stays forgotten here; icl db forget --allow-again" in merged.stderr
         assert {response_id for (response_id,) in rows(mine, "response_id")} == {"differs", "mine", "same"}
 
     def test_a_source_that_cannot_be_merged_is_reported(self, db: Path, tmp_path: Path) -> None:
