@@ -48,17 +48,17 @@ class Sampling:
         """Return the kept ids by falling probability, ties by id, their cumulative weights, and the weight of all kept.
 
         The weight is given as the least and the most it can be. ``u`` < 1: the ids may end once they have that share of
-        it, and only then can the two differ. A full sort takes several times as long as the exponentials, so only the
-        tokens are sorted that can be needed.
+        it, and only then can the two differ. A full sort takes several times as long as the exponentials, so only
+        the tokens that may be needed are sorted.
         """
         weights = logits.astype(np.float64)
         weights -= weights.max()
         weights /= self.temperature
         np.exp(weights, out=weights)
         total = float(weights.sum())
-        likely = total if self.min_p == 0 else float(weights[weights >= self.min_p].sum())
+        above_min_p = total if self.min_p == 0 else float(weights[weights >= self.min_p].sum())
         nucleus = self.top_p * total
-        least, floor = min(nucleus, likely), max(self.min_p, _NARROWER)
+        least, floor = min(nucleus, above_min_p), max(self.min_p, _NARROWER)
         while True:
             ids = np.flatnonzero(weights >= floor)
             found = weights[ids]
@@ -71,7 +71,7 @@ class Sampling:
             n = int(np.searchsorted(cumulative, nucleus)) + 1
             return ids[:n], cumulative[:n], float(cumulative[n - 1]), float(cumulative[n - 1])
         # the token that completes the nucleus is less probable than all that were found
-        return ids, cumulative, least, least if least == likely else least + floor
+        return ids, cumulative, least, least if least == above_min_p else least + floor
 
 
 def _falling(logits: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArray[np.int64]:

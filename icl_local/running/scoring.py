@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from icl_local import prompting, store
 from icl_local.engine import EngineOptions, ScoreRequest, tokenize
@@ -31,9 +31,18 @@ from icl_local.wording import shell, with_dpo
 
 OWN, SAME, REFERENCE = "own", "same", "reference"
 COLUMNS = ("model", "prompt", "texts", "missing", "tokens")
-# its query, its request after its own prompt (a reference has none: a method makes it), what it is of (a response, or
-# a query and a text), its own columns of raw.scorings
-Text = tuple[Query, ScoreRequest, object, Row]
+
+
+class Text(NamedTuple):
+    """A text to score, with its own ``columns`` of raw.scorings; ``of`` names it in its key.
+
+    ``request`` scores it after its own prompt; that of a reference has no prompt, which a method makes.
+    """
+
+    query: Query
+    request: ScoreRequest
+    of: object
+    columns: Row
 
 
 class Job:
@@ -184,7 +193,7 @@ def _answers(author: ResolvedModel, stored: Sequence[Row]) -> list[Text]:
         tokens = next(cut) if row["retokenised"] else row["tokens"]
         request = ScoreRequest("", prompt, repetition_penalty=penalty, plain=plain, target_tokens=tuple(tokens))
         columns = {name: row[name] for name in ("query_key", "response_id", "retokenised")}
-        found.append((query, request, row["response_id"], {"kind": "answer", **columns}))
+        found.append(Text(query, request, row["response_id"], {"kind": "answer", **columns}))
     return found
 
 
@@ -193,4 +202,4 @@ def _references(sets: Iterable[QuerySet]) -> Iterator[Text]:
     for query in (query for one in sets for query in one.queries):
         for place, text in enumerate(query.expected.get("reference", ())):
             request = ScoreRequest("", "", target=text, repetition_penalty=1.0)
-            yield query, request, [query.key, text], {"kind": REFERENCE, "choice": place, "text": text}
+            yield Text(query, request, [query.key, text], {"kind": REFERENCE, "choice": place, "text": text})
