@@ -45,7 +45,7 @@ class Training:
 
 @dataclass(frozen=True)
 class JudgeSpec:
-    """A judge as in --judge, its prompt variant, and verdicts a response. Raises ConfigError for another name."""
+    """A judge as in --judge, its prompt variant, and verdicts a response. Raises ConfigError for another value."""
 
     judge: str
     variant: str = "published"
@@ -53,6 +53,8 @@ class JudgeSpec:
 
     def __post_init__(self) -> None:
         check_judge(self.judge, self.variant)
+        if self.repeats < 1:
+            raise ConfigError(f"repeats must be 1 or more, not {self.repeats}")
 
 
 @dataclass(frozen=True)

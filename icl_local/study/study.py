@@ -6,7 +6,7 @@ file is loaded once. The study's cells are stored with its rows, so that ``icl s
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ from icl_local.convert import convert
 from icl_local.engine import EngineOptions
 from icl_local.exceptions import ConfigError, IclError, StoreError
 from icl_local.identity import key_of
-from icl_local.judging import JudgeProgress, Scope, judge_missing, open_judge, templates_of
+from icl_local.judging import Judge, JudgeProgress, Scope, judge_missing, open_judge, templates_of
 from icl_local.openai_client import Budget
 from icl_local.prompting import QuerySet, Recipe
 from icl_local.results import Table
 from icl_local.running import Cell, CellPlan, CellResult, Event, Shard, open_cluster, run_cells
 from icl_local.store import Record
-from icl_local.study.spec import Study, StudyCell, Training
+from icl_local.study.spec import JudgeSpec, Study, StudyCell, Training
 from icl_local.weights import OnBytes, registry
 from icl_local.wording import with_dpo
 
@@ -100,7 +100,8 @@ def run_study(
 ) -> Outcome:
     """Make everything of ``study`` that ``path`` lacks: responses, DPO models and their responses, judgments.
 
-    A part that fails is in the outcome's failures and does not stop the rest. ``work`` is the folder of trained models,
+    A part that fails is in the outcome's failures and does not stop the rest; ``on_note`` tells of a judge without a
+    key, a price or a file before the first cell. ``work`` is the folder of trained models,
     ``max_cost`` a limit in USD for all judges together. ``stopping``: a context whose function returns whether training
     is to save a checkpoint and end with KeyboardInterrupt.
 
@@ -145,6 +146,19 @@ def run_study(
             failures.append(Failure(what, str(error)))
 
     with open_cluster(cluster, worker_cpus=worker_cpus) as nodes:
+
+        def opened(spec: JudgeSpec) -> tuple[Judge, Scope]:
+            worker = None if nodes is None else nodes.worker
+            how = {name: getattr(options, name) for name in ("parallel", "gpu_layers", "threads")}
+            made = open_judge(spec.judge, budget=budget, open_worker=worker, on_download=on_download, **how)
+            return made, Scope(templates_of(spec.judge, spec.variant, overlay=study.prompt_dir), spec.repeats)
+
+        judges: dict[JudgeSpec, tuple[Judge, Scope]] = {}
+        for spec in study.judges if judge else ():
+            try:
+                judges[spec] = opened(spec)
+            except IclError as error:  # said before hours of decoding; a DPO step may yet make a local judge's file
+                on_note(f"judge {spec.judge}: {error}")
         missing = make(study.cells)
         trained = []
         for one in study.trainings:
@@ -157,13 +171,10 @@ def run_study(
         failures += [Failure(r.cell.label, r.error or "failed") for r in results if r.status == "failed"]
         stored = stored_responses(path, study, runnable, sets)
         own = {response_id for of_cell in stored.values() for response_id in of_cell.values()}
-        worker = None if nodes is None else nodes.worker
-        engine = {name: getattr(options, name) for name in ("parallel", "gpu_layers", "threads")}
         for spec in study.judges if judge else ():
             with part(f"judge {spec.judge}"):
-                opened = open_judge(spec.judge, budget=budget, open_worker=worker, **engine)
-                templates = templates_of(spec.judge, spec.variant, overlay=study.prompt_dir)
-                judged[spec.judge] = judge_missing(path, opened, Scope(templates, spec.repeats, responses=own))
+                made, scope = judges.get(spec) or opened(spec)
+                judged[spec.judge] = judge_missing(path, made, replace(scope, responses=own))
     return Outcome(tuple(results), judged, tuple(failures))
 
 

@@ -54,6 +54,8 @@ def test_the_papers_study_is_its_29_cells() -> None:
         ("[[judges]]\njudge = 'local:'", "judge cannot be 'local:'"),
         ("[[judges]]\njudge = 'openai:m@host/v1'", "judge cannot be 'openai:m@...'"),
         ("[[judges]]\njudge = 'openai:m'\nvariant = 'rubric'", "no variant 'rubric'; there are published"),
+        ("[[judges]]\njudge = 'rules'\nrepeats = 0", r"\[\[judges\]\]: repeats must be 1 or more, not 0"),
+        ("[[judges]]\njudge = 'rules'\nrepeats = -2", "repeats must be 1 or more, not -2"),
         ("[queries]\nes = 3", r"\[queries.es\]: file must be a text"),
         ("[queries.es]\nfile = 'q.csv'\nmap = 'id=uid'", r"\[queries.es\]: map must be a table"),
         ("[queries.es]\nfile = 'q.csv'\ncolumns = {}", r"\[queries.es\]: unknown key 'columns'"),

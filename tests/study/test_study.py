@@ -50,6 +50,35 @@ def test_a_missing_model_or_judge_does_not_stop_the_others(tiny_study: Path, who
     assert ("nowhere", "instruct", "0/6", "0/6") in grid.rows
 
 
+@pytest.mark.parametrize(
+    ("judge", "max_cost", "reason"),
+    [
+        ("openai:m", None, "OPENAI_API_KEY is not set; set it, "),
+        ("openai:m@http://127.0.0.1:9/v1", 1.0, "no price is stated for m at "),
+        ("local:nowhere.gguf", None, "nowhere.gguf: no such file"),
+    ],
+)
+def test_a_judge_that_cannot_be_opened_is_reported_before_the_first_cell(
+    tiny_study: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    judge: str,
+    max_cost: float | None,
+    reason: str,
+) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    file, seen = tiny_study.with_name("judged-by-none.toml"), list[str]()
+    file.write_text(tiny_study.read_text().replace("local:nowhere.gguf", judge))
+    outcome = study.run_study(
+        tmp_path / "x.duckdb", load_study(str(file), limit=1), options=OPTIONS, probe=False, max_cost=max_cost,
+        on_note=seen.append, on_event=lambda event: seen.append(event.kind),
+    )  # fmt: skip
+    assert seen[0].startswith(f"judge {judge}: {reason}")
+    assert (outcome.n_new, outcome.failures[-1].what) == (4, f"judge {judge}")
+    assert seen[0] == f"judge {judge}: {outcome.failures[-1].reason}"
+
+
 def test_a_study_of_a_method_of_ones_own(tiny_gguf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine" / "methods").mkdir(parents=True)
     method = 'description = "one word"\nkind = "completion"\nprefix = "terse.{language}.txt"\n'
