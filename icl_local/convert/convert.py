@@ -44,7 +44,7 @@ def convert(
     dpo: bool = False,
     run_gate: bool = True,
     memory_bytes: int | None = None,
-    store: Store | None = None,
+    store: Store,
     on_progress: Callable[[str], None] = lambda text: None,
 ) -> Conversion:
     """Write the checkpoint (or LoRA adapter with its base) in ``folder`` to ``out`` and prove that it is the same.
@@ -109,7 +109,7 @@ def quantize(
     *,
     type_name: str,
     allow_requantize: bool = False,
-    store: Store | None = None,
+    store: Store,
     on_progress: Callable[[str], None] = lambda text: None,
 ) -> Conversion:
     """Write the GGUF file ``source`` in another type; and compare the greedy next tokens of both files.
@@ -145,7 +145,7 @@ def conversion_key(*, source_sha256: str, type_name: str, parent_gguf_sha256: st
     return key_of(kind="conversion", source=source_sha256, type=type_name, parent=parent_gguf_sha256)
 
 
-def _settle(draft: Path, out: Path, checks: Sequence[Check], store: Store | None, **columns: object) -> Conversion:
+def _settle(draft: Path, out: Path, checks: Sequence[Check], store: Store, **columns: object) -> Conversion:
     """Store the result, then rename the draft, so that a file under its final name has a row; raise if it failed."""
     failed = failures(checks)
     report = {one.name: {"status": one.status, "detail": one.detail, **one.figures} for one in checks}
@@ -155,8 +155,7 @@ def _settle(draft: Path, out: Path, checks: Sequence[Check], store: Store | None
         "gate": "failed" if failed else "passed" if checks else "skipped",
         "gate_report": report or None,
     }
-    if store is not None:
-        store.put([("conversions", row)])
+    store.put([("conversions", row)])
     if failed:
         rejected = out.with_name(out.name + ".rejected")
         os.replace(draft, rejected)

@@ -4,13 +4,12 @@ import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from icl_local.convert import tokenizer_of
-from icl_local.dpo.parameters import Parameters
 from icl_local.exceptions import InputError, TrainingError
 from icl_local.prompting import FILE_SUFFIXES
 from icl_local.running import read_items
@@ -88,16 +87,6 @@ def load_tokenizer(folder: Path) -> Any:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
-
-
-def check_preset(tokenizer: Any, pairs: Sequence[Pair], settings: Parameters, *, name: str) -> None:
-    """Raise TrainingError if today's TRL cannot render the pairs."""
-    needs_template = settings.preset != "paper" and not all(isinstance(pair.chosen, str) for pair in pairs)
-    if needs_template and not tokenizer.chat_template:
-        raise TrainingError(
-            f"{name} has no chat template, which the preset trl-default needs for conversations;"
-            " use --preset paper, or put a chat_template.jinja into the base folder"
-        )
 
 
 def paper_tokens(pair: Pair, tokenizer: Any, *, max_prompt_length: int | None) -> dict[str, list[int]]:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from icl_local.convert import TOKENIZER_FILES, Checkpoint, ModelSource, locate, read_json
-from icl_local.dpo.data import Preferences, check_preset, load_preferences, load_tokenizer, paper_tokens
+from icl_local.dpo.data import Preferences, load_preferences, load_tokenizer, paper_tokens
 from icl_local.dpo.parameters import Parameters, Step, TrainingPlan, parameters
 from icl_local.exceptions import DiskFull, TrainingError, needs_extra
 from icl_local.files import NO_SPACE, result_at, write_file
@@ -28,15 +28,6 @@ RECORD = "training.json"
 LOCK = ".lock"  # held by the process that trains
 _STATE_FILE = "trainer_state.json"  # the last file Transformers writes into a checkpoint
 _PLAN_SAMPLE = 200  # pairs whose length is measured
-
-
-class TrainingInputs(NamedTuple):
-    """The inputs that determine a run, and its folder."""
-
-    base: ModelSource
-    preferences: Preferences
-    out: Path
-    settings: Parameters
 
 
 @dataclass(frozen=True)
@@ -64,8 +55,8 @@ def prepare(
     threads: int | None = None,
     on_progress: Callable[[str], None] = lambda text: None,
     **changes: Any,
-) -> TrainingInputs:
-    """Read parameters and preferences and locate the base, as `icl dpo` does; pass the result to ``train``.
+) -> tuple[ModelSource, Preferences, Path, Parameters]:
+    """Read parameters and preferences and locate the base, as `icl dpo` does; pass ``train`` all that is returned.
 
     ``base``: a checkpoint folder, owner/name of the hub, or a .gguf file, which is unpacked into a folder of out/base.
     ``changes`` are fields of Parameters. ``threads``: CPU threads of torch. Raises ConfigError, InputError,
@@ -75,19 +66,15 @@ def prepare(
     preferences = load_preferences(dataset, split=split, limit=limit, identical=identical)
     found = locate(base, work=out / "base", on_progress=on_progress)
     if threads:
-        _require_extra()
-        import torch
-
+        with needs_extra("dpo"):
+            import torch
         torch.set_num_threads(threads)  # more than the free cores makes every step slower
-    return TrainingInputs(found, preferences, out, settings)
+    return found, preferences, out, settings
 
 
 def plan_training(base: ModelSource, preferences: Preferences, out: Path, settings: Parameters) -> TrainingPlan:
     """Estimate memory, disk and time of a run on this machine; nothing is loaded or written. Raises TrainingError."""
-    _require_extra()
-    checkpoint = Checkpoint(base.folder)
-    tokenizer = load_tokenizer(checkpoint.tokenizer_folder)
-    check_preset(tokenizer, preferences.pairs, settings, name=base.name)
+    checkpoint, tokenizer = _opened(base, preferences, settings)
     lengths = []
     for pair in preferences.pairs[:: max(1, len(preferences.pairs) // _PLAN_SAMPLE)]:
         ids = paper_tokens(pair, tokenizer, max_prompt_length=settings.max_prompt_length)
@@ -104,7 +91,7 @@ def train(
     save_every: int = 100,
     stop_after: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
-    store: Store | None = None,
+    store: Store,
     on_step: Callable[[Step], None] = lambda step: None,
     on_progress: Callable[[str], None] = lambda text: None,
 ) -> TrainingRun:
@@ -117,11 +104,10 @@ def train(
     Raises TrainingError for a base that cannot be trained, a loss that is not a number, a folder of another run and one
     in which another process trains, ConfigError for a folder that cannot be written, DiskFull, MissingExtra.
     """
-    _require_extra()
+    on_progress("reading the base model")
+    checkpoint, tokenizer = _opened(base, preferences, settings)
     from icl_local.dpo.trainer import Watch, make_trainer
 
-    on_progress("reading the base model")
-    checkpoint = Checkpoint(base.folder)
     record: dict[str, Any] = {
         "training_run_id": key_of(
             kind="training", base=checkpoint.sha256, data=preferences.sha256, parameters=asdict(settings)
@@ -134,8 +120,6 @@ def train(
         "parameters": asdict(settings),
     }
     run_id = str(record["training_run_id"])
-    tokenizer = load_tokenizer(checkpoint.tokenizer_folder)
-    check_preset(tokenizer, preferences.pairs, settings, name=base.name)
     # TRL and Transformers warn of the paper's truncation, among others
     quiet = warnings.catch_warnings(action="ignore", category=FutureWarning)
     with _claimed(out, record) as record, _errors(out), quiet:
@@ -143,8 +127,7 @@ def train(
         row |= {"preset": settings.preset, "method": settings.method}
         if (out / "config.json").is_file():
             return _done(row, out, int(record["steps"]), store)
-        if store is not None:
-            store.put([("training_runs", {**row, "status": "started"})])
+        store.put([("training_runs", {**row, "status": "started"})])
         on_progress("loading the model and the pairs")
         trainer = make_trainer(
             checkpoint,
@@ -155,8 +138,7 @@ def train(
             watcher=Watch(run_id, store, on_step, stop_after, should_stop),
             save_every=save_every,
         )
-        last = _last_checkpoint(out / "checkpoints")
-        step, total = _steps(last) if last else (0, 1)
+        step, total, last = _last_checkpoint(out / "checkpoints") or (0, 1, None)
         if step < total:
             on_progress(f"resuming from {last.name}" if last else "training")
             trainer.train(resume_from_checkpoint=str(last) if last else None)
@@ -170,18 +152,27 @@ def train(
         return _done(row, out, step, store)
 
 
-def _done(row: Mapping[str, Any], out: Path, steps: int, store: Store | None) -> TrainingRun:
+def _done(row: Mapping[str, Any], out: Path, steps: int, store: Store) -> TrainingRun:
     digest = Checkpoint(out).sha256
-    if store is not None:
-        store.put([("training_runs", {**row, "status": "done", "checkpoint_sha256": digest, "ended_at": now()})])
+    store.put([("training_runs", {**row, "status": "done", "checkpoint_sha256": digest, "ended_at": now()})])
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
     return TrainingRun(str(row["training_run_id"]), out, "done", steps, steps, digest)
 
 
-def _require_extra() -> None:
+def _opened(base: ModelSource, preferences: Preferences, settings: Parameters) -> tuple[Checkpoint, Any]:
+    """Return the base and its tokenizer. Raises TrainingError if today's TRL cannot render the pairs, MissingExtra."""
     with needs_extra("dpo"):
         for package in ("torch", "transformers", "trl", "datasets", "accelerate", "peft"):
             importlib.import_module(package)
+    checkpoint = Checkpoint(base.folder)
+    tokenizer = load_tokenizer(checkpoint.tokenizer_folder)
+    needs_template = settings.preset != "paper" and not all(isinstance(pair.chosen, str) for pair in preferences.pairs)
+    if needs_template and not tokenizer.chat_template:
+        raise TrainingError(
+            f"{base.name} has no chat template, which the preset trl-default needs for conversations;"
+            " use --preset paper, or put a chat_template.jinja into the base folder"
+        )
+    return checkpoint, tokenizer
 
 
 @contextmanager
@@ -218,21 +209,16 @@ def _as_json(data: Mapping[str, Any]) -> str:
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
 
-def _last_checkpoint(folder: Path) -> Path | None:
-    """Return the newest whole checkpoint; remove incomplete ones."""
-    found: list[tuple[int, Path]] = []
+def _last_checkpoint(folder: Path) -> tuple[int, int, Path] | None:
+    """Return the steps of the newest whole checkpoint and of the whole run, and its folder; remove incomplete ones."""
+    found = []
     for path in folder.glob("checkpoint-*"):
         try:
-            found.append((_steps(path)[0], path))
+            state = json.loads((path / _STATE_FILE).read_text(encoding="utf-8"))
+            found.append((int(state["global_step"]), int(state["max_steps"]), path))
         except (OSError, ValueError, KeyError, TypeError):
             shutil.rmtree(path, ignore_errors=True)
-    return max(found)[1] if found else None
-
-
-def _steps(checkpoint: Path) -> tuple[int, int]:
-    """Return the number of steps of a checkpoint, and of the whole run."""
-    state = json.loads((checkpoint / _STATE_FILE).read_text(encoding="utf-8"))
-    return int(state["global_step"]), int(state["max_steps"])
+    return max(found, default=None)
 
 
 def _finish(trainer: Any, base: Checkpoint, out: Path, record: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import shutil
-import time
+import timeit
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,10 +205,6 @@ def _matmul_flops(config: Any, *, device: str, bf16: bool) -> float:
     width, inner = int(config.hidden_size), int(config.intermediate_size)
     a = torch.randn(512, width, dtype=kind, device=device)
     b = torch.randn(width, inner, dtype=kind, device=device)
-    rounds, began = 0, time.perf_counter()
-    while time.perf_counter() - began < 0.5 or rounds < 2:
-        if rounds == 1:
-            began = time.perf_counter()  # the first one warms up
-        (a @ b).sum().item()
-        rounds += 1
-    return 2.0 * 512 * width * inner * (rounds - 1) / (time.perf_counter() - began)
+    timer = timeit.Timer(lambda: (a @ b).sum().item())
+    number, _ = timer.autorange()  # as many as take 0.2 s, which warm up
+    return 2.0 * 512 * width * inner * number / timer.timeit(number)

@@ -35,7 +35,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     """Between steps: store rows, report progress, decide whether to stop."""
 
     run_id: str
-    store: Store | None
+    store: Store
     on_step: Callable[[Step], None]
     stop_after: int | None
     should_stop: Callable[[], bool]
@@ -59,9 +59,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if not math.isfinite(made.loss) or not math.isfinite(made.grad_norm):
             at = f"at step {made.step} (gradient norm {made.grad_norm})"
             raise TrainingError(f"the loss is {made.loss} {at}; use a lower learning rate")
-        if self.store is not None:
-            row = {key: value for key, value in vars(made).items() if key != "total_steps"}
-            self.store.put([("training_steps", {"training_run_id": self.run_id, **row})])
+        row = {key: value for key, value in vars(made).items() if key != "total_steps"}
+        self.store.put([("training_steps", {"training_run_id": self.run_id, **row})])
         self.on_step(made)
 
 

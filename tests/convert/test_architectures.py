@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from icl_local.convert.convert import convert, quantize
 from icl_local.convert.pre_tokenizers import name_of
 from icl_local.engine import EngineOptions
 from icl_local.exceptions import ConversionError
@@ -15,6 +14,7 @@ from icl_local.running import cells, load_queries, run
 from icl_local.store.database import Store, query
 from icl_local.weights.gguf_file import read_info
 from tests.tiny_architectures import ARCHITECTURES, build_architecture
+from tests.unstored import convert, quantize
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

@@ -15,10 +15,10 @@ from safetensors.numpy import load_file, save_file
 
 from icl_local.convert import checkpoint as checkpoint_module
 from icl_local.convert.checkpoint import Checkpoint, merge_adapter, tokenizer_of
-from icl_local.convert.convert import convert
 from icl_local.convert.tensors import interleaved
 from icl_local.exceptions import ConversionError, MissingExtra
 from tests.tiny_checkpoint import build_checkpoint, write_safetensors
+from tests.unstored import convert
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

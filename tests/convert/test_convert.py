@@ -16,7 +16,6 @@ from click.testing import CliRunner
 from icl_local import engine
 from icl_local.cli import icl
 from icl_local.convert import converter, tensors, tokenizer_of
-from icl_local.convert.convert import convert, quantize
 from icl_local.convert.model_source import locate
 from icl_local.convert.parity import Check
 from icl_local.engine import EngineOptions
@@ -28,6 +27,7 @@ from icl_local.running import cells, load_queries, run
 from icl_local.store.database import Store, query
 from icl_local.weights.gguf_file import read_info
 from tests.tiny_checkpoint import LLAMA3_ROPE, SPECIALS, build_checkpoint
+from tests.unstored import convert, quantize
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

@@ -14,11 +14,11 @@ import pytest
 
 from icl_local.convert import model_source
 from icl_local.convert.checkpoint import Checkpoint
-from icl_local.convert.convert import convert
 from icl_local.convert.model_source import locate, unpack_gguf
 from icl_local.exceptions import ConfigError
 from icl_local.operating_system import locked
 from tests.tiny_checkpoint import build_checkpoint
+from tests.unstored import convert
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

@@ -12,12 +12,12 @@ import pytest
 
 from icl_local.convert import parity
 from icl_local.convert.checkpoint import Checkpoint
-from icl_local.convert.convert import convert, quantize
 from icl_local.convert.parity import Reference, failures, gate
 from icl_local.exceptions import ConversionError
 from tests.convert.test_convert import status
 from tests.rewritten_gguf import Edit, rewrite
 from tests.tiny_architectures import build_architecture
+from tests.unstored import convert, quantize
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

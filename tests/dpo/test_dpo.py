@@ -14,7 +14,6 @@ from icl_local.cli import main
 from icl_local.cli.models import next_command
 from icl_local.cli.study import interruptible
 from icl_local.convert.checkpoint import Checkpoint, merge_adapter
-from icl_local.convert.convert import convert
 from icl_local.convert.model_source import ModelSource, locate
 from icl_local.dpo.data import load_preferences
 from icl_local.dpo.dpo import LOCK
@@ -28,6 +27,7 @@ from tests.dpo.inputs import tiny_run
 from tests.limits import file_size_limit
 from tests.tiny_architectures import build_architecture
 from tests.tiny_checkpoint import build_checkpoint
+from tests.unstored import convert, train
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -43,7 +43,7 @@ def trained(
     folder = tmp_path_factory.mktemp("trained")
     steps: list[dpo.Step] = []
     with Store(folder / "icl.duckdb") as store:
-        made = dpo.train(
+        made = train(
             base, load_preferences(str(pairs_file)), folder / "out", tiny_run(), store=store, on_step=steps.append
         )
     return made, steps, folder / "icl.duckdb"
@@ -66,7 +66,7 @@ def test_resumed_run_has_bit_identical_weights(
 ) -> None:
     whole, steps, _ = trained
     preferences = load_preferences(str(pairs_file))
-    first = dpo.train(base, preferences, tmp_path / "out", tiny_run(), stop_after=2, save_every=50)
+    first = train(base, preferences, tmp_path / "out", tiny_run(), stop_after=2, save_every=50)
     assert (first.status, first.step) == ("stopped", 2)
     assert not (tmp_path / "out" / "config.json").exists()
     with pytest.raises(ConversionError, match=r"config\.json"):
@@ -74,14 +74,14 @@ def test_resumed_run_has_bit_identical_weights(
     # A checkpoint that a kill cut short lies beside the whole one.
     (tmp_path / "out" / "checkpoints" / "checkpoint-3").mkdir()
     later: list[dpo.Step] = []
-    second = dpo.train(base, preferences, tmp_path / "out", tiny_run(), on_step=later.append)
+    second = train(base, preferences, tmp_path / "out", tiny_run(), on_step=later.append)
     assert [step.step for step in later] == [3, 4]
     assert [step.loss for step in later] == [step.loss for step in steps[2:]]
     name = "model.safetensors"
     assert sha256_file(second.folder / name) == sha256_file(whole.folder / name)
     assert second.checkpoint_sha256 == whole.checkpoint_sha256
     assert second.training_run_id == whole.training_run_id
-    again = dpo.train(base, preferences, tmp_path / "out", tiny_run())
+    again = train(base, preferences, tmp_path / "out", tiny_run())
     assert (again.status, again.checkpoint_sha256) == ("done", whole.checkpoint_sha256)
 
 
@@ -96,9 +96,9 @@ def test_a_run_killed_behind_its_last_step_trains_no_other(
     with monkeypatch.context() as patched:
         patched.setattr("icl_local.dpo.dpo._finish", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            dpo.train(base, preferences, tmp_path / "out", tiny_run(), save_every=1)
+            train(base, preferences, tmp_path / "out", tiny_run(), save_every=1)
     later: list[dpo.Step] = []
-    made = dpo.train(base, preferences, tmp_path / "out", tiny_run(), save_every=1, on_step=later.append)
+    made = train(base, preferences, tmp_path / "out", tiny_run(), save_every=1, on_step=later.append)
     assert later == []
     assert (made.step, made.checkpoint_sha256) == (4, trained[0].checkpoint_sha256)
 
@@ -149,9 +149,9 @@ def test_the_embedded_model_is_trained_and_run(embedded_model: Path, pairs_file:
     preferences = load_preferences(str(pairs_file))
     db = tmp_path / "icl.duckdb"
     with Store(db) as store:
-        whole = dpo.train(source, preferences, tmp_path / "whole", settings, store=store)
-        assert dpo.train(source, preferences, tmp_path / "parts", settings, stop_after=1).status == "stopped"
-        parts = dpo.train(source, preferences, tmp_path / "parts", settings)
+        whole = train(source, preferences, tmp_path / "whole", settings, store=store)
+        assert train(source, preferences, tmp_path / "parts", settings, stop_after=1).status == "stopped"
+        parts = train(source, preferences, tmp_path / "parts", settings)
         assert parts.checkpoint_sha256 == whole.checkpoint_sha256
         made = convert(whole.folder, tmp_path / "smol-dpo.gguf", type_name="q8_0", store=store)
     assert made.row["gate"] == "passed"
@@ -166,13 +166,13 @@ def test_reference_computed_first_gives_the_same_run(base: ModelSource, pairs_fi
     for first in (False, True):
         steps: list[dpo.Step] = []
         settings = tiny_run(max_steps=2, precompute_reference=first)
-        dpo.train(base, load_preferences(str(pairs_file)), tmp_path / str(first), settings, on_step=steps.append)
+        train(base, load_preferences(str(pairs_file)), tmp_path / str(first), settings, on_step=steps.append)
         found[first] = [step.loss for step in steps]
     assert found[True] == pytest.approx(found[False], abs=1e-5)
 
 
 def test_lora_is_merged_and_its_adapter_kept(base: ModelSource, pairs_file: Path, tmp_path: Path) -> None:
-    made = dpo.train(base, load_preferences(str(pairs_file)), tmp_path / "out", tiny_run(lora_rank=2, max_steps=2))
+    made = train(base, load_preferences(str(pairs_file)), tmp_path / "out", tiny_run(lora_rank=2, max_steps=2))
     adapter = merge_adapter(Checkpoint(made.folder / "adapter"), tmp_path / "again")
     merged, original = Checkpoint(made.folder), Checkpoint(base.folder)
     changed = set()
@@ -187,7 +187,7 @@ def test_lora_is_merged_and_its_adapter_kept(base: ModelSource, pairs_file: Path
 @pytest.mark.parametrize("name", ["qwen3", "gemma2", "gpt-neox"])
 def test_other_architectures_are_trained_and_converted(name: str, pairs_file: Path, tmp_path: Path) -> None:
     source = locate(str(build_architecture(tmp_path / name, name)))
-    made = dpo.train(source, load_preferences(str(pairs_file)), tmp_path / "out", tiny_run(max_steps=1))
+    made = train(source, load_preferences(str(pairs_file)), tmp_path / "out", tiny_run(max_steps=1))
     assert made.status == "done"
     assert convert(made.folder, tmp_path / "trained.gguf", type_name="f32").row["gate"] == "passed"
 
@@ -195,7 +195,7 @@ def test_other_architectures_are_trained_and_converted(name: str, pairs_file: Pa
 def test_todays_trainer_runs_too(tmp_path: Path, pairs_file: Path) -> None:
     chat = locate(str(build_checkpoint(tmp_path / "chat", scale=0.1)))
     settings = parameters("trl-default", max_steps=1, batch_size=2)
-    assert dpo.train(chat, load_preferences(str(pairs_file)), tmp_path / "out", settings).status == "done"
+    assert train(chat, load_preferences(str(pairs_file)), tmp_path / "out", settings).status == "done"
 
 
 # What cannot be trained.
@@ -206,11 +206,11 @@ def test_folder_of_another_run_is_left_alone(
 ) -> None:
     preferences = load_preferences(str(pairs_file))
     with pytest.raises(TrainingError, match="another run"):
-        dpo.train(base, preferences, trained[0].folder, tiny_run(beta=0.2))
+        train(base, preferences, trained[0].folder, tiny_run(beta=0.2))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
     with pytest.raises(TrainingError, match="is not a training run"):
-        dpo.train(base, preferences, tmp_path / "mine", tiny_run())
+        train(base, preferences, tmp_path / "mine", tiny_run())
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
@@ -220,30 +220,30 @@ def test_a_run_that_failed_before_its_first_checkpoint_leaves_its_folder(
     preferences, out = load_preferences(str(pairs_file)), tmp_path / "out"
     for _ in range(2):
         with pytest.raises(TrainingError, match="bogus is not a valid"):
-            dpo.train(base, preferences, out, tiny_run(optimizer="bogus"))
+            train(base, preferences, out, tiny_run(optimizer="bogus"))
     (out / ".training.json.0123abcd.part").touch()  # what a killed process left
     (out / LOCK).touch()
-    found = dpo.train(base, preferences, out, tiny_run(), stop_after=1)
+    found = train(base, preferences, out, tiny_run(), stop_after=1)
     assert (found.status, found.step) == ("stopped", 1)
     with pytest.raises(TrainingError, match="another run"):
-        dpo.train(base, preferences, out, tiny_run(beta=0.2))
+        train(base, preferences, out, tiny_run(beta=0.2))
 
 
 def test_the_folder_of_a_living_process_is_left_alone(base: ModelSource, pairs_file: Path, tmp_path: Path) -> None:
     preferences, out = load_preferences(str(pairs_file)), tmp_path / "out"
     with pytest.raises(TrainingError, match="bogus is not a valid"):
-        dpo.train(base, preferences, out, tiny_run(optimizer="bogus"))
+        train(base, preferences, out, tiny_run(optimizer="bogus"))
     (out / "checkpoints" / "checkpoint-1").mkdir(parents=True)  # being written
     with locked(out / LOCK):
         for settings in (tiny_run(), tiny_run(optimizer="bogus")):
             with pytest.raises(TrainingError, match="another process trains"):
-                dpo.train(base, preferences, out, settings)
+                train(base, preferences, out, settings)
     assert (out / "checkpoints" / "checkpoint-1").is_dir()
 
 
 def test_loss_that_is_not_a_number_stops_the_run(base: ModelSource, pairs_file: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="lower learning rate"):
-        dpo.train(base, load_preferences(str(pairs_file)), tmp_path / "out", tiny_run(learning_rate=1e30))
+        train(base, load_preferences(str(pairs_file)), tmp_path / "out", tiny_run(learning_rate=1e30))
     assert not (tmp_path / "out" / "config.json").exists()
 
 
@@ -251,13 +251,13 @@ def test_full_disk_while_saving_keeps_the_last_whole_checkpoint(
     base: ModelSource, pairs_file: Path, tmp_path: Path
 ) -> None:
     preferences = load_preferences(str(pairs_file))
-    dpo.train(base, preferences, tmp_path / "out", tiny_run(), stop_after=1)
+    train(base, preferences, tmp_path / "out", tiny_run(), stop_after=1)
     weights = (tmp_path / "out" / "checkpoints" / "checkpoint-1" / "model.safetensors").stat().st_size
     with file_size_limit(weights - 1), pytest.raises(DiskFull, match="no space left"):
-        dpo.train(base, preferences, tmp_path / "out", tiny_run(), stop_after=2)
+        train(base, preferences, tmp_path / "out", tiny_run(), stop_after=2)
     assert [p.name for p in (tmp_path / "out" / "checkpoints").iterdir()] == ["checkpoint-1"]
     assert not (tmp_path / "out" / "config.json").exists()
-    assert dpo.train(base, preferences, tmp_path / "out", tiny_run()).status == "done"
+    assert train(base, preferences, tmp_path / "out", tiny_run()).status == "done"
 
 
 # The command.

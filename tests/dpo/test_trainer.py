@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from icl_local import dpo
 from icl_local.convert.checkpoint import Checkpoint
 from icl_local.convert.model_source import ModelSource
 from icl_local.dpo.data import load_preferences, load_tokenizer, paper_tokens
 from icl_local.dpo.parameters import parameters
 from icl_local.exceptions import TrainingError
 from tests.dpo.inputs import tiny_run
+from tests.unstored import train
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -71,5 +71,5 @@ def test_loss_and_gradients_are_those_of_the_definition(base: ModelSource, pairs
 
 def test_preset_of_today_needs_a_chat_template(base: ModelSource, pairs_file: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no chat template"):
-        dpo.train(base, load_preferences(str(pairs_file)), tmp_path / "out", parameters("trl-default"))
+        train(base, load_preferences(str(pairs_file)), tmp_path / "out", parameters("trl-default"))
     assert not (tmp_path / "out").exists()
