@@ -58,9 +58,8 @@ def convert(
     Transformers.
     """
     type_name, source = type_name.lower(), source or folder.resolve().name
-    _check(type_name, out)
-    on_progress("reading the checkpoint")
-    with _drafts(out) as (draft, wide, merged):
+    with _drafts(out, type_name) as (draft, wide, merged):
+        on_progress("reading the checkpoint")
         original = Checkpoint(folder)
         checkpoint = merge_adapter(original, merged) if original.is_adapter else original
         reference = Reference(checkpoint, memory_bytes=memory_bytes) if run_gate else None
@@ -69,7 +68,7 @@ def convert(
         )
         trained = folder / "training.json"  # of `icl dpo`
         record = read_json(trained) if trained.is_file() else {}
-        conversion_id = conversion_key(source_sha256=original.sha256, type_name=type_name)
+        conversion_id = key_of(kind="conversion", source=original.sha256, type=type_name, parent=None)
         converter.write_gguf(
             checkpoint.files,
             wide,
@@ -118,10 +117,9 @@ def quantize(
     ConversionError for an existing ``out`` or a result that is not the same model.
     """
     type_name = type_name.lower()
-    _check(type_name, out)
-    info = read_info(source)
-    parent = sha256_file(source)
-    with _drafts(out) as (draft, *_):
+    with _drafts(out, type_name) as (draft, *_):
+        info = read_info(source)
+        parent = sha256_file(source)
         on_progress(f"quantising to {type_name}")
         engine.quantize(source, draft, type_name, allow_requantize=allow_requantize)
         on_progress("comparing next tokens")
@@ -131,18 +129,13 @@ def quantize(
             out,
             checks,
             store,
-            conversion_id=conversion_key(source_sha256=parent, type_name=type_name, parent_gguf_sha256=parent),
+            conversion_id=key_of(kind="conversion", source=parent, type=type_name, parent=parent),
             source=source.name,
             source_sha256=str(info.metadata.get("icl.source_sha256") or parent),
             quantization=type_name.upper(),
             training_run_id=str(info.metadata.get("icl.training_run_id") or "") or None,
             parent_gguf_sha256=parent,
         )
-
-
-def conversion_key(*, source_sha256: str, type_name: str, parent_gguf_sha256: str | None = None) -> str:
-    """Return the conversion_id: a key of the source (or the file that was quantised) and the type."""
-    return key_of(kind="conversion", source=source_sha256, type=type_name, parent=parent_gguf_sha256)
 
 
 def _settle(draft: Path, out: Path, checks: Sequence[Check], store: Store, **columns: object) -> Conversion:
@@ -164,15 +157,6 @@ def _settle(draft: Path, out: Path, checks: Sequence[Check], store: Store, **col
     return Conversion(out, checks, row)
 
 
-def _check(type_name: str, out: Path) -> None:
-    if type_name not in (known := engine.file_types()):
-        raise ConfigError(f"unknown type {type_name!r}; choose one of {', '.join(known)}")
-    if out.exists():
-        raise ConversionError(f"{out} exists already; remove it or choose another name")
-    if not out.parent.is_dir():
-        raise ConversionError(f"the folder {out.parent} does not exist; make it first")
-
-
 def _wide_type(folder: Path, checkpoint: Checkpoint, type_name: str, *, logits: bool) -> str:
     """Return the type that the converter writes: F32 if logits are compared or the disk has room, else as stored."""
     free, own = shutil.disk_usage(folder).free, checkpoint.dtype.lower()
@@ -185,8 +169,17 @@ def _wide_type(folder: Path, checkpoint: Checkpoint, type_name: str, *, logits: 
 
 
 @contextmanager
-def _drafts(out: Path) -> Iterator[list[Path]]:
-    """Yield hidden names beside ``out``: the file, the file it is made from, and a merged checkpoint. Remove them."""
+def _drafts(out: Path, type_name: str) -> Iterator[list[Path]]:
+    """Yield hidden names beside ``out``: the file, the file it is made from, and a merged checkpoint. Remove them.
+
+    Raises ConfigError for an unknown type, ConversionError where ``out`` exists or its folder does not.
+    """
+    if type_name not in (known := engine.file_types()):
+        raise ConfigError(f"unknown type {type_name!r}; choose one of {', '.join(known)}")
+    if out.exists():
+        raise ConversionError(f"{out} exists already; remove it or choose another name")
+    if not out.parent.is_dir():
+        raise ConversionError(f"the folder {out.parent} does not exist; make it first")
     drafts = [out.with_name(f".{out.name}.{part}.partial") for part in ("draft", "base", "merged")]
     try:
         yield drafts

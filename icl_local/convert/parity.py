@@ -85,7 +85,9 @@ def failures(checks: Sequence[Check]) -> str:
 class Reference:
     """The checkpoint in Transformers: its tokenizer and, if memory allows, float32 logits.
 
-    ``sample_ids`` are the tokens of the sample texts in sequence, at most MAX_POSITIONS or the context length.
+    ``sample_ids`` are the tokens of the sample texts in sequence, at most MAX_POSITIONS or the context length;
+    ``why_no_logits``: why the model cannot be run in float32, None if it can. ``memory_bytes`` for that are by default
+    most of those that are free.
 
     Raises MissingExtra without Transformers and torch, ConversionError for a checkpoint that is incomplete or cannot
     be judged.
@@ -93,7 +95,6 @@ class Reference:
 
     def __init__(self, checkpoint: Checkpoint, *, memory_bytes: int | None = None) -> None:
         self.checkpoint = checkpoint
-        self._memory_bytes = memory_bytes
         folder = checkpoint.tokenizer_folder
         self.tokenizer: Any = tokenizer_of(folder)
         self.tokenizer_json = read_json(folder / "tokenizer.json") if (folder / "tokenizer.json").is_file() else {}
@@ -110,6 +111,10 @@ class Reference:
         for text in sample_texts():
             ids += self.tokenizer(text, add_special_tokens=not ids)["input_ids"]
         self.sample_ids = ids[: min(MAX_POSITIONS, checkpoint.config.max_position_embeddings)]
+        needed = 4 * (checkpoint.parameters + 3 * len(self.sample_ids) * checkpoint.config.vocab_size)
+        free = int(engine.available_memory() * 0.9) if memory_bytes is None else memory_bytes
+        too_large = f"float32 needs {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free"
+        self.why_no_logits = too_large if needed > free else None
 
     def _load(self, **options: Any) -> Any:
         from transformers.utils import logging
@@ -119,18 +124,6 @@ class Reference:
             return self.checkpoint.model(attn_implementation="eager", **options)
         except ConversionError as error:
             raise ConversionError(f"the gate cannot judge this model: {error}") from error
-
-    @cached_property
-    def why_no_logits(self) -> str | None:
-        """Return why the model cannot be run in float32 here, None if it can."""
-        vocab_size = self.checkpoint.config.vocab_size
-        needed = 4 * (self.checkpoint.parameters + 3 * len(self.sample_ids) * vocab_size)
-        available = self._memory_bytes
-        if available is None:
-            available = int(engine.available_memory() * 0.9)
-        if needed <= available:
-            return None
-        return f"float32 needs {needed / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are free"
 
     @cached_property
     def logits(self) -> NDArray[np.float32] | None:
@@ -183,7 +176,7 @@ def gate(
         on_progress("next tokens")
         expected = reference.logits
         if expected is None and wide != path:
-            expected = _logits(wide, reference.sample_ids)
+            expected = engine.prompt_logits(wide, reference.sample_ids)
         checks.append(compare_next_tokens(path, reference.sample_ids, expected))
     proofs = [check for check in checks if check.name in ("weights", "logits")]
     if all(check.status == "skipped" for check in proofs):
@@ -197,7 +190,7 @@ def check_logits(path: Path, reference: Reference) -> Check:
     if reference.logits is None:
         return Check("logits", "skipped", str(reference.why_no_logits))
     try:
-        found = _logits(path, reference.sample_ids)
+        found = engine.prompt_logits(path, reference.sample_ids)
     except IclError as error:
         return Check("logits", "failed", str(error))
     expected = reference.logits[:, : found.shape[1]]
@@ -362,17 +355,13 @@ def _differing(found: list[int], expected: list[int]) -> str:
     return f"llama.cpp {found[at : at + 3]}, Transformers {expected[at : at + 3]} at token {at}"
 
 
-def _logits(path: Path, token_ids: Sequence[int]) -> NDArray[np.float32]:
-    return engine.prompt_logits(path, token_ids, kv_type="f32")
-
-
 def compare_next_tokens(path: Path, token_ids: Sequence[int], expected: NDArray[np.float32] | None) -> Check:
     """Compare greedy next tokens, and the distributions of the next token, with logits [n_positions, n_vocab].
 
     Fails below the type's share in MIN_AGREEMENT.
     """
     try:
-        found = _logits(path, token_ids)
+        found = engine.prompt_logits(path, token_ids)
     except IclError as error:
         return Check("next_token", "failed", str(error))
     if not np.isfinite(found).all():
@@ -393,7 +382,7 @@ def compare_files(path: Path, source: Path) -> Check:
     read_info(path)
     ids = [token for found in engine.tokenize(source, sample_texts(), add_special=False) for token in found]
     ids = ids[: min(MAX_POSITIONS, read_info(source).context_length)]
-    return compare_next_tokens(path, ids, _logits(source, ids))
+    return compare_next_tokens(path, ids, engine.prompt_logits(source, ids))
 
 
 def kl_divergence(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:

@@ -66,9 +66,10 @@ class GgufInfo:
             header.fail("not a usable model: it asks for a BOS token and does not say which")
         self.block_count = header.integer(prefix + "block_count", low=1, high=MAX_LAYERS)
         self.embedding_length = header.integer(prefix + "embedding_length", low=1)
-        self.head_count = header.most_heads(prefix + "attention.head_count", default=0)
+        self.head_count = header.integer(prefix + "attention.head_count", high=MAX_HEADS, default=0)
         self.context_length = header.integer(prefix + "context_length", low=1)
-        self.head_count_kv = header.most_heads(prefix + "attention.head_count_kv", default=self.head_count)
+        kv_heads = prefix + "attention.head_count_kv"
+        self.head_count_kv = header.integer(kv_heads, high=MAX_HEADS, default=self.head_count)
         even = self.embedding_length // self.head_count if self.head_count else 0
         self.head_dim = header.integer(prefix + "attention.key_length", default=even, high=1 << 20)
 
@@ -120,20 +121,16 @@ class _Facts(Header):
         return value if isinstance(value, str) and value else None
 
     def integer(self, key: str, *, low: int = 0, high: int = 1 << 31, default: int | None = None) -> int:
-        """Return the integer under ``key`` within [low, high], or ``default`` if the key is absent."""
+        """Return the integer under ``key`` within [low, high], or ``default`` if the key is absent.
+
+        Of an array, with a number for each layer, it is the largest.
+        """
         value = self.metadata.get(key, default)
         if value is None:
             self.fail(f"not a usable model: key {key!r} is missing")
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            self.fail(f"not a usable model: {key} is {value}, outside {low} to {high}")
-        return value
-
-    def most_heads(self, key: str, *, default: int) -> int:
-        """Return one number for all layers, or the largest of an array with one for each."""
-        value = self.metadata.get(key, default)
         values = value if isinstance(value, tuple) else (value,)
-        if not values or not all(isinstance(v, int) and 0 <= v <= MAX_HEADS for v in values):
-            self.fail(f"not a usable model: {key} is {value}")
+        if not values or not all(type(one) is int and low <= one <= high for one in values):
+            self.fail(f"not a usable model: {key} is {value}, outside {low} to {high}")
         return int(max(values))
 
     def refuse_other_purposes(self) -> None:

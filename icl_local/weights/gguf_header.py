@@ -46,13 +46,10 @@ _STRING, _ARRAY = 8, 9
 
 # Files that people pass by mistake, by their first bytes, and what to do instead.
 _LOOKALIKES = {
-    b"version https://git-lfs": "a Git LFS pointer and not the weights; run `git lfs pull`",
-    b"<!DOCTYPE html": "a web page; download the file itself, or name it hf:owner/repo/file.gguf",
-    b"<html": "a web page; download the file itself, or name it hf:owner/repo/file.gguf",
-    b"tjgg": "a file of a format older than GGUF; fetch a newer conversion of the model",
-    b"fmgg": "a file of a format older than GGUF; fetch a newer conversion of the model",
-    b"lmgg": "a file of a format older than GGUF; fetch a newer conversion of the model",
-    b"PK\x03\x04": "a zip archive or PyTorch checkpoint; convert its folder with `icl convert`",
+    (b"version https://git-lfs",): "a Git LFS pointer and not the weights; run `git lfs pull`",
+    (b"<!DOCTYPE html", b"<html"): "a web page; download the file itself, or name it hf:owner/repo/file.gguf",
+    (b"tjgg", b"fmgg", b"lmgg"): "a file of a format older than GGUF; fetch a newer conversion of the model",
+    (b"PK\x03\x04",): "a zip archive or PyTorch checkpoint; convert its folder with `icl convert`",
 }
 
 
@@ -134,7 +131,7 @@ class Header:
         """Return the numbers of tensors and of key-value pairs."""
         start = self.data[:32]
         if not start.startswith(MAGIC):
-            hint = next((text for prefix, text in _LOOKALIKES.items() if start.startswith(prefix)), None)
+            hint = next((text for beginnings, text in _LOOKALIKES.items() if start.startswith(beginnings)), None)
             if hint is None and start[8:9] == b"{":
                 hint = "a safetensors file; convert its folder with `icl convert`"
             self.fail(f"not a GGUF file: {hint or f'it begins with {start[:4]!r}'}")

@@ -31,6 +31,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _CONVERTED = "refs/convert/parquet"  # branch on which the hub keeps a data set as config/split/0000.parquet
 _SHARD = re.compile(r"(-\d{5}-of-\d{5}\.\w+|/0\d{3}\.parquet)$")  # end of the name of one of a split's files
 _LISTED = 20  # names in a message
+_PARTIAL = ".icl-partial"  # end of the name of a file that is being received
 _SPARE_BYTES = 100 << 20  # left free on the disk beside the file
 
 
@@ -286,41 +287,42 @@ def _download(target: Address, on_progress: OnBytes | None) -> HubFile:
     if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", etag) or metadata.size is None:
         raise HubError(f"{target}: the server publishes no checksum or size for it; check HF_ENDPOINT")
     blob = target.folder / "blobs" / etag
-    blob.parent.mkdir(parents=True, exist_ok=True)
-    digest = _transfer(url, blob, metadata.size, target, on_progress)
+    locks = target.folder.parent / ".locks" / target.folder.name  # as the hub's library lays out its cache
+    for folder in (blob.parent, locks):
+        folder.mkdir(parents=True, exist_ok=True)
+    with locked(locks / f"{etag}.icl.lock"):  # a second process waits, and then finds the file complete
+        if not blob.exists():
+            _transfer(url, blob, metadata.size, target, on_progress)
+        blob.with_name(etag + _PARTIAL).unlink(missing_ok=True)
     # The blob is in its place: this only links it under its commit, and checks that its name is safe.
     path = hf_hub_download(**vars(target), cache_dir=constants.HF_HUB_CACHE, endpoint=constants.ENDPOINT)
-    return HubFile(Path(path), target, digest)
+    return HubFile(Path(path), target, etag if len(etag) == 64 else None)
 
 
-def _transfer(url: str, blob: Path, size: int, target: Address, on_progress: OnBytes | None) -> str | None:
-    """Write the bytes to ``blob`` and return its SHA-256 (None for git's checksums)."""
-    partial = blob.with_name(blob.name + ".icl-partial")
-    locks = blob.parents[2] / ".locks" / blob.parents[1].name  # as the hub's library lays out its cache
-    locks.mkdir(parents=True, exist_ok=True)
-    name, is_large = Path(target.filename).name, len(blob.name) == 64
-    with locked(locks / f"{blob.name}.icl.lock"):  # a second process waits, and then finds the file complete
-        if blob.exists():
-            partial.unlink(missing_ok=True)
-            return blob.name if is_large else None
-        with partial.open("ab") as file:
-            _check_space(target, partial.parent, size - file.tell())
-            _receive(url, file, size, name, on_progress)
-            file.flush()
-            os.fsync(file.fileno())
-        if on_progress is not None:
-            on_progress(f"checksum of {name}", 0, size)
-        if _checksum(partial, blob.name) != blob.name:
-            partial.unlink()
-            raise HubError(
-                f"{target}: the bytes received do not match the hub's checksum and were removed; run again, and "
-                "suspect a proxy or mirror (HF_ENDPOINT) if it repeats"
+def _transfer(url: str, blob: Path, size: int, target: Address, on_progress: OnBytes | None) -> None:
+    """Write the bytes to ``blob``, whose name is their checksum."""
+    partial, name = blob.with_name(blob.name + _PARTIAL), Path(target.filename).name
+    with partial.open("ab") as file:
+        needed, free = size - file.tell(), shutil.disk_usage(partial.parent).free
+        if needed + _SPARE_BYTES > free:
+            raise DiskFull(
+                f"{target} needs {needed / 1e9:.1f} GB more in {partial.parent}, {free / 1e9:.1f} GB are free; "
+                "free some space, or set HF_HOME to another disk"
             )
-        os.replace(partial, blob)
-    if not is_large:
-        return None
-    remember(blob, blob.name)
-    return blob.name
+        _receive(url, file, size, name, on_progress)
+        file.flush()
+        os.fsync(file.fileno())
+    if on_progress is not None:
+        on_progress(f"checksum of {name}", 0, size)
+    if _checksum(partial, blob.name) != blob.name:
+        partial.unlink()
+        raise HubError(
+            f"{target}: the bytes received do not match the hub's checksum and were removed; run again, and "
+            "suspect a proxy or mirror (HF_ENDPOINT) if it repeats"
+        )
+    os.replace(partial, blob)
+    if len(blob.name) == 64:
+        remember(blob, blob.name)
 
 
 def _receive(url: str, file: BinaryIO, size: int, name: str, on_progress: OnBytes | None) -> None:
@@ -350,15 +352,6 @@ def _checksum(path: Path, expected: str) -> str:
     from huggingface_hub.utils.sha import git_hash
 
     return sha256_file(path) if len(expected) == 64 else git_hash(path.read_bytes())
-
-
-def _check_space(target: Address, folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed + _SPARE_BYTES > free:
-        raise DiskFull(
-            f"{target} needs {needed / 1e9:.1f} GB more in {folder}, {free / 1e9:.1f} GB are free; "
-            "free some space, or set HF_HOME to another disk"
-        )
 
 
 @contextlib.contextmanager
