@@ -1,19 +1,18 @@
 """The command line: a file for each subject, loaded only when one of its commands is called.
 
-``icl --help`` imports click and nothing heavier. An expected error (IclError) is one line on stderr and exit 1;
-usage errors exit 2; Ctrl-C exits 130 and SIGTERM 143, with everything so far kept.
+``icl --help`` and the completion of names import click and nothing heavier. An expected error (IclError) is one line on
+stderr and exit 1; usage errors exit 2; Ctrl-C exits 130 and SIGTERM 143, with everything so far kept.
 """
 
 import copy
-import importlib.util
+import importlib
 import io
-import keyword
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 import click
@@ -71,10 +70,13 @@ GROUPS: dict[str, Commands] = {
     },
 }
 COMMANDS: Commands = {name: spec for commands in GROUPS.values() for name, spec in commands.items()}
-MOVED = {
-    **dict.fromkeys(("snapshot", "merge", "forget", "doctor"), "db"),
-    **dict.fromkeys(("probe", "bench"), "machine"),
-}  # command of version 0.1 -> the group it belongs to now
+# command of version 0.1 -> the group it belongs to now
+MOVED = {"snapshot": "db", "merge": "db", "forget": "db", "doctor": "db", "probe": "machine", "bench": "machine"}
+# what the files of commands import, and only a call of a command uses
+_FOR_CALLS = (
+    *("bench", "cli.console", "cli.progress", "convert", "dpo", "engine", "exchange", "judging", "prompting"),
+    *("results", "running", "store", "study", "translate", "weights"),
+)
 
 
 class LazyGroup(click.Group):
@@ -104,9 +106,22 @@ class LazyGroup(click.Group):
                 formatter.write_dl([(name.ljust(width), line) for name, (_, line) in commands.items()])
 
 
+class _Unused(ModuleType):
+    """A module without anything in it, from which everything can be imported."""
+
+    def __getattr__(self, name: str) -> None:
+        return None
+
+
 def _command(name: str) -> click.Command:
+    """Return a command: the function of its name, with an underscore behind one that Python or an import takes."""
+    asked_by_shell = "_ICL_COMPLETE" in os.environ  # at each press of the tab key
+    unused = {f"icl_local.{one}": _Unused(one) for one in _FOR_CALLS} if asked_by_shell else {}
+    sys.modules.update(unused)
     module = importlib.import_module(f"icl_local.cli.{COMMANDS[name][0]}")
-    command: click.Command = getattr(module, f"{name}_" if keyword.iskeyword(name) else name)
+    for one in unused:
+        del sys.modules[one]
+    command: click.Command = getattr(module, f"{name}_", None) or getattr(module, name)
     _name_variables(command, "ICL", name)
     return command
 
@@ -157,8 +172,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: an ASCII terminal lacks some characters
-    if "_ICL_COMPLETE" in os.environ:  # a shell asks at each press of the tab key
-        _import_at_first_use("console")
     with _stopping_on_sigterm() as terminated:
         status = _run(args)
     sys.exit(128 + signal.SIGTERM if status == INTERRUPTED and terminated() else status)
@@ -186,18 +199,6 @@ def _run(args: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return status if isinstance(status, int) else 0
-
-
-def _import_at_first_use(name: str) -> None:
-    """Make ``from icl_local.cli import NAME`` read the module's file once something in it is used."""
-    spec = importlib.util.find_spec(f"{__name__}.{name}")
-    assert spec is not None
-    assert spec.loader is not None
-    loader = importlib.util.LazyLoader(spec.loader)
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    sys.modules[spec.name] = module
-    setattr(sys.modules[__name__], name, module)  # the import statement asks for the attribute first
 
 
 @contextmanager

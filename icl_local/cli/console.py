@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from stat import S_ISREG
-from typing import TYPE_CHECKING
 
 from rich.box import HORIZONTALS, SIMPLE_HEAD
 from rich.columns import Columns
@@ -27,9 +26,7 @@ from rich.text import Text
 
 from icl_local.cli.options import asked_format
 from icl_local.results import inert, tables
-
-if TYPE_CHECKING:
-    from icl_local.store import Rows
+from icl_local.store import Rows
 
 _UNLIMITED = 1_000_000
 PIPE_WIDTH = 180  # characters of a table without a terminal and without COLUMNS

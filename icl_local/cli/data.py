@@ -5,7 +5,10 @@ from typing import Any
 
 import click
 
-from icl_local.cli import console, options, values
+from icl_local import judging, prompting, running, translate
+from icl_local.cli import console, options, progress, values
+from icl_local.files import write_new
+from icl_local.prompting import just_eval, queries
 from icl_local.wording import counted, shell
 
 
@@ -24,8 +27,6 @@ def list_sets() -> None:
 
     Example: icl data list --format csv
     """
-    from icl_local.prompting import queries
-
     console.print_rows(queries.LISTED, queries.list_sets())
 
 
@@ -49,20 +50,14 @@ def pull(name: str, languages: list[str], out: Path | None, clone: Path | None, 
     Example: icl data pull just-eval --lang en,es,fr,eu
     """
     if name == "just-eval-verdicts":
-        from icl_local.judging import pull_verdicts
-
-        for source, done in pull_verdicts(db, clone):
+        for source, done in judging.pull_verdicts(db, clone):
             console.say(f"{source}: {done}")
         console.say("next: icl sample draw ANCHORS --judged-by just-eval:gpt-4-0314 --per-cell 100 --seed 1")
         return
-    from icl_local.cli.progress import Display
-    from icl_local.files import write_new
-    from icl_local.prompting import just_eval
-
     if out is not None and len(languages) > 1:
         raise click.UsageError("-o names the file of one language; give one --lang, or leave -o out")
     for language in languages:
-        with Display() as display:
+        with progress.Display() as display:
             found = just_eval.fetch(language, on_progress=display.on_download)
         file = out or Path(f"{name}.{language}.jsonl")
         write_new(file, found.json_lines())
@@ -89,9 +84,7 @@ def build(language: str, out: Path, dataset: str | None, unreviewed: str, db: Pa
 
     Example: icl data build --lang es -o queries.es.jsonl
     """
-    from icl_local.translate import build_set
-
-    built = build_set(db, out, language=language, dataset=dataset, unreviewed=unreviewed)
+    built = translate.build_set(db, out, language=language, dataset=dataset, unreviewed=unreviewed)
     click.echo(console.escape(out))
     console.say(f"{counted(built.reviewed, 'reviewed text')}, {built.machine} of a machine, {built.left_out} left out")
     console.say(
@@ -116,18 +109,13 @@ def check(first: str, second: str | None, columns: dict[str, str] | None, langua
     Example: icl data check queries.en.jsonl queries.es.jsonl
     """
     if second is None:
-        from icl_local.prompting import queries
-        from icl_local.running import load_set
-
-        found = load_set(first, untagged=language, columns=columns)
+        found = running.load_set(first, untagged=language, columns=columns)
         console.print_rows(queries.COUNTED, found.counts())
         for note in found.notes:
             console.say(note)
         return 0
     options.refuse_idle("two sets are compared as they are (check one at a time)", "columns", "language")
-    from icl_local.translate import compare_sets
-
-    differences = compare_sets(first, second)
+    differences = translate.compare_sets(first, second)
     if differences or not console.as_text():
         console.print_rows(("finding", "id", "detail"), differences)
     paired = f"{Path(first).name} and {Path(second).name} pair up"
@@ -148,8 +136,6 @@ def methods(names: list[str] | None, pool: tuple[str, ...], prompt_dir: Path | N
 
     Example: icl methods 'urial[k=1]' --lang es --model model.gguf
     """
-    from icl_local import prompting, running
-
     if names is None:
         known = [(one.name, one.kind, one.description) for one in prompting.methods(prompt_dir).values()]
         console.print_rows(("method", "kind", "description"), known)

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 import icl_local
+from icl_local import store
 from icl_local.cli import console, options, values
 from icl_local.wording import shell
 
@@ -38,8 +39,6 @@ def demo(max_tokens: int, db: Path) -> int:
 
     Example: icl demo --db demo.duckdb
     """
-    from icl_local import store
-
     console.say(EXPLANATION, fold=True)
     made = icl_local.run(
         db,

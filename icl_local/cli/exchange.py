@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from icl_local import exchange, judging, running
 from icl_local.cli import console, options, values
+from icl_local.exceptions import InputError
+from icl_local.exchange import every_eval_ever, export, merge
+from icl_local.prompting import json_items
+from icl_local.store import Selection, Store
 from icl_local.vocabulary import EXPORTS
 from icl_local.wording import counted
-
-if TYPE_CHECKING:
-    from icl_local.store import Selection
 
 
 @click.command("import")
@@ -31,13 +32,6 @@ def import_(
 
     Example: icl import outputs/Mistral-7B.json --queries queries.en.jsonl
     """
-    from icl_local import exchange
-    from icl_local.exceptions import InputError
-    from icl_local.exchange import merge
-    from icl_local.prompting import json_items
-    from icl_local.running import load_set
-    from icl_local.store import Store
-
     if file.is_dir():
         with Store(db) as target:
             console.say(f"{counted(sum(merge.merge(target, file).added.values()), 'new row')} from {file}")
@@ -48,12 +42,10 @@ def import_(
             "icl export from the folder that --format parquet --what all writes"
         )
     items = json_items.read_file(file)
-    known = load_set(queries, language=language, untagged="en") if queries else None
+    known = running.load_set(queries, language=language, untagged="en") if queries else None
     with Store(db) as target:
         if exchange.holds_judgments(items):
-            from icl_local.judging import import_judgments
-
-            judged = import_judgments(target, items, source=file.name, language=language)
+            judged = judging.import_judgments(target, items, source=file.name, language=language)
             console.say(str(judged))
             _say_assumed(judged.assumed_english)
             return
@@ -89,13 +81,11 @@ def _say_assumed(n_english: int) -> None:
 @click.option("--judge", multiple=True, type=values.STORED_JUDGE, help="Only verdicts of this judge.")
 @options.out("File; a folder for several cells.", type=click.Path(path_type=Path))
 @options.db
-def export(form: str, what: str, organization: str, out: Path, db: Path, chosen: Selection) -> None:
+def export_(form: str, what: str, organization: str, out: Path, db: Path, chosen: Selection) -> None:
     """Write responses and judgments for other tools.
 
     Example: icl export --format just-eval --model "Llama3.1 8B" --method urial --lang es -o outputs.json
     """
-    from icl_local.exchange import every_eval_ever, export
-
     if form != "every-eval-ever":
         options.refuse_idle("only every-eval-ever names an organization", "organization")
     if chosen.judge and what != "judgments":

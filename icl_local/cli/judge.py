@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 import icl_local
+from icl_local import judging, results
 from icl_local.cli import console, options, values
+from icl_local.store import Selection
 from icl_local.vocabulary import SAMPLED_ERRORS
 from icl_local.wording import shell
-
-if TYPE_CHECKING:
-    from icl_local.store import Selection
 
 
 @options.defaults_of(icl_local.judge)
@@ -67,8 +66,6 @@ def judge(db: Path, **given: Any) -> None:
 
     Example: icl judge --judge openai:gpt-6-luna --lang en --plan
     """
-    from icl_local import judging
-
     if not given["plan"]:
         options.refuse_idle("only --plan prints rows", "output_format")
     idle = [name for name in judging.idle_options(given["judge"]) if not options.typed(name)]  # the environment's
@@ -118,11 +115,9 @@ def draw(name: str, by: str | None, errors: str | None, chosen: Selection, db: P
 
     Example: icl sample draw LOOPS --per-cell 50 --seed 1 --errors infinite_loop
     """
-    from icl_local.judging import draw_sample
-
     if by and errors:
         raise click.UsageError("--by or --errors, not both")
-    made = draw_sample(db, name, chosen, by=by or errors, **given)
+    made = judging.draw_sample(db, name, chosen, by=by or errors, **given)
     console.print_found(made)
     if not given["plan"]:
         console.say(f"next: icl browse --rate {shell(name)} --rater YOUR-NAME --db {shell(db)}")
@@ -135,9 +130,7 @@ def list_samples(db: Path) -> None:
 
     Example: icl sample list --format csv
     """
-    from icl_local.judging import list_samples
-
-    console.print_found(list_samples(db))
+    console.print_found(judging.list_samples(db))
 
 
 @options.defaults_of(icl_local.report)
@@ -163,8 +156,6 @@ def browse(
 
     Example: icl browse --rate PILOT --rater ana
     """
-    from icl_local import judging, results
-
     if (sample is None) != (rater is None):
         raise click.UsageError("--rate and --rater belong together")
     if sample is not None:
@@ -230,9 +221,7 @@ def equate(db: Path, **given: Any) -> None:
 
     Example: icl equate --from openai:gpt-6-luna --to just-eval:gpt-4-0314 --sample ANCHORS --seed 1
     """
-    from icl_local.judging import equate
-
-    found = equate(db, **given)
+    found = judging.equate(db, **given)
     console.print_found(found)
     kept = sum(row["refused"] is None for row in found.dicts())
     hint = f"next: icl tables 1 --equated-to {shell(given['to_judge'])} --db {shell(db)}"

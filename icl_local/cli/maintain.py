@@ -6,17 +6,17 @@ import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from icl_local import __version__
-from icl_local.cli import console, options, values
+from icl_local import __version__, bench, engine, environment, store
+from icl_local.cli import console, options, progress, values
 from icl_local.exceptions import EngineError
+from icl_local.exchange import merge
+from icl_local.running import probe
+from icl_local.store import Selection, upkeep
 from icl_local.wording import counted, shell
-
-if TYPE_CHECKING:
-    from icl_local.store import Selection
 
 THOROUGH = ("n_prompts", "n_tokens", "prefix_words", "sizes", "first", "also_unified")  # icl machine probe
 BUILD_COLUMNS = ("llama.cpp", "instructions used", "not used", "gpu")
@@ -44,8 +44,6 @@ def snapshot(output: Path, force: bool, db: Path) -> None:
 
     Example: icl db snapshot -o results-2026-11-21.duckdb
     """
-    from icl_local.store import upkeep
-
     count = upkeep.snapshot(db, output, overwrite=force)
     console.say(f"{counted(count, 'row')} in {output}")
 
@@ -53,7 +51,7 @@ def snapshot(output: Path, force: bool, db: Path) -> None:
 @db.command("merge")
 @click.argument("other", type=click.Path(exists=True, path_type=Path))
 @options.db
-def merge(other: Path, db: Path) -> None:
+def merge_(other: Path, db: Path) -> None:
     """Add the rows of OTHER to this database.
 
     OTHER is a database, a spool folder, or a folder of `icl export --what all`. If both have a response and its texts
@@ -61,10 +59,7 @@ def merge(other: Path, db: Path) -> None:
 
     Example: icl db merge laptop2.duckdb --db icl.duckdb
     """
-    from icl_local.exchange import merge
-    from icl_local.store import Store, named
-
-    with Store(db) as target:
+    with store.Store(db) as target:
         done = merge.merge(target, other)
     if done.added:
         console.print_rows(("table", "new rows"), list(done.added.items()))
@@ -76,8 +71,7 @@ def merge(other: Path, db: Path) -> None:
     if done.differing:
         differing = counted(len(done.differing), "response differs", "responses differ")
         console.say(f"{differing} from those of {other}; these are kept:", style="yellow")
-        found = named(db, "responses_by_id", [list(done.differing)])
-        console.print_found(found)
+        console.print_found(store.named(db, "responses_by_id", [list(done.differing)]))
 
 
 @db.command("forget")
@@ -99,8 +93,6 @@ def forget(
 
     Example: icl db forget --model "Llama3.2 1B" --where "created_at < '2026-11-01'"
     """
-    from icl_local.store import upkeep
-
     equal = {column: value for column, value in columns.items() if value is not None}
     if allow_again:
         if condition is not None or equal or chosen:
@@ -137,9 +129,6 @@ def doctor(context: click.Context, repair: bool, db: Path) -> None:
 
     Example: icl db doctor --db icl.duckdb
     """
-    from icl_local import store
-    from icl_local.store import upkeep
-
     if repair:
         _repair(db)
     else:
@@ -160,8 +149,6 @@ def doctor(context: click.Context, repair: bool, db: Path) -> None:
 
 
 def _installation() -> None:
-    from icl_local import environment
-
     facts = [("icl-local", __version__), ("Python", platform.python_version()), ("system", platform.platform())]
     console.print_rows(("part", "what"), [*facts, *_llama_cpp()], "This machine")
     console.print_rows(
@@ -174,18 +161,14 @@ def _installation() -> None:
 
 
 def _llama_cpp() -> list[tuple[str, str]]:
-    from icl_local.engine import system_info
-
     try:
-        info = system_info()
+        info = engine.system_info()
     except EngineError as error:  # not built, or built for another machine
         return [("llama.cpp", f"does not load ({error}); run: pip install --force-reinstall llama-cpp-python")]
     return [(f"llama.cpp {name}", str(info[name])) for name in ("llama_build", "cpu_features", "gpu")]
 
 
 def _repair(db: Path) -> None:
-    from icl_local.store import upkeep
-
     done = upkeep.rebuild(db, accept=_accept)
     console.print_rows(("table", "rows"), list(done.rows.items()), "Rebuilt from the spool")
     if done.adopted:
@@ -224,7 +207,7 @@ def machine() -> None:
 @click.option("--also-unified", is_flag=True, help="Try one unified KV buffer too, which is seldom exact.")
 @options.engine
 @options.rows
-def probe(db: Path, **given: Any) -> int:
+def probe_(db: Path, **given: Any) -> int:
     """Find settings in which batching changes nothing for a file.
 
     Prompts are decoded one at a time without sharing their prefix, then in batches of several sizes, in another
@@ -233,12 +216,9 @@ def probe(db: Path, **given: Any) -> int:
 
     Example: icl machine probe --model model.gguf
     """
-    from icl_local.cli.progress import Display
-    from icl_local.running import probe
-
     if given["quick"]:
         options.refuse_idle("--quick is the probe of icl run", *THOROUGH)
-    with Display() as display:
+    with progress.Display() as display:
         results = probe.probe_model(db, on_event=console.say, on_step=display.on_step, **given)
     console.print_rows(probe.COLUMNS, [probe.row(result) for result in results])
     return 0 if any(result.exact for result in results) else 1
@@ -253,9 +233,6 @@ def build() -> None:
 
     Example: icl machine build
     """
-    from icl_local import engine
-    from icl_local.running import probe
-
     facts = engine.system_info()
     unused = engine.unused_instructions(facts["cpu_features"])
     lacks = "unknown on this system" if unused is None else " ".join(unused) or "none: built for this processor"
@@ -295,7 +272,7 @@ def build() -> None:
 @options.gpu_layers
 @options.threads
 @options.rows
-def bench(db: Path, parallel: int | None, **given: Any) -> None:
+def bench_(db: Path, parallel: int | None, **given: Any) -> None:
     """Time the same work by this engine and by others, in one run.
 
     The work is greedy answers to URIAL prompts. Rates are generated tokens over all seconds, the shared prefix
@@ -304,8 +281,6 @@ def bench(db: Path, parallel: int | None, **given: Any) -> None:
 
     Example: icl machine bench --limit 16 --max-tokens 32
     """
-    from icl_local import bench
-
     options.refuse_idle("--at-once says how many sequences are decoded at once", "parallel")
     if given["shape"] is None:
         options.refuse_idle("only --shape makes a file of a type", "type_name")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from icl_local.cli import console, options, values
+from icl_local import convert, store
+from icl_local.cli import console, options, progress, values
+from icl_local.weights import describe, hub, registry
 from icl_local.wording import shell
-
-if TYPE_CHECKING:
-    from icl_local.convert import Conversion
 
 
 @click.group("models")
@@ -33,8 +32,6 @@ def list_models(registry_only: bool) -> None:
 
     Example: icl models list --format csv
     """
-    from icl_local.weights import describe
-
     columns = ("name", "label", "variant", "state", "source")
     registered, held = describe.registry_rows(), [] if registry_only else describe.found_rows()
     if not console.as_text():
@@ -59,16 +56,12 @@ def show(name: str, metadata: bool, db: Path) -> None:
 
     Example: icl models show model.Q4_K_M.gguf
     """
-    from icl_local import store
-    from icl_local.cli.progress import Display
-    from icl_local.weights import describe, registry
-
     family = registry.load_registry().get(name)
     if family is not None:
         rows = describe.family_rows(family, metadata=metadata)
         console.print_rows(("variant", "property", "value"), rows, family.label)
         return
-    with Display() as display:
+    with progress.Display() as display:
         model = registry.resolve(name, method_kind=registry.COMPLETION, on_progress=display.on_download)
     lineage = store.named(db, "lineage_of", [model.sha256]).dicts() if db.is_file() else []
     made = [(key.replace("_", " "), str(value)) for row in lineage for key, value in row.items() if value is not None]
@@ -90,8 +83,6 @@ def add(name: str, label: str | None, **files: str | None) -> None:
 
     Example: icl models add llama-3.2-1b --base Llama-3.2-1B.Q8_0.gguf
     """
-    from icl_local.weights import registry
-
     given = {variant.replace("_", "-"): file for variant, file in files.items() if file is not None}
     path = registry.add(name, files=given, label=label)
     console.say(f"{name} ({', '.join(given)}) is in {path}; next: icl run --model {shell(name)}")
@@ -104,11 +95,8 @@ def pull(name: str) -> None:
 
     Example: icl models pull hf:QuantFactory/Llama-3.2-1B-GGUF/Llama-3.2-1B.Q8_0.gguf
     """
-    from icl_local.cli.progress import Display
-    from icl_local.weights import hub, registry
-
     for source in registry.hub_sources(name):
-        with Display() as display:
+        with progress.Display() as display:
             file = hub.fetch(source, on_progress=display.on_download)
         click.echo(console.escape(file.path))
         console.say(f"{file.address} sha256 {file.sha256}")
@@ -125,15 +113,13 @@ def pull(name: str) -> None:
     "--gate-memory", type=values.NOT_NEGATIVE, help="GB for the gate's float32 logits; 0: only weights are compared."
 )
 @options.db
-def convert(source: str, out: Path, dpo: bool, gate_memory: float | None, db: Path, **given: Any) -> None:
+def convert_(source: str, out: Path, dpo: bool, gate_memory: float | None, db: Path, **given: Any) -> None:
     """Write a checkpoint or LoRA adapter as GGUF with llama.cpp's converter and prove that it is the same model.
 
     SOURCE is a folder (a checkpoint, an adapter, the result of `icl dpo`) or owner/name of the hub.
 
     Example: icl convert llama-dpo --out llama-dpo.Q8_0.gguf --type q8_0
     """
-    from icl_local import convert, store
-
     found = convert.locate(source, on_progress=console.say)
     memory = None if gate_memory is None else int(gate_memory * 1e9)
     given |= {"source": found.source, "dpo": dpo, "memory_bytes": memory, "on_progress": console.say}
@@ -145,11 +131,8 @@ def convert(source: str, out: Path, dpo: bool, gate_memory: float | None, db: Pa
     console.say(f"{made.path} sha256 {made.row['gguf_sha256']}; next: {next_command(made, db, dpo=dpo)}")
 
 
-def next_command(made: Conversion, db: Path, *, dpo: bool) -> str:
+def next_command(made: convert.Conversion, db: Path, *, dpo: bool) -> str:
     """Return the command for the new file: it is run, or paired with its base if it is DPO-trained."""
-    from icl_local import store
-    from icl_local.weights import registry
-
     if not dpo and made.row["training_run_id"] is None:
         return f"icl run --model {shell(made.path)}"
     (lineage,) = store.named(db, "lineage_of", [made.row["gguf_sha256"]]).dicts()
@@ -175,11 +158,7 @@ def quantize(source: str, out: Path, db: Path, **given: Any) -> None:
 
     Example: icl quantize model.F16.gguf --out model.Q4_K_M.gguf --type q4_k_m
     """
-    from icl_local import convert, store
-    from icl_local.cli.progress import Display
-    from icl_local.weights import registry
-
-    with Display() as display:
+    with progress.Display() as display:
         model = registry.resolve(source, method_kind=registry.COMPLETION, on_progress=display.on_download)
     with store.Store(db) as rows:
         made = convert.quantize(model.path, out, store=rows, on_progress=console.say, **given)

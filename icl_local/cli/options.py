@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from icl_local import exceptions
 from icl_local.cli import values
+from icl_local.store import Selection
 from icl_local.vocabulary import LOOPS, READINGS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -82,8 +83,6 @@ def selection(command: F) -> F:
 
     @functools.wraps(command)
     def collected(*args: Any, **given: Any) -> Any:
-        from icl_local.store import Selection
-
         names = {name: given.pop(name) for name in (*_ONLY, "judge") if name in given}
         return command(*args, chosen=Selection(language=names.pop("lang"), **names), **given)
 

@@ -6,17 +6,17 @@ import os
 import sys
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 import icl_local
+from icl_local import results, store
 from icl_local.cli import console, options, values
+from icl_local.results import answers, bootstrap, figures, paper_tables
+from icl_local.store import Selection
 from icl_local.vocabulary import ERRORS, FIGURES, TABLES
 from icl_local.wording import counted, with_dpo
-
-if TYPE_CHECKING:
-    from icl_local.store import Selection
 
 SHOWN_CHARACTERS = 600  # of a prompt, from its end
 ANSWER_CHARACTERS = 2000  # shown of an answer, from its start
@@ -37,12 +37,11 @@ def status(chosen: Selection, db: Path) -> None:
 
     Example: icl status --db icl.duckdb
     """
-    from icl_local import study
-    from icl_local.store import named, reader, selected
+    from icl_local import study  # which imports most rooms, for this command alone
 
     options.refuse_idle("the table is of whole cells", "split")
-    with reader(db):  # all queries share its open file
-        cells, speed, grids = selected(db, "status", chosen), named(db, "speed"), study.grids(db)
+    with store.reader(db):  # all queries share its open file
+        cells, speed, grids = store.selected(db, "status", chosen), store.named(db, "speed"), study.grids(db)
     for grid in grids if console.as_text() else ():
         console.print_found(grid, f"Study {grid.title}: done/wanted")
     console.print_found(cells, "Progress")
@@ -62,12 +61,10 @@ def show(query_id: str, chosen: Selection, full: bool, db: Path) -> None:
 
     Example: icl show sample-07 --lang es
     """
-    from icl_local.results import answers
-    from icl_local.results.tables import table_of
-
     found = answers.find(db, query_id, chosen)
     if not console.as_text():
-        console.print_found(table_of("", answers.COLUMNS, [query | one for query in found for one in query["answers"]]))
+        rows = [query | one for query in found for one in query["answers"]]
+        console.print_found(results.table_of("", answers.COLUMNS, rows))
         return
     for query in found:
         console.print_panels([(answers.query_title(query), query["instruction"], "")])
@@ -150,15 +147,13 @@ def tables(names: tuple[str, ...], db: Path, **given: Any) -> None:
 
     Example: icl tables 1 3 --judge openai:gpt-4o --format latex
     """
-    from icl_local.results import build_tables
-
     chosen = names or (
         PUBLISHED_TABLES
         if given["published"]
         else tuple(TABLES)[: 3 if given["corrected"] or given["equated_to"] else 6]
     )
     chosen = tuple(one for name in chosen for one in (("methods", "variance") if name == "methods" else (name,)))
-    console.print_tables(build_tables(db, chosen, whole=console.whole(), **given))
+    console.print_tables(results.build_tables(db, chosen, whole=console.whole(), **given))
 
 
 @click.command("figures")
@@ -168,7 +163,7 @@ def tables(names: tuple[str, ...], db: Path, **given: Any) -> None:
 @click.option("--theme", type=click.Choice(["light", "dark"]), default="light", help="Background.")
 @options.shown
 @options.db
-def figures(names: tuple[str, ...], folder: Path, theme: str, db: Path, **chosen: Any) -> None:
+def figures_(names: tuple[str, ...], folder: Path, theme: str, db: Path, **chosen: Any) -> None:
     """Draw the paper's figures from your rows, as PNG and SVG.
 
     2: languages. 3: DPO. 4: critical errors. size: scores by size. shift: token shift. decoding: loops, unintended
@@ -176,8 +171,6 @@ def figures(names: tuple[str, ...], folder: Path, theme: str, db: Path, **chosen
 
     Example: icl figures 2 4 -o figures
     """
-    from icl_local.results import figures, paper_tables
-
     with paper_tables.open_views(db, **chosen) as views:
         drawn = {name: figures.draw(views, name, theme=theme) for name in names or FIGURES}
     for name, figure in drawn.items():
@@ -195,15 +188,13 @@ def figures(names: tuple[str, ...], folder: Path, theme: str, db: Path, **chosen
 @options.judge
 @options.reading
 @options.rows
-def bootstrap(samples: int, seed: int, pairs: bool, db: Path, **given: Any) -> None:
+def bootstrap_(samples: int, seed: int, pairs: bool, db: Path, **given: Any) -> None:
     """Compute percentile bootstrap intervals of every score mean and store them: view bootstrap_intervals.
 
     Queries of one text are drawn together. --pairs resamples paired differences: view bootstrap_differences.
 
     Example: icl bootstrap --samples 10000 --seed 1
     """
-    from icl_local.results import bootstrap
-
     count = bootstrap.run(db, samples=samples, seed=seed, pairs=pairs, **given)
     what, view = ("difference", "bootstrap_differences") if pairs else ("mean", "bootstrap_intervals")
     console.say(f"{counted(count, what)} resampled {counted(samples, 'time')}; icl sql 'from {view}'")
@@ -252,9 +243,7 @@ def shift(db: Path, **given: Any) -> None:
 
     Example: icl shift --lang es
     """
-    from icl_local.results import shift_tables
-
-    console.print_tables(shift_tables(db, whole=console.whole(), **given))
+    console.print_tables(results.shift_tables(db, whole=console.whole(), **given))
 
 
 @options.defaults_of(icl_local.query)
@@ -273,8 +262,6 @@ def sql(query: str | None, schema: bool, limit: int | None, timeout: float, unsa
 
     Example: icl sql "select model, method, count(*) from responses group by all" --format csv
     """
-    from icl_local import store
-
     params: list[object] = []
     if schema:
         query, params = store.sql_text("described_views"), [query or ""]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 import icl_local
-from icl_local.cli import console, options, values
+from icl_local import results, running
+from icl_local.cli import console, options, progress, values
+from icl_local.running import scoring
+from icl_local.store import Selection
 from icl_local.wording import counted, shell
-
-if TYPE_CHECKING:
-    from icl_local.store import Selection
 
 VERIFIED = ("model", "method", "language", "query_id", "position", "n_tokens", "stored_text", "decoded_text")
 
@@ -119,12 +119,8 @@ def verify(database: Path | None, db: Path, chosen: Selection, **given: Any) -> 
 
     Example: icl verify study.duckdb --sample 459 --weights model.gguf
     """
-    from icl_local.cli.progress import Display
-    from icl_local.results.tables import table_of
-    from icl_local.running import verify_responses
-
-    with Display() as display:
-        result = verify_responses(
+    with progress.Display() as display:
+        result = running.verify_responses(
             database or db,
             selection=chosen,
             on_progress=lambda done, total: display.show("verify", done=done, total=total),
@@ -139,7 +135,7 @@ def verify(database: Path | None, db: Path, chosen: Selection, **given: Any) -> 
         console.say(total)
         for build, features, n, equal in result.by_machine():
             console.say(f"made by llama.cpp {build} on {features}: {equal:,} of {n:,} equal")
-    found = table_of("", VERIFIED, result.differences())
+    found = results.table_of("", VERIFIED, result.differences())
     if found.rows or not console.as_text():
         console.print_found(found)
     return int(bool(found.rows))
@@ -179,12 +175,9 @@ def score(db: Path, **given: Any) -> None:
 
     Example: icl score --model llama-3.2-1b --texts instruct --method same,zero-shot,urial --lang en,es,fr
     """
-    from icl_local.cli.progress import Display
-    from icl_local.running import scoring
-
     if not given["plan"]:
         options.refuse_idle("only --plan prints rows", "output_format")
-    with Display() as display:
+    with progress.Display() as display:
         jobs = scoring.score_texts(db, **given, on_event=display.on_event, on_download=display.on_download)
     if given["plan"]:
         console.print_rows(scoring.COLUMNS, [job.counts() for job in jobs])

@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
-from icl_local.cli import console, options, values
+from icl_local import dpo, running, store, study
+from icl_local.cli import INTERRUPTED, console, options, progress, values
+from icl_local.engine import EngineOptions
 from icl_local.wording import counted, shell
 
 _PARAMETERS: tuple[tuple[str, Any, str], ...] = (
@@ -64,22 +66,18 @@ def _parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--threads", type=values.COUNT, help="CPU threads; torch's choice by default.")
 @_parameter_options
 @options.db
-def dpo(only_plan: bool, save_every: int, stop_after: int | None, db: Path, **inputs: Any) -> int:
+def dpo_(only_plan: bool, save_every: int, stop_after: int | None, db: Path, **inputs: Any) -> int:
     """Train a base model with DPO, with the paper's settings by default.
 
     Ctrl-C and SIGTERM save a checkpoint at the end of the step; the same command resumes from it.
 
     Example: icl dpo --base meta-llama/Llama-3.2-1B --dataset trl-lib/ultrafeedback_binarized --out llama-dpo
     """
-    from icl_local import dpo, store
-    from icl_local.cli import INTERRUPTED
-    from icl_local.cli.progress import Display
-
     prepared = dpo.prepare(**inputs, on_progress=console.say)
     if only_plan:
         console.print_rows(("what", "estimate"), dpo.plan_training(*prepared).rows())
         return 0
-    with store.Store(db) as rows, interruptible() as interrupted, Display(line_seconds=0) as display:
+    with store.Store(db) as rows, interruptible() as interrupted, progress.Display(line_seconds=0) as display:
         run = dpo.train(
             *prepared,
             save_every=save_every,
@@ -135,7 +133,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 @options.cluster
 @options.prompt_dir
 @options.rows
-def study(name: str, only_plan: bool, sources: tuple[str, ...], db: Path, **given: Any) -> int:
+def study_(name: str, only_plan: bool, sources: tuple[str, ...], db: Path, **given: Any) -> int:
     """Plan and run a whole matrix of models, methods and languages.
 
     NAME is paper, demo, or a .toml file with cells, DPO steps and judges.
@@ -146,11 +144,6 @@ def study(name: str, only_plan: bool, sources: tuple[str, ...], db: Path, **give
 
     Example: icl study demo --db demo.duckdb
     """
-    from icl_local import study
-    from icl_local.cli.progress import Display
-    from icl_local.engine import EngineOptions
-    from icl_local.running import Shard
-
     if bad := [source for source in sources if "=" not in source]:
         raise click.UsageError(f"--queries takes LANG=FILE here, not {bad[0]}")
     queries = dict(source.split("=", 1) for source in sources)
@@ -158,7 +151,7 @@ def study(name: str, only_plan: bool, sources: tuple[str, ...], db: Path, **give
         raise click.UsageError("--queries names a language twice; give one file for each")
     changes = {option: given.pop(option) for option in ("sample", "limit", "prompt_dir")}  # to what the file says
     requested = study.load_study(name, queries=queries, **changes)
-    given["shard"] = Shard.parse(given["shard"]) if given["shard"] else None
+    given["shard"] = running.Shard.parse(given["shard"]) if given["shard"] else None
     engine = EngineOptions(**{option: given.pop(option) for option in ("parallel", "gpu_layers", "threads")})
     if only_plan:
         plan = study.plan_study(db, requested, shard=given["shard"], parallel=engine.parallel)
@@ -169,14 +162,14 @@ def study(name: str, only_plan: bool, sources: tuple[str, ...], db: Path, **give
         for reason in plan.to_make:
             console.say(f"missing: {reason}", style="yellow")
         return 0
-    with Display() as display:
+    with progress.Display() as display:
         given |= {"on_event": display.on_event, "on_note": display.on_note, "on_download": display.on_download}
         outcome = study.run_study(db, requested, options=engine, stopping=interruptible, **given)
     for grid in study.grids(db):
         if grid.title == requested.name:
             console.print_found(grid, f"Study {grid.title}")
-    for judge, progress in outcome.judged.items():
-        console.say(f"new judgments of {judge}: {progress.note}")
+    for judge, judged in outcome.judged.items():
+        console.say(f"new judgments of {judge}: {judged.note}")
     for failure in outcome.failures:
         console.say(f"{failure.what}: {failure.reason}", style="red")
     hint = f"; next: icl tables --db {shell(db)}" if any(cell.status == "done" for cell in outcome.cells) else ""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import getpass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from icl_local.cli import console, options, values
+from icl_local.cli import console, options, progress, values
+from icl_local.translate import Review, ReviewItem, review_status, sheet, translate_queries, write_sheet
 from icl_local.wording import counted, shell
-
-if TYPE_CHECKING:
-    from icl_local.translate import Review, ReviewItem
 
 KEYS = "[1-9] accept that one, [e] or e2 edit in $EDITOR, [s] skip, [u] undo, [q] quit"
 
@@ -56,10 +54,7 @@ def run(db: Path, **given: Any) -> int:
 
     Example: icl translate run --to pt --engine local:model.gguf --queries samples --prompt-dir my-prompts
     """
-    from icl_local.cli.progress import Display
-    from icl_local.translate import translate_queries
-
-    with Display() as display:
+    with progress.Display() as display:
         runs = translate_queries(db, **given, on_progress=display.on_progress, on_download=display.on_download)
     failed = any(run.failed for run in runs)
     if failed:
@@ -82,8 +77,6 @@ def review(language: str, reviewer: str | None, dataset: str | None, again: bool
 
     Example: icl translate review --lang es --reviewer ana
     """
-    from icl_local.translate import Review
-
     shown = None
     with Review(db, language=language, reviewer=_who(reviewer), dataset=dataset, decided=again) as session:
         while (item := session.current) is not None:
@@ -111,8 +104,6 @@ def export(language: str, out: Path, dataset: str | None, again: bool, db: Path)
 
     Example: icl translate export --lang fr -o review.fr.csv
     """
-    from icl_local.translate import write_sheet
-
     lines = write_sheet(db, out, language=language, dataset=dataset, decided=again)
     click.echo(console.escape(out))
     console.say(f"{counted(lines, 'query')}; edit the file, then: icl translate import {shell(out)} --db {shell(db)}")
@@ -129,10 +120,8 @@ def import_(file: Path, reviewer: str | None, db: Path) -> None:
 
     Example: icl translate import review.fr.csv --reviewer luc
     """
-    from icl_local.translate.sheet import OUTCOMES, read_sheet
-
-    found = read_sheet(db, file, reviewer=_who(reviewer))
-    counts = ", ".join(f"{found[outcome]} {outcome}" for outcome in OUTCOMES[:-1])
+    found = sheet.read_sheet(db, file, reviewer=_who(reviewer))
+    counts = ", ".join(f"{found[outcome]} {outcome}" for outcome in sheet.OUTCOMES[:-1])
     console.say(f"{counts}, {found['undecided']} left undecided")
 
 
@@ -145,8 +134,6 @@ def status(engines: bool, dataset: str | None, db: Path) -> None:
 
     Example: icl translate status --engines
     """
-    from icl_local.translate import review_status
-
     console.print_found(review_status(db, dataset=dataset, engines=engines))
 
 

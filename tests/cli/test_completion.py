@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -87,14 +88,28 @@ def test_tables_figures_and_studies_have_their_names() -> None:
     assert completed("study p") == ["paper"]
 
 
-def test_completing_a_name_loads_nothing_heavy() -> None:
-    """A whole process, as a shell starts it for each press of the tab key."""
+def shell_completes(line: str, then: str = "") -> tuple[list[str], list[str]]:
+    """Return what a whole process, as a shell starts one for each press of the tab key, prints and loads."""
     code = f"""
 import atexit, os, sys
-os.environ.update(_ICL_COMPLETE="bash_complete", COMP_WORDS="icl run --lang en --method ur", COMP_CWORD="5")
+os.environ.update(_ICL_COMPLETE="bash_complete", COMP_WORDS={line!r}, COMP_CWORD="{len(line.split(" ")) - 1}")
 atexit.register(lambda: print(sorted(set(sys.modules) & set({HEAVY}))))
-from icl_local.cli import main
+from icl_local.cli import COMMANDS, icl, main
+{then}
 main([])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines() == ["plain,urial", "[]"], done.stderr
+    *found, heavy = done.stdout.splitlines()
+    assert done.stderr == ""
+    return found, ast.literal_eval(heavy)
+
+
+def test_completing_a_name_loads_nothing_heavy() -> None:
+    every_command = "[icl.get_command(None, name) for name in COMMANDS]"
+    assert shell_completes("icl run --lang en --method ur", every_command) == (["plain,urial"], [])
+
+
+def test_a_shell_completes_the_names_of_a_database(folder: Path) -> None:
+    database(folder / "icl.duckdb", response_rows(1))
+    found, _ = shell_completes("icl errors --lang ")
+    assert found == ["plain,en"]

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from icl_local import dpo
-from icl_local.cli.study import dpo as command
+from icl_local.cli.study import dpo_ as command
 from icl_local.convert.checkpoint import Checkpoint
 from icl_local.convert.model_source import ModelSource
 from icl_local.dpo.data import load_preferences
