@@ -1,5 +1,5 @@
--- $1: icl_local.store.Selection. Score means and critical errors of every cell as results of Every Eval Ever, with what a
--- record of its model file holds; NULL for what is left out of a record.
+-- $1: icl_local.store.Selection. Score means and critical errors as results of Every Eval Ever, with what a record of
+-- their query set and model file holds; NULL for what is left out of a record.
 with cells as (
     select
         responses.cell_id,
@@ -105,89 +105,106 @@ results as (
         null,
         null
     from main.error_rates
+),
+
+described as (
+    select
+        cells.dataset,
+        cells.model,
+        cells.variant,
+        cells.dpo,
+        cells.quantization,
+        cells.weights,
+        cells.registry_name,
+        cells.made_at,
+        {
+            'name': main.with_dpo(cells.model, cells.dpo),
+            'id': null::varchar,
+            'inference_engine': case
+                when cells.settings.backend = 'llama.cpp' then {'name': 'llama.cpp', 'version': cells.llama_build}
+            end,
+            'additional_details': {
+                'variant': cells.variant, 'quantization': cells.quantization, 'file': cells.file_name,
+                'gguf_sha256': cells.gguf_sha256, 'parameters': cells.parameters::varchar
+            }
+        } as model_info,
+        {
+            'evaluation_name': format('{} {} {}: {}', cells.dataset, cells.method, cells.language, results.name),
+            -- Just-Eval in English is on the hub; translations and users' files are not
+            'source_data': case
+                when cells.dataset = 'just-eval' and cells.language = 'en'
+                then {
+                    'dataset_name': cells.dataset, 'source_type': 'hf_dataset', 'hf_repo': 're-align/just-eval-instruct',
+                    'samples_number': cells.n_queries, 'additional_details': null
+                }
+                else {
+                    'dataset_name': cells.dataset, 'source_type': 'other', 'hf_repo': null, 'samples_number': null,
+                    'additional_details': {'language': cells.language, 'queries': cells.n_queries::varchar}
+                }
+            end,
+            'evaluation_timestamp': cells.made_at,
+            'generation_config': {
+                'generation_args': {
+                    'temperature': case
+                        when cells.settings.backend is not null then coalesce(cells.settings.temperature, 0)
+                    end,
+                    'top_p': cells.settings.top_p,
+                    'max_tokens': nullif(cells.settings.max_tokens, 0),
+                    'prompt_template': nullif(cells.prompt_template, '')
+                },
+                'additional_details': {
+                    'method': cells.method,
+                    'language': cells.language,
+                    'repetition_penalty': cells.settings.repetition_penalty::varchar,
+                    'penalty_rule': cells.settings.penalty_rule,
+                    'kv_type': cells.settings.kv_type,
+                    'min_p': cells.settings.min_p::varchar,
+                    'exact_batching': case cells.exact when true then 'True' when false then 'False' end,
+                    'settings_id': cells.settings_id,
+                    'cell_id': cells.cell_id
+                }
+            },
+            'metric_config': {
+                'evaluation_description': results.description, 'lower_is_better': results.lower_is_better,
+                'score_type': 'continuous', 'min_score': results.least, 'max_score': results.most,
+                'llm_scoring': results.llm_scoring
+            },
+            'score_details': {
+                'score': results.score,
+                'uncertainty': {
+                    'num_samples': results.n,
+                    'confidence_interval': case
+                        when results.ci_low is not null
+                        then {
+                            'lower': results.ci_low, 'upper': results.ci_high, 'confidence_level': 0.95::double,
+                            'method': results.method
+                        }
+                    end,
+                    'standard_error': case
+                        when results.se is not null then {'value': results.se, 'method': 'analytic'}
+                    end,
+                    'standard_deviation': case when results.se is not null then results.sd end
+                }
+            }
+        } as result,
+        row_number() over (order by
+            cells.dataset, cells.model, cells.variant, cells.dpo, cells.quantization, cells.method, cells.language,
+            cells.settings_id, cells.cell_id, results.part, results.name, results.score, results.sd, results.se,
+            results.judge
+        ) as place
+    from cells
+    inner join results on results.cell_id = cells.cell_id
 )
 
 select
-    cells.dataset,
-    cells.model,
-    cells.variant,
-    cells.dpo,
-    cells.quantization,
-    cells.weights,
-    cells.registry_name,
-    cells.made_at,
-    {
-        'name': main.with_dpo(cells.model, cells.dpo),
-        'id': null::varchar,
-        'inference_engine': case
-            when cells.settings.backend = 'llama.cpp' then {'name': 'llama.cpp', 'version': cells.llama_build}
-        end,
-        'additional_details': {
-            'variant': cells.variant, 'quantization': cells.quantization, 'file': cells.file_name,
-            'gguf_sha256': cells.gguf_sha256, 'parameters': cells.parameters::varchar
-        }
-    } as model_info,
-    {
-        'evaluation_name': format('{} {} {}: {}', cells.dataset, cells.method, cells.language, results.name),
-        -- Just-Eval in English is on the hub; translations and users' files are not
-        'source_data': case
-            when cells.dataset = 'just-eval' and cells.language = 'en'
-            then {
-                'dataset_name': cells.dataset, 'source_type': 'hf_dataset', 'hf_repo': 're-align/just-eval-instruct',
-                'samples_number': cells.n_queries, 'additional_details': null
-            }
-            else {
-                'dataset_name': cells.dataset, 'source_type': 'other', 'hf_repo': null, 'samples_number': null,
-                'additional_details': {'language': cells.language, 'queries': cells.n_queries::varchar}
-            }
-        end,
-        'evaluation_timestamp': cells.made_at,
-        'generation_config': {
-            'generation_args': {
-                'temperature': case
-                    when cells.settings.backend is not null then coalesce(cells.settings.temperature, 0)
-                end,
-                'top_p': cells.settings.top_p,
-                'max_tokens': nullif(cells.settings.max_tokens, 0),
-                'prompt_template': nullif(cells.prompt_template, '')
-            },
-            'additional_details': {
-                'method': cells.method,
-                'language': cells.language,
-                'repetition_penalty': cells.settings.repetition_penalty::varchar,
-                'penalty_rule': cells.settings.penalty_rule,
-                'kv_type': cells.settings.kv_type,
-                'min_p': cells.settings.min_p::varchar,
-                'exact_batching': case cells.exact when true then 'True' when false then 'False' end,
-                'settings_id': cells.settings_id,
-                'cell_id': cells.cell_id
-            }
-        },
-        'metric_config': {
-            'evaluation_description': results.description, 'lower_is_better': results.lower_is_better,
-            'score_type': 'continuous', 'min_score': results.least, 'max_score': results.most,
-            'llm_scoring': results.llm_scoring
-        },
-        'score_details': {
-            'score': results.score,
-            'uncertainty': {
-                'num_samples': results.n,
-                'confidence_interval': case
-                    when results.ci_low is not null
-                    then {
-                        'lower': results.ci_low, 'upper': results.ci_high, 'confidence_level': 0.95::double,
-                        'method': results.method
-                    }
-                end,
-                'standard_error': case
-                    when results.se is not null then {'value': results.se, 'method': 'analytic'}
-                end,
-                'standard_deviation': case when results.se is not null then results.sd end
-            }
-        }
-    } as result
-from cells
-inner join results on results.cell_id = cells.cell_id
-order by
-    cells.dataset, cells.model, cells.variant, cells.dpo, cells.quantization, cells.method, cells.language,
-    cells.settings_id, cells.cell_id, results.part, results.name, results.score, results.sd, results.se, results.judge
+    dataset,
+    model,
+    variant,
+    dpo,
+    first(registry_name order by place) as registry_name,
+    max(made_at) as made_at,
+    first(model_info order by place) as model_info,
+    list(result order by place) as results
+from described
+group by dataset, model, variant, dpo, quantization, weights
+order by min(place)

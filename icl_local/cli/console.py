@@ -116,7 +116,7 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[object]], title: 
     if not as_text():
         write(tables.render(found, asked_format()))
         return
-    _print_fitting(found, _narrowed)
+    _print_fitting(found)
     if title:
         stdout().print()
 
@@ -144,30 +144,23 @@ def print_answer(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> No
 
 
 def print_tables(found: Iterable[tables.Table]) -> None:
-    """Print tables of icl_local.results one below the other, as ``print_table`` or in another format."""
+    """Print tables one below the other, with their bold values, marks, lines between groups and notes.
+
+    Where a text table is too wide, its settings are written below it; without rows it is only its title and notes.
+    """
     for place, one in enumerate(found):
         if as_text():
-            print_table(one)
+            _print_fitting(one, framed=True)
+            stdout().print()
         else:
             write("\n" * (place > 0) + tables.render(one, asked_format()))
 
 
-def print_table(found: tables.Table) -> None:
-    """Print a table of icl_local.results with its bold values, marks, lines between groups and notes.
-
-    Where it is too wide, its settings are written below it. Without rows only the title and the notes are printed.
-    """
-    _print_fitting(found, _without_settings, framed=True)
-    stdout().print()
-
-
-def _print_fitting(
-    found: tables.Table, narrowed: Callable[[tables.Table], tables.Table], *, framed: bool = False
-) -> None:
+def _print_fitting(found: tables.Table, *, framed: bool = False) -> None:
     """Print title, rows and notes in the widest way with a line for each row, else folded, else row by row."""
     drawn = _drawn(found, framed=framed)
     if not _fits(drawn):
-        found = narrowed(found)
+        found = _without_settings(found) if framed else _narrowed(found)
         drawn = _drawn(found, framed=framed)
     if not _fits(drawn):
         drawn = _drawn(found, gap=0, framed=framed)

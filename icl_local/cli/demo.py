@@ -56,6 +56,6 @@ def demo(max_tokens: int, db: Path) -> int:
     console.print_found(store.selected(db, "status", store.Selection()), "Progress")
     console.print_found(store.named(db, "speed"), "Speed")
     console.print_found(icl_local.errors(db))
-    console.print_table(icl_local.table(db, 1, judge=judged.judge))
+    console.print_tables([icl_local.table(db, 1, judge=judged.judge)])
     console.say(NEXT.format(db=shell(db)))
     return int(not made.done)

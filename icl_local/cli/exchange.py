@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -44,28 +45,22 @@ def import_(
     items = json_items.read_file(file)
     known = running.load_set(queries, language=language, untagged="en") if queries else None
     with Store(db) as target:
+        made: dict[str, Any] = {"source": file.name, "language": language}
+        done: exchange.Imported | judging.ImportedVerdicts
         if exchange.holds_judgments(items):
-            judged = judging.import_judgments(target, items, source=file.name, language=language)
-            console.say(str(judged))
-            _say_assumed(judged.assumed_english)
-            return
-        done = exchange.import_outputs(
-            target, items, source=file.name, model=model, method=method, language=language, known=known
-        )
-    console.say(f"{counted(done.read, 'output')} read, {done.added:,} new")
-    _say_assumed(done.assumed_english)
-    if done.unmatched:
+            done = judging.import_judgments(target, items, **made)
+        else:
+            done = exchange.import_outputs(target, items, **made, model=model, method=method, known=known)
+    console.say(str(done))
+    if done.assumed_english:
+        texts = counted(done.assumed_english, "text names", "texts name")
+        remedy = "if they are not, remove them with icl db forget and import them with --lang"
+        console.say(f"{texts} no language: taken as English; {remedy}")
+    if isinstance(done, exchange.Imported) and done.unmatched:
         console.say(
             f"no query is known here for {counted(done.unmatched, 'output')}, so unintended code is not counted there; "
             "give their set with --queries FILE"
         )
-
-
-def _say_assumed(n_english: int) -> None:
-    if n_english:
-        texts = counted(n_english, "text names", "texts name")
-        remedy = "if they are not, remove them with icl db forget and import them with --lang"
-        console.say(f"{texts} no language: taken as English; {remedy}")
 
 
 @click.command("export")
@@ -99,8 +94,7 @@ def export_(form: str, what: str, organization: str, out: Path, db: Path, chosen
             raise click.UsageError("--what all writes every row as --format parquet; leave the other options out")
         done = export.export_tables(db, out)
     else:
-        write = export.export_responses if what == "responses" else export.export_judgments
-        done = write(db, out, form=form, chosen=chosen)
+        done = export.export_rows(db, out, what=what, form=form, chosen=chosen)
     console.say(
         f"{counted(done.rows, 'row')} to {', '.join(map(str, done.files[:3]))}{', ...' if len(done.files) > 3 else ''}"
     )

@@ -19,7 +19,6 @@ from icl_local.store import Selection, upkeep
 from icl_local.wording import counted, shell
 
 THOROUGH = ("n_prompts", "n_tokens", "prefix_words", "sizes", "first", "also_unified")  # icl machine probe
-BUILD_COLUMNS = ("llama.cpp", "instructions used", "not used", "gpu")
 REBUILD = """\
 A ready build leaves out what not every processor has. To compile llama.cpp for this one (some minutes):
   CMAKE_ARGS=-DGGML_NATIVE=ON pip install --force-reinstall --no-deps --no-cache-dir \
@@ -121,8 +120,7 @@ def _confirmed(question: str) -> bool:
 @db.command("doctor")
 @click.option("--repair", is_flag=True, help="Rebuild the database from its spool; the old file is kept beside it.")
 @options.db
-@click.pass_context
-def doctor(context: click.Context, repair: bool, db: Path) -> None:
+def doctor(repair: bool, db: Path) -> int:
     """Show what is installed and missing, and check the database.
 
     Exit status 1 if the database lacks rows or differs from its spool.
@@ -135,22 +133,27 @@ def doctor(context: click.Context, repair: bool, db: Path) -> None:
         _installation()
     if not store.exists(db):
         console.say(f"no database {db} yet")
-        return
+        return 0
     findings = upkeep.check(db)
     for finding in findings:
         console.say(finding.message, style="red" if finding.damage else "")
-    damaged = any(finding.damage for finding in findings)
-    remedy = "the rest cannot be repaired" if repair else f"try: icl db doctor --repair --db {shell(db)}"
-    if damaged:
+    if any(finding.damage for finding in findings):
+        remedy = "the rest cannot be repaired" if repair else f"try: icl db doctor --repair --db {shell(db)}"
         console.say(f"{db} needs attention; {remedy}")
-        context.exit(1)
+        return 1
     ((n,),) = store.query(db, "select count(*) from raw.responses").rows
     console.say(f"{db} is intact: {n:,} responses" if n else f"{db} is empty: it holds no responses")
+    return 0
 
 
 def _installation() -> None:
+    try:
+        info = engine.system_info()
+        built = [(f"llama.cpp {name}", str(info[name])) for name in ("llama_build", "cpu_features", "gpu")]
+    except EngineError as error:  # not built, or built for another machine
+        built = [("llama.cpp", f"does not load ({error}); run: pip install --force-reinstall llama-cpp-python")]
     facts = [("icl-local", __version__), ("Python", platform.python_version()), ("system", platform.platform())]
-    console.print_rows(("part", "what"), [*facts, *_llama_cpp()], "This machine")
+    console.print_rows(("part", "what"), [*facts, *built], "This machine")
     console.print_rows(
         ("package", "wanted", "installed", "for"),
         [(one.name, one.required, one.version or "missing", one.extra or "all") for one in environment.packages()],
@@ -158,14 +161,6 @@ def _installation() -> None:
     )
     for name, remedy in environment.missing().items():
         console.say(f"{name} is not installed; run: {remedy}")
-
-
-def _llama_cpp() -> list[tuple[str, str]]:
-    try:
-        info = engine.system_info()
-    except EngineError as error:  # not built, or built for another machine
-        return [("llama.cpp", f"does not load ({error}); run: pip install --force-reinstall llama-cpp-python")]
-    return [(f"llama.cpp {name}", str(info[name])) for name in ("llama_build", "cpu_features", "gpu")]
 
 
 def _repair(db: Path) -> None:
@@ -237,7 +232,7 @@ def build() -> None:
     unused = engine.unused_instructions(facts["cpu_features"])
     lacks = "unknown on this system" if unused is None else " ".join(unused) or "none: built for this processor"
     row = (facts["llama_build"], facts["cpu_features"], lacks, facts["gpu"])
-    console.print_rows(BUILD_COLUMNS, [row])
+    console.print_rows(("llama.cpp", "instructions used", "not used", "gpu"), [row])
     if unused:
         console.say(REBUILD.format(package=facts["package"]))
     for compared in probe.other_builds(facts["cpu_features"]):

@@ -64,7 +64,7 @@ def drop_untyped(given: dict[str, Any], *names: str) -> None:
     given |= {name: None for name in names if not typed(name)}
 
 
-def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
+def together(*options: Callable[[F], F]) -> Callable[[F], F]:
     """Return one decorator that adds ``options`` in their order."""
     return lambda command: functools.reduce(lambda made, option: option(made), reversed(options), command)
 
@@ -115,7 +115,7 @@ output_format = click.option(
     callback=_remember_format,
     help="Format of the rows on stdout.",
 )
-rows = _together(output_format, db)  # rows of the database, printed
+rows = together(output_format, db)  # rows of the database, printed
 judge = click.option("--judge", type=values.STORED_JUDGE, help="Judge to use; by default the one with most scores.")
 reading = click.option(
     "--reading",
@@ -124,7 +124,7 @@ reading = click.option(
     help="strict: leave N/A out; just_eval: count it as 5; expected: use a local judge's probabilities.",
 )
 # what tables, figures and the report show
-shown = _together(
+shown = together(
     judge,
     reading,
     click.option(
@@ -140,7 +140,7 @@ prices = click.option("--prices", type=values.EXISTING_FILE, help="Price table, 
 threads = click.option("--threads", type=values.COUNT, help="CPU threads; the physical cores by default.")
 gpu_layers = click.option("--gpu-layers", type=values.Auto(min=0), default="auto", help="Model layers on the GPU.")
 # they change the speed and not the text
-engine = _together(
+engine = together(
     click.option("--parallel", type=values.Auto(min=1), default="auto", help="Sequences decoded at once."),
     gpu_layers,
     threads,
@@ -162,7 +162,7 @@ pool = click.option(
 )
 concurrency = click.option("--concurrency", type=values.Auto(min=1), default="auto", help="Requests at the same time.")
 shard = click.option("--shard", metavar="i/n", help="Part i of n, for one of n machines; then icl db merge.")
-cluster = _together(
+cluster = together(
     click.option("--cluster", help="Ray cluster: auto, local, HOST:PORT or ray://HOST:PORT."),
     click.option("--worker-cpus", type=values.COUNT, help="CPUs of a worker on a cluster; all of its node by default."),
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from icl_local import dpo, running, store, study
+from icl_local import dpo, results, running, store, study
 from icl_local.cli import INTERRUPTED, console, options, progress, values
 from icl_local.engine import EngineOptions
 from icl_local.wording import counted, shell
@@ -36,19 +36,12 @@ _PARAMETERS: tuple[tuple[str, Any, str], ...] = (
     ("lora-targets", str, "Names of the layers that LoRA adapts, separated by commas."),
     ("gradient-checkpointing", bool, "Recompute activations instead of keeping them."),
     ("bf16", bool, "Mixed precision, where the device has it."),
-    (
-        "precompute-reference",
-        bool,
-        "Compute reference log-probabilities first; one copy of the weights is enough then.",
-    ),
+    ("precompute-reference", bool, "Compute reference log-probabilities first; one copy of the weights is enough."),
 )
-
-
-def _parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for name, kind, help_text in reversed(_PARAMETERS):
-        spelling = f"--{name}/--no-{name}" if kind is bool else f"--{name}"
-        command = click.option(spelling, type=kind, default=None, help=help_text)(command)
-    return command
+_parameters = options.together(
+    *(click.option(f"--{name}/--no-{name}" if kind is bool else f"--{name}", type=kind, default=None, help=description)
+      for name, kind, description in _PARAMETERS)
+)  # fmt: skip
 
 
 @click.command("dpo")
@@ -64,7 +57,7 @@ def _parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--save-every", type=values.COUNT, default=100, help="Steps between checkpoints.")
 @click.option("--stop-after", type=values.COUNT, help="Save and stop after step N; the same command resumes.")
 @click.option("--threads", type=values.COUNT, help="CPU threads; torch's choice by default.")
-@_parameter_options
+@_parameters
 @options.db
 def dpo_(only_plan: bool, save_every: int, stop_after: int | None, db: Path, **inputs: Any) -> int:
     """Train a base model with DPO, with the paper's settings by default.
@@ -156,9 +149,7 @@ def study_(name: str, only_plan: bool, sources: tuple[str, ...], db: Path, **giv
     if only_plan:
         plan = study.plan_study(db, requested, shard=given["shard"], parallel=engine.parallel)
         title = "Plan (prompt, prefill, new: tokens)"
-        console.print_rows(plan.columns, plan.rows(), title)
-        for note in plan.notes():
-            console.say(note)
+        console.print_found(results.Table(title, plan.columns, plan.rows(), tuple(plan.notes())))
         for reason in plan.to_make:
             console.say(f"missing: {reason}", style="yellow")
         return 0

@@ -14,9 +14,11 @@ from icl_local.wording import counted, shell
 
 KEYS = "[1-9] accept that one, [e] or e2 edit in $EDITOR, [s] skip, [u] undo, [q] quit"
 
-
-_language_option = click.option(
-    "--lang", "language", required=True, type=values.LANGUAGE, help="Language of the translations."
+# of the texts to review
+_pending = options.together(
+    click.option("--lang", "language", required=True, type=values.LANGUAGE, help="Language of the translations."),
+    click.option("--dataset", type=values.DATASET, help="Only this query set."),
+    click.option("--again", "decided", is_flag=True, help="Include texts with a decision."),
 )
 _reviewer_option = click.option("--reviewer", help="Name of the reviewer; your login name by default.")
 
@@ -64,12 +66,10 @@ def run(db: Path, **given: Any) -> int:
 
 
 @translate.command("review")
-@_language_option
+@_pending
 @_reviewer_option
-@click.option("--dataset", type=values.DATASET, help="Only this query set.")
-@click.option("--again", is_flag=True, help="Include texts with a decision.")
 @options.db
-def review(language: str, reviewer: str | None, dataset: str | None, again: bool, db: Path) -> None:
+def review(reviewer: str | None, db: Path, **pending: Any) -> None:
     """Review translations in the terminal, one query after the other.
 
     The query with the most doubtful translation comes first. Every decision is stored at once, with your name and
@@ -78,7 +78,7 @@ def review(language: str, reviewer: str | None, dataset: str | None, again: bool
     Example: icl translate review --lang es --reviewer ana
     """
     shown = None
-    with Review(db, language=language, reviewer=_who(reviewer), dataset=dataset, decided=again) as session:
+    with Review(db, reviewer=_who(reviewer), **pending) as session:
         while (item := session.current) is not None:
             if item is not shown:
                 _show(item, session)
@@ -88,23 +88,22 @@ def review(language: str, reviewer: str | None, dataset: str | None, again: bool
                 break
             if message := session.press(key, edit=lambda text: click.edit(text, extension=".txt")):
                 console.say(message)
-    console.say(f"{session.done} decided, {session.left} left; next: icl data build --lang {language} --db {shell(db)}")
+    hint = f"next: icl data build --lang {pending['language']} --db {shell(db)}"
+    console.say(f"{session.done} decided, {session.left} left; {hint}")
 
 
 @translate.command("export")
-@_language_option
+@_pending
 @options.out("File to write, .csv or .jsonl.")
-@click.option("--dataset", type=values.DATASET, help="Only this query set.")
-@click.option("--again", is_flag=True, help="Include texts with a decision.")
 @options.db
-def export(language: str, out: Path, dataset: str | None, again: bool, db: Path) -> None:
+def export(out: Path, db: Path, **pending: Any) -> None:
     """Write a file to review without the terminal.
 
     Edit `text`, or write ok or skip as `decision`.
 
     Example: icl translate export --lang fr -o review.fr.csv
     """
-    lines = write_sheet(db, out, language=language, dataset=dataset, decided=again)
+    lines = write_sheet(db, out, **pending)
     click.echo(console.escape(out))
     console.say(f"{counted(lines, 'query')}; edit the file, then: icl translate import {shell(out)} --db {shell(db)}")
 

@@ -7,7 +7,6 @@ does not have: they are not written. Source: evaleval/every_eval_ever on GitHub.
 import json
 import time
 import uuid
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from icl_local.store import Row, Selection
 from icl_local.weights import registry
 
 SCHEMA_VERSION = "0.2.1"
-_FILE = ("dataset", "model", "variant", "dpo", "quantization", "weights")
 
 
 def export_records(database: Path, folder: Path, *, chosen: Selection, organization: str) -> Exported:
@@ -27,13 +25,11 @@ def export_records(database: Path, folder: Path, *, chosen: Selection, organizat
 
     The same results get the same UUID. Raises ConfigError if nothing is selected.
     """
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in store.selected(database, "eee_results", chosen).dicts():
-        groups.setdefault(tuple(row[name] for name in _FILE), []).append(row)
-    require_rows(len(groups))
+    rows = store.selected(database, "eee_results", chosen).dicts()
+    require_rows(len(rows))
     files = []
-    for rows in groups.values():
-        record = _record(rows, organization)
+    for row in rows:
+        record = _record(row, organization)
         developer, name = record["model_info"]["id"].split("/", 1)
         # without the scores: the last digit of a sum depends on DuckDB's threads
         counts = [
@@ -41,24 +37,23 @@ def export_records(database: Path, folder: Path, *, chosen: Selection, organizat
             for result in record["evaluation_results"]
         ]
         content = key_of(model=record["model_info"], made=record["evaluation_timestamp"], results=counts)
-        place = folder / _word(rows[0]["dataset"]) / _word(developer) / _word(name)
+        place = folder / _word(row["dataset"]) / _word(developer) / _word(name)
         path = place / f"{uuid.uuid5(uuid.NAMESPACE_URL, content)}.json"
         with result_at(folder):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_result(path, json.dumps(record, ensure_ascii=False, indent=2) + "\n", mode=PRIVATE)
         files.append(path)
     lost = "every-eval-ever holds results, not texts, and `icl import` does not take it; "
-    return Exported(tuple(files), sum(map(len, groups.values())), lost=lost + WHOLE)
+    return Exported(tuple(files), sum(len(row["results"]) for row in rows), lost=lost + WHOLE)
 
 
-def _record(rows: Sequence[Row], organization: str) -> Row:
-    """Return the record of one query set and model file from its rows of db/queries/eee_results.sql."""
-    first, now = rows[0], f"{time.time():.3f}"
-    model_id = _model_id(first)
+def _record(row: Row, organization: str) -> Row:
+    """Return the record of one query set and model file from its row of db/queries/eee_results.sql."""
+    model_id, now = _model_id(row), f"{time.time():.3f}"
     record = {
         "schema_version": SCHEMA_VERSION,
-        "evaluation_id": f"{_word(first['dataset'])}/{model_id}/{now}",
-        "evaluation_timestamp": max(row["made_at"] for row in rows),
+        "evaluation_id": f"{_word(row['dataset'])}/{model_id}/{now}",
+        "evaluation_timestamp": row["made_at"],
         "retrieved_timestamp": now,
         "source_metadata": {
             "source_name": "icl-local",
@@ -67,8 +62,8 @@ def _record(rows: Sequence[Row], organization: str) -> Row:
             "evaluator_relationship": "third_party",
         },
         "eval_library": {"name": "icl-local", "version": __version__},
-        "model_info": {**first["model_info"], "id": model_id},
-        "evaluation_results": [row["result"] for row in rows],
+        "model_info": {**row["model_info"], "id": model_id},
+        "evaluation_results": row["results"],
     }
     known: Row = _known(record)
     return known

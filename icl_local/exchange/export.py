@@ -44,15 +44,21 @@ class Exported:
     lost: str = ""
 
 
-def export_responses(database: Path, out: Path, *, form: str, chosen: Selection) -> Exported:
-    """Write responses to ``out``.
+def export_rows(database: Path, out: Path, *, what: str = "responses", form: str, chosen: Selection) -> Exported:
+    """Write responses, or their judgments (``what``), to ``out``.
 
-    csv and parquet hold every selected response and column. A just-eval or alpaca-eval file holds the answers of one
-    cell (model, method, language, ...), so ``out`` is a folder, a path without .json, if more than one is selected.
-    Raises ConfigError if nothing is selected, or several cells for one file.
+    csv and parquet hold every column of the selected responses, or a row for each aspect of a verdict. A file of
+    just-eval or alpaca-eval holds one cell (model, method, language, ...), and the verdicts in it are of one judge and
+    kind (multi, safety); ``out`` is a folder, a path without .json, if more are selected.
+    Raises ConfigError if nothing is selected, for several cells in one file, and for judgments as alpaca-eval.
     """
     if form in ("csv", "parquet"):
-        return _write_rows(database, out, "export_responses", form, chosen)
+        return _write_rows(database, out, f"export_{what}", form, chosen)
+    if what == "judgments":
+        if form == "alpaca-eval":
+            raise ConfigError("alpaca-eval has no form for scores; write just-eval, csv or parquet")
+        verdicts = [_verdict(row) for row in store.selected(database, "export_verdicts", chosen).dicts()]
+        return Exported(_write_items(verdicts, out), len(verdicts), lost=_LOST_OF_VERDICTS)
     rows = store.selected(database, "export_items", chosen).dicts()
     answered = [row for row in rows if row["finish_reason"] not in _NO_ANSWER]
     column = form.replace("-", "_")
@@ -60,40 +66,22 @@ def export_responses(database: Path, out: Path, *, form: str, chosen: Selection)
     return Exported(files, len(answered), len(rows) - len(answered), _LOST[form])
 
 
-def export_judgments(database: Path, out: Path, *, form: str, chosen: Selection) -> Exported:
-    """Write verdicts: one row an aspect to csv and parquet, one item a verdict to just-eval.
-
-    A just-eval file holds one cell, judge and kind of verdict (multi, safety); ``out`` is a folder for more.
-    Raises ConfigError as export_responses does, and for alpaca-eval, which has no form for scores.
-    """
-    if form in ("csv", "parquet"):
-        return _write_rows(database, out, "export_judgments", form, chosen)
-    if form == "alpaca-eval":
-        raise ConfigError("alpaca-eval has no form for scores; write just-eval, csv or parquet")
-    items = []
-    for row in store.selected(database, "export_verdicts", chosen).dicts():
-        item = json.loads(row["just_eval"])
-        template = Template(item["prompt"])
-        item["prompt"] = template.safe_substitute(instruction=item["input"], candidate=item["output_cand"])
-        items.append(((*_cell(row), row["judge"], row["template"], f"repeat{row['repeat']}", row["mode"]), item))
-    return Exported(_write_items(items, out), len(items), lost=_LOST_OF_VERDICTS)
-
-
 def export_tables(database: Path, folder: Path) -> Exported:
     """Write every table that has a user's rows as ``folder``/<table>.parquet, which `icl db merge` reads."""
     with result_at(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    files, count = [], 0
-    for table in filled_tables(database):
-        files.append(folder / f"{table}.parquet")
-        count += store.export_parquet(database, f'select * from raw."{table}"', files[-1])
-    return Exported(tuple(files), count)
+    filled = {table for (table,) in store.named(database, "filled_tables").rows}
+    files = {folder / f"{table}.parquet": table for table in sorted(filled - OF_ONE_DATABASE)}
+    counts = [store.export_parquet(database, f'select * from raw."{table}"', file) for file, table in files.items()]
+    return Exported(tuple(files), sum(counts))
 
 
-def filled_tables(database: Path) -> list[str]:
-    """Return the tables of schema raw that have rows for another database."""
-    rows = store.named(database, "filled_tables").rows
-    return [table for (table,) in rows if table not in OF_ONE_DATABASE]
+def _verdict(row: Row) -> tuple[tuple[str, ...], Row]:
+    """Return the key of a verdict's file, and the verdict as an item of just-eval."""
+    item = json.loads(row["just_eval"])
+    prompt = Template(item["prompt"]).safe_substitute(instruction=item["input"], candidate=item["output_cand"])
+    key = (*_cell(row), row["judge"], row["template"], f"repeat{row['repeat']}", row["mode"])
+    return key, {**item, "prompt": prompt}
 
 
 def _cell(row: Row) -> tuple[str, ...]:

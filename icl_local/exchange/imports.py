@@ -16,6 +16,7 @@ from icl_local.identity import cell_key, key_of
 from icl_local.prompting import JsonItem, Query, QuerySet, json_items, query_from_item
 from icl_local.store import Row
 from icl_local.weights.registry import NamedModel
+from icl_local.wording import counted
 
 METHOD = "imported"
 MAKER = ("model", "method", "language", "dpo")  # keys of `icl export` that say who made a text
@@ -37,6 +38,9 @@ class Imported:
     added: int
     unmatched: int
     assumed_english: int = 0
+
+    def __str__(self) -> str:
+        return f"{counted(self.read, 'output')} read, {self.added:,} new"
 
 
 def holds_judgments(items: Sequence[JsonItem]) -> bool:

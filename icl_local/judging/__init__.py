@@ -6,7 +6,7 @@ Every attempt is kept, and a score that the judge did not give is NULL.
 from icl_local.judging.batch import Collected
 from icl_local.judging.equating import equate
 from icl_local.judging.estimate import Estimate, Load, estimates
-from icl_local.judging.imports import import_judgments
+from icl_local.judging.imports import ImportedVerdicts, import_judgments
 from icl_local.judging.judges import ApiJudge
 from icl_local.judging.judging import JudgeResult, check_judge, idle_options, judge, open_judge, templates_of
 from icl_local.judging.just_eval_verdicts import pull as pull_verdicts

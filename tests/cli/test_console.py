@@ -44,7 +44,7 @@ def test_a_narrow_terminal_cuts_no_number_and_no_name(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    console.print_table(SCORED)
+    console.print_tables([SCORED])
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= width
     found = out.split()
@@ -82,7 +82,7 @@ def test_a_table_is_drawn_only_until_it_fits(
 
 
 def test_a_table_without_rows_has_its_title_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    console.print_table(Table("Token shift by language", ("model", "n"), [], notes=("No rows yet.",)))
+    console.print_tables([Table("Token shift by language", ("model", "n"), [], notes=("No rows yet.",))])
     assert capsys.readouterr().out == "Token shift by language\nNo rows yet.\n\n"
 
 

@@ -159,7 +159,7 @@ class TestImport:
 
 
 def exported(db: Path, out: Path, form: str, **chosen: str) -> Any:
-    done = export.export_responses(db, out, form=form, chosen=Selection(**chosen))
+    done = export.export_rows(db, out, form=form, chosen=Selection(**chosen))
     assert done.files == (out,)
     return json.loads(out.read_text(encoding="utf-8"))
 
@@ -288,7 +288,7 @@ class TestExport:
         assert not (tmp_path / "o.json").exists()
         assert [one["id"] for one in exported(db, tmp_path / "o.json", "just-eval", language="es")] == [2]
         (tmp_path / "cells").mkdir()
-        done = export.export_responses(db, tmp_path / "cells", form="just-eval", chosen=Selection())
+        done = export.export_rows(db, tmp_path / "cells", form="just-eval", chosen=Selection())
         assert [file.name for file in done.files] == [
             "b.en.imported.imported.json",
             "m.en.imported.imported.json",
@@ -305,7 +305,7 @@ class TestExport:
     ) -> None:
         with Store(db) as target:
             target.put(own_cell("r1", "One.") + own_cell("r2", "", finish_reason="prompt_too_long"))
-        done = export.export_responses(db, tmp_path / "o.json", form="just-eval", chosen=Selection())
+        done = export.export_rows(db, tmp_path / "o.json", form="just-eval", chosen=Selection())
         assert (done.rows, done.left_out) == (1, 1)
         (one,) = json.loads((tmp_path / "o.json").read_text())
         assert one["generator"] == "Tiny-1B.Q4_0.urial.en"
@@ -313,7 +313,7 @@ class TestExport:
     def test_csv_cells_are_inert(self, db: Path, tmp_path: Path) -> None:
         hostile = ["=1+1", "+cmd|' /C calc'!A0", "-2", "@SUM(A1)", "\t=1", "a\u202eb\x1b[31m", 'say "hi",\nthen go']
         bring_in(db, *(output(i, text) for i, text in enumerate(hostile)))
-        done = export.export_responses(db, tmp_path / "o.csv", form="csv", chosen=Selection())
+        done = export.export_rows(db, tmp_path / "o.csv", form="csv", chosen=Selection())
         with (tmp_path / "o.csv").open(newline="", encoding="utf-8") as file:
             texts = [row["text"] for row in csv.DictReader(file)]
         assert done.rows == len(texts) == 7
@@ -325,7 +325,7 @@ class TestExport:
         bring_in(db, output(0, "=1\u202e"), output(1, generator="o'n"), known=known("Question 0?", task=("math",)))
         for chosen, expected in (({"model": "m"}, [("=1\u202e", ["math"])]), ({"model": "o'n"}, [("Fine.", None)])):
             out = tmp_path / "o.parquet"
-            assert export.export_responses(db, out, form="parquet", chosen=Selection(**chosen)).rows == 1
+            assert export.export_rows(db, out, form="parquet", chosen=Selection(**chosen)).rows == 1
             found = store.query(db, "select text, task from read_parquet($1)", [str(out)], unsafe=True).rows
             assert found == expected
 
@@ -334,7 +334,7 @@ class TestExport:
         bring_in(db, output(0))
         before = db.read_bytes()
         with pytest.raises(ConfigError, match="is a database; choose another place with -o"):
-            export.export_responses(db, db, form=form, chosen=Selection())
+            export.export_rows(db, db, form=form, chosen=Selection())
         with pytest.raises(ConfigError, match="is a database; choose another place with -o"):
             export.export_tables(db, db)
         assert db.read_bytes() == before
@@ -351,9 +351,9 @@ class TestExport:
         for form in ("csv", "parquet"):
             for folder in (tmp_path, Path(".")):
                 with pytest.raises(ConfigError, match=f"is a folder; name a file with -o for {form}"):
-                    export.export_responses(db, folder, form=form, chosen=Selection())
+                    export.export_rows(db, folder, form=form, chosen=Selection())
         with pytest.raises(ConfigError, match=r"cannot write .*file: File exists; choose another place with -o"):
-            export.export_responses(db, tmp_path / "file", form="just-eval", chosen=Selection())
+            export.export_rows(db, tmp_path / "file", form="just-eval", chosen=Selection())
         with pytest.raises(ConfigError, match=r"cannot write .*file: File exists; choose another place with -o"):
             export.export_tables(db, tmp_path / "file")
         with pytest.raises(ConfigError, match=r"cannot write .*file: Not a directory; choose another place with -o"):
@@ -363,7 +363,7 @@ class TestExport:
     def test_nothing_selected_is_reported(self, db: Path, tmp_path: Path) -> None:
         for form in {*EXPORTS} - {"every-eval-ever"}:
             with pytest.raises(ConfigError, match="no model 'none' in this database"):
-                export.export_responses(db, tmp_path / "o", form=form, chosen=Selection(model="none"))
+                export.export_rows(db, tmp_path / "o", form=form, chosen=Selection(model="none"))
 
     def test_a_file_stays_where_nothing_is_selected(self, db: Path, tmp_path: Path) -> None:
         bring_in(db, output(0))
@@ -371,17 +371,17 @@ class TestExport:
             out = tmp_path / f"o.{form}"
             out.write_text("kept")
             with pytest.raises(ConfigError, match="nothing selected"):
-                export.export_judgments(db, out, form=form, chosen=Selection())
+                export.export_rows(db, out, what="judgments", form=form, chosen=Selection())
             assert out.read_text() == "kept"
 
     def test_files_are_their_owners_alone_and_whole(self, db: Path, tmp_path: Path) -> None:
         bring_in(db, output(0))
         for form in {*EXPORTS} - {"every-eval-ever"}:
             out = tmp_path / f"{form}.out"
-            export.export_responses(db, out, form=form, chosen=Selection())
+            export.export_rows(db, out, form=form, chosen=Selection())
             assert stat.S_IMODE(out.stat().st_mode) == 0o600
             with pytest.raises(ConfigError, match=r"cannot write .*No such file"):
-                export.export_responses(db, tmp_path / "no" / "o.json", form=form, chosen=Selection())
+                export.export_rows(db, tmp_path / "no" / "o.json", form=form, chosen=Selection())
         assert not list(tmp_path.glob(".*.part"))
 
 
@@ -395,7 +395,7 @@ class TestExportOfJudgments:
         return db
 
     def test_just_eval_reads_scores_and_not_applicable_but_no_missing_ones(self, judged: Path, tmp_path: Path) -> None:
-        done = export.export_judgments(judged, tmp_path / "j.json", form="just-eval", chosen=Selection())
+        done = export.export_rows(judged, tmp_path / "j.json", what="judgments", form="just-eval", chosen=Selection())
         assert done.rows == 1
         (one,) = json.loads((tmp_path / "j.json").read_text())
         assert one["prompt"] == "Judge Question r1? -> One costs $1., $5"
@@ -413,13 +413,14 @@ class TestExportOfJudgments:
         with Store(judged) as target:
             target.put(verdict("r1", {"safety": 2.0}))
         with pytest.raises(ConfigError, match="2 cells for one file"):
-            export.export_judgments(judged, tmp_path / "j.json", form="just-eval", chosen=Selection())
-        done = export.export_judgments(judged, tmp_path, form="just-eval", chosen=Selection())
+            export.export_rows(judged, tmp_path / "j.json", what="judgments", form="just-eval", chosen=Selection())
+        done = export.export_rows(judged, tmp_path, what="judgments", form="just-eval", chosen=Selection())
         assert sorted(file.name.split(".")[-2] for file in done.files) == ["score_multi", "score_safety"]
 
     def test_csv_has_a_row_an_aspect(self, judged: Path, tmp_path: Path) -> None:
-        assert export.export_judgments(judged, tmp_path / "j.csv", form="csv", chosen=Selection()).rows == 4
+        done = export.export_rows(judged, tmp_path / "j.csv", what="judgments", form="csv", chosen=Selection())
+        assert done.rows == 4
         with (tmp_path / "j.csv").open(newline="") as file:
             assert {row["metric"]: row["score"] for row in csv.DictReader(file)}["depth"] == ""
         with pytest.raises(ConfigError, match="alpaca-eval has no form for scores"):
-            export.export_judgments(judged, tmp_path / "j", form="alpaca-eval", chosen=Selection())
+            export.export_rows(judged, tmp_path / "j", what="judgments", form="alpaca-eval", chosen=Selection())
