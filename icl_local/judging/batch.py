@@ -22,7 +22,7 @@ from icl_local.judging import ledger
 from icl_local.judging.judges import ApiJudge, attempt_of
 from icl_local.judging.ledger import Attempt, JudgeProgress, OnProgress, Scope, Task
 from icl_local.judging.template import Template
-from icl_local.openai_client import ApiClient, ApiReply, Budget, is_transient
+from icl_local.openai_client import ApiClient, ApiReply, is_transient
 from icl_local.store import Record, Store
 
 if TYPE_CHECKING:
@@ -55,16 +55,11 @@ class Collected:
 
 
 def submit(
-    path: Path,
-    judge: ApiJudge,
-    scope: Scope,
-    *,
-    max_cost: float | None = None,
-    on_progress: OnProgress = lambda progress: None,
+    path: Path, judge: ApiJudge, scope: Scope, *, on_progress: OnProgress = lambda progress: None
 ) -> JudgeProgress:
     """Submit every missing judgment to the Batch API; ``in_batches`` counts those submitted.
 
-    ``max_cost`` (USD) bounds the highest possible cost, with each verdict at its longest. Raises ApiError if the
+    The client's budget bounds the highest possible cost, with each verdict at its longest. Raises ApiError if the
     server refuses or does not answer, JudgeError if another process judges with the same judge.
     """
     with ledger.only_judge(path, judge.judge_id), ledger.open_store(path) as target:
@@ -73,66 +68,69 @@ def submit(
             left, progress = ledger.make_missing(target, judge, scope, on_progress, first=1)
         except ApiError as error:
             raise ApiError(f"nothing was submitted to {judge.client.base_url}: {error}") from None
-        budget = None if max_cost is None else Budget(max_cost - (progress.cost_usd or 0.0))
-        for some in _affordable_chunks(judge, left, budget):
+        for some in _affordable_chunks(judge, left):
             _send(target, judge, some)
             progress = dataclasses.replace(progress, in_batches=progress.in_batches + len(some))
             on_progress(progress)
         return progress
 
 
-def collect(path: Path, judge: ApiJudge) -> Collected:
-    """Read every finished batch of this judge; judgments without a result are missing again. Raises ApiError."""
+def collect(
+    path: Path,
+    judge: ApiJudge,
+    *,
+    poll_seconds: float | None = None,
+    on_look: Callable[[Collected], None] = lambda collected: None,
+) -> Collected:
+    """Read every finished batch of this judge, every ``poll_seconds`` until none is running; with None once.
+
+    Judgments without a result are missing again. Raises ApiError.
+    """
+    total = Collected(Counter())
+    while True:
+        found = _look(path, judge)
+        total = Collected(total.statuses + found.statuses, total.scores + found.scores, found.running)
+        on_look(found)
+        if not found.running or poll_seconds is None:
+            return total
+        time.sleep(poll_seconds)
+
+
+def _look(path: Path, judge: ApiJudge) -> Collected:
+    """Read the batches that are finished now."""
     with ledger.only_judge(path, judge.judge_id), ledger.open_store(path) as target:
         _reconcile(target, judge)
         with target.reading():
-            items = ledger.open_items(target.named, judge.judge_id)
+            items = target.named("judge_open_items", [judge.judge_id]).dicts()
             texts = dict(target.named("judge_templates").rows)
         statuses: Counter[str] = Counter()
         scores = 0
         running = []
         for batch_id in dict.fromkeys(item["batch_id"] for item in items):
-            mine = [item for item in items if item["batch_id"] == batch_id]
+            mine = {item["judgment_id"]: item for item in items if item["batch_id"] == batch_id}
             batch = _retrieve(judge.client, batch_id)
             if batch.status not in _ENDED:
                 done = batch.request_counts.completed if batch.request_counts else 0
                 running.append((batch_id, batch.status, done, len(mine)))
                 continue
             replies = _replies(judge.client, batch, mine)
-            attempts = [_attempt(judge, batch, item, reply, texts) for item, reply in replies]
+            attempts = [_attempt(judge, batch, mine[reply.id], reply, texts) for reply in replies]
             for start in range(0, len(attempts), _ROWS_A_PUT):
                 part = attempts[start : start + _ROWS_A_PUT]
                 target.put([one.record(judge.judge_id) for one in part])
-            target.put([_event(mine[0]["submission_id"], "closed", judge, len(mine), batch_id=batch_id)])
+            submission = next(iter(mine.values()))["submission_id"]
+            target.put([_event(submission, "closed", judge, len(mine), batch_id=batch_id)])
             statuses.update(one.verdict.status for one in attempts)
             scores += sum(one.verdict.n_scores for one in attempts)
         return Collected(statuses, scores, tuple(running))
 
 
-def wait(
-    path: Path,
-    judge: ApiJudge,
-    *,
-    poll_seconds: float | None,
-    on_look: Callable[[Collected], None] = lambda collected: None,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Collected:
-    """Collect every ``poll_seconds`` until no batch of this judge is running; with None once."""
-    total = Collected(Counter())
-    while True:
-        found = collect(path, judge)
-        total = Collected(total.statuses + found.statuses, total.scores + found.scores, found.running)
-        on_look(found)
-        if not found.running or poll_seconds is None:
-            return total
-        sleep(poll_seconds)
-
-
-def _affordable_chunks(judge: ApiJudge, tasks: Sequence[Task], budget: Budget | None) -> Iterator[list[Task]]:
+def _affordable_chunks(judge: ApiJudge, tasks: Sequence[Task]) -> Iterator[list[Task]]:
     """Yield ``tasks`` in lists within the API's limits for a file, until the budget is used."""
     chunk: list[Task] = []
     size = 0
     factor = judge.client.price.batch_factor if judge.client.price else 1.0
+    budget = judge.client.budget
     for task in tasks:
         if budget is not None and not budget.reserve(judge.client.ceiling_usd(judge.request(task)) * factor):
             break
@@ -149,9 +147,7 @@ def _affordable_chunks(judge: ApiJudge, tasks: Sequence[Task], budget: Budget | 
 def _send(target: Store, judge: ApiJudge, tasks: Sequence[Task]) -> None:
     """Store the submission, upload its file, create its batch, store that."""
     submission = secrets.token_hex(16)
-    items: list[Record] = [
-        ("judge_batch_items", {"submission_id": submission, "attempt": task.attempt, **task.keys}) for task in tasks
-    ]
+    items: list[Record] = [("judge_batch_items", {"submission_id": submission, **task.keys}) for task in tasks]
     target.put([_event(submission, "prepared", judge, len(tasks)), *items])
     data = "".join(json.dumps(_line(judge, task)) + "\n" for task in tasks).encode()
     name = f"icl-{submission}.jsonl"
@@ -182,7 +178,7 @@ def _line(judge: ApiJudge, task: Task) -> dict[str, object]:
 
 def _reconcile(target: Store, judge: ApiJudge) -> None:
     """Find out whether submissions that were stored but not confirmed have been sent."""
-    items = ledger.open_items(target.named, judge.judge_id)
+    items = target.named("judge_open_items", [judge.judge_id]).dicts()
     unconfirmed = Counter(item["submission_id"] for item in items if item["state"] == "prepared")
     if not unconfirmed:
         return
@@ -206,24 +202,22 @@ def _event(submission: str, event: str, judge: ApiJudge, count: int, *, batch_id
     }
 
 
-def _replies(
-    client: ApiClient, batch: Batch, items: Sequence[Mapping[str, Any]]
-) -> Iterator[tuple[Mapping[str, Any], ApiReply]]:
-    """Yield every item of a finished batch with its reply: from the output file, the error file, or as failed."""
-    by_id = {item["judgment_id"]: item for item in items}
+def _replies(client: ApiClient, batch: Batch, items: Mapping[str, Mapping[str, Any]]) -> Iterator[ApiReply]:
+    """Yield a reply to each judgment of a finished batch: from the output file, the error file, or as failed."""
+    left = {**items}
     for file_id in (batch.output_file_id, batch.error_file_id):
         for line in _content(client, file_id).split("\n") if file_id else ():
             try:
                 result = json.loads(line)
-                item = by_id.pop(result["custom_id"], None)
+                item = left.pop(result["custom_id"], None)
             except (ValueError, TypeError, KeyError):
                 continue  # not a result: its judgment stays missing
             if item is not None:
-                yield item, _reply(client, item, result)
+                yield _reply(client, item, result)
     reasons = "; ".join(error.message or "" for error in (batch.errors.data or [])) if batch.errors else ""
     error = client.redact(f"the batch is {batch.status} and has no result for this {reasons}".rstrip())[:300]
-    for item in by_id.values():
-        yield item, ApiReply(item["judgment_id"], 1, "failed", error=error)
+    for judgment_id in left:
+        yield ApiReply(judgment_id, 1, "failed", error=error)
 
 
 def _retrieve(client: ApiClient, batch_id: str) -> Batch:
@@ -240,7 +234,7 @@ def _reply(client: ApiClient, item: Mapping[str, Any], result: Mapping[str, Any]
     response = result.get("response")
     status, body = (response.get("status_code"), response.get("body")) if isinstance(response, dict) else (None, None)
     if status == 200 and isinstance(body, dict):
-        return client.read_completion(body, reply)
+        return client.answer(body, reply)
     failure = result.get("error") or (body.get("error") if isinstance(body, dict) else None) or "no answer"
     message = failure.get("message") or failure.get("code") if isinstance(failure, dict) else failure
     reply = dataclasses.replace(reply, error=client.redact(str(message))[:300])
@@ -259,4 +253,4 @@ def _attempt(
     reply = dataclasses.replace(reply, parameters={**dialect.parameters(request), **request.extra})
     price = judge.client.price
     cost = None if reply.cost_usd is None or price is None else reply.cost_usd * price.batch_factor
-    return attempt_of(task, reply, batch_id=batch.id, cost_usd=cost, seconds=None)
+    return attempt_of(task, reply, batch_id=batch.id, cost_usd=cost)

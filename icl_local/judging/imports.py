@@ -152,4 +152,4 @@ def _attempt(item: JsonItem, response_id: str, judge_id: str, template: Template
     key = judgment_key(response_id=response_id, judge_id=judge_id, template_sha256=template.sha256, repeat=0)
     task = Task(key, 1, response_id, template, 0)
     verdict = parse_verdict(item.data["result"], template.aspects)
-    return Attempt(task, 1, verdict, columns={"raw_reply": item.data["result"], "structured": "text"})
+    return Attempt(task, verdict, columns={"raw_reply": item.data["result"], "structured": "text"})

@@ -5,6 +5,7 @@ A server enforces a verdict's schema if it supports that; a grammar enforces it 
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from icl_local.identity import key_of
@@ -13,6 +14,7 @@ from icl_local.judging.parse import REFUSED, no_verdict, parse_verdict
 from icl_local.judging.template import verdict_schema
 from icl_local.openai_client import ApiClient, ApiReply, ApiRequest
 from icl_local.running import LocalChat
+from icl_local.store import Row
 
 MAX_TOKENS = 1024  # just-eval's limit for a verdict
 REASON_CHARS = 120  # bounds a verdict's tokens, and with them its KV cache
@@ -27,7 +29,8 @@ _FILTERED = re.compile(r"content[_ ](?:filter|policy|management)", re.IGNORECASE
 class ChatJudge:
     """A chat model that scores responses.
 
-    ``settings`` are those that change a verdict, besides model and prompt; ``columns`` are the model's in raw.judges.
+    ``settings`` are those that change a verdict, besides model and prompt; ``columns`` are the model's in raw.judges,
+    ``row`` is the whole row there.
     """
 
     takes_choices = False
@@ -43,15 +46,11 @@ class ChatJudge:
     ) -> None:
         self.client = client
         self.name = client.name
-        self.settings = {"temperature": 0.0, **client.decoding, **settings}
-        self.judge_id = key_of(kind="judge", **client.identity, settings=self.settings)
-        self._columns = columns
+        settings = {"temperature": 0.0, **client.decoding, **settings}
+        self.judge_id = key_of(kind="judge", **client.identity, settings=settings)
+        self.row: Row = {"judge_id": self.judge_id, "name": self.name, "settings": settings, **columns}
         self._reason_chars = reason_chars
         self._request = request
-
-    def row(self) -> dict[str, object]:
-        """Return the row of raw.judges."""
-        return {"judge_id": self.judge_id, "name": self.name, "settings": self.settings, **self._columns}
 
     def request(self, task: Task) -> ApiRequest:
         """Return the task as a chat of one message; its id is the judgment's key."""
@@ -107,8 +106,7 @@ def attempt_of(task: Task, reply: ApiReply, **columns: object) -> Attempt:
     if reply.probabilities and len(reply.probabilities) == len(aspects):
         columns["probabilities"] = [list(one[:-1]) for one in reply.probabilities]
     return Attempt(
-        task,
-        task.attempt + reply.attempt - 1,
+        replace(task, attempt=task.attempt + reply.attempt - 1),
         verdict,
         final=reply.final,
         columns={

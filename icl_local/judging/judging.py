@@ -112,9 +112,9 @@ def judge(
     assert isinstance(opened, ApiJudge)
     progress = collected = None
     if not collect:
-        progress = batches.submit(path, opened, scope, max_cost=max_cost, on_progress=on_progress)
+        progress = batches.submit(path, opened, scope, on_progress=on_progress)
     if wait or collect:
-        collected = batches.wait(path, opened, poll_seconds=poll if wait else None, on_look=on_collected)
+        collected = batches.collect(path, opened, poll_seconds=poll if wait else None, on_look=on_collected)
     return JudgeResult(opened.name, progress, collected)
 
 

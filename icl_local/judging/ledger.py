@@ -84,9 +84,10 @@ class Task:
 
     @property
     def keys(self) -> dict[str, object]:
-        """Return the columns that say which judgment this is, besides the judge."""
+        """Return the columns that say which attempt at which judgment this is, besides the judge."""
         return {
             "judgment_id": self.judgment_id,
+            "attempt": self.attempt,
             "response_id": self.response_id,
             "template_sha256": self.template.sha256,
             "repeat": self.repeat,
@@ -95,13 +96,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Attempt:
-    """The outcome of one call to a judge; ``number`` counts all attempts at the judgment.
+    """The outcome of one call to a judge.
 
     ``final``: no other attempt follows in this run. ``columns``: more columns of raw.judgments (raw_reply, tokens ...).
     """
 
     task: Task
-    number: int
     verdict: Verdict
     final: bool = True
     columns: Mapping[str, Any] = field(default_factory=dict)
@@ -110,7 +110,6 @@ class Attempt:
         """Return its row of raw.judgments, with the verdict unless the failure is transient."""
         row = {
             **self.task.keys,
-            "attempt": self.number,
             "judge_id": judge_id,
             "status": self.verdict.status,
             "repairs": list(self.verdict.repairs),
@@ -130,10 +129,8 @@ class Judge(Protocol):
 
     name: str
     judge_id: str
+    row: Row  # of raw.judges
     takes_choices: bool
-
-    def row(self) -> dict[str, object]:
-        """Return the row of raw.judges."""
 
     def attempts(self, tasks: Sequence[Task]) -> Iterator[list[Attempt]]:
         """Yield every attempt, retries included. Raises IclError if the run cannot continue."""
@@ -218,7 +215,7 @@ def plan(run_sql: RunSql, judge: Judge | None, scope: Scope) -> tuple[list[Task]
     """
     judge_id, name, takes_choices = (judge.judge_id, judge.name, judge.takes_choices) if judge else ("", "", False)
     last = {key: ended for key, *ended in run_sql("judge_attempts", [judge_id]).rows}
-    submitted = {row["judgment_id"] for row in open_items(run_sql, judge_id)}
+    submitted = {row["judgment_id"] for row in run_sql("judge_open_items", [judge_id]).dicts()}
     tasks: list[Task] = []
     ended: Counter[str] = Counter()
     in_batches = 0
@@ -268,7 +265,7 @@ def make_missing(
     on_progress(progress)
     if not tasks:
         return [], progress
-    target.put(context_records(judge.row(), (task.template for task in tasks)))
+    target.put(context_records(judge.row, (task.template for task in tasks)))
     taken = tasks[:first]
     for attempts in judge.attempts(taken):
         target.put([one.record(judge.judge_id) for one in attempts])
@@ -277,11 +274,6 @@ def make_missing(
     if progress.statuses.total() == progress.statuses[HTTP_ERROR] > 0:
         raise ApiError(f"no judgment was made: {attempts[-1].verdict.error}; the same command tries again")
     return tasks[len(taken) :], progress
-
-
-def open_items(run_sql: RunSql, judge_id: str) -> list[dict[str, Any]]:
-    """Return the judgments that were submitted to the Batch API and not collected."""
-    return run_sql("judge_open_items", [judge_id]).dicts()
 
 
 @contextlib.contextmanager

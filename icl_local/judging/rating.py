@@ -154,7 +154,7 @@ class Rating:
         if not self._put_context:
             self._target.put(ledger.context_records(self.judge, (one.template for one in self.items)))
             self._put_context = True
-        attempts = [Attempt(task, task.attempt, verdict, columns=columns) for task in item.tasks.values()]
+        attempts = [Attempt(task, verdict, columns=columns) for task in item.tasks.values()]
         self._target.put([attempt.record(str(self.judge["judge_id"])) for attempt in attempts])
         item.tasks = {key: replace(task, attempt=task.attempt + 1) for key, task in item.tasks.items()}
 

@@ -19,6 +19,7 @@ from icl_local.judging.ledger import Attempt, Task
 from icl_local.judging.parse import NOT_APPLICABLE, OK, AspectScore, Verdict
 from icl_local.judging.template import Template, Templates
 from icl_local.prompting.expectations import REGEX
+from icl_local.store import Row
 
 NAME = "rules"
 _CHUNK = 500  # verdicts between two puts
@@ -50,15 +51,13 @@ class RulesJudge:
     judge_id = key_of(kind="judge", backend=NAME)
     takes_choices = True
 
-    def row(self) -> dict[str, object]:
-        """Return the row of raw.judges."""
-        return {"judge_id": self.judge_id, "name": self.name, "settings": {}, "backend": NAME, "model": NAME}
+    def __init__(self) -> None:
+        self.row: Row = {"judge_id": self.judge_id, "name": NAME, "settings": {}, "backend": NAME, "model": NAME}
 
     def attempts(self, tasks: Sequence[Task]) -> Iterator[list[Attempt]]:
         """Yield one attempt per task. Raises InputError for a pattern that RE2 refuses, MissingExtra."""
         for start in range(0, len(tasks), _CHUNK):
-            part = tasks[start : start + _CHUNK]
-            yield [_attempt(task) for task in part]
+            yield [_attempt(task) for task in tasks[start : start + _CHUNK]]
 
 
 def verdict(task: Task) -> Verdict:
@@ -70,7 +69,7 @@ def verdict(task: Task) -> Verdict:
 
 def _attempt(task: Task) -> Attempt:
     columns = {"structured": NAME, "parameters": {"expectation": task.expectation}}
-    return Attempt(task, task.attempt, verdict(task), columns=columns)
+    return Attempt(task, verdict(task), columns=columns)
 
 
 def _words(text: str, language: str) -> list[str]:

@@ -15,11 +15,11 @@ import email.utils
 import itertools
 import json
 import os
-import queue
 import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent import futures
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 from icl_local.exceptions import ApiError, ConfigError
 from icl_local.openai_client.prices import Budget, Price, find_price
 from icl_local.openai_client.protocol import ApiReply, ApiRequest, Dialect, Result
-from icl_local.openai_client.schedule import AdaptiveLimit, Job, Schedule
+from icl_local.openai_client.schedule import LONGEST_WAIT, AdaptiveLimit, Job, Schedule
 
 if TYPE_CHECKING:
     import openai
@@ -49,8 +49,8 @@ class ApiClient:
     """A model at an OpenAI-compatible server; key, base URL and other settings come from OPENAI_* variables.
 
     ``concurrency`` of None adapts to the server. ``max_attempts`` is for one request, ``timeout`` (seconds) for one
-    attempt. ``max_wait`` (seconds): a server that requests a longer wait ends the run. ``backoff`` (seconds) is the
-    first delay. ``price`` and ``budget`` limit the cost. Raises ApiError without a key.
+    attempt. ``backoff`` (seconds) is the first delay. ``price`` and ``budget`` limit the cost. Raises ApiError without
+    a key.
 
     ``name`` is stored and shown, ``identity`` is the part of a key that stands for the model (its base URL has no
     credentials), ``decoding`` are the settings that change a reply.
@@ -65,7 +65,6 @@ class ApiClient:
         concurrency: int | None = None,
         max_attempts: int = 5,
         timeout: float = 300.0,
-        max_wait: float = 120.0,
         backoff: float = 1.0,
         price: Price | None = None,
         budget: Budget | None = None,
@@ -85,15 +84,15 @@ class ApiClient:
         self.identity: dict[str, object] = {"backend": "openai", "model": model, "base_url": self.base_url}
         self.decoding: dict[str, object] = {"temperature": 0.0}
         self.price = price
+        self.budget = budget
         self.dialect = Dialect()
         self._proven = False  # a request succeeded in this dialect
         self._schedule: Callable[[Iterator[ApiRequest]], Schedule] = lambda requests: Schedule(
             requests,
             limit=AdaptiveLimit(concurrency or CONCURRENCY_START, concurrency or CONCURRENCY_CEILING),
             max_attempts=max_attempts,
-            max_wait=max_wait,
             backoff=backoff,
-            budget=budget,
+            budget=self.budget,
             ceiling_usd=self.ceiling_usd,
         )
         self._options: dict[str, Any] = {
@@ -116,45 +115,37 @@ class ApiClient:
         return 0.0 if self.price is None else self.price.usd(request.prompt_bytes() + 64, request.max_tokens)
 
     def run(self, requests: Iterable[ApiRequest]) -> Iterator[list[ApiReply]]:
-        """Yield every attempt at every request, in order of completion, in lists of those ready together.
+        """Yield every attempt at every request, in lists of those ready together.
 
-        ``requests`` is read in another thread, as slots become free. Raises ApiError if the run cannot continue (no
-        access, no quota, no such model, no server, cost limit), after all active requests have ended.
+        ``requests`` is read as slots become free. A reply keeps its slot until the caller asks for more, so that a kill
+        loses no more replies than there are slots. Raises ApiError if the run cannot continue (no access, no quota, no
+        such model, no server, cost limit), after all active requests have ended.
         """
-        out: queue.SimpleQueue[ApiReply | BaseException | None] = queue.SimpleQueue()
+        import openai
+
         schedule = self._schedule(iter(requests))
-        loop = asyncio.new_event_loop()
-        main = loop.create_task(self._serve(schedule, out.put))
-
-        def work() -> None:
-            end: BaseException | None = None
-            try:
-                loop.run_until_complete(main)
-            except (Exception, asyncio.CancelledError) as error:
-                end = error
-            finally:
-                loop.run_until_complete(loop.shutdown_asyncgens())
-                loop.close()
-                out.put(end)
-
-        thread = threading.Thread(target=work, name="openai-client", daemon=True)
+        active: dict[futures.Future[Result], Job] = {}
+        api = openai.AsyncOpenAI(**self._options)
+        loop = asyncio.new_event_loop()  # in its own thread, because a notebook runs one in the caller's
+        thread = threading.Thread(target=loop.run_forever, name="openai-client", daemon=True)
         thread.start()
         try:
-            while True:
-                found = _drain(out)
-                replies = [item for item in found if isinstance(item, ApiReply)]
-                if replies:
-                    yield replies
-                    with contextlib.suppress(RuntimeError):  # the loop has ended
-                        loop.call_soon_threadsafe(schedule.read, len(replies))
-                if found[-1] is None:
-                    return
-                if isinstance(found[-1], BaseException):
-                    raise found[-1]
+            while not schedule.over:
+                while (job := schedule.next(time.monotonic())) is not None:
+                    active[asyncio.run_coroutine_threadsafe(self._attempt(api, job), loop)] = job
+                timeout = schedule.wait_seconds(time.monotonic())
+                futures.wait(active, timeout, futures.FIRST_COMPLETED)
+                if ready := [one for one in active if one.done()]:
+                    yield [schedule.finished(active.pop(one), one.result(), time.monotonic()) for one in ready]
+                elif not active:
+                    time.sleep(timeout or 0)
         finally:  # the caller may have stopped reading
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(main.cancel)
+            asyncio.run_coroutine_threadsafe(_end(api), loop).result()
+            loop.call_soon_threadsafe(loop.stop)
             thread.join()
+            loop.close()
+        if schedule.stop is not None:
+            raise ApiError(schedule.stop)
 
     def call(self, function: Callable[[openai.OpenAI], T], *, max_attempts: int | None = None) -> T:
         """Call ``function`` with a plain client (files, batches), with the same retries and expected errors."""
@@ -169,41 +160,13 @@ class ApiClient:
                 except (openai.OpenAIError, ValueError) as error:
                     result = self._failure(error, ApiReply("", attempt, "failed"))
                     wait = result.wait_seconds if result.wait_seconds is not None else schedule.delay(attempt)
-                    last = attempt >= tries or result.reply.outcome != "failed" or wait > schedule.max_wait
+                    last = attempt >= tries or result.reply.outcome != "failed" or wait > LONGEST_WAIT
                     if last or result.stop:
                         reason = str(result.reply.error)
                         where = "" if self.base_url in reason else f"{self.base_url}: "
                         raise ApiError(result.stop or f"{where}{reason}; check the server and its URL") from None
                     time.sleep(wait)
         raise AssertionError("unreachable")
-
-    def read_completion(self, body: Mapping[str, Any], reply: ApiReply) -> ApiReply:
-        """Read a chat completion from elsewhere (a batch's output file) with the same checks."""
-        return self._answer(body, reply, {}).reply
-
-    async def _serve(self, schedule: Schedule, emit: Callable[[ApiReply], None]) -> None:
-        import openai
-
-        loop = asyncio.get_running_loop()
-        active: dict[asyncio.Task[Result], Job] = {}
-        async with openai.AsyncOpenAI(**self._options) as api:
-            try:
-                while not schedule.over:
-                    while (job := schedule.next(loop.time())) is not None:
-                        active[asyncio.create_task(self._attempt(api, job))] = job
-                    timeout = schedule.wait_seconds(loop.time())
-                    if active:
-                        done, _ = await asyncio.wait(active, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-                        for task in done:
-                            emit(schedule.finished(active.pop(task), task.result(), loop.time()))
-                    else:
-                        await asyncio.sleep(timeout or 0)
-            finally:
-                for task in active:
-                    task.cancel()
-                await asyncio.gather(*active, return_exceptions=True)
-        if schedule.stop is not None:
-            raise ApiError(schedule.stop)
 
     async def _attempt(self, api: openai.AsyncOpenAI, job: Job) -> Result:
         """Make one attempt, or several until the server's dialect is known."""
@@ -231,7 +194,8 @@ class ApiClient:
                     # in extra_body: the openai package would walk through the schema, a seventh of its time
                     extra_body={**dialect.response_format(request), **request.extra} or None,
                 )
-                result = self._answer(_body(raw.http_response), reply, raw.headers, may_be_empty=request.may_be_empty)
+                answer = self.answer(_body(raw.http_response), reply, may_be_empty=request.may_be_empty)
+                result = Result(answer, _reset_seconds(raw.headers))
             except (openai.OpenAIError, ValueError) as error:  # ValueError: JSON that cannot be read
                 changed = self._adapted(dialect, error, has_schema=request.schema is not None)
                 if changed is not None:
@@ -256,8 +220,11 @@ class ApiClient:
             return dialect.without(error.param, message, has_schema=has_schema)
         return None
 
-    def _answer(self, body: Any, reply: ApiReply, headers: Mapping[str, str], *, may_be_empty: bool = False) -> Result:
-        """Return the body of a response with status 200 as a reply or a failure; every field may be missing."""
+    def answer(self, body: Any, reply: ApiReply, *, may_be_empty: bool = False) -> ApiReply:
+        """Return the body of a response with status 200, also of one in a batch, as a reply or a failure.
+
+        Every field may be missing.
+        """
         prompt_tokens = _field(body, int, "usage", "prompt_tokens")
         completion_tokens = _field(body, int, "usage", "completion_tokens")
         cost = None
@@ -276,7 +243,7 @@ class ApiClient:
             error = "answered 200 without a completion" + (f": {self.redact(str(detail))[:200]}" if detail else "")
         elif not text and not refusal and finish != "length" and not (may_be_empty and text is not None):
             error = "answered 200 with no text"
-        reply = dataclasses.replace(
+        return dataclasses.replace(
             reply,
             outcome="reply" if error is None else "failed",
             text=None if text is None else self._hide(text),
@@ -290,7 +257,6 @@ class ApiClient:
             completion_tokens=completion_tokens,
             cost_usd=cost,
         )
-        return Result(reply, _reset_seconds(headers))
 
     def _failure(self, error: Exception, reply: ApiReply) -> Result:
         """Return an exception as an outcome: to retry, rejected, or the end of the run."""
@@ -379,12 +345,14 @@ def public_url(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path.rstrip('/')}"
 
 
-def _drain(out: queue.SimpleQueue[Any]) -> list[Any]:
-    """Wait for a reply or the end of the run; return all that is there."""
-    items = [out.get()]
-    while not out.empty():
-        items.append(out.get())
-    return items
+async def _end(api: openai.AsyncOpenAI) -> None:
+    """Cancel the other tasks of this loop, the requests under way, and close the connections."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await api.close()
+    await asyncio.get_running_loop().shutdown_asyncgens()
 
 
 def _secrets(*known: str) -> list[str]:

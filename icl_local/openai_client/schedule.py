@@ -10,8 +10,8 @@ from icl_local.openai_client.protocol import ApiReply, ApiRequest, Result
 
 GIVE_UP_AFTER = 10  # requests in a row that failed in all attempts: the server is down, not busy
 GIVE_UP_AT_FIRST = 3  # the same, before the first success
+LONGEST_WAIT = 120.0  # seconds that a server may request; a longer wait ends the run
 _LONGEST_DELAY = 30.0
-_UNREAD_SECONDS = 0.005  # between looks whether the caller has taken what is ready
 
 
 @dataclass(frozen=True)
@@ -52,20 +52,17 @@ class AdaptiveLimit:
 class Schedule:
     """The state of one run. One request at a time is sent until the first success, because it detects the dialect.
 
-    ``stop`` is the reason why nothing more is sent; None while the run continues. ``unread`` replies wait for the
-    caller; they keep their slots, so that a kill loses no more replies than there are slots.
+    ``stop`` is the reason why nothing more is sent; None while the run continues.
     """
 
     requests: Iterator[ApiRequest]
     limit: AdaptiveLimit
     max_attempts: int
-    max_wait: float
     backoff: float
     budget: Budget | None
     ceiling_usd: Callable[[ApiRequest], float]
     stop: str | None = None
     answered: bool = False
-    unread: int = 0
     _waiting: list[Job] = field(default_factory=list)
     _active: int = 0
     _exhausted: bool = False
@@ -80,7 +77,7 @@ class Schedule:
     def next(self, now: float) -> Job | None:
         """Return the attempt to send at ``now``; None if a slot, a due time or a reply must come first."""
         width = self.limit.value if self.answered else 1
-        if self.stop is not None or now < self._pause_until or self._active + self.unread >= width:
+        if self.stop is not None or now < self._pause_until or self._active >= width:
             return None
         if retries := [job for job in self._waiting if job.due <= now]:
             job = min(retries, key=lambda job: job.due)
@@ -104,7 +101,6 @@ class Schedule:
     def finished(self, job: Job, result: Result, now: float) -> ApiReply:
         """Record an attempt; return the reply with ``final`` set."""
         self._active -= 1
-        self.unread += 1
         reply = result.reply
         self._settle(job, reply)
         unproven = reply.outcome == "rejected" and not self.answered
@@ -120,7 +116,7 @@ class Schedule:
         wait = result.wait_seconds
         if result.stop is not None:
             self.stop = self.stop or result.stop
-        elif wait is not None and wait > self.max_wait:
+        elif wait is not None and wait > LONGEST_WAIT:
             self.stop = self.stop or f"the server asks to wait {wait:.0f} s; run the same command again after that"
         elif wait is not None:
             self._pause_until = max(self._pause_until, now + wait)
@@ -133,14 +129,8 @@ class Schedule:
             self.stop = self.stop or f"{self._failed_in_a_row} requests in a row failed: {reply.error}; try again later"
         return dataclasses.replace(reply, final=not again or self.stop is not None)
 
-    def read(self, n: int) -> None:
-        """Count ``n`` replies with which the caller is done."""
-        self.unread -= n
-
     def wait_seconds(self, now: float) -> float | None:
-        """Return the seconds until the next request may be due; None if only a reply changes anything."""
-        if self.unread:
-            return _UNREAD_SECONDS
+        """Return the seconds until the next request is due; None if only a reply changes anything."""
         due = [moment for moment in (self._pause_until, *(job.due for job in self._waiting)) if moment > now]
         return min(due) - now if due and self.stop is None else None
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -23,7 +24,6 @@ from icl_local.judging.ledger import JudgeProgress, Scope, judge_missing
 from icl_local.judging.template import Templates
 from icl_local.openai_client import ApiClient, ApiReply, ApiRequest
 from icl_local.openai_client.prices import Budget, Price
-from icl_local.openai_client.protocol import Result
 from icl_local.openai_client.schedule import AdaptiveLimit, Schedule
 from tests.faulty_server import FaultyServer, completion, score_of
 from tests.judge_rows import database, response_rows
@@ -51,8 +51,11 @@ def judge_all(path: Path, server: FaultyServer, **changes) -> JudgeProgress:
 
 
 def ask(server: FaultyServer, n: int = 3, **changes) -> list[ApiReply]:
-    requests = [ApiRequest(str(i), ({"role": "user", "content": f"question {i}"},)) for i in range(n)]
-    return [reply for ready in client(server, **changes).run(requests) for reply in ready]
+    return [reply for ready in client(server, **changes).run(questions(n)) for reply in ready]
+
+
+def questions(n: int) -> list[ApiRequest]:
+    return [ApiRequest(str(i), ({"role": "user", "content": f"question {i}"},)) for i in range(n)]
 
 
 def test_the_server_speaks_openai_s_schema():
@@ -424,20 +427,18 @@ def test_five_hundred_judgments_with_every_fault_and_three_kills(tmp_path):
 
 
 def test_a_reply_keeps_its_slot_until_the_caller_has_dealt_with_it():
-    requests = (ApiRequest(str(i)) for i in range(9))
-    schedule = Schedule(requests, AdaptiveLimit(3, 3), 1, 60, 0, None, lambda request: 0.0, answered=True)
-    jobs = [schedule.next(0), schedule.next(0), schedule.next(0)]
-    for job in jobs:
-        schedule.finished(job, Result(ApiReply(job.request.id, 1, "reply")), 0)
-    assert schedule.next(0) is None
-    schedule.read(2)
-    sent = [schedule.next(0) for _ in range(3)]
-    assert [job.request.id for job in sent if job] == ["3", "4"]
+    with FaultyServer() as server:
+        dealt_with = 0
+        for replies in client(server, concurrency=3).run(questions(12)):
+            time.sleep(0.02)
+            assert sum(server.asked.values()) - dealt_with <= 3
+            dealt_with += len(replies)
+    assert dealt_with == 12
 
 
 def test_thirty_two_requests_are_under_way_at_once(tmp_path):
     """scripts/time_judges measures that this is twenty times as fast as one after the other."""
     path = database(tmp_path / "t.duckdb", response_rows(100))
-    with FaultyServer(latency=0.05) as server:
+    with FaultyServer(latency=0.5) as server:
         judge_all(path, server, concurrency=32)
         assert server.most_at_once == 32

@@ -17,7 +17,7 @@ from icl_local.judging.judges import ApiJudge
 from icl_local.judging.ledger import Scope
 from icl_local.judging.template import Templates
 from icl_local.openai_client import ApiClient
-from icl_local.openai_client.prices import Price
+from icl_local.openai_client.prices import Budget, Price
 from tests.faulty_server import FaultyServer, score_of
 from tests.judge_rows import database, response_rows
 
@@ -30,13 +30,13 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def judge(server: FaultyServer) -> ApiJudge:
-    api = ApiClient("faulty-1", base_url=server.url, api_key="sk-0123456789", backoff=0.01, max_attempts=2, price=PRICE)
-    return ApiJudge(api)
+def judge(server: FaultyServer, **more) -> ApiJudge:
+    options = {"api_key": "sk-0123456789", "backoff": 0.01, "max_attempts": 2, "price": PRICE, **more}
+    return ApiJudge(ApiClient("faulty-1", base_url=server.url, **options))
 
 
-def submit(path: Path, server: FaultyServer, **changes):
-    return batch.submit(path, judge(server), Scope(Templates()), **changes)
+def submit(path: Path, server: FaultyServer, **more):
+    return batch.submit(path, judge(server, **more), Scope(Templates()))
 
 
 def statuses(path: Path) -> dict[str, int]:
@@ -140,7 +140,7 @@ def test_a_submission_that_never_reached_the_server_is_given_up(tmp_path, monkey
 def test_the_cost_limit_bounds_what_is_handed_over(tmp_path):
     path = database(tmp_path / "t.duckdb", response_rows(40))
     with FaultyServer(batch_polls=0) as server:
-        sent = submit(path, server, max_cost=0.3)
+        sent = submit(path, server, budget=Budget(0.3))
         assert 3 <= sent.in_batches < 39
         batch.collect(path, judge(server))
     assert store.query(path, "select sum(cost_usd) from judgments").rows[0][0] <= 0.3
@@ -153,7 +153,7 @@ def test_large_submissions_are_split(tmp_path, monkeypatch):
         submit(path, server)
         assert [len(server.files[one["input"]].splitlines()) for one in server.batches.values()] == [3, 3, 2]
         looks = []
-        batch.wait(path, judge(server), poll_seconds=0, on_look=looks.append, sleep=lambda seconds: None)
+        batch.collect(path, judge(server), poll_seconds=0, on_look=looks.append)
     assert sum((look.statuses for look in looks), Counter()) == {"ok": 8}
 
 

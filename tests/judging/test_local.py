@@ -146,7 +146,7 @@ def test_judge_identity_depends_on_weights_and_settings_not_on_the_machine(byte_
     one = LocalJudge(LocalChat(model))
     assert one.judge_id == LocalJudge(LocalChat(model, options=EngineOptions(parallel=3, threads=1))).judge_id
     assert one.judge_id != LocalJudge(LocalChat(model), reason_chars=50).judge_id
-    assert str(byte_gguf.parent) not in json.dumps(one.row())
+    assert str(byte_gguf.parent) not in json.dumps(one.row)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,8 +41,9 @@ def judged(tmp_path_factory):
                     scores.append(AspectScore(metric, score, score is None, "because"))
                 key = f"{judge}{repeat}{response_id}"
                 task = Task(key, 1, response_id, template, repeat)
-                failed = Attempt(task, 1, no_verdict("http_error", template.aspects, "500"), False, {"cost_usd": 0.25})
-                kept = Attempt(task, 2, Verdict("ok", tuple(scores)), True, {"cost_usd": 0.5, "prompt_tokens": 10})
+                failed = Attempt(task, no_verdict("http_error", template.aspects, "500"), False, {"cost_usd": 0.25})
+                again = replace(task, attempt=2)
+                kept = Attempt(again, Verdict("ok", tuple(scores)), True, {"cost_usd": 0.5, "prompt_tokens": 10})
                 records += [failed.record(judge), kept.record(judge)]
         target.put(records)
     return path, given
@@ -166,7 +168,7 @@ def test_judges_that_always_agree_have_agreement_one_and_undefined_kappa_where_n
                 given = {"depth": float(number + 1), "clarity": 3.0}
                 scores = tuple(AspectScore(metric, given.get(metric)) for metric in METRICS[:5])
                 task = Task(judge + response_id, 1, response_id, template, 0)
-                target.put([Attempt(task, 1, Verdict("ok", scores)).record(judge)])
+                target.put([Attempt(task, Verdict("ok", scores)).record(judge)])
     rows = {row["metric"]: row for row in table(path, "select * from judge_agreement")}
     found = {
         metric: [row[k] for k in ("exact_agreement", "kappa_quadratic", "alpha_interval")]
@@ -184,7 +186,7 @@ def test_an_aspect_of_a_users_own_prompt_is_kept_beside_the_studys(tmp_path):
         target.put([("judges", {"judge_id": "j", "name": "j", "backend": "openai", "model": "j"})])
         for response_id, wit, status in ((responses[0], 2.0, "ok"), (responses[1], None, "incomplete")):
             verdict = Verdict(status, (AspectScore("wit", wit, reason="dry"), AspectScore("clarity", 4.0)))
-            target.put([Attempt(Task("j" + response_id, 1, response_id, template, 0), 1, verdict).record("j")])
+            target.put([Attempt(Task("j" + response_id, 1, response_id, template, 0), verdict).record("j")])
     rows = table(path, "select metric, score, reason from scores order by metric, score")
     assert [tuple(row.values()) for row in rows] == [
         ("clarity", 4.0, None),
