@@ -38,14 +38,6 @@ class Estimate(NamedTuple):
         return self.usd / self.missing if self.usd is not None and self.missing else None
 
 
-class Estimates(NamedTuple):
-    """Estimates for each split and language, for all of them, and the counts of judgments."""
-
-    parts: list[Estimate]
-    total: Estimate
-    progress: JudgeProgress
-
-
 class Load(NamedTuple):
     """A number of prompts for a judge, and their characters in all."""
 
@@ -62,7 +54,7 @@ def preview(path: Path, judge: ChatJudge, scope: Scope, *, batch: bool = False) 
     It only reads the database. ``batch`` takes the Batch API's price.
     """
     store.require(path)
-    parts, total, progress = estimates(path, judge, scope, batch=batch)
+    found, progress = estimates(path, judge, scope, batch=batch)
     batches = f"; in batches: {progress.in_batches}" if progress.in_batches else ""
     notes = [f"there already: {ledger.in_words(progress.before)}{batches}"]
     if price := judge.client.price:
@@ -70,16 +62,17 @@ def preview(path: Path, judge: ChatJudge, scope: Scope, *, batch: bool = False) 
         notes.append(f"prices of {price.as_of}: ${price.input:g} in, ${price.output:g} out per million tokens{ends}")
     elif isinstance(judge, ApiJudge):
         notes.append("no price is known for this model at this server; give one with --prices")
-    notes += power.notes(path, judge.name, total.usd_per_verdict)
-    return Table(judge.name, Estimate._fields, [*parts, total], tuple(notes))
+    notes += power.notes(path, judge.name, found[-1].usd_per_verdict)
+    return Table(judge.name, Estimate._fields, [*found], tuple(notes))
 
 
 def estimates(
     path: Path, judge: Judge | None, scope: Scope, to_come: Iterable[Load] = (), *, batch: bool = False
-) -> Estimates:
+) -> tuple[list[Estimate], JudgeProgress]:
     """Return estimates of the judgments missing in ``scope`` with those ``to_come``, and the counts in ``scope``.
 
-    ``judge`` None has judged nothing. It only reads the database, which need not exist.
+    The last estimate is of all of them, those before it of a split and language. ``judge`` None has judged nothing.
+    It only reads the database, which need not exist.
     """
     loads, progress, before = [*to_come], JudgeProgress("", 0), []
     if store.exists(path):
@@ -102,17 +95,12 @@ def estimates(
         usd = price.usd(prompt_tokens, completion_tokens, batch=batch) if price else None
         return Estimate(*group, missing, prompt_tokens, completion_tokens, usd)
 
-    parts = []
+    found = []
     for group, some in sorted(groups.items()):
         template, n = some[0].template, sum(load.n for load in some)
         guess = _CHARACTERS_PER_TOKEN, _TOKENS_PER_VERDICT + _TOKENS_PER_ASPECT * len(template.aspects)
         per_token, per_verdict = measured.get(template.sha256, guess)
         characters = sum(load.characters for load in some)
-        parts.append(estimate(group, n, round(characters / per_token), round(per_verdict * n)))
-    total = estimate(
-        ("all", "", ""),
-        sum(one.missing for one in parts),
-        sum(one.prompt_tokens for one in parts),
-        sum(one.completion_tokens for one in parts),
-    )
-    return Estimates(parts, total, progress)
+        found.append(estimate(group, n, round(characters / per_token), round(per_verdict * n)))
+    sums = (sum(getattr(one, name) for one in found) for name in ("missing", "prompt_tokens", "completion_tokens"))
+    return [*found, estimate(("all", "", ""), *sums)], progress

@@ -21,7 +21,6 @@ from icl_local.identity import sha256_text
 
 VARIANTS = ("published", "rubric-first")
 LANGUAGE_ASPECT = "language_consistency"
-METRICS = {LANGUAGE_ASPECT: "language"}  # aspect in a verdict -> metric, where they differ
 NA = "N/A"
 SCORES = (1, 2, 3, 4, 5)
 
@@ -122,7 +121,7 @@ class Templates:
         else:
             text = resources.read_text("prompts", f"judge.{split}.txt", overlay=self.overlay)
             if language == "en" and LANGUAGE_ASPECT in _ASPECT.findall(text):
-                text, only = without_aspect(text, "Language Consistency"), language
+                text, only = without_language(text), language
         if self.variant == "rubric-first":
             name, text = f"{name}.rubric-first", rubric_first(text)
         return Template(name, text, only)
@@ -143,26 +142,25 @@ def open_templates(variant: str, *, overlay: Path | None = None, sources: Sequen
 
 def metric_of(aspect: str) -> str:
     """Return the metric under which an aspect of a verdict is stored."""
-    return METRICS.get(aspect, aspect)
+    return "language" if aspect == LANGUAGE_ASPECT else aspect
 
 
-def without_aspect(text: str, title: str) -> str:
-    """Return the prompt without one aspect: its name in the opening, its line in the rubric, its entry in the form.
+def without_language(text: str) -> str:
+    """Return the prompt without language consistency: its name in the opening, its line in the rubric, its JSON entry.
 
     Raises InputError unless the text names the aspect exactly once in each of these three places.
     """
-    key = title.lower().replace(" ", "_")
     edits = (
-        (rf"(, [^,.]+?),? and {title}\.", lambda found: re.sub(r"^, ", " and ", found[1]) + "."),
-        (rf"^- {title}: .*\n", ""),
-        (rf',(\s*)"{key}"\s*:\s*\{{[^{{}}]*\}}', ""),
+        (r"(, [^,.]+?),? and Language Consistency\.", lambda found: re.sub(r"^, ", " and ", found[1]) + "."),
+        (r"^- Language Consistency: .*\n", ""),
+        (rf',(\s*)"{LANGUAGE_ASPECT}"\s*:\s*\{{[^{{}}]*\}}', ""),
     )
     for pattern, replacement in edits:
         text, count = re.subn(pattern, replacement, text, flags=re.MULTILINE)
         if count != 1:
             raise InputError(
-                f"the judge prompt does not name {title!r} as the published one does; write a text for English: "
-                "judge.multi.en.txt in --prompt-dir"
+                "the judge prompt does not name 'Language Consistency' as the published one does; write a text for "
+                "English: judge.multi.en.txt in --prompt-dir"
             )
     return text
 

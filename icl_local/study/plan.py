@@ -353,7 +353,7 @@ def _judge(
             characters = n * spec.repeats * (len(template.text) + query_length + answer)
             loads.append(Load(split, cell.cell.language, template, n * spec.repeats, characters))
     own = {response_id for of_cell in stored.values() for response_id in of_cell.values()}
-    total = estimates(path, judge, Scope(templates, spec.repeats, responses=own), loads).total
+    (*_, total), _ = estimates(path, judge, Scope(templates, spec.repeats, responses=own), loads)
     if isinstance(judge, RulesJudge):
         return JudgeEstimate(spec.judge, total._replace(prompt_tokens=0, completion_tokens=0), "no model and no money")
     if isinstance(judge, ApiJudge) and (price := judge.client.price):

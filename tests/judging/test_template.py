@@ -15,7 +15,7 @@ from icl_local.judging.template import (
     just_eval_templates,
     open_templates,
     verdict_schema,
-    without_aspect,
+    without_language,
 )
 
 FIVE = ("helpfulness", "clarity", "factuality", "depth", "engagement")
@@ -100,7 +100,7 @@ def test_an_unusable_text_is_refused_with_a_reason(tmp_path, text, message):
 def test_an_aspect_that_is_named_otherwise_is_not_half_removed():
     text = get(language="es").text.replace("- Language Consistency:", "* Language:")
     with pytest.raises(InputError, match=r"judge\.multi\.en\.txt"):
-        without_aspect(text, "Language Consistency")
+        without_language(text)
 
 
 def test_unknown_variants_and_sources_are_reported():
