@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from icl_local import store
 from icl_local.exceptions import ConfigError
 from icl_local.files import write_result
-from icl_local.identity import sha256_text
 from icl_local.prompting import JsonItem
 from icl_local.running import read_items
 from icl_local.translate.review import no_candidates
@@ -48,13 +47,13 @@ def build_set(path: Path, out: Path, *, language: str, dataset: str | None = Non
         raise ConfigError(f"{path} holds several sets in {language!r}: name one with --dataset, {', '.join(datasets)}")
     if out.suffix not in (".jsonl", ".json"):
         raise ConfigError(f"{out.name}: a query set is written as .jsonl")
-    open_rows = [row for row in rows if row["final_text"] is None]
+    open_rows = [row for row in rows if not row["reviewed"]]
     if open_rows and unreviewed == "refuse":
         raise ConfigError(
             f"{len(open_rows):,} of {counted(len(rows), 'query')} in {language!r} have no final text; review them "
             f"(icl translate review --lang {language}), or give --unreviewed leave-out or machine"
         )
-    usable = [r for r in rows if r["final_text"] is not None or (unreviewed == "machine" and r["severity"] < 10)]
+    usable = [row for row in rows if row["reviewed"] or (unreviewed == "machine" and row["severity"] < 10)]
     if not usable:
         flags = ", ".join(sorted({flag for row in rows for flag in row["flags"]}))
         candidate = f" or a usable candidate (they are {flags})" if unreviewed == "machine" else ""
@@ -64,7 +63,7 @@ def build_set(path: Path, out: Path, *, language: str, dataset: str | None = Non
         )
     usable.sort(key=lambda row: _natural(row["query_id"]))
     write_result(out, "".join(json.dumps(_item(row), ensure_ascii=False) + "\n" for row in usable))
-    reviewed = sum(row["final_text"] is not None for row in usable)
+    reviewed = sum(row["reviewed"] for row in usable)
     return Built(reviewed, len(usable) - reviewed, len(rows) - len(usable))
 
 
@@ -87,23 +86,8 @@ def compare_sets(first: str, second: str) -> list[Difference]:
 def _item(row: Mapping[str, Any]) -> dict[str, object]:
     """Return one line of a built set: the source's fields, the text, and its origin."""
     fields = json.loads(row["source_fields"] or "{}")
-    machine = row["final_text"] is None
-    return {
-        "id": row["query_id"],
-        **fields,
-        "instruction": row["text"] if machine else row["final_text"],
-        "language": row["language"],
-        "translation": {
-            "from": row["source_language"],
-            "source_sha256": sha256_text(row["source_text"]),
-            "engine": row["engine"],
-            "translation_id": row["translation_id"],
-            "decision": "machine" if machine else row["status"],
-            "reviewer": None if machine else row["reviewer"],
-            "reviewed_at": None if machine else row["reviewed_at"].isoformat(timespec="seconds") + "Z",
-            "review_id": None if machine else row["review_id"],
-        },
-    }
+    shown = {name: row[name] for name in ("instruction", "language", "translation")}
+    return {"id": row["query_id"], **fields, **shown}
 
 
 def _within(source: str, items: Sequence[JsonItem]) -> Iterator[Difference]:

@@ -22,40 +22,28 @@ _FENCE = re.compile(r"\A```\w*\n(.*?)\n?```\Z", re.DOTALL)
 _QUOTES = (('"', '"'), ("“", "”"), ("«", "»"))
 
 
-class TranslationPrompt:
-    """The prompt for a translation between two languages; ``sha256`` is that of its text with their names filled in.
-
-    Raises UnknownName, InputError.
-    """
-
-    def __init__(self, *, source: str, target: str, overlay: Path | None = None) -> None:
-        name = f"translate.{target}.txt"
-        own = overlay is not None and (overlay / name).is_file()
-        self.file = name if own else "translate.txt"
-        template = resources.read_text("prompts", self.file, overlay=overlay)
-        if "${text}" not in template:
-            raise InputError(f"{self.file}: has no ${{text}}; insert it")
-        names = {
-            "source_language": prompting.language_spec(source, overlay=overlay).name,
-            "language": prompting.language_spec(target, overlay=overlay).name,
-        }
-        self._text = _PLACEHOLDER.sub(lambda found: names[found[1]], template)
-        self.sha256 = sha256_text(self._text)
-
-    def messages(self, text: str) -> tuple[dict[str, str], ...]:
-        """Return the chat that requests the translation of ``text``."""
-        return ({"role": "user", "content": self._text.replace("${text}", text)},)
+def translation_prompt(*, source: str, target: str, overlay: Path | None = None) -> str:
+    """Return the prompt for a translation between two languages, with ``${text}``. Raises UnknownName, InputError."""
+    name = f"translate.{target}.txt"
+    own = overlay is not None and (overlay / name).is_file()
+    file = name if own else "translate.txt"
+    template = resources.read_text("prompts", file, overlay=overlay)
+    if "${text}" not in template:
+        raise InputError(f"{file}: has no ${{text}}; insert it")
+    languages = {"source_language": source, "language": target}
+    names = {key: prompting.language_spec(code, overlay=overlay).name for key, code in languages.items()}
+    return _PLACEHOLDER.sub(lambda found: names[found[1]], template)
 
 
 class ChatEngine:
-    """A chat model as translator. A request that it rejects becomes an empty candidate.
+    """A chat model as translator, by a ``prompt`` with ``${text}``. A request that it rejects is an empty candidate.
 
     ``settings``: model, prompt and decoding.
     """
 
-    def __init__(self, client: ApiClient | LocalChat, prompt: TranslationPrompt) -> None:
+    def __init__(self, client: ApiClient | LocalChat, prompt: str) -> None:
         self.name = client.name
-        self.settings = {**client.identity, "prompt_sha256": prompt.sha256, **client.decoding}
+        self.settings = {**client.identity, "prompt_sha256": sha256_text(prompt), **client.decoding}
         self._client = client
         self._prompt = prompt
 
@@ -64,7 +52,7 @@ class ChatEngine:
         requests = (
             ApiRequest(
                 key,
-                messages=self._prompt.messages(text),
+                messages=({"role": "user", "content": self._prompt.replace("${text}", text)},),
                 max_tokens=max(LEAST_TOKENS, len(text.encode("utf-8", "replace"))),
             )
             for key, text in texts.items()

@@ -14,7 +14,7 @@ from icl_local.openai_client import ApiReply, Budget
 from icl_local.prompting import Query
 from icl_local.running import load_queries, open_chat, open_cluster
 from icl_local.translate import checks
-from icl_local.translate.llm import ChatEngine, TranslationPrompt
+from icl_local.translate.llm import ChatEngine, translation_prompt
 from icl_local.translate.opus import REPOSITORY, OpusEngine
 from icl_local.weights import OnBytes
 
@@ -117,7 +117,7 @@ def open_engine(
     if kind == "opus":
         place = place or REPOSITORY
         return OpusEngine(place, source=source, target=target, threads=options.threads, on_download=on_download)
-    prompt = TranslationPrompt(source=source, target=target, overlay=overlay)
+    prompt = translation_prompt(source=source, target=target, overlay=overlay)
     others = ", opus, opus:FOLDER or local:FILE.gguf"
     client = open_chat(name, option="--engine", others=others, options=options, on_download=on_download, **chat)
     return ChatEngine(client, prompt)

@@ -12,7 +12,7 @@ from icl_local.judging.template import LANGUAGE_ASPECT, open_templates
 from icl_local.prompting import Recipe, queries
 from icl_local.store.database import query
 from icl_local.translate.checks import check
-from icl_local.translate.llm import TranslationPrompt
+from icl_local.translate.llm import translation_prompt
 
 DOC = Path(__file__).parents[2] / "docs" / "new-language.md"
 
@@ -46,7 +46,7 @@ def test_the_judge_and_the_translator_need_no_file_of_their_own(overlay: Path) -
     templates = open_templates("published", overlay=overlay)
     assert LANGUAGE_ASPECT in templates.get(split="multi", language="pt").aspects
     assert templates.get(split="safety", language="pt").aspects == ("safety",)
-    prompt = TranslationPrompt(source="en", target="pt", overlay=overlay).messages("Hello")[0]["content"]
+    prompt = translation_prompt(source="en", target="pt", overlay=overlay)
     assert "from English into Portuguese" in prompt
     (overlay / "judge.multi.pt.txt").write_text('${instruction} ${candidate} {"clarity": {"reason": "", "score": 1}}')
     assert open_templates("published", overlay=overlay).get(split="multi", language="pt").aspects == ("clarity",)

@@ -14,7 +14,7 @@ from icl_local.exceptions import InputError, ModelError, UnknownName
 from icl_local.judging.template import Templates
 from icl_local.prompting.prompt import CHAT, COMPLETION, Prompt, Recipe
 from icl_local.prompting.queries import Query, samples
-from icl_local.translate.llm import TranslationPrompt
+from icl_local.translate.llm import translation_prompt
 from icl_local.weights.gguf_file import GgufInfo, read_info
 from tests.tiny_model import LLAMA_CHAT_TEMPLATE
 
@@ -181,7 +181,7 @@ class TestFilesOfOnesOwn:
             "languages/pt.toml": lambda: build(language="pt", overlay=portuguese),
             "few.txt": lambda: build(method="few", overlay=portuguese),
             "judge.multi.pt.txt": lambda: Templates(overlay=portuguese).get(split="multi", language="pt"),
-            "translate.pt.txt": lambda: TranslationPrompt(source="en", target="pt", overlay=portuguese),
+            "translate.pt.txt": lambda: translation_prompt(source="en", target="pt", overlay=portuguese),
         }
         for name, read in reversed(files.items()):  # the language last: others need it
             (portuguese / name).write_bytes("não".encode("latin-1"))

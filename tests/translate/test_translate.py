@@ -23,7 +23,7 @@ from icl_local.prompting import queries
 from icl_local.running import LocalChat
 from icl_local.store import spool
 from icl_local.store.database import query
-from icl_local.translate.llm import ChatEngine, TranslationPrompt, clean_reply
+from icl_local.translate.llm import ChatEngine, clean_reply, translation_prompt
 from icl_local.translate.opus import OpusEngine
 from icl_local.translate.translate import TranslateProgress, open_engine, translate_missing
 from icl_local.weights import registry
@@ -214,7 +214,7 @@ def test_a_folder_without_a_marian_model_is_reported_in_one_line(tmp_path: Path)
 
 
 def api_engine(server: FaultyServer, **options: Any) -> ChatEngine:
-    prompt = TranslationPrompt(source="en", target="es")
+    prompt = translation_prompt(source="en", target="es")
     return ChatEngine(ApiClient("faulty-1", base_url=server.url, backoff=0.01, **options), prompt)
 
 
@@ -249,7 +249,7 @@ def test_what_fails_on_the_way_is_not_stored(tmp_path: Path) -> None:
 
 def test_the_local_engine_translates_on_a_real_model(embedded_model: Path, tmp_path: Path) -> None:
     model = registry.resolve(str(embedded_model), method_kind="chat")
-    prompt = TranslationPrompt(source="en", target="es")
+    prompt = translation_prompt(source="en", target="es")
     engine = ChatEngine(LocalChat(model, options=EngineOptions(parallel=2, threads=1)), prompt)
     source = queries.Query("d", "1", "en", "Good morning!", "multi")
     db = tmp_path / "t.duckdb"
@@ -261,15 +261,15 @@ def test_the_local_engine_translates_on_a_real_model(embedded_model: Path, tmp_p
 
 
 def test_a_users_prompt_comes_first_and_makes_other_candidates(tmp_path: Path) -> None:
-    built_in = TranslationPrompt(source="en", target="es")
+    built_in = translation_prompt(source="en", target="es")
     (tmp_path / "translate.es.txt").write_text("${source_language} > ${language}: ${text}")
-    own = TranslationPrompt(source="en", target="es", overlay=tmp_path)
-    assert own.messages("a ${language} b")[0]["content"] == "English > Spanish: a ${language} b"
-    assert own.sha256 != built_in.sha256
-    assert TranslationPrompt(source="en", target="fr", overlay=tmp_path).file == "translate.txt"
+    own = translation_prompt(source="en", target="es", overlay=tmp_path)
+    assert own == "English > Spanish: ${text}"
+    assert own != built_in
+    assert translation_prompt(source="en", target="fr", overlay=tmp_path) == built_in.replace("Spanish", "French")
     (tmp_path / "translate.es.txt").write_text("nothing")
     with pytest.raises(InputError, match=r"translate\.es\.txt: has no"):
-        TranslationPrompt(source="en", target="es", overlay=tmp_path)
+        translation_prompt(source="en", target="es", overlay=tmp_path)
 
 
 @pytest.mark.parametrize(
