@@ -129,10 +129,9 @@ def _affordable_chunks(judge: ApiJudge, tasks: Sequence[Task]) -> Iterator[list[
     """Yield ``tasks`` in lists within the API's limits for a file, until the budget is used."""
     chunk: list[Task] = []
     size = 0
-    factor = judge.client.price.batch_factor if judge.client.price else 1.0
-    budget = judge.client.budget
+    client = judge.client
     for task in tasks:
-        if budget is not None and not budget.reserve(judge.client.ceiling_usd(judge.request(task)) * factor):
+        if client.budget and not client.budget.reserve(client.ceiling_usd(judge.request(task), batch=True)):
             break
         length = len(task.prompt.encode("utf-8", "replace")) * 2 + 4096  # escapes, schema and envelope
         if chunk and (len(chunk) >= MAX_REQUESTS or size + length > MAX_BYTES):
@@ -234,7 +233,7 @@ def _reply(client: ApiClient, item: Mapping[str, Any], result: Mapping[str, Any]
     response = result.get("response")
     status, body = (response.get("status_code"), response.get("body")) if isinstance(response, dict) else (None, None)
     if status == 200 and isinstance(body, dict):
-        return client.answer(body, reply)
+        return client.answer(body, reply, batch=True)
     failure = result.get("error") or (body.get("error") if isinstance(body, dict) else None) or "no answer"
     message = failure.get("message") or failure.get("code") if isinstance(failure, dict) else failure
     reply = dataclasses.replace(reply, error=client.redact(str(message))[:300])
@@ -251,6 +250,4 @@ def _attempt(
     task = Task(item["judgment_id"], item["attempt"], item["response_id"], template, item["repeat"])
     request, dialect = judge.request(task), dataclasses.replace(judge.client.dialect, **json.loads(item["parameters"]))
     reply = dataclasses.replace(reply, parameters={**dialect.parameters(request), **request.extra})
-    price = judge.client.price
-    cost = None if reply.cost_usd is None or price is None else reply.cost_usd * price.batch_factor
-    return attempt_of(task, reply, batch_id=batch.id, cost_usd=cost)
+    return attempt_of(task, reply, batch_id=batch.id)

@@ -110,9 +110,10 @@ class ApiClient:
         """Return ``text`` without this client's secrets and without anything that looks like a key."""
         return _KEY_LIKE.sub("[key]", self._hide(text))
 
-    def ceiling_usd(self, request: ApiRequest) -> float:
-        """Return the highest cost of one attempt in USD; 0 if no price is known."""
-        return 0.0 if self.price is None else self.price.usd(request.prompt_bytes() + 64, request.max_tokens)
+    def ceiling_usd(self, request: ApiRequest, *, batch: bool = False) -> float:
+        """Return the highest cost of one attempt, or of a request in a batch, in USD; 0 if no price is known."""
+        price = self.price
+        return price.usd(request.prompt_bytes() + 64, request.max_tokens, batch=batch) if price else 0.0
 
     def run(self, requests: Iterable[ApiRequest]) -> Iterator[list[ApiReply]]:
         """Yield every attempt at every request, in lists of those ready together.
@@ -220,16 +221,16 @@ class ApiClient:
             return dialect.without(error.param, message, has_schema=has_schema)
         return None
 
-    def answer(self, body: Any, reply: ApiReply, *, may_be_empty: bool = False) -> ApiReply:
-        """Return the body of a response with status 200, also of one in a batch, as a reply or a failure.
+    def answer(self, body: Any, reply: ApiReply, *, may_be_empty: bool = False, batch: bool = False) -> ApiReply:
+        """Return the body of a response with status 200 as a reply or a failure; every field may be missing.
 
-        Every field may be missing.
+        ``batch``: the Batch API gave it, at its price.
         """
         prompt_tokens = _field(body, int, "usage", "prompt_tokens")
         completion_tokens = _field(body, int, "usage", "completion_tokens")
         cost = None
         if self.price is not None and prompt_tokens is not None and completion_tokens is not None:
-            cost = self.price.usd(prompt_tokens, completion_tokens)
+            cost = self.price.usd(prompt_tokens, completion_tokens, batch=batch)
         choice = _field(body, dict, "choices", 0)
         message = _field(choice, dict, "message")
         text = _field(choice, str, "text") if message is None else _field(message, str, "content")
