@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import json
 import logging
@@ -356,6 +357,14 @@ def test_stopping_to_listen_ends_the_requests():
         run.close()
         assert threading.active_count() < before + 20
         assert sum(server.actions.values()) < 200
+
+
+def test_requests_can_be_made_where_an_event_loop_runs_as_in_a_notebook():
+    async def cell(server: FaultyServer) -> list[ApiReply]:
+        return ask(server, 2)
+
+    with FaultyServer() as server:
+        assert [reply.outcome for reply in asyncio.run(cell(server))] == ["reply", "reply"]
 
 
 def test_concurrency_grows_until_the_server_pushes_back():
