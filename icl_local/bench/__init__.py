@@ -3,4 +3,4 @@
 The same weights, prompts and token limits for every contender.
 """
 
-from icl_local.bench.bench import compare, database_rows, run
+from icl_local.bench.bench import compare, run

@@ -55,6 +55,12 @@ class Result:
         """Return generated tokens over all seconds."""
         return self.new_tokens / self.seconds if self.seconds else 0.0
 
+    def row(self) -> dict[str, object]:
+        """Return its columns of raw.benchmarks."""
+        names = ("contender", "new_tokens", "prompt_tokens", "seconds", "tokens_per_second")
+        own = {name: getattr(self, name) for name in names}
+        return {**own, "n_parallel": self.parallel, "detail": asdict(self)}
+
 
 def run(
     db: Path,
@@ -88,10 +94,10 @@ def run(
         if runs > 1:
             on_event(f"run {number} of {runs}")
         results = compare(path, some, on_event=on_event, **work)
-        rows = database_rows(results, model=name, quantization=quantization, n_queries=len(some))
+        made.append(key_of(kind="benchmark", model=name, created_at=store.now()))
+        shared = {"benchmark_id": made[-1], "model": name, "quantization": quantization, "n_queries": len(some)}
         with store.Store(db) as writer:
-            writer.put([("benchmarks", row) for row in rows])
-        made.append(rows[0]["benchmark_id"])
+            writer.put([("benchmarks", shared | result.row()) for result in results])
     return name, store.named(db, "benchmark_table", [made, LOOP])
 
 
@@ -156,26 +162,6 @@ def compare(
         on_event(name)
         found += _contender(name, job | more)
     return found
-
-
-def database_rows(
-    results: Sequence[Result], *, model: str, quantization: str, n_queries: int
-) -> list[dict[str, object]]:
-    """Return rows of raw.benchmarks: one run of the benchmark shares a benchmark_id."""
-    created_at = store.now()
-    benchmark_id = key_of(kind="benchmark", model=model, created_at=created_at)
-    shared = {"benchmark_id": benchmark_id, "model": model, "quantization": quantization, "n_queries": n_queries}
-    own = ("contender", "new_tokens", "prompt_tokens", "seconds", "tokens_per_second")
-    return [
-        {
-            **shared,
-            **{name: getattr(result, name) for name in own},
-            "n_parallel": result.parallel,
-            "detail": asdict(result),
-            "created_at": created_at,
-        }
-        for result in results
-    ]
 
 
 def _limits(worker: Worker, settings: dict[str, Any], on_event: Callable[[str], None]) -> Iterator[Result]:

@@ -10,8 +10,9 @@ import timeit
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from icl_local import prompting, store
 from icl_local.engine import DEFAULT_PARALLEL, available_memory, kv_bytes_per_token, tokenize, tokens_to_prefill
@@ -87,22 +88,15 @@ class CellEstimate:
         )
 
 
-@dataclass(frozen=True)
-class JudgeEstimate:
-    """One judge over all responses of the study that it has not judged; ``sizes``: what numbers of queries show."""
+class JudgeEstimate(NamedTuple):
+    """One judge over all responses of the study that it has not judged, in figures and in one line.
 
-    judge: str
+    ``sizes``: what numbers of queries show.
+    """
+
     total: Estimate
-    note: str
-    sizes: tuple[str, ...] = ()
-
-    @property
-    def line(self) -> str:
-        """Return the estimate in one line."""
-        total = self.total
-        price = "" if total.usd is None else f", ${total.usd:.2f}"
-        tokens = f"~{total.prompt_tokens:,} + ~{total.completion_tokens:,} tokens"
-        return f"judge {self.judge}: {counted(total.missing, 'judgment')}, {tokens}{price} ({self.note})"
+    line: str
+    sizes: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -266,15 +260,12 @@ def _queries(study: Study, found: QuerySet | IclError, shard: Shard | None) -> t
 
 def _exact_tokens(study: Study, cells: Mapping[StudyCell, Cell]) -> dict[StudyCell, tuple[int, int]]:
     """Return (prompt tokens, tokens to prefill) of cells whose file is here; each file's vocabulary is read once."""
-    by_file: dict[Path, list[StudyCell]] = {}
-    for one, cell in cells.items():
-        by_file.setdefault(cell.model.path, []).append(one)
     tokens = {}
-    for path, of_file in by_file.items():
+    for path, of_file in groupby(cells.items(), key=lambda pair: pair[1].model.path):  # prepare has sorted them
         texts: list[str] = []
         shapes = []
-        for one in of_file:
-            prompts = [prompt.text for _, prompt in CellPlan(cells[one], study.decoding).by_key.values()]
+        for one, cell in of_file:
+            prompts = [prompt.text for _, prompt in CellPlan(cell, study.decoding).by_key.values()]
             # A tokenizer splits at line ends, so the text before the lines next to the query is tokenised only once.
             start = len(os.path.commonprefix(prompts))  # noqa: RUF071  (of strings, not of paths)
             for _ in range(_LINES):
@@ -355,14 +346,17 @@ def _judge(
     own = {response_id for of_cell in stored.values() for response_id in of_cell.values()}
     (*_, total), _ = estimates(path, judge, Scope(templates, spec.repeats, responses=own), loads)
     if isinstance(judge, RulesJudge):
-        return JudgeEstimate(spec.judge, total._replace(prompt_tokens=0, completion_tokens=0), "no model and no money")
-    if isinstance(judge, ApiJudge) and (price := judge.client.price):
+        total, note = total._replace(prompt_tokens=0, completion_tokens=0), "no model and no money"
+    elif isinstance(judge, ApiJudge) and (price := judge.client.price):
         batch = price.usd(total.prompt_tokens, total.completion_tokens, batch=True)
         note = f"${batch:.2f} with --batch; prices of {price.as_of}"
     elif not note:
         local = "local: no money, about as long as the cells"
         note = "no price is stated for it" if isinstance(judge, ApiJudge) else local
-    return JudgeEstimate(spec.judge, total, note, tuple(what_sizes_show(path, spec.judge, total.usd_per_verdict)))
+    usd = "" if total.usd is None else f", ${total.usd:.2f}"
+    tokens = f"~{total.prompt_tokens:,} + ~{total.completion_tokens:,} tokens"
+    line = f"judge {spec.judge}: {counted(total.missing, 'judgment')}, {tokens}{usd} ({note})"
+    return JudgeEstimate(total, line, what_sizes_show(path, spec.judge, total.usd_per_verdict))
 
 
 def _to_make(study: Study, reasons: Mapping[StudyCell, list[str]]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Study files: cells, query files, decoding, DPO steps and judges in TOML (form: docs/studies.md)."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -194,7 +194,12 @@ def _read(data: dict[str, Any], file: str, folder: Path, prompt_dir: Path | None
             raise ConfigError(f"{file}: prompt_dir {own!r} is not a folder")
     try:
         pools = load_pools([f"{name}={_at(folder, pool)}" for name, pool in pool_files])
-        cells = [cell for group in fields["cells"] for cell in _expanded(group, pools, prompt_dir)]
+        cells = [
+            StudyCell(model, recipe.method.name, language, group.dpo)
+            for group in fields["cells"]
+            for model, method, language in itertools.product(group.models, group.methods, group.languages)
+            for recipe in prompting.expand([method], language, overlay=prompt_dir, pools=pools)
+        ]
     except IclError as error:
         raise ConfigError(f"{file}: {error}") from error
     fields |= {"queries": queries, "cells": tuple(dict.fromkeys(cells)), "pools": pools, "prompt_dir": prompt_dir}
@@ -209,10 +214,3 @@ def _at(folder: Path, source: str) -> str:
 def _is_named(source: str) -> bool:
     """Return whether a source of queries is not a file on this disk."""
     return source in (SAMPLES, JUST_EVAL) or source.startswith("hf:")
-
-
-def _expanded(group: _Cells, pools: Pools, prompt_dir: Path | None) -> Iterator[StudyCell]:
-    """Yield a cell for each method that a name stands for. Raises UnknownName, InputError, ConfigError."""
-    for model, method, language in itertools.product(group.models, group.methods, group.languages):
-        for recipe in prompting.expand([method], language, overlay=prompt_dir, pools=pools):
-            yield StudyCell(model, recipe.method.name, language, group.dpo)

@@ -68,7 +68,9 @@ def prepare(
     for one in cells:
         found, reasons = sets[one.language], []
         try:
-            model = _model(study, one, fetch, on_download)
+            if not fetch and (file := registry.to_fetch(one.model, study.variant(one))):
+                raise ConfigError(f"{one.model} ({study.variant(one)}) is to be fetched: {file}")
+            model = registry.resolve(one.model, method_kind=study.kind(one), dpo=one.dpo, on_progress=on_download)
             if not isinstance(found, IclError):
                 recipe = Recipe(one.method, one.language, overlay=study.prompt_dir, pools=study.pools)
                 ready[one] = Cell(model, recipe, found)
@@ -160,12 +162,11 @@ def run_study(
             except IclError as error:  # said before hours of decoding; a DPO step may yet make a local judge's file
                 on_note(f"judge {spec.judge}: {error}")
         missing = make(study.cells)
-        trained = []
+        n_trained = 0
         for one in study.trainings:
-            if not _is_here(one.model, f"{one.variant}-dpo"):
-                with part(f"DPO of {one.model} ({one.variant})"):
-                    trained.append(_train(path, one, work, on_note, stopping))
-        if trained:
+            with part(f"DPO of {one.model} ({one.variant})"):
+                n_trained += _train(path, one, work, on_note, stopping)
+        if n_trained:
             missing = make(missing)
         failures += [Failure(one.label, "; ".join(reasons)) for one, reasons in missing.items()]
         failures += [Failure(r.cell.label, r.error or "failed") for r in results if r.status == "failed"]
@@ -241,17 +242,6 @@ def _by_name(
     return max(cells.values(), key=len, default={})
 
 
-def _is_here(model: str, variant: str) -> bool:
-    spec = registry.variant_spec(model, variant)
-    return spec is not None and registry.state(spec) == "here"
-
-
-def _model(study: Study, one: StudyCell, fetch: bool, on_download: OnBytes | None) -> registry.ResolvedModel:
-    if not fetch and (file := registry.to_fetch(one.model, study.variant(one))):
-        raise ConfigError(f"{one.model} ({study.variant(one)}) is to be fetched: {file}")
-    return registry.resolve(one.model, method_kind=study.kind(one), dpo=one.dpo, on_progress=on_download)
-
-
 def _rows(study: Study, sets: Sets) -> list[Record]:
     """Return rows of raw.study_cells, which `icl status` compares with the responses."""
     created_at = store.now()
@@ -277,12 +267,17 @@ def _train(
     work: Path,
     on_note: Callable[[str], None],
     stopping: Stopping,
-) -> Path:
-    """Train, convert and register the DPO variant of a family; each step resumes where it was stopped."""
+) -> bool:
+    """Train, convert and register the DPO variant of a family; each step resumes where it was stopped.
+
+    Return False if its file is here already.
+    """
     variant = f"{training.variant}-dpo"
     spec = registry.variant_spec(training.model, variant)
     if spec is None:
         raise ConfigError(f"{training.model} has no variant {variant} in the registry; add one with icl models add")
+    if registry.state(spec) == "here":
+        return False
     base = spec.trained_from
     if base is None:
         raise ConfigError(f"the registry does not say what {training.model} ({variant}) is trained from (trained_from)")
@@ -317,4 +312,5 @@ def _train(
                 store=rows,
                 on_progress=on_note,
             )
-    return registry.add(training.model, files={variant: str(gguf)})
+    registry.add(training.model, files={variant: str(gguf)})
+    return True

@@ -315,11 +315,16 @@ def add(name: str, *, files: Mapping[str, str], label: str | None = None) -> Pat
                 raise ModelError(f"{given}: holds no chat template, so it cannot be the {variant} file of {name}")
             given = given if held else str(info.path.resolve())
         written[variant] = {"gguf": given}
-    with _changing(path):
-        load_registry()  # an unreadable registry is not overwritten
-        tables = _user_tables(path)
-        tables[name] = {**tables.get(name, {}), **written, **({} if label is None else {"label": label})}
-        write_file(path, _toml(tables), mode=PRIVATE, sync=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.with_name(f"{path.name}.lock")):
+            load_registry()  # an unreadable registry is not overwritten
+            tables = _user_tables(path)
+            tables[name] = {**tables.get(name, {}), **written, **({} if label is None else {"label": label})}
+            write_file(path, _toml(tables), mode=PRIVATE, sync=True)
+    except (OSError, UnicodeEncodeError) as error:  # the second: a file name that is not UTF-8
+        reason = error.strerror if isinstance(error, OSError) else "a name in it is not UTF-8"
+        raise ConfigError(f"{path}: cannot be written ({reason}); set ICL_MODELS_FILE") from error
     return path
 
 
@@ -448,15 +453,3 @@ def _value(value: object) -> str:
     if isinstance(value, dict):
         return f"{{ {', '.join(f'{_key(key)} = {_value(one)}' for key, one in value.items())} }}"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-@contextlib.contextmanager
-def _changing(path: Path) -> Iterator[None]:
-    """Keep other processes from changing the registry meanwhile. Raises ConfigError if it cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with locked(path.with_name(f"{path.name}.lock")):
-            yield
-    except (OSError, UnicodeEncodeError) as error:  # the second: a file name that is not UTF-8
-        reason = error.strerror if isinstance(error, OSError) else "a name in it is not UTF-8"
-        raise ConfigError(f"{path}: cannot be written ({reason}); set ICL_MODELS_FILE") from error
