@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from icl_local.exceptions import ConversionError, needs_extra
 from icl_local.identity import sha256_file
 
-TOKENIZER_FILES = (
+_TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -90,6 +90,8 @@ class Checkpoint:
         self.parameters = sum(map(math.prod, self.shapes.values()))
         own = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model"))
         self.tokenizer_folder = folder if own else self.model_folder
+        older = () if (self.tokenizer_folder / "tokenizer.json").is_file() else _OLDER_TOKENIZER_FILES
+        self._tokenizer_names = _TOKENIZER_FILES + older
 
     @cached_property
     def config(self) -> Any:
@@ -114,12 +116,15 @@ class Checkpoint:
     @cached_property
     def files(self) -> list[Path]:
         """Return the files that define the model: config, weights, tokenizer, adapter."""
-        names = ["config.json", _INDEX, "adapter_config.json", "adapter_model.safetensors", *TOKENIZER_FILES]
-        if not (self.tokenizer_folder / "tokenizer.json").is_file():
-            names += _OLDER_TOKENIZER_FILES
+        names = ["config.json", _INDEX, "adapter_config.json", "adapter_model.safetensors", *self._tokenizer_names]
         folders = {self.folder, self.model_folder}
         found = {folder / name for folder in folders for name in names if (folder / name).is_file()}
         return sorted(found | {path for path, _, _ in self._places.values()})
+
+    @property
+    def tokenizer_files(self) -> list[Path]:
+        """Return the files of its tokenizer."""
+        return [path for name in self._tokenizer_names if (path := self.tokenizer_folder / name).is_file()]
 
     @cached_property
     def sha256(self) -> str:
@@ -166,9 +171,8 @@ def merge_adapter(adapter: Checkpoint, out: Path) -> Checkpoint:
         merged = PeftModel.from_pretrained(adapter.model(), adapter.folder, local_files_only=True).merge_and_unload()
     shutil.rmtree(out, ignore_errors=True)
     merged.save_pretrained(out)
-    for name in (*TOKENIZER_FILES, *_OLDER_TOKENIZER_FILES):
-        if (path := adapter.tokenizer_folder / name).is_file():
-            (out / name).symlink_to(path.resolve())
+    for path in adapter.tokenizer_files:
+        (out / path.name).symlink_to(path.resolve())
     return Checkpoint(out)
 
 

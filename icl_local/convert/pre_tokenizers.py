@@ -45,10 +45,10 @@ def name_of(tokenizer: Mapping[str, Any]) -> str:
     steps = [{key: value for key, value in step.items() if key != "trim_offsets"} for step in steps]
     if normalizer in (None, {"type": "NFC"}):
         for name, known in PRE_TOKENIZERS.items():
-            if known == (steps, bool(tokenizer["model"].get("ignore_merges"))):
+            if known == (steps, bool(tokenizer.get("model", {}).get("ignore_merges"))):
                 return name
-    kinds = [step.get("type") for step in ([normalizer] if normalizer else []) + steps]
+    kinds = [str(step["type"]) for step in [normalizer or {}, *steps] if "type" in step]
     raise ConversionError(
-        f"its tokenizer ({', '.join(map(str, kinds))}) is not one that llama.cpp is known to have; "
+        f"its tokenizer ({', '.join(kinds) or 'no tokenizer.json'}) is not one that llama.cpp is known to have; "
         "convert the model that it was trained from, or update llama-cpp-python"
     )

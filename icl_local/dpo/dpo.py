@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from icl_local.convert import TOKENIZER_FILES, Checkpoint, ModelSource, locate, read_json
+from icl_local.convert import Checkpoint, ModelSource, locate, read_json
 from icl_local.dpo.data import Preferences, load_preferences, load_tokenizer, paper_tokens
 from icl_local.dpo.parameters import Parameters, Step, TrainingPlan, parameters
 from icl_local.exceptions import DiskFull, TrainingError, needs_extra
@@ -232,9 +232,8 @@ def _finish(trainer: Any, base: Checkpoint, out: Path, record: Mapping[str, Any]
     model.config.pad_token_id = base.config_json.get("pad_token_id")  # the trainer has set the tokenizer's
     model.save_pretrained(draft, safe_serialization=True)
     # The tokenizer is not trained, and Transformers would write another one: the base's own files are kept.
-    for name in TOKENIZER_FILES:
-        if (base.tokenizer_folder / name).is_file():
-            shutil.copyfile(base.tokenizer_folder / name, draft / name)
+    for path in base.tokenizer_files:
+        shutil.copyfile(path, draft / path.name)
     (draft / RECORD).write_text(_as_json(record), encoding="utf-8")
     for path in sorted(draft.iterdir(), key=lambda p: p.name == "config.json"):
         if path.is_dir():

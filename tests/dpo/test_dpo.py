@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from icl_local.cli.models import next_command
 from icl_local.cli.study import interruptible
 from icl_local.convert.checkpoint import Checkpoint, merge_adapter
 from icl_local.convert.model_source import ModelSource, locate
-from icl_local.dpo.data import load_preferences
+from icl_local.dpo.data import load_preferences, load_tokenizer
 from icl_local.dpo.dpo import LOCK
 from icl_local.dpo.parameters import parameters
 from icl_local.exceptions import ConversionError, DiskFull, TrainingError
@@ -190,6 +191,21 @@ def test_other_architectures_are_trained_and_converted(name: str, pairs_file: Pa
     made = train(source, load_preferences(str(pairs_file)), tmp_path / "out", tiny_run(max_steps=1))
     assert made.status == "done"
     assert convert(made.folder, tmp_path / "trained.gguf", type_name="f32").row["gate"] == "passed"
+
+
+def test_a_tokenizer_of_older_files_is_kept_with_the_model(pairs_file: Path, tmp_path: Path) -> None:
+    folder = build_checkpoint(tmp_path / "older", scale=0.1)
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
+    merges = (merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"])
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+    (folder / "tokenizer.json").unlink()
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"tokenizer_class": "GPT2Tokenizer"}))
+    made = train(locate(str(folder)), load_preferences(str(pairs_file)), tmp_path / "out", tiny_run(max_steps=1))
+    assert len(load_tokenizer(made.folder)) == len(load_tokenizer(folder)) > len(model["vocab"]) / 2
+    with pytest.raises(ConversionError, match=r"its tokenizer \(no tokenizer.json\) is not one that llama.cpp"):
+        convert(made.folder, tmp_path / "trained.gguf")
 
 
 def test_todays_trainer_runs_too(tmp_path: Path, pairs_file: Path) -> None:
