@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from icl_local import __version__, detect, store
 from icl_local.exceptions import InputError
@@ -23,7 +23,6 @@ MAKER = ("model", "method", "language", "dpo")  # keys of `icl export` that say 
 LANGUAGE = "en"  # of texts that name none
 NOT_JUDGED = "N/A"  # just-eval's `result` before the verdict exists
 _FILE_SUFFIXES = (".json", ".jsonl", ".gguf")  # removed from a generator's name, unlike the .5 of v1.5
-_IDENTITY = ("dataset", "query_id", "language", "instruction")
 _ITEMS_A_PUT = 200
 
 
@@ -216,23 +215,19 @@ def _matched(outputs: Sequence[_Output], known: Iterable[Query]) -> Iterator[tup
 def _completed_queries(target: store.Store, found: Iterable[tuple[_Output, Query | None]]) -> list[tuple[str, Row]]:
     """Return rows that complete queries stored as unknown from a query set given since."""
     stored = store.ids(target.path, "queries", "query_key")
-    completed: dict[str, Row] = {}
+    completed: dict[str, Query] = {}
     for one, match in found:
         if match is not None and match.task is not None and (unknown := one.unknown_query()).key in stored:
-            completed[unknown.key] = {
-                **match.row(),
-                **{name: unknown.row()[name] for name in ("query_key", *_IDENTITY)},
-            }
-    return [("queries", row) for row in completed.values()]
+            completed[unknown.key] = replace(match, dataset=unknown.dataset, query_id=unknown.query_id)
+    return [("queries", query.row()) for query in completed.values()]
 
 
 def _stored(target: store.Store, languages: set[str]) -> Iterator[Query]:
     """Yield the database's queries in these languages."""
-    for language in sorted(languages):
-        for row in target.named("known_queries", [language]).dicts():
-            for name in ("task", "topic"):
-                row[name] = None if row[name] is None else tuple(row[name])
-            yield Query(**row)
+    for row in target.named("known_queries", [sorted(languages)]).dicts():
+        for name in ("task", "topic"):
+            row[name] = None if row[name] is None else tuple(row[name])
+        yield Query(**row)
 
 
 def _label(generator: str) -> str:
