@@ -37,7 +37,7 @@ def import_(
         with Store(db) as target:
             console.say(f"{counted(sum(merge.merge(target, file).added.values()), 'new row')} from {file}")
         return
-    if file.suffix in (".parquet", ".csv"):
+    if file.suffix.lower() in (".parquet", ".csv", ".tsv"):
         raise InputError(
             f"{file}: outputs are read from JSON or JSON Lines (docs/exchange.md), and the rows of "
             "icl export from the folder that --format parquet --what all writes"

@@ -228,10 +228,12 @@ class TestRoundTrip:
         with pytest.raises(InputError, match=re.escape(str(file))):
             command("import", file, db=full)
 
-    def test_a_table_of_outputs_is_refused_with_their_formats(self, db: Path, tmp_path: Path) -> None:
-        (tmp_path / "q.csv").write_text("instruction,output\na,b\n")
-        with pytest.raises(InputError, match=r"q\.csv: outputs are read from JSON or JSON Lines \(docs/exchange\.md\)"):
-            command("import", tmp_path / "q.csv", db=db)
+    @pytest.mark.parametrize("name", ["q.csv", "q.CSV", "q.tsv"])
+    def test_a_table_of_outputs_is_refused_with_their_formats(self, name: str, db: Path, tmp_path: Path) -> None:
+        (tmp_path / name).write_text("instruction,output\na,b\n")
+        said = rf"{re.escape(name)}: outputs are read from JSON or JSON Lines \(docs/exchange\.md\)"
+        with pytest.raises(InputError, match=said):
+            command("import", tmp_path / name, "--model", "m", db=db)
 
     def test_of_judgments(self, db: Path, new_database: Callable[[str], Path], tmp_path: Path) -> None:
         for place, variant in enumerate(({"method": "urial"}, {"method": "urial", "language": "es", "dpo": True})):
