@@ -145,9 +145,7 @@ class _LineScan:
             start += len(whole) + 1
 
 
-@functools.cache
-def _line_scan(include: frozenset[str]) -> _LineScan:
-    return _LineScan(include)
+_line_scan = functools.cache(_LineScan)
 
 
 def _first_fence(text: str, scan: _LineScan) -> tuple[int, str] | None:

@@ -35,7 +35,6 @@ FILES = {
 _SAME_LANGUAGE = 0.8  # least share of the texts that are identified as in their language; short ones are misread
 _SAME_LENGTHS = 0.6  # least correlation of the logarithms of the lengths, in every block of lines
 _BLOCK = 100
-Pins = dict[str, dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -72,9 +71,7 @@ def fetch(language: str, *, on_progress: OnBytes | None = None) -> Published:
 
 
 def cached(language: str) -> Published | None:
-    """Return the published set if it is on this disk; asks no server. Raises HubError, InputError."""
-    if language not in FILES:
-        return None
+    """Return the set in a language of FILES if it is on this disk; asks no server. Raises HubError, InputError."""
     english = _here(ENGLISH)
     own = english if language == ENGLISH else _here(language)
     if english is None or own is None:
@@ -127,7 +124,7 @@ def _pins_file() -> Path:
     return cache_path("just-eval.json")
 
 
-def _pins() -> Pins:
+def _pins() -> dict[str, dict[str, str]]:
     """Return {language: {commit, sha256}} of the first downloads. Raises HubError for a damaged file."""
     path = _pins_file()
     try:

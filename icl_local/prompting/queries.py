@@ -321,21 +321,17 @@ def _is_just_eval(item: JsonItem) -> bool:
 def list_sets() -> list[tuple[object, ...]]:
     """Return a row (see LISTED) for each query set on this machine, and for those available elsewhere."""
     shipped = resources.names("prompts", "samples", suffix=".jsonl")
-    rows = [_listed(samples(language), "ships with icl-local: icl run --queries samples") for language in shipped]
+    place = "ships with icl-local: icl run --queries samples"
+    rows: list[tuple[object, ...]] = [(*samples(language).counts()[0][:4], place) for language in shipped]
     for language in just_eval.FILES:
         found = just_eval.cached(language)
         if found is None:
             rows.append((JUST_EVAL, language, None, None, f"not here; icl data pull just-eval --lang {language}"))
         else:
-            rows.append(_listed(_of_published(found), found.source))
+            rows.append((*_of_published(found).counts()[0][:4], found.source))
     rows.append((JUST_EVAL, "other", None, None, "not published; see icl translate --help"))
     return rows
 
 
 def _of_published(found: just_eval.Published) -> QuerySet:
     return query_set(found.items, source=found.source, sha256=found.sha256, language=found.language, dataset=JUST_EVAL)
-
-
-def _listed(known: QuerySet, place: str) -> tuple[object, ...]:
-    (counts,) = known.counts()
-    return *counts[:4], place

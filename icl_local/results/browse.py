@@ -53,10 +53,9 @@ class Browser:
             number, times = max(self._loads, default=0), self._times()
             if number and self._loads[number].times == times:
                 return self._loads[number].page
-            page, rows, stored = report.read(self._database, **self._options)
+            page, rows = report.read(self._database, **self._options)
             page["sections"].insert(1, ("live", "Now"))
-            left_out = report.left_out(rows, stored=stored, texts=len(rows), reasons=True, max_bytes=0)
-            made = report.render({**page, "load": number + 1, "stored": stored, "left_out": left_out}, mode="browse")
+            made = report.render({**page, "load": number + 1}, mode="browse")
             self._loads[number + 1] = _Load(made, rows, report.parts_of(rows), times)
             self._loads.pop(number + 1 - _KEPT, None)
             return made

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import quoteattr
 
@@ -61,6 +62,7 @@ _ERROR_NAMES = {
 _ASPECTS = {metric: name for name, metric in SCORES.items() if metric != "avg"} | {"language": "language"}
 _MEANS = {"avg": "mean of five aspects", "safety": "safety"}
 _SCORES = (1.0, 5.0)
+_Places = Mapping[str, Mapping[str, float]]  # of one line of panels: band -> series -> height
 _MARKS_INCHES = 0.13  # height of one dot's line
 _BESIDE_POINTS = 7  # from the ends of a scale to the texts beside it, so that a dot at its end has room
 
@@ -84,9 +86,11 @@ class _Dot:
         return f"{self.method} with DPO" if self.dpo else self.method
 
 
-def _style(theme: str) -> dict[str, Any]:
+def _styled(theme: str = "light") -> Any:
+    with needs_extra("report"):
+        import matplotlib
     colours = THEMES[theme]
-    return {
+    style = {
         "font.size": 9,
         "axes.titlesize": 9,
         "axes.titleweight": "bold",
@@ -114,6 +118,7 @@ def _style(theme: str) -> dict[str, Any]:
         "svg.hashsalt": "icl-local",
         "text.parse_math": False,  # a $ in a model's name is not math
     }
+    return matplotlib.rc_context(style)
 
 
 @dataclass(frozen=True)
@@ -213,12 +218,6 @@ def _label(text: str) -> str:
     return text if len(text) <= 32 else f"{text[:20]}…{text[-11:]}"
 
 
-def _styled(theme: str = "light") -> Any:
-    with needs_extra("report"):
-        import matplotlib
-    return matplotlib.rc_context(_style(theme))
-
-
 # The rows of a view as dots
 
 
@@ -229,10 +228,10 @@ def _language(code: str) -> str:
     return known[code].name if code in known else code
 
 
-def _dot(row: Row, line: str, column: str, band: str, *, value: str = "value") -> _Dot:
-    dpo = bool(row.get("dpo"))
+def _dot(row: Row, line: str, column: str, band: str) -> _Dot:
+    dpo, value = bool(row.get("dpo")), row["percent"] if "percent" in row else row["value"]
     return _Dot(
-        line, column, band, row["method"], dpo, row[value] or 0.0, row.get("ci_low"), row.get("ci_high"), row.get("n")
+        line, column, band, row["method"], dpo, value or 0.0, row.get("ci_low"), row.get("ci_high"), row.get("n")
     )
 
 
@@ -252,9 +251,7 @@ def _decoding(rows: Sequence[Row]) -> Iterable[_Dot]:
     found: dict[tuple[str, ...], _Dot] = {}
     for row in rows:
         band = f"temperature {row['temperature']:g}" if row["temperature"] else "greedy"
-        dot = _dot(
-            row, f"{row['model']}, {_language(row['language'])}", _ERROR_NAMES[row["error"]], band, value="percent"
-        )
+        dot = _dot(row, f"{row['model']}, {_language(row['language'])}", _ERROR_NAMES[row["error"]], band)
         found.setdefault((dot.line, dot.column, dot.band, dot.series), dot)  # of several types the first
     return found.values()
 
@@ -266,9 +263,7 @@ _DOTS: Mapping[str, Callable[[Sequence[Row]], Iterable[_Dot]]] = {
     "3": lambda rows: (
         _dot(row, _language(row["language"]), row["model"], _ASPECTS[row["metric"]]) for row in _by_aspect(rows)
     ),
-    "4": lambda rows: (
-        _dot(row, _language(row["language"]), _ERROR_NAMES[row["error"]], row["model"], value="percent") for row in rows
-    ),
+    "4": lambda rows: (_dot(row, _language(row["language"]), _ERROR_NAMES[row["error"]], row["model"]) for row in rows),
     "size": _sizes,
     "decoding": _decoding,
 }
@@ -286,7 +281,7 @@ def _draw(dots: Sequence[_Dot], *, theme: str, scale: tuple[float, float] | None
     lines, columns = _unique(dot.line for dot in dots), _unique(dot.column for dot in dots)
     colours, markers = _looks(dots, theme)
     places = [_places([dot for dot in inside if dot.line == line], list(colours)) for line in lines]
-    heights = [max(found.values(), default=0) + 2 for found in places]
+    heights = [max((place for band in found.values() for place in band.values()), default=0) + 2 for found in places]
     limits = scale or (0.0, max(1.0, *(dot.value if dot.high is None else dot.high for dot in inside)))
     titles = {(line, column): f"{line}, {column}" if len(lines) > 1 else column for line in lines for column in columns}
     width = max(2.6, *(0.09 * len(title) for title in titles.values())) * len(columns)
@@ -298,19 +293,19 @@ def _draw(dots: Sequence[_Dot], *, theme: str, scale: tuple[float, float] | None
         layout="constrained",
     )
     grid = figure.subplots(len(lines), len(columns), sharex=True, squeeze=False, height_ratios=heights)
-    for panels, line, found in zip(grid, lines, places, strict=True):
+    for panels, line, found, height in zip(grid, lines, places, heights, strict=True):
         unnamed = dict.fromkeys(colours)
         for axes, column in zip(panels, columns, strict=True):
             axes.set_title(titles[line, column], loc="left")
             axes.set_xlim(*limits)
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=scale is not None))
-            axes.set_ylim(max(found.values(), default=0) + 1, -1)
+            axes.set_ylim(height - 1, -1)
             axes.tick_params(labelbottom=True)
             _bands(axes, found, first=column == columns[0])
             shown = [dot for dot in inside if (dot.line, dot.column) == (line, column)]
             for dot in shown:
                 filled = dot.dpo or not any(other.dpo for other in dots)
-                place = found[dot.band, dot.series]
+                place = found[dot.band][dot.series]
                 _mark(axes, dot, place, limits, colours[dot.series], markers[dot.series], filled=filled)
                 if dot.series in unnamed:
                     del unnamed[dot.series]
@@ -337,33 +332,23 @@ def _looks(dots: Sequence[_Dot], theme: str) -> tuple[dict[str, str], dict[str, 
     return colours, markers
 
 
-def _places(dots: Sequence[_Dot], order: Sequence[str]) -> dict[tuple[str, str], float]:
+def _places(dots: Sequence[_Dot], order: Sequence[str]) -> _Places:
     """Return the height of each band's series, in lines from the top, with space between bands."""
-    places: dict[tuple[str, str], float] = {}
+    places = {}
     at = 0.0
     for band in _unique(dot.band for dot in dots):
         present = {dot.series for dot in dots if dot.band == band}
-        for series in order:
-            if series in present:
-                places[band, series] = at
-                at += 1
-        at += 0.9
+        shown = [series for series in order if series in present]
+        places[band] = {series: at + number for number, series in enumerate(shown)}
+        at = max(places[band].values()) + 1 + 0.9
     return places
 
 
-def _middles(places: Mapping[tuple[str, str], float]) -> dict[str, float]:
-    found: dict[str, list[float]] = {}
-    for (band, _), place in places.items():
-        found.setdefault(band, []).append(place)
-    return {band: sum(heights) / len(heights) for band, heights in found.items()}
-
-
-def _bands(axes: Axes, places: Mapping[tuple[str, str], float], *, first: bool) -> None:
-    middles = _middles(places)
-    axes.set_yticks(list(middles.values()), list(middles) if first else [""] * len(middles))
-    ends = {band: place for (band, _), place in places.items()}
-    for end in list(ends.values())[:-1]:
-        axes.axhline(end + 0.95, color=axes.xaxis.get_gridlines()[0].get_color(), linewidth=0.6)
+def _bands(axes: Axes, places: _Places, *, first: bool) -> None:
+    middles = [fmean(band.values()) for band in places.values()]
+    axes.set_yticks(middles, list(places) if first else [""] * len(places))
+    for band in list(places.values())[:-1]:
+        axes.axhline(max(band.values()) + 0.95, color=axes.xaxis.get_gridlines()[0].get_color(), linewidth=0.6)
 
 
 def _mark(
@@ -396,15 +381,15 @@ def _name(axes: Axes, dot: _Dot, place: float, limits: tuple[float, float]) -> N
     )
 
 
-def _counts(axes: Axes, dots: Sequence[_Dot], places: Mapping[tuple[str, str], float], colour: str) -> None:
+def _counts(axes: Axes, dots: Sequence[_Dot], places: _Places, colour: str) -> None:
     """Write the number of responses of each band at the right edge, as a range where its series differ."""
-    for band, middle in _middles(places).items():
+    for band, found in places.items():
         counts = sorted({dot.n for dot in dots if dot.band == band and dot.n is not None})
         if counts:
             text = "\u2013".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1])))
             axes.annotate(
                 f"n = {text}",
-                (1, middle),
+                (1, fmean(found.values())),
                 xytext=(_BESIDE_POINTS, 0),
                 xycoords=("axes fraction", "data"),
                 textcoords="offset points",

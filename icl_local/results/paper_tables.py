@@ -9,6 +9,7 @@ icl_quantization, icl_settings.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -373,16 +374,11 @@ def _best(
 ) -> frozenset[tuple[int, int]]:
     """Return the positions of the best value of each group to two decimals; none if all are equal."""
     bold = set()
-    for column in metrics:
-        x = columns.index(column)
-        values: dict[object, dict[int, float]] = {}
-        for y, row in enumerate(rows):
-            if row[column] is not None:
-                values.setdefault(group[y], {})[y] = round(row[column], 2)
-        for found in values.values():
+    for column, one in product(metrics, set(group)):
+        found = {y: round(row[column], 2) for y, row in enumerate(rows) if group[y] == one and row[column] is not None}
+        if len(set(found.values())) > 1:
             best = min(found.values()) if lowest else max(found.values())
-            if len(set(found.values())) > 1:
-                bold |= {(y, x) for y, value in found.items() if value == best}
+            bold |= {(y, columns.index(column)) for y, value in found.items() if value == best}
     return frozenset(bold)
 
 
@@ -400,12 +396,8 @@ def _cell(row: Row) -> tuple[Any, ...]:
 
 def _significant(views: Views, name: str, instead: Instead | None) -> list[Row]:
     """Return the cells and metrics that differ significantly from zero-shot, or from the cell without DPO."""
-    if name in ERROR_TABLES:
-        found = views.named("error_marks")
-    elif instead:
-        found = views.named("corrected_marks") if instead.kind == "corrected" else []
-    else:
-        found = views.named("score_marks")
+    kind = "error" if name in ERROR_TABLES else instead.kind if instead else "score"
+    found = [] if kind == "equated" else views.named(f"{kind}_marks")
     return [row for row in found if row["differs_in"] == _against(name)]
 
 

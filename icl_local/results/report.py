@@ -60,7 +60,7 @@ def write(database: Path, output: Path, *, max_responses: int, max_bytes: int, *
 
     Raises StoreError, UnknownName, ConfigError.
     """
-    page, rows, stored = read(database, max_responses=max_responses, **chosen)
+    page, rows = read(database, max_responses=max_responses, **chosen)
     parts = parts_of(rows)
     fixed = len(_render(page, index=packed(index_of(rows, parts)), texts=[""] * len(parts), left_out="").encode())
     room = max_bytes - fixed - _SLACK_BYTES
@@ -70,36 +70,27 @@ def write(database: Path, output: Path, *, max_responses: int, max_bytes: int, *
         chunks = _chunks(rows, parts, reasons=False, max_bytes=room)
     kept = parts[: len(chunks)]
     texts = sum(map(len, kept))
-    note = left_out(rows, stored=stored, texts=texts, reasons=reasons, max_bytes=max_bytes)
+    cut = "The judge's reasons" if rows and not reasons else ""
+    if texts < len(rows):
+        cut = f"The texts of {counted(len(rows) - texts, 'response')}"
+    notes = [page["left_out"], cut and f"{cut} are left out to stay under {max_bytes / 1e6:g} MB."]
+    note = " ".join(filter(None, notes))
     html = _render(page, index=packed(index_of(rows, kept)), texts=chunks, left_out=note).encode()
     write_result(output, html)
-    return Report(output, len(html), len(rows), stored, texts)
+    return Report(output, len(html), len(rows), page["stored"], texts)
 
 
-def read(database: Path, *, max_responses: int, **chosen: Any) -> tuple[dict[str, Any], list[Row], int]:
-    """Return what the page shows around the responses, the responses, and the number of those stored."""
+def read(database: Path, *, max_responses: int, **chosen: Any) -> tuple[dict[str, Any], list[Row]]:
+    """Return what the page shows around the responses, and the responses."""
     with paper_tables.open_views(database, **chosen) as views:
         if "judge" not in views.variables:
             judges = {row["judge"] for row in views.rows("paper_scores") if row["origin"] == "ours"}
             views.choose(judge=min(judges, default=None))
         (facts,) = views.named("report_facts")
-        return _page(views, facts), views.named("report_responses", max_responses), int(facts["responses"])
-
-
-def left_out(rows: Sequence[Row], *, stored: int, texts: int, reasons: bool, max_bytes: int) -> str:
-    notes = []
-    if len(rows) < stored:
-        notes.append(
-            f"{stored - len(rows):,} of {counted(stored, 'response')} are left out (--responses), "
-            "whole queries at a time."
-        )
-    if texts < len(rows):
-        notes.append(
-            f"The texts of {counted(len(rows) - texts, 'response')} are left out to stay under {max_bytes / 1e6:g} MB."
-        )
-    elif rows and not reasons:
-        notes.append(f"The judge's reasons are left out to stay under {max_bytes / 1e6:g} MB.")
-    return " ".join(notes)
+        rows, stored = views.named("report_responses", max_responses), int(facts["responses"])
+        share = f"{stored - len(rows):,} of {counted(stored, 'response')}"
+        note = f"{share} are left out (--responses), whole queries at a time." if len(rows) < stored else ""
+        return {**_page(views, facts), "stored": stored, "left_out": note}, rows
 
 
 # The page around the responses

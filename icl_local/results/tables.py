@@ -197,11 +197,9 @@ def as_text(value: object) -> str:
 
 def numeric_columns(table: Table) -> list[bool]:
     """Return for each column whether all its values but None are numbers."""
-    result = []
-    for index in range(len(table.columns)):
-        values = [row[index] for row in table.rows if row[index] is not None]
-        result.append(bool(values) and all(map(is_number, values)))
-    return result
+    columns = zip(*table.rows, strict=True) if table.rows else [()] * len(table.columns)
+    found = ([value for value in column if value is not None] for column in columns)
+    return [bool(values) and all(map(is_number, values)) for values in found]
 
 
 def _csv(table: Table) -> str:

@@ -284,7 +284,7 @@ def refuse_other_texts(run_named: RunNamed, dataset: str, language: str, texts: 
 
 def exists(path: Path) -> bool:
     """Return whether there is a database, or a spool from which it can be rebuilt."""
-    return path.exists() or spool_folder(path).exists()
+    return path.exists() or bool(spool.files(spool_folder(path)))
 
 
 def ids(path: Path, table: str, column: str) -> set[str]:
@@ -308,7 +308,7 @@ def ids(path: Path, table: str, column: str) -> set[str]:
 
 def require(path: Path) -> None:
     """Raise StoreError where neither a database nor its spool exists, so that a mistyped name makes no database."""
-    if not path.exists() and not spool.files(spool_folder(path)):
+    if not exists(path):
         raise StoreError(
             f"{path} does not exist; `icl run`, `icl import` and `icl translate run` make a database, --db names "
             "another"

@@ -7,7 +7,7 @@ their spool file, so the two agree after a kill, a rollback or a discarded log.
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +55,21 @@ class Column:
     key: bool
 
 
-@dataclass(frozen=True)
+Columns = Mapping[str, Mapping[str, Column]]  # by table and name
+
+
+@dataclass
 class Ingest:
     """Ingest of one spool folder into one database.
 
     A row whose content DuckDB refuses (ROW_FAULTS) goes to raw.rejected_rows and the others are inserted. Every other
-    exception ends the ingest and rolls its transaction back. ``known`` is what ``columns`` returns, where it was read
-    before.
+    exception ends the ingest and rolls its transaction back. ``known`` is what ``columns`` returns; without it, it is
+    read when there is a file to ingest.
     """
 
     con: Connection
     folder: Path
-    known: Mapping[str, Mapping[str, Column]] | None = None
+    known: Columns = field(default_factory=dict)
 
     def run(self) -> None:
         """Insert every complete line that the database lacks."""
@@ -89,7 +92,7 @@ class Ingest:
             self._read_to(target.name, target.stat().st_size)
 
     def _file(self, file: Path, start: int) -> None:
-        known = self.known or columns(self.con)
+        self.known = self.known or columns(self.con)
         forgotten = Forgotten(self.con)
         batch: list[spool.SpoolRow] = []
         end = start
@@ -98,32 +101,30 @@ class Ingest:
             end = line.end
             # what a tombstone names is deleted before a later row of that key comes
             if len(batch) >= BATCH_ROWS or any(record.table == "tombstones" for record in line.records):
-                self._insert(known, batch, file.name, end)
+                self._insert(batch, file.name, end)
                 batch = []
         if end > start:
-            self._insert(known, batch, file.name, end)
+            self._insert(batch, file.name, end)
 
-    def _insert(
-        self, known: Mapping[str, Mapping[str, Column]], records: Sequence[spool.SpoolRow], file: str, end: int | None
-    ) -> None:
+    def _insert(self, records: Sequence[spool.SpoolRow], file: str, end: int | None) -> None:
         """Insert in one transaction; find refused rows by halving. ``end`` None leaves the offset unchanged."""
         grouped: dict[str, list[Mapping[str, Any]]] = {}
         for record in records:
-            grouped.setdefault(record.table if record.table in known else "", []).append(record.row)
+            grouped.setdefault(record.table if record.table in self.known else "", []).append(record.row)
         try:
             with transaction(self.con):
                 for table, rows in grouped.items():
                     if not table:
                         raise ValueError("no such table")
-                    insert_rows(self.con, table, known[table], rows)
+                    insert_rows(self.con, table, self.known[table], rows)
                 if "tombstones" in grouped:
-                    _bury(self.con, known)
+                    _bury(self.con, self.known)
                 self._read_to(file, end)
         except ROW_FAULTS as error:
             if len(records) > 1:
                 middle = len(records) // 2
-                self._insert(known, records[:middle], file, None)
-                self._insert(known, records[middle:], file, end)
+                self._insert(records[:middle], file, None)
+                self._insert(records[middle:], file, end)
                 return
             refused = {
                 "rejected_id": key_of(kind="rejected", table=records[0].table, row=dict(records[0].row)),
@@ -133,7 +134,7 @@ class Ingest:
                 "content": records[0].row,
             }
             with transaction(self.con):
-                insert_rows(self.con, "rejected_rows", known["rejected_rows"], [refused])
+                insert_rows(self.con, "rejected_rows", self.known["rejected_rows"], [refused])
                 self._read_to(file, end)
 
     def _read_to(self, file: str, end: int | None) -> None:
@@ -237,7 +238,7 @@ def offsets(con: Connection) -> dict[str, int]:
     return dict(con.execute("select file, ingested_bytes from raw.spool_files").fetchall())
 
 
-def _bury(con: Connection, known: Mapping[str, Mapping[str, Column]]) -> None:
+def _bury(con: Connection, known: Columns) -> None:
     """Delete the rows of the tombstones, and all rows that refer to them."""
     con.execute(
         "insert into raw.tombstones select 'judgments', judgment_id, true, any_value(created_at) from raw.judgments "

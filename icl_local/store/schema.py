@@ -15,7 +15,6 @@ from icl_local.exceptions import StoreError
 from icl_local.store import ingest
 
 _COMMENT = re.compile(r"--[^\n]*")
-_CREATED = re.compile(r"create\s+or\s+replace\s+view\s+main\.(\w+)\s+as\b", re.IGNORECASE)
 _REFERENCE = re.compile(r"\b(?:from|join)\s+(?:main\.)?(\w+)\b(?!\.)", re.IGNORECASE)
 
 # tables whose rows are made on the way in where the spool names none
@@ -34,11 +33,8 @@ INTERNAL = {"schema_migrations", "store_meta", "spool_files", "rejected_rows", *
 
 @functools.cache
 def migrations() -> dict[str, str]:
-    """Return the SQL of all steps by name, in order; step 1 is named 0001_... Raises StoreError for a gap."""
-    found = _statements("migrations")
-    if [int(name[:4]) for name in found] != list(range(1, len(found) + 1)):
-        raise StoreError("db/migrations is not numbered 0001, 0002, ... without a gap; reinstall icl-local")
-    return found
+    """Return the SQL of all steps by name, in order; step 1 is named 0001_..., and none is left out."""
+    return _statements("migrations")
 
 
 @functools.cache
@@ -54,17 +50,12 @@ def views() -> dict[str, str]:
 
 
 def sort_views(found: Mapping[str, str]) -> dict[str, str]:
-    """Sort by reference, since DuckDB binds a view when it is made. Raises StoreError for a cycle or a wrong name."""
+    """Sort by reference, since DuckDB binds a view when it is made. Raises graphlib.CycleError."""
     reads: dict[str, list[str]] = {}
     for view in sorted(found):  # the order of a set differs between processes
-        sql = _COMMENT.sub("", found[view])
-        if _CREATED.findall(sql) != [view]:
-            raise StoreError(f"db/views/{view}.sql must hold one `create or replace view main.{view} as`")
-        reads[view] = sorted({name.lower() for name in _REFERENCE.findall(sql)} & found.keys() - {view})
-    try:
-        return {view: found[view] for view in graphlib.TopologicalSorter(reads).static_order()}
-    except graphlib.CycleError as error:
-        raise StoreError(f"db/views read from each other in a circle: {' -> '.join(error.args[1])}") from error
+        names = _REFERENCE.findall(_COMMENT.sub("", found[view]))
+        reads[view] = sorted({name.lower() for name in names} & found.keys() - {view})
+    return {view: found[view] for view in graphlib.TopologicalSorter(reads).static_order()}
 
 
 @functools.cache
@@ -92,21 +83,19 @@ def upgrade(con: ingest.Connection, path: Path) -> None:
         con.execute("create table if not exists raw.schema_migrations (number integer primary key, name varchar)")
     for step, (name, sql) in enumerate(migrations().items(), start=1):
         if step > number:
-            con.begin()
-            con.execute(sql)
-            con.execute("insert into raw.schema_migrations values (?, ?)", [step, name])
-            con.commit()
+            with ingest.transaction(con):
+                con.execute(sql)
+                con.execute("insert into raw.schema_migrations values (?, ?)", [step, name])
     if _stored_fingerprint(con) == fingerprint():
         return
-    con.begin()
-    for sql in (*macros(), *views().values()):
-        con.execute(sql)
-    for table, file in PUBLISHED.items():
-        con.execute(f"delete from raw.{table}")
-        rows = "read_csv(?, header = true, delim = ',')"
-        con.execute(f"insert into raw.{table} by name from {rows}", [str(resources.path("db", f"published/{file}"))])
-    con.execute("insert or replace into raw.store_meta values ('fingerprint', ?)", [fingerprint()])
-    con.commit()
+    with ingest.transaction(con):
+        for sql in (*macros(), *views().values()):
+            con.execute(sql)
+        for table, file in PUBLISHED.items():
+            con.execute(f"delete from raw.{table}")
+            insert = f"insert into raw.{table} by name from read_csv(?, header = true, delim = ',')"
+            con.execute(insert, [str(resources.path("db", f"published/{file}"))])
+        con.execute("insert or replace into raw.store_meta values ('fingerprint', ?)", [fingerprint()])
 
 
 def _number(con: ingest.Connection, path: Path) -> int:

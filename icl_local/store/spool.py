@@ -8,7 +8,7 @@ its file while it lives; files without one are finished, may have a torn last li
 
 import contextlib
 import json
-import math
+import mmap
 import os
 import secrets
 import threading
@@ -16,31 +16,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from icl_local.exceptions import DiskFull, StoreError
 from icl_local.files import NO_SPACE, PRIVATE, open_draft, open_to_append
 from icl_local.operating_system import locked, sync_folder
 
-
-def _cells_have_keys(old: dict[str, Any]) -> dict[str, Any] | None:
-    """Rename the key of run_cells, which version 1 called cell_id; drop its bootstraps, which pooled unlike cells."""
-    if old["t"] == "bootstraps":
-        return None
-    if old["t"] == "run_cells":
-        row = dict(old["row"])
-        row["run_cell_id"] = row.pop("cell_id")
-        return {"t": old["t"], "row": row}
-    return old
-
-
 Row = dict[str, Any]
 Record = tuple[str, dict[str, object]]  # a table of schema raw and a row of it
-
-VERSION = 2
-_TORN_BLOCK = 1 << 20
-# old version -> function that turns a record {"t", "row"} of it into one of the next version (or None: dropped)
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any] | None]] = {1: _cells_have_keys}
 
 
 class SpoolRow(NamedTuple):
@@ -48,6 +31,21 @@ class SpoolRow(NamedTuple):
 
     table: str
     row: Mapping[str, Any]
+
+
+def _cells_have_keys(old: SpoolRow) -> SpoolRow | None:
+    """Rename the key of run_cells, which version 1 called cell_id; drop its bootstraps, which pooled unlike cells."""
+    if old.table == "bootstraps":
+        return None
+    if old.table == "run_cells":
+        names = {"cell_id": "run_cell_id"}
+        return SpoolRow(old.table, {names.get(name, name): value for name, value in old.row.items()})
+    return old
+
+
+VERSION = 2
+# old version -> function that turns a row of it into one of the next version (or None: dropped)
+UPGRADES: dict[int, Callable[[SpoolRow], SpoolRow | None]] = {1: _cells_have_keys}
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Spool:
         self.path: Path | None = None
         self._file = -1
         self._size = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._held = contextlib.ExitStack()  # the lock of the file
 
     def append(self, records: Sequence[tuple[str, Mapping[str, object]]]) -> None:
@@ -93,7 +91,10 @@ class Spool:
                     done += os.write(self._file, line[done:])
                 os.fsync(self._file)
             except OSError as error:
-                self._undo()
+                try:
+                    os.ftruncate(self._file, self._size)
+                except OSError:  # there is no file, or it stays torn, and readers ignore its end
+                    self.close()
                 _refuse(error, self.folder)
             self._size += len(line)
 
@@ -106,27 +107,14 @@ class Spool:
             self._file, self.path, self._size = -1, None, 0
 
     def _open(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-        self._held.close()
+        self.close()
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
         path = self.folder / f"{stamp}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
         self._held.enter_context(locked(lock_file(path)))
         self._file = open_to_append(path, new=True)
-        self.path, self._size = path, 0
+        self.path = path
         sync_folder(self.folder)
-
-    def _undo(self) -> None:
-        """Truncate after a failed write; a file that cannot be truncated is closed, and readers ignore its torn end."""
-        if self._file < 0:
-            return
-        try:
-            os.ftruncate(self._file, self._size)
-        except OSError:
-            os.close(self._file)
-            self._file = -1
 
 
 def encode(records: Sequence[tuple[str, Mapping[str, object]]]) -> bytes:
@@ -135,7 +123,8 @@ def encode(records: Sequence[tuple[str, Mapping[str, object]]]) -> bytes:
     try:
         text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except ValueError:
-        text = json.dumps(_finite(body), ensure_ascii=False, separators=(",", ":"))
+        finite = json.loads(json.dumps(body), parse_constant=str)
+        text = json.dumps(finite, ensure_ascii=False, separators=(",", ":"))
     try:
         return text.encode() + b"\n"
     except UnicodeEncodeError:
@@ -207,10 +196,13 @@ def cut_torn(folder: Path) -> list[tuple[Path, int]]:
     cut = []
     with finished(folder) as claimed:
         for path in claimed:
-            with contextlib.suppress(PermissionError), path.open("r+b") as file:
-                if torn := _torn_bytes(file):
-                    file.truncate(file.seek(0, os.SEEK_END) - torn)
-                    cut.append((path, torn))
+            # not ours to write, or empty, which cannot be mapped
+            with contextlib.suppress(PermissionError, ValueError), path.open("r+b") as file:
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                    size, whole = len(mapped), mapped.rfind(b"\n") + 1
+                if whole < size:
+                    file.truncate(whole)
+                    cut.append((path, size - whole))
     return cut
 
 
@@ -249,38 +241,14 @@ def _decode(raw: bytes, path: Path) -> tuple[SpoolRow, ...] | None:
     try:
         body = json.loads(raw)
         version = int(body["v"])
-        records = [(str(item["t"]), dict(item["row"])) for item in body["records"]]
+        records = [SpoolRow(str(item["t"]), dict(item["row"])) for item in body["records"]]
     except (ValueError, TypeError, KeyError):
         return None
     if version > VERSION:
         raise StoreError(f"{path} was written by a newer icl-local (spool version {version}); upgrade icl-local")
-    upgraded: list[dict[str, Any]] = [{"t": table, "row": row} for table, row in records]
     for step in range(version, VERSION):
-        upgraded = [new for old in upgraded if (new := UPGRADES[step](old)) is not None]
-    return tuple(SpoolRow(item["t"], item["row"]) for item in upgraded)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
-
-
-def _torn_bytes(file: BinaryIO) -> int:
-    """Return the number of bytes after the last line break; read backwards in blocks of ``_TORN_BLOCK`` bytes."""
-    end = position = file.seek(0, os.SEEK_END)
-    while position:
-        start = max(0, position - _TORN_BLOCK)
-        file.seek(start)
-        found = file.read(position - start).rfind(b"\n")
-        if found >= 0:
-            return end - (start + found + 1)
-        position = start
-    return end
+        records = [new for old in records if (new := UPGRADES[step](old)) is not None]
+    return tuple(records)
 
 
 def _refuse(error: OSError, folder: Path) -> NoReturn:

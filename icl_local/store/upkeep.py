@@ -81,15 +81,14 @@ def forget(path: Path, response_ids: Sequence[str]) -> int:
     until ``allow_again``. Their text leaves the spool's finished files at once, and a running process's file when it
     is next folded.
     """
-    count = "select count(*) from raw.responses"
     with database.Store(path) as target:
-        before = target.rows(count).rows[0][0]
+        count = "select count(*) from raw.responses where response_id in (select unnest(?::varchar[]))"
+        ((stored,),) = target.rows(count, [list(response_ids)]).rows
         _put_tombstones(target, [("responses", key) for key in response_ids], active=True)
-        after = target.rows(count).rows[0][0]
     with database.writer(path, wait_seconds=database.LOCK_WAIT_SECONDS) as con:
         database.ingest_spool(con, path, fold=True)
         con.execute("checkpoint")
-    return int(before - after)
+    return int(stored)
 
 
 def allow_again(path: Path) -> int:
@@ -187,7 +186,7 @@ def rebuild(path: Path, *, accept: Callable[[Sequence[str]], bool] = lambda lost
     and for another program's database.
     """
     folder = spool.spool_folder(path)
-    if not path.exists() and not spool.files(folder):
+    if not database.exists(path):
         raise StoreError(f"there is neither a database {path} nor a spool {folder}")
     lost = [f"{place} cannot be read" for place in _damaged(folder)]
     lost += [f"{file.name} ended in a line of {size} bytes, never whole" for file, size in spool.cut_torn(folder)]
@@ -205,11 +204,8 @@ def rebuild(path: Path, *, accept: Callable[[Sequence[str]], bool] = lambda lost
             database.ingest_spool(con, path)
             adopted, unreadable = _adopt(old, con, folder) if old else (0, [])
             database.ingest_spool(con, path)
-            rows = {}
-            for table in _user_tables(con):
-                ((count,),) = con.execute(f'select count(*) from raw."{table}"').fetchall()
-                if count:
-                    rows[table] = count
+            counts = {table: con.table(f"raw.{table}").shape[0] for table in _user_tables(con)}
+            rows = {table: count for table, count in counts.items() if count}
             lost += [*unreadable, *_refused_rows(con)]
             con.execute("checkpoint")
         if old is None and not rows:
@@ -274,14 +270,12 @@ def _compare(con: ingest.Connection, folder: Path) -> tuple[dict[str, int], dict
 def _adopt(old: ingest.Connection, new: ingest.Connection, folder: Path) -> tuple[int, list[str]]:
     """Append rows that only the old file has to the spool; return how many, and what could not be read."""
     forgotten = ingest.Forgotten(new)
-    known, theirs = ingest.columns(new), ingest.columns(old)
     adopted, unreadable = 0, []
     journal = spool.Spool(folder)
     for table, names in _user_tables(new).items():
         stored = _stored_keys(new, table, names)
         try:
-            shared = ", ".join(name for name in theirs.get(table, ()) if name in known[table])
-            result = old.execute(f'select {shared} from raw."{table}"' if shared else "select 1 where false")
+            result = old.execute(f'select * from raw."{table}"')
             while rows := database.fetch(result, limit=_BATCH).records():
                 only_here = [
                     (table, row)

@@ -104,7 +104,8 @@ def test_what_is_cached_is_hashed_once_and_other_languages_are_not_published(
     monkeypatch.setattr(just_eval, "sha256_file", lambda path: hashed.append(path) or original(path))
     assert just_eval.cached("en") is not None
     assert len(hashed) == 1
-    assert just_eval.cached("de") is None
+    with pytest.raises(ConfigError, match="just-eval is not published in 'de'"):
+        just_eval.require("de")
 
 
 def test_a_file_of_ones_own_stays(fake: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:

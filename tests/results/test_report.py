@@ -144,7 +144,7 @@ def test_scores_and_reasons_are_by_the_judge_template_that_the_tables_show(tmp_p
             "reasons = ['other', 'other', 'other', 'other', 'other'] where template_sha256 = 'other'"
         )
         con.execute("update raw.judge_templates set template_sha256 = '0' where template_sha256 = 'other'")
-    page, rows, _ = report.read(path, judge=None, reading="strict", max_responses=10**6)
+    page, rows = report.read(path, judge=None, reading="strict", max_responses=10**6)
     with duckdb.connect(str(path), read_only=True) as con:
         found = con.execute(
             "select response_id, score.avg from response_scores as score join responses using (response_id) "

@@ -134,3 +134,14 @@ def test_queries_of_a_reading_see_what_was_put_and_keep_the_file_open(tmp_path: 
                 pass
         with store.writer(path, wait_seconds=0) as con:
             assert con.execute("select count(*) from raw.datasets").fetchall() == [(1,)]
+
+
+def test_a_spool_folder_without_a_file_is_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "x.duckdb"
+    with store.Store(path):
+        pass
+    path.unlink()
+    assert store.spool_folder(path).exists()
+    assert not store.exists(path)
+    with pytest.raises(StoreError, match="does not exist"):
+        query(path, "select 1")

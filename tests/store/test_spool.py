@@ -147,15 +147,15 @@ def test_a_torn_last_line_is_ignored_and_cut_once_its_writer_is_gone(tmp_path: P
     assert path.stat().st_size == whole
 
 
-@pytest.mark.parametrize("block", [1, 7, 32, 33])
-def test_a_torn_line_may_be_longer_than_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    monkeypatch.setattr(spool, "_TORN_BLOCK", block)
+@pytest.mark.parametrize("size", [1, 32, 3 << 20])
+def test_a_torn_line_may_be_long_or_all_of_a_file(tmp_path: Path, size: int) -> None:
     path = write(tmp_path, 1)
     whole = path.read_bytes()
-    (tmp_path / "torn.jsonl").write_bytes(b"x" * 32)
+    (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "torn.jsonl").write_bytes(b"x" * size)
     with path.open("ab") as file:
-        file.write(b"x" * 32)
-    assert sorted(spool.cut_torn(tmp_path)) == sorted([(path, 32), (tmp_path / "torn.jsonl", 32)])
+        file.write(b"x" * size)
+    assert sorted(spool.cut_torn(tmp_path)) == sorted([(path, size), (tmp_path / "torn.jsonl", size)])
     assert (path.read_bytes(), (tmp_path / "torn.jsonl").read_bytes()) == (whole, b"")
 
 
@@ -198,11 +198,11 @@ def test_an_older_spool_is_upgraded_step_by_step(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(spool, "VERSION", 1)
     write(tmp_path, 1, 2)
 
-    def renamed(old: dict[str, Any]) -> dict[str, Any]:
-        return {**old, "row": {"id": old["row"]["response_id"]}}
+    def renamed(old: spool.SpoolRow) -> spool.SpoolRow:
+        return spool.SpoolRow(old.table, {"id": old.row["response_id"]})
 
-    def dropped(old: dict[str, Any]) -> dict[str, Any] | None:
-        return old if old["row"]["id"] == "2" else None
+    def dropped(old: spool.SpoolRow) -> spool.SpoolRow | None:
+        return old if old.row["id"] == "2" else None
 
     monkeypatch.setattr(spool, "VERSION", 3)
     monkeypatch.setattr(spool, "UPGRADES", {1: renamed, 2: dropped})
