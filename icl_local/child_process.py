@@ -89,11 +89,8 @@ class ChildProcess:
         return message
 
     @contextlib.contextmanager
-    def time_limit(self, seconds: float | None) -> Iterator[None]:
+    def time_limit(self, seconds: float) -> Iterator[None]:
         """Kill the process if the block takes longer; ``receive`` then raises ChildEnded."""
-        if seconds is None:
-            yield
-            return
         timer = threading.Timer(seconds, self._time_out)
         timer.daemon = True
         timer.start()
@@ -161,7 +158,7 @@ class SharedChild:
                 self._child = self._start()
                 atexit.register(self._end)
             try:
-                with self._child.time_limit(seconds):
+                with contextlib.nullcontext() if seconds is None else self._child.time_limit(seconds):
                     self._child.send(message)
                     return self._child.receive()
             except BaseException:  # Ctrl-C too: an unread reply must not become the next call's

@@ -58,7 +58,7 @@ def convert(
     Transformers.
     """
     type_name, source = type_name.lower(), source or folder.resolve().name
-    with _drafts(out, type_name) as (draft, wide, merged):
+    with _drafts(out, type_name) as (draft, base, merged):
         on_progress("reading the checkpoint")
         original = Checkpoint(folder)
         checkpoint = merge_adapter(original, merged) if original.is_adapter else original
@@ -66,6 +66,7 @@ def convert(
         wide_type = _wide_type(
             out.parent, checkpoint, type_name, logits=bool(reference and not reference.why_no_logits)
         )
+        wide = draft if type_name == wide_type else base
         trained = folder / "training.json"  # of `icl dpo`
         record = read_json(trained) if trained.is_file() else {}
         conversion_id = key_of(kind="conversion", source=original.sha256, type=type_name, parent=None)
@@ -82,10 +83,7 @@ def convert(
             },
             say=on_progress,
         )
-        if type_name == wide_type:
-            os.replace(wide, draft)
-            wide = draft
-        else:
+        if wide != draft:
             on_progress(f"writing {type_name.upper()}")
             engine.quantize(wide, draft, type_name)
         checks = gate(draft, reference, wide=wide, on_progress=on_progress) if reference else []

@@ -20,7 +20,6 @@ Change = Callable[[Rows, Any], Rows]
 
 HALF_TYPES = (1, 30)  # ggml's numbers of F16 and BF16
 EXACT_TYPES = (0, *HALF_TYPES)  # and of F32
-COMPUTED = {"llama3": ("rope_freqs.weight",), "longrope": ("rope_factors_long.weight", "rope_factors_short.weight")}
 
 
 def interleaved(rows: Rows, n_heads: int) -> Rows:
@@ -80,15 +79,15 @@ def rope_factors(config: Any) -> dict[str, Rows]:
     """Return the rotary tensors that the file must have: divisors [head_dim / 2] of the frequencies, by name."""
     kind = rope_type(config)
     if kind == "longrope":
-        lists = (config.rope_parameters["long_factor"], config.rope_parameters["short_factor"])
-        return {name: np.asarray(values, np.float32) for name, values in zip(COMPUTED[kind], lists, strict=True)}
+        lists = {length: config.rope_parameters[f"{length}_factor"] for length in ("long", "short")}
+        return {f"rope_factors_{length}.weight": np.asarray(one, np.float32) for length, one in lists.items()}
     if kind != "llama3":
         return {}
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     scaled = ROPE_INIT_FUNCTIONS[kind](config, "cpu")[0].numpy()
     plain = config.rope_parameters["rope_theta"] ** -(np.arange(len(scaled), dtype=np.float64) / len(scaled))
-    return {COMPUTED[kind][0]: (plain / scaled).astype(np.float32)}
+    return {"rope_freqs.weight": (plain / scaled).astype(np.float32)}
 
 
 def pairs(

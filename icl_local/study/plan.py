@@ -118,18 +118,11 @@ class StudyPlan:
 
     def rows(self) -> list[tuple[object, ...]]:
         """Return a row a cell with the fields of ``columns``, and one of sums."""
-        counts = [(cell.prompt_tokens, cell.prefilled_tokens, cell.new_tokens) for cell in self.cells]
-        sums = (
-            "all",
-            counted(len(self.cells), "cell"),
-            "",
-            sum(cell.n_queries for cell in self.cells),
-            sum(cell.n_done for cell in self.cells),
-            *(f"{sum(column):,}" for column in zip(*counts, strict=True)),
-            round(sum(cell.seconds for cell in self.cells) / 3600, 2),
-            round(self.memory_bytes / 1e9, 1),
-            f"{sum(not cell.missing for cell in self.cells)} ready",
-        )
+        names = ("n_queries", "n_done", "prompt_tokens", "prefilled_tokens", "new_tokens", "seconds")
+        n_queries, n_done, *tokens, seconds = (sum(getattr(cell, name) for cell in self.cells) for name in names)
+        work = (n_queries, n_done, *(f"{n:,}" for n in tokens), round(seconds / 3600, 2))
+        memory, n_ready = round(self.memory_bytes / 1e9, 1), sum(not cell.missing for cell in self.cells)
+        sums = ("all", counted(len(self.cells), "cell"), "", *work, memory, f"{n_ready} ready")
         return [*(cell.row() for cell in self.cells), sums]
 
     def notes(self) -> list[str]:

@@ -185,7 +185,6 @@ def _read(data: dict[str, Any], file: str, folder: Path, prompt_dir: Path | None
     fields = toml_file.check({**form, **read}, data, file)
     queries = {language: replace(source, file=_at(folder, source.file))
                for language, source in fields.pop("queries", {}).items()}  # fmt: skip
-    pool_files = fields.pop("pools", {}).items()
     if not fields.get("cells"):
         raise ConfigError(f"{file}: has no [[cells]] with models, methods and languages")
     if prompt_dir is None and (own := fields.get("prompt_dir")):
@@ -193,7 +192,7 @@ def _read(data: dict[str, Any], file: str, folder: Path, prompt_dir: Path | None
         if not prompt_dir.is_dir():
             raise ConfigError(f"{file}: prompt_dir {own!r} is not a folder")
     try:
-        pools = load_pools([f"{name}={_at(folder, pool)}" for name, pool in pool_files])
+        pools = load_pools([f"{name}={_at(folder, pool)}" for name, pool in fields.pop("pools", {}).items()])
         cells = [
             StudyCell(model, recipe.method.name, language, group.dpo)
             for group in fields["cells"]

@@ -32,13 +32,11 @@ def sha256_of(path: Path, *, name: str | None = None, on_progress: OnBytes | Non
     known = _load().get(str(path))
     if known is not None and known[:-1] == _marks(stat):
         return str(known[-1])
-    slow = on_progress if stat.st_size >= _SLOW_BYTES else None
+    report = on_progress if on_progress and stat.st_size >= _SLOW_BYTES else lambda *_: None
     reading = f"checksum of {name or path.name}"
-    if slow is not None:
-        slow(reading, 0, stat.st_size)
+    report(reading, 0, stat.st_size)
     digest = sha256_file(path)
-    if slow is not None:
-        slow(reading, stat.st_size, stat.st_size)
+    report(reading, stat.st_size, stat.st_size)
     if _marks(path.stat()) == _marks(stat) and time.time() - stat.st_mtime > _SETTLED_SECONDS:
         remember(path, digest)
     return digest

@@ -19,7 +19,7 @@ OTHER_TYPES = {
     "adapter": "a LoRA adapter",
     "imatrix": "an importance matrix",
 }
-NO_TOKENIZER = ("no_vocab", "none")
+NO_TOKENIZER = ("no_vocab", "none", "")
 # The tokenizers for which llama.cpp puts BOS first if the file does not say (llama_vocab::impl::load).
 BOS_BY_MODEL = ("llama", "bert")
 BOS_BY_PRE = (
@@ -55,7 +55,9 @@ class GgufInfo:
         self.name = header.text_of("general.name")
         self.quantization = header.quantization(elements)
         self.parameters = elements.total()
-        self.tokenizer_model = header.tokenizer_model()
+        self.tokenizer_model = header.text_of("tokenizer.ggml.model") or ""
+        if self.tokenizer_model in NO_TOKENIZER or not header.n_tokens:
+            header.fail("holds no tokenizer; fetch or convert the model with its tokenizer files")
         self.vocab_size, self.vocab_sha256 = header.n_tokens, header.vocab_sha256
         template = header.text_of("tokenizer.chat_template") or ""
         self.chat_template = template if template.strip() else None
@@ -186,12 +188,6 @@ class _Facts(Header):
             name: str = LlamaFileType(file_type & ~LlamaFileType.GUESSED).name
             return name.removeprefix("ALL_").removeprefix("MOSTLY_").removesuffix("_MOE")
         return elements.most_common(1)[0][0]
-
-    def tokenizer_model(self) -> str:
-        model = self.text_of("tokenizer.ggml.model")
-        if model is None or model in NO_TOKENIZER or not self.n_tokens:
-            self.fail("holds no tokenizer; fetch or convert the model with its tokenizer files")
-        return model
 
     def add_bos(self, model: str) -> bool:
         stated = self.metadata.get("tokenizer.ggml.add_bos_token")
