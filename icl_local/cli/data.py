@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from icl_local import judging, prompting, running, translate
+from icl_local import judging, prompting, results, running, translate
 from icl_local.cli import console, options, progress, values
 from icl_local.files import write_new
 from icl_local.prompting import just_eval, queries
@@ -110,9 +110,7 @@ def check(first: str, second: str | None, columns: dict[str, str] | None, langua
     """
     if second is None:
         found = running.load_set(first, untagged=language, columns=columns)
-        console.print_rows(queries.COUNTED, found.counts())
-        for note in found.notes:
-            console.say(note)
+        console.print_found(results.Table("", queries.COUNTED, found.counts(), found.notes))
         return 0
     options.refuse_idle("two sets are compared as they are (check one at a time)", "columns", "language")
     differences = translate.compare_sets(first, second)
