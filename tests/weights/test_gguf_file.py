@@ -176,6 +176,29 @@ def test_the_type_is_that_of_most_weights_where_the_file_does_not_say(byte_gguf:
     assert read_info(path).quantization == "F32"
 
 
+@pytest.mark.parametrize(("heads", "expected"), [([1, 2], 2), ([0, 0], 0), ([1, 1 << 20], "outside 0 to 65536")])
+def test_of_a_number_for_each_layer_the_largest_counts(tmp_path: Path, heads: list[int], expected: object) -> None:
+    path = tmp_path / "layers.gguf"
+    writer = gguf.GGUFWriter(path, "qwen2")
+    writer.add_block_count(2)
+    writer.add_embedding_length(8)
+    writer.add_context_length(16)
+    writer.add_head_count(2)
+    writer.add_head_count_kv(heads)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(["t0", "t1"])
+    writer.add_tensor("output_norm.weight", np.ones(8, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    if isinstance(expected, str):
+        with pytest.raises(ModelError, match=expected):
+            read_info(path)
+        return
+    assert read_info(path).head_count_kv == expected
+
+
 def test_another_architecture_is_read_too(byte_gguf: Path, tmp_path: Path) -> None:
     path = tmp_path / "other.gguf"
     path.write_bytes(byte_gguf.read_bytes().replace(b"llama", b"qwen2"))
