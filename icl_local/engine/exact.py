@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from icl_local.engine.protocol import Completion, EngineInfo, Request, ScoreRequest
+from icl_local.engine.protocol import Completion, EngineInfo, Request
 from icl_local.engine.sequences import shared_length
 from icl_local.engine.worker import Worker
 from icl_local.exceptions import EngineError
@@ -308,7 +308,11 @@ class Trial:
             yield
         yield from self._compare(_cases(requests, self.sizes), alone)
         if self.result.exact:
-            texts = _texts(requests, alone)
+            others = alone[requests[0].id].tokens
+            texts = [
+                replace(one, target=alone[one.id].tokens if one.id in alone else others)
+                for one in _filled(requests, _SCORED_AT_ONCE)
+            ]
             some = texts[: max(_SCORED_LEAST, len(requests) // 8)]
             single = {done.id: done for done in self._traced(some, parallel=1, share_prefix=False)}
             yield from self._compare([(f"scored, {_SCORED_AT_ONCE} at a time", [texts], _SCORED_AT_ONCE)], single)
@@ -345,14 +349,6 @@ class Trial:
         stats = self.worker.stats
         rate = (stats.new_tokens - stats.n_done) / stats.decode_seconds if stats.decode_seconds else 0.0
         return stats.n_parallel or size, rate
-
-
-def _texts(requests: Sequence[Request], alone: Mapping[str, Completion]) -> list[ScoreRequest]:
-    """Return what was generated as texts to score, some of it again until there are enough."""
-    return [
-        ScoreRequest(one.id, one.prompt, target_tokens=alone.get(one.id, alone[requests[0].id]).tokens)
-        for one in _filled(requests, _SCORED_AT_ONCE)
-    ]
 
 
 def _cases(requests: Sequence[Request], sizes: Sequence[int]) -> Iterator[Case]:

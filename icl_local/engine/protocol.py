@@ -1,6 +1,6 @@
 """Requests, results and options of the engine: plain values, each with a JSON form for the worker's pipe."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from icl_local.engine.sampling import Sampling
@@ -10,11 +10,13 @@ UNUSABLE_FILE = "the file is damaged or this version of llama.cpp does not suppo
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt to complete, greedily or by ``sampling``.
+    """One prompt to complete, greedily or by ``sampling``, or to score a given text after.
 
     ``prompt`` is the whole text; the tokenizer adds BOS if the file asks for it. ``repetition_penalty`` follows
     Transformers' rule (engine/penalty.py). ``grammar`` is GBNF with a rule ``root``; the reply is then constrained.
     ``plain``: the characters of the prompt (start, end) in which control tokens are text; elsewhere they are tokens.
+    ``target``: what is scored and not picked, ``max_tokens`` or fewer. Ids are appended to the prompt's as they are. A
+    text is tokenized together with the prompt; scored are the ids after those that the whole shares with the prompt.
     """
 
     id: str
@@ -26,6 +28,7 @@ class Request:
     ignore_eog: bool = False
     plain: tuple[int, int] | None = None
     sampling: Sampling | None = None
+    target: str | tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,20 @@ class Completion:
     """The result of one request.
 
     ``raw_text``: all generated tokens, control tokens as nothing, a torn last character as U+FFFD; a stop string is
-    still in it. ``finish_reason``: stop | eog | length | prompt_too_long | stopped_on_loop. ``tokens_saved``: the rest
-    of the token limit that stop-on-loop left. ``tokens``: the generated ids, with the end token; empty from a server.
+    still in it. ``finish_reason``: stop | eog | length | prompt_too_long | stopped_on_loop | scored. ``tokens_saved``:
+    the rest of the token limit that stop-on-loop left. ``tokens``: the generated ids, with the end token; empty from a
+    server.
     ``end_token``: the text of the token that ended it (eog only). With ``EngineOptions.trace`` ``digests`` holds for
     each token the BLAKE2b digest (16 hex digits) of the raw logits it was picked from. ``probabilities``: for
     each score that a grammar let it write, those (7,) of engine/score_probabilities.py.
+
+    A request with a target has here what the model said at the place of each of its ``tokens``. ``logprobs``: natural
+    logarithms of the probabilities without the penalty. ``ranks``: the token's place by raw logit, from 1, equal logits
+    by id as in the greedy pick; ``ranks_decoded``: after the repetition penalty; ``top_ids``: the model's own first
+    choice. ``pieces``: id and text of each token among both, torn characters as U+FFFD, control tokens as the
+    vocabulary spells them. ``n_bytes``: UTF-8 bytes of the tokens. ``straddles``: the last ids of the prompt changed
+    when the target was appended, so scoring begins before the border. prompt_too_long: nothing is scored, because
+    prompt and target exceed the context, or nothing comes before the target.
     """
 
     id: str
@@ -50,42 +62,11 @@ class Completion:
     end_token: str | None = None
     digests: tuple[str, ...] = ()
     probabilities: tuple[tuple[float, ...], ...] = ()
-
-
-@dataclass(frozen=True)
-class ScoreRequest(Request):
-    """A prompt and the tokens after it, which are scored and not picked.
-
-    ``target_tokens`` are appended to the prompt's ids as they are. A ``target`` text is tokenized together with the
-    prompt; scored are the ids after those that the whole shares with the prompt alone.
-    """
-
-    target: str | None = None
-    target_tokens: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        length = len(self.target_tokens) if self.target is None else len(self.target.encode("utf-8", "replace"))
-        object.__setattr__(self, "max_tokens", length)
-
-
-@dataclass(frozen=True)
-class Scored(Completion):
-    """The result of a ScoreRequest: for each of its ``tokens`` what the model said at its place.
-
-    ``logprobs``: natural logarithms of the probabilities without the penalty. ``ranks``: the token's place by raw
-    logit, from 1, equal logits by id as in the greedy pick; ``ranks_decoded``: after the repetition penalty;
-    ``top_ids``: the model's own first choice. ``pieces``: id and text of each token among both that no earlier result
-    of the call has, torn characters as U+FFFD, control tokens as the vocabulary spells them. ``n_bytes``: UTF-8 bytes
-    of the tokens. ``straddles``: the last ids of the prompt changed when the target was appended, so scoring begins
-    before the border. ``finish_reason``: scored | prompt_too_long (nothing is scored: prompt and target exceed the
-    context, or nothing comes before the target).
-    """
-
     logprobs: tuple[float, ...] = ()
     ranks: tuple[int, ...] = ()
     ranks_decoded: tuple[int, ...] = ()
     top_ids: tuple[int, ...] = ()
-    pieces: tuple[tuple[int, str], ...] = field(default=(), compare=False)
+    pieces: tuple[tuple[int, str], ...] = ()
     n_bytes: int = 0
     straddles: bool = False
 
@@ -154,16 +135,14 @@ class Stats:
 
 
 def request_from_json(data: dict[str, Any]) -> Request:
-    """Return the Request, or ScoreRequest, of a JSON object."""
+    """Return the Request of a JSON object."""
     data = _frozen(data)
-    kind = ScoreRequest if "target" in data else Request
-    return kind(**{**data, "sampling": data["sampling"] and Sampling(**data["sampling"])})
+    return Request(**{**data, "sampling": data["sampling"] and Sampling(**data["sampling"])})
 
 
 def completion_from_json(data: dict[str, Any]) -> Completion:
-    """Return the Completion, or Scored, of a JSON object."""
-    kind = Scored if "logprobs" in data else Completion
-    return kind(**_frozen(data))
+    """Return the Completion of a JSON object."""
+    return Completion(**_frozen(data))
 
 
 def _frozen(value: Any) -> Any:

@@ -5,86 +5,52 @@ is not decoded. All else is engine/batching.py's, so a score depends on the othe
 decoded token does.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_local.engine.batching import Generation, Slot
 from icl_local.engine.penalty import penalise
-from icl_local.engine.protocol import EngineOptions, Request, Scored, ScoreRequest
+from icl_local.engine.protocol import Request
 from icl_local.engine.sequences import Model, shared_length
 
 LOGIT_BYTES = 256 << 20  # of one step: float32, one row a scored token
 
 
 @dataclass
-class _Target:
+class Target:
     """The ids to score, whether they begin before the prompt's end, and logprob, ranks and first choice of each."""
 
     ids: list[int]
-    straddles: bool
+    straddles: bool = False
     found: list[tuple[float, int, int, int]] = field(default_factory=list)
 
-
-class Scoring(Generation):
-    """One score call: iterate for Scored, then read ``stats``, whose ``new_tokens`` are the scored ones."""
-
-    def __init__(self, model: Model, requests: Sequence[Request], options: EngineOptions, **rest: Any) -> None:
-        rows = max(2, LOGIT_BYTES // (4 * model.n_vocab))
-        super().__init__(model, requests, replace(options, n_ubatch=min(options.n_ubatch, rows)), **rest)
-        self._targets: dict[str, _Target] = {}
-        self._named: set[int] = set()  # ids whose text a result has
-
-    def _tokens(self, request: Request) -> list[int]:
-        assert isinstance(request, ScoreRequest)
-        prompt, straddles = super()._tokens(request), False
-        whole = [*prompt, *request.target_tokens]
-        if request.target is not None:
-            alone, whole = prompt, self._model.tokenize(request.prompt + request.target, plain=request.plain)
-            prompt = whole[: max(1, shared_length(alone, whole))]
-            straddles = len(prompt) < len(alone)
-        self._targets[request.id] = _Target(whole[len(prompt) :], straddles)
-        return whole[:-1] if len(whole) > len(prompt) > 0 else prompt
-
-    def _too_long(self, request: Request, n_tokens: int) -> Scored:
-        return Scored(request.id, "", "prompt_too_long", n_tokens, 0)
-
-    def _first_row(self, request: Request, prompt: list[int]) -> int:
-        return len(prompt) - len(self._targets[request.id].ids)
-
-    def _token(self, slot: Slot, logits: NDArray[np.float32]) -> int:
-        target = self._targets[slot.request.id]
-        token, top = target.ids[len(slot.tokens)], int(logits.argmax())
+    def next(self, logits: NDArray[np.float32], seen: NDArray[np.int64], penalty: float) -> int:
+        """Return the next id, and keep what ``logits`` [n_vocab] say about it; they change in place."""
+        token, top = self.ids[len(self.found)], int(logits.argmax())
         logprob, raw_rank = log_probability(logits, token), rank(logits, token)
-        penalise(logits, slot.seen.ids, slot.request.repetition_penalty)
-        target.found.append((logprob, raw_rank, rank(logits, token), top))
+        penalise(logits, seen, penalty)
+        self.found.append((logprob, raw_rank, rank(logits, token), top))
         return token
 
-    def _reason(self, slot: Slot) -> str:
-        return "scored"
+    def result(self, model: Model) -> dict[str, Any]:
+        """Return fields of a Completion."""
+        names = ("logprobs", "ranks", "ranks_decoded", "top_ids")
+        columns = dict(zip(names, zip(*self.found, strict=True), strict=False))  # nothing found: no columns
+        occurring = sorted({*self.ids, *columns.get("top_ids", ())})
+        texts = [model.piece(one).decode("utf-8", "replace") or model.token_text(one) for one in occurring]
+        return {**columns, "pieces": tuple(zip(occurring, texts, strict=True)), "straddles": self.straddles}
 
-    def _ended(self, slot: Slot, reason: str) -> Scored:
-        target = self._targets.pop(slot.request.id)
-        logprobs, ranks, ranks_decoded, top_ids = tuple(zip(*target.found, strict=True)) or ((), (), (), ())
-        completion = super()._ended(slot, reason)
-        unnamed = {*target.ids, *top_ids} - self._named
-        self._named |= unnamed
-        return Scored(
-            **{**vars(completion), "prompt_tokens": len(slot.prompt) - max(0, len(target.ids) - 1)},
-            logprobs=logprobs,
-            ranks=ranks,
-            ranks_decoded=ranks_decoded,
-            top_ids=top_ids,
-            pieces=tuple((one, self._piece(one)) for one in sorted(unnamed)),
-            n_bytes=len(slot.output),
-            straddles=target.straddles,
-        )
 
-    def _piece(self, token: int) -> str:
-        return self._model.piece(token).decode("utf-8", "replace") or self._model.token_text(token)
+def split(model: Model, request: Request) -> tuple[list[int], Target | None]:
+    """Return the ids of a request's prompt, and its target if it has one."""
+    alone = model.tokenize(request.prompt, plain=request.plain)
+    if not isinstance(request.target, str):
+        return alone, None if request.target is None else Target(list(request.target))
+    whole = model.tokenize(request.prompt + request.target, plain=request.plain)
+    start = max(1, shared_length(alone, whole))
+    return whole[:start], Target(whole[start:], start < len(alone))
 
 
 def log_probability(logits: NDArray[np.float32], token: int) -> float:

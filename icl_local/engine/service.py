@@ -14,7 +14,7 @@ from typing import Any
 
 from icl_local.child_process import Message, serve
 from icl_local.engine.memory import choose_parallel
-from icl_local.engine.protocol import EngineOptions, Request, ScoreRequest, request_from_json
+from icl_local.engine.protocol import EngineOptions, Request, request_from_json
 from icl_local.exceptions import EngineError, IclError
 from icl_local.operating_system import peak_memory_bytes
 from icl_local.weights import GgufInfo, read_info
@@ -90,7 +90,6 @@ class _Service:
     def _do_generate(self, requests: list[dict[str, Any]], overrides: dict[str, Any]) -> None:
         from icl_local.engine.batching import Generation
         from icl_local.engine.llama import repacks
-        from icl_local.engine.scoring import Scoring
         from icl_local.engine.sequences import Interrupted
 
         options = replace(self._options, **overrides)
@@ -99,8 +98,7 @@ class _Service:
         self._model.options = options
         self._cache.scope = self._scope(options)
         prompts = [request_from_json(request) for request in requests]
-        kind = Scoring if isinstance(prompts[0], ScoreRequest) else Generation
-        generation = kind(
+        generation = Generation(
             self._model,
             prompts,
             replace(options, parallel=options.parallel or self._parallel(prompts, options)),

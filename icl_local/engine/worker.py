@@ -115,8 +115,7 @@ class Worker:
     ) -> Generator[Completion]:
         """Yield completions as they end, in any order; ``overrides`` replace EngineOptions fields for this call.
 
-        For ScoreRequests they are Scored, and ``stats.new_tokens`` are scored ones. ``on_progress`` gets the tokens
-        generated so far.
+        ``on_progress`` gets the tokens generated or scored so far.
 
         Leaving the loop, or KeyboardInterrupt, stops the worker's decode; what was yielded stays valid.
         """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import cycle, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +25,7 @@ _NOTES = (
     "over answers.",
     "own: the answer's own file and prompt; same: its own prompt, the base file.",
 )
-# of lines: their styles, and their markers by colour
-_STYLES = ("-", "--", ":")
+# of lines: their markers by colour
 _MARKERS = {
     "urial": "o", "zero-shot": "s", "instruct": "D", "other 1": "^", "other 2": "v", "other 3": "P", "other 4": "X",
 }  # fmt: skip
@@ -104,14 +102,16 @@ def draw(rows: Sequence[Row], by_position: Sequence[Row], colours: Mapping[str, 
 
 def _draw_positions(axes: Axes, rows: Sequence[Row], by_position: Sequence[Row], colours: Mapping[str, str]) -> None:
     """Draw a line for each row over groups of positions."""
+    from matplotlib.rcsetup import cycler
+
     keys, names = ("cell_id", "under_gguf_sha256", "under_method"), _positions(by_position)
     found = {tuple(one[key] for key in keys): one for one in by_position}
-    looks = cycle(product(_STYLES, _MARKERS.items()))
+    looks = cycler(color=[colours[name] for name in _MARKERS], marker=list(_MARKERS.values()))
+    axes.set_prop_cycle(cycler(linestyle=["-", "--", ":"]) * looks)
     for row in rows:
-        style, (colour, marker) = next(looks)
         shown = found.get(tuple(row[key] for key in keys), {})
         heights = np.array([shown.get(name) for name in names], dtype=np.float64)  # NaN leaves a gap
-        axes.plot(heights, style, marker=marker, color=colours[colour], markersize=3.5, linewidth=1, label=row["label"])
+        axes.plot(heights, markersize=3.5, linewidth=1, label=row["label"])
     axes.set_xticks(range(len(names)), names, rotation=60)
     axes.set_ylim(bottom=0)
     axes.tick_params(axis="y", labelsize=8, labelcolor=colours["soft"])

@@ -15,7 +15,7 @@ from icl_local.engine import Completion, ProbeStep, Request, Stats
 from icl_local.exceptions import IclError, ModelError, StoreLocked
 from icl_local.identity import key_of
 from icl_local.running.cells import CHOICES, Cell, CellPlan
-from icl_local.running.choices import Chosen, choice_rows, choose
+from icl_local.running.choices import Chosen, Spelled, choice_rows, choose
 from icl_local.running.engines import AnyWorker, Engines
 from icl_local.running.probe import Setting
 from icl_local.running.server import ServerGenerator
@@ -112,6 +112,7 @@ class CellRun:
         self._counts = Counter(n_loops=0, n_code=0, n_too_long=0)  # of an Event
         self._worker: AnyWorker | None = None
         self._started: float | None = None
+        self._spelled: Spelled = set()
         self._lengths: dict[str, int] = {}  # new tokens of what was decoded, by response_id
         self._named: list[Record] = [("runs", run_row), *plan.rows()]  # what the rows of the cell refer to
         self._shared: dict[str, object] = {
@@ -171,7 +172,7 @@ class CellRun:
         how: dict[str, Any] = {"on_progress": self._on_progress, **setting.overrides}
         with closing(_completions(self._worker, self._plan, self._requests, **how)) as generated:
             for completion in itertools.chain(made.values(), generated):
-                rows, counts = _response_rows(self._plan, completion, self._shared)
+                rows, counts = _response_rows(self._plan, completion, self._shared, self._spelled)
                 self._writer.put(rows)
                 if completion.tokens and completion.id not in made:
                     self._lengths[completion.id] = completion.new_tokens
@@ -291,13 +292,15 @@ def _engine_settings(worker: AnyWorker, setting: Setting) -> dict[str, object]:
     return {name: value for name, value in {**used, **facts}.items() if name not in ("prefix_cache", "trace")}
 
 
-def _response_rows(plan: CellPlan, completion: Completion, shared: Row) -> tuple[list[Record], dict[str, int]]:
+def _response_rows(
+    plan: CellPlan, completion: Completion, shared: Row, spelled: Spelled
+) -> tuple[list[Record], dict[str, int]]:
     """Return the rows of a response and its critical errors, and what it adds to the counts of an Event."""
     query, prompt = plan.by_key[completion.id]
     if isinstance(completion, Chosen):
         assert isinstance(plan.cell.model, ResolvedModel)
         text = completion.raw_text
-        errors, scored = [], list(choice_rows(completion, query, prompt, plan.cell.model, shared))
+        errors, scored = [], list(choice_rows(completion, query, prompt, plan.cell.model, shared, spelled))
     else:
         answer = prompt.answer(completion.raw_text)
         text, errors, scored = answer.text, critical_error_rows(completion.id, answer), []

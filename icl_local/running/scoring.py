@@ -12,15 +12,15 @@ from contextlib import closing
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from icl_local import prompting, store
-from icl_local.engine import EngineOptions, ScoreRequest, tokenize
+from icl_local.engine import EngineOptions, Request, tokenize
 from icl_local.exceptions import ConfigError, refuse
 from icl_local.identity import sha256_text
 from icl_local.prompting import Query, QuerySet, Recipe
 from icl_local.running.cell_run import Event
-from icl_local.running.choices import asked_row, scored_row, token_rows
+from icl_local.running.choices import Spelled, asked_row, n_bytes, scored_rows
 from icl_local.running.engines import Engines, new_run
 from icl_local.running.query_sets import load_queries
 from icl_local.running.shard import Shard
@@ -31,18 +31,7 @@ from icl_local.wording import shell, with_dpo
 
 OWN, SAME, REFERENCE = "own", "same", "reference"
 COLUMNS = ("model", "prompt", "texts", "missing", "tokens")
-
-
-class Text(NamedTuple):
-    """A text to score, with its own ``columns`` of raw.scorings; ``of`` names it in its key.
-
-    ``request`` scores it after its own prompt; that of a reference has no prompt, which a method makes.
-    """
-
-    query: Query
-    request: ScoreRequest
-    of: object
-    columns: Row
+Text = tuple[Query, Request, Row]  # to score after its own prompt (a reference has none), with its own columns
 
 
 class Job:
@@ -56,19 +45,19 @@ class Job:
     ) -> None:
         self.model, self.named = model, (with_dpo(model.label, model.dpo), method)
         self.label = " · ".join(self.named)
-        self.missing: list[ScoreRequest] = []
+        self.missing: list[Request] = []
         self.rows: dict[str, Row] = {}
         self.prompts: dict[str, Record] = {}
         self.made: Counter[str] = Counter()
         recipe = cache(partial(Recipe, method, overlay=overlay))  # of a language
-        for query, request, of, columns in texts:
+        for query, request, columns in texts:
             prompt_id = None
             if method not in (OWN, SAME):
                 prompt = recipe(query.language).prompt(query, info=model.info)
                 request = replace(request, prompt=prompt.text, plain=prompt.query_at if request.plain else None)
                 prompt_id = prompt.prompt_id
                 self.prompts[prompt_id] = "prompts", prompt.row()
-            row = asked_row(query, model, method, sha256_text(request.prompt), of, prompt_id=prompt_id, **columns)
+            row = asked_row(query, model, method, sha256_text(request.prompt), prompt_id=prompt_id, **columns)
             key = row["scoring_id"]
             if key not in self.rows and key not in have:  # a query may have a reference twice
                 self.missing.append(replace(request, id=key))
@@ -99,10 +88,11 @@ class Job:
             shared = {"run_id": engines.run_row["run_id"], "exact": setting.exact}
             report("progress")
             began = time.perf_counter()
+            spelled: Spelled = set()
             with closing(worker.generate(missing, **setting.overrides)) as made:
                 for scored in made:
-                    row = {**self.rows[scored.id], **scored_row(scored), **shared}
-                    engines.writer.put([*token_rows(self.model, scored.pieces), ("scorings", row)])
+                    row = {**self.rows[scored.id], **shared}
+                    engines.writer.put([*scored_rows(row, scored, self.model, spelled)])
                     n_tokens += scored.new_tokens
                     self.made[scored.finish_reason] += 1
                     report("progress", n_tokens / (time.perf_counter() - began))
@@ -165,7 +155,7 @@ def score_texts(
         to_score, rows = _answers(author, part.take(stored[:limit])), []
         for base in bases:
             if base.info.vocab_sha256 != author.info.vocab_sha256:
-                ids = {token for _, request, _, _ in to_score for token in request.target_tokens}
+                ids: set[Any] = {token for _, request, _ in to_score for token in request.target or ()}
                 require_same_tokens(author.path, base.path, ids)
         jobs = [Job(author, OWN, to_score, prompt_dir, have)]
     jobs += [Job(base, name, to_score, prompt_dir, have) for base in bases for name in method]
@@ -191,9 +181,9 @@ def _answers(author: ResolvedModel, stored: Sequence[Row]) -> list[Text]:
         query = Query(row["dataset"], row["query_id"], row["language"], row["instruction"], row["split"])
         (prompt, plain), penalty = stored_prompt(row), row["repetition_penalty"] or 1.0
         tokens = next(cut) if row["retokenised"] else row["tokens"]
-        request = ScoreRequest("", prompt, repetition_penalty=penalty, plain=plain, target_tokens=tuple(tokens))
+        request = Request("", prompt, len(tokens), repetition_penalty=penalty, plain=plain, target=tuple(tokens))
         columns = {name: row[name] for name in ("query_key", "response_id", "retokenised")}
-        found.append(Text(query, request, row["response_id"], {"kind": "answer", **columns}))
+        found.append((query, request, columns | {"kind": "answer"}))
     return found
 
 
@@ -201,5 +191,5 @@ def _references(sets: Iterable[QuerySet]) -> Iterator[Text]:
     """Yield the references of queries; each is scored after its query's prompt and a space or line break."""
     for query in (query for one in sets for query in one.queries):
         for place, text in enumerate(query.expected.get("reference", ())):
-            request = ScoreRequest("", "", target=text, repetition_penalty=1.0)
-            yield Text(query, request, [query.key, text], {"kind": REFERENCE, "choice": place, "text": text})
+            request = Request("", "", n_bytes(text), repetition_penalty=1.0, target=text)
+            yield query, request, {"kind": REFERENCE, "choice": place, "text": text}

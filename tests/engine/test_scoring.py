@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from icl_local import engine
-from icl_local.engine.protocol import EngineOptions, Request, Scored, ScoreRequest
-from icl_local.engine.scoring import Scoring, log_probability, rank
+from icl_local.engine.batching import Generation
+from icl_local.engine.protocol import Completion, EngineOptions, Request
+from icl_local.engine.scoring import log_probability, rank
 from icl_local.engine.worker import Worker
 from tests.fake_model import FakeModel
 
@@ -31,16 +32,16 @@ class GradedModel(FakeModel):
 
 
 def score(
-    requests: Sequence[ScoreRequest], *, parallel: int = 4, model: FakeModel | None = None, share: bool = True
-) -> dict[str, Scored]:
+    requests: Sequence[Request], *, parallel: int = 4, model: FakeModel | None = None, share: bool = True
+) -> dict[str, Completion]:
     options = EngineOptions(parallel=parallel, share_prefix=share, n_ubatch=64, trace=True)
-    return {done.id: done for done in Scoring(model or GradedModel(), requests, options)}
+    return {done.id: done for done in Generation(model or GradedModel(), requests, options)}
 
 
-def with_ranks(prompt: str, ranks: Sequence[int]) -> ScoreRequest:
+def with_ranks(prompt: str, ranks: Sequence[int]) -> Request:
     """A target whose tokens have these ranks after the prompt."""
     n = len(prompt.encode())
-    return ScoreRequest("a", prompt, target_tokens=tuple((7 * (n + i) + r - 1) % 256 for i, r in enumerate(ranks)))
+    return Request("a", prompt, target=tuple((7 * (n + i) + r - 1) % 256 for i, r in enumerate(ranks)))
 
 
 @given(st.text("ab", min_size=1, max_size=90), st.lists(st.sampled_from([1, 2, 3, 4, 100, 256]), max_size=90))
@@ -48,7 +49,7 @@ def with_ranks(prompt: str, ranks: Sequence[int]) -> ScoreRequest:
 def test_known_logits_give_known_ranks_at_every_position(prompt: str, ranks: list[int]) -> None:
     request = with_ranks(prompt, ranks)
     done = score([request])["a"]
-    assert (done.finish_reason, done.tokens, done.ranks) == ("scored", request.target_tokens, tuple(ranks))
+    assert (done.finish_reason, done.tokens, done.ranks) == ("scored", request.target, tuple(ranks))
     assert done.prompt_tokens == len(prompt)
     assert [(top - 7 * (len(prompt) + i)) % 256 for i, top in enumerate(done.top_ids)] == [0] * len(ranks)
     norm = math.log(sum(math.exp(-i) for i in range(256)))
@@ -63,10 +64,10 @@ def test_known_logits_give_known_ranks_at_every_position(prompt: str, ranks: lis
 @settings(max_examples=60, deadline=None)
 def test_batching_gives_what_one_at_a_time_gives(lengths: list[tuple[int, int]], parallel: int, same: bool) -> None:
     requests = [
-        ScoreRequest(f"q{i}", PREFIX + ("x" if same else chr(97 + i)) * n, target_tokens=(97 + i % 2,) * m)
+        Request(f"q{i}", PREFIX + ("x" if same else chr(97 + i)) * n, target=(97 + i % 2,) * m)
         for i, (n, m) in enumerate(lengths)
     ]
-    alone: dict[str, Scored] = {}
+    alone: dict[str, Completion] = {}
     for request in requests:
         alone.update(score([request], parallel=1, share=False))
     assert score(requests, parallel=parallel) == alone
@@ -75,9 +76,9 @@ def test_batching_gives_what_one_at_a_time_gives(lengths: list[tuple[int, int]],
 
 def test_only_the_rows_of_the_target_ask_for_logits_and_the_prefix_is_decoded_once() -> None:
     model = GradedModel()
-    scoring = Scoring(
+    scoring = Generation(
         model,
-        [ScoreRequest(f"q{i}", PREFIX + f"{i}?", target_tokens=(65,) * 10) for i in range(9)],
+        [Request(f"q{i}", PREFIX + f"{i}?", target=(65,) * 10) for i in range(9)],
         EngineOptions(parallel=3),
     )
     assert len(list(scoring)) == 9
@@ -89,7 +90,7 @@ def test_only_the_rows_of_the_target_ask_for_logits_and_the_prefix_is_decoded_on
 def test_a_step_holds_at_most_256_mib_of_logits() -> None:
     model = GradedModel()
     model.n_vocab = 1 << 20  # 4 MiB a row
-    assert len(list(Scoring(model, [with_ranks("a" * 40, [1] * 200)], EngineOptions()))) == 1
+    assert len(list(Generation(model, [with_ranks("a" * 40, [1] * 200)], EngineOptions()))) == 1
     assert max(map(len, model.batches)) == 64
 
 
@@ -100,7 +101,7 @@ def test_the_penalty_counts_for_the_rank_of_decoding_alone() -> None:
             logits[[97, 98]] = (1.05, 1.0)
             return logits
 
-    request = ScoreRequest("a", "xx", target_tokens=(97, 97, 98, 98), repetition_penalty=1.1)
+    request = Request("a", "xx", target=(97, 97, 98, 98), repetition_penalty=1.1)
     done = score([request], model=Plain())["a"]
     assert done.ranks == (1, 1, 2, 2)
     assert done.ranks_decoded == (1, 2, 1, 2)
@@ -119,7 +120,7 @@ def test_log_probabilities_are_those_of_float64(values: list[float]) -> None:
 
 
 def test_what_does_not_fit_the_context_is_reported_and_the_others_go_on() -> None:
-    requests = [with_ranks("ab", [1]), ScoreRequest("long", "a" * 500, target_tokens=(65,) * 100)]
+    requests = [with_ranks("ab", [1]), Request("long", "a" * 500, target=(65,) * 100)]
     done = score(requests, model=GradedModel(n_ctx_train=512))
     assert (done["long"].finish_reason, done["long"].ranks) == ("prompt_too_long", ())
     assert done["a"].ranks == (1,)
@@ -131,12 +132,12 @@ def worker(byte_gguf: Path) -> Iterator[Worker]:
         yield one
 
 
-def made(worker: Worker, penalty: float) -> list[ScoreRequest]:
+def made(worker: Worker, penalty: float) -> list[Request]:
     """Return forced answers: what the model itself wrote with this penalty."""
     prompts = [f"The story number {i} begins {'far ' * (3 * i + 1)}away" for i in range(9)]
     asked = [Request(str(i), prompt, 24 + i, repetition_penalty=penalty) for i, prompt in enumerate(prompts)]
     found = {done.id: done.tokens for done in worker.generate(asked)}
-    return [ScoreRequest(one.id, one.prompt, target_tokens=found[one.id], repetition_penalty=penalty) for one in asked]
+    return [Request(one.id, one.prompt, target=found[one.id], repetition_penalty=penalty) for one in asked]
 
 
 def test_digests_are_equal_alone_batched_shuffled_and_resumed(worker: Worker) -> None:
@@ -162,13 +163,13 @@ def test_log_probabilities_are_those_of_transformers(worker: Worker, byte_gguf: 
     torch = pytest.importorskip("torch")
     from transformers import AutoModelForCausalLM
 
-    requests = [replace(one, id=one.id, target_tokens=one.target_tokens[::-1]) for one in made(worker, 1.1)[:4]]
+    requests = [replace(one, id=one.id, target=one.target[::-1]) for one in made(worker, 1.1)[:4]]
     model = AutoModelForCausalLM.from_pretrained(byte_gguf.parent, gguf_file=byte_gguf.name, dtype=torch.float32)
     prompts = engine.tokenize(byte_gguf, [one.prompt for one in requests])
     found = {done.id: done for done in worker.generate(requests)}
     compared = 0
     for request, ids in zip(requests, prompts, strict=True):
-        done, tokens = found[request.id], list(request.target_tokens)
+        done, tokens = found[request.id], list(request.target)
         with torch.inference_mode():
             (logits,) = model(torch.tensor([[*ids, *tokens]])).logits
         logits = logits[len(ids) - 1 : -1]
@@ -184,7 +185,7 @@ def test_log_probabilities_are_those_of_transformers(worker: Worker, byte_gguf: 
 
 
 def test_a_target_text_is_cut_with_its_prompt_and_a_merge_over_the_border_is_marked(worker: Worker) -> None:
-    plain, merged = worker.generate([ScoreRequest("a", "x ", target="oo"), ScoreRequest("b", "xt", target="hex")])
+    plain, merged = worker.generate([Request("a", "x ", target="oo"), Request("b", "xt", target="hex")])
     if plain.id == "b":
         plain, merged = merged, plain
     assert (plain.straddles, plain.raw_text, plain.prompt_tokens, plain.n_bytes) == (False, "oo", 2, 2)
@@ -193,6 +194,6 @@ def test_a_target_text_is_cut_with_its_prompt_and_a_merge_over_the_border_is_mar
 
 def test_pieces_are_texts_and_names_of_control_tokens(worker: Worker) -> None:
     (ids,) = engine.tokenize(Path(worker._model), ["the"])
-    (done,) = worker.generate([ScoreRequest("a", "x", target_tokens=(*ids, 2))])
+    (done,) = worker.generate([Request("a", "x", target=(*ids, 2))])
     assert {(ids[0], "the"), (2, "<|im_end|>")} <= set(done.pieces)
     assert {one for one, _ in done.pieces} == {*ids, 2, *done.top_ids}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import icl_local as icl
 from icl_local import engine, store
 from icl_local.engine import Completion, EngineOptions, Request
-from icl_local.engine.scoring import Scoring
+from icl_local.engine.batching import Generation
 from icl_local.exceptions import ConfigError
 from icl_local.running import Decoding, cell_run, choices
 from icl_local.store import upkeep
@@ -36,7 +36,7 @@ class EqualModel(FakeModel):
 
 class FakeWorker:
     def generate(self, requests: Sequence[Request], **how: Any) -> Iterator[Completion]:
-        return iter(Scoring(EqualModel(), requests, EngineOptions(parallel=4)))
+        return iter(Generation(EqualModel(), requests, EngineOptions(parallel=4)))
 
 
 def pick(texts: Sequence[str], prompt: str = "? ") -> choices.Chosen:
