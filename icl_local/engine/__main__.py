@@ -1,7 +1,5 @@
-"""``python -m icl_local.engine [FLAG_FILE]``: the worker process; see icl_local.engine.service."""
-
-import sys
+"""``python -m icl_local.engine``: the worker process; see icl_local.engine.service."""
 
 from icl_local.engine.service import main
 
-main(*sys.argv[1:2])
+main()

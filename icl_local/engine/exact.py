@@ -198,11 +198,6 @@ def probe(
     return found
 
 
-def fast_settings(failed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the fastest settings that need not be exact; without repacking if a repacked candidate failed."""
-    return {**FAST, "repack": not any(settings.get("repack") for settings in failed)}
-
-
 def quick_probe(
     worker: Worker,
     settings: Sequence[Mapping[str, Any]],
@@ -308,11 +303,8 @@ class Trial:
             yield
         yield from self._compare(_cases(requests, self.sizes), alone)
         if self.result.exact:
-            others = alone[requests[0].id].tokens
-            texts = [
-                replace(one, target=alone[one.id].tokens if one.id in alone else others)
-                for one in _filled(requests, _SCORED_AT_ONCE)
-            ]
+            first, together = alone[requests[0].id], _filled(requests, _SCORED_AT_ONCE)
+            texts = [replace(one, target=alone.get(one.id, first).tokens) for one in together]
             some = texts[: max(_SCORED_LEAST, len(requests) // 8)]
             single = {done.id: done for done in self._traced(some, parallel=1, share_prefix=False)}
             yield from self._compare([(f"scored, {_SCORED_AT_ONCE} at a time", [texts], _SCORED_AT_ONCE)], single)
@@ -331,8 +323,10 @@ class Trial:
         for case, batches, size in cases:
             self.result = replace(self.result, cases=(*self.result.cases, case))
             for completion in itertools.chain.from_iterable(self._traced(batch, parallel=size) for batch in batches):
-                if completion.id in alone and completion != alone[completion.id]:
-                    difference = _difference(case, alone[completion.id], completion)
+                single = alone.get(completion.id, completion)
+                if completion != single:
+                    token = shared_length(single.digests, completion.digests)
+                    difference = Difference(case, int(single.id), token, single.tokens != completion.tokens)
                     self.result = replace(self.result, exact=False, difference=difference)
                     return
             yield
@@ -380,11 +374,6 @@ def _filled(requests: Sequence[Request], size: int) -> list[Request]:
             for i in range(lacking)
         ),
     ]
-
-
-def _difference(case: str, alone: Completion, together: Completion) -> Difference:
-    token = shared_length(alone.digests, together.digests)
-    return Difference(case, int(alone.id), token, alone.tokens != together.tokens)
 
 
 def _more_rows(candidate: Mapping[str, Any], known: Mapping[str, Any]) -> bool:

@@ -25,8 +25,7 @@ def tokenize(path: Path, texts: Sequence[str], *, add_special: bool = True) -> l
 
     With ``add_special`` BOS comes first if the file asks for it. Raises EngineError.
     """
-    found: list[list[int]] = _run("tokenize", path, texts=list(texts), add_special=add_special)
-    return found
+    return list(_run("tokenize", path, texts=list(texts), add_special=add_special))
 
 
 def prompt_logits(path: Path, token_ids: Sequence[int], *, kv_type: str = "f32") -> NDArray[np.float32]:
@@ -34,8 +33,7 @@ def prompt_logits(path: Path, token_ids: Sequence[int], *, kv_type: str = "f32")
     with tempfile.TemporaryDirectory(prefix="icl-logits-") as folder:
         out = Path(folder) / "logits.npy"
         _run("write_prompt_logits", path, token_ids=list(map(int, token_ids)), kv_type=kv_type, out=str(out))
-        logits: NDArray[np.float32] = np.load(out)
-    return logits
+        return np.asarray(np.load(out), dtype=np.float32)
 
 
 def quantize(source: Path, target: Path, type_name: str, *, allow_requantize: bool = False) -> None:
@@ -59,8 +57,7 @@ def system_info() -> dict[str, str]:
 
     Raises EngineError if it cannot be loaded.
     """
-    facts: dict[str, str] = _run("system_info")
-    return facts
+    return dict(_run("system_info"))
 
 
 def _run(name: str, path: Path | None = None, **arguments: Any) -> Any:

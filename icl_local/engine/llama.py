@@ -27,7 +27,6 @@ from icl_local.operating_system import usable_cpus
 from icl_local.wording import counted
 
 GGML_TYPES = {"f32": 0, "f16": 1}
-_FLASH_ATTN_DISABLED, _FLASH_ATTN_ENABLED = 0, 1
 _GRAMMAR_CANDIDATES = 64
 _ERRORS_KEPT = 100
 _LOG_ERROR = 4  # GGML_LOG_LEVEL_ERROR of ggml.h
@@ -93,8 +92,8 @@ class LlamaModel:
         self._abort_flag = abort_flag
         self._context: Any = None
         self._batch: Any = None
-        self._pieces: dict[int, bytes] = {}
-        self._eog: dict[int, bool] = {}
+        self.piece = functools.cache(self._piece)
+        self.is_eog = functools.cache(self._is_eog)
         self.gpu_layers = self._gpu_layers(options.gpu_layers)
         self.n_threads = self._threads(options.threads)
         params = llama_cpp.llama_model_default_params()
@@ -165,8 +164,6 @@ class LlamaModel:
         """Make an empty context of ``n_sequences`` with room for ``n_ctx_seq`` tokens each (a multiple of 256)."""
         self._close_context()
         options = self.options
-        if self.kv_type not in GGML_TYPES:
-            raise ConfigError(f"unknown KV type {self.kv_type}; choose one of {', '.join(GGML_TYPES)}")
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = n_ctx_seq * n_sequences
         params.n_seq_max = n_sequences
@@ -174,7 +171,7 @@ class LlamaModel:
         params.n_ubatch = max(options.n_ubatch, n_sequences)
         params.n_threads = params.n_threads_batch = self.n_threads
         params.kv_unified = options.kv_unified
-        params.flash_attn_type = _FLASH_ATTN_ENABLED if options.flash_attn else _FLASH_ATTN_DISABLED
+        params.flash_attn_type = int(options.flash_attn)  # 0: never, 1: always
         params.type_k = params.type_v = GGML_TYPES[self.kv_type]
         params.no_perf = True
         if self._abort_flag:
@@ -231,29 +228,20 @@ class LlamaModel:
             tokens.pop()  # an EOS after the prompt would end the answer before it begins
         return tokens
 
-    def piece(self, token: int) -> bytes:
+    def _piece(self, token: int, size: int = 512) -> bytes:
         """Return the UTF-8 bytes of a token, possibly a part of a character; nothing for control tokens."""
-        found = self._pieces.get(token)
-        if found is None:
-            buffer = ctypes.create_string_buffer(512)
-            count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
-            if count < 0:
-                buffer = ctypes.create_string_buffer(-count)
-                count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
-            found = self._pieces[token] = buffer.raw[:count]
-        return found
+        buffer = ctypes.create_string_buffer(size)
+        count: int = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, size, 0, False)
+        return buffer.raw[:count] if count >= 0 else self._piece(token, -count)
 
     def token_text(self, token: int) -> str:
         """Return the text of a token as the vocabulary spells it, such as ``<|im_end|>``."""
         text: bytes = llama_cpp.llama_vocab_get_text(self._vocab, token)
         return text.decode("utf-8", "replace")
 
-    def is_eog(self, token: int) -> bool:
+    def _is_eog(self, token: int) -> bool:
         """Return whether the token ends a generation (EOS, EOT, <|im_end|> ...)."""
-        found = self._eog.get(token)
-        if found is None:
-            found = self._eog[token] = bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
-        return found
+        return bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
 
     def decode(self, batch: Sequence[BatchToken]) -> None:
         """Run the tokens as one batch. Raises Interrupted when aborted, EngineError when llama.cpp refuses."""

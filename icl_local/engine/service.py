@@ -1,7 +1,7 @@
 """The worker process: commands in, results out, around one loaded model. See engine/worker.py for the parent's side.
 
-``python -m icl_local.engine [FLAG_FILE]`` reads one JSON command a line. A worker loads a model and generates; a
-process for single tasks on files (engine/file_tasks.py) gets no flag file.
+``python -m icl_local.engine`` reads one JSON command a line. A worker loads a model and generates; another process does
+single tasks on files (engine/file_tasks.py).
 """
 
 import contextlib
@@ -17,26 +17,18 @@ from icl_local.engine.memory import choose_parallel
 from icl_local.engine.protocol import EngineOptions, Request, request_from_json
 from icl_local.exceptions import EngineError, IclError
 from icl_local.operating_system import peak_memory_bytes
-from icl_local.weights import GgufInfo, read_info
+from icl_local.weights import read_info
 
 
-def main(flag_file: str | None = None) -> None:
+def main() -> None:
     """Serve commands from standard input until it closes."""
-    serve(_Service(flag_file).handle)
+    serve(_Service().handle)
 
 
 class _Service:
-    """Commands by name: ``{"do": NAME, ...}`` calls ``_do_NAME`` with the other fields."""
+    """Commands by name: ``{"do": NAME, ...}`` calls ``_do_NAME`` with the other fields; ``load`` comes first."""
 
-    def __init__(self, flag_file: str | None) -> None:
-        self._flag: mmap.mmap | None = None
-        if flag_file is not None:
-            with Path(flag_file).open("r+b") as file:
-                self._flag = mmap.mmap(file.fileno(), 2)
-        self._model: Any = None
-        self._info: GgufInfo | None = None
-        self._options = EngineOptions()
-        self._reply: Callable[[Message], None] = lambda message: None
+    _model: Any = None
 
     def handle(self, command: Message, reply: Callable[[Message], None]) -> None:
         """Run one command and send its result or its error."""
@@ -48,7 +40,9 @@ class _Service:
         except OSError as error:
             reply({"error": str(error), "kind": EngineError.__name__})
 
-    def _do_load(self, path: str, options: dict[str, Any]) -> None:
+    def _do_load(self, path: str, flag_file: str, options: dict[str, Any]) -> None:
+        with Path(flag_file).open("r+b") as file:
+            self._flag = mmap.mmap(file.fileno(), 2)
         self._path = Path(path)
         self._info = read_info(self._path)
         self._options = EngineOptions(**options)
@@ -63,7 +57,6 @@ class _Service:
 
         if self._model is not None:
             self._model.close()
-        assert self._flag is not None
         address = ctypes.addressof(ctypes.c_char.from_buffer(self._flag))
         self._model = LlamaModel(self._path, options, abort_flag=address)
         folder = Path(options.prefix_cache) if options.prefix_cache else None
@@ -111,7 +104,6 @@ class _Service:
         self._reply({"stats": {**asdict(generation.stats), "peak_rss_bytes": peak_memory_bytes()}})
 
     def _parallel(self, requests: list[Request], options: EngineOptions) -> int:
-        assert self._info is not None
         longest = max((len(r.prompt.encode()) // 3 + r.max_tokens for r in requests), default=1)
         need = min(longest, self._info.context_length)
         return choose_parallel(self._info, n_ctx_seq=need, kv_type=options.kv_type or "f16", most=options.parallel_most)

@@ -29,7 +29,7 @@ from icl_local.engine.protocol import (
 from icl_local.exceptions import ConfigError, EngineError, IclError
 from icl_local.weights import ResolvedModel, read_info
 
-OpenWorker = Callable[[ResolvedModel, EngineOptions], contextlib.AbstractContextManager[Any]]  # here or on a cluster
+OpenWorker = Callable[[ResolvedModel, EngineOptions], Any]  # here or on a cluster
 
 _STOP_SECONDS = 20.0
 _SOURCE_FOLDER = re.compile(r"\S*/(?=[\w.-]+:\d+: )")
@@ -42,9 +42,9 @@ _ENVIRONMENT = {
 }
 
 
-def start_process(*arguments: str) -> ChildProcess:
+def start_process() -> ChildProcess:
     """Start a process that serves engine/service.py's commands; it gets no keys. Raises ChildEnded."""
-    return ChildProcess("icl_local.engine", *arguments, environment=_ENVIRONMENT | environment_without_secrets())
+    return ChildProcess("icl_local.engine", environment=_ENVIRONMENT | environment_without_secrets())
 
 
 def checked(message: Message) -> Message:
@@ -89,8 +89,9 @@ class Worker:
         self._flag[0] = 0
         self._advice = UNUSABLE_FILE
         with self._reported():
-            self._process = start_process(self._flag_file.name)
-        loaded = self._ask({"do": "load", "path": str(self._model), "options": asdict(self.options)})
+            self._process = start_process()
+        what = {"path": str(self._model), "flag_file": self._flag_file.name, "options": asdict(self.options)}
+        loaded = self._ask({"do": "load", **what})
         self.info = EngineInfo(**loaded["info"])
         self._advice = f"what was finished is kept: run the same command again; if it ends here again, {UNUSABLE_FILE}"
 
@@ -122,25 +123,18 @@ class Worker:
         self._flag[0] = 0
         self.stats = Stats()
         self._send({"do": "generate", "requests": [asdict(r) for r in requests], "overrides": overrides})
-        finished = False
         try:
-            while True:
-                message = self._receive()
+            while "stats" not in (message := self._receive()):
                 if "completion" in message:
                     yield completion_from_json(message["completion"])
-                elif "progress" in message:
-                    if on_progress is not None:
-                        on_progress(message["progress"])
-                else:
-                    self.stats = Stats(**message["stats"])
-                    finished = True
-                    return
+                elif on_progress is not None:
+                    on_progress(message["progress"])
         except IclError:
-            finished = True
             raise
-        finally:
-            if not finished:
-                self._stop()
+        except BaseException:
+            self._stop()
+            raise
+        self.stats = Stats(**message["stats"])
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text, with BOS where the file asks for it."""

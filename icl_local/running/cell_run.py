@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -148,13 +148,9 @@ class CellRun:
         """Load the file, find its setting, and store that the cell has begun."""
         cell, plan = self._cell, self._plan
         worker = self._worker = self._engines.worker(cell.model, str(plan.settings["kv_type"]))
-        context = worker.info.n_ctx_train
         room = self._requests[0].max_tokens if cell.method.in_brackets else 0
-        long = _long_prompts(worker, self._requests, room)
-        for note in _length_notes(long, len(self._requests), context, room):
-            self._report("note", message=note)
         setting = Setting({}, None)
-        if sum(n >= context for n in long) < len(self._requests):
+        if _too_long(worker, self._requests, room, partial(self._report, "note", 0.0)) < len(self._requests):
             setting = self._engines.setting(cell.model, worker, plan.prompt_characters, self._report)
         self._shared["exact"] = setting.exact
         self._row["engine_settings"] = _engine_settings(worker, setting)
@@ -169,8 +165,14 @@ class CellRun:
         made = _made_before(self._writer, self._plan, self._requests, setting.exact)
         self._requests = [request for request in self._requests if request.id not in made]
         self._started = time.perf_counter()  # after loading and probing, which are not the first cell's alone
+        worker: Any = self._worker
         how: dict[str, Any] = {"on_progress": self._on_progress, **setting.overrides}
-        with closing(_completions(self._worker, self._plan, self._requests, **how)) as generated:
+        if self._plan.decoding.decode == CHOICES:
+            choices = {key: query.expected["choices"] for key, (query, _) in self._plan.by_key.items()}
+            completions: Any = choose(worker, self._requests, choices, **how)
+        else:
+            completions = worker.generate(self._requests, **how)
+        with closing(completions) as generated:
             for completion in itertools.chain(made.values(), generated):
                 rows, counts = _response_rows(self._plan, completion, self._shared, self._spelled)
                 self._writer.put(rows)
@@ -223,15 +225,6 @@ class CellRun:
         self._report("progress", tokens / max(1e-9, time.perf_counter() - (self._started or 0.0)))
 
 
-def _completions(worker: Any, plan: CellPlan, requests: Sequence[Request], **how: Any) -> Generator[Completion]:
-    """Yield what is generated for ``requests``, or chosen among their choices; ``how``: options of Worker.generate."""
-    if requests and plan.decoding.decode == CHOICES:
-        choices = {key: query.expected["choices"] for key, (query, _) in plan.by_key.items()}
-        yield from choose(worker, requests, choices, **how)
-    elif requests:
-        yield from worker.generate(requests, **how)
-
-
 def _made_before(
     writer: store.Store, plan: CellPlan, requests: Sequence[Request], exact: object
 ) -> dict[str, Completion]:
@@ -253,32 +246,28 @@ def _made_before(
     return {row["id"]: Completion(**{**row, "tokens": tuple(row["tokens"])}) for row in found}
 
 
-def _long_prompts(worker: Any, requests: Sequence[Request], room: int) -> list[int]:
-    """Return the tokens of the prompts that may leave less than ``room`` tokens of a file's context."""
-    if isinstance(worker, ServerGenerator):
-        return []
-    # a token is a byte or more, so a prompt with fewer bytes than the context fits; BOS is one more
-    least = worker.info.n_ctx_train - room
-    long = [one.prompt for one in requests if len(one.prompt.encode()) + 1 >= least]
-    return list(worker.count_tokens(long)) if long else []
+def _too_long(worker: Any, requests: Sequence[Request], room: int, note: Callable[[str], None]) -> int:
+    """Return how many prompts do not fit a file's context; ``note`` gets a sentence on them.
 
-
-def _length_notes(long: Sequence[int], n_prompts: int, context: int, room: int) -> Iterator[str]:
-    """Yield a sentence on the prompts, of ``long`` tokens, that do not fit the context.
-
-    If an answer may take ``room`` tokens, also one on the prompts that leave less.
+    If an answer may take ``room`` tokens, it also gets one on the prompts that leave less.
     """
-    of = f"of {counted(n_prompts, 'prompt')}"
+    if isinstance(worker, ServerGenerator):
+        return 0
+    context, of = worker.info.n_ctx_train, f"of {counted(len(requests), 'prompt')}"
+    # a token is a byte or more, so a prompt with fewer bytes than the context fits; BOS is one more
+    texts = [one.prompt for one in requests if len(one.prompt.encode()) + 1 >= context - room]
+    long = worker.count_tokens(texts) if texts else []
     if too_long := [n for n in long if n >= context]:
-        yield (
+        note(
             f"{counted(len(too_long), f'{of} does', f'{of} do')} not fit the context of {context:,} tokens (longest: "
             f"{max(too_long):,}); no response is made there, finish_reason is prompt_too_long"
         )
     if tight := [n for n in long if context - room < n < context]:
-        yield (
+        note(
             f"{counted(len(tight), f'{of} leaves', f'{of} leave')} less than {room:,} tokens of the context of "
             f"{context:,} (longest: {max(tight):,}); answers may be cut; give fewer examples or a smaller --max-tokens"
         )
+    return len(too_long)
 
 
 def _engine_settings(worker: AnyWorker, setting: Setting) -> dict[str, object]:

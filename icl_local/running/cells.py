@@ -135,11 +135,6 @@ class Cell:
         return self.recipe.language
 
     @property
-    def gguf_sha256(self) -> str | None:
-        """Return the SHA-256 of the model's file; None if a server has the weights."""
-        return self.model.sha256 if isinstance(self.model, ResolvedModel) else None
-
-    @property
     def label(self) -> str:
         """Return model, method and language for people."""
         return f"{with_dpo(self.model.label, self.model.dpo)} · {self.method.name} · {self.language}"
@@ -288,7 +283,7 @@ class CellPlan:
             **parts,
             "method": self.cell.method.name,
             "model_id": self.cell.model.model_id,
-            "gguf_sha256": self.cell.gguf_sha256,
+            "gguf_sha256": self.cell.model.sha256,
         }
 
     def requests(self, have: set[str]) -> list[Request]:

@@ -58,55 +58,26 @@ class _Actor:
 
 
 class Cluster:
-    """A connection to a Ray cluster and its actors; a context manager.
+    """The actors of a Ray cluster that is connected, including those that wait for a node.
 
-    ``address``: auto (the cluster this machine belongs to), local (one on this machine, ended with it), HOST:PORT or
-    ray://HOST:PORT. ``worker_cpus``: CPUs an actor, by default all of its node's; where nodes have GPUs there is an
-    actor a GPU. Raises MissingExtra, ClusterError.
+    ``worker_cpus``: CPUs an actor, by default all of its node's; where nodes have GPUs there is an actor a GPU.
     """
 
-    def __init__(self, address: str, *, worker_cpus: int | None = None) -> None:
-        self._address = address
+    def __init__(self, ray: Any, worker_cpus: int | None) -> None:
+        self.ray = ray
         self._worker_cpus = worker_cpus
-        self._ray: Any = None
-        self._actors: list[_Actor] = []
+        self.actors: list[_Actor] = []
         self._load: Load | None = None
-
-    def __enter__(self) -> Cluster:
-        with needs_extra("cluster"):
-            import ray
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage report unless the user enables it
-        local = self._address == "local"
-        own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 100 << 20} if local else {}
-        _require_reachable(self._address)
-        on_sigterm = signal.getsignal(signal.SIGTERM)
-        try:
-            ray.init(address=self._address, log_to_driver=False, logging_level="error", **own)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ClusterError(f"no Ray cluster at {self._address} ({reason}); start one: ray start --head") from error
-        finally:
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler exits with another status
-        self._ray = ray
         for node in ray.nodes():
             if node["Alive"]:
                 self._open(node["Resources"])
-        if not self._actors:
-            self.__exit__()
-            raise ClusterError(f"no node of the cluster has {self._worker_cpus or 1} CPUs for a worker")
-        return self
+        if not self.actors:
+            raise ClusterError(f"no node of the cluster has {worker_cpus or 1} CPUs for a worker")
 
-    def __exit__(self, *_: object) -> None:
-        for actor in self._actors:
+    def close(self) -> None:
+        """End the actors."""
+        for actor in self.actors:
             self._kill(actor)
-        self._actors = []
-        self._ray.shutdown()
-
-    @property
-    def size(self) -> int:
-        """Return the number of actors, including those that wait for a node."""
-        return len(self._actors)
 
     def worker(self, model: ResolvedModel, options: EngineOptions) -> ClusterGenerator:
         """Load ``model`` on all actors and return them. Raises ModelError if no node has the file, ClusterError."""
@@ -117,118 +88,46 @@ class Cluster:
         grace = 0.0
         if load != self._load:
             self._load, grace = load, GRACE_SECONDS
-            for actor in self._actors:
-                actor.info, actor.loading = None, actor.handle.load.remote(load)
+            for actor in self.actors:
+                self.reload(actor)
         deadline = time.monotonic() + READY_SECONDS
-        while time.monotonic() < deadline and any(actor.loading is not None for actor in self._actors):
-            self._settle()
+        while time.monotonic() < deadline and any(actor.loading is not None for actor in self.actors):
+            self.settle()
             if self.kinds():  # the others join in when they have loaded
                 deadline = min(deadline, time.monotonic() + grace)
-        ready = [actor.info for actor in self._actors if actor.info is not None]
+        ready = [actor.info for actor in self.actors if actor.info is not None]
         if not ready:
             raise ClusterError(f"no worker of the cluster was ready within {READY_SECONDS:.0f} s")
         return ClusterGenerator(self, options, _together(ready))
 
     def kinds(self) -> dict[tuple[str, ...], _Actor]:
         """Return one ready actor of every kind of node."""
-        return {actor.kind: actor for actor in self._actors if actor.info is not None}
+        return {actor.kind: actor for actor in self.actors if actor.info is not None}
 
-    def count_tokens(self, texts: Sequence[str], kind: tuple[str, ...] | None) -> list[int]:
-        """Return the number of tokens of each text on a node, of this kind. Raises ClusterError if none is left."""
-        while (actor := next((one for found, one in self.kinds().items() if kind in (None, found)), None)) is not None:
-            try:
-                return list(self._ray.get(actor.handle.count_tokens.remote(texts)))
-            except self._ray.exceptions.RayError:
-                self._replace(actor)
-        raise _lost()
-
-    def setting(self, generator: ClusterGenerator, find: Callable[[ClusterGenerator], Setting]) -> Setting:
-        """Return the setting that ``find`` gives for every kind of node; exact if each of them is."""
-        found = {
-            kind: find(ClusterGenerator(self, generator.options, actor.info, alone=kind))
-            for kind, actor in self.kinds().items()
-            if actor.info is not None
-        }
-        generator.settings = {kind: setting.overrides for kind, setting in found.items()}
-        first = next(iter(generator.settings.values()))
-        alike = all(overrides == first for overrides in generator.settings.values())
-        return Setting(first if alike else {}, all(setting.exact for setting in found.values()))
-
-    def complete(
-        self,
-        requests: Sequence[Request],
-        overrides: Callable[[_Actor], Mapping[str, Any] | None],
-        on_progress: Callable[[int], None] | None,
-        on_stats: Callable[[Stats], None],
-        *,
-        whole: bool,
-    ) -> Iterator[Completion]:
-        """Yield completions in any order; ``overrides`` are an actor's engine options, None for one that gets no work.
-
-        A share is half of what is left, divided by the actors, so that all end at about the same time; with ``whole``
-        it is everything. Raises EngineError if llama.cpp fails twice on a request, ClusterError if no actor has worked
-        for READY_SECONDS.
-        """
-        work = _Shares(requests)
-        quiet_since = time.monotonic()
-        tokens = 0
-        try:
-            while work.left:
-                for actor in self._actors:
-                    settings = overrides(actor) if actor.info is not None and not actor.share else None
-                    if settings is not None and work.todo:
-                        size = len(work.todo) if whole else work.fair(len(self._actors), settings)
-                        self._give(actor, work.take(size), settings)
-                for actor, item in self._settle():
-                    if isinstance(item, Completion):
-                        actor.share.pop(item.id, None)
-                        if work.finish(item):
-                            tokens += item.new_tokens
-                            yield item
-                    elif isinstance(item, Stats):
-                        on_stats(item)
-                        actor.share, actor.stream = {}, None
-                    elif isinstance(item, self._ray.exceptions.RayTaskError):
-                        unfinished, actor.share, actor.stream = actor.share, {}, None
-                        actor.info, actor.loading = None, actor.handle.load.remote(self._load)
-                        work.again(unfinished, str(item.cause) or type(item.cause).__name__, weight=2)
-                    else:
-                        work.again(actor.share, "its worker was lost", weight=1)
-                        self._replace(actor)
-                if any(actor.share for actor in self._actors):
-                    quiet_since = time.monotonic()
-                elif time.monotonic() - quiet_since > READY_SECONDS:
-                    raise _lost()
-                if on_progress is not None:
-                    on_progress(tokens)
-        finally:  # an actor cannot be stopped when its caller has left
-            for actor in self._actors:
-                if actor.share:
-                    self._replace(actor)
-
-    def _give(self, actor: _Actor, share: Sequence[Request], settings: Mapping[str, Any]) -> None:
+    def give(self, actor: _Actor, share: Sequence[Request], settings: Mapping[str, Any]) -> None:
+        """Let an actor complete a share."""
         actor.share = {request.id: request for request in share}
         streaming = {"num_returns": "streaming", "_generator_backpressure_num_objects": BUFFERED}
         actor.stream = actor.handle.generate.options(**streaming).remote(list(share), dict(settings))
 
-    def _settle(self) -> list[tuple[_Actor, Any]]:
+    def settle(self) -> list[tuple[_Actor, Any]]:
         """Wait at most a second for an actor; return what those at work gave: a completion, the sums, or an error."""
-        waiting = {ref: actor for actor in self._actors for ref in (actor.loading, actor.stream) if ref is not None}
+        waiting = {ref: actor for actor in self.actors for ref in (actor.loading, actor.stream) if ref is not None}
         if not waiting:
             time.sleep(0.05)
             return []
         answers: list[tuple[_Actor, Any]] = []
-        for ref in self._ray.wait(list(waiting), num_returns=1, timeout=1.0)[0]:
+        for ref in self.ray.wait(list(waiting), num_returns=1, timeout=1.0)[0]:
             actor = waiting[ref]
             try:
-                value = self._ray.get(next(ref) if ref is actor.stream else ref)
-            except self._ray.exceptions.RayError as error:
+                value = self.ray.get(next(ref) if ref is actor.stream else ref)
+            except self.ray.exceptions.RayError as error:
                 if actor.stream is not None:
                     answers.append((actor, error))
-                elif isinstance(error, self._ray.exceptions.RayTaskError):  # loading failed there
+                elif isinstance(error, self.ray.exceptions.RayTaskError):  # loading failed there
                     self._drop(actor, error.cause)
                 else:
-                    self._replace(actor)
+                    self.replace(actor)
             else:
                 if ref is actor.stream:
                     answers.append((actor, value))
@@ -242,42 +141,65 @@ class Cluster:
         each = self._worker_cpus or cpus
         needs = {"num_gpus": 1.0} if gpus else {"num_cpus": float(each)}
         for _ in range(gpus or (cpus // each if each else 0)):
-            self._actors.append(_Actor(self._new(needs), needs))
+            self.actors.append(_Actor(self._new(needs), needs))
 
     def _new(self, needs: Mapping[str, float]) -> Any:
-        return self._ray.remote(NodeWorker).options(max_restarts=0, **needs).remote()
+        return self.ray.remote(NodeWorker).options(max_restarts=0, **needs).remote()
 
-    def _replace(self, actor: _Actor) -> None:
+    def replace(self, actor: _Actor) -> None:
         """Put another actor in the place of a lost one; it waits until a node has room."""
         self._kill(actor)
         actor.handle = self._new(actor.needs)
+        self.reload(actor)
+
+    def reload(self, actor: _Actor) -> None:
+        """Let an actor load the file; it has no share from now on."""
         actor.info, actor.share, actor.stream = None, {}, None
         actor.loading = actor.handle.load.remote(self._load)
 
     def _drop(self, actor: _Actor, cause: BaseException) -> None:
         """Continue without a node that cannot load the file. Raises ModelError if it was the last."""
         self._kill(actor)
-        self._actors.remove(actor)
-        if not self._actors:
+        self.actors.remove(actor)
+        if not self.actors:
             raise cause if isinstance(cause, ModelError) else ClusterError(f"no worker could load the file: {cause}")
 
     def _kill(self, actor: _Actor) -> None:
-        with contextlib.suppress(self._ray.exceptions.RayError, ValueError):
-            self._ray.kill(actor.handle)
+        with contextlib.suppress(self.ray.exceptions.RayError, ValueError):
+            self.ray.kill(actor.handle)
 
 
 @contextlib.contextmanager
 def open_cluster(address: str | None, *, worker_cpus: int | None = None) -> Iterator[Cluster | None]:
     """Connect to the cluster at ``address`` for the time of the context; None without an address.
 
-    Raises ClusterError, WrongUsage for ``worker_cpus`` without an address.
+    ``address``: auto (the cluster this machine belongs to), local (one on this machine, ended with it), HOST:PORT or
+    ray://HOST:PORT. Raises MissingExtra, ClusterError, WrongUsage for ``worker_cpus`` without an address.
     """
     if address is None:
         refuse_idle("workers are those of a --cluster", {"--worker-cpus": worker_cpus is not None})
         yield None
         return
-    with Cluster(address, worker_cpus=worker_cpus) as cluster:
-        yield cluster
+    with needs_extra("cluster"):
+        import ray
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage report unless the user enables it
+    local = address == "local"
+    own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 100 << 20} if local else {}
+    _require_reachable(address)
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="error", **own)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ClusterError(f"no Ray cluster at {address} ({reason}); start one: ray start --head") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler exits with another status
+    try:
+        with contextlib.closing(Cluster(ray, worker_cpus)) as cluster:
+            yield cluster
+    finally:
+        ray.shutdown()
 
 
 def _require_reachable(address: str) -> None:
@@ -339,7 +261,7 @@ class _Shares:
 
 
 class ClusterGenerator:
-    """All actors of a cluster with the interface of a Worker; a context manager.
+    """All actors of a cluster with the interface of a Worker.
 
     ``stats`` are sums over the shares of the last call; seconds are those of all actors together. ``alone``: a kind of
     node, one of which gets a whole call, as a probe needs it.
@@ -350,15 +272,13 @@ class ClusterGenerator:
     ) -> None:
         self.options = options
         self.info = info
-        self.settings: dict[tuple[str, ...], Mapping[str, Any]] = {}  # by kind of node; empty: the same for all
+        # by kind of node, one without gets no work; empty: the same for all
+        self.settings: dict[tuple[str, ...], Mapping[str, Any]] = {} if alone is None else {alone: {}}
         self.stats = Stats()
         self._cluster = cluster
-        self._alone = alone
+        self._alone = alone is not None
 
-    def __enter__(self) -> ClusterGenerator:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         """Keep the file loaded until another is requested."""
 
     def generate(
@@ -368,22 +288,78 @@ class ClusterGenerator:
         on_progress: Callable[[int], None] | None = None,
         **overrides: Any,
     ) -> Iterator[Completion]:
-        """Yield completions as they end, in any order. Raises EngineError, ClusterError."""
+        """Yield completions as they end, in any order.
+
+        A share is half of what is left, divided by the actors, so that all end at about the same time; ``alone`` it is
+        everything. Raises EngineError if llama.cpp fails twice on a request, ClusterError if no actor has worked for
+        READY_SECONDS.
+        """
         self.stats = Stats()
-        parallel = {} if self.options.parallel is None else {"parallel": self.options.parallel}
+        cluster, work = self._cluster, _Shares(requests)
+        quiet_since = time.monotonic()
+        tokens = 0
+        try:
+            while work.left:
+                for actor in cluster.actors:
+                    settings = self._settings(actor) if actor.info is not None and not actor.share else None
+                    if settings is not None and work.todo:
+                        settings = {**settings, **overrides}
+                        size = len(work.todo) if self._alone else work.fair(len(cluster.actors), settings)
+                        cluster.give(actor, work.take(size), settings)
+                for actor, item in cluster.settle():
+                    if isinstance(item, Completion):
+                        actor.share.pop(item.id, None)
+                        if work.finish(item):
+                            tokens += item.new_tokens
+                            yield item
+                    elif isinstance(item, Stats):
+                        self._add(item)
+                        actor.share, actor.stream = {}, None
+                    elif isinstance(item, cluster.ray.exceptions.RayTaskError):
+                        unfinished = actor.share
+                        cluster.reload(actor)
+                        work.again(unfinished, str(item.cause) or type(item.cause).__name__, weight=2)
+                    else:
+                        work.again(actor.share, "its worker was lost", weight=1)
+                        cluster.replace(actor)
+                if any(actor.share for actor in cluster.actors):
+                    quiet_since = time.monotonic()
+                elif time.monotonic() - quiet_since > READY_SECONDS:
+                    raise _lost()
+                if on_progress is not None:
+                    on_progress(tokens)
+        finally:  # an actor cannot be stopped when its caller has left
+            for actor in cluster.actors:
+                if actor.share:
+                    cluster.replace(actor)
 
-        def settings(actor: _Actor) -> Mapping[str, Any] | None:
-            if self._alone is not None:
-                return overrides if actor.kind == self._alone else None
-            if self.settings:
-                return {**self.settings[actor.kind], **overrides} if actor.kind in self.settings else None
-            return {**parallel, **overrides}
+    def setting(self, find: Callable[[ClusterGenerator], Setting]) -> Setting:
+        """Return the setting that ``find`` gives for every kind of node; exact if each of them is."""
+        found = {
+            kind: find(ClusterGenerator(self._cluster, self.options, actor.info, alone=kind))
+            for kind, actor in self._cluster.kinds().items()
+            if actor.info is not None
+        }
+        self.settings = {kind: setting.overrides for kind, setting in found.items()}
+        first, *others = self.settings.values()
+        alike = all(overrides == first for overrides in others)
+        return Setting(first if alike else {}, all(setting.exact for setting in found.values()))
 
-        return self._cluster.complete(requests, settings, on_progress, self._add, whole=self._alone is not None)
+    def _settings(self, actor: _Actor) -> Mapping[str, Any] | None:
+        """Return the engine options of an actor, None for one that gets no work."""
+        if self.settings:
+            return self.settings.get(actor.kind)
+        return {} if self.options.parallel is None else {"parallel": self.options.parallel}
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text, by any node: all have one tokenizer. Raises ClusterError."""
-        return self._cluster.count_tokens(texts, self._alone)
+        ray = self._cluster.ray
+        while actors := [one for one in self._cluster.kinds().values() if self._settings(one) is not None]:
+            try:
+                return list(ray.get(actors[0].handle.count_tokens.remote(texts)))
+            except ray.exceptions.RayError:
+                self._cluster.replace(actors[0])
+        raise _lost()
 
     def restart(self) -> None:
         """Do nothing: a node whose llama.cpp has ended loads the file again by itself."""

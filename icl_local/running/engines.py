@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +92,9 @@ class Engines:
         if not self.probe or isinstance(model, ServerModel):
             return Setting({}, None)
         how: dict[str, Any] = {"parallel": self.options.parallel, "prompt_characters": prompt_characters}
-
-        def find(one: Any) -> Setting:
-            return setting_for(self.writer, model, one, report=report, **how)
-
-        return find(worker) if self.nodes is None else self.nodes.setting(worker, find)
+        find: Any = partial(setting_for, self.writer, model, report=report, **how)
+        found: Setting = find(worker) if self.nodes is None else worker.setting(find)
+        return found
 
     def close(self) -> None:
         """End this machine's worker, if there is one; a cluster is closed by the code that opened it."""

@@ -1,6 +1,7 @@
 """A chat model in a GGUF file, with the interface of ApiClient: judges and translators are written once for both."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from itertools import groupby
 from typing import Any
 
@@ -36,7 +37,7 @@ class LocalChat:
 
     def run(self, requests: Iterable[ApiRequest]) -> Iterator[list[ApiReply]]:
         """Yield one reply per request; those of a group, which begin alike, share a prefix. Raises EngineError."""
-        with self.open_worker(self.model, self.options) as worker:
+        with closing(self.open_worker(self.model, self.options)) as worker:
             for _, group in groupby(sorted(requests, key=lambda one: one.group), key=lambda one: one.group):
                 by_id = {one.id: one for one in group}
                 for completion in worker.generate([self.request(one) for one in by_id.values()]):
@@ -54,10 +55,9 @@ class LocalChat:
         if at < 0:
             raise ModelError(f"the chat template of {self.name} changes the message; choose another model")
         plain = at, at + len(message)
-        if chat.schema is None:
-            return Request(chat.id, text, chat.max_tokens, repetition_penalty=1.0, plain=plain)
-        grammar = grammar_of(chat.schema)
-        return Request(chat.id, text, grammar.max_tokens, repetition_penalty=1.0, grammar=grammar.text, plain=plain)
+        grammar = None if chat.schema is None else grammar_of(chat.schema)
+        most, rules = (chat.max_tokens, None) if grammar is None else (grammar.max_tokens, grammar.text)
+        return Request(chat.id, text, most, repetition_penalty=1.0, grammar=rules, plain=plain)
 
 
 def open_chat(

@@ -77,7 +77,7 @@ def setting_for(
     if not enough:
         message = "no setting tried here keeps batches exact for this file: running the fast one, exact = false"
         report("note", message=message)
-        return Setting(exact.fast_settings(failed), False)
+        return Setting({**exact.FAST, "repack": not any(one.get("repack") for one in failed)}, False)
     chosen = max(
         enough, key=lambda row: (row["n_prompts"] * row["n_tokens"], row["tokens_per_second"], row["created_at"])
     )

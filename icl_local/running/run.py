@@ -59,7 +59,7 @@ def run_cells(
                 query_set = plan.cell.query_set
                 texts = {query.query_id: query.instruction for query in query_set.queries}
                 store.refuse_other_texts(writer.named, query_set.dataset, plan.cell.language, texts)
-                alike = [one for one in planned if one.cell.gguf_sha256 == plan.cell.gguf_sha256]
+                alike = [one for one in planned if one.cell.model.sha256 == plan.cell.model.sha256]
                 plan.prompt_characters = max(one.prompt_characters for one in alike)  # one probe for a file's cells
             have = store.ids(path, "responses", "response_id")
             forgotten = {str(key) for (key,) in writer.named("forgotten_responses").rows}

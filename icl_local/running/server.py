@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,28 +29,23 @@ _LIST_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Penalty:
-    """The repetition penalty of one kind of server: the recorded ``rule``, the ``field`` of the body, more fields.
+    """The repetition penalty of one kind of server: the recorded ``rule``, and the ``fields`` of the body.
 
-    ``field`` of None: the API has no such field, and the server's default applies.
+    A field's value of None stands for the penalty. Without fields the server's default applies.
     """
 
     rule: str
-    field: str | None = None
-    more: Mapping[str, object] | None = None
-
-    def body(self, penalty: float) -> dict[str, object]:
-        """Return the fields of the request's body."""
-        return {} if self.field is None else {self.field: penalty, **(self.more or {})}
+    fields: Mapping[str, float | None] = field(default_factory=dict)
 
 
 # By owned_by in /v1/models. llama-server divides or multiplies the logits of the tokens among the last
 # repeat_last_n (-1: all of the context); vLLM and SGLang take prompt and answer, as Transformers does; Ollama's
 # OpenAI-compatible endpoints take no penalty, the model's Modelfile has one.
 PENALTIES = {
-    "llamacpp": Penalty("server:llama-server repeat_penalty, all of the context", "repeat_penalty",
-                        {"repeat_last_n": -1}),
-    "vllm": Penalty("server:vllm repetition_penalty", "repetition_penalty"),
-    "sglang": Penalty("server:sglang repetition_penalty", "repetition_penalty"),
+    "llamacpp": Penalty("server:llama-server repeat_penalty, all of the context",
+                        {"repeat_penalty": None, "repeat_last_n": -1}),
+    "vllm": Penalty("server:vllm repetition_penalty", {"repetition_penalty": None}),
+    "sglang": Penalty("server:sglang repetition_penalty", {"repetition_penalty": None}),
     "library": Penalty("server:ollama, the model file's own"),
 }  # fmt: skip
 UNKNOWN = Penalty("server:unknown, its own default")
@@ -70,10 +65,9 @@ class Server:
 
     def settings(self, repetition_penalty: float) -> dict[str, object]:
         """Return columns of raw.settings: the requested values, NULL if the server has no such option."""
-        supported = self.penalty.field is not None
         return {
             "backend": "openai",
-            "repetition_penalty": repetition_penalty if supported else None,
+            "repetition_penalty": repetition_penalty if self.penalty.fields else None,
             "penalty_rule": self.penalty.rule,
             "kv_type": None,
             "chat_date": None,
@@ -97,6 +91,7 @@ class ServerModel(registry.NamedModel):
     """A server's model in the place of a model file (registry.ResolvedModel)."""
 
     server: Server
+    sha256 = None
 
     @property
     def path(self) -> Path:
@@ -144,7 +139,7 @@ class ServerGenerator:
         **_overrides: Any,
     ) -> Iterator[Completion]:
         """Yield completions in any order. Raises EngineError if the server cannot continue, or if requests failed."""
-        client, penalty = self._model.server.client, self._model.server.penalty
+        client, fields = self._model.server.client, self._model.server.penalty.fields
         chat = self._model.variant == "instruct"
         api_requests = (
             ApiRequest(
@@ -153,7 +148,7 @@ class ServerGenerator:
                 prompt=None if chat else request.prompt,
                 max_tokens=request.max_tokens,
                 stops=tuple(server_stops(request.stops)),
-                extra=penalty.body(request.repetition_penalty),
+                extra={name: request.repetition_penalty if value is None else value for name, value in fields.items()},
                 may_be_empty=True,
             )
             for request in requests

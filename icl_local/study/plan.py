@@ -238,7 +238,7 @@ class _Speed:
 
     def seconds(self, cell: Cell | None, weights: int, prefill_tokens: int, new_tokens: int) -> float:
         """Return the seconds of a cell on this machine."""
-        known = self._by_file.get(cell.gguf_sha256 or "") if cell else None
+        known = self._by_file.get(cell.model.sha256 or "") if cell else None
         prefill, new = known or (self._prefill / max(1, weights), self._new / max(1, weights))
         return float(prefill_tokens / prefill + new_tokens / new)
 

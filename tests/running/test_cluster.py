@@ -16,7 +16,7 @@ from icl_local.exceptions import ClusterError, EngineError
 from icl_local.prompting.queries import Query, QuerySet
 from icl_local.running import run
 from icl_local.running.cells import Cell, Decoding, plan_cells
-from icl_local.running.cluster import Cluster, _Shares, _together
+from icl_local.running.cluster import _Shares, _together, open_cluster
 from icl_local.weights.registry import resolve
 from tests.running.conftest import OPTIONS
 
@@ -54,8 +54,8 @@ def rows(database: Path) -> dict[str, tuple[str, str, bool]]:
 def test_a_cluster_judges_as_one_process_does(nodes: Any, model: Path) -> None:
     file = resolve(str(model), method_kind="chat")
     requests = [Request(str(i), f"Say {i}", 6) for i in range(10)]
-    with Cluster(nodes.address, worker_cpus=1) as cluster, cluster.worker(file, OPTIONS) as many:
-        together = {c.id: c.raw_text for c in many.generate(requests)}
+    with open_cluster(nodes.address, worker_cpus=1) as cluster:
+        together = {c.id: c.raw_text for c in cluster.worker(file, OPTIONS).generate(requests)}
     with Worker(model, OPTIONS) as one:
         assert together == {c.id: c.raw_text for c in one.generate(requests)}
 
@@ -63,7 +63,7 @@ def test_a_cluster_judges_as_one_process_does(nodes: Any, model: Path) -> None:
 def test_long_prompts_are_counted_on_a_cluster_too(nodes: Any, model: Path) -> None:
     file = resolve(str(model), method_kind="completion")
     texts = ["Say a", "Say a and b"]
-    with Cluster(nodes.address, worker_cpus=1) as cluster, Worker(model, OPTIONS) as one:
+    with open_cluster(nodes.address, worker_cpus=1) as cluster, Worker(model, OPTIONS) as one:
         assert cluster.worker(file, OPTIONS).count_tokens(texts) == one.count_tokens(texts)
 
 
@@ -71,7 +71,7 @@ def test_sigterm_still_ends_a_run_as_ctrl_c_does(nodes: Any) -> None:
     """Ray sets a handler of its own, with which ``icl run --cluster`` would exit with 15 instead of 143."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with Cluster(nodes.address, worker_cpus=1):
+        with open_cluster(nodes.address, worker_cpus=1):
             assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
         assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
     finally:
@@ -81,7 +81,7 @@ def test_sigterm_still_ends_a_run_as_ctrl_c_does(nodes: Any) -> None:
 def test_a_run_ends_if_only_nodes_remain_that_its_setting_is_not_for(
     nodes: Any, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Cluster(nodes.address, worker_cpus=1) as cluster:
+    with open_cluster(nodes.address, worker_cpus=1) as cluster:
         many = cluster.worker(resolve(str(model), method_kind="completion"), OPTIONS)
         many.settings = {("another kind of node",): {}}
         monkeypatch.setattr("icl_local.running.cluster.READY_SECONDS", 0.0)
@@ -101,8 +101,8 @@ def test_with_the_probe_on_a_killed_node_changes_no_row(nodes: Any, model: Path,
         if event.kind == "response" and made == 20:
             nodes.remove_node(nodes.mortal[-1], allow_graceful=False)
 
-    with Cluster(nodes.address, worker_cpus=1) as cluster:
-        assert cluster.size == 3
+    with open_cluster(nodes.address, worker_cpus=1) as cluster:
+        assert len(cluster.actors) == 3
         results = run.run_cells(
             many, cells(model), decoding=DECODING, options=OPTIONS, nodes=cluster, on_event=kill_one
         )
@@ -123,7 +123,7 @@ def test_a_cell_of_different_nodes_names_all_their_cpus() -> None:
 
 def test_the_error_without_a_cluster_says_how_to_start_one() -> None:
     pytest.importorskip("ray")
-    with pytest.raises(ClusterError, match="ray start --head"), Cluster("127.0.0.1:1"):
+    with pytest.raises(ClusterError, match="ray start --head"), open_cluster("127.0.0.1:1"):
         pass
 
 

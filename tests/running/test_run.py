@@ -211,11 +211,13 @@ def test_what_is_not_a_response_is_counted_apart(tmp_path: Path, tiny_gguf: Path
 def test_prompts_that_leave_less_room_than_an_answer_may_take_are_counted_before_the_run() -> None:
     worker = SimpleNamespace(info=SimpleNamespace(n_ctx_train=100), count_tokens=lambda texts: list(map(len, texts)))
     requests = [Request(str(n), "x" * n) for n in (50, 80, 90, 120)]
-    long = cell_run._long_prompts(worker, requests, 20)
-    too_long, tight = cell_run._length_notes(long, 4, 100, 20)
+    said = list[str]()
+    assert cell_run._too_long(worker, requests, 20, said.append) == 1
+    too_long, tight = said
     assert too_long.startswith("1 of 4 prompts does not fit the context of 100 tokens (longest: 120)")
     assert tight.startswith("1 of 4 prompts leaves less than 20 tokens of the context of 100 (longest: 90)")
-    assert list(cell_run._length_notes(cell_run._long_prompts(worker, requests, 0), 4, 100, 0)) == [too_long]
+    assert cell_run._too_long(worker, requests, 0, said.append) == 1
+    assert said == [too_long, tight, too_long]
 
 
 def test_nothing_is_probed_for_prompts_that_do_not_fit(
