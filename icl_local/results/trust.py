@@ -115,7 +115,7 @@ def _part(views: Views, title: str, chosen: dict[str, str], reference: str, *, w
 
 
 def _place(row: dict[str, Any]) -> tuple[object, ...]:
-    """Return where a row stands: by cell as in the tables, then by metric."""
+    """Return where a row stands: by cell as in the tables, then by metric, then by the names of two raters."""
     methods = {"zero-shot": 0, "urial": 1, "instruct": 2}
     names = ("sample", "differs_in", "a", "b", "language", "language_a", "language_b", "model")
     metric, method = row.get("metric"), row.get("method")
@@ -125,6 +125,8 @@ def _place(row: dict[str, Any]) -> tuple[object, ...]:
         methods.get(str(method), len(methods)),
         str(method),
         _METRICS.index(metric) if metric in _METRICS else -1,
+        row.get("judge_a", ""),
+        row.get("judge_b", ""),
     )
 
 

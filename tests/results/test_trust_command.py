@@ -83,6 +83,28 @@ def test_rows_of_two_samples_name_theirs(labelled: Path, tmp_path: Path) -> None
     assert all("sample" not in table.columns for table in icl_local.trust(labelled, judge=JUDGE))
 
 
+def test_pairs_of_raters_stand_in_the_order_of_their_names(labelled: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "x.duckdb"
+    copy.write_bytes(labelled.read_bytes())
+    with duckdb.connect(str(copy)) as con:
+        for rater in ("eva", "bob", "zoe"):
+            con.execute(
+                "insert into raw.judges by name "
+                "select ? as judge_id, 'human:' || judge_id as name, 'human' as backend, judge_id as model",
+                [rater],
+            )
+            con.execute(
+                "insert into raw.judgments by name select * replace (judgment_id || ? as judgment_id, ? as judge_id) "
+                "from raw.judgments where judge_id = 'ana'",
+                [rater, rater],
+            )
+    agreement, *_ = icl_local.trust(copy, judge=JUDGE)
+    for metric in {row["metric"] for row in agreement.dicts()}:
+        pairs = [(row["judge_a"], row["judge_b"]) for row in agreement.dicts() if row["metric"] == metric]
+        assert len(pairs) == 10
+        assert pairs == sorted(pairs)
+
+
 def test_without_a_judge_the_judges_are_listed(labelled: Path) -> None:
     with pytest.raises(ConfigError, match=rf"name a judge with --judge \({JUDGE}\)"):
         icl_local.trust(labelled)
