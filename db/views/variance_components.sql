@@ -90,7 +90,7 @@ squares as (
         factor in ('draws', 'judge') as is_nested,
         any_value(levels) as levels,
         count(distinct query) as n_queries,
-        any_value(grand) as mean,
+        round(any_value(grand), 12) as mean,
         sum(power(of_level - grand, 2)) / (any_value(levels) - 1) as ms_level,
         sum(power(of_query - grand, 2)) / nullif(count(distinct query) - 1, 0) as ms_query,
         sum(power(score - of_query, 2)) / (count(distinct query) * (any_value(levels) - 1)) as ms_within,
@@ -99,12 +99,14 @@ squares as (
     from centred
     group by all
 ),
+-- rounded, so that the order in which DuckDB adds does not show: a variance of 0 would have a deviation of 1e-9
 components as (
     select
         *,
-        case when is_nested then ms_within else greatest(0, (ms_level - ms_rest) / n_queries) end as var_factor,
-        greatest(0, (ms_query - case when is_nested then ms_within else ms_rest end) / levels) as var_query,
-        case when not is_nested then ms_rest end as var_rest
+        round(case when is_nested then ms_within else greatest(0, (ms_level - ms_rest) / n_queries) end, 12)
+            as var_factor,
+        round(greatest(0, (ms_query - case when is_nested then ms_within else ms_rest end) / levels), 12) as var_query,
+        case when not is_nested then round(ms_rest, 12) end as var_rest
     from squares
 )
 select

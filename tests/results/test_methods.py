@@ -161,6 +161,18 @@ def test_nested_components_are_those_of_statsmodels(made: Made, factor: str) -> 
     })  # fmt: skip
 
 
+def test_methods_that_score_alike_have_no_variance_between_them(made: Made) -> None:
+    """The order in which DuckDB adds fractions shows in no component."""
+    methods = [f"urial[k=2,seed={n}]" for n in (1, 2, 3)]
+    for step, method in zip((1, 5, 7), methods, strict=True):
+        made.cell(method)
+        for number in range(N_QUERIES):
+            query = number * step % N_QUERIES
+            made.judge(made.answer(method, query), [1 + (3 * query + i) % 5 / 3 for i in range(len(ASPECTS))])
+    for row in made.rows("variance_components", factor="examples"):
+        assert (row["sd_factor"], row["sd_rest"]) == (0, 0)
+
+
 def test_an_effect_is_a_paired_difference_from_the_method_without_parameters(made: Made) -> None:
     drawn = ["urial[k=2,seed=1]", "urial[k=2,seed=2]"]
     values = scores_of(made, ["urial", *drawn, "urial[k=1]"])
