@@ -8,7 +8,6 @@ its file while it lives; files without one are finished, may have a torn last li
 
 import contextlib
 import json
-import mmap
 import os
 import secrets
 import threading
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 from icl_local.exceptions import DiskFull, StoreError
 from icl_local.files import NO_SPACE, PRIVATE, open_draft, open_to_append
@@ -38,12 +37,14 @@ def _cells_have_keys(old: SpoolRow) -> SpoolRow | None:
     if old.table == "bootstraps":
         return None
     if old.table == "run_cells":
-        names = {"cell_id": "run_cell_id"}
-        return SpoolRow(old.table, {names.get(name, name): value for name, value in old.row.items()})
+        row = dict(old.row)
+        row["run_cell_id"] = row.pop("cell_id", None)
+        return SpoolRow(old.table, row)
     return old
 
 
 VERSION = 2
+_BLOCK = 1 << 20  # bytes read at once from the end of a file
 # old version -> function that turns a row of it into one of the next version (or None: dropped)
 UPGRADES: dict[int, Callable[[SpoolRow], SpoolRow | None]] = {1: _cells_have_keys}
 
@@ -196,14 +197,24 @@ def cut_torn(folder: Path) -> list[tuple[Path, int]]:
     cut = []
     with finished(folder) as claimed:
         for path in claimed:
-            # not ours to write, or empty, which cannot be mapped
-            with contextlib.suppress(PermissionError, ValueError), path.open("r+b") as file:
-                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-                    size, whole = len(mapped), mapped.rfind(b"\n") + 1
+            with contextlib.suppress(PermissionError), path.open("r+b") as file:
+                size, whole = file.seek(0, os.SEEK_END), _whole_bytes(file)
                 if whole < size:
                     file.truncate(whole)
                     cut.append((path, size - whole))
     return cut
+
+
+def _whole_bytes(file: BinaryIO) -> int:
+    """Return the length of a file up to its last line break. Not by mmap, which some file systems lack."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - _BLOCK)
+        file.seek(start)
+        if place := file.read(end - start).rfind(b"\n") + 1:
+            return start + place
+        end = start
+    return 0
 
 
 def fold(folder: Path, *, keep: Callable[[SpoolRow], bool], read: Mapping[str, int]) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import mmap
 import os
 import resource
 import signal
@@ -147,7 +148,7 @@ def test_a_torn_last_line_is_ignored_and_cut_once_its_writer_is_gone(tmp_path: P
     assert path.stat().st_size == whole
 
 
-@pytest.mark.parametrize("size", [1, 32, 3 << 20])
+@pytest.mark.parametrize("size", [1, 32, (1 << 20) - 1, 1 << 20, 3 << 20])
 def test_a_torn_line_may_be_long_or_all_of_a_file(tmp_path: Path, size: int) -> None:
     path = write(tmp_path, 1)
     whole = path.read_bytes()
@@ -157,6 +158,18 @@ def test_a_torn_line_may_be_long_or_all_of_a_file(tmp_path: Path, size: int) -> 
         file.write(b"x" * size)
     assert sorted(spool.cut_torn(tmp_path)) == sorted([(path, size), (tmp_path / "torn.jsonl", size)])
     assert (path.read_bytes(), (tmp_path / "torn.jsonl").read_bytes()) == (whole, b"")
+
+
+def test_torn_lines_are_cut_where_files_cannot_be_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENODEV, "No such device")
+
+    monkeypatch.setattr(mmap, "mmap", refuse)
+    path = write(tmp_path, 1)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"torn")
+    assert spool.cut_torn(tmp_path) == [(path, 4)]
+    assert path.read_bytes() == whole
 
 
 def test_a_living_writers_file_is_neither_cut_nor_folded(tmp_path: Path) -> None:
