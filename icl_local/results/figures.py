@@ -228,11 +228,10 @@ def _language(code: str) -> str:
     return known[code].name if code in known else code
 
 
-def _dot(row: Row, line: str, column: str, band: str) -> _Dot:
-    dpo, value = bool(row.get("dpo")), row["percent"] if "percent" in row else row["value"]
-    return _Dot(
-        line, column, band, row["method"], dpo, value or 0.0, row.get("ci_low"), row.get("ci_high"), row.get("n")
-    )
+def _dot(row: Row, line: str, column: str, band: str, *, value: str = "value") -> _Dot:
+    """Return the dot of a row; ``value`` names the column with its value."""
+    dpo, interval = bool(row.get("dpo")), (row.get("ci_low"), row.get("ci_high"))
+    return _Dot(line, column, band, row["method"], dpo, row[value] or 0.0, *interval, row.get("n"))
 
 
 def _by_aspect(rows: Sequence[Row]) -> list[Row]:
@@ -251,7 +250,8 @@ def _decoding(rows: Sequence[Row]) -> Iterable[_Dot]:
     found: dict[tuple[str, ...], _Dot] = {}
     for row in rows:
         band = f"temperature {row['temperature']:g}" if row["temperature"] else "greedy"
-        dot = _dot(row, f"{row['model']}, {_language(row['language'])}", _ERROR_NAMES[row["error"]], band)
+        line = f"{row['model']}, {_language(row['language'])}"
+        dot = _dot(row, line, _ERROR_NAMES[row["error"]], band, value="percent")
         found.setdefault((dot.line, dot.column, dot.band, dot.series), dot)  # of several types the first
     return found.values()
 
@@ -263,7 +263,9 @@ _DOTS: Mapping[str, Callable[[Sequence[Row]], Iterable[_Dot]]] = {
     "3": lambda rows: (
         _dot(row, _language(row["language"]), row["model"], _ASPECTS[row["metric"]]) for row in _by_aspect(rows)
     ),
-    "4": lambda rows: (_dot(row, _language(row["language"]), _ERROR_NAMES[row["error"]], row["model"]) for row in rows),
+    "4": lambda rows: (
+        _dot(row, _language(row["language"]), _ERROR_NAMES[row["error"]], row["model"], value="percent") for row in rows
+    ),
     "size": _sizes,
     "decoding": _decoding,
 }

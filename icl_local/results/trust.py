@@ -125,8 +125,7 @@ def _place(row: dict[str, Any]) -> tuple[object, ...]:
         methods.get(str(method), len(methods)),
         str(method),
         _METRICS.index(metric) if metric in _METRICS else -1,
-        row.get("judge_a", ""),
-        row.get("judge_b", ""),
+        *(row.get(name) or "" for name in ("judge_a", "judge_b")),
     )
 
 

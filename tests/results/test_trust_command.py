@@ -14,6 +14,7 @@ import icl_local
 from icl_local import results
 from icl_local.cli import icl
 from icl_local.exceptions import ConfigError, UnknownName
+from icl_local.results import trust
 from tests import synthetic
 from tests.results.labelled_frames import Frame
 from tests.results.labelled_frames import database as frames_database
@@ -103,6 +104,15 @@ def test_pairs_of_raters_stand_in_the_order_of_their_names(labelled: Path, tmp_p
         pairs = [(row["judge_a"], row["judge_b"]) for row in agreement.dicts() if row["metric"] == metric]
         assert len(pairs) == 10
         assert pairs == sorted(pairs)
+
+
+def test_rows_without_raters_stand_before_those_with_some() -> None:
+    rows = [
+        {"judge_a": "bob", "judge_b": "eva"},
+        {"judge_a": None, "judge_b": None},
+        {"judge_a": "ana", "judge_b": None},
+    ]
+    assert [row["judge_a"] for row in sorted(rows, key=trust._place)] == [None, "ana", "bob"]
 
 
 def test_without_a_judge_the_judges_are_listed(labelled: Path) -> None:
