@@ -7,7 +7,7 @@ their spool file, so the two agree after a kill, a rollback or a discarded log.
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,18 +58,17 @@ class Column:
 Columns = Mapping[str, Mapping[str, Column]]  # by table and name
 
 
-@dataclass
+@dataclass(frozen=True)
 class Ingest:
     """Ingest of one spool folder into one database.
 
     A row whose content DuckDB refuses (ROW_FAULTS) goes to raw.rejected_rows and the others are inserted. Every other
-    exception ends the ingest and rolls its transaction back. ``known`` is what ``columns`` returns; without it, it is
-    read when there is a file to ingest.
+    exception ends the ingest and rolls its transaction back. ``known`` is what ``columns`` returns.
     """
 
     con: Connection
     folder: Path
-    known: Columns = field(default_factory=dict)
+    known: Columns
 
     def run(self) -> None:
         """Insert every complete line that the database lacks."""
@@ -92,7 +91,6 @@ class Ingest:
             self._read_to(target.name, target.stat().st_size)
 
     def _file(self, file: Path, start: int) -> None:
-        self.known = self.known or columns(self.con)
         forgotten = Forgotten(self.con)
         batch: list[spool.SpoolRow] = []
         end = start

@@ -33,8 +33,11 @@ INTERNAL = {"schema_migrations", "store_meta", "spool_files", "rejected_rows", *
 
 @functools.cache
 def migrations() -> dict[str, str]:
-    """Return the SQL of all steps by name, in order; step 1 is named 0001_..., and none is left out."""
-    return _statements("migrations")
+    """Return the SQL of all steps by name, in order; step 1 is named 0001_... Raises StoreError for a gap."""
+    found = _statements("migrations")
+    if any(not name.startswith(f"{step:04}_") for step, name in enumerate(found, start=1)):
+        raise StoreError("a step of db/migrations is missing; reinstall icl-local")
+    return found
 
 
 @functools.cache

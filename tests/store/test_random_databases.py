@@ -124,7 +124,7 @@ class Views:
             writer = spool.Spool(Path(folder))
             for put in rows:
                 writer.append(put)
-            ingest.Ingest(self.con, Path(folder)).run()
+            ingest.Ingest(self.con, Path(folder), ingest.columns(self.con)).run()
             writer.close()
         for name in self.order:
             self.con.execute(f"create or replace table main.{name} as {self.sql[name].split(' AS ', 1)[1]}")

@@ -429,6 +429,14 @@ def test_a_file_of_a_view_makes_the_view_of_its_name_and_migrations_have_no_gap(
     assert [int(name[:4]) for name in schema.migrations()] == list(range(1, len(schema.migrations()) + 1))
 
 
+def test_a_missing_migration_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = dict(schema.migrations())
+    del found[next(iter(found))]
+    monkeypatch.setattr(schema, "_statements", lambda folder: found)
+    with pytest.raises(StoreError, match="a step of db/migrations is missing; reinstall icl-local"):
+        schema.migrations.__wrapped__()
+
+
 def test_a_database_with_other_views_gets_these(copy: Path) -> None:
     with duckdb.connect(str(copy)) as con:
         con.execute("drop view main.error_rates; update raw.store_meta set value = 'older'")
