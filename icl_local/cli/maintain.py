@@ -123,7 +123,7 @@ def _confirmed(question: str) -> bool:
 def doctor(repair: bool, db: Path) -> int:
     """Show what is installed and missing, and check the database.
 
-    Exit status 1 if the database lacks rows or differs from its spool.
+    Exit status 1 if the database is gone, lacks rows or differs from its spool.
 
     Example: icl db doctor --db icl.duckdb
     """
@@ -131,7 +131,7 @@ def doctor(repair: bool, db: Path) -> int:
         _repair(db)
     else:
         _installation()
-    if not store.exists(db):
+    if not store.exists(db) and not store.lost(db):
         console.say(f"no database {db} yet")
         return 0
     findings = upkeep.check(db)

@@ -10,6 +10,7 @@ from icl_local.store.database import (
     exists,
     fetch,
     ids,
+    lost,
     named,
     now,
     only_one,

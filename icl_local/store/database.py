@@ -287,6 +287,11 @@ def exists(path: Path) -> bool:
     return path.exists() or bool(spool.files(spool_folder(path)))
 
 
+def lost(path: Path) -> bool:
+    """Return whether a database was made at ``path`` and both its file and its rows in the spool are gone."""
+    return not exists(path) and spool.complete_mark(spool_folder(path)).exists()
+
+
 def ids(path: Path, table: str, column: str) -> set[str]:
     """Return the values of a column of raw.<table> that are stored, waiting in the spool, or forgotten."""
     found: set[str] = set()
@@ -308,6 +313,11 @@ def ids(path: Path, table: str, column: str) -> set[str]:
 
 def require(path: Path) -> None:
     """Raise StoreError where neither a database nor its spool exists, so that a mistyped name makes no database."""
+    if lost(path):
+        raise StoreError(
+            f"{path} is gone and its spool holds no rows: use a copy of both, or delete {spool_folder(path)} to start "
+            "anew"
+        )
     if not exists(path):
         raise StoreError(
             f"{path} does not exist; `icl run`, `icl import` and `icl translate run` make a database, --db names "
@@ -404,7 +414,7 @@ def ingest_spool(con: Connection, path: Path, *, fold: bool = False) -> None:
     """Cut torn lines of the spool of ``path``, ingest what waits there, and fold its files if they are many."""
     folder = spool_folder(path)
     spool.cut_torn(folder)
-    work = ingest.Ingest(con, folder)
+    work = ingest.Ingest(con, folder, ingest.columns(con))
     work.run()
     if fold:
         work.fold()

@@ -186,8 +186,7 @@ def rebuild(path: Path, *, accept: Callable[[Sequence[str]], bool] = lambda lost
     and for another program's database.
     """
     folder = spool.spool_folder(path)
-    if not database.exists(path):
-        raise StoreError(f"there is neither a database {path} nor a spool {folder}")
+    database.require(path)
     lost = [f"{place} cannot be read" for place in _damaged(folder)]
     lost += [f"{file.name} ended in a line of {size} bytes, never whole" for file, size in spool.cut_torn(folder)]
     with contextlib.ExitStack() as held:
@@ -219,15 +218,22 @@ def rebuild(path: Path, *, accept: Callable[[Sequence[str]], bool] = lambda lost
 def _copy_rows(con: ingest.Connection, target: Path) -> int:
     """Copy the rows of the open database into the new database file ``target``; return how many."""
     con.execute(f"attach {database.quoted(target)} as target (read_write)")
-    known, count = ingest.columns(con), 0
-    theirs = ingest.columns(con, database="target")
-    for table in (table for table in _user_tables(con) if table in theirs):
-        names = ", ".join(f'"{name}"' for name in known[table] if name in theirs[table])
+    count = 0
+    for table, names in _shared(ingest.columns(con), ingest.columns(con, database="target")).items():
         done = con.execute(f'insert into target.raw."{table}" ({names}) select {names} from raw."{table}"').fetchone()
         count += int(done[0]) if done else 0
     con.execute("checkpoint target")
     con.execute("detach target")
     return count
+
+
+def _shared(one: ingest.Columns, other: ingest.Columns) -> dict[str, str]:
+    """Return the tables with a user's rows that both databases have, each with the columns that both have, as SQL."""
+    return {
+        table: ", ".join(f'"{name}"' for name in known if name in other[table])
+        for table, known in one.items()
+        if table in other and table not in schema.INTERNAL
+    }
 
 
 def _user_tables(con: ingest.Connection) -> dict[str, list[str]]:
@@ -272,15 +278,16 @@ def _adopt(old: ingest.Connection, new: ingest.Connection, folder: Path) -> tupl
     forgotten = ingest.Forgotten(new)
     adopted, unreadable = 0, []
     journal = spool.Spool(folder)
-    for table, names in _user_tables(new).items():
-        stored = _stored_keys(new, table, names)
+    keys = _user_tables(new)
+    for table, names in _shared(ingest.columns(new), ingest.columns(old)).items():
+        stored = _stored_keys(new, table, keys[table])
         try:
-            result = old.execute(f'select * from raw."{table}"')
+            result = old.execute(f'select {names} from raw."{table}"')
             while rows := database.fetch(result, limit=_BATCH).records():
                 only_here = [
                     (table, row)
                     for row in rows
-                    if _key(row, names) not in stored and forgotten.allows(spool.SpoolRow(table, row))
+                    if _key(row, keys[table]) not in stored and forgotten.allows(spool.SpoolRow(table, row))
                 ]
                 journal.append(only_here)
                 adopted += len(only_here)

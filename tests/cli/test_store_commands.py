@@ -295,6 +295,17 @@ def test_doctor_without_a_database_tells_of_the_installation(icl: Run, tmp_path:
     assert not (tmp_path / "x.duckdb").exists()
 
 
+@pytest.mark.parametrize("more", [(), ("--repair",)])
+def test_doctor_tells_of_a_database_that_is_gone_with_its_rows(icl: Run, tmp_path: Path, more: tuple[str, ...]) -> None:
+    db = fill(tmp_path / "x.duckdb", 1)
+    db.unlink()
+    for file in spool.files(store.spool_folder(db)):
+        file.unlink()
+    code, _, err = icl("db", "doctor", *more, "--db", db)
+    assert code == 1
+    assert f"{db} is gone and its spool holds no rows" in err
+
+
 def test_doctor_repairs_a_truncated_database_and_says_what_it_kept(icl: Run, tmp_path: Path) -> None:
     db = fill(tmp_path / "x.duckdb", 1, 2)
     os.truncate(db, 5000)

@@ -53,6 +53,16 @@ def test_a_rebuild_adopts_rows_that_only_the_database_has(copy: Path) -> None:
     assert query(copy, "select * from raw.responses order by all").rows == before
 
 
+def test_a_rebuild_leaves_out_columns_and_tables_of_only_one_database(copy: Path) -> None:
+    with duckdb.connect(str(copy)) as con:
+        con.execute("alter table raw.responses add column read_on date default date '2026-01-02'")
+        con.execute("drop table raw.samples")
+    shutil.rmtree(store.spool_folder(copy))
+    rebuilt = upkeep.rebuild(copy)
+    assert rebuilt.not_restored == ()
+    assert stored(copy) == ["1", "2", "3"]
+
+
 def test_a_rebuild_equals_the_database_it_replaces(db: Path) -> None:
     with Store(db) as target:
         for key in range(6):
@@ -130,7 +140,7 @@ def test_folding_leaves_a_file_that_was_not_read_to_its_end(db: Path) -> None:
     journal.append(put_of(2))
     journal.close()
     with database.writer(db, wait_seconds=1) as con:
-        ingest.Ingest(con, folder).fold()
+        ingest.Ingest(con, folder, ingest.columns(con)).fold()
     with Store(db):
         pass
     assert query(db, "select count(*) from raw.responses").rows == [(2,)]
@@ -279,8 +289,23 @@ def test_losses_are_named_before_the_swap(copy: Path) -> None:
 
 
 def test_a_rebuild_needs_a_database_or_a_spool(absent: Path) -> None:
-    with pytest.raises(StoreError, match=r"neither a database .* nor a spool"):
+    with pytest.raises(StoreError, match=r"does not exist; .* make a database"):
         upkeep.rebuild(absent)
+
+
+def test_a_spool_folder_without_files_is_not_a_database_but_its_mark_tells_of_a_loss(absent: Path) -> None:
+    store.spool_folder(absent).mkdir()
+    assert (database.exists(absent), database.lost(absent)) == (False, False)
+    fill(absent, 1)
+    assert (database.exists(absent), database.lost(absent)) == (True, False)
+    absent.unlink()
+    assert (database.exists(absent), database.lost(absent)) == (True, False)
+    for file in spool.files(store.spool_folder(absent)):
+        file.unlink()
+    assert (database.exists(absent), database.lost(absent)) == (False, True)
+    with pytest.raises(StoreError, match="is gone and its spool holds no rows: use a copy of both"):
+        query(absent, "select 1")
+    assert not absent.exists()
 
 
 @pytest.mark.usefixtures("impatient")
