@@ -79,10 +79,11 @@ def collect(
     path: Path,
     judge: ApiJudge,
     *,
-    poll_seconds: float | None = None,
+    wait: bool = False,
+    poll_seconds: float = 60.0,
     on_look: Callable[[Collected], None] = lambda collected: None,
 ) -> Collected:
-    """Read every finished batch of this judge, every ``poll_seconds`` until none is running; with None once.
+    """Read every finished batch of this judge, once; with ``wait``, every ``poll_seconds`` until none is running.
 
     Judgments without a result are missing again. Raises ApiError.
     """
@@ -91,7 +92,7 @@ def collect(
         found = _look(path, judge)
         total = Collected(total.statuses + found.statuses, total.scores + found.scores, found.running)
         on_look(found)
-        if not found.running or poll_seconds is None:
+        if not found.running or not wait:
             return total
         time.sleep(poll_seconds)
 
@@ -131,7 +132,7 @@ def _affordable_chunks(judge: ApiJudge, tasks: Sequence[Task]) -> Iterator[list[
     size = 0
     client = judge.client
     for task in tasks:
-        if client.budget and not client.budget.reserve(client.ceiling_usd(judge.request(task), batch=True)):
+        if client.budget is not None and not client.budget.reserve(client.ceiling_usd(judge.request(task), batch=True)):
             break
         length = len(task.prompt.encode("utf-8", "replace")) * 2 + 4096  # escapes, schema and envelope
         if chunk and (len(chunk) >= MAX_REQUESTS or size + length > MAX_BYTES):
@@ -209,7 +210,7 @@ def _replies(client: ApiClient, batch: Batch, items: Mapping[str, Mapping[str, A
             try:
                 result = json.loads(line)
                 item = left.pop(result["custom_id"], None)
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, RecursionError):
                 continue  # not a result: its judgment stays missing
             if item is not None:
                 yield _reply(client, item, result)
@@ -233,7 +234,7 @@ def _reply(client: ApiClient, item: Mapping[str, Any], result: Mapping[str, Any]
     response = result.get("response")
     status, body = (response.get("status_code"), response.get("body")) if isinstance(response, dict) else (None, None)
     if status == 200 and isinstance(body, dict):
-        return client.answer(body, reply, batch=True)
+        return client.read_completion(body, reply, batch=True)
     failure = result.get("error") or (body.get("error") if isinstance(body, dict) else None) or "no answer"
     message = failure.get("message") or failure.get("code") if isinstance(failure, dict) else failure
     reply = dataclasses.replace(reply, error=client.redact(str(message))[:300])

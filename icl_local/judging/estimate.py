@@ -54,7 +54,7 @@ def preview(path: Path, judge: ChatJudge, scope: Scope, *, batch: bool = False) 
     It only reads the database. ``batch`` takes the Batch API's price.
     """
     store.require(path)
-    found, progress = estimates(path, judge, scope, batch=batch)
+    rows, total, progress = estimates(path, judge, scope, batch=batch)
     batches = f"; in batches: {progress.in_batches}" if progress.in_batches else ""
     notes = [f"there already: {ledger.in_words(progress.before)}{batches}"]
     if price := judge.client.price:
@@ -62,17 +62,17 @@ def preview(path: Path, judge: ChatJudge, scope: Scope, *, batch: bool = False) 
         notes.append(f"prices of {price.as_of}: ${price.input:g} in, ${price.output:g} out per million tokens{ends}")
     elif isinstance(judge, ApiJudge):
         notes.append("no price is known for this model at this server; give one with --prices")
-    notes += power.notes(path, judge.name, found[-1].usd_per_verdict)
-    return Table(judge.name, Estimate._fields, [*found], tuple(notes))
+    notes += power.notes(path, judge.name, total.usd_per_verdict)
+    return Table(judge.name, Estimate._fields, [*rows, total], tuple(notes))
 
 
 def estimates(
     path: Path, judge: Judge | None, scope: Scope, to_come: Iterable[Load] = (), *, batch: bool = False
-) -> tuple[list[Estimate], JudgeProgress]:
+) -> tuple[list[Estimate], Estimate, JudgeProgress]:
     """Return estimates of the judgments missing in ``scope`` with those ``to_come``, and the counts in ``scope``.
 
-    The last estimate is of all of them, those before it of a split and language. ``judge`` None has judged nothing.
-    It only reads the database, which need not exist.
+    The estimates are one for each split and language, then one for all. ``judge`` None has judged nothing. It only
+    reads the database, which need not exist.
     """
     loads, progress, before = [*to_come], JudgeProgress("", 0), []
     if store.exists(path):
@@ -103,4 +103,4 @@ def estimates(
         characters = sum(load.characters for load in some)
         found.append(estimate(group, n, round(characters / per_token), round(per_verdict * n)))
     sums = (sum(getattr(one, name) for one in found) for name in ("missing", "prompt_tokens", "completion_tokens"))
-    return [*found, estimate(("all", "", ""), *sums)], progress
+    return found, estimate(("all", "", ""), *sums), progress

@@ -114,7 +114,7 @@ def judge(
     if not collect:
         progress = batches.submit(path, opened, scope, on_progress=on_progress)
     if wait or collect:
-        collected = batches.collect(path, opened, poll_seconds=poll if wait else None, on_look=on_collected)
+        collected = batches.collect(path, opened, wait=wait, poll_seconds=poll, on_look=on_collected)
     return JudgeResult(opened.name, progress, collected)
 
 

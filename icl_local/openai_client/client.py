@@ -16,6 +16,7 @@ import itertools
 import json
 import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,6 +38,7 @@ T = TypeVar("T")
 CONCURRENCY_START, CONCURRENCY_CEILING = 8, 64  # of the automatic concurrency
 # an address without http:// does not belong to a model's name: its requests would go to OpenAI
 _ADDRESS = re.compile(r"openai:(?P<model>[^\s@](?:[^@]|@(?![^@\s]*[/:]))*?)(?:@(?P<url>https?://\S+))?")
+_MOST_TOKENS = 2**31 - 1  # a server that reports more is wrong
 _TRANSIENT = {408, 409, 425, 429}
 _OVERLOADED = {429, 503, 529}
 _QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
@@ -120,33 +122,42 @@ class ApiClient:
 
         ``requests`` is read as slots become free. A reply keeps its slot until the caller asks for more, so that a kill
         loses no more replies than there are slots. Raises ApiError if the run cannot continue (no access, no quota, no
-        such model, no server, cost limit), after all active requests have ended.
+        such model, no server, cost limit), and an error of ``requests``, after all active requests have ended.
         """
         import openai
 
         schedule = self._schedule(iter(requests))
-        active: dict[futures.Future[Result], Job] = {}
+        active: dict[futures.Future[tuple[Result, float]], Job] = {}
         api = openai.AsyncOpenAI(**self._options)
         loop = asyncio.new_event_loop()  # in its own thread, because a notebook runs one in the caller's
-        thread = threading.Thread(target=loop.run_forever, name="openai-client", daemon=True)
+        thread = threading.Thread(target=_serve, args=(loop,), name="openai-client", daemon=True)
         thread.start()
         try:
             while not schedule.over:
-                while (job := schedule.next(time.monotonic())) is not None:
-                    active[asyncio.run_coroutine_threadsafe(self._attempt(api, job), loop)] = job
+                replies = []
+                for future in [future for future in active if future.done()]:
+                    job = active.pop(future)
+                    if (error := future.exception()) is None:
+                        replies.append(schedule.finished(job, *future.result()))
+                    else:
+                        schedule.broke(error)
+                while (next_job := schedule.next(time.monotonic())) is not None:
+                    active[asyncio.run_coroutine_threadsafe(self._attempt(api, next_job), loop)] = next_job
                 timeout = schedule.wait_seconds(time.monotonic())
-                futures.wait(active, timeout, futures.FIRST_COMPLETED)
-                if ready := [one for one in active if one.done()]:
-                    yield [schedule.finished(active.pop(one), one.result(), time.monotonic()) for one in ready]
-                elif not active:
+                if replies:
+                    yield replies
+                    schedule.taken(len(replies))
+                elif active:
+                    futures.wait(active, timeout, futures.FIRST_COMPLETED)
+                else:
                     time.sleep(timeout or 0)
         finally:  # the caller may have stopped reading
-            asyncio.run_coroutine_threadsafe(_end(api), loop).result()
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
-            loop.close()
+            if not sys.is_finalizing():  # then the thread is dead, and waiting for it would never end
+                asyncio.run_coroutine_threadsafe(_close(api), loop)
+                if threading.current_thread() is not thread:  # which may have collected this generator as garbage
+                    thread.join()
         if schedule.stop is not None:
-            raise ApiError(schedule.stop)
+            raise schedule.stop
 
     def call(self, function: Callable[[openai.OpenAI], T], *, max_attempts: int | None = None) -> T:
         """Call ``function`` with a plain client (files, batches), with the same retries and expected errors."""
@@ -169,8 +180,8 @@ class ApiClient:
                     time.sleep(wait)
         raise AssertionError("unreachable")
 
-    async def _attempt(self, api: openai.AsyncOpenAI, job: Job) -> Result:
-        """Make one attempt, or several until the server's dialect is known."""
+    async def _attempt(self, api: openai.AsyncOpenAI, job: Job) -> tuple[Result, float]:
+        """Make one attempt, or several until the server's dialect is known; return the result and when it came."""
         import openai
 
         request = job.request
@@ -195,8 +206,8 @@ class ApiClient:
                     # in extra_body: the openai package would walk through the schema, a seventh of its time
                     extra_body={**dialect.response_format(request), **request.extra} or None,
                 )
-                answer = self.answer(_body(raw.http_response), reply, may_be_empty=request.may_be_empty)
-                result = Result(answer, _reset_seconds(raw.headers))
+                read = self.read_completion(_body(raw.http_response), reply, may_be_empty=request.may_be_empty)
+                result = Result(read, _reset_seconds(raw.headers))
             except (openai.OpenAIError, ValueError) as error:  # ValueError: JSON that cannot be read
                 changed = self._adapted(dialect, error, has_schema=request.schema is not None)
                 if changed is not None:
@@ -204,8 +215,9 @@ class ApiClient:
                     continue
                 result = self._failure(error, reply)
             self._proven = self._proven or result.reply.outcome == "reply"
-            seconds = round(time.monotonic() - started, 4)
-            return dataclasses.replace(result, reply=dataclasses.replace(result.reply, seconds=seconds))
+            ended = time.monotonic()
+            timed = dataclasses.replace(result.reply, seconds=round(ended - started, 4))
+            return dataclasses.replace(result, reply=timed), ended
 
     def _adapted(self, dialect: Dialect, error: Exception, *, has_schema: bool) -> Dialect | None:
         """Return another dialect if no request has succeeded yet and the error is about a parameter.
@@ -221,7 +233,9 @@ class ApiClient:
             return dialect.without(error.param, message, has_schema=has_schema)
         return None
 
-    def answer(self, body: Any, reply: ApiReply, *, may_be_empty: bool = False, batch: bool = False) -> ApiReply:
+    def read_completion(
+        self, body: Any, reply: ApiReply, *, may_be_empty: bool = False, batch: bool = False
+    ) -> ApiReply:
         """Return the body of a response with status 200 as a reply or a failure; every field may be missing.
 
         ``batch``: the Batch API gave it, at its price.
@@ -346,14 +360,25 @@ def public_url(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path.rstrip('/')}"
 
 
-async def _end(api: openai.AsyncOpenAI) -> None:
-    """Cancel the other tasks of this loop, the requests under way, and close the connections."""
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await api.close()
-    await asyncio.get_running_loop().shutdown_asyncgens()
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    """Run a loop until something in it stops it."""
+    loop.run_forever()
+    loop.close()
+
+
+async def _close(api: openai.AsyncOpenAI) -> None:
+    """Cancel the other tasks of this loop, the requests under way, close the connections, and stop the loop."""
+    loop = asyncio.get_running_loop()
+    try:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(Exception):  # every reply is there: a connection that fails now changes nothing
+            await api.close()
+        await loop.shutdown_asyncgens()
+    finally:
+        loop.stop()
 
 
 def _secrets(*known: str) -> list[str]:
@@ -391,6 +416,8 @@ def _body(response: Any) -> Any:
     """Return the JSON of a response, or the text of a page, which claims no JSON. Raises ValueError."""
     try:
         return response.json()
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     except ValueError:
         if response.headers.get("content-type", "").partition(";")[0].endswith("json"):
             raise
@@ -398,11 +425,11 @@ def _body(response: Any) -> Any:
 
 
 def _field(value: Any, kind: type[T], *path: str | int) -> T | None:
-    """Return what stands at ``path`` in a JSON value; None where it is of another kind, or a negative number."""
+    """Return what stands at ``path`` in a JSON value; None where it is of another kind, or a number of no tokens."""
     try:
         for key in path:
             value = value[key]
     except (LookupError, TypeError):
         return None
     valid = isinstance(value, kind) and not isinstance(value, bool)
-    return None if not valid or (isinstance(value, int) and value < 0) else value
+    return None if not valid or (isinstance(value, int) and not 0 <= value <= _MOST_TOKENS) else value

@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from icl_local.exceptions import ApiError
 from icl_local.openai_client.prices import Budget
 from icl_local.openai_client.protocol import ApiReply, ApiRequest, Result
 
@@ -52,7 +53,7 @@ class AdaptiveLimit:
 class Schedule:
     """The state of one run. One request at a time is sent until the first success, because it detects the dialect.
 
-    ``stop`` is the reason why nothing more is sent; None while the run continues.
+    ``stop`` is the error because of which nothing more is sent; None while the run continues.
     """
 
     requests: Iterator[ApiRequest]
@@ -61,10 +62,10 @@ class Schedule:
     backoff: float
     budget: Budget | None
     ceiling_usd: Callable[[ApiRequest], float]
-    stop: str | None = None
+    stop: BaseException | None = None
     answered: bool = False
     _waiting: list[Job] = field(default_factory=list)
-    _active: int = 0
+    _active: int = 0  # requests sent, until the caller has taken their replies
     _exhausted: bool = False
     _failed_in_a_row: int = 0
     _pause_until: float = 0.0
@@ -82,7 +83,7 @@ class Schedule:
         if retries := [job for job in self._waiting if job.due <= now]:
             job = min(retries, key=lambda job: job.due)
             self._waiting.remove(job)
-        elif (request := None if self._exhausted else next(self.requests, None)) is not None:
+        elif (request := self._next_request()) is not None:
             job = Job(request)
         else:
             self._exhausted = True
@@ -90,7 +91,7 @@ class Schedule:
         if self.budget is not None and not self.budget.reserve(self.ceiling_usd(job.request)):
             self._waiting.append(dataclasses.replace(job, due=now))
             if not self._active:
-                self.stop = (
+                self._end(
                     f"one more request could exceed the cost limit of ${self.budget.limit_usd:.2f} "
                     f"(${self.budget.spent_usd:.4f} is spent); raise it to go on"
                 )
@@ -99,8 +100,7 @@ class Schedule:
         return job
 
     def finished(self, job: Job, result: Result, now: float) -> ApiReply:
-        """Record an attempt; return the reply with ``final`` set."""
-        self._active -= 1
+        """Record an attempt that ended at ``now``; return the reply with ``final`` set. It keeps its slot."""
         reply = result.reply
         self._settle(job, reply)
         unproven = reply.outcome == "rejected" and not self.answered
@@ -115,9 +115,9 @@ class Schedule:
             self.answered = True
         wait = result.wait_seconds
         if result.stop is not None:
-            self.stop = self.stop or result.stop
+            self._end(result.stop)
         elif wait is not None and wait > LONGEST_WAIT:
-            self.stop = self.stop or f"the server asks to wait {wait:.0f} s; run the same command again after that"
+            self._end(f"the server asks to wait {wait:.0f} s; run the same command again after that")
         elif wait is not None:
             self._pause_until = max(self._pause_until, now + wait)
         again = failed and result.again and job.attempt < self.max_attempts
@@ -126,8 +126,17 @@ class Schedule:
             self._waiting.append(Job(job.request, job.attempt + 1, due))
         self._failed_in_a_row = 0 if not failed else self._failed_in_a_row + (unproven or not again)
         if self._failed_in_a_row >= (GIVE_UP_AFTER if self.answered else GIVE_UP_AT_FIRST):
-            self.stop = self.stop or f"{self._failed_in_a_row} requests in a row failed: {reply.error}; try again later"
+            self._end(f"{self._failed_in_a_row} requests in a row failed: {reply.error}; try again later")
         return dataclasses.replace(reply, final=not again or self.stop is not None)
+
+    def taken(self, n: int) -> None:
+        """Free the slots of ``n`` finished attempts, which the caller has stored."""
+        self._active -= n
+
+    def broke(self, error: BaseException) -> None:
+        """Record an attempt that ended in an error of this program."""
+        self._active -= 1
+        self._end(error)
 
     def wait_seconds(self, now: float) -> float | None:
         """Return the seconds until the next request is due; None if only a reply changes anything."""
@@ -137,6 +146,18 @@ class Schedule:
     def delay(self, attempt: int) -> float:
         """Return the seconds before the attempt after ``attempt``: doubling, with jitter."""
         return min(_LONGEST_DELAY, self.backoff * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)
+
+    def _next_request(self) -> ApiRequest | None:
+        try:
+            return None if self._exhausted else next(self.requests, None)
+        except Exception as error:  # raised by the run after the replies that are paid for
+            self._end(error)
+            return None
+
+    def _end(self, reason: str | BaseException) -> None:
+        """Send nothing more; the first reason counts."""
+        if self.stop is None:
+            self.stop = ApiError(reason) if isinstance(reason, str) else reason
 
     def _settle(self, job: Job, reply: ApiReply) -> None:
         """Record the cost: the tokens that the server reported, else its highest possible charge."""

@@ -337,7 +337,7 @@ def _judge(
             characters = n * spec.repeats * (len(template.text) + query_length + answer)
             loads.append(Load(split, cell.cell.language, template, n * spec.repeats, characters))
     own = {response_id for of_cell in stored.values() for response_id in of_cell.values()}
-    (*_, total), _ = estimates(path, judge, Scope(templates, spec.repeats, responses=own), loads)
+    _, total, _ = estimates(path, judge, Scope(templates, spec.repeats, responses=own), loads)
     if isinstance(judge, RulesJudge):
         total, note = total._replace(prompt_tokens=0, completion_tokens=0), "no model and no money"
     elif isinstance(judge, ApiJudge) and (price := judge.client.price):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import json
 import logging
@@ -11,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -349,24 +347,6 @@ def test_raw_completions_go_through_the_same_client():
     assert [reply.text for reply in replies] == ["Once upon a time"]
 
 
-def test_stopping_to_listen_ends_the_requests():
-    with FaultyServer(latency=0.02) as server:
-        before = threading.active_count()
-        run = client(server).run(ApiRequest(str(i), ({"role": "user", "content": f"{i}"},)) for i in range(10_000))
-        next(run)
-        run.close()
-        assert threading.active_count() < before + 20
-        assert sum(server.actions.values()) < 200
-
-
-def test_requests_can_be_made_where_an_event_loop_runs_as_in_a_notebook():
-    async def cell(server: FaultyServer) -> list[ApiReply]:
-        return ask(server, 2)
-
-    with FaultyServer() as server:
-        assert [reply.outcome for reply in asyncio.run(cell(server))] == ["reply", "reply"]
-
-
 def test_concurrency_grows_until_the_server_pushes_back():
     limit = AdaptiveLimit(4, 64)
     for _ in range(20):
@@ -433,16 +413,6 @@ def test_five_hundred_judgments_with_every_fault_and_three_kills(tmp_path):
         kill_and_resume(path, server, n=500, kills=3)
         acknowledged_once(path, 500)
         assert sum(count - 1 for count in server.answered.values()) <= 3 * 16
-
-
-def test_a_reply_keeps_its_slot_until_the_caller_has_dealt_with_it():
-    with FaultyServer() as server:
-        dealt_with = 0
-        for replies in client(server, concurrency=3).run(questions(12)):
-            time.sleep(0.02)
-            assert sum(server.asked.values()) - dealt_with <= 3
-            dealt_with += len(replies)
-    assert dealt_with == 12
 
 
 def test_thirty_two_requests_are_under_way_at_once(tmp_path):

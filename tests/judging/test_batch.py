@@ -153,7 +153,7 @@ def test_large_submissions_are_split(tmp_path, monkeypatch):
         submit(path, server)
         assert [len(server.files[one["input"]].splitlines()) for one in server.batches.values()] == [3, 3, 2]
         looks = []
-        batch.collect(path, judge(server), poll_seconds=0, on_look=looks.append)
+        batch.collect(path, judge(server), wait=True, poll_seconds=0, on_look=looks.append)
     assert sum((look.statuses for look in looks), Counter()) == {"ok": 8}
 
 

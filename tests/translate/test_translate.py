@@ -265,6 +265,9 @@ def test_a_users_prompt_comes_first_and_makes_other_candidates(tmp_path: Path) -
     (tmp_path / "translate.es.txt").write_text("${source_language} > ${language}: ${text}")
     own = translation_prompt(source="en", target="es", overlay=tmp_path)
     assert own == "English > Spanish: ${text}"
+    with FaultyServer() as server:
+        list(ChatEngine(ApiClient("faulty-1", base_url=server.url), own).translate({"id": "a ${language} b"}))
+        assert server.bodies[0]["messages"][0]["content"] == "English > Spanish: a ${language} b"
     assert own != built_in
     assert translation_prompt(source="en", target="fr", overlay=tmp_path) == built_in.replace("Spanish", "French")
     (tmp_path / "translate.es.txt").write_text("nothing")
