@@ -8,15 +8,17 @@ import copy
 import importlib
 import io
 import os
+import pkgutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType, ModuleType
 from typing import Any
 
 import click
 
+import icl_local
 from icl_local import __version__
 from icl_local.exceptions import IclError, WrongUsage
 
@@ -72,11 +74,6 @@ GROUPS: dict[str, Commands] = {
 COMMANDS: Commands = {name: spec for commands in GROUPS.values() for name, spec in commands.items()}
 # command of version 0.1 -> the group it belongs to now
 MOVED = {"snapshot": "db", "merge": "db", "forget": "db", "doctor": "db", "probe": "machine", "bench": "machine"}
-# what the files of commands import, and only a call of a command uses
-_FOR_CALLS = (
-    *("bench", "cli.console", "cli.progress", "convert", "dpo", "engine", "exchange", "judging", "prompting"),
-    *("results", "running", "store", "study", "translate", "weights"),
-)
 
 
 class LazyGroup(click.Group):
@@ -114,16 +111,28 @@ class _Unused(ModuleType):
 
 
 def _command(name: str) -> click.Command:
-    """Return a command: the function of its name, with an underscore behind one that Python or an import takes."""
-    asked_by_shell = "_ICL_COMPLETE" in os.environ  # at each press of the tab key
-    unused = {f"icl_local.{one}": _Unused(one) for one in _FOR_CALLS} if asked_by_shell else {}
-    sys.modules.update(unused)
-    module = importlib.import_module(f"icl_local.cli.{COMMANDS[name][0]}")
-    for one in unused:
-        del sys.modules[one]
-    command: click.Command = getattr(module, f"{name}_", None) or getattr(module, name)
+    """Return a command: the one of that name in its module."""
+    asked_by_shell = os.environ.get("_ICL_COMPLETE")  # at each press of the tab key
+    with _without_rooms() if asked_by_shell else nullcontext():
+        module = importlib.import_module(f"icl_local.cli.{COMMANDS[name][0]}")
+    (command,) = (one for one in vars(module).values() if isinstance(one, click.Command) and one.name == name)
     _name_variables(command, "ICL", name)
     return command
+
+
+@contextmanager
+def _without_rooms() -> Iterator[None]:
+    """Let modules of commands import what only a call uses, all rooms among it, without loading it."""
+    rooms = [room.name for room in pkgutil.iter_modules(icl_local.__path__) if room.ispkg and room.name != "cli"]
+    unused = {f"icl_local.{name}": _Unused(name) for name in (*rooms, "cli.console", "cli.progress")}
+    loaded = {name: sys.modules[name] for name in unused if name in sys.modules}
+    sys.modules.update(unused)
+    try:
+        yield
+    finally:
+        for name in unused:
+            del sys.modules[name]
+        sys.modules.update(loaded)
 
 
 def _name_variables(command: click.Command, *path: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -113,3 +114,20 @@ def test_a_shell_completes_the_names_of_a_database(folder: Path) -> None:
     database(folder / "icl.duckdb", response_rows(1))
     found, _ = shell_completes("icl errors --lang ")
     assert found == ["plain,en"]
+
+
+def test_only_a_shell_that_completes_leaves_out_what_calls_need(tmp_path: Path) -> None:
+    code = "from icl_local.cli import main; main(['data', 'list'])"
+    environment = {**os.environ, "_ICL_COMPLETE": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "samples" in done.stdout
+
+
+def test_loaded_modules_stay_after_a_completion() -> None:
+    before = "from icl_local import store, weights; import icl_local.cli.console as console"
+    after = "assert [sys.modules[one.__name__] for one in (store, weights, console)] == [store, weights, console]"
+    code = f"{before}; icl.get_command(None, 'run'); {after}"
+    assert shell_completes("icl run --lang en --method ur", code)[0] == ["plain,urial"]
