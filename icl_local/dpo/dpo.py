@@ -104,8 +104,7 @@ def train(
     Raises TrainingError for a base that cannot be trained, a loss that is not a number, a folder of another run and one
     in which another process trains, ConfigError for a folder that cannot be written, DiskFull, MissingExtra.
     """
-    on_progress("reading the base model")
-    checkpoint, tokenizer = _opened(base, preferences, settings)
+    checkpoint, tokenizer = _opened(base, preferences, settings, on_progress)
     from icl_local.dpo.trainer import Watch, make_trainer
 
     record: dict[str, Any] = {
@@ -159,11 +158,17 @@ def _done(row: Mapping[str, Any], out: Path, steps: int, store: Store) -> Traini
     return TrainingRun(str(row["training_run_id"]), out, "done", steps, steps, digest)
 
 
-def _opened(base: ModelSource, preferences: Preferences, settings: Parameters) -> tuple[Checkpoint, Any]:
+def _opened(
+    base: ModelSource,
+    preferences: Preferences,
+    settings: Parameters,
+    on_progress: Callable[[str], None] = lambda text: None,
+) -> tuple[Checkpoint, Any]:
     """Return the base and its tokenizer. Raises TrainingError if today's TRL cannot render the pairs, MissingExtra."""
     with needs_extra("dpo"):
         for package in ("torch", "transformers", "trl", "datasets", "accelerate", "peft"):
             importlib.import_module(package)
+    on_progress("reading the base model")
     checkpoint = Checkpoint(base.folder)
     tokenizer = load_tokenizer(checkpoint.tokenizer_folder)
     needs_template = settings.preset != "paper" and not all(isinstance(pair.chosen, str) for pair in preferences.pairs)

@@ -205,5 +205,6 @@ def _matmul_flops(config: Any, *, device: str, bf16: bool) -> float:
     a = torch.randn(512, width, dtype=kind, device=device)
     b = torch.randn(width, inner, dtype=kind, device=device)
     timer = timeit.Timer(lambda: (a @ b).sum().item())
-    number, _ = timer.autorange()  # as many as take 0.2 s, which warm up
+    timer.timeit(1)  # the first product also loads the library
+    number, _ = timer.autorange()  # as many as take 0.2 s
     return 2.0 * 512 * width * inner * number / timer.timeit(number)

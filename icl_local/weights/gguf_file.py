@@ -68,10 +68,10 @@ class GgufInfo:
             header.fail("not a usable model: it asks for a BOS token and does not say which")
         self.block_count = header.integer(prefix + "block_count", low=1, high=MAX_LAYERS)
         self.embedding_length = header.integer(prefix + "embedding_length", low=1)
-        self.head_count = header.integer(prefix + "attention.head_count", high=MAX_HEADS, default=0)
+        self.head_count = header.integer(prefix + "attention.head_count", high=MAX_HEADS, default=0, by_layer=True)
         self.context_length = header.integer(prefix + "context_length", low=1)
         kv_heads = prefix + "attention.head_count_kv"
-        self.head_count_kv = header.integer(kv_heads, high=MAX_HEADS, default=self.head_count)
+        self.head_count_kv = header.integer(kv_heads, high=MAX_HEADS, default=self.head_count, by_layer=True)
         even = self.embedding_length // self.head_count if self.head_count else 0
         self.head_dim = header.integer(prefix + "attention.key_length", default=even, high=1 << 20)
 
@@ -122,15 +122,17 @@ class _Facts(Header):
         value = self.metadata.get(key)
         return value if isinstance(value, str) and value else None
 
-    def integer(self, key: str, *, low: int = 0, high: int = 1 << 31, default: int | None = None) -> int:
+    def integer(
+        self, key: str, *, low: int = 0, high: int = 1 << 31, default: int | None = None, by_layer: bool = False
+    ) -> int:
         """Return the integer under ``key`` within [low, high], or ``default`` if the key is absent.
 
-        Of an array, with a number for each layer, it is the largest.
+        With ``by_layer`` it may be an array with a number for each layer, of which the largest is returned.
         """
         value = self.metadata.get(key, default)
         if value is None:
             self.fail(f"not a usable model: key {key!r} is missing")
-        values = value if isinstance(value, tuple) else (value,)
+        values = value if by_layer and isinstance(value, tuple) else (value,)
         if not values or not all(type(one) is int and low <= one <= high for one in values):
             self.fail(f"not a usable model: {key} is {value}, outside {low} to {high}")
         return int(max(values))

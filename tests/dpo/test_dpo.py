@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
@@ -19,7 +20,7 @@ from icl_local.convert.model_source import ModelSource, locate
 from icl_local.dpo.data import load_preferences, load_tokenizer
 from icl_local.dpo.dpo import LOCK
 from icl_local.dpo.parameters import parameters
-from icl_local.exceptions import ConversionError, DiskFull, TrainingError
+from icl_local.exceptions import ConversionError, DiskFull, MissingExtra, TrainingError
 from icl_local.identity import sha256_file
 from icl_local.operating_system import locked
 from icl_local.running import cells, load_queries, run
@@ -300,3 +301,13 @@ def test_first_ctrl_c_asks_for_a_checkpoint_and_the_second_interrupts() -> None:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_without_the_extra_nothing_else_is_said(
+    base: ModelSource, pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "trl", None)
+    seen: list[str] = []
+    with pytest.raises(MissingExtra, match=r"icl-local\[dpo\]"):
+        train(base, load_preferences(str(pairs_file)), tmp_path / "out", tiny_run(), on_progress=seen.append)
+    assert seen == []

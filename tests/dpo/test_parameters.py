@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from icl_local.cli.study import dpo_ as command
 from icl_local.convert.checkpoint import Checkpoint
 from icl_local.convert.model_source import ModelSource
 from icl_local.dpo.data import load_preferences
-from icl_local.dpo.parameters import parameters
+from icl_local.dpo.parameters import _matmul_flops, parameters
 from icl_local.exceptions import ConfigError
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -98,3 +100,19 @@ def test_every_parameter_is_an_option() -> None:
 
     options = {parameter.name for parameter in command.params}
     assert {field.name for field in dataclasses.fields(Parameters)} <= options
+
+
+def test_a_slow_first_product_does_not_end_the_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    calls: list[float] = []
+
+    class Matrix:
+        def __matmul__(self, other: object) -> torch.Tensor:
+            time.sleep(0.01 if calls else 0.25)
+            calls.append(0)
+            return torch.zeros(1)
+
+    monkeypatch.setattr(torch, "randn", lambda *shape, **kind: Matrix())
+    _matmul_flops(SimpleNamespace(hidden_size=2, intermediate_size=2), device="cpu", bf16=False)
+    assert len(calls) > 10

@@ -199,6 +199,24 @@ def test_of_a_number_for_each_layer_the_largest_counts(tmp_path: Path, heads: li
     assert read_info(path).head_count_kv == expected
 
 
+@pytest.mark.parametrize("key", ["block_count", "context_length", "embedding_length", "attention.key_length"])
+def test_only_heads_may_be_a_number_for_each_layer(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "layers.gguf"
+    writer = gguf.GGUFWriter(path, "qwen2")
+    for name in {"block_count", "context_length", "embedding_length"} - {key}:
+        writer.add_uint32(f"qwen2.{name}", 8)
+    writer.add_array(f"qwen2.{key}", [4, 8])
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(["t0", "t1"])
+    writer.add_tensor("output_norm.weight", np.ones(8, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(ModelError, match=rf"qwen2\.{key} is \(4, 8\)"):
+        read_info(path)
+
+
 def test_another_architecture_is_read_too(byte_gguf: Path, tmp_path: Path) -> None:
     path = tmp_path / "other.gguf"
     path.write_bytes(byte_gguf.read_bytes().replace(b"llama", b"qwen2"))
