@@ -45,12 +45,12 @@ def import_(
     items = json_items.read_file(file)
     known = running.load_set(queries, language=language, untagged="en") if queries else None
     with Store(db) as target:
-        made: dict[str, Any] = {"source": file.name, "language": language}
+        origin: dict[str, Any] = {"source": file.name, "language": language}
         done: exchange.Imported | judging.ImportedVerdicts
         if exchange.holds_judgments(items):
-            done = judging.import_judgments(target, items, **made)
+            done = judging.import_judgments(target, items, **origin)
         else:
-            done = exchange.import_outputs(target, items, **made, model=model, method=method, known=known)
+            done = exchange.import_outputs(target, items, **origin, model=model, method=method, known=known)
     console.say(str(done))
     if done.assumed_english:
         texts = counted(done.assumed_english, "text names", "texts name")

@@ -86,8 +86,8 @@ class Reference:
     """The checkpoint in Transformers: its tokenizer and, if memory allows, float32 logits.
 
     ``sample_ids`` are the tokens of the sample texts in sequence, at most MAX_POSITIONS or the context length;
-    ``why_no_logits``: why the model cannot be run in float32, None if it can. ``memory_bytes`` for that are by default
-    most of those that are free.
+    ``why_no_logits``: why the model cannot be run in float32, None if it can. ``memory_bytes``: bytes of memory that
+    these logits may take, most of those that are free if None.
 
     Raises MissingExtra without Transformers and torch, ConversionError for a checkpoint that is incomplete or cannot
     be judged.

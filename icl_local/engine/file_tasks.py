@@ -28,11 +28,11 @@ def tokenize(path: Path, texts: Sequence[str], *, add_special: bool = True) -> l
     return list(_run("tokenize", path, texts=list(texts), add_special=add_special))
 
 
-def prompt_logits(path: Path, token_ids: Sequence[int], *, kv_type: str = "f32") -> NDArray[np.float32]:
+def prompt_logits(path: Path, token_ids: Sequence[int]) -> NDArray[np.float32]:
     """Return the logits [n_tokens, n_vocab] of every position of one prompt. Raises EngineError."""
     with tempfile.TemporaryDirectory(prefix="icl-logits-") as folder:
         out = Path(folder) / "logits.npy"
-        _run("write_prompt_logits", path, token_ids=list(map(int, token_ids)), kv_type=kv_type, out=str(out))
+        _run("write_prompt_logits", path, token_ids=list(map(int, token_ids)), out=str(out))
         return np.asarray(np.load(out), dtype=np.float32)
 
 

@@ -352,10 +352,10 @@ def tokenize(path: str, texts: Sequence[str], add_special: bool) -> list[list[in
         return [model.tokenize(text, add_special=add_special) for text in texts]
 
 
-def write_prompt_logits(path: str, token_ids: Sequence[int], kv_type: str, out: str) -> None:
+def write_prompt_logits(path: str, token_ids: Sequence[int], out: str) -> None:
     """Write the logits [n_tokens, n_vocab] of every position of one prompt to the .npy file ``out``."""
     # not repacked: repacked weights are a second copy in memory
-    with contextlib.closing(LlamaModel(Path(path), EngineOptions(kv_type=kv_type, repack=False))) as model:
+    with contextlib.closing(LlamaModel(Path(path), EngineOptions(kv_type="f32", repack=False))) as model:
         model.open(n_sequences=1, n_ctx_seq=-(-len(token_ids) // 256) * 256)
         result = np.empty((len(token_ids), model.n_vocab), dtype=np.float32)
         for start in range(0, len(token_ids), 512):
