@@ -121,6 +121,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 @click.option("--probe/--no-probe", default=True, help="Find engine settings with which batching changes nothing.")
 @click.option("--work", type=values.FOLDER, default=Path("studies"), help="Folder of models that the study trains.")
 @options.max_cost
+@options.prices
 @options.shard
 @options.engine
 @options.cluster
@@ -147,7 +148,8 @@ def study_(name: str, only_plan: bool, sources: tuple[str, ...], db: Path, **giv
     given["shard"] = running.Shard.parse(given["shard"]) if given["shard"] else None
     engine = EngineOptions(**{option: given.pop(option) for option in ("parallel", "gpu_layers", "threads")})
     if only_plan:
-        plan = study.plan_study(db, requested, shard=given["shard"], parallel=engine.parallel)
+        chosen = {option: given[option] for option in ("shard", "prices")}
+        plan = study.plan_study(db, requested, parallel=engine.parallel, **chosen)
         title = "Plan (prompt, prefill, new: tokens)"
         console.print_found(results.Table(title, plan.columns, plan.rows(), tuple(plan.notes())))
         for reason in plan.to_make:
@@ -160,7 +162,7 @@ def study_(name: str, only_plan: bool, sources: tuple[str, ...], db: Path, **giv
         if grid.title == requested.name:
             console.print_found(grid, f"Study {grid.title}")
     for judge, judged in outcome.judged.items():
-        console.say(f"new judgments of {judge}: {judged.note}")
+        console.say(f"new judgments of {judge.label}: {judged.note}")
     for failure in outcome.failures:
         console.say(f"{failure.what}: {failure.reason}", style="red")
     hint = f"; next: icl tables --db {shell(db)}" if any(cell.status == "done" for cell in outcome.cells) else ""

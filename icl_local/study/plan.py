@@ -148,8 +148,12 @@ def plan_study(
     *,
     shard: Shard | None = None,
     parallel: int | None = None,
+    prices: Path | None = None,
 ) -> StudyPlan:
-    """Return the plan of ``study`` for the database ``path``, which need not exist. Raises StoreError."""
+    """Return the plan of ``study`` for the database ``path``, which need not exist. Raises StoreError.
+
+    ``prices``: a price table, read before the built-in one.
+    """
     found = study.query_sets(shard=shard)
     cells, reasons = prepare(study, study.cells, found)
     seen = _outputs(path, study)
@@ -193,7 +197,7 @@ def plan_study(
     files = {(one.cell.model, study.variant(one.cell)): one.file_bytes for one in estimates if one.missing}
     return StudyPlan(
         cells=tuple(estimates),
-        judges=tuple(_judge(path, study, spec, estimates, sets, stored) for spec in study.judges),
+        judges=tuple(_judge(path, study, spec, estimates, sets, stored, prices) for spec in study.judges),
         speed=speed.source,
         disk_bytes=n_missing * BYTES_A_RESPONSE + sum(files.values()),
         to_make=_to_make(study, reasons),
@@ -313,14 +317,15 @@ def _judge(
     cells: Sequence[CellEstimate],
     sets: Mapping[str, tuple[Sequence[Query], int]],
     stored: Mapping[StudyCell, Mapping[tuple[str, int], str]],
+    prices: Path | None,
 ) -> JudgeEstimate:
     """Estimate one judge for the responses of a study: stored ones that it has not judged, and those to come."""
     templates = templates_of(spec.judge, spec.variant, overlay=study.prompt_dir)
     judge: Judge | None = None
     note = ""
     try:
-        if not registry.to_fetch(spec.judge.removeprefix("local:"), "instruct"):  # else it has judged nothing yet
-            judge = open_judge(spec.judge, needs_key=False)
+        if not spec.to_fetch():  # else it has judged nothing yet
+            judge = open_judge(spec.judge, needs_key=False, prices=prices)
     except IclError as error:
         note = str(error)
     loads = []
@@ -348,7 +353,7 @@ def _judge(
         note = "no price is stated for it" if isinstance(judge, ApiJudge) else local
     usd = "" if total.usd is None else f", ${total.usd:.2f}"
     tokens = f"~{total.prompt_tokens:,} + ~{total.completion_tokens:,} tokens"
-    line = f"judge {spec.judge}: {counted(total.missing, 'judgment')}, {tokens}{usd} ({note})"
+    line = f"judge {spec.label}: {counted(total.missing, 'judgment')}, {tokens}{usd} ({note})"
     return JudgeEstimate(total, line, what_sizes_show(path, spec.judge, total.usd_per_verdict))
 
 
@@ -369,5 +374,6 @@ def _flops() -> float:
 
     matrix = np.ones((768, 768), dtype=np.float32)
     timer = timeit.Timer(lambda: matrix @ matrix)
+    timer.timeit(1)  # the first product also loads the library
     number, _ = timer.autorange()  # as many as take 0.2 s, one if that takes longer
     return 2.0 * 768**3 / min(timer.repeat(number, 1))

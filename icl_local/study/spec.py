@@ -56,6 +56,15 @@ class JudgeSpec:
         if self.repeats < 1:
             raise ConfigError(f"repeats must be 1 or more, not {self.repeats}")
 
+    @property
+    def label(self) -> str:
+        """Return the judge's name for people, with its prompt variant unless that is the published one."""
+        return self.judge if self.variant == "published" else f"{self.judge} ({self.variant})"
+
+    def to_fetch(self) -> str | None:
+        """Return the file of the hub that has to be downloaded for a local judge, None if none has to."""
+        return registry.to_fetch(self.judge.removeprefix("local:"), "instruct")
+
 
 @dataclass(frozen=True)
 class Source:

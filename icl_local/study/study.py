@@ -42,7 +42,7 @@ class Outcome:
     """The results of one call of ``run_study``."""
 
     cells: tuple[CellResult, ...]
-    judged: Mapping[str, JudgeProgress]
+    judged: Mapping[JudgeSpec, JudgeProgress]
     failures: tuple[Failure, ...]
 
     @property
@@ -93,6 +93,7 @@ def run_study(
     judge: bool = True,
     work: Path = Path("studies"),
     max_cost: float | None = None,
+    prices: Path | None = None,
     cluster: str | None = None,
     worker_cpus: int | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
@@ -104,8 +105,9 @@ def run_study(
 
     A part that fails is in the outcome's failures and does not stop the rest; ``on_note`` tells of a judge without a
     key, a price or a file before the first cell. ``work`` is the folder of trained models,
-    ``max_cost`` a limit in USD for all judges together. ``stopping``: a context whose function returns whether training
-    is to save a checkpoint and end with KeyboardInterrupt.
+    ``max_cost`` a limit in USD for all judges together, ``prices`` a price table, read before the built-in one.
+    ``stopping``: a context whose function returns whether training is to save a checkpoint and end with
+    KeyboardInterrupt.
 
     Raises ClusterError, StoreError and KeyboardInterrupt; the same call resumes.
     """
@@ -114,7 +116,7 @@ def run_study(
         writer.put(_rows(study, sets if shard is None else study.query_sets()))
     results: list[CellResult] = []
     failures: list[Failure] = []
-    judged: dict[str, JudgeProgress] = {}
+    judged: dict[JudgeSpec, JudgeProgress] = {}
     runnable: dict[StudyCell, Cell] = {}
     options = options or EngineOptions()
     budget = None if max_cost is None else Budget(max_cost)
@@ -151,16 +153,18 @@ def run_study(
 
         def opened(spec: JudgeSpec) -> tuple[Judge, Scope]:
             worker = None if nodes is None else nodes.worker
-            how = {name: getattr(options, name) for name in ("parallel", "gpu_layers", "threads")}
-            made = open_judge(spec.judge, budget=budget, open_worker=worker, on_download=on_download, **how)
+            how: dict[str, Any] = {name: getattr(options, name) for name in ("parallel", "gpu_layers", "threads")}
+            how |= {"budget": budget, "prices": prices, "open_worker": worker, "on_download": on_download}
+            made = open_judge(spec.judge, **how)
             return made, Scope(templates_of(spec.judge, spec.variant, overlay=study.prompt_dir), spec.repeats)
 
         judges: dict[JudgeSpec, tuple[Judge, Scope]] = {}
         for spec in study.judges if judge else ():
             try:
-                judges[spec] = opened(spec)
-            except IclError as error:  # said before hours of decoding; a DPO step may yet make a local judge's file
-                on_note(f"judge {spec.judge}: {error}")
+                if not spec.to_fetch():  # the disk is for the cells' files first
+                    judges[spec] = opened(spec)
+            except IclError as error:  # told before the first cell; tried again after the DPO steps, which make files
+                on_note(f"judge {spec.label}: {error}")
         missing = make(study.cells)
         n_trained = 0
         for one in study.trainings:
@@ -173,9 +177,9 @@ def run_study(
         stored = stored_responses(path, study, runnable, sets)
         own = {response_id for of_cell in stored.values() for response_id in of_cell.values()}
         for spec in study.judges if judge else ():
-            with part(f"judge {spec.judge}"):
+            with part(f"judge {spec.label}"):
                 made, scope = judges.get(spec) or opened(spec)
-                judged[spec.judge] = judge_missing(path, made, replace(scope, responses=own))
+                judged[spec] = judge_missing(path, made, replace(scope, responses=own))
     return Outcome(tuple(results), judged, tuple(failures))
 
 

@@ -24,6 +24,7 @@ from icl_local.engine import ProbeStep
 from icl_local.judging import JudgeProgress
 from icl_local.running import Event
 from icl_local.study import Outcome
+from icl_local.study.spec import JudgeSpec
 from tests.cli.terminal import Terminal
 
 BEFORE = json.loads((Path(__file__).parent / "commands_before_the_move.json").read_text())
@@ -309,12 +310,16 @@ def test_small_numbers_and_lists_are_shown_as_in_the_papers_tables(capsys: pytes
 
 
 def test_a_study_says_what_its_judges_did(monkeypatch: pytest.MonkeyPatch) -> None:
-    judged = {"openai:m": JudgeProgress("openai:m", 5, Counter(ok=4, refused=1))}
+    judged = {
+        JudgeSpec("openai:m"): JudgeProgress("openai:m", 5, Counter(ok=4, refused=1)),
+        JudgeSpec("openai:m", "rubric-first"): JudgeProgress("openai:m", 5, Counter(ok=5)),
+    }
     monkeypatch.setattr("icl_local.study.run_study", lambda *_, **__: Outcome((), judged, ()))
     monkeypatch.setattr("icl_local.study.grids", lambda db: [])
     result = CliRunner().invoke(icl, ["study", "demo"])
     assert result.exit_code == 0, result.output
     assert "new judgments of openai:m: 4 ok, 1 refused" in result.stderr
+    assert "new judgments of openai:m (rubric-first): 5 ok" in result.stderr
 
 
 def test_without_a_terminal_progress_is_a_line_now_and_then(

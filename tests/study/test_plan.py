@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ import pytest
 from icl_local import store, study
 from icl_local.engine import tokenize
 from icl_local.running.cells import CellPlan, Decoding
-from icl_local.study.plan import plan_study
+from icl_local.study.plan import _flops, plan_study
 from icl_local.study.spec import load_study
 from tests.counting import calls
 from tests.faulty_server import FaultyServer
@@ -109,6 +110,26 @@ def test_a_plan_prices_what_the_study_would_judge_and_nothing_else(
         assert plan_study(db, requested).judges[0].total.missing == to_come
 
 
+def test_prices_of_a_file_count_and_each_variant_of_a_judge_shows(tiny_study: Path, tmp_path: Path) -> None:
+    db, prices = tmp_path / "x.duckdb", tmp_path / "prices.toml"
+    with FaultyServer() as server:
+        judge = f"openai:m@{server.url}"
+        prices.write_text("[models.m]\ninput = 1.0\noutput = 2.0\n")
+        file = tiny_study.with_name("priced.toml")
+        both = tiny_study.read_text().replace("local:nowhere.gguf", judge)
+        file.write_text(f'{both}[[judges]]\njudge = "{judge}"\nvariant = "rubric-first"\n')
+        command = ("study", str(file), "--limit", "1", "--db", str(db), "--prices", str(prices))
+        assert exit_code(*command, "--plan") == 0
+        requested = load_study(str(file), limit=1)
+        plan = plan_study(db, requested, prices=prices)
+        assert [judge.total.usd is None for judge in plan.judges] == [False, False]
+        assert "(rubric-first): " in plan.judges[1].line
+        outcome = study.run_study(db, requested, options=OPTIONS, probe=False, max_cost=1.0, prices=prices)
+    assert [(spec.variant, done.requested) for spec, done in outcome.judged.items()] == [
+        ("published", 4), ("rubric-first", 4),
+    ]  # fmt: skip
+
+
 def test_stored_responses_are_found_by_the_settings_of_a_study(tmp_path: Path) -> None:
     sampled = Decoding(kv_type="f16", temperature=0.7, top_p=0.9, draws=2, draw_seed=3)
     settings = [
@@ -130,3 +151,16 @@ def test_stored_responses_are_found_by_the_settings_of_a_study(tmp_path: Path) -
     for one, response in zip(settings, responses, strict=True):
         found = store.named(db, "study_responses", [asdict(one)]).dicts()
         assert [row["response_id"] for row in found] == [response["response_id"]]
+
+
+def test_a_slow_first_product_does_not_end_the_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[float] = []
+
+    class Matrix:
+        def __matmul__(self, other: object) -> None:
+            time.sleep(0.01 if calls else 0.25)
+            calls.append(0)
+
+    monkeypatch.setattr("numpy.ones", lambda *shape, **kind: Matrix())
+    _flops()
+    assert len(calls) > 10

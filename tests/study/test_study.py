@@ -17,7 +17,7 @@ from icl_local.exchange import merge
 from icl_local.running import Event
 from icl_local.running.shard import Shard
 from icl_local.study.spec import load_study
-from tests.fake_hub import FIRST, REPO, serving
+from tests.fake_hub import FIRST, NAME, REPO, serving
 from tests.faulty_server import FaultyServer
 from tests.shared import Run
 from tests.study.conftest import OPTIONS
@@ -184,6 +184,20 @@ def test_a_file_is_loaded_once_for_all_its_cells(tiny_study: Path, tmp_path: Pat
     study.run_study(tmp_path / "a.duckdb", requested, options=OPTIONS, probe=False, judge=False, on_event=on_event)
     assert sorted(order) == ["other"] * 4 + ["tiny"] * 4
     assert order in (sorted(order), sorted(order, reverse=True))
+
+
+def test_a_judges_file_is_downloaded_after_the_cells(
+    tiny_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, seen = tiny_study.with_name("judged-from-the-hub.toml"), list[str]()
+    file.write_text(tiny_study.read_text().replace('nowhere.gguf"\n', f'{NAME}"\n'))
+    with serving(tmp_path, monkeypatch):
+        outcome = study.run_study(
+            tmp_path / "x.duckdb", load_study(str(file), limit=1), options=OPTIONS, probe=False,
+            on_event=lambda event: seen.append("event"), on_download=lambda *_: seen.append("download"),
+        )  # fmt: skip
+    assert seen.index("download") > seen.index("event")
+    assert outcome.failures[-1].what == f"judge local:{NAME}"  # the file holds random bytes
 
 
 def test_queries_may_have_other_columns_and_come_from_the_hub(
