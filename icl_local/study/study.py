@@ -103,11 +103,10 @@ def run_study(
 ) -> Outcome:
     """Make everything of ``study`` that ``path`` lacks: responses, DPO models and their responses, judgments.
 
-    A part that fails is in the outcome's failures and does not stop the rest; ``on_note`` tells of a judge without a
-    key, a price or a file before the first cell. ``work`` is the folder of trained models,
-    ``max_cost`` a limit in USD for all judges together, ``prices`` a price table, read before the built-in one.
-    ``stopping``: a context whose function returns whether training is to save a checkpoint and end with
-    KeyboardInterrupt.
+    A part that fails is in the outcome's failures and does not stop the rest; ``on_note`` reports a judge without a
+    key, a price or a file before the first cell. ``work`` is the folder of trained models, ``max_cost`` a limit in USD
+    for all judges together, ``prices`` a price table, read before the built-in one. ``stopping``: a context whose
+    function returns whether training is to save a checkpoint and end with KeyboardInterrupt.
 
     Raises ClusterError, StoreError and KeyboardInterrupt; the same call resumes.
     """
@@ -163,7 +162,7 @@ def run_study(
             try:
                 if not spec.to_fetch():  # the disk is for the cells' files first
                     judges[spec] = opened(spec)
-            except IclError as error:  # told before the first cell; tried again after the DPO steps, which make files
+            except IclError as error:  # reported before the first cell, tried again after the DPO steps
                 on_note(f"judge {spec.label}: {error}")
         missing = make(study.cells)
         n_trained = 0
