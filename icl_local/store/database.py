@@ -316,7 +316,7 @@ def require(path: Path) -> None:
     if lost(path):
         raise StoreError(
             f"{path} is gone and its spool holds no rows: use a copy of both, or delete {spool_folder(path)} to start "
-            "anew"
+            "again"
         )
     if not exists(path):
         raise StoreError(

@@ -143,5 +143,5 @@ def test_a_spool_folder_without_a_file_is_no_database(tmp_path: Path) -> None:
     path.unlink()
     assert store.spool_folder(path).exists()
     assert not store.exists(path)
-    with pytest.raises(StoreError, match="does not exist"):
+    with pytest.raises(StoreError, match=r"is gone and its spool holds no rows.*to start again"):
         query(path, "select 1")
