@@ -94,7 +94,7 @@ class Spool:
             except OSError as error:
                 try:
                     os.ftruncate(self._file, self._size)
-                except OSError:  # there is no file, or it stays torn, and readers ignore its end
+                except OSError:  # no file is open, or its end stays torn; readers ignore a torn end
                     self.close()
                 _refuse(error, self.folder)
             self._size += len(line)

@@ -85,7 +85,8 @@ def test_free_slots_are_filled_while_the_caller_stores() -> None:
     with FaultyServer() as server:
         run = client(server, concurrency=3).run(questions(12))
         next(run)  # the only request until the server's dialect is known
-        wait_until(lambda: asked(server) == 3)
+        wait_until(lambda: asked(server) >= 3)
+        assert asked(server) == 3
         run.close()
 
 

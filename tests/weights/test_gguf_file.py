@@ -19,6 +19,15 @@ from tests.damaged_gguf import Edit, header_bytes, rename, tensor_entry, value_a
 from tests.tiny_model import CHAT_TEMPLATE, build_tiny_gguf
 
 
+def finish(writer: gguf.GGUFWriter) -> None:
+    """Write the metadata so far and one tensor."""
+    writer.add_tensor("output_norm.weight", np.ones(8, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def test_states_what_the_file_is(byte_gguf: Path) -> None:
     info = read_info(byte_gguf)
     assert (info.architecture, info.name, info.quantization) == ("llama", "tiny", "F32")
@@ -187,11 +196,7 @@ def test_of_a_number_for_each_layer_the_largest_counts(tmp_path: Path, heads: li
     writer.add_head_count_kv(heads)
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(["t0", "t1"])
-    writer.add_tensor("output_norm.weight", np.ones(8, dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
     if isinstance(expected, str):
         with pytest.raises(ModelError, match=expected):
             read_info(path)
@@ -208,11 +213,7 @@ def test_only_heads_may_be_a_number_for_each_layer(tmp_path: Path, key: str) -> 
     writer.add_array(f"qwen2.{key}", [4, 8])
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(["t0", "t1"])
-    writer.add_tensor("output_norm.weight", np.ones(8, dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
     with pytest.raises(ModelError, match=rf"qwen2\.{key} is \(4, 8\)"):
         read_info(path)
 
@@ -256,11 +257,7 @@ def test_bos_comes_first_where_llama_cpp_would_put_it(
         writer.add_add_bos_token(said)
     if bos_id is not None:
         writer.add_bos_token_id(bos_id)
-    writer.add_tensor("output_norm.weight", np.ones(8, dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
     if isinstance(expected, str):
         with pytest.raises(ModelError, match=expected):
             read_info(path)
